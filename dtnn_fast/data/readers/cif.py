@@ -19,7 +19,16 @@ from ..rejected import Rejected
 _FORMULA = re.compile(
     r"""^_chemical_formula_sum\s+(?:'([^']*)'|"([^"]*)"|([^\s'";]\S*))""", re.MULTILINE | re.IGNORECASE
 )
+_ATOMS = re.compile(r"^\s*_atom_site_(?:fract|cartn)_x\b", re.MULTILINE | re.IGNORECASE)
 _FORMULA_PART = re.compile(r"([A-Z][a-z]?)(\d*\.?\d*)")
+# What pymatgen's messages mean for the file.
+_MEANINGS = (
+    (r"Occupancy \S+ exceeded", "two atoms at one place, or occupancies that add up to more than 1"),
+    ("float NaN", "a coordinate is NaN"),
+    ("float infinity", "a coordinate is infinite"),
+    (r"to float: '[?.]'", "a coordinate, an occupancy or a length of the cell is missing"),
+    ("modulo by zero|zip\\(\\)|reshape array", "the cell or the loop of atoms is incomplete; is the file truncated?"),
+)
 # Formulas are often rounded; a missing atom changes a ratio by more than this in all but the largest cells.
 _FORMULA_TOLERANCE = 0.02
 
@@ -33,11 +42,11 @@ def read_cif(path: Path, text: str) -> Iterator[Crystal | Rejected]:
     """
     parser_class = optional_import("pymatgen.io.cif", extra="io", purpose="read CIF files").CifParser
     # Journals put text into blocks of their own, without a crystal.
-    blocks = [(name, block) for name, block in _data_blocks(text) if "_atom_site_" in block.lower()]
+    blocks = [(name, block) for name, block in _data_blocks(text) if _ATOMS.search(block)]
     if not blocks:
         if re.search(r"^_cell_length_a\b", text, re.MULTILINE | re.IGNORECASE):
-            raise BadFileError(f"{path}: the file is truncated or incomplete: there is a cell, but no _atom_site_ loop")
-        raise BadFileError(f"{path}: not a CIF file with a crystal: no data block has an _atom_site_ loop")
+            raise BadFileError(f"{path}: the file is truncated or incomplete: there is a cell, but no positions of atoms (_atom_site_fract_x)")
+        raise BadFileError(f"{path}: not a CIF file with a crystal: no data block has positions of atoms (_atom_site_fract_x)")
     stem = path.name.removesuffix(".gz").rsplit(".", 1)[0]
     for name, block in blocks:
         crystal_id = stem if len(blocks) == 1 else f"{stem}:{name}"
@@ -72,7 +81,7 @@ def _read_block(parser_class: Any, block: str, crystal_id: str, source: str) -> 
         try:
             structures = parser_class.from_str(block).parse_structures(primitive=False, on_error="raise")
         except Exception as error:  # pymatgen raises errors of every kind on files that are not quite CIF
-            raise BadCrystalError(f"pymatgen cannot read it: {_first_line(error)}") from error
+            raise BadCrystalError(_explain(error)) from error
     crystal = to_crystal(structures[0], crystal_id)
     _check_formula(block, crystal)
     return Crystal(
@@ -103,6 +112,10 @@ def _check_formula(block: str, crystal: Crystal) -> None:
             )
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines) or type(error).__name__
+def _explain(error: Exception) -> str:
+    """Say in plain words what pymatgen means, and keep its own words."""
+    message = " ".join(str(error).split()).removeprefix("No structure parsed for section 1 in CIF. ")
+    for pattern, meaning in _MEANINGS:
+        if re.search(pattern, message):
+            return f"{meaning} (pymatgen: {message})"
+    return f"pymatgen cannot read it: {message or type(error).__name__}"
