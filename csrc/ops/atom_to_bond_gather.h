@@ -11,8 +11,5 @@
 namespace dtnn {
 
 Tensor atom_to_bond_gather_cpu(const Tensor& atom_values, const BondEnds& ends);
-#ifdef DTNN_WITH_CUDA
-Tensor atom_to_bond_gather_cuda(const Tensor& atom_values, const BondEnds& ends);
-#endif
 
 }  // namespace dtnn

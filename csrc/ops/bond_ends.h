@@ -12,12 +12,12 @@ namespace dtnn {
 // The sparse matrix M [E, N] with M[e, center of e] += center and M[e, neighbor of e] += neighbor:
 // atom_to_bond_gather multiplies by M, bond_to_atom_sum by its transpose.
 struct BondEnds {
-  Tensor pairs;                           // [2, E] int64, contiguous
-  Tensor row_ptr;                         // [N+1] int64: the bonds of center n are row_ptr[n]..row_ptr[n+1]
-  std::optional<Tensor> neighbor_order;   // [E] int64: bonds sorted by neighbor, needed when neighbor != 0
-  std::optional<Tensor> neighbor_row_ptr; // [N+1] int64: its segments
-  int64_t center;                         // coefficient of the center's end: 0, 1 or -1
-  int64_t neighbor;                       // coefficient of the neighbor's end
+  Tensor pairs;                            // [2, E] int64, contiguous
+  Tensor row_ptr;                          // [N+1] int64: the bonds of center n are row_ptr[n]..row_ptr[n+1]
+  std::optional<Tensor> neighbor_order;    // [E] int64: bonds sorted by neighbor, needed when neighbor != 0
+  std::optional<Tensor> neighbor_row_ptr;  // [N+1] int64: its segments
+  int64_t center;                          // coefficient of the center's end: 0, 1 or -1
+  int64_t neighbor;                        // coefficient of the neighbor's end
 
   int64_t num_bonds() const { return pairs.size(1); }
   int64_t num_atoms() const { return row_ptr.size(0) - 1; }

@@ -6,8 +6,8 @@
 // Order of the sum: the center's bonds as stored, then the neighbor's as in neighbor_order, one after the other in the
 // dtype of the values. So results are the same to the bit for any number of threads, on every call.
 // Empties: atoms without bonds get 0; E = 0, N = 0 and an empty payload are fine.
-// Errors: pairs that do not agree with row_ptr or neighbor_order (CPU; on CUDA the check would cost a synchronisation,
-// and an entry that disagrees is left out of no sum and read within bounds only when row_ptr is in bounds).
+// Errors: pairs that do not agree with row_ptr or neighbor_order, found on the CPU, where the indices are read anyway.
+// On CUDA the values of indices are trusted: to check them would need a synchronisation.
 #pragma once
 
 #include "ops/bond_ends.h"
@@ -15,8 +15,5 @@
 namespace dtnn {
 
 Tensor bond_to_atom_sum_cpu(const Tensor& bond_values, const BondEnds& ends);
-#ifdef DTNN_WITH_CUDA
-Tensor bond_to_atom_sum_cuda(const Tensor& bond_values, const BondEnds& ends);
-#endif
 
 }  // namespace dtnn

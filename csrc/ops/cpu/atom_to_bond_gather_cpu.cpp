@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
-#include "ops/atom_to_bond_gather.h"
-
 #include <algorithm>
 #include <atomic>
 
 #include "core/cpu_clones.h"
+#include "ops/atom_to_bond_gather.h"
 
 namespace dtnn {
 namespace {
@@ -54,9 +53,9 @@ Tensor run(const Tensor& atom_values, const BondEnds& ends, Kernel kernel) {
   const int64_t num_bonds = ends.num_bonds();
   Tensor out = empty_rows(values, num_bonds);
   const int64_t* pairs = ends.pairs.const_data_ptr<int64_t>();
-  const GatherJob<T> job{values.template const_data_ptr<T>(), pairs,
-                         pairs + num_bonds,                   ends.num_atoms(),
-                         payload_size(values),                out.template mutable_data_ptr<T>()};
+  const GatherJob<T> job{
+      values.template const_data_ptr<T>(), pairs, pairs + num_bonds, ends.num_atoms(), payload_size(values),
+      out.template mutable_data_ptr<T>()};
   std::atomic<bool> in_range{true};  // a throw may not cross the thread pool
   const int64_t grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(1, job.payload));
   torch::stable::parallel_for(0, num_bonds, grain, [&](int64_t first, int64_t last) {

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
-#include "ops/bond_to_atom_sum.h"
-
 #include <algorithm>
 #include <atomic>
 
 #include "core/cpu_clones.h"
+#include "ops/bond_to_atom_sum.h"
 
 namespace dtnn {
 namespace {
@@ -40,8 +39,8 @@ DTNN_ALWAYS_INLINE bool sum_atoms(const SumJob<T>& job, const int64_t* row_ptr, 
     T* row = job.out + n * job.payload;
     std::fill(row, row + job.payload, T(0));
     if (center != 0 && !add_bonds(job, n, job.pairs, nullptr, row_ptr[n], row_ptr[n + 1], center, row)) return false;
-    if (neighbor != 0 && !add_bonds(job, n, job.pairs + job.num_bonds, order, order_ptr[n], order_ptr[n + 1],
-                                    neighbor, row)) {
+    if (neighbor != 0 &&
+        !add_bonds(job, n, job.pairs + job.num_bonds, order, order_ptr[n], order_ptr[n + 1], neighbor, row)) {
       return false;
     }
   }
