@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 // The only header that a .cu file includes to reach CUDA: nvcc gets cuda_runtime.h, and a host compiler with
-// -DDTNN_EMULATE_CUDA gets the emulation of python_tests/cuda_emulation. The few things that differ between the two are macros here.
-// A kernel uses them instead of <<<...>>> and __shared__; everything else is plain CUDA.
+// -DDTNN_EMULATE_CUDA gets the emulation of python_tests/cuda_emulation. The few things that differ between the two are
+// macros here. A kernel uses them instead of <<<...>>> and __shared__; everything else is plain CUDA.
 //
-//   DTNN_LAUNCH(kernel, grid, block, shared_bytes, stream, args...)   kernel<<<grid, block, shared_bytes, stream>>>(args...)
-//   DTNN_SHARED_ARRAY(T, name, count)                                 __shared__ T name[count];
+//   DTNN_LAUNCH(kernel, grid, block, shared_bytes, stream, args...)   kernel<<<grid, block, shared_bytes,
+//   stream>>>(args...) DTNN_SHARED_ARRAY(T, name, count)                                 __shared__ T name[count];
 //   DTNN_SHARED(T, name)                                              __shared__ T name;
-//   DTNN_DYNAMIC_SHARED(T, name)                                      T* name, the launch's shared_bytes, 16-byte aligned
+//   DTNN_DYNAMIC_SHARED(T, name)                                      T* name, the launch's shared_bytes, 16-byte
+//   aligned
 //
 // A kernel template with several arguments needs a pointer first, for its commas: auto* kernel = my_kernel<T, 4>;
 // A two-dimensional shared array is an array of rows: using Row = float[33]; DTNN_SHARED_ARRAY(Row, tile, 32);
@@ -51,8 +52,8 @@ inline const char* launch_error() {
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 
-// Blocks to launch for `blocks` blocks of work: a grid has a limit, so kernels loop over their work with stride gridDim.x. The
-// emulation can lower the limit to make that loop run more than once on small inputs.
+// Blocks to launch for `blocks` blocks of work: a grid has a limit, so kernels loop over their work with stride
+// gridDim.x. The emulation can lower the limit to make that loop run more than once on small inputs.
 inline unsigned grid_size(int64_t blocks) {
 #ifdef DTNN_EMULATE_CUDA
   const int64_t limit = ::cuda_emulation::max_grid();

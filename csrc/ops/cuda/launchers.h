@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 // The CUDA kernels as plain C++ functions: what the torch side (csrc/ops/*.cpp) and the host emulation call.
 //
-// Common rules. Pointers are device pointers to contiguous memory, on the device that is current in the calling thread; `stream` is a
-// cudaStream_t. A launcher only enqueues work, it never synchronises and never allocates. It returns nullptr, or a message
-// that stays valid until this thread's next launch. Arguments are trusted: the check function of the op has run before.
-// Every element of the output is written, so it need not be cleared. Results are the same to the bit in every run.
+// Common rules. Pointers are device pointers to contiguous memory, on the device that is current in the calling thread;
+// `stream` is a cudaStream_t. A launcher only enqueues work, it never synchronises and never allocates. It returns
+// nullptr, or a message that stays valid until this thread's next launch. Arguments are trusted: the check function of
+// the op has run before. Every element of the output is written, so it need not be cleared. Results are the same to the
+// bit in every run.
 #pragma once
 
 #include <cstdint>
@@ -13,9 +14,9 @@ namespace dtnn::cuda {
 
 // Sum of bond values into atoms: out[n, p] = center * sum_{e of row n} values[e, p]
 //                                          + neighbor * sum_{k of neighbor row n} values[neighbor_order[k], p].
-// Each output element is one sequential sum in T: the bonds of row n in order, then those of neighbor row n in order. The coefficients
-// are -1, 0 or 1, so a product is exact and a CPU loop in the same order gives the same bits. A part with coefficient 0
-// is not read: its pointers may be null, and a NaN there does not reach the output.
+// Each output element is one sequential sum in T: the bonds of row n in order, then those of neighbor row n in order.
+// The coefficients are -1, 0 or 1, so a product is exact and a CPU loop in the same order gives the same bits. A part
+// with coefficient 0 is not read: its pointers may be null, and a NaN there does not reach the output.
 template <typename T>
 struct BondToAtomSumArgs {
   const T* values;                  // [num_bonds, width]
