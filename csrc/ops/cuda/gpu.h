@@ -20,7 +20,7 @@
 #include "cuda_emulation.h"
 
 #define DTNN_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
-  (static_cast<void>(stream), ::cuda_emulation::launch(#kernel, kernel, grid, block, shared_bytes, __VA_ARGS__))
+  (static_cast<void>(stream), ::cuda_emulation::launch(#kernel, ::cuda_emulation::here(), kernel, grid, block, shared_bytes, __VA_ARGS__))
 // The tag's address is what makes two declarations, or two instances of a template, two different arrays.
 #define DTNN_SHARED_ARRAY(T, name, count)  \
   static const char name##_shared_tag = 0; \
