@@ -1,19 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""One crystal, in the conventions of docs/conventions.md, and the check that every crystal passes before use."""
+"""One crystal, in the conventions of docs/conventions.md; `check.check_crystal` says whether it can be used."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from ..errors import BadCrystalError
-
-# Atoms closer than this are one atom entered twice: the shortest bond known, H-H, is 0.74 Angstrom.
-SHORTEST_DISTANCE = 0.3
-# A cell below this volume per atom is no crystal: solid hydrogen under pressure still has about 2 cubic Angstrom.
-SMALLEST_VOLUME_PER_ATOM = 0.5
+from . import elements
 
 
 @dataclass(frozen=True)
@@ -50,6 +46,11 @@ class Crystal:
         """The name for messages: id, and the source where it says more."""
         return f"{self.id} ({self.source})" if self.source and self.source != self.id else self.id
 
+    @property
+    def formula(self) -> str:
+        """The reduced formula, for example ``"SrTiO3"``."""
+        return elements.formula(self.atomic_numbers)
+
     @classmethod
     def make(cls, id: str, atomic_numbers: Any, positions: Any, cell: Any, pbc: Any = True, **more: Any) -> Crystal:
         """Convert arrays or lists to the dtypes above; shapes are checked, physics is not (see `check_crystal`).
@@ -65,3 +66,27 @@ class Crystal:
         except (TypeError, ValueError, OverflowError) as error:
             raise BadCrystalError(f"{more.get('source') or id}: not a crystal: {error}") from error
         return cls(id, numbers, xyz, lattice, periodic, **more)
+
+    @classmethod
+    def from_fractional(cls, id: str, atomic_numbers: Any, fractional: Any, cell: Any, **more: Any) -> Crystal:
+        """Like `make`, from fractional instead of Cartesian positions.
+
+        Raises:
+            BadCrystalError: a shape or dtype does not fit.
+        """
+        crystal = cls.make(id, atomic_numbers, fractional, cell, **more)
+        return replace(crystal, positions=to_cartesian(crystal.positions, crystal.cell))
+
+
+def to_cartesian(fractional: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """Convert fractional to Cartesian positions, summed in a fixed order so that every machine gets the same bits.
+
+    Args:
+        fractional: fractional positions. [N, 3], float64
+        cell: rows are lattice vectors; either one cell or one for each atom. [3, 3] or [N, 3, 3], float64, Angstrom
+
+    Returns:
+        Cartesian positions. [N, 3], float64, Angstrom
+    """
+    a, b, c = cell[..., 0, :], cell[..., 1, :], cell[..., 2, :]
+    return (fractional[:, 0:1] * a + fractional[:, 1:2] * b) + fractional[:, 2:3] * c

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT
+// Argument checks of the operations. Every message has the form
+//   <op>: expected `<argument>` <what is right>, got <what came>
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <cstdint>
+#include <initializer_list>
+#include <sstream>
+#include <string>
+
+namespace dtnn {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+// A wildcard in an expected shape.
+constexpr int64_t kAny = -1;
+
+inline std::string describe_shape(const Tensor& tensor) {
+  std::ostringstream text;
+  text << "[";
+  for (int64_t d = 0; d < tensor.dim(); ++d) text << (d ? ", " : "") << tensor.size(d);
+  text << "]";
+  return text.str();
+}
+
+inline const char* describe_dtype(ScalarType type) {
+  switch (type) {
+    case ScalarType::Float:
+      return "float32";
+    case ScalarType::Double:
+      return "float64";
+    case ScalarType::Half:
+      return "float16";
+    case ScalarType::BFloat16:
+      return "bfloat16";
+    case ScalarType::Long:
+      return "int64";
+    case ScalarType::Int:
+      return "int32";
+    case ScalarType::Bool:
+      return "bool";
+    default:
+      return "another dtype";
+  }
+}
+
+inline void check_dtype(const char* op, const char* name, const Tensor& tensor, ScalarType wanted) {
+  STD_TORCH_CHECK(tensor.scalar_type() == wanted, op, ": expected `", name, "` of dtype ", describe_dtype(wanted),
+                  ", got ", describe_dtype(tensor.scalar_type()));
+}
+
+inline void check_floating(const char* op, const char* name, const Tensor& tensor) {
+  const ScalarType type = tensor.scalar_type();
+  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double, op, ": expected `", name,
+                  "` of dtype float32 or float64, got ", describe_dtype(type));
+}
+
+inline void check_same_dtype(const char* op, const char* name, const Tensor& tensor, const char* other_name,
+                             const Tensor& other) {
+  STD_TORCH_CHECK(tensor.scalar_type() == other.scalar_type(), op, ": expected `", name, "` of the dtype of `",
+                  other_name, "` (", describe_dtype(other.scalar_type()), "), got ",
+                  describe_dtype(tensor.scalar_type()));
+}
+
+inline void check_same_device(const char* op, const char* name, const Tensor& tensor, const char* other_name,
+                              const Tensor& other) {
+  const bool same = tensor.device() == other.device();
+  STD_TORCH_CHECK(same, op, ": expected `", name, "` on the device of `", other_name, "` (",
+                  other.is_cuda() ? "cuda" : "cpu", "), got ", tensor.is_cuda() ? "cuda" : "cpu");
+}
+
+// `wanted` is the shape as a person writes it; `sizes` the same in numbers, kAny for a free dimension.
+inline void check_shape(const char* op, const char* name, const Tensor& tensor, const char* wanted,
+                        std::initializer_list<int64_t> sizes) {
+  bool fits = tensor.dim() == static_cast<int64_t>(sizes.size());
+  int64_t d = 0;
+  for (int64_t size : sizes) {
+    if (!fits) break;
+    fits = size == kAny || tensor.size(d) == size;
+    ++d;
+  }
+  STD_TORCH_CHECK(fits, op, ": expected `", name, "` of shape ", wanted, ", got ", describe_shape(tensor));
+}
+
+}  // namespace dtnn

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT
+// The current CUDA stream of a tensor's device, for the kernels' launchers.
+#pragma once
+
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/macros.h>
+
+#include "check.h"
+
+// Weak: a CPU build of torch does not have it, and the binary must load there all the same.
+extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(int32_t, void**);
+
+namespace dtnn {
+
+inline void* current_cuda_stream(const char* op, const Tensor& tensor) {
+  STD_TORCH_CHECK(&aoti_torch_get_current_cuda_stream != nullptr, op, ": this torch has no CUDA");
+  void* stream = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
+  return stream;
+}
+
+// A launcher returns null or CUDA's error text.
+inline void check_launch(const char* op, const char* error) {
+  STD_TORCH_CHECK(error == nullptr, op, ": CUDA launch failed: ", error == nullptr ? "" : error);
+}
+
+}  // namespace dtnn

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+#include <algorithm>
+#include <atomic>
+
+#include "core/cpu_clones.h"
+#include "ops/atom_to_bond_gather.h"
+
+namespace dtnn {
+namespace {
+
+template <typename T>
+struct GatherJob {
+  const T* values;
+  const int64_t* centers;
+  const int64_t* neighbors;
+  int64_t num_atoms;
+  int64_t payload;
+  T* out;
+};
+
+template <typename T>
+DTNN_ALWAYS_INLINE bool gather_bonds(const GatherJob<T>& job, T center, T neighbor, int64_t first, int64_t last) {
+  for (int64_t e = first; e < last; ++e) {
+    const int64_t i = job.centers[e], j = job.neighbors[e];
+    if (i < 0 || i >= job.num_atoms || j < 0 || j >= job.num_atoms) return false;
+    const T* x = job.values + i * job.payload;
+    const T* y = job.values + j * job.payload;
+    T* row = job.out + e * job.payload;
+    if (neighbor == 0) {
+      for (int64_t p = 0; p < job.payload; ++p) row[p] = center * x[p];
+    } else if (center == 0) {
+      for (int64_t p = 0; p < job.payload; ++p) row[p] = neighbor * y[p];
+    } else {
+      for (int64_t p = 0; p < job.payload; ++p) row[p] = center * x[p] + neighbor * y[p];
+    }
+  }
+  return true;
+}
+
+DTNN_CPU_CLONES bool gather_bonds_f32(const GatherJob<float>& job, float center, float neighbor, int64_t first,
+                                      int64_t last) {
+  return gather_bonds(job, center, neighbor, first, last);
+}
+
+DTNN_CPU_CLONES bool gather_bonds_f64(const GatherJob<double>& job, double center, double neighbor, int64_t first,
+                                      int64_t last) {
+  return gather_bonds(job, center, neighbor, first, last);
+}
+
+template <typename T, typename Kernel>
+Tensor run(const Tensor& atom_values, const BondEnds& ends, Kernel kernel) {
+  const Tensor values = torch::stable::contiguous(atom_values);
+  const int64_t num_bonds = ends.num_bonds();
+  Tensor out = empty_rows(values, num_bonds);
+  const int64_t* pairs = ends.pairs.const_data_ptr<int64_t>();
+  const GatherJob<T> job{
+      values.template const_data_ptr<T>(), pairs, pairs + num_bonds, ends.num_atoms(), payload_size(values),
+      out.template mutable_data_ptr<T>()};
+  std::atomic<bool> in_range{true};  // a throw may not cross the thread pool
+  const int64_t grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(1, job.payload));
+  torch::stable::parallel_for(0, num_bonds, grain, [&](int64_t first, int64_t last) {
+    if (!kernel(job, static_cast<T>(ends.center), static_cast<T>(ends.neighbor), first, last)) in_range = false;
+  });
+  STD_TORCH_CHECK(in_range, "atom_to_bond_gather: expected `pairs` with atoms in [0, ", job.num_atoms,
+                  "), got an index outside");
+  return out;
+}
+
+}  // namespace
+
+Tensor atom_to_bond_gather_cpu(const Tensor& atom_values, const BondEnds& ends) {
+  if (atom_values.scalar_type() == ScalarType::Float) return run<float>(atom_values, ends, gather_bonds_f32);
+  return run<double>(atom_values, ends, gather_bonds_f64);
+}
+
+}  // namespace dtnn

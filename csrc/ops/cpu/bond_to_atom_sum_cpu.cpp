@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT
+#include <algorithm>
+#include <atomic>
+
+#include "core/cpu_clones.h"
+#include "ops/bond_to_atom_sum.h"
+
+namespace dtnn {
+namespace {
+
+template <typename T>
+struct SumJob {
+  const T* values;
+  const int64_t* pairs;
+  int64_t num_bonds;
+  int64_t payload;
+  T* out;
+};
+
+// One end's share of a row of the output: the bonds order[begin..end) (or begin..end where order is null), all of which
+// must have `atom` at that end.
+template <typename T>
+DTNN_ALWAYS_INLINE bool add_bonds(const SumJob<T>& job, int64_t atom, const int64_t* end_atoms, const int64_t* order,
+                                  int64_t begin, int64_t end, T coefficient, T* row) {
+  if (begin < 0 || end > job.num_bonds || begin > end) return false;
+  for (int64_t k = begin; k < end; ++k) {
+    const int64_t bond = order == nullptr ? k : order[k];
+    if (bond < 0 || bond >= job.num_bonds || end_atoms[bond] != atom) return false;
+    const T* value = job.values + bond * job.payload;
+    for (int64_t p = 0; p < job.payload; ++p) row[p] += coefficient * value[p];
+  }
+  return true;
+}
+
+template <typename T>
+DTNN_ALWAYS_INLINE bool sum_atoms(const SumJob<T>& job, const int64_t* row_ptr, const int64_t* order,
+                                  const int64_t* order_ptr, T center, T neighbor, int64_t first, int64_t last) {
+  for (int64_t n = first; n < last; ++n) {
+    T* row = job.out + n * job.payload;
+    std::fill(row, row + job.payload, T(0));
+    if (center != 0 && !add_bonds(job, n, job.pairs, nullptr, row_ptr[n], row_ptr[n + 1], center, row)) return false;
+    if (neighbor != 0 &&
+        !add_bonds(job, n, job.pairs + job.num_bonds, order, order_ptr[n], order_ptr[n + 1], neighbor, row)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+DTNN_CPU_CLONES bool sum_atoms_f32(const SumJob<float>& job, const int64_t* row_ptr, const int64_t* order,
+                                   const int64_t* order_ptr, float center, float neighbor, int64_t first,
+                                   int64_t last) {
+  return sum_atoms(job, row_ptr, order, order_ptr, center, neighbor, first, last);
+}
+
+DTNN_CPU_CLONES bool sum_atoms_f64(const SumJob<double>& job, const int64_t* row_ptr, const int64_t* order,
+                                   const int64_t* order_ptr, double center, double neighbor, int64_t first,
+                                   int64_t last) {
+  return sum_atoms(job, row_ptr, order, order_ptr, center, neighbor, first, last);
+}
+
+bool covers_all_bonds(const int64_t* row_ptr, int64_t num_atoms, int64_t num_bonds) {
+  return row_ptr[0] == 0 && row_ptr[num_atoms] == num_bonds;
+}
+
+template <typename T, typename Kernel>
+Tensor run(const Tensor& bond_values, const BondEnds& ends, Kernel kernel) {
+  const Tensor values = torch::stable::contiguous(bond_values);
+  const int64_t num_atoms = ends.num_atoms();
+  Tensor out = empty_rows(values, num_atoms);
+  const SumJob<T> job{values.template const_data_ptr<T>(), ends.pairs.const_data_ptr<int64_t>(), ends.num_bonds(),
+                      payload_size(values), out.template mutable_data_ptr<T>()};
+  const int64_t* row_ptr = ends.row_ptr.const_data_ptr<int64_t>();
+  const int64_t* order = ends.neighbor == 0 ? nullptr : ends.neighbor_order->const_data_ptr<int64_t>();
+  const int64_t* order_ptr = ends.neighbor == 0 ? nullptr : ends.neighbor_row_ptr->const_data_ptr<int64_t>();
+
+  STD_TORCH_CHECK(ends.center == 0 || covers_all_bonds(row_ptr, num_atoms, job.num_bonds),
+                  "bond_to_atom_sum: expected `row_ptr` from 0 to the number of bonds, ", job.num_bonds, ", got ",
+                  row_ptr[0], " to ", row_ptr[num_atoms]);
+  STD_TORCH_CHECK(ends.neighbor == 0 || covers_all_bonds(order_ptr, num_atoms, job.num_bonds),
+                  "bond_to_atom_sum: expected `neighbor_row_ptr` from 0 to the number of bonds, ", job.num_bonds);
+
+  std::atomic<bool> consistent{true};  // a throw may not cross the thread pool
+  const int64_t elements_per_atom = std::max<int64_t>(1, job.payload * (job.num_bonds + 1) / (num_atoms + 1));
+  const int64_t grain = std::max<int64_t>(1, 32768 / elements_per_atom);
+  torch::stable::parallel_for(0, num_atoms, grain, [&](int64_t first, int64_t last) {
+    if (!kernel(job, row_ptr, order, order_ptr, static_cast<T>(ends.center), static_cast<T>(ends.neighbor), first,
+                last)) {
+      consistent = false;
+    }
+  });
+  STD_TORCH_CHECK(consistent,
+                  "bond_to_atom_sum: expected `pairs` sorted by center as `row_ptr` says (and by neighbor as "
+                  "`neighbor_order` says), got a bond in another atom's segment or an index out of range");
+  return out;
+}
+
+}  // namespace
+
+Tensor bond_to_atom_sum_cpu(const Tensor& bond_values, const BondEnds& ends) {
+  if (bond_values.scalar_type() == ScalarType::Float) return run<float>(bond_values, ends, sum_atoms_f32);
+  return run<double>(bond_values, ends, sum_atoms_f64);
+}
+
+}  // namespace dtnn

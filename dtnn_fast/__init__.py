@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: MIT
+"""Dielectric tensors of inorganic crystals from the Dielectric Tensor Neural Network (arXiv 2405.09052).
+
+``DTNN`` is the model, ``dtnn_fast.ops`` the operations it is built from, ``dtnn_fast.reference`` their readable twins.
+Names are imported when first used, so that ``dtnn_fast.numpy`` works without torch and start-up is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["DTNN", "__version__", "use_backend"]
+
+if TYPE_CHECKING:
+    from ._backend import use_backend
+    from .nn.model import DTNN
+
+_HOME = {"DTNN": ".nn.model", "use_backend": "._backend"}
+_SUBMODULES = {"data", "encoders", "nn", "numpy", "ops", "reference", "screening", "training"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name], __name__), name)
+    if name in _SUBMODULES:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_SUBMODULES])

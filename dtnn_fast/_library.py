@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: MIT
+"""Loads the compiled operations into ``torch.ops.dtnn_fast``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+LIBRARY = Path(__file__).parent / "_ops.so"
+
+
+def load() -> None:
+    """Register the compiled operations with torch; calling it again does nothing.
+
+    Raises:
+        ImportError: the extension was not built, or does not fit this torch.
+    """
+    if not LIBRARY.exists():
+        raise ImportError(
+            f"dtnn_fast: the compiled operations are missing ({LIBRARY.name}): run `pip install .` in the source folder, "
+            "and start Python outside of it"
+        )
+    try:
+        torch.ops.load_library(str(LIBRARY))
+    except OSError as error:
+        raise ImportError(
+            f"dtnn_fast: the compiled operations do not load with torch {torch.__version__} "
+            f"(2.10 or later is needed): {error}"
+        ) from error
+
+
+load()

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: MIT
+"""The operations: native kernels on CPU and CUDA, differentiable to second order, usable under torch.compile."""
+
+from ..reference.neighbor_order import NeighborOrder, neighbor_order
+from .atom_to_bond_gather import atom_to_bond_gather
+from .bond_to_atom_sum import bond_to_atom_sum
+from .bond_vectors import bond_vectors
+from .rank2_gate import rank2_gate
+from .rank2_linear import rank2_linear
+from .tensor_readout import tensor_readout
+
+__all__ = [
+    "NeighborOrder",
+    "atom_to_bond_gather",
+    "bond_to_atom_sum",
+    "bond_vectors",
+    "neighbor_order",
+    "rank2_gate",
+    "rank2_linear",
+    "tensor_readout",
+]

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: MIT
+"""Twin of dtnn_fast.ops.rank2_linear."""
+
+from __future__ import annotations
+
+from typing import Literal, overload
+
+import torch
+from torch import Tensor
+
+# How often each stored component stands in the full tensor: the off-diagonals of xx yy zz yz xz xy twice.
+COMPONENT_WEIGHTS = {1: (1,), 3: (1, 1, 1), 6: (1, 1, 1, 2, 2, 2)}
+
+
+@overload
+def rank2_linear(x: Tensor, weight: Tensor, norm: Literal[False] = False, eps: float = 0.01) -> Tensor: ...
+@overload
+def rank2_linear(x: Tensor, weight: Tensor, norm: Literal[True], eps: float = 0.01) -> tuple[Tensor, Tensor]: ...
+
+
+def rank2_linear(x: Tensor, weight: Tensor, norm: bool = False, eps: float = 0.01) -> Tensor | tuple[Tensor, Tensor]:
+    """Mix the channels of each component, with the smooth norm on request; see `dtnn_fast.ops.rank2_linear`."""
+    y = x @ weight.t()
+    return (y, smooth_norm(y, eps)) if norm else y
+
+
+def smooth_norm(y: Tensor, eps: float) -> Tensor:
+    """``sqrt(sum_k w_k y_k^2 + eps^2) - eps`` over the components of [N, K, D]."""
+    weights = torch.tensor(COMPONENT_WEIGHTS[y.shape[1]], dtype=y.dtype, device=y.device)
+    return ((y * y * weights[:, None]).sum(1) + eps * eps).sqrt() - eps

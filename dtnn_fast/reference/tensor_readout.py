@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: MIT
+"""Twin of dtnn_fast.ops.tensor_readout."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# The stored component (xx yy zz yz xz xy) of each element of a symmetric 3x3 matrix, row by row.
+MATRIX_COMPONENTS = (0, 5, 4, 5, 1, 3, 4, 3, 2)
+
+
+def tensor_readout(atom_scalar: Tensor, atom_vector: Tensor, atom_rank2: Tensor, ptr: Tensor) -> Tensor:
+    """The mean over each crystal's atoms of s I + v (x) v + t; see `dtnn_fast.ops.tensor_readout`."""
+    num_atoms = atom_scalar.shape[0]
+    identity = torch.eye(3, dtype=atom_scalar.dtype, device=atom_scalar.device)
+    isotropic = atom_scalar.sum(1)[:, None, None] * identity
+    dyadic = atom_vector @ atom_vector.transpose(1, 2)
+    symmetric = atom_rank2.sum(2)[:, MATRIX_COMPONENTS].reshape(-1, 3, 3)
+
+    crystal = torch.searchsorted(ptr, torch.arange(num_atoms, device=ptr.device), right=True) - 1
+    sums = atom_scalar.new_zeros(ptr.shape[0] - 1, 3, 3).index_add(0, crystal, isotropic + dyadic + symmetric)
+    return sums / ptr.diff().to(atom_scalar.dtype)[:, None, None]

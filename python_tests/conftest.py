@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: MIT
+"""Makes helpers.py importable from every test folder."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
