@@ -28,6 +28,16 @@ Vec3 scaled(const Vec3& a, double factor) { return {a[0] * factor, a[1] * factor
   throw std::invalid_argument("the `cell` has no volume: its periodic vectors are zero or linearly dependent");
 }
 
+[[noreturn]] void shifts_too_large() {
+  throw std::invalid_argument("shifts beyond 32-bit integers: the `cell` is too small or skewed for this `cutoff`");
+}
+
+// The smallest integer >= x, for |x| < 2^62, without a call into libm, which the baseline instruction set would need.
+int64_t round_up(double x) {
+  const int64_t truncated = static_cast<int64_t>(x);
+  return truncated + (x > static_cast<double>(truncated));
+}
+
 // Adds steps_q basis[q] + steps_r basis[r] to basis[p] if that makes it clearly shorter.
 bool shorten(Lattice& lattice, int p, int q, double steps_q, int r, double steps_r) {
   constexpr double kClearly = 1 - 1e-6;
@@ -36,6 +46,7 @@ bool shorten(Lattice& lattice, int p, int q, double steps_q, int r, double steps
   for (int x = 0; x < 3; ++x) candidate[x] = vector[x] + steps_q * lattice.basis[q][x] + steps_r * lattice.basis[r][x];
   if (!(dot(candidate, candidate) < kClearly * dot(vector, vector))) return false;
   vector = candidate;
+  lattice.keeps_cell = false;
   for (int m = 0; m < 3; ++m) {
     const int64_t steps = static_cast<int64_t>(steps_q) * lattice.combination[q][m] +
                           static_cast<int64_t>(steps_r) * lattice.combination[r][m];
@@ -149,6 +160,7 @@ std::vector<Shift> translations_within(const Lattice& lattice, double radius) {
   // Orthonormal axes, the last one along the last vector: step k moves along the axes k, k+1, ... only, so that each
   // integer in turn is bounded by what the ones before left of the sphere. axis_step is zero where there is no vector.
   std::array<Vec3, 3> axis{}, axis_step{};
+  Vec3 steps_per_length{};
   for (int k = n - 1; k >= 0; --k) {
     Vec3 rest = lattice.basis[k];
     for (int m = k + 1; m < n; ++m) {
@@ -156,37 +168,36 @@ std::vector<Shift> translations_within(const Lattice& lattice, double radius) {
       for (int x = 0; x < 3; ++x) rest[x] -= axis_step[k][m] * axis[m][x];
     }
     axis_step[k][k] = length(rest);
-    axis[k] = scaled(rest, 1 / axis_step[k][k]);
+    steps_per_length[k] = 1 / axis_step[k][k];
+    axis[k] = scaled(rest, steps_per_length[k]);
   }
+  constexpr double kLargestSteps = 1073741824;  // 2^30
+  if (!(radius * *std::max_element(steps_per_length.begin(), steps_per_length.end()) < kLargestSteps)) shifts_too_large();
   constexpr double kSlack = 1e-6;  // in steps: more than any rounding error here
-  const double squared = radius * radius;
-  const auto reach = [&](int k, double left) {
-    return k < n && left > 0 ? std::sqrt(left) / axis_step[k][k] + kSlack : 0.0;
-  };
+  const auto reach = [&](int k, double left) { return left > 0 ? std::sqrt(left) * steps_per_length[k] + kSlack : kSlack; };
+
   std::vector<Shift> shifts;
-  const auto append = [&](double s0, double s1, double s2) {
-    const std::array<int64_t, 3> shift =
-        lattice.to_shift({static_cast<int64_t>(s0), static_cast<int64_t>(s1), static_cast<int64_t>(s2)});
-    for (const int64_t component : shift)
-      if (std::llabs(component) > std::numeric_limits<int32_t>::max())
-        throw std::invalid_argument("shifts beyond 32-bit integers: the `cell` is too small or skewed for this `cutoff`");
-    shifts.push_back({static_cast<int32_t>(shift[0]), static_cast<int32_t>(shift[1]), static_cast<int32_t>(shift[2])});
-  };
+  shifts.reserve(static_cast<size_t>(std::min(2 * count_translations(lattice, radius) + 16, 1e6)));
+  const double squared = radius * radius;
   const double reach0 = reach(0, squared);
-  for (double s0 = std::ceil(-reach0); s0 <= reach0; ++s0) {
-    const double along0 = s0 * axis_step[0][0];
+  for (int64_t s0 = round_up(-reach0); static_cast<double>(s0) <= reach0; ++s0) {
+    const double along0 = static_cast<double>(s0) * axis_step[0][0], offset1 = static_cast<double>(s0) * axis_step[0][1];
     const double left1 = squared - along0 * along0;
-    const double center1 = n > 1 ? -s0 * axis_step[0][1] / axis_step[1][1] : 0;
-    const double reach1 = reach(1, left1);
-    for (double s1 = std::ceil(center1 - reach1); s1 <= center1 + reach1; ++s1) {
-      const double along1 = s0 * axis_step[0][1] + s1 * axis_step[1][1];
+    const double center1 = -offset1 * steps_per_length[1], reach1 = reach(1, left1);
+    for (int64_t s1 = round_up(center1 - reach1); static_cast<double>(s1) <= center1 + reach1; ++s1) {
+      const double along1 = offset1 + static_cast<double>(s1) * axis_step[1][1];
+      const double offset2 = static_cast<double>(s0) * axis_step[0][2] + static_cast<double>(s1) * axis_step[1][2];
       const double left2 = left1 - along1 * along1;
-      const double center2 = n > 2 ? -(s0 * axis_step[0][2] + s1 * axis_step[1][2]) / axis_step[2][2] : 0;
-      const double reach2 = reach(2, left2);
-      for (double s2 = std::ceil(center2 - reach2); s2 <= center2 + reach2; ++s2) append(s0, s1, s2);
+      const double center2 = -offset2 * steps_per_length[2], reach2 = reach(2, left2);
+      for (int64_t s2 = round_up(center2 - reach2); static_cast<double>(s2) <= center2 + reach2; ++s2) {
+        const std::array<int64_t, 3> shift = lattice.to_shift({s0, s1, s2});
+        const int64_t largest = std::max({std::llabs(shift[0]), std::llabs(shift[1]), std::llabs(shift[2])});
+        if (largest > std::numeric_limits<int32_t>::max()) shifts_too_large();
+        shifts.push_back({static_cast<int32_t>(shift[0]), static_cast<int32_t>(shift[1]), static_cast<int32_t>(shift[2])});
+      }
     }
   }
-  if (!std::is_sorted(shifts.begin(), shifts.end())) std::sort(shifts.begin(), shifts.end());
+  if (!lattice.keeps_cell) std::sort(shifts.begin(), shifts.end());
   return shifts;
 }
 

@@ -20,6 +20,7 @@ struct Lattice {
   int num_periodic = 0;                                // the first so many basis vectors are translations
   std::array<Vec3, 3> basis;                           // short vectors, then the orthogonal completion
   std::array<std::array<int64_t, 3>, 3> combination{};  // basis[k] = sum_m combination[k][m] cell[m], k < num_periodic
+  bool keeps_cell = true;                              // the basis is the cell's own vectors, in order
   std::array<Vec3, 3> dual;                            // coordinate k of r in the basis is dual[k] . r
   Vec3 height;                                         // distance between the planes of integer coordinate k
   double volume = 1;                                   // length, area or volume of the periodic part

@@ -127,7 +127,6 @@ void GridSearch::place_atoms() {
     for (int k = 0; k < 3; ++k) coordinate[k] = dot(lattice.dual[k], r);
     for (int k = 0; k < lattice.num_periodic; ++k) {
       const double cells = std::floor(coordinate[k]);
-      if (!(std::abs(cells) < 2147483648.0)) too_far();
       coordinate[k] -= cells;
       steps[k] = -static_cast<int64_t>(cells);
       for (int x = 0; x < 3; ++x) r[x] -= cells * lattice.basis[k][x];

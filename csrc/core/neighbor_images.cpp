@@ -17,14 +17,12 @@ inline double round_to_integer(double x) {
   return (x + kMagic) - kMagic;
 }
 
-inline int count_bits(uint64_t word) {
-#if defined(__GNUC__)
-  return __builtin_popcountll(word);
-#else
-  int count = 0;
-  for (; word != 0; word &= word - 1) ++count;
-  return count;
-#endif
+// In plain arithmetic: the baseline instruction set has no population count.
+inline int64_t count_bits(uint64_t word) {
+  word -= (word >> 1) & 0x5555555555555555;
+  word = (word & 0x3333333333333333) + ((word >> 2) & 0x3333333333333333);
+  word = (word + (word >> 4)) & 0x0f0f0f0f0f0f0f0f;
+  return static_cast<int64_t>((word * 0x0101010101010101) >> 56);
 }
 
 inline int lowest_bit(uint64_t word) { return __builtin_ctzll(word); }
@@ -33,6 +31,11 @@ inline int highest_bit(uint64_t word) { return 63 - __builtin_clzll(word); }
 [[noreturn]] void too_far() {
   throw std::invalid_argument("`positions`: atoms too many cells apart for shifts of 32 bits");
 }
+
+// A shift in a register of four, so that a bond is a vector addition; only the first three count.
+typedef int32_t ShiftLanes __attribute__((vector_size(16)));
+
+inline ShiftLanes lanes(const Shift& shift) { return ShiftLanes{shift[0], shift[1], shift[2], 0}; }
 
 // Half the longest diagonal of the reduced cell: no nearest image is farther away along the periodic directions.
 double half_diagonal(const Lattice& lattice) {
@@ -95,9 +98,7 @@ ImageSearch::ImageSearch(const SearchCrystal& crystal)
       Vec3 nearest = crystal.difference(i, j);
       std::array<int64_t, 3> steps{};
       for (int k = 0; k < lattice.num_periodic; ++k) {
-        const double apart = coordinates[3 * j + k] - coordinates[3 * i + k];
-        if (!(std::abs(apart) < 2147483648.0)) too_far();
-        const double step = -round_to_integer(apart);
+        const double step = -round_to_integer(coordinates[3 * j + k] - coordinates[3 * i + k]);
         steps[k] = static_cast<int64_t>(step);
         for (int x = 0; x < 3; ++x) nearest[x] += step * lattice.basis[k][x];
       }

@@ -25,9 +25,11 @@ constexpr double kGroupWork = 50000;
 constexpr int64_t kPieceAtoms = 256;
 // Rounding errors stay below this times the lengths involved: several hundred units in the last place.
 constexpr double kRelativeTolerance = 1e-13;
+// Steps along the reduced basis; smaller than what int32 holds, for the cutoff to have room.
+constexpr double kMostCellsApart = 1e9;
 constexpr double kBytesPerBond = 28 + 8;  // two int64 and three int32, and a key while searching
 
-double memory_bytes() {
+double ask_memory_bytes() {
 #if defined(_SC_PHYS_PAGES)
   const long pages = sysconf(_SC_PHYS_PAGES), page_size = sysconf(_SC_PAGESIZE);
   if (pages > 0 && page_size > 0) return static_cast<double>(pages) * static_cast<double>(page_size);
@@ -35,14 +37,20 @@ double memory_bytes() {
   return 1e13;
 }
 
+double memory_bytes() {
+  static const double bytes = ask_memory_bytes();
+  return bytes;
+}
+
 std::string of_crystal(const NeighborListInput& input, int64_t index) {
   return input.num_crystals == 1 ? "" : "crystal " + std::to_string(index) + ": ";
 }
 
-// A lower estimate of the number of bonds: each atom with its own images, in three dimensions with all atoms' images.
+// A lower estimate of the number of bonds: each atom with its own images, in three dimensions with all atoms' images. The
+// tolerance counts too: far-out atoms whose rounding errors reach other cells would make the search as long as the list.
 void check_size(const SearchCrystal& crystal) {
   const double atoms = static_cast<double>(crystal.num_atoms);
-  const double images = count_translations(crystal.lattice, crystal.cutoff) - 1;
+  const double images = count_translations(crystal.lattice, crystal.cutoff + 2 * crystal.tolerance) - 1;
   const double bonds = (crystal.half ? 0.5 : 1.0) * images * (crystal.lattice.num_periodic == 3 ? atoms * atoms : atoms);
   if (bonds * kBytesPerBond > memory_bytes()) {
     char number[32];
@@ -96,9 +104,12 @@ SearchCrystal make_search_crystal(const NeighborListInput& input, int64_t index)
       }
     }
     length += input.cutoff;
-    for (int k = 0; k < crystal.lattice.num_periodic; ++k)
+    for (int k = 0; k < crystal.lattice.num_periodic; ++k) {
+      if (!(crystal.highest[k] - crystal.lowest[k] < kMostCellsApart))
+        throw std::invalid_argument("`positions`: atoms too many cells apart for shifts of 32 bits");
       length += crystal.lattice.rounding_length[k] * (2 + crystal.highest[k] - crystal.lowest[k] +
                                                       input.cutoff / crystal.lattice.height[k]);
+    }
     crystal.tolerance = kRelativeTolerance * length;
     if (!std::isfinite(length)) throw std::invalid_argument("`positions` or `cutoff` too large for float64 arithmetic");
     check_size(crystal);
@@ -125,6 +136,7 @@ NeighborSearch::NeighborSearch(const NeighborListInput& input, const Parallel& p
   int64_t* const counts = state.row_ptr.data() + 1;
   state.grids.resize(input.num_crystals);
 
+  // Groups of crystals with similar work; what an atom costs is not known before its cell is looked at.
   double work = kGroupWork;
   for (int64_t index = 0; index < input.num_crystals; ++index) {
     if (work >= kGroupWork) {
@@ -133,7 +145,7 @@ NeighborSearch::NeighborSearch(const NeighborListInput& input, const Parallel& p
     }
     state.groups.back().end = index + 1;
     const double atoms = static_cast<double>(input.ptr[index + 1] - input.ptr[index]);
-    work += 1000 + 60 * std::min(atoms * atoms, 200 * atoms);  // not knowing the cell yet
+    work += 1000 + 60 * std::min(atoms * atoms, 200 * atoms);
   }
   for_each_task(parallel, static_cast<int64_t>(state.groups.size()), [&](int64_t g) {
     Group& group = state.groups[g];
