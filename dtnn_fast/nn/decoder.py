@@ -117,7 +117,7 @@ class DecoderBlock(nn.Module):
 
     def _bond_scalars(self, latents: Latents, envelope: Tensor) -> Tensor:
         tier = latents.bonds
-        assert tier is not None  # noqa: S101  Decoder.forward has checked it
+        assert tier is not None
         hidden = self.bond_hidden(latents.bond_scalar)
         weighted = torch.cat([envelope * hidden, envelope], dim=-1)
         summed = bond_to_atom_sum(weighted, tier.pairs, tier.row_ptr, "sum", tier.by_neighbor)

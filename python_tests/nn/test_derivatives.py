@@ -6,7 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from model_cases import TINY, VARIANTS, assert_close, asymmetric_crystals, config, randomised, rattled, strained, variant
+from model_cases import (
+    TINY,
+    VARIANTS,
+    assert_close,
+    asymmetric_crystals,
+    config,
+    randomised,
+    rattled,
+    strained,
+    variant,
+)
 from torch.autograd import gradcheck, gradgradcheck
 
 from dtnn_fast import use_backend

@@ -6,7 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from model_cases import anisotropy, assert_close, asymmetric_crystals, config, randomised, small_crystals, unwrapped, variant
+from model_cases import (
+    anisotropy,
+    assert_close,
+    asymmetric_crystals,
+    config,
+    randomised,
+    small_crystals,
+    unwrapped,
+    variant,
+)
 
 from dtnn_fast.data.crystal import Crystal
 from dtnn_fast.errors import BadCrystalError
