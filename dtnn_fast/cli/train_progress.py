@@ -72,7 +72,7 @@ class TrainingProgress:
         done, parts = len(trainer.history), trainer.split
         self.console.print(f"run: {self.folder}   seed {trainer.settings.seed}")
         self.console.print(
-            f"crystals: {len(parts.train)} for training, {len(parts.validation)} for validation, {len(parts.test)} for test"
+            f"crystals: {len(parts.train)} training, {len(parts.validation)} validation, {len(parts.test)} test"
         )
         counts = trainer.model.num_parameters()
         decoders = len(trainer.model.decoders)
