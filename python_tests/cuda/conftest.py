@@ -1,97 +1,19 @@
 # SPDX-License-Identifier: MIT
-"""Builds the host emulation of CUDA once a session, and lets tests call the launchers of every kernel through it."""
+"""The emulated kernels as fixtures, each built once a session."""
 
 from __future__ import annotations
 
-import ctypes
-import shutil
 import subprocess
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-EMULATION = ROOT / "python_tests" / "cuda_emulation"
-KERNELS = ROOT / "csrc" / "ops" / "cuda"
-# No contraction to fused multiply-adds: the results are to equal NumPy's to the bit.
-FLAGS = ["-std=c++17", "-g", "-fPIC", "-ffp-contract=off", "-DDTNN_EMULATE_CUDA", "-Wall", "-Wextra", "-Werror"]
-FLAGS += ["-Wno-unknown-pragmas", f"-I{EMULATION}", f"-I{KERNELS}"]
-SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
-ORDERS = ("forward", "reverse", "shuffle:1", "shuffle:2")
-NO_GRID_LIMIT = 2**31 - 1
-
-
-class EmulationError(RuntimeError):
-    """What a launcher returned instead of null."""
-
-
-def compiler() -> str:
-    """Path of g++; a test that needs it is skipped where there is none."""
-    found = shutil.which("g++")
-    if found is None:
-        pytest.skip("the emulation of CUDA needs g++, which is not installed")
-    return found
-
-
-def run(command: Sequence[str]) -> None:
-    """Run a build step, and fail the test with its output when it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.fail(f"{' '.join(command)}\n{done.stdout}{done.stderr}", pytrace=False)
-
-
-def compile_all(folder: Path, flags: Sequence[str]) -> list[str]:
-    """Compile the emulation, the kernels and their C functions into `folder`; return the object files."""
-    sources = sorted(EMULATION.rglob("*.cpp")) + sorted(KERNELS.glob("*.cu"))
-    objects = [str(folder / f"{source.name}.o") for source in sources]
-    command = [compiler(), *FLAGS, *flags, "-x", "c++", "-c"]
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda pair: run([*command, str(pair[0]), "-o", pair[1]]), zip(sources, objects, strict=True)))
-    return objects
-
-
-class Emulator:
-    """The kernels on the host: each launcher of python_tests/cuda_emulation/ops by its C name."""
-
-    def __init__(self, library: Path) -> None:
-        self._library = ctypes.CDLL(str(library))
-
-    def configure(self, order: str = "forward", max_grid: int = NO_GRID_LIMIT) -> None:
-        """Set the order in which threads and blocks take turns, and how many blocks a launcher may use."""
-        self.call("configure", order.encode(), max_grid)
-
-    def call(self, name: str, *args: np.ndarray | int | bytes | None) -> None:
-        """Call a launcher; arrays go as pointers, integers as int64, None as a null pointer.
-
-        Raises:
-            EmulationError: the launcher returned a message.
-        """
-        function = self._library[name]
-        function.restype = ctypes.c_char_p
-        message = function(*[self._convert(argument) for argument in args])
-        if message is not None:
-            raise EmulationError(message.decode())
-
-    @staticmethod
-    def _convert(argument: np.ndarray | int | bytes | None) -> object:
-        if isinstance(argument, np.ndarray):
-            assert argument.flags.c_contiguous, "kernels take contiguous arrays"
-            return ctypes.c_void_p(argument.ctypes.data)
-        if isinstance(argument, int):
-            return ctypes.c_int64(argument)
-        return argument
+from cuda_emulator import SANITIZE, Emulator, build, built_once, compiler
 
 
 @pytest.fixture(scope="session")
 def emulator_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shared library with all kernels, built once."""
-    folder = tmp_path_factory.mktemp("cuda_emulation")
-    library = folder / "kernels.so"
-    run([compiler(), "-shared", *compile_all(folder, ["-O2"]), "-o", str(library)])
-    return library
+    """The shared library with all kernels."""
+    return built_once(tmp_path_factory, "emulated_kernels.so", lambda output: build(output, ["-O2"], ["-shared"]))
 
 
 @pytest.fixture
@@ -104,13 +26,9 @@ def emulator(emulator_library: Path) -> Emulator:
 
 @pytest.fixture(scope="session")
 def sanitized_cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The executable that runs cases under AddressSanitizer and UndefinedBehaviorSanitizer, built once."""
-    folder = tmp_path_factory.mktemp("cuda_emulation_sanitized")
-    probe = folder / "probe.cpp"
-    probe.write_text("int main() {}\n")
-    link = [compiler(), *SANITIZE]
-    if subprocess.run([*link, str(probe), "-o", str(folder / "probe")], capture_output=True, check=False).returncode:
+    """The executable that runs cases under AddressSanitizer and UndefinedBehaviorSanitizer."""
+    probe = tmp_path_factory.mktemp("probe") / "probe"
+    command = [compiler(), *SANITIZE, "-x", "c++", "-", "-o", str(probe)]
+    if subprocess.run(command, input="int main() {}", text=True, capture_output=True, check=False).returncode != 0:
         pytest.skip("this g++ cannot link -fsanitize=address,undefined")
-    executable = folder / "run_cases"
-    run([*link, *compile_all(folder, ["-O1", *SANITIZE]), "-o", str(executable)])
-    return executable
+    return built_once(tmp_path_factory, "sanitized_cases", lambda output: build(output, ["-O1", *SANITIZE], []))

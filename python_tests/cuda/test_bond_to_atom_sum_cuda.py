@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import mmap
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
-
-from conftest import ORDERS, Emulator
+from cuda_emulator import ORDERS, EmulationError, Emulator
 
 WIDTHS = (1, 2, 3, 4, 5, 32, 96, 128, 192, 768)
 COEFFICIENTS = ((1, 0), (0, 1), (1, 1), (-1, 1))
@@ -95,7 +97,9 @@ def test_sum_equals_numpy(emulator: Emulator, width: int, dtype: type) -> None:
         values = random_values(bonds.pairs.shape[1], width, dtype)
         for ends in COEFFICIENTS:
             expected = numpy_sum(bonds, values, *ends)
-            np.testing.assert_array_equal(emulated_sum(emulator, bonds, values, *ends), expected, f"N={num_atoms} {ends}")
+            np.testing.assert_array_equal(
+                emulated_sum(emulator, bonds, values, *ends), expected, f"N={num_atoms} {ends}"
+            )
 
 
 @pytest.mark.parametrize("dtype", SUFFIX)
@@ -111,7 +115,7 @@ def test_gather_equals_numpy(emulator: Emulator, width: int, dtype: type) -> Non
             )
 
 
-@pytest.mark.parametrize("width", (1, 3, 7, 8, 96))
+@pytest.mark.parametrize("width", [1, 3, 7, 8, 96])
 def test_bits_do_not_depend_on_the_order_of_threads_or_the_grid(emulator: Emulator, width: int) -> None:
     bonds = make_bonds(300)
     bond_values = random_values(bonds.pairs.shape[1], width, np.float32)
@@ -127,7 +131,7 @@ def test_bits_do_not_depend_on_the_order_of_threads_or_the_grid(emulator: Emulat
 
 
 @pytest.mark.parametrize("dtype", SUFFIX)
-@pytest.mark.parametrize("width", (1, 3, 5, 32))
+@pytest.mark.parametrize("width", [1, 3, 5, 32])
 def test_an_atom_with_thousands_of_bonds(emulator: Emulator, width: int, dtype: type) -> None:
     """More than a tile of shared memory holds, so that rows are cut by tiles."""
     degrees = np.full(20, 3)
@@ -138,7 +142,7 @@ def test_an_atom_with_thousands_of_bonds(emulator: Emulator, width: int, dtype: 
         np.testing.assert_array_equal(emulated_sum(emulator, bonds, values, *ends), numpy_sum(bonds, values, *ends))
 
 
-@pytest.mark.parametrize("width", (1, 8))
+@pytest.mark.parametrize("width", [1, 8])
 def test_no_bonds_at_all_gives_zeros(emulator: Emulator, width: int) -> None:
     bonds = make_bonds(300, np.zeros(300, np.int64))
     out = emulated_sum(emulator, bonds, np.empty((0, width), np.float32), 1, 1)
@@ -152,7 +156,7 @@ def test_no_payload_writes_nothing(emulator: Emulator) -> None:
 
 
 @pytest.mark.parametrize("dtype", SUFFIX)
-@pytest.mark.parametrize("width", (32, 96))
+@pytest.mark.parametrize("width", [32, 96])
 def test_unaligned_memory(emulator: Emulator, width: int, dtype: type) -> None:
     """A view that starts one number into a buffer cannot be read in packs of 16 bytes, though its width could."""
     bonds = make_bonds(50)
@@ -161,12 +165,51 @@ def test_unaligned_memory(emulator: Emulator, width: int, dtype: type) -> None:
     bond_values = buffer[1:].reshape(num_bonds, width)
     atom_values = buffer[1 : 1 + 50 * width].reshape(50, width)
     assert bond_values.ctypes.data % 16 != 0
-    np.testing.assert_array_equal(
-        emulated_sum(emulator, bonds, bond_values, 1, 1), numpy_sum(bonds, bond_values, 1, 1)
-    )
+    np.testing.assert_array_equal(emulated_sum(emulator, bonds, bond_values, 1, 1), numpy_sum(bonds, bond_values, 1, 1))
     np.testing.assert_array_equal(
         emulated_gather(emulator, bonds, atom_values, 1, 1), numpy_gather(bonds, atom_values, 1, 1)
     )
+
+
+@pytest.fixture(scope="module")
+def distant_memory() -> Iterator[tuple[np.ndarray, int]]:
+    """float32 zeros of more than 2^32 numbers, and where the last 4096 of them begin; only pages in use are real."""
+    count = 2**32 + 2**20
+    no_reserve = 0x4000  # MAP_NORESERVE of Linux, which the module mmap does not have in all versions
+    try:
+        memory = mmap.mmap(-1, 4 * count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | no_reserve)
+    except OSError as error:
+        pytest.skip(f"this machine gives no 16 GiB of address space: {error}")
+    values = np.frombuffer(memory, np.float32)
+    begin = count - 4096
+    values[begin:] = random_values(1, 4096, np.float32)[0]
+    yield values, begin
+    del values
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs address space without memory, as Linux gives it")
+@pytest.mark.parametrize("width", [3, 8, 33])
+def test_offsets_beyond_32_bits(emulator: Emulator, distant_memory: tuple[np.ndarray, int], width: int) -> None:
+    """The row pointers and pairs point at the far end of a huge array."""
+    values, begin = distant_memory
+    first = begin // width + 1
+    rows = values[first * width : (first + 5) * width].reshape(5, width)
+    out = np.empty((1, width), np.float32)
+    row_ptr = np.array([first, first + 3])
+    order = np.array([first + 3, first + 4])
+    order_ptr = np.array([0, 2])
+    emulator.call("bond_to_atom_sum_f32", values, row_ptr, order, order_ptr, out, 1, width, 1, 1)
+    np.testing.assert_array_equal(out[0], (((rows[0] + rows[1]) + rows[2]) + rows[3]) + rows[4])
+    pairs = np.array([[first], [first + 4]])
+    emulator.call("atom_to_bond_gather_f32", values, pairs, out, 1, width, -1, 1)
+    np.testing.assert_array_equal(out[0], rows[4] - rows[0])
+
+
+def test_a_row_that_is_too_wide_is_refused(emulator: Emulator) -> None:
+    with pytest.raises(EmulationError, match=r"expected rows of fewer than 2\^31 numbers"):
+        emulator.call("bond_to_atom_sum_f32", None, None, None, None, None, 1, 2**31, 1, 0)
+    with pytest.raises(EmulationError, match=r"expected rows of fewer than 2\^31 numbers"):
+        emulator.call("atom_to_bond_gather_f32", None, None, None, 1, 2**31, 1, 0)
 
 
 def test_an_end_with_coefficient_0_is_not_read(emulator: Emulator) -> None:
@@ -175,3 +218,20 @@ def test_an_end_with_coefficient_0_is_not_read(emulator: Emulator) -> None:
     bonds.pairs[1, 0] = 1
     values = np.array([[1.0], [np.nan]], np.float32)
     np.testing.assert_array_equal(emulated_gather(emulator, bonds, values, 1, 0), [[1.0]])
+
+
+@pytest.mark.parametrize("width", [1, 3, 8, 33])
+def test_the_cpu_operation_gives_the_same_bits(emulator: Emulator, width: int) -> None:
+    ops = pytest.importorskip("dtnn_fast.ops")
+    torch = pytest.importorskip("torch")
+    bonds = make_bonds(200)
+    pairs, row_ptr = torch.from_numpy(bonds.pairs), torch.from_numpy(bonds.row_ptr)
+    by_neighbor = ops.neighbor_order(pairs, bonds.num_atoms)
+    np.testing.assert_array_equal(by_neighbor.order, bonds.neighbor_order)
+    bond_values = random_values(bonds.pairs.shape[1], width, np.float32)
+    atom_values = random_values(bonds.num_atoms, width, np.float32)
+    for ends, coefficients in zip(("center", "neighbor", "sum", "difference"), COEFFICIENTS, strict=True):
+        sums = ops.bond_to_atom_sum(torch.from_numpy(bond_values), pairs, row_ptr, ends, by_neighbor)
+        np.testing.assert_array_equal(emulated_sum(emulator, bonds, bond_values, *coefficients), sums)
+        gathered = ops.atom_to_bond_gather(torch.from_numpy(atom_values), pairs, row_ptr, ends, by_neighbor)
+        np.testing.assert_array_equal(emulated_gather(emulator, bonds, atom_values, *coefficients), gathered)

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from conftest import EMULATION, FLAGS, KERNELS, ORDERS, Emulator, EmulationError, compiler
+from cuda_emulator import EMULATION, FLAGS, KERNELS, ORDERS, EmulationError, Emulator, build, compiler
 
 THREADS = 128
 
@@ -80,8 +79,16 @@ def test_a_three_dimensional_grid_visits_each_thread_once(emulator: Emulator) ->
 @pytest.mark.parametrize(
     ("name", "count", "message"),
     [
-        ("barrier_in_branches", 64, r"divergent barrier: .*__syncthreads \(kernels.cpp:\d+\).*__syncthreads \(kernels.cpp:\d+\)"),
-        ("return_before_barrier", 64, r"divergent barrier: thread .* waits at __syncthreads \(kernels.cpp:\d+\), .* has returned"),
+        (
+            "barrier_in_branches",
+            64,
+            r"divergent barrier: .*__syncthreads \(kernels.cpp:\d+\).*__syncthreads \(kernels.cpp:\d+\)",
+        ),
+        (
+            "return_before_barrier",
+            64,
+            r"divergent barrier: thread .* waits at __syncthreads \(kernels.cpp:\d+\), .* has returned",
+        ),
         ("divergent_shuffle", THREADS, r"deadlock: .*__shfl_xor_sync .*mask 0xffffffff.*__ballot_sync"),
         ("lost_lock", THREADS, r"deadlock, threads spin on an atomic"),
         ("reverse_overrun", 100, r"a write outside of a shared array"),
@@ -145,6 +152,18 @@ def test_the_sanitizer_finds_an_overrun_of_shared_memory(sanitized_cases: Path) 
 
 def test_a_failed_launch_leaves_clean_stacks(sanitized_cases: Path) -> None:
     done = run_cases(sanitized_cases, "forward", 1000, "selftest_recovers")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_fallback_for_other_processors(tmp_path: Path) -> None:
+    """Without the hand-written context switch, fibers are ucontext's."""
+    sources = [
+        *(EMULATION / "emulation").glob("*.cpp"),
+        EMULATION / "selftest" / "kernels.cpp",
+        EMULATION / "run_cases.cpp",
+    ]
+    build(tmp_path / "run_cases", ["-O1", "-DCUDA_EMULATION_UCONTEXT"], [], sources)
+    done = run_cases(tmp_path / "run_cases", "shuffle:5", 1000, "selftest_reverse", "selftest_recovers")
     assert done.returncode == 0, done.stdout + done.stderr
 
 

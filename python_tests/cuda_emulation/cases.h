@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Cases: runs of kernels without Python, for the executable that is built with AddressSanitizer and UndefinedBehaviorSanitizer
-// (run_cases.cpp). A case returns nullptr or what went wrong.
+// Cases: runs of kernels without Python, for the executable that is built with AddressSanitizer and
+// UndefinedBehaviorSanitizer (run_cases.cpp). A case returns nullptr or what went wrong.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +32,8 @@ struct Register {
   static const ::dtnn::cases::Register register_##name(#name, &case_##name); \
   static std::string case_##name()
 
-// Random bonds of `num_atoms` atoms. Buffers are exactly as large as the contract says, so that a sanitizer sees the next byte.
+// Random bonds of `num_atoms` atoms. Buffers are exactly as large as the contract says, so that a sanitizer sees the
+// next byte.
 struct Bonds {
   std::vector<int64_t> pairs, row_ptr, neighbor_order, neighbor_row_ptr;
   int64_t num_atoms, num_bonds;

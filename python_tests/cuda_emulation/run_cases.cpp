@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// run_cases ORDER MAX_GRID NAME...: runs the cases of these names, and exits with 1 when one fails or there is none of that name.
+// run_cases ORDER MAX_GRID NAME...: runs the cases of these names, and exits with 1 when one fails or there is none of
+// that name.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>

@@ -2,6 +2,8 @@
 """Real crystals of all seven systems, and comparison of crystals."""
 
 import numpy as np
+from ase import Atoms
+from pymatgen.core import Lattice, Structure
 
 from dtnn_fast.data.bundled import load_labelled
 from dtnn_fast.data.crystal import Crystal
@@ -15,15 +17,11 @@ SYSTEM_IDS = [f"{crystal.info['crystal_system']}-{crystal.id}" for crystal in ON
 
 
 def to_pymatgen(crystal):
-    from pymatgen.core import Lattice, Structure
-
     numbers = crystal.atomic_numbers.tolist()
     return Structure(Lattice(crystal.cell), numbers, crystal.positions, coords_are_cartesian=True)
 
 
 def to_ase(crystal):
-    from ase import Atoms
-
     return Atoms(numbers=crystal.atomic_numbers, positions=crystal.positions, cell=crystal.cell, pbc=crystal.pbc)
 
 

@@ -59,15 +59,15 @@ def test_bad_crystals(changes, message):
 
 
 def test_nan_is_named_before_anything_is_computed_with_it():
-    with pytest.raises(BadCrystalError, match="NaN"):
+    with pytest.raises(BadCrystalError, match=r"NaN"):
         check_crystal(salt(atomic_numbers=[300, 17], positions=[[NAN] * 3, [0, 0, 0]]))
 
 
 def test_unknown_elements():
     check_crystal(salt(), known_elements={11, 17})
-    with pytest.raises(BadCrystalError, match="salt: element Cl is unknown to the model; it knows H Na$"):
+    with pytest.raises(BadCrystalError, match=r"salt: element Cl is unknown to the model; it knows H Na$"):
         check_crystal(salt(), known_elements={11, 1})
-    with pytest.raises(BadCrystalError, match="elements Na, Cl are unknown to the model; it knows H$"):
+    with pytest.raises(BadCrystalError, match=r"elements Na, Cl are unknown to the model; it knows H$"):
         check_crystal(salt(), known_elements=[1])
 
 
@@ -91,7 +91,7 @@ def test_message_names_the_source():
     ],
 )
 def test_wrong_shapes_and_dtypes(changes, message):
-    with pytest.raises(BadCrystalError, match=f"salt: .*{message}"):
+    with pytest.raises(BadCrystalError, match=rf"salt: .*{message}"):
         salt(**changes)
 
 
@@ -124,7 +124,7 @@ def test_closest_pair_equals_brute_force(seed, count, reach, shear):
     moved = positions + rng.integers(-3, 4, size=(count, 3)) @ cell
     found = closest_pair_within(moved, cell, reach)
     if expected is None or found is None:
-        assert expected is None and found is None
+        assert expected is found is None
         return
     assert found.distance == pytest.approx(expected, abs=1e-9)
     pair = positions[[found.first, found.second]]
@@ -148,7 +148,7 @@ def test_large_crystal(place):
 
 def test_all_atoms_at_one_place():
     crystal = Crystal.make("heap", [1] * 500, np.zeros((500, 3)), np.eye(3) * 10)
-    with pytest.raises(BadCrystalError, match="are 0 Angstrom apart$"):
+    with pytest.raises(BadCrystalError, match=r"are 0 Angstrom apart$"):
         check_crystal(crystal)
 
 

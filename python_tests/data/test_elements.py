@@ -24,7 +24,7 @@ def test_no_such_number(wrong):
 
 @pytest.mark.parametrize("wrong", ["X", "fe", "FE", "", "Xx"])
 def test_no_such_symbol(wrong):
-    with pytest.raises(ValueError, match=f"got '{wrong}'"):
+    with pytest.raises(ValueError, match=f"'{wrong}' is not the symbol"):
         atomic_number(wrong)
 
 

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from ase.io import write as ase_write
 from crystal_examples import (
     ONE_OF_EACH_SYSTEM,
     SYSTEM_IDS,
@@ -14,6 +15,8 @@ from crystal_examples import (
     to_ase,
     to_pymatgen,
 )
+from pymatgen.io.cif import CifWriter
+from pymatgen.io.vasp import Poscar
 
 from dtnn_fast.data.crystal import Crystal
 from dtnn_fast.data.readers import Rejected, iter_paths, kind_of, read_crystals
@@ -58,8 +61,6 @@ def test_jsonl(tmp_path, crystal, suffix):
 @all_systems
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_cif_of_pymatgen(tmp_path, crystal, symmetric):
-    from pymatgen.io.cif import CifWriter
-
     structure = to_pymatgen(crystal)
     text = str(CifWriter(structure, symprec=0.01 if symmetric else None, significant_figures=10))
     (read,) = read_crystals(write(tmp_path / "crystal.cif", text))
@@ -93,8 +94,6 @@ def test_poscar_of_ase(tmp_path, crystal, direct):
 
 @all_systems
 def test_poscar_of_pymatgen(tmp_path, crystal):
-    from pymatgen.io.vasp import Poscar
-
     poscar = Poscar(to_pymatgen(crystal), selective_dynamics=[[True, False, True]] * crystal.num_atoms)
     path = write(tmp_path / "crystal.vasp", poscar.get_str(significant_figures=14))
     assert_same_frame(read_crystals(path)[0], crystal, 1e-10)
@@ -114,8 +113,6 @@ def test_extxyz_of_ase(tmp_path, crystal, name):
 
 
 def test_extxyz_of_several_frames(tmp_path):
-    from ase.io import write as ase_write
-
     frames = [to_ase(crystal) for crystal in ONE_OF_EACH_SYSTEM]
     frames[2].info["material_id"] = "mp-7"
     path = tmp_path / "many.extxyz"
@@ -189,8 +186,6 @@ def test_forms_of_poscar(tmp_path, text):
 
 
 def test_cif_of_several_blocks(tmp_path):
-    from pymatgen.io.cif import CifWriter
-
     texts = [str(CifWriter(to_pymatgen(crystal))) for crystal in ONE_OF_EACH_SYSTEM[-2:]]
     journal = "data_global\n_publ_section_title\n;\ndata_not_a_block _atom_site_\n;\n"
     read = read_crystals(write(tmp_path / "two.cif", journal + "\n".join(texts)))
@@ -230,9 +225,9 @@ def test_iter_paths(tmp_path):
     found = iter_paths([tmp_path / "z.jsonl", tmp_path])
     assert [str(p.relative_to(tmp_path)) for p in found.files] == ["z.jsonl", "a/1.cif", "a/2.cif", "b/POSCAR"]
     assert found.skipped == [tmp_path / "b" / "notes.txt"]
-    with pytest.raises(BadFileError, match="notes.txt: unknown kind of file: expected .jsonl, "):
+    with pytest.raises(BadFileError, match=r"notes.txt: unknown kind of file: expected .jsonl, "):
         iter_paths([tmp_path / "b" / "notes.txt"])
-    with pytest.raises(BadFileError, match="nowhere: there is no such file or folder"):
+    with pytest.raises(BadFileError, match=r"nowhere: there is no such file or folder"):
         iter_paths([tmp_path / "nowhere"])
 
 
@@ -242,5 +237,7 @@ def test_one_bad_crystal_among_several(tmp_path):
     del bad_row["frac_coords"]
     rows = [row_of(good), bad_row, row_of(good)]
     first, bad, last = read_crystals(write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows))))
-    assert isinstance(first, Crystal) and isinstance(last, Crystal)
+    assert first.id == last.id == good.id
+    assert isinstance(first, Crystal)
+    assert isinstance(last, Crystal)
     assert bad == Rejected(good.id, f"{tmp_path}/a.jsonl:2", "missing frac_coords")

@@ -50,6 +50,7 @@ const char* launch_rows(const AtomToBondGatherArgs<T>& args, void* stream) {
 template <typename T>
 const char* launch_atom_to_bond_gather(const AtomToBondGatherArgs<T>& args, void* stream) {
   if (args.num_bonds == 0 || args.width == 0) return nullptr;
+  if (args.width > kMaxWidth) return kTooWide;
   if (can_pack<T>(args.width, args.values, args.out)) return launch_rows<T, kPackBytes / sizeof(T)>(args, stream);
   return launch_rows<T, 1>(args, stream);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Two kernels, one order of summation. The sum reads every bond value once, so memory bandwidth is the limit, and the width of a
-// row says how to reach it: wide rows are read straight from memory, narrow rows (energies, forces) through shared memory.
+// Two kernels, one order of summation. The sum reads every bond value once, so memory bandwidth is the limit, and the
+// width of a row says how to reach it: wide rows are read straight from memory, narrow rows (energies, forces) through
+// shared memory.
 #include "gpu.h"
 #include "launchers.h"
 #include "payload.h"
@@ -8,7 +9,8 @@
 namespace dtnn::cuda {
 namespace {
 
-// Wide rows: one thread per unit of the output. Neighboring threads read neighboring units of a bond, so loads are coalesced.
+// Wide rows: one thread per unit of the output. Neighboring threads read neighboring units of a bond, so loads are
+// coalesced.
 template <typename T, int W>
 __global__ void __launch_bounds__(kMaxThreads) sum_wide_rows(BondToAtomSumArgs<T> args, RowTiling tiling) {
   using Unit = Pack<T, W>;
@@ -46,7 +48,8 @@ __global__ void __launch_bounds__(kMaxThreads) sum_wide_rows(BondToAtomSumArgs<T
 
 constexpr int64_t kNarrowRowBytes = 32;  // below one sector, threads of different atoms would share and refetch sectors
 constexpr unsigned kTileBytes = 16 * 1024;
-constexpr int kNarrowBlocksPerSm = 6;  // asked for explicitly: left alone, ptxas spills to fit 8 blocks into the registers
+constexpr int kNarrowBlocksPerSm =
+    6;  // asked for explicitly: left alone, ptxas spills to fit 8 blocks into the registers
 
 // The bonds of the atoms [first, first + atoms) of one row pointer, and the part of them that this thread sums.
 struct Segment {
@@ -62,11 +65,11 @@ struct Segment {
   }
 };
 
-// Adds this thread's part of a segment to `sum`. The whole block must call it: bonds come tile by tile through shared memory.
-// `order` maps a rank to a bond; null means that they are the same.
+// Adds this thread's part of a segment to `sum`. The whole block must call it: bonds come tile by tile through shared
+// memory. `order` maps a rank to a bond; null means that they are the same.
 template <typename T>
-__device__ T add_segment(T sum, T coefficient, const T* values, const int64_t* order, unsigned width, const Segment& segment,
-                         unsigned column) {
+__device__ T add_segment(T sum, T coefficient, const T* values, const int64_t* order, unsigned width,
+                         const Segment& segment, unsigned column) {
   constexpr unsigned tile_items = kTileBytes / sizeof(T);
   DTNN_SHARED_ARRAY(T, tile, tile_items);
   const int64_t tile_bonds = tile_items / width;
@@ -74,8 +77,8 @@ __device__ T add_segment(T sum, T coefficient, const T* values, const int64_t* o
     const int64_t end = begin + tile_bonds < segment.block_end ? begin + tile_bonds : segment.block_end;
     const unsigned items = static_cast<unsigned>(end - begin) * width;
     for (unsigned item = threadIdx.x; item < items; item += blockDim.x) {
-      tile[item] = order == nullptr ? values[begin * width + item]
-                                    : values[order[begin + item / width] * width + item % width];
+      tile[item] =
+          order == nullptr ? values[begin * width + item] : values[order[begin + item / width] * width + item % width];
     }
     __syncthreads();
     const int64_t thread_begin = segment.thread_begin > begin ? segment.thread_begin : begin;
@@ -90,7 +93,8 @@ __device__ T add_segment(T sum, T coefficient, const T* values, const int64_t* o
 
 // Narrow rows: one thread per output number; a block's bonds are contiguous, so it streams them through shared memory.
 template <typename T>
-__global__ void __launch_bounds__(kMaxThreads, kNarrowBlocksPerSm) sum_narrow_rows(BondToAtomSumArgs<T> args, RowTiling tiling) {
+__global__ void __launch_bounds__(kMaxThreads, kNarrowBlocksPerSm)
+    sum_narrow_rows(BondToAtomSumArgs<T> args, RowTiling tiling) {
   const unsigned width = tiling.units_per_row;
   const unsigned atom = threadIdx.x / width;
   const unsigned column = threadIdx.x % width;
@@ -105,7 +109,8 @@ __global__ void __launch_bounds__(kMaxThreads, kNarrowBlocksPerSm) sum_narrow_ro
     }
     if (args.neighbor != 0) {
       const Segment segment(args.neighbor_row_ptr, first, atoms, atom);
-      sum = add_segment<T>(sum, static_cast<T>(args.neighbor), args.values, args.neighbor_order, width, segment, column);
+      sum =
+          add_segment<T>(sum, static_cast<T>(args.neighbor), args.values, args.neighbor_order, width, segment, column);
     }
     if (atom < atoms) args.out[first * width + threadIdx.x] = sum;
   }
@@ -131,6 +136,7 @@ const char* launch_narrow(const BondToAtomSumArgs<T>& args, void* stream) {
 template <typename T>
 const char* launch_bond_to_atom_sum(const BondToAtomSumArgs<T>& args, void* stream) {
   if (args.num_atoms == 0 || args.width == 0) return nullptr;
+  if (args.width > kMaxWidth) return kTooWide;
   if (args.width * static_cast<int64_t>(sizeof(T)) < kNarrowRowBytes) return launch_narrow(args, stream);
   if (can_pack<T>(args.width, args.values, args.out)) return launch_wide<T, kPackBytes / sizeof(T)>(args, stream);
   return launch_wide<T, 1>(args, stream);

@@ -14,7 +14,8 @@ struct alignas(sizeof(T) * W) Pack {
   T item[W];
 };
 
-// sum += coefficient * value, item by item. The value comes by value: nvcc then reads memory in one wide load instead of W narrow ones.
+// sum += coefficient * value, item by item. The value comes by value: nvcc then reads memory in one wide load instead
+// of W narrow ones.
 template <typename T, int W>
 __device__ __forceinline__ void add_scaled(Pack<T, W>& sum, T coefficient, Pack<T, W> value) {
 #pragma unroll
@@ -30,8 +31,9 @@ bool can_pack(int64_t width, const void* input, const void* output) {
   return width * static_cast<int64_t>(sizeof(T)) % kPackBytes == 0 && is_aligned(input) && is_aligned(output);
 }
 
-// Rows cut into units (a pack or a number, one thread's work), and units into blocks. A block owns whole rows, so a thread finds
-// its row with one 32-bit division, whatever the width, and no lane idles when the width is not a power of 2.
+// Rows cut into units (a pack or a number, one thread's work), and units into blocks. A block owns whole rows, so a
+// thread finds its row with one 32-bit division, whatever the width, and no lane idles when the width is not a power
+// of 2.
 struct RowTiling {
   unsigned units_per_row;
   unsigned rows_per_block;
@@ -40,6 +42,8 @@ struct RowTiling {
 };
 
 constexpr unsigned kMaxThreads = 256;
+constexpr int64_t kMaxWidth = 0x7fffffff;  // a unit of a row is a 32-bit number
+constexpr const char* kTooWide = "expected rows of fewer than 2^31 numbers";
 
 inline RowTiling tile_rows(int64_t num_rows, int64_t units_per_row, unsigned units_per_block) {
   RowTiling tiling;

@@ -45,8 +45,10 @@ def read_cif(path: Path, text: str) -> Iterator[Crystal | Rejected]:
     blocks = [(name, block) for name, block in _data_blocks(text) if _ATOMS.search(block)]
     if not blocks:
         if re.search(r"^_cell_length_a\b", text, re.MULTILINE | re.IGNORECASE):
-            raise BadFileError(f"{path}: the file is truncated or incomplete: there is a cell, but no positions of atoms (_atom_site_fract_x)")
-        raise BadFileError(f"{path}: not a CIF file with a crystal: no data block has positions of atoms (_atom_site_fract_x)")
+            raise BadFileError(
+                f"{path}: the file is truncated or incomplete: a cell, but no atoms (_atom_site_fract_x)"
+            )
+        raise BadFileError(f"{path}: not a CIF file with a crystal: no atoms (_atom_site_fract_x)")
     stem = path.name.removesuffix(".gz").rsplit(".", 1)[0]
     for name, block in blocks:
         crystal_id = stem if len(blocks) == 1 else f"{stem}:{name}"

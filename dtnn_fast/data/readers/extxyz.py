@@ -17,6 +17,7 @@ from ..rejected import Rejected
 # key=value, where a value with blanks is in quotes, braces or brackets.
 _ENTRY = re.compile(r"""([\w.:-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|\{([^}]*)\}|(\[[^=]*\])|(\S+))""")
 _ID_KEYS = ("id", "material_id", "name", "label")
+_TRUTH = {"T": True, "TRUE": True, "1": True, "F": False, "FALSE": False, "0": False}
 _PLAIN_PROPERTIES = "species:S:1:pos:R:3"
 
 
@@ -52,46 +53,54 @@ def read_extxyz(path: Path, text: str) -> Iterator[Crystal | Rejected]:
                 f"{path}: the file is truncated: frame {frame} has {count} atoms, so it should go on to line {end}, "
                 f"but the file ends at line {len(lines)}"
             )
-        yield _read_frame(path, lines, row, end, stem, frame)
+        yield _read_frame(path, lines, row, end, (stem, frame))
         row = end
 
 
-def _read_frame(path: Path, lines: list[str], row: int, end: int, stem: str, frame: int) -> Crystal | Rejected:
+def _read_frame(path: Path, lines: list[str], row: int, end: int, place: tuple[str, int]) -> Crystal | Rejected:
+    stem, frame = place
     entries = {}
     for match in _ENTRY.finditer(lines[row + 1]):
         entries[match.group(1)] = next(value for value in match.groups()[1:] if value is not None)
-    single = row == 0 and not any(line.strip() for line in lines[end:])
+    # A file of a single crystal is named by the file alone.
+    single = frame == 1 and not any(line.strip() for line in lines[end:])
     name = next((entries[key] for key in _ID_KEYS if key in entries), stem if single else f"{stem}:{frame}")
     source = str(path) if single else f"{path}:{row + 1}"
     try:
-        return _parse(entries, lines, row + 2, end, name, source)
+        cell, periodic = _cell(entries)
+        numbers, positions = _atoms(entries, lines, row + 2, end)
+        return Crystal.make(name, numbers, positions, cell, periodic, source=source)
     except BadCrystalError as error:
         return Rejected.because(error, name, source)
     except ValueError as error:
         return Rejected(name, source, f"not a frame of extended XYZ: {error}")
 
 
-def _parse(entries: dict[str, str], lines: list[str], begin: int, end: int, name: str, source: str) -> Crystal:
+def _cell(entries: dict[str, str]) -> tuple[np.ndarray, list[bool]]:
     if "Lattice" not in entries:
         raise ValueError('no Lattice="..." on the comment line, so this is a molecule, not a crystal')
-    lattice = _floats(entries["Lattice"])
+    lattice = [float(word) for word in re.split(r"[\s,\[\]]+", entries["Lattice"]) if word]
     if len(lattice) != 9:
         raise ValueError(f"expected 9 numbers in Lattice, got {len(lattice)}")
+    words = re.split(r"[\s,\[\]]+", entries.get("pbc", "T T T").strip("[]"))
+    periodic = [_TRUTH.get(word.upper()) for word in words]
+    if len(periodic) != 3 or None in periodic:
+        raise ValueError(f"expected pbc to be three of T and F, got {entries['pbc']!r}")
+    return np.reshape(lattice, (3, 3)), [bool(one) for one in periodic]
+
+
+def _atoms(entries: dict[str, str], lines: list[str], begin: int, end: int) -> tuple[list[int], list[list[float]]]:
     species_column, species_kind, position_column = _columns(entries.get("Properties", _PLAIN_PROPERTIES))
     numbers = []
     positions = []
     for row in range(begin, end):
         words = lines[row].split()
-        try:
-            species = words[species_column]
-            numbers.append(int(species) if species_kind == "I" else atomic_number(species))
-            positions.append([float(word) for word in words[position_column : position_column + 3]])
-        except (IndexError, ValueError) as error:
-            raise ValueError(f"line {row + 1}: expected an atom, got {lines[row].strip()[:60]!r}: {error}") from error
-    periodic = [word.strip("\"',[]").upper() in ("T", "TRUE", "1") for word in entries.get("pbc", "T T T").split()]
-    if len(periodic) != 3:
-        raise ValueError(f"expected pbc to be three of T and F, got {entries['pbc']!r}")
-    return Crystal.make(name, numbers, positions, np.reshape(lattice, (3, 3)), periodic, source=source)
+        if len(words) <= max(species_column, position_column + 2):
+            raise ValueError(f"line {row + 1}: expected an atom, got {lines[row].strip()!r}")
+        species = words[species_column]
+        numbers.append(int(species) if species_kind == "I" else atomic_number(species))
+        positions.append([float(word) for word in words[position_column : position_column + 3]])
+    return numbers, positions
 
 
 def _columns(properties: str) -> tuple[int, str, int]:
@@ -106,7 +115,3 @@ def _columns(properties: str) -> tuple[int, str, int]:
     if species is None or "pos" not in found:
         raise ValueError(f"expected species (or Z) and pos in Properties, got {properties!r}")
     return species[0], species[1], found["pos"][0]
-
-
-def _floats(text: str) -> list[float]:
-    return [float(word) for word in re.split(r"[\s,\[\]]+", text) if word]

@@ -14,6 +14,9 @@ from ..crystal import Crystal, to_cartesian
 from ..elements import atomic_number
 from ..rejected import Rejected
 
+# Fortran writes 1.0d0 too; NaN and infinity are left to the check of the crystal, which names the atom.
+_NUMBER = re.compile(r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?|nan|inf(?:inity)?)", re.IGNORECASE)
+
 
 def read_poscar(path: Path, text: str) -> Iterator[Crystal | Rejected]:
     """Read the one crystal of a POSCAR; symbols may be in line 6, in the comment, or behind the positions.
@@ -66,9 +69,7 @@ def _parse(lines: list[str], name: str, source: str) -> Crystal:
         raise ValueError(
             f"expected {total} positions from line {row + 1} on, the file is truncated after line {len(lines)}"
         )
-    coordinates = np.array([_numbers(lines, row + atom, None, "a position")[:3] for atom in range(total)]).reshape(
-        -1, 3
-    )
+    coordinates = np.array([_numbers(lines, row + atom, (3,), "a position") for atom in range(total)]).reshape(-1, 3)
     numbers = _elements(symbols, counts, lines, row)
     if mode[0] in "cCkK":
         return Crystal.make(name, numbers, coordinates * scale, cell, source=source)
@@ -96,7 +97,7 @@ def _bare(symbol: str) -> str:
     """Strip what VASP and others append: Fe_pv, Si/0a1b2c, O2-."""
     match = re.match(r"[A-Z][a-z]?(?![a-z])", symbol)
     if match is None:
-        raise ValueError(f"expected the symbol of an element, got {symbol!r}")
+        raise ValueError(f"{symbol!r} is not the symbol of an element")
     return match.group()
 
 
@@ -121,15 +122,14 @@ def _words(lines: list[str], row: int, meaning: str) -> list[str]:
     return words
 
 
-def _numbers(lines: list[str], row: int, counts: tuple[int, ...] | None, meaning: str) -> list[float]:
-    """Read leading numbers of a line: as many as the largest of `counts` that fits, or at least three for None."""
+def _numbers(lines: list[str], row: int, counts: tuple[int, ...], meaning: str) -> list[float]:
+    """Read the leading numbers of a line, as many as the largest of `counts` that there are."""
     numbers = []
     for word in _line(lines, row, meaning).split():
-        try:
-            numbers.append(float(word.replace("D", "E").replace("d", "e")))
-        except ValueError:
+        if not _NUMBER.fullmatch(word):
             break
-    for count in sorted(counts or (3,), reverse=True):
+        numbers.append(float(word.lower().replace("d", "e")))
+    for count in sorted(counts, reverse=True):
         if len(numbers) >= count:
             return numbers[:count]
     raise ValueError(f"line {row + 1}: expected {meaning}, got {lines[row].strip()!r}")

@@ -36,26 +36,37 @@ def read_pymatgen_json(path: Path, text: str) -> Iterator[Crystal | Rejected]:
 
     stem = path.name.removesuffix(".gz").rsplit(".", 1)[0]
     documents = list(_documents(document, stem))
-    if not any(_structure_of(entry) is not None for _, entry in documents):
+    if not any(structure_of(entry) is not None for _, entry in documents):
         raise BadFileError(
             f'{path}: no structure in it: expected pymatgen\'s Structure.as_dict(), or documents with a "structure"'
         )
     for name, entry in documents:
-        source = str(path) if len(documents) == 1 else f"{path} ({name})"
-        try:
-            yield _read_structure(_structure_of(entry), _name_of(entry, name), source)
-        except BadCrystalError as error:
-            yield Rejected.because(error, _name_of(entry, name), source)
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            yield Rejected(_name_of(entry, name), source, f"not a pymatgen structure: {type(error).__name__}: {error}")
+        yield read_document(entry, name, str(path) if len(documents) == 1 else f"{path} ({name})")
+
+
+def read_document(document: Any, default_id: str, source: str) -> Crystal | Rejected:
+    """Read one ``Structure.as_dict()``, or one document with a "structure".
+
+    Args:
+        document: parsed JSON.
+        default_id: the name, where the document has none.
+        source: where it came from, for messages.
+    """
+    name = _name_of(document, default_id)
+    try:
+        return _read_structure(structure_of(document), name, source)
+    except BadCrystalError as error:
+        return Rejected.because(error, name, source)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        return Rejected(name, source, f"not a pymatgen structure: {type(error).__name__}: {error}")
 
 
 def _documents(document: Any, stem: str) -> Iterator[tuple[str, Any]]:
     """Yield (name, document) for whatever holds the documents."""
-    if isinstance(document, Mapping) and _structure_of(document) is None:
+    if isinstance(document, Mapping) and structure_of(document) is None:
         if isinstance(document.get("data"), list):
             document = document["data"]
-        elif any(_structure_of(value) is not None for value in document.values()):
+        elif any(structure_of(value) is not None for value in document.values()):
             yield from ((str(key), value) for key, value in document.items())
             return
     if isinstance(document, list):
@@ -64,12 +75,13 @@ def _documents(document: Any, stem: str) -> Iterator[tuple[str, Any]]:
         yield stem, document
 
 
-def _structure_of(entry: Any) -> Mapping[str, Any] | None:
+def structure_of(entry: Any) -> Mapping[str, Any] | None:
+    """Find the structure in a document, or None."""
     if not isinstance(entry, Mapping):
         return None
     if ("lattice" in entry and "sites" in entry) or entry.get("@class") == "Molecule":
         return entry
-    return _structure_of(entry.get("structure"))
+    return structure_of(entry.get("structure"))
 
 
 def _name_of(entry: Any, default: str) -> str:

@@ -45,9 +45,9 @@ def read_text(path: Path) -> str:
     if not data:
         raise BadFileError(f"{path}: the file is empty")
     compressed = data.startswith(_GZIP_MAGIC)
-    if compressed and path.suffix != ".gz":
+    if compressed and path.suffix.lower() != ".gz":
         raise BadFileError(f"{path}: is compressed by gzip, so its name must end in .gz")
-    if path.suffix == ".gz":
+    if path.suffix.lower() == ".gz":
         if not compressed:
             raise BadFileError(f"{path}: named .gz but not compressed by gzip")
         data = _decompress(path, data)

@@ -65,11 +65,13 @@ inline unsigned segment_begin(int width) { return lane() & ~(static_cast<unsigne
 
 template <typename T>
 T __shfl_sync(unsigned mask, T value, int source, int width = 32, cuda_emulation::Site site = cuda_emulation::here()) {
-  const unsigned from = cuda_emulation::segment_begin(width) + (static_cast<unsigned>(source) & (static_cast<unsigned>(width) - 1));
+  const unsigned from =
+      cuda_emulation::segment_begin(width) + (static_cast<unsigned>(source) & (static_cast<unsigned>(width) - 1));
   return cuda_emulation::exchange("__shfl_sync", mask, value, from, site);
 }
 template <typename T>
-T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32, cuda_emulation::Site site = cuda_emulation::here()) {
+T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32,
+                  cuda_emulation::Site site = cuda_emulation::here()) {
   const unsigned self = cuda_emulation::lane();
   const unsigned from = self ^ static_cast<unsigned>(bits);
   const bool inside = from < cuda_emulation::segment_begin(width) + static_cast<unsigned>(width);
@@ -120,11 +122,11 @@ T change(T* address, Function function) {
 
 }  // namespace cuda_emulation
 
-#define CUDA_EMULATION_ATOMIC(name, expression, ...)                                                              \
-  template <typename T>                                                                                           \
-  T name(T* address, cuda_emulation::Same<T> value) {                                                             \
-    static_assert(cuda_emulation::is_one_of<T, __VA_ARGS__>, "CUDA has no " #name " for this type");             \
-    return cuda_emulation::change(address, [value](T old) { return static_cast<T>(expression); });                \
+#define CUDA_EMULATION_ATOMIC(name, expression, ...)                                                 \
+  template <typename T>                                                                              \
+  T name(T* address, cuda_emulation::Same<T> value) {                                                \
+    static_assert(cuda_emulation::is_one_of<T, __VA_ARGS__>, "CUDA has no " #name " for this type"); \
+    return cuda_emulation::change(address, [value](T old) { return static_cast<T>(expression); });   \
   }
 CUDA_EMULATION_ATOMIC(atomicAdd, old + value, int, cuda_emulation::U32, cuda_emulation::U64, float, double)
 CUDA_EMULATION_ATOMIC(atomicSub, old - value, int, cuda_emulation::U32)

@@ -59,7 +59,8 @@ std::string refuse(const void* kernel, const dim3& grid, const dim3& block, size
     return "grid " + text(grid) + " is empty or above (2147483647, 65535, 65535)";
   }
   const auto allowed = opted_in().find(kernel);
-  const size_t limit = allowed == opted_in().end() ? kSharedWithoutOptIn : std::max(kSharedWithoutOptIn, allowed->second);
+  const size_t limit =
+      allowed == opted_in().end() ? kSharedWithoutOptIn : std::max(kSharedWithoutOptIn, allowed->second);
   if (shared_bytes > limit) {
     return std::to_string(shared_bytes) + " bytes of dynamic shared memory, the limit is " + std::to_string(limit) +
            " (cudaFuncSetAttribute raises it)";
@@ -100,8 +101,8 @@ std::string describe_waiting() {
   const Thread* previous = nullptr;
   for (const Thread& thread : running->threads) {
     if (thread.done) continue;
-    const bool is_same = previous != nullptr && previous->waits_for == thread.waits_for && previous->mask == thread.mask &&
-                         previous->site.line == thread.site.line;
+    const bool is_same = previous != nullptr && previous->waits_for == thread.waits_for &&
+                         previous->mask == thread.mask && previous->site.line == thread.site.line;
     previous = &thread;
     if (is_same) continue;
     if (++groups > 6) return report + "; ...";
@@ -207,8 +208,8 @@ cudaError_t allow_shared(const void* kernel, int bytes) {
   return cudaSuccess;
 }
 
-void run_grid(const char* name, Site site, const void* kernel, dim3 grid, dim3 block, size_t shared_bytes, void (*body)(void*),
-              void* context) {
+void run_grid(const char* name, Site site, const void* kernel, dim3 grid, dim3 block, size_t shared_bytes,
+              void (*body)(void*), void* context) {
   const std::lock_guard<std::mutex> lock(one_launch());
   const std::string title = std::string(name) + " (" + place(site) + ")";
   const std::string refusal = refuse(kernel, grid, block, shared_bytes);

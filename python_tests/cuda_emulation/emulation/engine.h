@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Runs a grid: blocks one by one, a fiber per thread, a scheduler that sees every synchronisation and reports what would hang
-// or be undefined on a GPU. Errors end the launch (its fibers are dropped) and come back through cudaGetLastError.
+// Runs a grid: blocks one by one, a fiber per thread, a scheduler that sees every synchronisation and reports what
+// would hang or be undefined on a GPU. Errors end the launch (its fibers are dropped) and come back through
+// cudaGetLastError.
 #pragma once
 
 #include <cstddef>
@@ -21,14 +22,15 @@ std::string place(Site site);  // "file.cu:12"
 // The default argument of every synchronising function: the place of the outermost call.
 constexpr Site here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) { return Site{file, line}; }
 
-// The order in which ready threads, and blocks, take turns. A result that depends on it shows a missing synchronisation.
+// The order in which ready threads, and blocks, take turns. A result that depends on it shows a missing
+// synchronisation.
 enum class Order { kForward, kReverse, kShuffle };
 
 struct Settings {
   Order order = Order::kForward;
-  uint64_t seed = 0;                 // of kShuffle
-  int64_t max_grid = 0x7fffffff;     // what dtnn::cuda::grid_size allows
-  size_t max_shared = 163 * 1024;    // bytes a block may opt in to: the smallest of the GPUs we compile for (sm_80)
+  uint64_t seed = 0;               // of kShuffle
+  int64_t max_grid = 0x7fffffff;   // what dtnn::cuda::grid_size allows
+  size_t max_shared = 163 * 1024;  // bytes a block may opt in to: the smallest of the GPUs we compile for (sm_80)
 };
 Settings& settings();
 inline int64_t max_grid() { return settings().max_grid; }
@@ -62,15 +64,17 @@ unsigned active_mask();
 void spin();
 void note_progress();
 
-void run_grid(const char* name, Site site, const void* kernel, dim3 grid, dim3 block, size_t shared_bytes, void (*body)(void*),
-              void* context);
+void run_grid(const char* name, Site site, const void* kernel, dim3 grid, dim3 block, size_t shared_bytes,
+              void (*body)(void*), void* context);
 cudaError_t allow_shared(const void* kernel, int bytes);
 
 template <typename... Parameters, typename... Args>
-void launch(const char* name, Site site, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, Args... args) {
+void launch(const char* name, Site site, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
+            Args... args) {
   auto call = [=] { kernel(args...); };
-  run_grid(name, site, reinterpret_cast<const void*>(kernel), grid, block, shared_bytes,
-           [](void* context) { (*static_cast<decltype(call)*>(context))(); }, &call);
+  run_grid(
+      name, site, reinterpret_cast<const void*>(kernel), grid, block, shared_bytes,
+      [](void* context) { (*static_cast<decltype(call)*>(context))(); }, &call);
 }
 
 }  // namespace cuda_emulation

@@ -63,8 +63,8 @@ void switch_context(Fiber& from, Fiber& to) { swapcontext(&from.context, &to.con
 
 #else
 
-// Saves the registers that a call must keep, on the stack it leaves, and takes them from the stack it enters. Ten times as fast
-// as swapcontext, which makes two system calls for the signal mask.
+// Saves the registers that a call must keep, on the stack it leaves, and takes them from the stack it enters. Ten times
+// as fast as swapcontext, which makes two system calls for the signal mask.
 extern "C" __attribute__((visibility("hidden"))) void cuda_emulation_switch(void** save, void* load);
 asm(R"(
 .pushsection .text
@@ -107,8 +107,8 @@ void prepare(Fiber& fiber, void (*entry)()) {
   fiber.context.uc_link = nullptr;
   makecontext(&fiber.context, first_call, 0);
 #else
-  // What cuda_emulation_switch pops: six registers, then the address to go to; and above it the place of first_call's own
-  // return address, which makes the stack aligned as after a call.
+  // What cuda_emulation_switch pops: six registers, then the address to go to; and above it the place of first_call's
+  // own return address, which makes the stack aligned as after a call.
   void** top = reinterpret_cast<void**>(static_cast<char*>(fiber.stack) + fiber.stack_bytes);
   *--top = nullptr;
   *--top = reinterpret_cast<void*>(&first_call);

@@ -32,8 +32,8 @@ void resume(Fiber& fiber);
 void suspend();
 // Called by the fiber: back to the scheduler for good.
 void finish();
-// Stack number `number` (below 1024) of those that are kept for the life of the process. Fibers that were dropped in the middle
-// leave marks of AddressSanitizer on their stacks; clean_stacks removes them.
+// Stack number `number` (below 1024) of those that are kept for the life of the process. Fibers that were dropped in
+// the middle leave marks of AddressSanitizer on their stacks; clean_stacks removes them.
 void give_stack(Fiber& fiber, size_t number);
 void clean_stacks();
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Functions of one thread: memory hints, bits, arithmetic with a stated rounding. Fast-math ones are exact here, so a test that
-// compares them needs their error bound of the CUDA Programming Guide.
+// Functions of one thread: memory hints, bits, arithmetic with a stated rounding. Fast-math ones are exact here, so a
+// test that compares them needs their error bound of the CUDA Programming Guide.
 #pragma once
 
 #include <math.h>  // with the float overloads in the global namespace, as in CUDA
@@ -42,7 +42,9 @@ inline int __popcll(unsigned long long value) { return __builtin_popcountll(valu
 inline int __ffs(int value) { return __builtin_ffs(value); }
 inline int __ffsll(long long value) { return __builtin_ffsll(value); }
 inline int __clz(int value) { return value == 0 ? 32 : __builtin_clz(static_cast<unsigned>(value)); }
-inline int __clzll(long long value) { return value == 0 ? 64 : __builtin_clzll(static_cast<unsigned long long>(value)); }
+inline int __clzll(long long value) {
+  return value == 0 ? 64 : __builtin_clzll(static_cast<unsigned long long>(value));
+}
 inline unsigned __umulhi(unsigned a, unsigned b) {
   return static_cast<unsigned>(static_cast<unsigned long long>(a) * b >> 32);
 }

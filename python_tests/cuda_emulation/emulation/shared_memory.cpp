@@ -57,7 +57,8 @@ void SharedMemory::poison() {
 }
 
 bool SharedMemory::intact() const {
-  return dynamic_.intact() && std::all_of(static_.begin(), static_.end(), [](const SharedArray& a) { return a.intact(); });
+  return dynamic_.intact() &&
+         std::all_of(static_.begin(), static_.end(), [](const SharedArray& a) { return a.intact(); });
 }
 
 }  // namespace cuda_emulation

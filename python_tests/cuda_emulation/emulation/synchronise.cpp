@@ -145,7 +145,8 @@ Meeting* meet(const char* what, unsigned mask, const void* value, size_t bytes, 
   Warp& warp = current_warp();
   const unsigned self = lane();
   ++running->progress;
-  if (!(mask >> self & 1)) fail("lane %u is not in the mask 0x%08x of its own %s (line %d)", self, mask, what, site.line);
+  if (!(mask >> self & 1))
+    fail("lane %u is not in the mask 0x%08x of its own %s (line %d)", self, mask, what, site.line);
   size_t position = 0;
   while (position < warp.open.size() &&
          (warp.open[position]->mask != mask || std::strcmp(warp.open[position]->what, what) != 0)) {

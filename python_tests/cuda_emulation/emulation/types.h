@@ -24,18 +24,12 @@ struct dim3 {
   constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
 
-#define CUDA_EMULATION_VECTORS(T, name, align2, align4)                                            \
-  struct alignas(align2) name##2 {                                                                 \
-    T x, y;                                                                                        \
-  };                                                                                               \
-  struct name##3 {                                                                                 \
-    T x, y, z;                                                                                     \
-  };                                                                                               \
-  struct alignas(align4) name##4 {                                                                 \
-    T x, y, z, w;                                                                                  \
-  };                                                                                               \
-  inline name##2 make_##name##2(T x, T y) { return {x, y}; }                                       \
-  inline name##3 make_##name##3(T x, T y, T z) { return {x, y, z}; }                               \
+#define CUDA_EMULATION_VECTORS(T, name, align2, align4)              \
+  struct alignas(align2) name##2 { T x, y; };                        \
+  struct name##3 { T x, y, z; };                                     \
+  struct alignas(align4) name##4 { T x, y, z, w; };                  \
+  inline name##2 make_##name##2(T x, T y) { return {x, y}; }         \
+  inline name##3 make_##name##3(T x, T y, T z) { return {x, y, z}; } \
   inline name##4 make_##name##4(T x, T y, T z, T w) { return {x, y, z, w}; }
 CUDA_EMULATION_VECTORS(float, float, 8, 16)
 CUDA_EMULATION_VECTORS(double, double, 16, 16)

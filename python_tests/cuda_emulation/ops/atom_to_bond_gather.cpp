@@ -23,7 +23,8 @@ std::string check(const dtnn::cases::Bonds& bonds, int64_t width, int center, in
                          static_cast<T>(neighbor) * values[static_cast<size_t>(j * width + p)]);
     }
   }
-  const char* const error = run(values.data(), bonds.pairs.data(), out.data(), bonds.num_bonds, width, center, neighbor);
+  const char* const error =
+      run(values.data(), bonds.pairs.data(), out.data(), bonds.num_bonds, width, center, neighbor);
   if (error != nullptr) return error;
   return out == expected ? "" : "wrong gather for width " + std::to_string(width);
 }
@@ -31,8 +32,8 @@ std::string check(const dtnn::cases::Bonds& bonds, int64_t width, int center, in
 }  // namespace
 
 extern "C" {
-const char* atom_to_bond_gather_f32(const float* values, const int64_t* pairs, float* out, int64_t num_bonds, int64_t width,
-                                    int64_t center, int64_t neighbor) {
+const char* atom_to_bond_gather_f32(const float* values, const int64_t* pairs, float* out, int64_t num_bonds,
+                                    int64_t width, int64_t center, int64_t neighbor) {
   return run(values, pairs, out, num_bonds, width, center, neighbor);
 }
 const char* atom_to_bond_gather_f64(const double* values, const int64_t* pairs, double* out, int64_t num_bonds,

@@ -7,8 +7,15 @@ namespace {
 template <typename T>
 const char* run(const T* values, const int64_t* row_ptr, const int64_t* order, const int64_t* neighbor_row_ptr, T* out,
                 int64_t num_atoms, int64_t width, int64_t center, int64_t neighbor) {
-  const dtnn::cuda::BondToAtomSumArgs<T> args{values,    row_ptr, order,  neighbor_row_ptr, out,
-                                              num_atoms, width,   static_cast<int>(center), static_cast<int>(neighbor)};
+  const dtnn::cuda::BondToAtomSumArgs<T> args{values,
+                                              row_ptr,
+                                              order,
+                                              neighbor_row_ptr,
+                                              out,
+                                              num_atoms,
+                                              width,
+                                              static_cast<int>(center),
+                                              static_cast<int>(neighbor)};
   return dtnn::cuda::launch_bond_to_atom_sum(args, nullptr);
 }
 
@@ -19,7 +26,8 @@ std::string check(const dtnn::cases::Bonds& bonds, int64_t width, int center, in
   for (int64_t bond = 0; bond < bonds.num_bonds; ++bond) {
     for (int64_t p = 0; p < width; ++p) {
       const T value = values[static_cast<size_t>(bond * width + p)];
-      expected[static_cast<size_t>(bonds.pairs[static_cast<size_t>(bond)] * width + p)] += static_cast<T>(center) * value;
+      expected[static_cast<size_t>(bonds.pairs[static_cast<size_t>(bond)] * width + p)] +=
+          static_cast<T>(center) * value;
       expected[static_cast<size_t>(bonds.pairs[static_cast<size_t>(bonds.num_bonds + bond)] * width + p)] +=
           static_cast<T>(neighbor) * value;
     }

@@ -32,7 +32,8 @@ __device__ T block_sum(T value) {
 template <bool Synchronised>
 __global__ void reduce(const float* in, float* out, int64_t n) {
   float sum = 0;
-  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < n; i += int64_t{gridDim.x} * blockDim.x) sum += in[i];
+  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < n; i += int64_t{gridDim.x} * blockDim.x)
+    sum += in[i];
   sum = block_sum<float, Synchronised>(sum);
   if (threadIdx.x == 0) out[blockIdx.x] = sum;
 }
@@ -175,7 +176,8 @@ __global__ void places(const float*, float* out, int64_t) {
 }
 
 template <typename Kernel>
-const char* run(Kernel kernel, const float* in, float* out, int64_t n, dim3 grid = 1, dim3 block = kThreads, size_t shared = 0) {
+const char* run(Kernel kernel, const float* in, float* out, int64_t n, dim3 grid = 1, dim3 block = kThreads,
+                size_t shared = 0) {
   DTNN_LAUNCH(kernel, grid, block, shared, nullptr, in, out, n);
   return launch_error();
 }
