@@ -12,6 +12,9 @@ from .. import __version__
 from ..errors import DTNNError
 from . import FATAL
 from .console import print_error
+from .info import info
+from .predict import predict
+from .screen import screen
 from .train import train
 
 
@@ -55,4 +58,5 @@ def _options(
     pass
 
 
-app.command()(train)
+for _command in (screen, predict, train, info):
+    app.command()(_command)
