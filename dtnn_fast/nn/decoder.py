@@ -74,8 +74,9 @@ class DecoderBlock(nn.Module):
         vectors = inputs.vector
         if config.bonds:
             # The last linear layer of the bond perceptron commutes with the sum over bonds, so it comes after the sum,
-            # once per atom instead of once per bond; its bias is summed with the bonds' envelopes.
-            self.bond_hidden = nn.Sequential(MLP((bonds.scalar, latent, latent), drop), nn.SiLU())
+            # once per atom instead of once per bond; its bias is summed with the bonds' envelopes. No dropout here: over
+            # some fifty bonds of an atom it averages out, and drawing it took a sixth of the training time.
+            self.bond_hidden = nn.Sequential(MLP((bonds.scalar, latent, latent)), nn.SiLU())
             self.bond_out = nn.Linear(latent + 1, latent, bias=False)
             vectors += bonds.vector
         # L a_v + sum L_b b_v = [L L_b] [a_v; sum b_v]: one product after the sum.
