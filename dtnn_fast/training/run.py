@@ -56,6 +56,7 @@ def train_run(
     settings: TrainingSettings,
     crystals: Sequence[Crystal],
     folder: Path,
+    *,
     command: str = "",
     on_epoch: Callable[[Trainer, Epoch], None] = lambda trainer, epoch: None,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
