@@ -96,8 +96,7 @@ class NativeEncoder(nn.Module):
                 bonds = self._widen(bonds, geometry[cutoff], first=reached is None)
                 reached = cutoff
             atoms, bonds = layer(atoms, bonds, geometry[cutoff])
-            scalar, vector = bonds
-            latents.append(Latents(*atoms, scalar, vector, geometry[cutoff].length, geometry[cutoff].tier))
+            latents.append(Latents._make((*atoms, *bonds, geometry[cutoff].length, geometry[cutoff].tier)))
         return latents
 
     def _geometry(self, graph: CrystalGraph) -> dict[float, BondGeometry]:
