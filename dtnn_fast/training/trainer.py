@@ -105,7 +105,8 @@ class Trainer:
         self.history = [Epoch(**epoch) for epoch in progress["history"]]
         self.best_score, self.best_epoch = progress["best_score"], progress["best_epoch"]
 
-    def _checkpoint(self) -> None:
+    def checkpoint(self) -> None:
+        """Write where training stands after the last whole epoch; nothing without a folder."""
         if self.folder is None:
             return
         progress = {
@@ -171,7 +172,7 @@ class Trainer:
             if score < self.best_score:
                 self.best_score, self.best_epoch, self.best_state = score, epoch, self._state()
             if self.finished or epoch % self.checkpoint_every == 0:
-                self._checkpoint()
+                self.checkpoint()
             yield record
 
     def predict(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
