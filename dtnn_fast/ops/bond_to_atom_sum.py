@@ -71,9 +71,7 @@ def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
 
 
 def _backward(ctx, grad_out):  # type: ignore[no-untyped-def]
-    grad_bond_values = torch.ops.dtnn_fast.atom_to_bond_gather(
-        grad_out, *ctx.saved_tensors, ctx.center, ctx.neighbor
-    )
+    grad_bond_values = torch.ops.dtnn_fast.atom_to_bond_gather(grad_out, *ctx.saved_tensors, ctx.center, ctx.neighbor)
     return grad_bond_values, None, None, None, None, None, None
 
 
