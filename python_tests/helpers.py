@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -45,3 +46,40 @@ def check_derivatives(function: Callable[..., Any], *inputs: Tensor) -> None:
     leaves = [x.detach().clone().requires_grad_() if x.is_floating_point() else x for x in inputs]
     assert gradcheck(function, leaves)
     assert gradgradcheck(function, leaves)
+
+
+def check_compiled(function: Callable[..., Any], *batches: tuple[Tensor, ...]) -> None:
+    """torch.compile(fullgraph=True, dynamic=True) of `function` and its gradients against eager, for batches of sizes.
+
+    `function` maps tensors to one tensor; the gradients are those of a nonlinear scalar of it.
+    """
+    compiled = torch.compile(function, fullgraph=True, dynamic=True, backend="aot_eager")
+    for batch in batches:
+        results = []
+        for call in (function, compiled):
+            inputs = [x.detach().clone().requires_grad_() if x.is_floating_point() else x for x in batch]
+            out = call(*inputs)
+            out.sin().sum().backward()
+            results.append((out, [x.grad for x in inputs if x.is_floating_point()]))
+        torch.testing.assert_close(results[1], results[0])
+
+
+@contextmanager
+def num_threads(count: int) -> Iterator[None]:
+    """Run the block with this number of threads in torch."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def check_same_bits(function: Callable[[], Sequence[Tensor]]) -> None:
+    """`function` gives the same tensors to the bit with one and two threads, and again."""
+    with num_threads(1):
+        single = function()
+    with num_threads(2):
+        double = [function(), function()]
+    for other in double:
+        assert all(torch.equal(a, b) for a, b in zip(single, other, strict=True))

@@ -10,7 +10,7 @@ import numpy as np
 from .crystal import Crystal
 from .rejected import Rejected
 
-# Larger elements of the total tensor come from nearly unstable phonons or vanishing gaps, negative ones from failed DFPT.
+# Larger elements come from nearly unstable phonons or vanishing gaps, strongly negative ones from failed calculations.
 TENSOR_RANGE = (-10.0, 100.0)
 
 

@@ -11,6 +11,8 @@ import numpy as np
 
 # Up to here all pairs are compared at once; beyond, only those that are close along one lattice direction.
 _ALL_PAIRS = 200
+# A vector of this squared length is what rounding leaves of linearly dependent ones.
+_NOISE = 1e-12
 
 
 class ClosePair(NamedTuple):
@@ -41,6 +43,8 @@ def reduce_cell(cell: np.ndarray) -> np.ndarray:
             if _squared(shorter) < _squared(rows[i]) * (1 - 1e-12):
                 rows[i] = shorter
                 shortened = True
+        if _squared(rows[0]) < _NOISE:
+            return np.array(rows)
         if not shortened:
             # Three vectors at 120 degrees, nearly in a plane: no pair helps, their sum does.
             a, b, c = rows

@@ -58,14 +58,33 @@ class Crystal:
         Raises:
             BadCrystalError: a shape or dtype does not fit.
         """
+        name = more.get("source") or id
         try:
-            numbers = np.asarray(atomic_numbers, dtype=np.int64).reshape(-1)
-            xyz = np.asarray(positions, dtype=np.float64).reshape(len(numbers), 3)
-            lattice = np.asarray(cell, dtype=np.float64).reshape(3, 3)
-            periodic = np.broadcast_to(np.asarray(pbc, dtype=bool), (3,)).copy()
-        except (TypeError, ValueError, OverflowError) as error:
-            raise BadCrystalError(f"{more.get('source') or id}: not a crystal: {error}") from error
-        return cls(id, numbers, xyz, lattice, periodic, **more)
+            numbers = np.asarray(atomic_numbers)
+        except (TypeError, ValueError) as error:
+            raise BadCrystalError(f"{name}: expected `atomic_numbers` to be integers: {error}") from error
+        # Only integers: a conversion would silently cut off fractions. An empty list has no integers to see.
+        if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
+            raise BadCrystalError(
+                f"{name}: expected `atomic_numbers` of shape [N] and integer dtype, got shape {list(numbers.shape)} "
+                f"and dtype {numbers.dtype}"
+            )
+        xyz = _floats(name, "positions", positions)
+        if xyz.size == 0:
+            xyz = xyz.reshape(-1, 3)
+        if xyz.shape != (len(numbers), 3):
+            raise BadCrystalError(
+                f"{name}: expected `positions` of shape [{len(numbers)}, 3], one for each atomic number, "
+                f"got {list(xyz.shape)}"
+            )
+        lattice = _floats(name, "cell", cell)
+        if lattice.shape != (3, 3):
+            raise BadCrystalError(f"{name}: expected `cell` of shape [3, 3], got {list(lattice.shape)}")
+        periodic = np.asarray(pbc)
+        if periodic.shape not in ((), (3,)) or periodic.dtype.kind not in "biu":
+            raise BadCrystalError(f"{name}: expected `pbc` of one or three booleans, got {pbc!r}")
+        periodic = np.broadcast_to(periodic.astype(bool), (3,)).copy()
+        return cls(id, numbers.astype(np.int64), xyz, lattice, periodic, **more)
 
     @classmethod
     def from_fractional(cls, id: str, atomic_numbers: Any, fractional: Any, cell: Any, **more: Any) -> Crystal:
@@ -76,6 +95,13 @@ class Crystal:
         """
         crystal = cls.make(id, atomic_numbers, fractional, cell, **more)
         return replace(crystal, positions=to_cartesian(crystal.positions, crystal.cell))
+
+
+def _floats(name: str, argument: str, values: Any) -> np.ndarray:
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BadCrystalError(f"{name}: expected `{argument}` to be numbers: {error}") from error
 
 
 def to_cartesian(fractional: np.ndarray, cell: np.ndarray) -> np.ndarray:
@@ -89,4 +115,5 @@ def to_cartesian(fractional: np.ndarray, cell: np.ndarray) -> np.ndarray:
         Cartesian positions. [N, 3], float64, Angstrom
     """
     a, b, c = cell[..., 0, :], cell[..., 1, :], cell[..., 2, :]
-    return (fractional[:, 0:1] * a + fractional[:, 1:2] * b) + fractional[:, 2:3] * c
+    cartesian: np.ndarray = (fractional[:, 0:1] * a + fractional[:, 1:2] * b) + fractional[:, 2:3] * c
+    return cartesian

@@ -58,7 +58,7 @@ def space_group_number(crystal: Crystal, symprec: float = 0.1) -> int | None:
     fractional = crystal.positions @ np.linalg.inv(crystal.cell)
     try:
         dataset = spglib.get_symmetry_dataset((crystal.cell, fractional, crystal.atomic_numbers), symprec=symprec)
-    except spglib.SpglibError:  # raised instead of returning None from spglib 3 on
+    except getattr(spglib, "SpglibError", RuntimeError):  # raised instead of returning None by newer versions
         return None
     return None if dataset is None else int(dataset.number)
 

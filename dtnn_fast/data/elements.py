@@ -66,7 +66,7 @@ def atomic_number(symbol: str) -> int:
     try:
         return _NUMBERS[symbol]
     except KeyError:
-        raise ValueError(f"atomic_number: expected `symbol` of an element, got {symbol!r}") from None
+        raise ValueError(f"{symbol!r} is not the symbol of an element") from None
 
 
 def formula(atomic_numbers: Iterable[int]) -> str:

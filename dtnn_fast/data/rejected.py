@@ -19,3 +19,18 @@ class Rejected:
     id: str
     source: str
     reason: str
+
+    @classmethod
+    def because(cls, error: Exception, id: str, source: str) -> Rejected:
+        """Make the record of an error, without the name that its message begins with.
+
+        Args:
+            error: what was raised for this crystal.
+            id: as above.
+            source: as above.
+        """
+        reason = str(error)
+        for name in (f"{id} ({source})", source, id):
+            if name:
+                reason = reason.removeprefix(f"{name}: ")
+        return cls(id, source, reason)

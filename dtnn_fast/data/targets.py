@@ -43,4 +43,5 @@ def _symmetric(name: str, tensor: Any) -> np.ndarray:
         raise BadCrystalError(f"expected the {name} tensor of shape [3, 3], got {list(array.shape)}")
     if not np.isfinite(array).all():
         raise BadCrystalError(f"the {name} tensor has elements that are NaN or infinite")
-    return 0.5 * (array + array.T)
+    symmetric: np.ndarray = 0.5 * (array + array.T)
+    return symmetric

@@ -22,6 +22,7 @@ class Latents(NamedTuple):
         atom_rank2: [N, 6, Ct].
         bond_scalar: [E, Cs], or None for an encoder without bond latents.
         bond_vector: [E, 3, Cv], or None.
+        bond_length: lengths of these bonds, or None. [E], Angstrom.
         bonds: the bonds that the bond latents belong to, or None.
     """
 
@@ -30,4 +31,5 @@ class Latents(NamedTuple):
     atom_rank2: Tensor
     bond_scalar: Tensor | None
     bond_vector: Tensor | None
+    bond_length: Tensor | None
     bonds: BondTier | None

@@ -9,7 +9,7 @@ from .. import reference
 
 
 def rank2_gate(x: Tensor, gate: Tensor, weight: Tensor, residual: Tensor | None = None) -> Tensor:
-    """Mix channels, scale each by the sigmoid of its gate, add a residual: the gated maps L' of the decoder of arXiv 2405.09052.
+    """Mix channels, scale by the sigmoid of a gate, add a residual: the gated maps of the decoder of arXiv 2405.09052.
 
     ``out[n, k, d] = sigmoid(gate[n, d]) sum_c weight[d, c] x[n, k, c] + residual[n, k, d]``
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 
 from typing import Literal, overload
 
+import torch
 from torch import Tensor
 
+from .. import _library as _library
 from .. import reference
+from .._backend import uses_reference
+from ..reference.rank2_linear import component_weights
+from ._fake_checks import check_same_device
 
 
 @overload
@@ -39,6 +44,133 @@ def rank2_linear(x: Tensor, weight: Tensor, norm: bool = False, eps: float = 0.0
         >>> rank2_linear(x, weight).flatten()
         tensor([6., 0., 8.])
     """
+    if uses_reference():
+        return reference.rank2_linear(x, weight, True, eps) if norm else reference.rank2_linear(x, weight)
     if norm:
-        return reference.rank2_linear(x, weight, True, eps)
-    return reference.rank2_linear(x, weight)
+        return torch.ops.dtnn_fast.rank2_linear_norm(x, weight, eps)
+    return torch.ops.dtnn_fast.rank2_linear(x, weight)
+
+
+@torch.library.register_fake("dtnn_fast::rank2_linear")
+def _fake(x: Tensor, weight: Tensor) -> Tensor:
+    check_same_device("rank2_linear", x=x, weight=weight)
+    return x.new_empty((*x.shape[:2], weight.shape[0]))
+
+
+@torch.library.register_fake("dtnn_fast::rank2_linear_norm")
+def _fake_norm(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    check_same_device("rank2_linear", x=x, weight=weight)
+    return x.new_empty((*x.shape[:2], weight.shape[0])), x.new_empty((x.shape[0], weight.shape[0]))
+
+
+@torch.library.register_fake("dtnn_fast::rank2_weight_grad")
+def _fake_weight_grad(grad_y: Tensor, x: Tensor) -> Tensor:
+    check_same_device("rank2_weight_grad", x=x, grad_y=grad_y)
+    return x.new_empty((grad_y.shape[2], x.shape[2]))
+
+
+@torch.library.register_fake("dtnn_fast::rank2_linear_backward")
+def _fake_backward(
+    grad_y: Tensor | None,
+    grad_norm: Tensor | None,
+    y: Tensor | None,
+    norm: Tensor | None,
+    x: Tensor,
+    weight: Tensor,
+    eps: float,
+    need_x: bool,
+    need_weight: bool,
+) -> tuple[Tensor, Tensor]:
+    check_same_device("rank2_linear_backward", x=x, weight=weight, grad_y=grad_y, grad_norm=grad_norm, y=y, norm=norm)
+    return x.new_empty(x.shape if need_x else (0,)), x.new_empty(weight.shape if need_weight else (0,))
+
+
+def _add(*terms: Tensor | None) -> Tensor | None:
+    """The sum of the terms that are there."""
+    present = [term for term in terms if term is not None]
+    return sum(present[1:], present[0]) if present else None
+
+
+def _linear(x: Tensor | None, weight: Tensor | None) -> Tensor | None:
+    """rank2_linear, which is 0 (None) where a factor is."""
+    return None if x is None or weight is None else torch.ops.dtnn_fast.rank2_linear(x, weight)
+
+
+def _weight_grad(grad_y: Tensor | None, x: Tensor | None) -> Tensor | None:
+    """rank2_weight_grad, which is 0 (None) where a factor is."""
+    return None if grad_y is None or x is None else torch.ops.dtnn_fast.rank2_weight_grad(grad_y, x)
+
+
+def _setup_linear(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    ctx.save_for_backward(*inputs)
+
+
+def _linear_backward(ctx, grad_y):  # type: ignore[no-untyped-def]
+    x, weight = ctx.saved_tensors
+    need_x, need_weight = ctx.needs_input_grad
+    grad_x, grad_weight = torch.ops.dtnn_fast.rank2_linear_backward(
+        grad_y, None, None, None, x, weight, 0.0, need_x, need_weight
+    )
+    return grad_x if need_x else None, grad_weight if need_weight else None
+
+
+def _setup_linear_norm(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    x, weight, ctx.eps = inputs
+    ctx.save_for_backward(x, weight, *output)
+    ctx.set_materialize_grads(False)
+
+
+def _linear_norm_backward(ctx, grad_y, grad_norm):  # type: ignore[no-untyped-def]
+    x, weight, y, norm = ctx.saved_tensors
+    need_x, need_weight, _ = ctx.needs_input_grad
+    if grad_y is None and grad_norm is None:
+        return None, None, None
+    grad_x, grad_weight = torch.ops.dtnn_fast.rank2_linear_backward(
+        grad_y, grad_norm, y, norm, x, weight, ctx.eps, need_x, need_weight
+    )
+    return grad_x if need_x else None, grad_weight if need_weight else None, None
+
+
+def _setup_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    *tensors, ctx.eps, ctx.need_x, ctx.need_weight = inputs
+    ctx.save_for_backward(*tensors)
+    ctx.set_materialize_grads(False)
+
+
+def _backward_backward(ctx, grad_grad_x, grad_grad_weight):  # type: ignore[no-untyped-def]
+    grad_y, grad_norm, y, norm, x, weight = ctx.saved_tensors
+    grad_grad_x = grad_grad_x if ctx.need_x else None
+    grad_grad_weight = grad_grad_weight if ctx.need_weight else None
+    # What the gradient is taken of, as a function of `total`: <total W, grad_grad_x> + <total^T x, grad_grad_weight>.
+    of_total = _add(_linear(grad_grad_x, weight), _linear(x, grad_grad_weight))
+    if of_total is None:
+        return (None,) * 9
+    total, of_grad_norm, of_y, of_norm = grad_y, None, None, None
+    if grad_norm is not None:
+        # total = grad_y + slope * w y with slope = grad_norm / (norm + eps).
+        weights = component_weights(y)
+        length = norm + ctx.eps
+        slope = grad_norm / length
+        weighted = weights * y
+        total = _add(grad_y, slope.unsqueeze(1) * weighted)
+        of_slope = (weighted * of_total).sum(1)
+        of_grad_norm = of_slope / length
+        of_norm = -of_slope * slope / length
+        of_y = slope.unsqueeze(1) * weights * of_total
+    of_x = _linear(total, None if grad_grad_weight is None else grad_grad_weight.t())
+    of_weight = _weight_grad(total, grad_grad_x)
+    of_grad_y = None if grad_y is None else of_total
+    return of_grad_y, of_grad_norm, of_y, of_norm, of_x, of_weight, None, None, None
+
+
+def _weight_grad_backward(ctx, grad_grad_weight):  # type: ignore[no-untyped-def]
+    grad_y, x = ctx.saved_tensors
+    of_grad_y = _linear(x, grad_grad_weight) if ctx.needs_input_grad[0] else None
+    of_x = _linear(grad_y, grad_grad_weight.t()) if ctx.needs_input_grad[1] else None
+    return of_grad_y, of_x
+
+
+torch.library.register_autograd("dtnn_fast::rank2_linear", _linear_backward, setup_context=_setup_linear)
+torch.library.register_autograd("dtnn_fast::rank2_linear_norm", _linear_norm_backward, setup_context=_setup_linear_norm)
+torch.library.register_autograd("dtnn_fast::rank2_linear_backward", _backward_backward, setup_context=_setup_backward)
+torch.library.register_autograd("dtnn_fast::rank2_weight_grad", _weight_grad_backward, setup_context=_setup_linear)

@@ -8,9 +8,6 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-# How often each stored component stands in the full tensor: the off-diagonals of xx yy zz yz xz xy twice.
-COMPONENT_WEIGHTS = {1: (1,), 3: (1, 1, 1), 6: (1, 1, 1, 2, 2, 2)}
-
 
 @overload
 def rank2_linear(x: Tensor, weight: Tensor, norm: Literal[False] = False, eps: float = 0.01) -> Tensor: ...
@@ -26,5 +23,9 @@ def rank2_linear(x: Tensor, weight: Tensor, norm: bool = False, eps: float = 0.0
 
 def smooth_norm(y: Tensor, eps: float) -> Tensor:
     """``sqrt(sum_k w_k y_k^2 + eps^2) - eps`` over the components of [N, K, D]."""
-    weights = torch.tensor(COMPONENT_WEIGHTS[y.shape[1]], dtype=y.dtype, device=y.device)
-    return ((y * y * weights[:, None]).sum(1) + eps * eps).sqrt() - eps
+    return ((component_weights(y) * y * y).sum(1) + eps * eps).sqrt() - eps
+
+
+def component_weights(y: Tensor) -> Tensor:
+    """How often each stored component of [N, K, D] stands in the full tensor: yz, xz and xy twice. [K, 1]."""
+    return 1 + (torch.arange(y.shape[1], device=y.device) >= 3).to(y.dtype).unsqueeze(1)

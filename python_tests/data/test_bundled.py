@@ -39,7 +39,7 @@ def test_targets_are_symmetric_and_add_up(labelled):
     for crystal in labelled:
         assert set(crystal.targets) == {"electronic", "ionic", "total"}
         for tensor in crystal.targets.values():
-            assert tensor.shape == (3, 3) and tensor.dtype == np.float64
+            assert (tensor.shape, tensor.dtype) == ((3, 3), np.float64)
             np.testing.assert_array_equal(tensor, tensor.T)
         np.testing.assert_array_equal(
             crystal.targets["ionic"], crystal.targets["total"] - crystal.targets["electronic"]
@@ -88,7 +88,7 @@ def test_cleaning_keeps_940(labelled):
     kept, rejected = clean(labelled)
     assert len(kept) == 940
     assert len(rejected) == 15
-    assert all(-10 <= c.targets["total"].min() and c.targets["total"].max() <= 100 for c in kept)
+    assert all(c.targets["total"].min() >= -10 and c.targets["total"].max() <= 100 for c in kept)
     assert "mp-2114" in {r.id for r in rejected}
     assert "120.153" in next(r.reason for r in rejected if r.id == "mp-2114")
 
