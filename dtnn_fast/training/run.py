@@ -58,7 +58,6 @@ def train_run(
     folder: Path,
     *,
     command: str = "",
-    *,
     on_epoch: Callable[[Trainer, Epoch], None] = lambda trainer, epoch: None,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
     on_start: Callable[[Trainer], None] = lambda trainer: None,
