@@ -1,19 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""One crystal, in the conventions of docs/conventions.md, and the check that every crystal passes before use."""
+"""One crystal, in the conventions of docs/conventions.md; `check.check_crystal` says whether it can be used."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from ..errors import BadCrystalError
-
-# Atoms closer than this are one atom entered twice: the shortest bond known, H-H, is 0.74 Angstrom.
-SHORTEST_DISTANCE = 0.3
-# A cell below this volume per atom is no crystal: solid hydrogen under pressure still has about 2 cubic Angstrom.
-SMALLEST_VOLUME_PER_ATOM = 0.5
+from . import elements
 
 
 @dataclass(frozen=True)
@@ -50,6 +46,11 @@ class Crystal:
         """The name for messages: id, and the source where it says more."""
         return f"{self.id} ({self.source})" if self.source and self.source != self.id else self.id
 
+    @property
+    def formula(self) -> str:
+        """The reduced formula, for example ``"SrTiO3"``."""
+        return elements.formula(self.atomic_numbers)
+
     @classmethod
     def make(cls, id: str, atomic_numbers: Any, positions: Any, cell: Any, pbc: Any = True, **more: Any) -> Crystal:
         """Convert arrays or lists to the dtypes above; shapes are checked, physics is not (see `check_crystal`).
@@ -57,11 +58,62 @@ class Crystal:
         Raises:
             BadCrystalError: a shape or dtype does not fit.
         """
+        name = more.get("source") or id
         try:
-            numbers = np.asarray(atomic_numbers, dtype=np.int64).reshape(-1)
-            xyz = np.asarray(positions, dtype=np.float64).reshape(len(numbers), 3)
-            lattice = np.asarray(cell, dtype=np.float64).reshape(3, 3)
-            periodic = np.broadcast_to(np.asarray(pbc, dtype=bool), (3,)).copy()
-        except (TypeError, ValueError, OverflowError) as error:
-            raise BadCrystalError(f"{more.get('source') or id}: not a crystal: {error}") from error
-        return cls(id, numbers, xyz, lattice, periodic, **more)
+            numbers = np.asarray(atomic_numbers)
+        except (TypeError, ValueError) as error:
+            raise BadCrystalError(f"{name}: expected `atomic_numbers` to be integers: {error}") from error
+        # Only integers: a conversion would silently cut off fractions. An empty list has no integers to see.
+        if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
+            raise BadCrystalError(
+                f"{name}: expected `atomic_numbers` of shape [N] and integer dtype, got shape {list(numbers.shape)} "
+                f"and dtype {numbers.dtype}"
+            )
+        xyz = _floats(name, "positions", positions)
+        if xyz.size == 0:
+            xyz = xyz.reshape(-1, 3)
+        if xyz.shape != (len(numbers), 3):
+            raise BadCrystalError(
+                f"{name}: expected `positions` of shape [{len(numbers)}, 3], one for each atomic number, "
+                f"got {list(xyz.shape)}"
+            )
+        lattice = _floats(name, "cell", cell)
+        if lattice.shape != (3, 3):
+            raise BadCrystalError(f"{name}: expected `cell` of shape [3, 3], got {list(lattice.shape)}")
+        periodic = np.asarray(pbc)
+        if periodic.shape not in ((), (3,)) or periodic.dtype.kind not in "biu":
+            raise BadCrystalError(f"{name}: expected `pbc` of one or three booleans, got {pbc!r}")
+        periodic = np.broadcast_to(periodic.astype(bool), (3,)).copy()
+        return cls(id, numbers.astype(np.int64), xyz, lattice, periodic, **more)
+
+    @classmethod
+    def from_fractional(cls, id: str, atomic_numbers: Any, fractional: Any, cell: Any, **more: Any) -> Crystal:
+        """Like `make`, from fractional instead of Cartesian positions.
+
+        Raises:
+            BadCrystalError: a shape or dtype does not fit.
+        """
+        crystal = cls.make(id, atomic_numbers, fractional, cell, **more)
+        return replace(crystal, positions=to_cartesian(crystal.positions, crystal.cell))
+
+
+def _floats(name: str, argument: str, values: Any) -> np.ndarray:
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BadCrystalError(f"{name}: expected `{argument}` to be numbers: {error}") from error
+
+
+def to_cartesian(fractional: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """Convert fractional to Cartesian positions, summed in a fixed order so that every machine gets the same bits.
+
+    Args:
+        fractional: fractional positions. [N, 3], float64
+        cell: rows are lattice vectors; either one cell or one for each atom. [3, 3] or [N, 3, 3], float64, Angstrom
+
+    Returns:
+        Cartesian positions. [N, 3], float64, Angstrom
+    """
+    a, b, c = cell[..., 0, :], cell[..., 1, :], cell[..., 2, :]
+    cartesian: np.ndarray = (fractional[:, 0:1] * a + fractional[:, 1:2] * b) + fractional[:, 2:3] * c
+    return cartesian

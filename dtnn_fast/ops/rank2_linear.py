@@ -8,7 +8,6 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from .. import _library as _library
 from .. import reference
 from .._backend import uses_reference
 from ..reference.rank2_linear import component_weights

@@ -7,16 +7,19 @@ The twins take the same arguments and trust them: only the native operations che
 from .atom_to_bond_gather import atom_to_bond_gather
 from .bond_to_atom_sum import bond_to_atom_sum
 from .bond_vectors import bond_vectors
+from .neighbor_list import NeighborList, neighbor_list
 from .neighbor_order import NeighborOrder, neighbor_order
 from .rank2_gate import rank2_gate
 from .rank2_linear import rank2_linear
 from .tensor_readout import tensor_readout
 
 __all__ = [
+    "NeighborList",
     "NeighborOrder",
     "atom_to_bond_gather",
     "bond_to_atom_sum",
     "bond_vectors",
+    "neighbor_list",
     "neighbor_order",
     "rank2_gate",
     "rank2_linear",

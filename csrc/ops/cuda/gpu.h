@@ -3,11 +3,10 @@
 // -DDTNN_EMULATE_CUDA gets the emulation of python_tests/cuda_emulation. The few things that differ between the two are
 // macros here. A kernel uses them instead of <<<...>>> and __shared__; everything else is plain CUDA.
 //
-//   DTNN_LAUNCH(kernel, grid, block, shared_bytes, stream, args...)   kernel<<<grid, block, shared_bytes,
-//   stream>>>(args...) DTNN_SHARED_ARRAY(T, name, count)                                 __shared__ T name[count];
-//   DTNN_SHARED(T, name)                                              __shared__ T name;
-//   DTNN_DYNAMIC_SHARED(T, name)                                      T* name, the launch's shared_bytes, 16-byte
-//   aligned
+//   DTNN_LAUNCH(kernel, grid, block, bytes, stream, args...)  kernel<<<grid, block, bytes, stream>>>(args...)
+//   DTNN_SHARED_ARRAY(T, name, count)                         __shared__ T name[count]
+//   DTNN_SHARED(T, name)                                      __shared__ T name
+//   DTNN_DYNAMIC_SHARED(T, name)                              T* name: the launch's `bytes`, 16-byte aligned
 //
 // A kernel template with several arguments needs a pointer first, for its commas: auto* kernel = my_kernel<T, 4>;
 // A two-dimensional shared array is an array of rows: using Row = float[33]; DTNN_SHARED_ARRAY(Row, tile, 32);
@@ -20,7 +19,8 @@
 #include "cuda_emulation.h"
 
 #define DTNN_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
-  (static_cast<void>(stream), ::cuda_emulation::launch(#kernel, kernel, grid, block, shared_bytes, __VA_ARGS__))
+  (static_cast<void>(stream),                                       \
+   ::cuda_emulation::launch(#kernel, ::cuda_emulation::here(), kernel, grid, block, shared_bytes, __VA_ARGS__))
 // The tag's address is what makes two declarations, or two instances of a template, two different arrays.
 #define DTNN_SHARED_ARRAY(T, name, count)  \
   static const char name##_shared_tag = 0; \

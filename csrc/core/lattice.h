@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+// The periodic part of a cell: checked, reduced, and enumerable.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+namespace dtnn {
+
+using Vec3 = std::array<double, 3>;
+using Shift = std::array<int32_t, 3>;
+
+inline double dot(const Vec3& a, const Vec3& b) { return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]; }
+
+// Only the cell vectors of periodic directions count: they span the lattice of translations. `basis` holds a short basis of the
+// same lattice (given cells may be arbitrarily skewed), completed to three dimensions by unit vectors orthogonal to it.
+struct Lattice {
+  std::array<Vec3, 3> cell;                            // as given
+  int num_periodic = 0;                                // the first so many basis vectors are translations
+  std::array<Vec3, 3> basis;                           // short vectors, then the orthogonal completion
+  std::array<std::array<int64_t, 3>, 3> combination{};  // basis[k] = sum_m combination[k][m] cell[m], k < num_periodic
+  bool keeps_cell = true;                              // the basis is the cell's own vectors, in order
+  std::array<Vec3, 3> dual;                            // coordinate k of r in the basis is dual[k] . r
+  Vec3 height;                                         // distance between the planes of integer coordinate k
+  double volume = 1;                                   // length, area or volume of the periodic part
+  Vec3 rounding_length;  // sum_m |combination[k][m]| |cell[m]|: bounds the rounding error of one step along basis[k]
+
+  // The integers `steps` along the short basis as shifts along the cell vectors given.
+  std::array<int64_t, 3> to_shift(const std::array<int64_t, 3>& steps) const {
+    std::array<int64_t, 3> shift{};
+    for (int k = 0; k < num_periodic; ++k)
+      for (int m = 0; m < 3; ++m) shift[m] += steps[k] * combination[k][m];
+    return shift;
+  }
+};
+
+// Throws std::invalid_argument, worded to follow the name of the crystal, when the periodic vectors have no volume.
+Lattice make_lattice(const double cell[9], const bool pbc[3]);
+
+// About how many translations are no longer than `radius`.
+double count_translations(const Lattice& lattice, double radius);
+
+// All shifts with |shift @ cell| <= radius and perhaps a few more, in lexicographic order. With every shift comes its
+// negative, so entry k and entry n-1-k are opposite and the middle one is 0.
+std::vector<Shift> translations_within(const Lattice& lattice, double radius);
+
+}  // namespace dtnn

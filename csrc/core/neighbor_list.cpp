@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: MIT
+#include "neighbor_list.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
+#endif
+
+#include "neighbor_grid.h"
+#include "neighbor_images.h"
+
+namespace dtnn {
+namespace {
+
+// Crystals are searched in groups of about this much work, in candidate distances (some 20 microseconds), and large
+// crystals in pieces of this many atoms: small enough to balance, large enough to hide the cost of handing out a task.
+constexpr double kGroupWork = 50000;
+constexpr int64_t kPieceAtoms = 256;
+// Rounding errors stay below this times the lengths involved: several hundred units in the last place.
+constexpr double kRelativeTolerance = 1e-13;
+// Steps along the reduced basis; smaller than what int32 holds, for the cutoff to have room.
+constexpr double kMostCellsApart = 1e9;
+constexpr double kBytesPerBond = 28 + 8;  // two int64 and three int32, and a key while searching
+
+double ask_memory_bytes() {
+#if defined(_SC_PHYS_PAGES)
+  const long pages = sysconf(_SC_PHYS_PAGES), page_size = sysconf(_SC_PAGESIZE);
+  if (pages > 0 && page_size > 0) return static_cast<double>(pages) * static_cast<double>(page_size);
+#endif
+  return 1e13;
+}
+
+double memory_bytes() {
+  static const double bytes = ask_memory_bytes();
+  return bytes;
+}
+
+std::string of_crystal(const NeighborListInput& input, int64_t index) {
+  return input.num_crystals == 1 ? "" : "crystal " + std::to_string(index) + ": ";
+}
+
+// A lower estimate of the number of bonds: each atom with its own images, in three dimensions with all atoms' images. The
+// tolerance counts too: far-out atoms whose rounding errors reach other cells would make the search as long as the list.
+void check_size(const SearchCrystal& crystal) {
+  const double atoms = static_cast<double>(crystal.num_atoms);
+  const double images = count_translations(crystal.lattice, crystal.cutoff + 2 * crystal.tolerance) - 1;
+  const double bonds = (crystal.half ? 0.5 : 1.0) * images * (crystal.lattice.num_periodic == 3 ? atoms * atoms : atoms);
+  if (bonds * kBytesPerBond > memory_bytes()) {
+    char number[32];
+    std::snprintf(number, sizeof number, "%.1e", bonds);
+    throw std::length_error("a list of about " + std::string(number) +
+                            " bonds does not fit into memory: is the `cutoff` too large or the `cell` too small?");
+  }
+}
+
+// The crystals [begin, end) of the batch; large ones among them are searched afterwards, in pieces.
+struct Group {
+  int64_t begin, end;
+  std::vector<std::unique_ptr<ImageSearch>> images;  // one for each crystal; null for large and empty ones
+  std::vector<int64_t> starts;                       // first atoms of the crystals
+};
+
+// Some atoms of one large crystal.
+struct Piece {
+  const GridSearch* grid;
+  int64_t begin, end;
+  std::vector<int64_t> keys;
+};
+
+}  // namespace
+
+SearchCrystal make_search_crystal(const NeighborListInput& input, int64_t index) {
+  SearchCrystal crystal;
+  crystal.first_atom = input.ptr[index];
+  crystal.num_atoms = input.ptr[index + 1] - crystal.first_atom;
+  crystal.positions = input.positions + 3 * crystal.first_atom;
+  crystal.cutoff = input.cutoff;
+  crystal.half = input.half;
+  const double* cell = input.cells + (input.shared_cell ? 0 : 9 * index);
+  for (int k = 0; k < 9; ++k)
+    if (!std::isfinite(cell[k])) throw std::invalid_argument(of_crystal(input, index) + "expected a finite `cell`, got NaN or infinity");
+  for (int64_t k = 0; k < 3 * crystal.num_atoms; ++k)
+    if (!std::isfinite(crystal.positions[k]))
+      throw std::invalid_argument("expected finite `positions`, got NaN or infinity at atom " +
+                                  std::to_string(crystal.first_atom + k / 3));
+  try {
+    crystal.lattice = make_lattice(cell, input.pbc + (input.shared_pbc ? 0 : 3 * index));
+    crystal.lowest = crystal.highest = {0, 0, 0};
+    double length = 0;
+    for (int64_t i = 0; i < crystal.num_atoms; ++i) {
+      const Vec3 r = crystal.difference(0, i);
+      length = std::max(length, std::abs(r[0]) + std::abs(r[1]) + std::abs(r[2]));
+      for (int k = 0; k < 3; ++k) {
+        const double coordinate = dot(crystal.lattice.dual[k], r);
+        crystal.lowest[k] = std::min(crystal.lowest[k], coordinate);
+        crystal.highest[k] = std::max(crystal.highest[k], coordinate);
+      }
+    }
+    length += input.cutoff;
+    for (int k = 0; k < crystal.lattice.num_periodic; ++k) {
+      if (!(crystal.highest[k] - crystal.lowest[k] < kMostCellsApart))
+        throw std::invalid_argument("`positions`: atoms too many cells apart for shifts of 32 bits");
+      length += crystal.lattice.rounding_length[k] * (2 + crystal.highest[k] - crystal.lowest[k] +
+                                                      input.cutoff / crystal.lattice.height[k]);
+    }
+    crystal.tolerance = kRelativeTolerance * length;
+    if (!std::isfinite(length)) throw std::invalid_argument("`positions` or `cutoff` too large for float64 arithmetic");
+    check_size(crystal);
+  } catch (const std::length_error& error) {
+    throw std::length_error(of_crystal(input, index) + error.what());
+  } catch (const std::invalid_argument& error) {
+    throw std::invalid_argument(of_crystal(input, index) + error.what());
+  }
+  return crystal;
+}
+
+struct NeighborSearch::State {
+  std::vector<int64_t> row_ptr;
+  std::vector<Group> groups;
+  std::vector<std::unique_ptr<GridSearch>> grids;  // one for each crystal; null for small ones
+  std::vector<Piece> pieces;
+};
+
+NeighborSearch::NeighborSearch(const NeighborListInput& input, const Parallel& parallel) : state_(new State) {
+  if (!(input.cutoff > 0) || !std::isfinite(input.cutoff))
+    throw std::invalid_argument("expected a positive, finite `cutoff`, got " + std::to_string(input.cutoff));
+  State& state = *state_;
+  state.row_ptr.assign(input.num_atoms + 1, 0);
+  int64_t* const counts = state.row_ptr.data() + 1;
+  state.grids.resize(input.num_crystals);
+
+  // Groups of crystals with similar work; what an atom costs is not known before its cell is looked at.
+  double work = kGroupWork;
+  for (int64_t index = 0; index < input.num_crystals; ++index) {
+    if (work >= kGroupWork) {
+      state.groups.push_back({index, index, {}, {}});
+      work = 0;
+    }
+    state.groups.back().end = index + 1;
+    const double atoms = static_cast<double>(input.ptr[index + 1] - input.ptr[index]);
+    work += 1000 + 60 * std::min(atoms * atoms, 200 * atoms);
+  }
+  for_each_task(parallel, static_cast<int64_t>(state.groups.size()), [&](int64_t g) {
+    Group& group = state.groups[g];
+    for (int64_t index = group.begin; index < group.end; ++index) {
+      const SearchCrystal crystal = make_search_crystal(input, index);
+      group.images.emplace_back();
+      group.starts.push_back(crystal.first_atom);
+      if (crystal.num_atoms == 0) continue;
+      if (ImageSearch::estimate(crystal) <= GridSearch::estimate(crystal)) {
+        group.images.back().reset(new ImageSearch(crystal));
+        group.images.back()->count(counts + crystal.first_atom);
+      } else {
+        state.grids[index].reset(new GridSearch(crystal));
+      }
+    }
+  });
+
+  for (const std::unique_ptr<GridSearch>& grid : state.grids)
+    for (int64_t begin = 0; grid && begin < grid->num_atoms(); begin += kPieceAtoms)
+      state.pieces.push_back({grid.get(), begin, std::min(begin + kPieceAtoms, grid->num_atoms()), {}});
+  for_each_task(parallel, static_cast<int64_t>(state.pieces.size()), [&](int64_t p) {
+    Piece& piece = state.pieces[p];
+    piece.grid->search(piece.begin, piece.end, piece.keys, counts + piece.grid->first_atom() + piece.begin);
+  });
+  std::partial_sum(state.row_ptr.begin(), state.row_ptr.end(), state.row_ptr.begin());
+}
+
+NeighborSearch::~NeighborSearch() = default;
+
+int64_t NeighborSearch::num_bonds() const { return state_->row_ptr.back(); }
+
+void NeighborSearch::write_bonds(const NeighborListOutput& output, const Parallel& parallel) const {
+  const State& state = *state_;
+  std::copy(state.row_ptr.begin(), state.row_ptr.end(), output.row_ptr);
+  const int64_t num_groups = static_cast<int64_t>(state.groups.size());
+  const int64_t num_pieces = static_cast<int64_t>(state.pieces.size());
+  for_each_task(parallel, num_groups + num_pieces, [&](int64_t task) {
+    if (task < num_groups) {
+      const Group& group = state.groups[task];
+      for (size_t k = 0; k < group.images.size(); ++k)
+        if (group.images[k]) group.images[k]->write(output, state.row_ptr[group.starts[k]]);
+    } else {
+      const Piece& piece = state.pieces[task - num_groups];
+      const int64_t first = piece.grid->first_atom() + piece.begin;
+      piece.grid->write(piece.begin, piece.end, piece.keys, state.row_ptr.data() + first, output);
+    }
+  });
+}
+
+}  // namespace dtnn

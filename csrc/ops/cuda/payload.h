@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+// How kernels that move rows of payload (one atom or bond, `width` numbers) share them among threads.
+#pragma once
+
+#include <cstdint>
+
+#include "gpu.h"
+
+namespace dtnn::cuda {
+
+// W numbers that travel in one load or store.
+template <typename T, int W>
+struct alignas(sizeof(T) * W) Pack {
+  T item[W];
+};
+
+// sum += coefficient * value, item by item. The value comes by value: nvcc then reads memory in one wide load instead
+// of W narrow ones.
+template <typename T, int W>
+__device__ __forceinline__ void add_scaled(Pack<T, W>& sum, T coefficient, Pack<T, W> value) {
+#pragma unroll
+  for (int w = 0; w < W; ++w) sum.item[w] += coefficient * value.item[w];
+}
+
+constexpr int kPackBytes = 16;  // the widest load of a GPU thread
+
+// Whether rows of `width` numbers of T can be read in packs of 16 bytes: every row must start at a multiple of 16.
+template <typename T>
+bool can_pack(int64_t width, const void* input, const void* output) {
+  const auto is_aligned = [](const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % kPackBytes == 0; };
+  return width * static_cast<int64_t>(sizeof(T)) % kPackBytes == 0 && is_aligned(input) && is_aligned(output);
+}
+
+// Rows cut into units (a pack or a number, one thread's work), and units into blocks. A block owns whole rows, so a
+// thread finds its row with one 32-bit division, whatever the width, and no lane idles when the width is not a power
+// of 2.
+struct RowTiling {
+  unsigned units_per_row;
+  unsigned rows_per_block;
+  unsigned threads;
+  int64_t blocks;
+};
+
+constexpr unsigned kMaxThreads = 256;
+constexpr int64_t kMaxWidth = 0x7fffffff;  // a unit of a row is a 32-bit number
+constexpr const char* kTooWide = "expected rows of fewer than 2^31 numbers";
+
+inline RowTiling tile_rows(int64_t num_rows, int64_t units_per_row, unsigned units_per_block) {
+  RowTiling tiling;
+  tiling.units_per_row = static_cast<unsigned>(units_per_row);
+  tiling.rows_per_block = units_per_row < units_per_block ? units_per_block / tiling.units_per_row : 1;
+  const uint64_t units = uint64_t{tiling.rows_per_block} * tiling.units_per_row;
+  tiling.threads = units < kMaxThreads ? static_cast<unsigned>((units + 31) / 32 * 32) : kMaxThreads;
+  tiling.blocks = (num_rows + tiling.rows_per_block - 1) / tiling.rows_per_block;
+  return tiling;
+}
+
+}  // namespace dtnn::cuda

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""The check that every crystal passes before a model sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+
+from ..errors import BadCrystalError
+from .close_atoms import closest_pair_within, shortest_lattice_vector
+from .crystal import Crystal
+from .elements import MAX_ATOMIC_NUMBER, SYMBOLS
+
+# Atoms closer than this are one atom entered twice: the shortest bond known, H-H, is 0.74 Angstrom.
+SHORTEST_DISTANCE = 0.3
+# A cell below this volume per atom is no crystal: solid hydrogen under pressure still has about 2 cubic Angstrom.
+SMALLEST_VOLUME_PER_ATOM = 0.5
+# Larger coordinates are a wrong unit or garbage, and would lose the digits that distances need.
+LARGEST_COORDINATE = 1e6
+
+
+def check_crystal(crystal: Crystal, known_elements: Collection[int] | None = None) -> None:
+    """Check that a crystal can have a bulk dielectric tensor, and that a model can predict it.
+
+    Args:
+        crystal: what to check.
+        known_elements: atomic numbers that the model knows, or None for all.
+
+    Raises:
+        BadCrystalError: there are no atoms; a coordinate is NaN or infinite; the cell has no volume or is not periodic
+            in all directions; two atoms, or an atom and its own image, are within 0.3 Angstrom; or an element is not
+            known. The message names the crystal and what is wrong.
+    """
+    check_cell(crystal)
+    _check_elements(crystal, known_elements)
+    period = shortest_lattice_vector(crystal.cell)
+    if period < SHORTEST_DISTANCE:
+        raise BadCrystalError(f"{crystal.label}: every atom is {period:.3g} Angstrom from its own periodic image")
+    pair = closest_pair_within(crystal.positions, crystal.cell, SHORTEST_DISTANCE)
+    if pair is not None:
+        raise BadCrystalError(
+            f"{crystal.label}: two atoms at one place: atoms {_name(crystal, pair.first)} and "
+            f"{_name(crystal, pair.second)}, counted from 0, are {pair.distance:.3g} Angstrom apart"
+            + (" across the border of the cell" if pair.across_border else "")
+        )
+
+
+def check_cell(crystal: Crystal) -> None:
+    """Check everything about atoms and cell that can be seen without distances and elements.
+
+    Args:
+        crystal: what to check.
+
+    Raises:
+        BadCrystalError: see `check_crystal`.
+    """
+    if crystal.num_atoms == 0:
+        raise BadCrystalError(f"{crystal.label}: there are no atoms")
+    if not np.isfinite(crystal.cell).all():
+        raise BadCrystalError(f"{crystal.label}: the cell has a NaN or infinite component")
+    finite = np.isfinite(crystal.positions).all(axis=1)
+    if not finite.all():
+        raise BadCrystalError(
+            f"{crystal.label}: the position of atom {_name(crystal, int(np.argmin(finite)))} is NaN or infinite"
+        )
+    if max(np.abs(crystal.cell).max(), np.abs(crystal.positions).max()) > LARGEST_COORDINATE:
+        raise BadCrystalError(
+            f"{crystal.label}: a component of the cell or of a position is beyond {LARGEST_COORDINATE:g} Angstrom"
+        )
+    if not crystal.pbc.all():
+        open_directions = ", ".join(axis for axis, periodic in zip("abc", crystal.pbc, strict=True) if not periodic)
+        raise BadCrystalError(
+            f"{crystal.label}: not periodic along {open_directions}; a dielectric tensor of the bulk needs a crystal "
+            "that is periodic in all three directions"
+        )
+    volume = abs(float(np.linalg.det(crystal.cell)))
+    if volume < SMALLEST_VOLUME_PER_ATOM * crystal.num_atoms:
+        raise BadCrystalError(
+            f"{crystal.label}: the cell has no volume: {volume:.3g} cubic Angstrom for {crystal.num_atoms} atoms; "
+            "is a lattice vector zero, or do all three lie in one plane?"
+        )
+
+
+def _check_elements(crystal: Crystal, known_elements: Collection[int] | None) -> None:
+    numbers = np.unique(crystal.atomic_numbers)
+    wrong = numbers[(numbers < 1) | (numbers > MAX_ATOMIC_NUMBER)]
+    if len(wrong):
+        raise BadCrystalError(f"{crystal.label}: atomic number {wrong[0]} is outside 1 to {MAX_ATOMIC_NUMBER}")
+    if known_elements is None:
+        return
+    unknown = [SYMBOLS[z] for z in numbers.tolist() if z not in known_elements]
+    if unknown:
+        known = " ".join(SYMBOLS[z] for z in sorted(known_elements))
+        subject = f"element {unknown[0]} is" if len(unknown) == 1 else f"elements {', '.join(unknown)} are"
+        raise BadCrystalError(f"{crystal.label}: {subject} unknown to the model; it knows {known}")
+
+
+def _name(crystal: Crystal, atom: int) -> str:
+    z = int(crystal.atomic_numbers[atom])
+    return f"{atom} ({SYMBOLS[z]})" if 1 <= z <= MAX_ATOMIC_NUMBER else str(atom)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: MIT
+"""Element symbols, and formulas made of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from math import gcd
+
+_TABLE = """
+    X
+    H He
+    Li Be B C N O F Ne
+    Na Mg Al Si P S Cl Ar
+    K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr
+    Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe
+    Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn
+    Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og
+"""
+# SYMBOLS[z] is the symbol of atomic number z; 0 stands for no element.
+SYMBOLS = tuple(_TABLE.split())
+MAX_ATOMIC_NUMBER = len(SYMBOLS) - 1
+
+_NUMBERS = {name: z for z, name in enumerate(SYMBOLS) if z} | {"D": 1, "T": 1}
+# Formulas name metals first, from the left of the periodic table, then these towards fluorine: SiO2, not O2Si.
+_NONMETALS = ("B", "Si", "C", "Sb", "As", "P", "N", "H", "Te", "Se", "S", "At", "I", "Br", "Cl", "O", "F")
+
+
+def _places() -> dict[int, int]:
+    """Give each element its place in a formula."""
+    places = {1: 1, 2: 18}
+    for noble_gas, length in ((2, 8), (10, 8), (18, 18), (36, 18), (54, 32), (86, 32)):
+        for step in range(1, length + 1):
+            # Groups 1 and 2, then counted from the right end; the f block between them shares group 3.
+            places[noble_gas + step] = step if step <= 2 else max(3, 18 - (length - step))
+    places.update({_NUMBERS[name]: 18 + place for place, name in enumerate(_NONMETALS, start=1)})
+    return places
+
+
+_PLACES = _places()
+
+
+def symbol(atomic_number: int) -> str:
+    """Give the symbol of an element.
+
+    Args:
+        atomic_number: 1 to 118.
+
+    Raises:
+        ValueError: no element has this number.
+    """
+    if not 1 <= atomic_number <= MAX_ATOMIC_NUMBER:
+        raise ValueError(f"symbol: expected `atomic_number` of 1 to {MAX_ATOMIC_NUMBER}, got {atomic_number}")
+    return SYMBOLS[atomic_number]
+
+
+def atomic_number(symbol: str) -> int:
+    """Give the atomic number of an element; deuterium (D) and tritium (T) are hydrogen.
+
+    Args:
+        symbol: for example ``"Fe"``; the case must be right, because Co is not CO.
+
+    Raises:
+        ValueError: no element has this symbol.
+    """
+    try:
+        return _NUMBERS[symbol]
+    except KeyError:
+        raise ValueError(f"{symbol!r} is not the symbol of an element") from None
+
+
+def formula(atomic_numbers: Iterable[int]) -> str:
+    """Give the reduced formula, metals first, for example ``"SrTiO3"``.
+
+    Args:
+        atomic_numbers: one for each atom of the cell. A number that no element has is written as ``?``.
+    """
+    counts = Counter(int(z) for z in atomic_numbers)
+    divisor = gcd(*counts.values()) or 1
+    parts = []
+    for z in sorted(counts, key=lambda z: (_PLACES.get(z, 0), z)):
+        name = SYMBOLS[z] if 1 <= z <= MAX_ATOMIC_NUMBER else "?"
+        count = counts[z] // divisor
+        parts.append(name if count == 1 else f"{name}{count}")
+    return "".join(parts)

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: MIT
+"""Read crystals from files: JSON lines, CIF, POSCAR, extended XYZ and pymatgen's JSON."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ...errors import BadFileError
+from ..crystal import Crystal
+from ..rejected import Rejected
+from .cif import read_cif
+from .extxyz import read_extxyz
+from .jsonl import read_jsonl
+from .poscar import read_poscar
+from .pymatgen_json import read_pymatgen_json
+from .text import looks_like, read_text
+
+__all__ = ["KINDS", "FoundFiles", "Kind", "Rejected", "iter_paths", "kind_of", "read_crystals"]
+
+
+class Kind(NamedTuple):
+    """A kind of file: its name for messages, how its names end, and its reader."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    read: Callable[[Path, str], Iterator[Crystal | Rejected]]
+
+
+# Any of them may be compressed by gzip and end in .gz as well.
+KINDS = {
+    "jsonl": Kind("JSON lines", (".jsonl",), read_jsonl),
+    "cif": Kind("CIF", (".cif", ".mcif"), read_cif),
+    "poscar": Kind("POSCAR", (".vasp", ".poscar"), read_poscar),
+    "extxyz": Kind("extended XYZ", (".extxyz", ".xyz"), read_extxyz),
+    "json": Kind("pymatgen JSON", (".json",), read_pymatgen_json),
+}
+
+
+# POSCAR, CONTCAR, and what people make of them: POSCAR_relaxed, POSCAR-2, POSCAR.mp-149
+_POSCAR_NAME = re.compile(r"(?:poscar|contcar)(?:[-_.].*)?")
+
+
+class FoundFiles(NamedTuple):
+    """Files to read, in order, and those in folders that are of no known kind."""
+
+    files: list[Path]
+    skipped: list[Path]
+
+
+def kind_of(path: Path) -> str | None:
+    """Give the kind of a file by its name, a key of `KINDS`, or None."""
+    name = path.name.lower().removesuffix(".gz")
+    for kind, (_, suffixes, _) in KINDS.items():
+        if name.endswith(suffixes):
+            return kind
+    return "poscar" if _POSCAR_NAME.fullmatch(name) else None
+
+
+def read_crystals(path: Path | str) -> list[Crystal | Rejected]:
+    """Read all crystals of a file; their physics is not checked (see `check_crystal`).
+
+    Args:
+        path: a file whose name says its kind: .jsonl, .cif, .vasp, .poscar, POSCAR, CONTCAR, .extxyz, .xyz or .json,
+            each also with .gz.
+
+    Returns:
+        In the order of the file, a Crystal, or a Rejected with the reason where one of them cannot be read.
+
+    Raises:
+        BadFileError: the file as a whole cannot be read: missing, empty, truncated, or of another kind.
+        MissingPackageError: the kind needs an optional package.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise BadFileError(f"{path}: is a folder: list its files with iter_paths")
+    kind = _require_kind(path)
+    text = read_text(path)
+    looks = looks_like(text)
+    # Whether a text is JSON or JSON lines is told better by the readers, which parse all of it.
+    if looks is not None and looks != kind and {looks, kind} != {"json", "jsonl"}:
+        raise BadFileError(f"{path}: named as {KINDS[kind].name}, but it looks like {KINDS[looks].name}")
+    # Infinite coordinates pass through here silently; the check of the crystal names them.
+    with np.errstate(all="ignore"):
+        return list(KINDS[kind].read(path, text))
+
+
+def iter_paths(paths: Iterable[Path | str]) -> FoundFiles:
+    """Expand folders, with all folders in them, to the files of a known kind, sorted.
+
+    Args:
+        paths: files and folders.
+
+    Returns:
+        The files, each once, and the files in folders that were skipped because their kind is not known.
+
+    Raises:
+        BadFileError: a path does not exist, or a file that is named explicitly is of no known kind.
+    """
+    files: dict[Path, None] = {}
+    skipped: dict[Path, None] = {}
+    for path in map(Path, paths):
+        if not path.is_dir():
+            if not path.exists():
+                raise BadFileError(f"{path}: there is no such file or folder")
+            _require_kind(path)
+            files[path] = None
+            continue
+        for folder, folders, names in os.walk(path):
+            folders.sort()
+            for name in sorted(names):
+                file = Path(folder, name)
+                (skipped if kind_of(file) is None else files)[file] = None
+    return FoundFiles(list(files), list(skipped))
+
+
+def _require_kind(path: Path) -> str:
+    kind = kind_of(path)
+    if kind is None:
+        known = ", ".join(suffix for kind_ in KINDS.values() for suffix in kind_.suffixes)
+        raise BadFileError(f"{path}: unknown kind of file: expected {known}, POSCAR or CONTCAR, each also with .gz")
+    return kind

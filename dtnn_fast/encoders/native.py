@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: MIT
+"""The native encoder: five layers of messages with cutoffs that grow from 3 to 6 Angstrom."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..nn.graph import CrystalGraph
+from .elements import SUBSHELLS, subshell_table
+from .latents import Latents
+from .native_layer import BondGeometry, Channels, NativeLayer
+
+
+@dataclass(frozen=True)
+class NativeEncoderConfig:
+    """Settings of `NativeEncoder`.
+
+    Args:
+        cutoffs: one per layer, never falling. Angstrom.
+        mean_bonds: mean number of bonds of an atom in each layer, over the bundled labelled crystals.
+        channels: channels of the state.
+    """
+
+    cutoffs: tuple[float, ...] = (3.0, 3.0, 4.0, 6.0, 6.0)
+    mean_bonds: tuple[float, ...] = (7.0, 7.0, 16.0, 48.0, 48.0)
+    channels: Channels = field(default_factory=Channels)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, for a JSON file."""
+        return {"kind": "native", **asdict(self)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> NativeEncoderConfig:
+        """From what `to_json` gave."""
+        return cls(tuple(values["cutoffs"]), tuple(values["mean_bonds"]), Channels(**values["channels"]))
+
+
+class NativeEncoder(nn.Module):
+    """Latents of every layer from the crystal alone, on the operations of this package.
+
+    The result does not depend on the choice of cell, the order of atoms, or the end from which a bond was stored; it
+    rotates and reflects with the crystal; it is twice differentiable in positions and cell.
+
+    Args:
+        config: settings.
+        num_layers: how many of the layers to build, from the first; None for all.
+    """
+
+    def __init__(self, config: NativeEncoderConfig | None = None, num_layers: int | None = None) -> None:
+        super().__init__()
+        self.config = config or NativeEncoderConfig()
+        cutoffs, mean_bonds = self.config.cutoffs, self.config.mean_bonds
+        if list(cutoffs) != sorted(cutoffs) or len(cutoffs) != len(mean_bonds) or cutoffs[0] <= 0:
+            raise ValueError(
+                f"NativeEncoder: expected positive cutoffs that never fall, and as many mean_bonds, "
+                f"got {list(cutoffs)} and {list(mean_bonds)}"
+            )
+        self.num_layers = len(cutoffs) if num_layers is None else num_layers
+        self.elements: Tensor
+        self.register_buffer("elements", subshell_table(), persistent=False)
+        self.embedding = nn.Linear(len(SUBSHELLS), self.config.channels.scalar, bias=False)
+        self.layers = nn.ModuleList(NativeLayer(self.config.channels, mean) for mean in mean_bonds[: self.num_layers])
+
+    @property
+    def cutoffs(self) -> tuple[float, ...]:
+        """The cutoffs of the layers that were built, in Angstrom."""
+        return self.config.cutoffs[: self.num_layers]
+
+    @property
+    def channels(self) -> Channels:
+        """Channels of the latents."""
+        return self.config.channels
+
+    def forward(self, graph: CrystalGraph) -> list[Latents]:
+        """Latents of the layers 1 ... num_layers, in this order.
+
+        Args:
+            graph: crystals, built with at least the cutoffs of this encoder.
+        """
+        geometry = self._geometry(graph)
+        positions, channels = graph.positions, self.channels
+        atom_scalar = self.embedding(self.elements[graph.atomic_numbers].to(positions.dtype))
+        atoms = (
+            atom_scalar,
+            positions.new_zeros(graph.num_atoms, 3, channels.vector),
+            positions.new_zeros(graph.num_atoms, 6, channels.rank2),
+        )
+        bonds = (positions.new_zeros(0, channels.scalar), positions.new_zeros(0, 3, channels.vector))
+        latents: list[Latents] = []
+        reached: float | None = None
+        for layer, cutoff in zip(self.layers, self.cutoffs, strict=True):
+            if cutoff != reached:
+                bonds = self._widen(bonds, geometry[cutoff], first=reached is None)
+                reached = cutoff
+            atoms, bonds = layer(atoms, bonds, geometry[cutoff])
+            latents.append(Latents._make((*atoms, *bonds, geometry[cutoff].length, geometry[cutoff].tier)))
+        return latents
+
+    def _geometry(self, graph: CrystalGraph) -> dict[float, BondGeometry]:
+        geometry = {}
+        for cutoff in dict.fromkeys(self.cutoffs):
+            tier = graph.tier(cutoff)
+            geometry[cutoff] = BondGeometry.of(tier, graph.vectors(tier), self.channels.radial)
+        return geometry
+
+    @staticmethod
+    def _widen(bonds: tuple[Tensor, Tensor], geometry: BondGeometry, first: bool) -> tuple[Tensor, Tensor]:
+        """Carry bond latents into a longer list; its new bonds start at 0, where those of the shorter list ended."""
+        scalar, vector = bonds
+        num_bonds = geometry.tier.num_bonds
+        wide_scalar = scalar.new_zeros(num_bonds, *scalar.shape[1:])
+        wide_vector = vector.new_zeros(num_bonds, *vector.shape[1:])
+        if first:
+            return wide_scalar, wide_vector
+        inner = geometry.tier.inner
+        return wide_scalar.index_copy(0, inner, scalar), wide_vector.index_copy(0, inner, vector)

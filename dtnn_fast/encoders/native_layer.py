@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: MIT
+"""One layer of the native encoder: messages on the bonds, their sums on the atoms, and the update of the atoms.
+
+The scheme is TeaNet's (S. Takamoto et al., Comput. Mater. Sci. 207, 111280, 2022): scalars, vectors and rank-2 tensors
+on the atoms, scalars and vectors on the bonds. Every bond is treated once. What both ends must agree on is even under
+exchange of the ends; bond vectors are odd, so that a sum over the bonds of an atom takes them with opposite signs at
+the two ends.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ..nn.graph import BondTier
+from ..nn.layers import MLP, ChannelMix
+from ..nn.radial import bessel_basis, smooth_cutoff
+from ..nn.symmetric import direction_matrix, norm_squared, square, symmetric_product, times_vector, trace
+from ..ops import atom_to_bond_gather, bond_to_atom_sum
+
+
+@dataclass(frozen=True)
+class Channels:
+    """How many scalars, vectors and rank-2 tensors atoms and bonds carry.
+
+    Args:
+        scalar: scalars of atoms and of bonds.
+        vector: vectors of atoms and of bonds.
+        rank2: rank-2 tensors of atoms; the messages need as many of them as vectors.
+        radial: functions of the radial basis.
+    """
+
+    scalar: int = 128
+    vector: int = 32
+    rank2: int = 32
+    radial: int = 8
+
+
+@dataclass
+class BondGeometry:
+    """What the layers of one tier share: directions, radial functions, and a matrix that applies tensors to directions.
+
+    Args:
+        tier: the bonds.
+        length: bond lengths. [E], Angstrom.
+        direction: unit vectors from center to neighbor. [E, 3].
+        envelope: the smooth cutoff. [E, 1].
+        radial: the radial basis. [E, radial].
+    """
+
+    tier: BondTier
+    length: Tensor
+    direction: Tensor
+    envelope: Tensor
+    radial: Tensor
+
+    @classmethod
+    def of(cls, tier: BondTier, vectors: Tensor, num_radial: int) -> BondGeometry:
+        """From the bond vectors [E, 3]."""
+        length = torch.linalg.vector_norm(vectors, dim=-1)
+        envelope = smooth_cutoff(length, tier.cutoff).unsqueeze(-1)
+        radial = bessel_basis(length, tier.cutoff, num_radial)
+        return cls(tier, length, vectors / length.unsqueeze(-1), envelope, radial)
+
+    def gather(self, values: Tensor, ends: str) -> Tensor:
+        """`atom_to_bond_gather` on this tier."""
+        return atom_to_bond_gather(values, self.tier.pairs, self.tier.row_ptr, ends, self.tier.by_neighbor)
+
+    def sum(self, values: Tensor, ends: str) -> Tensor:
+        """`bond_to_atom_sum` on this tier."""
+        return bond_to_atom_sum(values, self.tier.pairs, self.tier.row_ptr, ends, self.tier.by_neighbor)
+
+
+def _soft_normalised(components: Tensor, norm: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale the channels of an atom together so that their root mean square stays below 1; smooth and equivariant."""
+    scale = torch.rsqrt(1.0 + (norm * norm).mean(-1, keepdim=True))
+    return components * scale.unsqueeze(1), norm * scale
+
+
+class NativeLayer(nn.Module):
+    """Messages, sums and update of one layer.
+
+    Args:
+        channels: channels of the state.
+        mean_bonds: the mean number of bonds of an atom at this layer's cutoff, which scales the sums.
+    """
+
+    def __init__(self, channels: Channels, mean_bonds: float) -> None:
+        super().__init__()
+        scalar, vector, rank2 = channels.scalar, channels.vector, channels.rank2
+        self.scale = 1.0 / math.sqrt(mean_bonds)
+        self.num_message = vector
+        self.norm = nn.LayerNorm(scalar, elementwise_affine=False)
+        self.from_atoms = nn.Linear(scalar, scalar, bias=False)
+        self.vector_in = ChannelMix(vector, vector)
+        self.rank2_in = ChannelMix(rank2, vector)
+        self.bond_hidden = nn.Linear(scalar + 5 * vector + channels.radial, scalar)
+        self.bond_out = nn.Linear(scalar, scalar + 5 * vector)
+        self.vector_mix = ChannelMix(2 * vector, vector)
+        self.rank2_mix = ChannelMix(rank2 + vector, vector)
+        self.rank2_out = ChannelMix(vector, rank2)
+        self.update = MLP((2 * scalar + 4 * vector, scalar, scalar + 4 * vector))
+        self._start_with_a_signal(scalar, vector)
+
+    def _start_with_a_signal(self, scalar: int, vector: int) -> None:
+        """Choose biases with which vectors and tensors are of order 1 before any training.
+
+        With the default ones they leave the first layer a hundred times smaller than the scalars, and their gradients
+        with them.
+        """
+        message_bias = self.bond_out.bias
+        update_bias = cast(nn.Linear, self.update[-1]).bias
+        with torch.no_grad():
+            nn.init.normal_(message_bias[scalar:], std=0.5)
+            # Of the four gates: X into vectors (first) and T into tensors (third) start open.
+            update_bias[scalar : scalar + vector] = 1.0
+            update_bias[scalar + 2 * vector : scalar + 3 * vector] = 1.0
+
+    def forward(
+        self,
+        atoms: tuple[Tensor, Tensor, Tensor],
+        bonds: tuple[Tensor, Tensor],
+        geometry: BondGeometry,
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Advance the state by one layer.
+
+        Args:
+            atoms: atom scalars [N, Cs], vectors [N, 3, Cv] and rank-2 tensors [N, 6, Ct].
+            bonds: bond scalars [E, Cs] and bond vectors [E, 3, Cv].
+            geometry: the bonds of this layer.
+
+        Returns:
+            Atoms and bonds, of the same shapes.
+        """
+        bond_scalar, bond_vector, bond_rank2 = self._messages(atoms, bonds, geometry)
+        sums = (
+            self.scale * geometry.sum(bond_scalar, "sum"),
+            # At the neighbor the direction away from the atom is the reverse of the stored one: center minus neighbor.
+            -self.scale * geometry.sum(bond_vector, "difference"),
+            self.scale * geometry.sum(bond_rank2, "sum"),
+        )
+        return self._updated(atoms, sums), (bond_scalar, bond_vector)
+
+    def _messages(
+        self, atoms: tuple[Tensor, Tensor, Tensor], bonds: tuple[Tensor, Tensor], geometry: BondGeometry
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        atom_scalar, atom_vector, atom_rank2 = atoms
+        bond_scalar, bond_vector = bonds
+        u = geometry.direction.unsqueeze(-1)
+        q, tau = self.vector_in(atom_vector), self.rank2_in(atom_rank2)
+        q_difference = geometry.gather(q, "difference")
+        tau_sum = geometry.gather(tau, "sum")
+        tau_u = torch.bmm(direction_matrix(geometry.direction), tau_sum)
+        # q_i . q_j and tau_i : tau_j from the squares at the ends and of the difference or sum, which saves two gathers
+        # of vectors and tensors.
+        squares = geometry.gather(torch.cat([norm_squared(q), norm_squared(tau)], dim=-1), "sum")
+        q_squares, tau_squares = squares.split(self.num_message, dim=-1)
+        invariants = [
+            (u * q_difference).sum(1),
+            0.5 * (q_squares - norm_squared(q_difference)),
+            (u * tau_u).sum(1),
+            0.5 * (norm_squared(tau_sum) - tau_squares),
+            (u * bond_vector).sum(1),
+        ]
+        ends = geometry.gather(self.from_atoms(self.norm(atom_scalar)), "sum")
+        hidden = self.bond_hidden(torch.cat([bond_scalar, *invariants, geometry.radial], dim=-1))
+        message = geometry.envelope * self.bond_out(nn.functional.silu(ends + hidden))
+        y_scalar, *y = message.split([bond_scalar.shape[-1], *[self.num_message] * 5], dim=-1)
+        y1, y2, y3, y4, y5 = (part.unsqueeze(1) for part in y)
+
+        new_scalar = bond_scalar + y_scalar
+        new_vector = bond_vector + y1 * u + y2 * q_difference + y3 * tau_u
+        # y4 u (x) u + y5 sym(u (x) b) = sym(u (x) (y4 u + y5 b)): one product instead of two.
+        new_rank2 = symmetric_product(u.expand_as(new_vector), y4 * u + y5 * new_vector)
+        return new_scalar, new_vector, new_rank2
+
+    def _updated(
+        self, atoms: tuple[Tensor, Tensor, Tensor], sums: tuple[Tensor, Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        atom_scalar, atom_vector, atom_rank2 = atoms
+        sum_scalar, sum_vector, sum_rank2 = sums
+        x, x_norm = _soft_normalised(*self.vector_mix.with_norm(torch.cat([atom_vector, sum_vector], dim=-1)))
+        t, t_norm = _soft_normalised(*self.rank2_mix.with_norm(torch.cat([atom_rank2, sum_rank2], dim=-1)))
+        m = times_vector(t, x)
+        invariants = [self.norm(atom_scalar), sum_scalar, x_norm, t_norm, trace(t), (x * m).sum(1)]
+        update = self.update(torch.cat(invariants, dim=-1))
+        change, *gates = update.split([atom_scalar.shape[-1], *[self.num_message] * 4], dim=-1)
+        g1, g2, g3, g4 = (gate.unsqueeze(1) for gate in gates)
+        return (
+            atom_scalar + change,
+            atom_vector + g1 * x + g2 * m,
+            atom_rank2 + self.rank2_out(g3 * t + g4 * square(x)),
+        )

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: MIT
+"""DTNN: an encoder with one decoder per target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..data.check import check_crystal
+from ..data.convert import to_crystals
+from ..data.crystal import Crystal
+from ..encoders.native import NativeEncoder, NativeEncoderConfig
+from .decoder import Decoder, DecoderConfig
+from .graph import CrystalGraph, build_graph
+
+TARGETS = ("electronic", "ionic", "total")
+
+
+@dataclass(frozen=True)
+class DTNNConfig:
+    """Settings of a model, as they stand in its config.json.
+
+    Args:
+        encoder: settings of the encoder.
+        decoder: settings of the decoders, the same for each target.
+        targets: the tensors that the model predicts, from `TARGETS`.
+        elements: atomic numbers that the model was trained on; others are refused. Empty means all.
+    """
+
+    encoder: NativeEncoderConfig = field(default_factory=NativeEncoderConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    targets: tuple[str, ...] = ("total",)
+    elements: tuple[int, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, for a JSON file."""
+        return {
+            "encoder": self.encoder.to_json(),
+            "decoder": self.decoder.to_json(),
+            "targets": list(self.targets),
+            "elements": list(self.elements),
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> DTNNConfig:
+        """From what `to_json` gave.
+
+        Raises:
+            KeyError, TypeError: a setting is missing or unknown.
+        """
+        return cls(
+            NativeEncoderConfig.from_json(values["encoder"]),
+            DecoderConfig(**values["decoder"]),
+            tuple(values["targets"]),
+            tuple(values["elements"]),
+        )
+
+
+class DTNN(nn.Module):
+    """Dielectric Tensor Neural Network (Z. Mao, W. Li, J. Tan, arXiv 2405.09052).
+
+    Args:
+        config: settings; the defaults are the paper's decoder on the native encoder.
+
+    Raises:
+        ValueError: the settings contradict each other.
+
+    Example:
+        >>> model = DTNN.from_pretrained("dielectric-total")
+        >>> model.predict(structures)  # pymatgen Structure, ASE Atoms, or a list of them -> ndarray [B, 3, 3]
+    """
+
+    def __init__(self, config: DTNNConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or DTNNConfig()
+        layer, cutoffs = self.config.decoder.layer, self.config.encoder.cutoffs
+        if not 1 <= layer <= len(cutoffs):
+            raise ValueError(f"DTNN: expected `layer` from 1 to {len(cutoffs)}, got {layer}")
+        unknown = [target for target in self.config.targets if target not in TARGETS]
+        if unknown or not self.config.targets:
+            raise ValueError(f"DTNN: expected `targets` from {', '.join(TARGETS)}, got {list(self.config.targets)}")
+        # Layers above the one that is decoded would have no effect on the result.
+        self.encoder = NativeEncoder(self.config.encoder, num_layers=layer)
+        mean_bonds = self.config.encoder.mean_bonds[layer - 1]
+        decoder = replace(self.config.decoder, mean_bonds=mean_bonds)
+        self.decoders = nn.ModuleDict(
+            {target: Decoder(decoder, self.encoder.channels) for target in self.config.targets}
+        )
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path) -> DTNN:
+        """Load a model that comes with the package, or one that `save` wrote.
+
+        Args:
+            name: "dielectric-total", "dielectric-electronic" or "dielectric-ionic" for one tensor, "dielectric" for the
+                three together (their encoder runs once), or the folder of a saved model.
+
+        Returns:
+            The model, in evaluation mode.
+
+        Raises:
+            BadFileError: there is no such model, or its files are damaged.
+        """
+        from .storage import load_model  # noqa: PLC0415  storage needs this class
+
+        return load_model(name)
+
+    def save(self, folder: str | Path) -> None:
+        """Write config.json and model.safetensors into a folder, which is made when absent."""
+        from .storage import save_model  # noqa: PLC0415  storage needs this class
+
+        save_model(self, folder)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The parameters' dtype."""
+        return next(self.parameters()).dtype
+
+    def forward(self, graph: CrystalGraph) -> dict[str, Tensor]:
+        """The tensors of each crystal by target, differentiable in positions and cell.
+
+        Args:
+            graph: crystals with the encoder's cutoffs, on the device and in the dtype of the model.
+
+        Returns:
+            [B, 3, 3] for each target.
+        """
+        latents = self.encoder(graph)
+        return {target: decoder(latents, graph.ptr) for target, decoder in self.decoders.items()}
+
+    def graph(self, crystals: Sequence[Crystal]) -> CrystalGraph:
+        """The graph of crystals for this model, on its device and in its dtype."""
+        return build_graph(crystals, self.encoder.cutoffs, self.dtype).to(self.device)
+
+    def predict(self, structures: Any, target: str | None = None, batch_atoms: int = 1024) -> np.ndarray:
+        """Predict dielectric tensors.
+
+        Args:
+            structures: a pymatgen Structure, an ASE Atoms, a `Crystal`, or a list of them.
+            target: which tensor; may be left out when the model has one.
+            batch_atoms: about how many atoms are treated together.
+
+        Returns:
+            Relative permittivity, symmetric, in the frame of each structure's cell. [B, 3, 3], float64.
+
+        Raises:
+            BadCrystalError: a structure cannot be used; the message says which one and why.
+            ValueError: `target` is not one of the model's, or left out where there are several.
+        """
+        targets = self.config.targets
+        if target is None and len(targets) == 1:
+            target = targets[0]
+        if target not in targets:
+            raise ValueError(f"predict: expected `target` to be one of {', '.join(targets)}, got {target!r}")
+        return self.predict_targets(structures, batch_atoms)[target]
+
+    def predict_targets(self, structures: Any, batch_atoms: int = 1024) -> dict[str, np.ndarray]:
+        """Predict the tensors of all targets of the model at once; see `predict`."""
+        crystals = to_crystals(structures)
+        known = frozenset(self.config.elements) or None
+        for crystal in crystals:
+            check_crystal(crystal, known)
+        results = {target: np.empty((len(crystals), 3, 3)) for target in self.config.targets}
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                for batch in _batches(crystals, batch_atoms):
+                    tensors = self(self.graph([crystals[index] for index in batch]))
+                    for target, values in tensors.items():
+                        results[target][batch] = values.double().cpu().numpy()
+        finally:
+            self.train(was_training)
+        return results
+
+    def with_targets(self, targets: Iterable[str]) -> DTNN:
+        """A model of some of the targets that shares the parameters of this one."""
+        chosen = DTNN.__new__(DTNN)
+        nn.Module.__init__(chosen)
+        chosen.config = replace(self.config, targets=tuple(targets))
+        chosen.encoder = self.encoder
+        chosen.decoders = nn.ModuleDict({target: self.decoders[target] for target in chosen.config.targets})
+        return chosen
+
+    def num_parameters(self) -> Mapping[str, int]:
+        """Trainable parameters of the encoder, and of the decoder of one target."""
+        count = {"encoder": self.encoder, "decoder": next(iter(self.decoders.values()))}
+        return {name: sum(p.numel() for p in part.parameters()) for name, part in count.items()}
+
+
+def _batches(crystals: Sequence[Crystal], batch_atoms: int) -> Iterable[list[int]]:
+    """Groups of about `batch_atoms` atoms, in the order of size so that batches are even."""
+    batch: list[int] = []
+    atoms = 0
+    for index in sorted(range(len(crystals)), key=lambda k: crystals[k].num_atoms):
+        if batch and atoms + crystals[index].num_atoms > batch_atoms:
+            yield batch
+            batch, atoms = [], 0
+        batch.append(index)
+        atoms += crystals[index].num_atoms
+    if batch:
+        yield batch

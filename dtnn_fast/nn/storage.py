@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: MIT
+"""Saved models: a folder with config.json and model.safetensors. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ..errors import BadFileError
+from .model import DTNN, TARGETS, DTNNConfig
+
+FORMAT = "dtnn_fast model 1"
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+# The bundled folder holds the three targets on one encoder; a name picks all of them or one.
+BUNDLED = {"dielectric": TARGETS, **{f"dielectric-{target}": (target,) for target in TARGETS}}
+
+
+def bundled_folder() -> Path:
+    """The folder of the model that comes with the package."""
+    return Path(str(resources.files("dtnn_fast"))) / "weights" / "dielectric"
+
+
+def save_model(model: DTNN, folder: str | Path) -> None:
+    """Write config.json and model.safetensors into a folder; see `DTNN.save`."""
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    config = {"format": FORMAT, **model.config.to_json()}
+    (target / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    save_file(state, target / WEIGHTS_FILE, metadata={"format": FORMAT})
+
+
+def load_model(name: str | Path) -> DTNN:
+    """Load a bundled or saved model; see `DTNN.from_pretrained`."""
+    if str(name) in BUNDLED:
+        return _load_folder(bundled_folder()).with_targets(BUNDLED[str(name)]).eval()
+    folder = Path(name)
+    if not folder.is_dir():
+        raise BadFileError(
+            f"from_pretrained: expected one of {', '.join(BUNDLED)} or the folder of a saved model, got {str(name)!r}"
+        )
+    return _load_folder(folder).eval()
+
+
+def _load_folder(folder: Path) -> DTNN:
+    config = read_config(folder / CONFIG_FILE)
+    model = DTNN(config)
+    weights = folder / WEIGHTS_FILE
+    try:
+        state = load_file(weights)
+    except FileNotFoundError as error:
+        raise BadFileError(f"{weights}: the model's weights are missing") from error
+    except (SafetensorError, OSError) as error:
+        raise BadFileError(f"{weights}: not a whole safetensors file: {error}") from error
+    dtypes = {value.dtype for value in state.values() if value.is_floating_point()}
+    if dtypes == {torch.float64}:
+        model = model.double()
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise BadFileError(f"{weights}: does not fit {CONFIG_FILE} beside it: {error}") from error
+    if not all(torch.isfinite(value).all() for value in state.values()):
+        raise BadFileError(f"{weights}: damaged: holds values that are not finite")
+    return model
+
+
+def read_config(path: Path) -> DTNNConfig:
+    """Read the settings of a saved model.
+
+    Raises:
+        BadFileError: the file is missing, no JSON, of another format, or lacks a setting.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BadFileError(f"{path}: missing: not the folder of a saved model") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BadFileError(f"{path}: not a model's settings: {error}") from error
+    found = values.get("format") if isinstance(values, dict) else None
+    if found != FORMAT:
+        raise BadFileError(f"{path}: expected the format {FORMAT!r}, got {found!r}")
+    try:
+        return DTNNConfig.from_json(values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadFileError(f"{path}: a setting is missing or unknown: {error}") from error

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+"""Twin of dtnn_fast.ops.neighbor_list: every pair of atoms, every image."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+LARGEST_SHIFT = 2**31 - 1
+# More candidates than this for one center would be a slip: the twin is for tests on small crystals.
+MOST_CANDIDATES = 10**8
+
+
+class NeighborList(NamedTuple):
+    """Bonds, sorted by center, then neighbor, then shift; see `dtnn_fast.ops.neighbor_list`."""
+
+    pairs: Tensor
+    shifts: Tensor
+    row_ptr: Tensor
+
+
+def neighbor_list(
+    positions: Tensor, cell: Tensor, pbc: Tensor, cutoff: float, ptr: Tensor | None = None, half: bool = False
+) -> NeighborList:
+    """All bonds shorter than the cutoff; see `dtnn_fast.ops.neighbor_list`."""
+    if not (cutoff > 0 and math.isfinite(cutoff)):
+        raise RuntimeError(f"neighbor_list: expected a positive, finite `cutoff`, got {cutoff}")
+    if not positions.isfinite().all():
+        raise RuntimeError("neighbor_list: expected finite `positions`, got NaN or infinity")
+    if not cell.isfinite().all():
+        raise RuntimeError("neighbor_list: expected a finite `cell`, got NaN or infinity")
+    num_atoms = positions.shape[0]
+    bounds = [0, num_atoms] if ptr is None else ptr.tolist()
+    num_crystals = len(bounds) - 1
+    cells = cell.to(torch.float64).expand(num_crystals, 3, 3)
+    periodic = pbc.expand(num_crystals, 3)
+    pairs, shifts = [torch.empty(2, 0, dtype=torch.int64)], [torch.empty(0, 3, dtype=torch.int64)]
+    for b in range(num_crystals):
+        r = positions[bounds[b] : bounds[b + 1]].to(torch.float64)
+        for i in range(len(r)):
+            neighbors, shift = _bonds_of_atom(i, r, cells[b], periodic[b], cutoff, half)
+            pairs.append(torch.stack([torch.full_like(neighbors, i), neighbors]) + bounds[b])
+            shifts.append(shift)
+    all_pairs = torch.cat(pairs, dim=1)
+    row_ptr = torch.searchsorted(all_pairs[0].contiguous(), torch.arange(num_atoms + 1))
+    return NeighborList(all_pairs, torch.cat(shifts).to(torch.int32), row_ptr)
+
+
+def _bonds_of_atom(i: int, r: Tensor, cell: Tensor, pbc: Tensor, cutoff: float, half: bool) -> tuple[Tensor, Tensor]:
+    """Neighbors j and shifts of the bonds of atom i of one crystal, in order."""
+    between = r - r[i]
+    low, high = _shift_ranges(between, cell, pbc, cutoff)
+    if (high - low + 1).clamp(min=0).prod(dim=1).sum() > MOST_CANDIDATES:
+        raise RuntimeError("neighbor_list: too many images for the reference: is the `cutoff` too large?")
+    grids = []
+    for j in range(len(r)):
+        axes = [torch.arange(int(a), int(b) + 1) for a, b in zip(low[j], high[j], strict=True)]
+        grids.append(torch.cartesian_prod(torch.tensor([j]), *axes))
+    candidates = torch.cat(grids)  # rows (j, s0, s1, s2) in lexicographic order
+    neighbor, shift = candidates[:, 0], candidates[:, 1:]
+    a, b, c = cell
+    s0, s1, s2 = shift.to(torch.float64).unsqueeze(2).unbind(1)
+    # The criterion to the bit: this order of operations, as in csrc/core/neighbor_list.h.
+    d = between[neighbor] + ((s0 * a + s1 * b) + s2 * c)
+    dx, dy, dz = d.unbind(1)
+    keep = (dx * dx + dy * dy) + dz * dz < cutoff * cutoff
+    first_nonzero = torch.where(shift[:, 0] != 0, shift[:, 0], torch.where(shift[:, 1] != 0, shift[:, 1], shift[:, 2]))
+    keep &= (neighbor != i) | (first_nonzero != 0)
+    if half:
+        keep &= (neighbor > i) | ((neighbor == i) & (first_nonzero > 0))
+    return neighbor[keep], shift[keep]
+
+
+def _shift_ranges(between: Tensor, cell: Tensor, pbc: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
+    """The least and greatest shift in each direction that can bring an atom at `between` inside the cutoff.
+
+    The lattice planes of direction k are 1/|dual_k| apart, so ``|dual_k . between + s_k| <= cutoff |dual_k|`` for a bond.
+    """
+    periodic = cell[pbc]
+    low = torch.zeros(len(between), 3, dtype=torch.int64)
+    high = low.clone()
+    if len(periodic) == 0:
+        return low, high
+    if torch.linalg.matrix_rank(periodic, rtol=1e-10) < len(periodic):
+        raise RuntimeError(
+            "neighbor_list: the `cell` has no volume: its periodic vectors are zero or linearly dependent"
+        )
+    dual = torch.linalg.pinv(periodic).T  # also for slabs and chains: duals within the span of the periodic vectors
+    middle = -(between @ dual.T)
+    reach = cutoff * dual.norm(dim=1)
+    slack = 1e-6 + 1e-9 * (middle.abs() + reach)  # more than any rounding error
+    lowest, highest = torch.ceil(middle - reach - slack), torch.floor(middle + reach + slack)
+    if max(lowest.abs().max(), highest.abs().max()) > LARGEST_SHIFT:
+        raise RuntimeError("neighbor_list: `positions`: atoms too many cells apart for shifts of 32 bits")
+    low[:, pbc], high[:, pbc] = lowest.to(torch.int64), highest.to(torch.int64)
+    return low, high

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Training: data in memory, losses and metrics, runs that can be resumed."""

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""Checkpoints of a run: tensors in safetensors files, the rest in JSON. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..errors import BadFileError
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
+
+
+def save_checkpoint(
+    folder: Path, model: nn.Module, best: dict[str, Tensor], optimizer: torch.optim.Optimizer, progress: dict[str, Any]
+) -> None:
+    """Write everything that a run needs to go on as if it had not stopped; an older checkpoint is replaced at once.
+
+    Args:
+        folder: the run's folder.
+        model: current weights.
+        best: the weights with the best validation error so far.
+        optimizer: its moments are kept.
+        progress: plain values: epoch, history, best error.
+    """
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"best.{name}": value for name, value in best.items()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
+    tensors["random_state"] = torch.get_rng_state()
+    unfinished = folder / (CHECKPOINT_FILE + ".part")
+    flat = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    save_file(flat, unfinished, metadata={"progress": json.dumps(progress)})
+    os.replace(unfinished, folder / CHECKPOINT_FILE)
+
+
+def load_checkpoint(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """Put model, optimizer and torch's random numbers into the state of the run's checkpoint.
+
+    Args:
+        folder: the run's folder.
+        model: receives the weights.
+        optimizer: receives its moments.
+
+    Returns:
+        The progress and the best weights, or None when there is no checkpoint yet.
+
+    Raises:
+        BadFileError: the checkpoint is damaged, or belongs to a model of other settings.
+    """
+    path = folder / CHECKPOINT_FILE
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            progress = json.loads(file.metadata()["progress"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dictionary
+    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise BadFileError(f"{path}: not a whole checkpoint: {error}") from error
+
+    def part(name: str) -> dict[str, Tensor]:
+        prefix = name + "."
+        return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+    try:
+        model.load_state_dict(part("model"))
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in part("optimizer").items():
+            index, name = key.split(".", 1)
+            state.setdefault(int(index), {})[name] = value
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    except (RuntimeError, ValueError) as error:
+        raise BadFileError(f"{path}: belongs to a model of other settings: {error}") from error
+    torch.set_rng_state(tensors["random_state"])
+    return progress, part("best")

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+"""Labelled crystals as graphs in memory: neighbor lists are made once, and a batch only joins them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.crystal import Crystal
+from ..errors import BadCrystalError
+from ..nn.graph import CrystalGraph, build_graph, collate
+
+
+class LabelledGraphs:
+    """Crystals with their graphs and target tensors.
+
+    Args:
+        crystals: labelled crystals that passed `check_crystal`.
+        targets: names of the tensors to learn.
+        cutoffs: of the encoder, in Angstrom.
+
+    Raises:
+        BadCrystalError: a crystal lacks one of the targets.
+    """
+
+    def __init__(self, crystals: Sequence[Crystal], targets: Iterable[str], cutoffs: Sequence[float]) -> None:
+        self.crystals = list(crystals)
+        self.targets = tuple(targets)
+        for crystal in self.crystals:
+            missing = [target for target in self.targets if target not in crystal.targets]
+            if missing:
+                raise BadCrystalError(f"{crystal.label}: no {missing[0]} dielectric tensor to learn from")
+        self.graphs = [build_graph([crystal], cutoffs) for crystal in self.crystals]
+        self.tensors = {
+            target: torch.from_numpy(np.array([crystal.targets[target] for crystal in self.crystals])).float()
+            for target in self.targets
+        }
+
+    def __len__(self) -> int:
+        return len(self.crystals)
+
+    def batch(self, indices: Sequence[int]) -> tuple[CrystalGraph, dict[str, Tensor]]:
+        """The joined graph of some crystals, and their tensors [B, 3, 3] by target."""
+        graph = collate([self.graphs[index] for index in indices])
+        return graph, {target: tensors[list(indices)] for target, tensors in self.tensors.items()}

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: MIT
+"""The loss and the four errors of arXiv 2405.09052, Eq. 3 to 6, for each crystal and as means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# The six unique elements of a symmetric tensor, in the order xx yy zz yz xz xy.
+ROWS, COLUMNS = (0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)
+METRICS = ("mae_ten", "mae_mean_diag", "mae_diag", "mae_off_diag")
+
+
+def unique_elements(tensors: Tensor) -> Tensor:
+    """The six unique elements. [B, 3, 3] -> [B, 6]."""
+    return tensors[:, ROWS, COLUMNS]
+
+
+def mae_ten(predicted: Tensor, expected: Tensor) -> Tensor:
+    """Mean absolute error over the six unique elements and the crystals (Eq. 3), which is also the loss.
+
+    Args:
+        predicted: [B, 3, 3].
+        expected: [B, 3, 3].
+
+    Returns:
+        A scalar.
+    """
+    return (unique_elements(predicted) - unique_elements(expected)).abs().mean()
+
+
+def crystal_errors(predicted: np.ndarray, expected: np.ndarray) -> dict[str, np.ndarray]:
+    """The four errors of each crystal.
+
+    MAE_ten: over the six unique elements (Eq. 3).  MAE_mean-diag: of the mean of the diagonal (Eq. 4).
+    MAE_diag: over the diagonal (Eq. 5).  MAE_off-diag: over the three off-diagonals (Eq. 6).
+
+    Args:
+        predicted: [B, 3, 3].
+        expected: [B, 3, 3].
+
+    Returns:
+        [B] for each name of `METRICS`.
+    """
+    difference = (np.asarray(predicted) - np.asarray(expected))[:, ROWS, COLUMNS]
+    absolute = np.abs(difference)
+    return {
+        "mae_ten": absolute.mean(1),
+        "mae_mean_diag": np.abs(difference[:, :3].mean(1)),
+        "mae_diag": absolute[:, :3].mean(1),
+        "mae_off_diag": absolute[:, 3:].mean(1),
+    }
+
+
+def summarise(predicted: np.ndarray, expected: np.ndarray, systems: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Mean errors over all crystals and for each crystal system, with counts and the median of MAE_ten.
+
+    Args:
+        predicted: [B, 3, 3].
+        expected: [B, 3, 3].
+        systems: the crystal system of each crystal. [B].
+
+    Returns:
+        For "all" and each system that occurs: "count", the means of `METRICS`, and "median_ten".
+    """
+    errors = crystal_errors(predicted, expected)
+    names = np.asarray(systems, dtype=object)
+    groups = {"all": np.ones(len(names), dtype=bool)}
+    groups |= {system: names == system for system in sorted(set(systems))}
+    return {
+        group: {
+            "count": int(members.sum()),
+            **{metric: float(errors[metric][members].mean()) for metric in METRICS},
+            "median_ten": float(np.median(errors["mae_ten"][members])),
+        }
+        for group, members in groups.items()
+        if members.any()
+    }
+
+
+def median_tensor(tensors: np.ndarray) -> np.ndarray:
+    """What the trivial model predicts: the median of each element. [B, 3, 3] -> [3, 3]."""
+    return np.median(tensors, axis=0)
+
+
+def isotropic_scale(tensors: Tensor) -> tuple[float, float]:
+    """Where tensors lie and how far they spread: median and mean absolute deviation of the diagonals' means."""
+    means = tensors.diagonal(dim1=1, dim2=2).mean(1)
+    offset = torch.median(means)
+    return offset.item(), (means - offset).abs().mean().clamp(min=1e-3).item()

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: MIT
+"""The training loop: AdamW under a cosine schedule, early stopping on the validation error."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.splits import Split
+from ..errors import DTNNError
+from ..nn.decoder import Decoder
+from ..nn.model import DTNN
+from .checkpoint import load_checkpoint, save_checkpoint
+from .dataset import LabelledGraphs
+from .metrics import isotropic_scale, mae_ten
+from .settings import TrainingSettings
+
+EVALUATION_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What is recorded of an epoch.
+
+    Args:
+        epoch: counted from 1.
+        learning_rate: in this epoch.
+        train_loss: mean loss over the training crystals, with dropout; MAE_ten for one target, for several the sum of
+            each target's MAE_ten over its spread in the training set.
+        validation: MAE_ten on the validation crystals by target.
+        score: what early stopping looks at: the loss on the validation crystals.
+        seconds: wall-clock time.
+    """
+
+    epoch: int
+    learning_rate: float
+    train_loss: float
+    validation: dict[str, float]
+    score: float
+    seconds: float
+
+
+class Trainer:
+    """Trains one model on one split.
+
+    Args:
+        settings: of the run.
+        data: labelled crystals.
+        split: indices into `data`.
+        folder: where checkpoints are; training goes on from one that is there. None keeps nothing.
+        checkpoint_every: epochs between checkpoints.
+    """
+
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        data: LabelledGraphs,
+        split: Split,
+        folder: Path | None = None,
+        checkpoint_every: int = 5,
+    ) -> None:
+        if min(len(split.train), len(split.validation)) == 0:
+            raise DTNNError(f"train: expected at least 10 crystals, to have some for validation, got {len(data)}")
+        self.settings, self.data, self.split, self.folder = settings, data, split, folder
+        self.checkpoint_every = checkpoint_every
+        torch.manual_seed(settings.seed)
+        self.model = DTNN(settings.model)
+        self.weights = self._scale_to_training_set()
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+        )
+        self.history: list[Epoch] = []
+        self.best_score, self.best_epoch = math.inf, 0
+        self.best_state = self._state()
+        self._resume()
+
+    def _state(self) -> dict[str, Tensor]:
+        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def _scale_to_training_set(self) -> dict[str, float]:
+        """Set each decoder's offset and scale; the weight of each target in the loss."""
+        weights = {}
+        for target, decoder in self.model.decoders.items():
+            offset, scale = isotropic_scale(self.data.tensors[target][self.split.train])
+            cast(Decoder, decoder).set_range(offset, scale)
+            weights[target] = 1.0 if len(self.model.decoders) == 1 else 1.0 / scale
+        return weights
+
+    def _resume(self) -> None:
+        found = load_checkpoint(self.folder, self.model, self.optimizer) if self.folder else None
+        if found is None:
+            return
+        progress, self.best_state = found
+        self.history = [Epoch(**epoch) for epoch in progress["history"]]
+        self.best_score, self.best_epoch = progress["best_score"], progress["best_epoch"]
+
+    def checkpoint(self) -> None:
+        """Write where training stands after the last whole epoch; nothing without a folder."""
+        if self.folder is None:
+            return
+        progress = {
+            "history": [asdict(epoch) for epoch in self.history],
+            "best_score": self.best_score,
+            "best_epoch": self.best_epoch,
+        }
+        save_checkpoint(self.folder, self.model, self.best_state, self.optimizer, progress)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last epoch was reached, or early stopping set in."""
+        done = len(self.history)
+        return done >= self.settings.epochs or done - self.best_epoch >= self.settings.patience
+
+    def _loss(self, predicted: dict[str, Tensor], expected: dict[str, Tensor]) -> Tensor:
+        losses = [self.weights[target] * mae_ten(predicted[target], expected[target]) for target in expected]
+        return torch.stack(losses).sum()
+
+    def _train_epoch(self, epoch: int, on_batch: Callable[[int, int], None]) -> float:
+        settings = self.settings
+        # Its own numbers for each epoch, so that a resumed run takes the same order.
+        order = np.random.RandomState((settings.seed, epoch)).permutation(self.split.train)
+        starts = range(0, len(order), settings.batch_size)
+        total = 0.0
+        self.model.train()
+        for step, start in enumerate(starts):
+            rate = settings.learning_rate * _cosine((epoch - 1 + step / len(starts)) / settings.epochs)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            indices = order[start : start + settings.batch_size].tolist()
+            graph, expected = self.data.batch(indices)
+            loss = self._loss(self.model(graph), expected)
+            if not torch.isfinite(loss):
+                raise DTNNError(
+                    f"train: the loss became {loss.item()} in epoch {epoch}; a lower learning rate than "
+                    f"{settings.learning_rate:g} may help"
+                )
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+            self.optimizer.step()
+            total += loss.item() * len(indices)
+            on_batch(step + 1, len(starts))
+        return total / len(order)
+
+    def epochs(self, on_batch: Callable[[int, int], None] = lambda done, total: None) -> Iterator[Epoch]:
+        """Train until finished, one epoch for each step of the iteration.
+
+        Args:
+            on_batch: called after each batch with the batches done and their number, for a progress bar.
+        """
+        while not self.finished:
+            epoch, start = len(self.history) + 1, time.perf_counter()
+            train_loss = self._train_epoch(epoch, on_batch)
+            predicted = self.predict(self.split.validation)
+            expected = {target: self.data.tensors[target][self.split.validation] for target in predicted}
+            validation = {target: mae_ten(predicted[target], expected[target]).item() for target in predicted}
+            score = self._loss(predicted, expected).item()
+            rate = self.optimizer.param_groups[0]["lr"]
+            record = Epoch(epoch, rate, train_loss, validation, score, time.perf_counter() - start)
+            self.history.append(record)
+            if score < self.best_score:
+                self.best_score, self.best_epoch, self.best_state = score, epoch, self._state()
+            if self.finished or epoch % self.checkpoint_every == 0:
+                self.checkpoint()
+            yield record
+
+    def predict(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
+        """The current model's tensors for crystals of the data set. [B, 3, 3] by target."""
+        self.model.eval()
+        parts: dict[str, list[Tensor]] = {target: [] for target in self.data.targets}
+        with torch.no_grad():
+            for start in range(0, len(indices), EVALUATION_BATCH):
+                graph, _ = self.data.batch(list(indices[start : start + EVALUATION_BATCH]))
+                for target, tensors in self.model(graph).items():
+                    parts[target].append(tensors)
+        return {target: torch.cat(tensors) for target, tensors in parts.items()}
+
+    def load_best(self) -> DTNN:
+        """Put the weights with the best validation error into the model, and return it."""
+        self.model.load_state_dict(self.best_state)
+        return self.model.eval()
+
+
+def _cosine(fraction: float) -> float:
+    return 0.5 * (1.0 + math.cos(math.pi * min(fraction, 1.0)))

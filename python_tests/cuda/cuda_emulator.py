@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: MIT
+"""Builds the host emulation of CUDA, and calls the launchers of every kernel through it."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EMULATION = ROOT / "python_tests" / "cuda_emulation"
+KERNELS = ROOT / "csrc" / "ops" / "cuda"
+# No contraction to fused multiply-adds: the results are to equal NumPy's to the bit.
+FLAGS = ["-std=c++17", "-fPIC", "-ffp-contract=off", "-DDTNN_EMULATE_CUDA", "-Wall", "-Wextra", "-Werror"]
+FLAGS += ["-Wno-unknown-pragmas", f"-I{EMULATION}", f"-I{KERNELS}"]
+SANITIZE = ["-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
+ORDERS = ("forward", "reverse", "shuffle:1", "shuffle:2")
+NO_GRID_LIMIT = 2**31 - 1
+
+
+class EmulationError(RuntimeError):
+    """What a launcher returned instead of null."""
+
+
+def compiler() -> str:
+    """Path of g++; a test that needs it is skipped where there is none."""
+    found = shutil.which("g++")
+    if found is None:
+        pytest.skip("the emulation of CUDA needs g++, which is not installed")
+    return found
+
+
+def run(command: Sequence[str]) -> None:
+    """Run a build step, and fail the test with its output when it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.fail(f"{' '.join(command)}\n{done.stdout}{done.stderr}", pytrace=False)
+
+
+def build(output: Path, flags: Sequence[str], link: Sequence[str], sources: Sequence[Path] = ()) -> None:
+    """Compile and link `sources`; by default the emulation, all kernels and their C functions."""
+    chosen = sources or [*sorted(EMULATION.rglob("*.cpp")), *sorted(KERNELS.glob("*.cu"))]
+    objects = [str(output.parent / f"{output.stem}.{source.name}.o") for source in chosen]
+    command = [compiler(), *FLAGS, *flags, "-x", "c++", "-c"]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda pair: run([*command, str(pair[0]), "-o", pair[1]]), zip(chosen, objects, strict=True)))
+    run([compiler(), *flags, *link, *objects, "-o", str(output)])
+
+
+def built_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A file that `make` builds, once for all workers of pytest-xdist."""
+    folder = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    output = folder / name
+    with (folder / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not output.exists():
+            make(output)
+    return output
+
+
+class Emulator:
+    """The kernels on the host: each launcher of python_tests/cuda_emulation/ops by its C name."""
+
+    def __init__(self, library: Path) -> None:
+        self._library = ctypes.CDLL(str(library))
+
+    def configure(self, order: str = "forward", max_grid: int = NO_GRID_LIMIT) -> None:
+        """Set the order in which threads and blocks take turns, and how many blocks a launcher may use."""
+        self.call("configure", order.encode(), max_grid)
+
+    def call(self, name: str, *args: np.ndarray | int | bytes | None) -> None:
+        """Call a launcher; arrays go as pointers, integers as int64, None as a null pointer.
+
+        Raises:
+            EmulationError: the launcher returned a message.
+        """
+        function = self._library[name]
+        function.restype = ctypes.c_char_p
+        message = function(*[self._convert(argument) for argument in args])
+        if message is not None:
+            raise EmulationError(message.decode())
+
+    @staticmethod
+    def _convert(argument: np.ndarray | int | bytes | None) -> object:
+        if isinstance(argument, np.ndarray):
+            assert argument.flags.c_contiguous, "kernels take contiguous arrays"
+            return ctypes.c_void_p(argument.ctypes.data)
+        if isinstance(argument, int):
+            return ctypes.c_int64(argument)
+        return argument

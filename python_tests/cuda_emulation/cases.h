@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+// Cases: runs of kernels without Python, for the executable that is built with AddressSanitizer and
+// UndefinedBehaviorSanitizer (run_cases.cpp). A case returns nullptr or what went wrong.
+#pragma once
+
+#include <cstdint>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace dtnn::cases {
+
+using Run = std::string (*)();
+
+struct Case {
+  const char* name;
+  Run run;
+};
+
+inline std::vector<Case>& all_cases() {
+  static std::vector<Case> cases;
+  return cases;
+}
+
+struct Register {
+  Register(const char* name, Run run) { all_cases().push_back({name, run}); }
+};
+
+// DTNN_CASE(name) { ...; return ""; }
+#define DTNN_CASE(name)                                                      \
+  static std::string case_##name();                                          \
+  static const ::dtnn::cases::Register register_##name(#name, &case_##name); \
+  static std::string case_##name()
+
+// Random bonds of `num_atoms` atoms. Buffers are exactly as large as the contract says, so that a sanitizer sees the
+// next byte.
+struct Bonds {
+  std::vector<int64_t> pairs, row_ptr, neighbor_order, neighbor_row_ptr;
+  int64_t num_atoms, num_bonds;
+
+  Bonds(int64_t num_atoms, int max_degree, unsigned seed) : row_ptr{0}, num_atoms(num_atoms) {
+    std::mt19937 random(seed);
+    std::vector<int64_t> centers, neighbors;
+    for (int64_t atom = 0; atom < num_atoms; ++atom) {
+      const unsigned degree = random() % static_cast<unsigned>(max_degree + 1);
+      for (unsigned k = 0; k < degree; ++k) {
+        centers.push_back(atom);
+        neighbors.push_back(static_cast<int64_t>(random() % static_cast<unsigned>(num_atoms)));
+      }
+      row_ptr.push_back(static_cast<int64_t>(centers.size()));
+    }
+    num_bonds = static_cast<int64_t>(centers.size());
+    for (int64_t atom = 0; atom <= num_atoms; ++atom) {
+      neighbor_row_ptr.push_back(static_cast<int64_t>(neighbor_order.size()));
+      for (int64_t bond = 0; bond < num_bonds; ++bond) {
+        if (neighbors[bond] == atom) neighbor_order.push_back(bond);
+      }
+    }
+    pairs = centers;
+    pairs.insert(pairs.end(), neighbors.begin(), neighbors.end());
+    pairs.shrink_to_fit();
+    row_ptr.shrink_to_fit();
+    neighbor_order.shrink_to_fit();
+    neighbor_row_ptr.shrink_to_fit();
+  }
+};
+
+// Small integers: sums of them are exact, in any order and type.
+template <typename T>
+std::vector<T> integers(int64_t count) {
+  std::vector<T> values(count);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<T>(static_cast<int>(i * 7 % 23) - 11);
+  return values;
+}
+
+}  // namespace dtnn::cases
