@@ -6,7 +6,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import _library as _library
 from .. import reference
 from .._backend import uses_reference
 from ._fake_checks import check_same_device
@@ -19,7 +18,7 @@ def bond_vectors(positions: Tensor, cell: Tensor, pairs: Tensor, shifts: Tensor,
 
     Args:
         positions: Cartesian positions. [N, 3], float32 or float64, Angstrom.
-        cell: lattice vectors as rows, [B, 3, 3], or [3, 3] for one crystal; dtype of `positions`, Angstrom.
+        cell: lattice vectors as rows, [B, 3, 3], or [3, 3] for all crystals; dtype of `positions`, Angstrom.
         pairs: centers and neighbors. [2, E], int64.
         shifts: lattice translations of the neighbors. [E, 3], int32.
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``; None for one crystal. [B+1], int64.
@@ -37,8 +36,9 @@ def bond_vectors(positions: Tensor, cell: Tensor, pairs: Tensor, shifts: Tensor,
     """
     if uses_reference():
         return reference.bond_vectors(positions, cell, pairs, shifts, ptr)
-    cells = cell.unsqueeze(0) if cell.dim() == 2 and cell.shape == (3, 3) else cell
-    return torch.ops.dtnn_fast.bond_vectors(positions, cells, pairs, shifts, ptr)
+    if cell.shape == (3, 3):
+        cell = cell.expand(1 if ptr is None else ptr.shape[0] - 1, 3, 3)
+    return torch.ops.dtnn_fast.bond_vectors(positions, cell, pairs, shifts, ptr)
 
 
 @torch.library.register_fake("dtnn_fast::bond_vectors")

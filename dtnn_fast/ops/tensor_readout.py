@@ -6,7 +6,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import _library as _library
 from .. import reference
 from .._backend import uses_reference
 from ._fake_checks import check_same_device

@@ -137,15 +137,6 @@ def test_bad_input(change, message):
         bond_to_atom_sum(**arguments)
 
 
-@pytest.mark.parametrize("name", ["values", "pairs", "row_ptr"])
-@pytest.mark.parametrize("op", [bond_to_atom_sum, atom_to_bond_gather])
-def test_mixed_devices(op, name):
-    arguments = {"values": torch.ones(9 if op is bond_to_atom_sum else 4, 2), **GRAPH._asdict()}
-    arguments[name] = arguments[name].to("meta")
-    with pytest.raises(RuntimeError, match=rf"{op.__name__}: expected `\w+` on the device of `\w+_values` \((cpu|meta)\)"):
-        op(*arguments.values())
-
-
 def test_bad_input_of_gather():
     with pytest.raises(RuntimeError, match=r"atom_to_bond_gather: expected `pairs` with atoms in \[0, 4\)"):
         atom_to_bond_gather(torch.ones(4, 2), GRAPH.pairs + 2, GRAPH.row_ptr)

@@ -52,6 +52,7 @@ CASES = {
     "batch": random_batch([3, 1, 8, 2]),
     "empty crystals": random_batch([0, 3, 0, 0, 4, 0]),
     "one crystal": with_one_crystal(random_batch([7])),
+    "one cell for all": random_batch([3, 4])._replace(cell=torch.randn(3, 3, dtype=torch.float64)),
     "unsorted": shuffled(random_batch([3, 4, 5])),
     "one atom": with_one_crystal(random_batch([1])),
     "no bonds": random_batch([2, 3], bonds_per_atom=0),
@@ -84,7 +85,7 @@ def test_hand_written_case():
     assert vectors.tolist() == [[1, 2, 3], [-1 + 11, -2 + 8, -3 - 10], [2, -6, 12]]
 
 
-@pytest.mark.parametrize("name", ["batch", "one crystal", "unsorted", "no bonds"])
+@pytest.mark.parametrize("name", ["batch", "one crystal", "one cell for all", "unsorted", "no bonds"])
 def test_derivatives(name):
     positions, cell, *bonds = CASES[name]
     check_derivatives(lambda r, h: bond_vectors(r, h, *bonds) ** 2, positions, cell)
@@ -93,10 +94,11 @@ def test_derivatives(name):
 @pytest.mark.parametrize("name", CASES)
 def test_opcheck(name):
     positions, cell, *bonds = CASES[name]
-    cells = cell.reshape(-1, 3, 3).clone().requires_grad_()
+    num_cells = 1 if bonds[2] is None else len(bonds[2]) - 1
+    cells = cell.expand(num_cells, 3, 3).clone().requires_grad_()
     check_operator(OPS.bond_vectors.default, positions.clone().requires_grad_(), cells, *bonds)
     grad = torch.randn(bonds[0].shape[1], 3, dtype=torch.float64, requires_grad=True)
-    check_operator(OPS.bond_vectors_backward.default, grad, *bonds, positions.shape[0], cells.shape[0])
+    check_operator(OPS.bond_vectors_backward.default, grad, *bonds, positions.shape[0], num_cells)
 
 
 @pytest.mark.parametrize("sizes", [[4] * 2000, [8000], [0, 5000, 0, 3000]])
@@ -145,7 +147,7 @@ def bad(message, **change):
         bad("expected `positions` of shape [N, 3], got [4, 2]", positions=torch.ones(4, 2)),
         bad("expected `cell` of the dtype of `positions` (float32), got float64", cell=torch.ones(2, 3, 3).double()),
         bad("expected `cell` of shape [B, 3, 3] or [3, 3], got [3, 2]", cell=torch.ones(3, 2)),
-        bad("expected `ptr` of shape [B+1] with B = 1 as in `cell`, got [3]", cell=torch.ones(3, 3)),
+        bad("expected `ptr` of shape [B+1] with B = 1 as in `cell`, got [3]", cell=torch.ones(1, 3, 3)),
         bad("expected `ptr` for 2 crystals, got none", ptr=None),
         bad("expected `ptr` of dtype int64, got int32", ptr=torch.tensor([0, 2, 4]).int()),
         bad("expected `ptr` from 0 to the number of atoms, 4, got 0 to 5", ptr=torch.tensor([0, 2, 5])),
