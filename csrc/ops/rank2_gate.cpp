@@ -29,9 +29,8 @@ std::tuple<Tensor, Tensor> gate_on_cpu(const Tensor& x, const Tensor& gate, cons
     added = torch::stable::contiguous(*residual);
   }
   Tensor out = torch::stable::new_empty(x, {shape.num_atoms, shape.components, shape.channels_out});
-  Tensor linear = save_linear
-                      ? torch::stable::new_empty(x, {shape.num_atoms, shape.components, shape.channels_out})
-                      : torch::stable::new_empty(x, {0});
+  Tensor linear = save_linear ? torch::stable::new_empty(x, {shape.num_atoms, shape.components, shape.channels_out})
+                              : torch::stable::new_empty(x, {0});
   rank2_gate_cpu(shape, torch::stable::contiguous(x), sigmoid(gate), transposed_weight(weight),
                  added.has_value() ? &*added : nullptr, out, save_linear ? &linear : nullptr);
   return {out, linear};

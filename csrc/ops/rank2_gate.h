@@ -17,7 +17,8 @@
 
 namespace dtnn {
 
-// All tensors are contiguous; `scale` is sigmoid(gate), weight_t the weight transposed. A null pointer is an absent part.
+// All tensors are contiguous; `scale` is sigmoid(gate), weight_t the weight transposed. A null pointer is an absent
+// part.
 void rank2_gate_cpu(const Rank2Shape& shape, const Tensor& x, const Tensor& scale, const Tensor& weight_t,
                     const Tensor* residual, Tensor& out, Tensor* linear);
 

@@ -10,6 +10,7 @@ from .. import reference
 from .._backend import uses_reference
 from ..reference.neighbor_order import NeighborOrder
 from ._ends import end_coefficients, order_for
+from ._fake_checks import check_same_device
 
 
 def bond_to_atom_sum(
@@ -61,6 +62,14 @@ def _fake(
     center: int,
     neighbor: int,
 ) -> Tensor:
+    check_same_device(
+        "bond_to_atom_sum",
+        bond_values=bond_values,
+        pairs=pairs,
+        row_ptr=row_ptr,
+        neighbor_order=neighbor_order,
+        neighbor_row_ptr=neighbor_row_ptr,
+    )
     return bond_values.new_empty((row_ptr.shape[0] - 1, *bond_values.shape[1:]))
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import _library as _library
 from .. import reference
 from .._backend import uses_reference
 from ._fake_checks import check_same_device
@@ -37,8 +36,8 @@ def rank2_gate(x: Tensor, gate: Tensor, weight: Tensor, residual: Tensor | None 
     """
     if uses_reference():
         return reference.rank2_gate(x, gate, weight, residual)
-    # The backward needs x @ weight.T only for the gradient of the gate or the weight; kept, it need not be computed again.
-    differentiated = any(t is not None and t.requires_grad for t in (x, gate, weight))
+    # What the backward needs of the forward, kept so that it need not be computed again.
+    differentiated = any(t.requires_grad for t in (x, gate, weight))
     save_linear = torch.is_grad_enabled() and differentiated
     out, _ = torch.ops.dtnn_fast.rank2_gate(x, gate, weight, residual, save_linear)
     return out

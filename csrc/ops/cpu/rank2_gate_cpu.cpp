@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
-#include "ops/rank2_gate.h"
-
 #include "core/cpu_clones.h"
 #include "ops/cpu/rank2_blocks.h"
+#include "ops/rank2_gate.h"
 
 namespace dtnn {
 namespace {
@@ -26,8 +25,7 @@ DTNN_ALWAYS_INLINE void apply_gate(const T* linear, const T* scale, const T* res
 // total = scale * grad_out, and the gradient of the gate.
 template <typename T>
 DTNN_ALWAYS_INLINE void gate_grads(const T* grad_out, const T* linear, const T* scale, int64_t atoms,
-                                   int64_t components, int64_t channels, T* __restrict total,
-                                   T* __restrict grad_gate) {
+                                   int64_t components, int64_t channels, T* __restrict total, T* __restrict grad_gate) {
   for (int64_t n = 0; n < atoms; ++n, scale += channels, grad_gate += channels) {
     for (int64_t d = 0; d < channels; ++d) grad_gate[d] = 0;
     for (int64_t k = 0; k < components; ++k, grad_out += channels, linear += channels, total += channels) {
