@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from ..data.splits import Split
 from ..errors import DTNNError
+from ..nn.decoder import Decoder
 from ..nn.model import DTNN
 from .checkpoint import load_checkpoint, save_checkpoint
 from .dataset import LabelledGraphs
@@ -91,8 +93,7 @@ class Trainer:
         weights = {}
         for target, decoder in self.model.decoders.items():
             offset, scale = isotropic_scale(self.data.tensors[target][self.split.train])
-            decoder.offset.fill_(offset)
-            decoder.scale.fill_(scale)
+            cast(Decoder, decoder).set_range(offset, scale)
             weights[target] = 1.0 if len(self.model.decoders) == 1 else 1.0 / scale
         return weights
 

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
-#include "ops/rank2_linear.h"
-
 #include <cmath>
 
 #include "core/cpu_clones.h"
 #include "ops/cpu/rank2_blocks.h"
+#include "ops/rank2_linear.h"
 
 namespace dtnn {
 namespace {
