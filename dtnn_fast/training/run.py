@@ -56,7 +56,6 @@ def train_run(
     settings: TrainingSettings,
     crystals: Sequence[Crystal],
     folder: Path,
-    *,
     command: str = "",
     *,
     on_epoch: Callable[[Trainer, Epoch], None] = lambda trainer, epoch: None,
