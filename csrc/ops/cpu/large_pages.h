@@ -19,7 +19,7 @@ inline void advise_large_pages([[maybe_unused]] Tensor& tensor) {
 #ifdef MADV_HUGEPAGE
   constexpr uintptr_t page = uintptr_t{2} << 20;
   const size_t bytes = static_cast<size_t>(tensor.numel()) * static_cast<size_t>(tensor.element_size());
-  if (bytes < 2 * page) return;
+  if (bytes < page) return;
   const uintptr_t begin = reinterpret_cast<uintptr_t>(tensor.mutable_data_ptr());
   const uintptr_t first = (begin + page - 1) / page * page;
   const uintptr_t last = (begin + bytes) / page * page;
