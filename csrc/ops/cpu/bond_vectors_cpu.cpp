@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "ops/bond_vectors.h"
+#include "ops/cpu/large_pages.h"
 
 namespace dtnn {
 namespace {
@@ -156,6 +157,7 @@ void backward(const Tensor& grad, const CrystalBonds& bonds, Tensor& grad_positi
 }  // namespace
 
 void bond_vectors_cpu(const Tensor& positions, const Tensor& cell, const CrystalBonds& bonds, Tensor& vectors) {
+  advise_large_pages(vectors);
   if (positions.scalar_type() == ScalarType::Float) return forward<float>(positions, cell, bonds, vectors);
   return forward<double>(positions, cell, bonds, vectors);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "core/cpu_clones.h"
+#include "ops/cpu/large_pages.h"
 #include "ops/cpu/rank2_blocks.h"
 #include "ops/rank2_gate.h"
 
@@ -98,12 +99,15 @@ void backward(const Rank2Shape& shape, const Tensor& grad_out, const Tensor& x, 
 
 void rank2_gate_cpu(const Rank2Shape& shape, const Tensor& x, const Tensor& scale, const Tensor& weight_t,
                     const Tensor* residual, Tensor& out, Tensor* linear) {
+  advise_large_pages(out);
+  if (linear != nullptr) advise_large_pages(*linear);
   if (x.scalar_type() == ScalarType::Float) return forward<float>(shape, x, scale, weight_t, residual, out, linear);
   return forward<double>(shape, x, scale, weight_t, residual, out, linear);
 }
 
 void rank2_gate_backward_cpu(const Rank2Shape& shape, const Tensor& grad_out, const Tensor& x, const Tensor& scale,
                              const Tensor& weight, const Tensor& linear, Rank2GateGrads& grads) {
+  advise_large_pages(grads.grad_x);
   if (x.scalar_type() == ScalarType::Float) {
     return backward<float>(shape, grad_out, x, scale, weight, linear, grads);
   }
