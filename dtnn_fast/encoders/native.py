@@ -32,11 +32,6 @@ class NativeEncoderConfig:
         """As plain values, for a JSON file."""
         return {"kind": "native", **asdict(self)}
 
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> NativeEncoderConfig:
-        """From what `to_json` gave."""
-        return cls(tuple(values["cutoffs"]), tuple(values["mean_bonds"]), Channels(**values["channels"]))
-
 
 class NativeEncoder(nn.Module):
     """Latents of every layer from the crystal alone, on the operations of this package.
@@ -53,9 +48,10 @@ class NativeEncoder(nn.Module):
         super().__init__()
         self.config = config or NativeEncoderConfig()
         cutoffs, mean_bonds = self.config.cutoffs, self.config.mean_bonds
-        if list(cutoffs) != sorted(cutoffs) or len(cutoffs) != len(mean_bonds) or cutoffs[0] <= 0:
+        fits = len(cutoffs) == len(mean_bonds) > 0 and list(cutoffs) == sorted(cutoffs)
+        if not fits or cutoffs[0] <= 0 or min(mean_bonds) <= 0:
             raise ValueError(
-                f"NativeEncoder: expected positive cutoffs that never fall, and as many mean_bonds, "
+                f"NativeEncoder: expected positive cutoffs that never fall, and as many positive mean_bonds, "
                 f"got {list(cutoffs)} and {list(mean_bonds)}"
             )
         self.num_layers = len(cutoffs) if num_layers is None else num_layers

@@ -30,14 +30,21 @@ class Channels:
     Args:
         scalar: scalars of atoms and of bonds.
         vector: vectors of atoms and of bonds.
-        rank2: rank-2 tensors of atoms; the messages need as many of them as vectors.
+        rank2: rank-2 tensors of atoms; messages carry as many of them as vectors.
         radial: functions of the radial basis.
+
+    Raises:
+        ValueError: a number is below 1.
     """
 
     scalar: int = 128
     vector: int = 32
     rank2: int = 32
     radial: int = 8
+
+    def __post_init__(self) -> None:
+        if min(self.scalar, self.vector, self.rank2, self.radial) < 1:
+            raise ValueError(f"Channels: expected at least 1 of each, got {self}")
 
 
 @dataclass

@@ -30,7 +30,11 @@ class DecoderConfig:
         dropout: probability in the perceptrons.
         bonds: whether bond latents are used; without them it is the paper's DTNN-simple.
         residual: whether blocks add their input to their output.
-        mean_bonds: mean number of bonds of an atom in the layer's list, which scales the sums over bonds.
+        mean_bonds: mean number of bonds of an atom in the layer's list, which scales the sums over bonds; `DTNN` sets it
+            to the encoder's.
+
+    Raises:
+        ValueError: a setting is out of range.
     """
 
     layer: int = 4
@@ -40,6 +44,13 @@ class DecoderConfig:
     bonds: bool = True
     residual: bool = True
     mean_bonds: float = 48.0
+
+    def __post_init__(self) -> None:
+        if self.blocks < 0 or self.latent < 1 or not 0 <= self.dropout < 1 or self.mean_bonds <= 0:
+            raise ValueError(
+                f"DecoderConfig: expected `blocks` of 0 or more, `latent` of 1 or more, `dropout` in [0, 1) and "
+                f"`mean_bonds` above 0, got {self}"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, for a JSON file."""
