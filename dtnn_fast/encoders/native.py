@@ -58,9 +58,7 @@ class NativeEncoder(nn.Module):
         self.elements: Tensor
         self.register_buffer("elements", subshell_table(), persistent=False)
         self.embedding = nn.Linear(len(SUBSHELLS), self.config.channels.scalar, bias=False)
-        self.layers = nn.ModuleList(
-            NativeLayer(self.config.channels, mean) for mean in mean_bonds[: self.num_layers]
-        )
+        self.layers = nn.ModuleList(NativeLayer(self.config.channels, mean) for mean in mean_bonds[: self.num_layers])
 
     @property
     def cutoffs(self) -> tuple[float, ...]:
@@ -94,7 +92,7 @@ class NativeEncoder(nn.Module):
                 bonds = self._widen(bonds, geometry[cutoff], first=reached is None)
                 reached = cutoff
             atoms, bonds = layer(atoms, bonds, geometry[cutoff])
-            latents.append(Latents(*atoms, *bonds, geometry[cutoff].length, geometry[cutoff].tier))
+            latents.append(Latents._make((*atoms, *bonds, geometry[cutoff].length, geometry[cutoff].tier)))
         return latents
 
     def _geometry(self, graph: CrystalGraph) -> dict[float, BondGeometry]:
@@ -115,4 +113,3 @@ class NativeEncoder(nn.Module):
             return wide_scalar, wide_vector
         inner = geometry.tier.inner
         return wide_scalar.index_copy(0, inner, scalar), wide_vector.index_copy(0, inner, vector)
-

@@ -181,7 +181,7 @@ class DTNN(nn.Module):
         self.eval()
         try:
             with torch.no_grad():
-                for batch in _batches(crystals, batch_atoms):
+                for batch in batches_of_atoms(crystals, batch_atoms):
                     tensors = self(self.graph([crystals[index] for index in batch]))
                     for target, values in tensors.items():
                         results[target][batch] = values.double().cpu().numpy()
@@ -204,7 +204,7 @@ class DTNN(nn.Module):
         return {name: sum(p.numel() for p in part.parameters()) for name, part in count.items()}
 
 
-def _batches(crystals: Sequence[Crystal], batch_atoms: int) -> Iterable[list[int]]:
+def batches_of_atoms(crystals: Sequence[Crystal], batch_atoms: int) -> Iterable[list[int]]:
     """Groups of about `batch_atoms` atoms, in the order of size so that batches are even."""
     batch: list[int] = []
     atoms = 0

@@ -49,9 +49,7 @@ def neighbor_list(
     return NeighborList(all_pairs, torch.cat(shifts).to(torch.int32), row_ptr)
 
 
-def _bonds_of_atom(
-    i: int, r: Tensor, cell: Tensor, pbc: Tensor, cutoff: float, half: bool
-) -> tuple[Tensor, Tensor]:
+def _bonds_of_atom(i: int, r: Tensor, cell: Tensor, pbc: Tensor, cutoff: float, half: bool) -> tuple[Tensor, Tensor]:
     """Neighbors j and shifts of the bonds of atom i of one crystal, in order."""
     between = r - r[i]
     low, high = _shift_ranges(between, cell, pbc, cutoff)

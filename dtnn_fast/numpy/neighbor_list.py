@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+"""Periodic neighbor lists in the manner of ASE."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+try:
+    from . import _core
+except ImportError as error:
+    raise ImportError(
+        f"dtnn_fast.numpy: the compiled module is missing or does not load ({error}): run `pip install .` in the source "
+        "folder, and start Python outside of it"
+    ) from error
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+QUANTITIES = "ijdDS"
+
+
+def neighbor_list(
+    quantities: str,
+    atoms: Any,
+    cutoff: float,
+    cell: ArrayLike | None = None,
+    pbc: ArrayLike | None = None,
+    *,
+    ptr: ArrayLike | None = None,
+    half: bool = False,
+    num_threads: int | None = None,
+) -> NDArray[Any] | tuple[NDArray[Any], ...]:
+    """Find all bonds shorter than the cutoff, exactly, sorted by center i, then neighbor j, then shift S.
+
+    It is called as ASE's function of the same name, ``neighbor_list("ijS", atoms, 6.0)``, or with arrays,
+    ``neighbor_list("ijS", positions, 6.0, cell, pbc)``. The bond vector is ``D = r_j - r_i + S @ cell`` and ``d = |D| < cutoff``.
+
+    Args:
+        quantities: what to return, in this order: letters of "i" (centers), "j" (neighbors), "d" (lengths, Angstrom),
+            "D" (bond vectors, Angstrom) and "S" (shifts).
+        atoms: an ASE Atoms object, or Cartesian positions, which need not be inside the cell. [N, 3], float, Angstrom.
+        cutoff: length of the longest bonds, exclusive. float, Angstrom.
+        cell: lattice vectors as rows, [B, 3, 3], or [3, 3] for all crystals, Angstrom. For positions only; None for
+            isolated atoms.
+        pbc: periodic directions, [B, 3], or [3] for all crystals, or one bool. For positions only; all directions of a
+            given cell when None.
+        ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``; None for one crystal. [B+1], integer.
+        half: keep each bond once: i < j, or i == j and the first nonzero component of S positive.
+        num_threads: threads to use; None for all processors. The list is the same for any number.
+
+    Returns:
+        One array for each letter, a tuple when there are several: i and j [E] int64, d [E] float64, D [E, 3] float64,
+        S [E, 3] int32.
+
+    Raises:
+        ValueError: an argument has a wrong shape, dtype or value, or the list would not fit into memory.
+
+    Example:
+        >>> i, d = neighbor_list("id", [[0.0, 0.0, 0.0]], 3.5, cell=3 * np.eye(3))
+        >>> d.tolist()
+        [3.0, 3.0, 3.0, 3.0, 3.0, 3.0]
+    """
+    if not isinstance(quantities, str) or not quantities or set(quantities) - set(QUANTITIES):
+        raise ValueError(f"neighbor_list: expected `quantities` of the letters {QUANTITIES}, got {quantities!r}")
+    if hasattr(atoms, "get_positions"):
+        if cell is not None or pbc is not None:
+            raise ValueError("neighbor_list: expected no `cell` and `pbc` beside an Atoms object, which has its own")
+        positions, cell, pbc = atoms.get_positions(), np.asarray(atoms.cell), np.asarray(atoms.pbc)
+    else:
+        positions = atoms
+        if cell is None and pbc is not None and np.any(pbc):
+            raise ValueError("neighbor_list: expected a `cell` for periodic directions, got None")
+        pbc = cell is not None if pbc is None else pbc
+        cell = np.zeros((3, 3)) if cell is None else cell
+    r = _floats("positions", positions)
+    if r.ndim != 2 or r.shape[1] != 3:
+        raise ValueError(f"neighbor_list: expected `positions` of shape [N, 3], got {list(r.shape)}")
+    bounds = _bounds(ptr, len(r))
+    cells = _floats("cell", cell)
+    periodic = np.asarray(pbc)
+    if periodic.dtype != np.bool_:
+        raise ValueError(f"neighbor_list: expected `pbc` of dtype bool, got {periodic.dtype}")
+    if periodic.ndim == 0:
+        periodic = np.full(3, periodic)
+    _check_shape("cell", cells, (3, 3), len(bounds) - 1)
+    _check_shape("pbc", periodic, (3,), len(bounds) - 1)
+    if not isinstance(cutoff, (int, float, np.integer, np.floating)):
+        raise ValueError(f"neighbor_list: expected one number as `cutoff`, got {type(cutoff).__name__}")
+    geometry = "d" in quantities or "D" in quantities
+    try:
+        pairs, shifts, lengths, vectors = _core.neighbor_list(
+            r, cells, np.ascontiguousarray(periodic), bounds, float(cutoff), bool(half), _threads(num_threads), geometry
+        )
+    except (ValueError, MemoryError) as error:
+        raise ValueError(f"neighbor_list: {error}") from error
+    found = {"i": pairs[0], "j": pairs[1], "d": lengths, "D": vectors, "S": shifts}
+    chosen = tuple(found[letter] for letter in quantities)
+    return chosen if len(chosen) > 1 else chosen[0]
+
+
+def _floats(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"neighbor_list: expected `{name}` to be an array of numbers: {error}") from error
+    if array.size and array.dtype.kind not in "fiu":
+        raise ValueError(f"neighbor_list: expected `{name}` to be an array of numbers, got dtype {array.dtype}")
+    if array.size == 0 and array.ndim == 1:
+        array = array.reshape(0, 3)  # an empty list of positions
+    return np.ascontiguousarray(array, dtype=np.float64)
+
+
+def _bounds(ptr: ArrayLike | None, num_atoms: int) -> NDArray[np.int64]:
+    if ptr is None:
+        return np.array([0, num_atoms], dtype=np.int64)
+    bounds = np.asarray(ptr)
+    if bounds.ndim != 1 or len(bounds) == 0 or bounds.dtype.kind not in "iu":
+        raise ValueError(f"neighbor_list: expected `ptr` of shape [B+1], integer, got {list(bounds.shape)} {bounds.dtype}")
+    bounds = np.ascontiguousarray(bounds, dtype=np.int64)
+    if bounds[0] != 0 or bounds[-1] != num_atoms or np.any(np.diff(bounds) < 0):
+        raise ValueError(f"neighbor_list: expected `ptr` that rises from 0 to the number of atoms, {num_atoms}")
+    return bounds
+
+
+def _check_shape(name: str, array: NDArray[Any], shape: tuple[int, ...], num_crystals: int) -> None:
+    if array.shape not in (shape, (num_crystals, *shape)):
+        raise ValueError(
+            f"neighbor_list: expected `{name}` of shape {list(shape)} or {[num_crystals, *shape]}, got {list(array.shape)}"
+        )
+
+
+def _threads(num_threads: int | None) -> int:
+    if num_threads is None:
+        return 0
+    if num_threads < 1:
+        raise ValueError(f"neighbor_list: expected `num_threads` of at least 1, got {num_threads}")
+    return int(num_threads)
