@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Derivatives of the tensor in positions, cell and weights; crystals where they could be infinite; native kernels and twins."""
+"""Derivatives in positions, cell and weights, also where they could be infinite; native kernels against twins."""
 
 from dataclasses import replace
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the dielectric tensor must not depend on, and how it must turn with the crystal, for every variant of the model."""
+"""What the tensor must not depend on, and how it must turn with the crystal, for every variant of the model."""
 
 from dataclasses import replace
 
