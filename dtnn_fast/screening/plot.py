@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -24,8 +25,13 @@ _STYLE = {
 }
 _NEW, _LABELLED, _ACCENT = "#2a6f97", "#e09f3e", "#9e2a2b"
 _FEWEST_KNOWN = 20
-# Where a label may stand beside its point, in points; the first place that is free is taken.
-_PLACES = [(6, 4), (6, -11), (-6, 4), (-6, -11), (10, 13), (10, -20), (-10, 13), (-10, -20), (16, 24), (-16, 24)]
+# Where a label may stand beside its point, in points: the first place that is free, near ones first.
+_PLACES = [
+    (side * distance * math.cos(angle), distance * math.sin(angle))
+    for distance in (8, 16, 26, 38, 52)
+    for angle in (0.4, -0.4, 1.0, -1.0, 1.4, -1.4)
+    for side in (1, -1)
+]
 
 
 def plot_screening(
@@ -49,8 +55,8 @@ def plot_screening(
     known = _known_means(predictions, target)
     with_parity = int(np.isfinite(known).sum()) >= _FEWEST_KNOWN
     with matplotlib.rc_context(_STYLE):
-        figure = figure_class(figsize=(13.2 if with_parity else 9.2, 4.2), layout="constrained")
-        axes = figure.subplots(1, 3 if with_parity else 2, width_ratios=[1.25, 1, 1] if with_parity else [1.25, 1])
+        figure = figure_class(figsize=(12.4 if with_parity else 8.8, 3.9), layout="constrained")
+        axes = figure.subplots(1, 3 if with_parity else 2, width_ratios=[1.35, 0.95, 1] if with_parity else [1.25, 1])
         _draw_map(figure, axes[0], predictions, order[:labels], target)
         _draw_histogram(axes[1], predictions, target, np.array([id in labelled for id in predictions.ids]))
         if with_parity:
@@ -119,16 +125,28 @@ def _log_axis(set_scale: Any, axis: Any, values: np.ndarray) -> None:
 
 def _label(figure: Any, axis: Any, points: list[tuple[float, float, str]]) -> None:
     """Write names beside points without covering one another."""
+    transforms = optional_import("matplotlib.transforms", extra="cli", purpose="draw plot.png")
+    text_class = optional_import("matplotlib.text", extra="cli", purpose="draw plot.png").Text
     figure.canvas.draw()
     frame = axis.get_window_extent()
-    taken: list[Any] = []
+    rings = [transforms.Bbox.from_bounds(*(axis.transData.transform((x, y)) - 8), 16, 16) for x, y, _ in points]
+    taken: list[Any] = list(rings)
     for x, y, text in points:
         for dx, dy in _PLACES:
-            side = "left" if dx > 0 else "right"
             label = axis.annotate(
-                text, (x, y), (dx, dy), textcoords="offset points", ha=side, fontsize=8, color=_ACCENT, zorder=5
+                text,
+                (x, y),
+                (dx, dy),
+                textcoords="offset points",
+                ha="left" if dx > 0 else "right",
+                va="center",
+                fontsize=8,
+                color=_ACCENT,
+                arrowprops={"arrowstyle": "-", "lw": 0.5, "color": _ACCENT, "shrinkA": 0, "shrinkB": 4},
             )
-            box = label.get_window_extent().padded(1.5)
+            label.update_positions(figure.canvas.get_renderer())
+            # Of the text alone: the extent of an annotation includes its line, which may cross what it likes.
+            box = text_class.get_window_extent(label).padded(1.5)
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
             if inside and not any(box.overlaps(other) for other in taken):
                 taken.append(box)
@@ -140,7 +158,7 @@ def _draw_histogram(axis: Any, predictions: Predictions, target: str, labelled: 
     means = _means(predictions, target)
     positive = means.min() > 0.0 and means.max() > 2.0 * means.min()
     bins = np.geomspace(means.min(), means.max(), 45) if positive else np.linspace(means.min(), means.max() + 1e-9, 45)
-    groups = [(means[~labelled], _NEW, "new"), (means[labelled], _LABELLED, "labelled: DFPT known")]
+    groups = [(means[~labelled], _NEW, "not labelled"), (means[labelled], _LABELLED, "labelled")]
     shown = [group for group in groups if len(group[0])]
     axis.hist(
         [values for values, _, _ in shown],
@@ -154,7 +172,8 @@ def _draw_histogram(axis: Any, predictions: Predictions, target: str, labelled: 
     median = float(np.median(means))
     axis.axvline(median, color="0.3", linewidth=0.9, linestyle="--", label=f"median {median:.1f}")
     axis.set(xlabel=f"mean {target} permittivity", ylabel="crystals")
-    axis.legend(loc="upper right", fontsize=8)
+    axis.set_ylim(top=1.28 * axis.get_ylim()[1])
+    axis.legend(loc="upper left", fontsize=8)
 
 
 def _draw_parity(axis: Any, known: np.ndarray, predicted: np.ndarray, target: str) -> None:
@@ -165,9 +184,9 @@ def _draw_parity(axis: Any, known: np.ndarray, predicted: np.ndarray, target: st
     axis.scatter(x, y, s=9, color=_LABELLED, alpha=0.7, linewidths=0)
     _log_axis(axis.set_xscale, axis.xaxis, x)
     _log_axis(axis.set_yscale, axis.yaxis, y)
-    axis.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    axis.set(xlim=(low, high), ylim=(low, high))
     axis.set(xlabel=f"mean {target} permittivity, DFPT", ylabel="predicted")
-    text = f"{both.sum():,} labelled crystals, most of\nthem seen in training\nMAE {np.abs(x - y).mean():.2f}"
+    text = f"{both.sum():,} labelled crystals,\nthose of training included\nMAE {np.abs(x - y).mean():.2f}"
     axis.text(0.04, 0.96, text, transform=axis.transAxes, va="top", fontsize=8)
 
 
