@@ -51,19 +51,25 @@ def plot_screening(
     """
     matplotlib = optional_import("matplotlib", extra="cli", purpose="draw plot.png")
     figure_class = optional_import("matplotlib.figure", extra="cli", purpose="draw plot.png").Figure
+    canvas_class = optional_import(
+        "matplotlib.backends.backend_agg", extra="cli", purpose="draw plot.png"
+    ).FigureCanvasAgg
     target = main_target(predictions.targets)
     known = _known_means(predictions, target)
     with_parity = int(np.isfinite(known).sum()) >= _FEWEST_KNOWN
     with matplotlib.rc_context(_STYLE):
-        figure = figure_class(figsize=(12.4 if with_parity else 8.8, 3.9), layout="constrained")
+        figure = figure_class(figsize=(12.4 if with_parity else 8.8, 3.9), layout="constrained", dpi=200)
+        canvas_class(figure)
         axes = figure.subplots(1, 3 if with_parity else 2, width_ratios=[1.35, 0.95, 1] if with_parity else [1.25, 1])
-        _draw_map(figure, axes[0], predictions, order[:labels], target)
+        points = _draw_map(figure, axes[0], predictions, order[:labels], target)
         _draw_histogram(axes[1], predictions, target, np.array([id in labelled for id in predictions.ids]))
         if with_parity:
             _draw_parity(axes[2], known, _means(predictions, target), target)
         for axis, letter in zip(axes, "abc", strict=False):
             axis.set_title(letter, loc="left", fontweight="bold")
-        figure.savefig(path, dpi=200)
+        # Last, because every panel changes the place of the others.
+        _label(figure, axes[0], points)
+        figure.savefig(path)
 
 
 def _means(predictions: Predictions, target: str) -> np.ndarray:
@@ -76,8 +82,14 @@ def _known_means(predictions: Predictions, target: str) -> np.ndarray:
     return means
 
 
-def _draw_map(figure: Any, axis: Any, predictions: Predictions, first: np.ndarray, target: str) -> None:
-    """Electronic against ionic, coloured by anisotropy; with one target, its mean against its anisotropy."""
+def _draw_map(
+    figure: Any, axis: Any, predictions: Predictions, first: np.ndarray, target: str
+) -> list[tuple[float, float, str]]:
+    """Electronic against ionic, coloured by anisotropy; with one target, its mean against its anisotropy.
+
+    Returns:
+        Places and formulas of the first crystals.
+    """
     principal = np.linalg.eigvalsh(predictions.tensors[target])
     anisotropy = principal[:, 2] - principal[:, 0]
     if {"electronic", "ionic"} <= set(predictions.targets):
@@ -89,7 +101,7 @@ def _draw_map(figure: Any, axis: Any, predictions: Predictions, first: np.ndarra
         axis.set(xlabel=f"mean {target} permittivity", ylabel=r"anisotropy $\varepsilon_3-\varepsilon_1$")
     # The most anisotropic on top; the colours end where a few extreme crystals would wash out the rest.
     above = np.argsort(anisotropy)
-    end = max(float(np.quantile(anisotropy, 0.98)), 1e-6)
+    end = max(float(np.quantile(anisotropy, 0.98)), 0.1)
     points = axis.scatter(
         x[above], y[above], c=anisotropy[above], s=11, cmap="viridis", vmin=0.0, vmax=end, linewidths=0, alpha=0.85
     )
@@ -97,7 +109,7 @@ def _draw_map(figure: Any, axis: Any, predictions: Predictions, first: np.ndarra
         _log_axis(axis.set_xscale, axis.xaxis, x)
     if y.min() > 0.0 and y.max() > 5.0 * y.min():
         _log_axis(axis.set_yscale, axis.yaxis, y)
-    elif y.max() > 0.0:
+    elif y.min() <= 0.0 < y.max():
         axis.set_yscale("symlog", linthresh=max(1.0, float(np.median(np.abs(y)))))
         axis.yaxis.set_major_formatter(_plain_numbers())
     axis.margins(0.06)
@@ -106,7 +118,7 @@ def _draw_map(figure: Any, axis: Any, predictions: Predictions, first: np.ndarra
     bar.set_label(rf"anisotropy of the {target} tensor $\varepsilon_3-\varepsilon_1$")
     bar.outline.set_linewidth(0.5)
     axis.scatter(x[first], y[first], s=34, facecolors="none", edgecolors=_ACCENT, linewidths=0.9)
-    _label(figure, axis, [(x[row], y[row], _subscripts(predictions.formulas[row])) for row in first.tolist()])
+    return [(x[row], y[row], _subscripts(predictions.formulas[row])) for row in first.tolist()]
 
 
 def _plain_numbers() -> Any:
@@ -128,8 +140,12 @@ def _label(figure: Any, axis: Any, points: list[tuple[float, float, str]]) -> No
     transforms = optional_import("matplotlib.transforms", extra="cli", purpose="draw plot.png")
     text_class = optional_import("matplotlib.text", extra="cli", purpose="draw plot.png").Text
     figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()
     frame = axis.get_window_extent()
-    rings = [transforms.Bbox.from_bounds(*(axis.transData.transform((x, y)) - 8), 16, 16) for x, y, _ in points]
+    # A box of 8 points around each ring, in pixels.
+    size = 8.0 * figure.dpi / 72.0
+    centers = [axis.transData.transform((x, y)) for x, y, _ in points]
+    rings = [transforms.Bbox.from_bounds(*(center - size / 2), size, size) for center in centers]
     taken: list[Any] = list(rings)
     for x, y, text in points:
         for dx, dy in _PLACES:
@@ -144,7 +160,7 @@ def _label(figure: Any, axis: Any, points: list[tuple[float, float, str]]) -> No
                 color=_ACCENT,
                 arrowprops={"arrowstyle": "-", "lw": 0.5, "color": _ACCENT, "shrinkA": 0, "shrinkB": 4},
             )
-            label.update_positions(figure.canvas.get_renderer())
+            label.update_positions(renderer)
             # Of the text alone: the extent of an annotation includes its line, which may cross what it likes.
             box = text_class.get_window_extent(label).padded(1.5)
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
@@ -157,7 +173,9 @@ def _label(figure: Any, axis: Any, points: list[tuple[float, float, str]]) -> No
 def _draw_histogram(axis: Any, predictions: Predictions, target: str, labelled: np.ndarray) -> None:
     means = _means(predictions, target)
     positive = means.min() > 0.0 and means.max() > 2.0 * means.min()
-    bins = np.geomspace(means.min(), means.max(), 45) if positive else np.linspace(means.min(), means.max() + 1e-9, 45)
+    # Values that are nearly the same still get bins of a sensible width.
+    low, high = min(means.min(), np.median(means) - 1.0), max(means.max(), np.median(means) + 1.0)
+    bins = np.geomspace(means.min(), means.max(), 45) if positive else np.linspace(low, high, 45)
     groups = [(means[~labelled], _NEW, "not labelled"), (means[labelled], _LABELLED, "labelled")]
     shown = [group for group in groups if len(group[0])]
     axis.hist(
