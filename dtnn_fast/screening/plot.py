@@ -55,8 +55,10 @@ def plot_screening(
         "matplotlib.backends.backend_agg", extra="cli", purpose="draw plot.png"
     ).FigureCanvasAgg
     target = main_target(predictions.targets)
-    known = _known_means(predictions, target)
-    with_parity = int(np.isfinite(known).sum()) >= _FEWEST_KNOWN
+    known, predicted = _known_means(predictions, target), _means(predictions, target)
+    # The axes of this panel are logarithmic.
+    both = np.isfinite(known) & (known > 0.0) & (predicted > 0.0)
+    with_parity = int(both.sum()) >= _FEWEST_KNOWN
     with matplotlib.rc_context(_STYLE):
         figure = figure_class(figsize=(12.4 if with_parity else 8.8, 3.9), layout="constrained", dpi=200)
         canvas_class(figure)
@@ -64,7 +66,7 @@ def plot_screening(
         points = _draw_map(figure, axes[0], predictions, order[:labels], target)
         _draw_histogram(axes[1], predictions, target, np.array([id in labelled for id in predictions.ids]))
         if with_parity:
-            _draw_parity(axes[2], known, _means(predictions, target), target)
+            _draw_parity(axes[2], known[both], predicted[both], target)
         for axis, letter in zip(axes, "abc", strict=False):
             axis.set_title(letter, loc="left", fontweight="bold")
         # Last, because every panel changes the place of the others.
@@ -194,9 +196,7 @@ def _draw_histogram(axis: Any, predictions: Predictions, target: str, labelled: 
     axis.legend(loc="upper left", fontsize=8)
 
 
-def _draw_parity(axis: Any, known: np.ndarray, predicted: np.ndarray, target: str) -> None:
-    both = np.isfinite(known) & (known > 0.0) & (predicted > 0.0)
-    x, y = known[both], predicted[both]
+def _draw_parity(axis: Any, x: np.ndarray, y: np.ndarray, target: str) -> None:
     low, high = 0.9 * min(x.min(), y.min()), 1.1 * max(x.max(), y.max())
     axis.plot([low, high], [low, high], color="0.3", linewidth=0.9)
     axis.scatter(x, y, s=9, color=_LABELLED, alpha=0.7, linewidths=0)
@@ -204,7 +204,7 @@ def _draw_parity(axis: Any, known: np.ndarray, predicted: np.ndarray, target: st
     _log_axis(axis.set_yscale, axis.yaxis, y)
     axis.set(xlim=(low, high), ylim=(low, high))
     axis.set(xlabel=f"mean {target} permittivity, DFPT", ylabel="predicted")
-    text = f"{both.sum():,} labelled crystals,\nthose of training included\nMAE {np.abs(x - y).mean():.2f}"
+    text = f"{len(x):,} labelled crystals,\nthose of training included\nMAE {np.abs(x - y).mean():.2f}"
     axis.text(0.04, 0.96, text, transform=axis.transAxes, va="top", fontsize=8)
 
 
