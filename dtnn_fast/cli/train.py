@@ -28,7 +28,7 @@ class Target(str, Enum):
     all = "all"
 
 
-def train(  # noqa: PLR0917  each option of the command is an argument
+def train(
     data: Annotated[
         list[Path] | None,
         typer.Argument(
