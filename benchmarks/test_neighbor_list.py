@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """neighbor_list against pymatgen, matscipy and vesin: the labelled crystals at 6 Angstrom, and one large crystal.
 
-Every contender is called as its users call it, from Python objects that exist already, and returns centers, neighbors and
-shifts. Times are medians of rounds that take turns, so that a busy machine slows all contenders alike.
+Every contender is called as its users call it, from Python objects that exist already, and returns centers, neighbors
+and shifts. Times are medians of rounds that take turns, so that a busy machine slows all contenders alike.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def show(title: str, seconds: dict[str, float], num_bonds: int) -> None:
     """Print times per bond and ratios to ours."""
     print(f"\n{title}: {num_bonds} bonds")
     for name, median in seconds.items():
-        print(f"  {name:24s} {median * 1e3:9.2f} ms {median / num_bonds * 1e9:8.1f} ns a bond  x{median / seconds['ours']:.2f}")
+        ratio = median / seconds["ours"]
+        print(f"  {name:24s} {median * 1e3:9.2f} ms {median / num_bonds * 1e9:8.1f} ns a bond  x{ratio:.2f}")
 
 
 @pytest.fixture
@@ -79,9 +80,7 @@ def test_labelled_crystals(crystals, batch, one_thread, benchmark):
     from pymatgen.core import Structure  # noqa: PLC0415
     from vesin import NeighborList as Vesin  # noqa: PLC0415
 
-    structures = [
-        Structure(c.cell, c.atomic_numbers, c.positions, coords_are_cartesian=True) for c in crystals
-    ]
+    structures = [Structure(c.cell, c.atomic_numbers, c.positions, coords_are_cartesian=True) for c in crystals]
     vesin = Vesin(cutoff=CUTOFF, full_list=True)
 
     def matscipy_all():
@@ -123,7 +122,11 @@ def test_large_crystal(crystals, density, one_thread, benchmark):
         "vesin": lambda: vesin.compute(positions, cell, True, "ijS"),
     }
     seconds = medians(contenders, rounds=11, warm_up=2)
-    show(f"{len(positions)} atoms of {chosen.info['formula']} ({density} of density), one thread", seconds, neighbor_list(*arguments).pairs.shape[1])
+    show(
+        f"{len(positions)} atoms of {chosen.info['formula']} ({density} of density), one thread",
+        seconds,
+        neighbor_list(*arguments).pairs.shape[1],
+    )
     ratio = seconds["vesin"] / seconds["ours"]
     benchmark.extra_info["ratio_to_vesin"] = ratio
     benchmark(contenders["ours"])

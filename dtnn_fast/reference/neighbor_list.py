@@ -50,9 +50,7 @@ def neighbor_list(
     return NeighborList(all_pairs, torch.cat(shifts).to(torch.int32), row_ptr)
 
 
-def _bonds_of_atom(
-    i: int, r: Tensor, cell: Tensor, dual: Tensor, cutoff: float, half: bool
-) -> tuple[Tensor, Tensor]:
+def _bonds_of_atom(i: int, r: Tensor, cell: Tensor, dual: Tensor, cutoff: float, half: bool) -> tuple[Tensor, Tensor]:
     """Neighbors j and shifts of the bonds of atom i of one crystal, in order."""
     between = r - r[i]
     low, high = _shift_ranges(between, dual, cutoff)
@@ -92,7 +90,8 @@ def _duals(cell: Tensor, pbc: Tensor) -> Tensor:
 def _shift_ranges(between: Tensor, dual: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
     """The least and greatest shift in each direction that can bring an atom at `between` inside the cutoff.
 
-    The lattice planes of direction k are 1/|dual_k| apart, so ``|dual_k . between + s_k| <= cutoff |dual_k|`` for a bond.
+    The lattice planes of direction k are 1/|dual_k| apart, so bonds have
+    ``|dual_k . between + s_k| <= cutoff |dual_k|``.
     """
     middle = -(between @ dual.T)
     reach = cutoff * dual.norm(dim=1)

@@ -70,7 +70,7 @@ def test_equals_twin_to_the_bit(dtype, half):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_large_crystal_equals_twin_to_the_bit(dtype):
-    """The cell list: all mixes of pbc, a skewed cell, atoms far outside of it, cells wider and narrower than the cutoff."""
+    """The cell list: all mixes of pbc, skewed cells wider and narrower than the cutoff, atoms far outside."""
     rng = np.random.default_rng(2)
     for number in range(8):
         cell = np.array([[20.0, 0, 0], [9, 18, 0], [-6, 20 - 4 * number, 6 + 2 * number]])

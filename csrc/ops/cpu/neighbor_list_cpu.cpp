@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
-#include "core/neighbor_list.h"
-
 #include <exception>
 #include <functional>
 #include <new>
 
+#include "core/neighbor_list.h"
 #include "ops/neighbor_list.h"
 
 namespace dtnn {
@@ -56,9 +55,9 @@ NeighborListTensors neighbor_list_cpu(const NeighborListArguments& arguments) {
     Tensor shifts = torch::stable::empty({num_bonds, 3}, ScalarType::Int, std::nullopt, device);
     Tensor row_ptr = torch::stable::empty({num_atoms + 1}, ScalarType::Long, std::nullopt, device);
     int64_t* centers = pairs.mutable_data_ptr<int64_t>();
-    search.write_bonds({centers, centers + num_bonds, shifts.mutable_data_ptr<int32_t>(),
-                        row_ptr.mutable_data_ptr<int64_t>()},
-                       parallel);
+    search.write_bonds(
+        {centers, centers + num_bonds, shifts.mutable_data_ptr<int32_t>(), row_ptr.mutable_data_ptr<int64_t>()},
+        parallel);
     return {pairs, shifts, row_ptr};
   } catch (const std::bad_alloc&) {
     STD_TORCH_CHECK(false, "neighbor_list: the list does not fit into memory: is the `cutoff` too large?");
