@@ -1,54 +1,25 @@
 # SPDX-License-Identifier: MIT
-"""neighbor_list against pymatgen, matscipy and vesin: the labelled crystals at 6 Angstrom, and one large crystal.
+"""neighbor_list against pymatgen, matscipy and vesin: the labelled crystals at 6 Angstrom, and large crystals.
 
 Every contender is called as its users call it, from Python objects that exist already, and returns centers, neighbors
-and shifts. Times are medians of rounds that take turns, so that a busy machine slows all contenders alike.
+and shifts.
 """
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable
 from itertools import product
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from helpers import LINES, compare, num_threads, seconds
 
 from dtnn_fast.data.bundled import load_labelled
+from dtnn_fast.data.crystal import Crystal
 from dtnn_fast.ops import neighbor_list
 
 CUTOFF = 6.0
-
-
-def medians(contenders: dict[str, Callable[[], Any]], rounds: int, warm_up: int = 1) -> dict[str, float]:
-    """Median seconds of each contender, in rounds that take turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(rounds + warm_up):
-        for name, call in contenders.items():
-            start = time.perf_counter()
-            call()
-            if number >= warm_up:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(times) for name, times in seconds.items()}
-
-
-def show(title: str, seconds: dict[str, float], num_bonds: int) -> None:
-    """Print times per bond and ratios to ours."""
-    print(f"\n{title}: {num_bonds} bonds")
-    for name, median in seconds.items():
-        ratio = median / seconds["ours"]
-        print(f"  {name:24s} {median * 1e3:9.2f} ms {median / num_bonds * 1e9:8.1f} ns a bond  x{ratio:.2f}")
-
-
-@pytest.fixture
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -67,92 +38,71 @@ def batch(crystals):
     )
 
 
-def large_crystal(crystal, repeats):
+def large_crystal(crystal: Crystal, num_atoms: int) -> tuple[np.ndarray, np.ndarray]:
     """A supercell with thermal displacements, its atoms in random order as after a long simulation."""
     rng = np.random.default_rng(0)
+    repeats = round((num_atoms / crystal.num_atoms) ** (1 / 3))
     steps = np.array(list(product(range(repeats), repeat=3)), dtype=float)
     positions = (crystal.positions[None] + (steps @ crystal.cell)[:, None]).reshape(-1, 3)
     return rng.permutation(positions + rng.normal(0, 0.05, positions.shape)), crystal.cell * repeats
 
 
-def test_labelled_crystals(crystals, batch, one_thread, benchmark):
+def test_labelled_crystals(crystals, batch, benchmark):
     from matscipy.neighbours import neighbour_list  # noqa: PLC0415
     from pymatgen.core import Structure  # noqa: PLC0415
     from vesin import NeighborList as Vesin  # noqa: PLC0415
 
     structures = [Structure(c.cell, c.atomic_numbers, c.positions, coords_are_cartesian=True) for c in crystals]
     vesin = Vesin(cutoff=CUTOFF, full_list=True)
-
-    def matscipy_all():
-        for c in crystals:
-            neighbour_list("ijS", cutoff=CUTOFF, positions=c.positions, cell=c.cell, pbc=c.pbc)
-
-    def vesin_all():
-        for c in crystals:
-            vesin.compute(c.positions, c.cell, True, "ijS")
-
-    contenders = {
-        "ours": lambda: neighbor_list(*batch),
-        "pymatgen": lambda: [s.get_neighbor_list(CUTOFF, exclude_self=True) for s in structures],
-        "matscipy": matscipy_all,
-        "vesin": vesin_all,
-    }
-    seconds = medians(contenders, rounds=7)
-    show("955 labelled crystals at 6 Angstrom, one thread", seconds, neighbor_list(*batch).pairs.shape[1])
-    best = min(median for name, median in seconds.items() if name != "ours")
-    ratio = best / seconds["ours"]
-    print(f"  ratio to the best peer: {ratio:.1f}")
-    benchmark.extra_info["ratio_to_best_peer"] = ratio
-    benchmark(contenders["ours"])
-    assert ratio >= 5
+    num_bonds = neighbor_list(*batch).pairs.shape[1]
+    ratios = compare(
+        benchmark,
+        f"neighbor_list, {len(crystals)} labelled crystals, {num_bonds} bonds",
+        lambda: neighbor_list(*batch),
+        {
+            "pymatgen": lambda: [s.get_neighbor_list(CUTOFF, exclude_self=True) for s in structures],
+            "matscipy": lambda: [
+                neighbour_list("ijS", cutoff=CUTOFF, positions=c.positions, cell=c.cell, pbc=c.pbc) for c in crystals
+            ],
+            "vesin": lambda: [vesin.compute(c.positions, c.cell, True, "ijS") for c in crystals],
+        },
+    )
+    assert min(ratios.values()) >= 5
 
 
-@pytest.mark.parametrize("density", ["lowest tenth", "median", "highest tenth"])
-def test_large_crystal(crystals, density, one_thread, benchmark):
+@pytest.mark.parametrize("density", [0.1, 0.5, 0.9], ids=["thin", "median", "dense"])
+def test_large_crystal(crystals, density, benchmark):
+    """About 20,000 atoms of the crystal at this quantile of the number density."""
     from vesin import NeighborList as Vesin  # noqa: PLC0415
 
     by_density = sorted(crystals, key=lambda crystal: crystal.num_atoms / abs(np.linalg.det(crystal.cell)))
-    place = {"lowest tenth": 0.1, "median": 0.5, "highest tenth": 0.9}[density]
-    chosen = by_density[int(place * len(by_density))]
-    positions, cell = large_crystal(chosen, round((20000 / chosen.num_atoms) ** (1 / 3)))
+    chosen = by_density[int(density * len(by_density))]
+    positions, cell = large_crystal(chosen, 20000)
     arguments = torch.tensor(positions), torch.tensor(cell), torch.tensor([True, True, True]), CUTOFF
     vesin = Vesin(cutoff=CUTOFF, full_list=True)
-    contenders = {
-        "ours": lambda: neighbor_list(*arguments),
-        "vesin": lambda: vesin.compute(positions, cell, True, "ijS"),
-    }
-    seconds = medians(contenders, rounds=11, warm_up=2)
-    show(
-        f"{len(positions)} atoms of {chosen.info['formula']} ({density} of density), one thread",
-        seconds,
-        neighbor_list(*arguments).pairs.shape[1],
+    num_bonds = neighbor_list(*arguments).pairs.shape[1]
+    ratios = compare(
+        benchmark,
+        f"neighbor_list, {len(positions)} atoms of {chosen.info['formula']}, {num_bonds} bonds",
+        lambda: neighbor_list(*arguments),
+        {"vesin": lambda: vesin.compute(positions, cell, True, "ijS")},
     )
-    ratio = seconds["vesin"] / seconds["ours"]
-    benchmark.extra_info["ratio_to_vesin"] = ratio
-    benchmark(contenders["ours"])
-    assert ratio >= 1.5
+    assert ratios["vesin"] >= 1.5
 
 
 def test_two_threads(batch, benchmark):
     """The quickest of many short runs each: two threads need two processors that are free at the same time."""
-    before = torch.get_num_threads()
-
-    def run(threads: int):
-        torch.set_num_threads(threads)
-        start = time.perf_counter()
-        bonds = neighbor_list(*batch)
-        return time.perf_counter() - start, bonds
-
-    try:
-        one, two, stop = [], [], time.perf_counter() + 20
-        while len(one) < 100 or (min(one) < 1.6 * min(two) and time.perf_counter() < stop):
-            one.append(run(1)[0])
-            two.append(run(2)[0])
-        seconds = {"ours": min(two), "one thread": min(one)}
-        show("955 labelled crystals at 6 Angstrom, two threads", seconds, run(2)[1].pairs.shape[1])
-        ratio = seconds["one thread"] / seconds["ours"]
-        benchmark.extra_info["ratio_to_one_thread"] = ratio
-        benchmark(lambda: run(2))
-    finally:
-        torch.set_num_threads(before)
+    one, two, stop = [], [], time.perf_counter() + 20
+    while len(one) < 100 or (min(one) < 1.6 * min(two) and time.perf_counter() < stop):
+        for threads, times in ((1, one), (2, two)):
+            with num_threads(threads):
+                times.append(seconds(lambda: neighbor_list(*batch)))
+    ratio = min(one) / min(two)
+    benchmark.extra_info |= {"threads": 2, "ratios": {"one thread": ratio}}
+    with num_threads(2):
+        benchmark.pedantic(lambda: neighbor_list(*batch), rounds=20)
+    LINES.append(
+        f"{'neighbor_list, labelled crystals, minima':<58} 2 threads native {min(two) * 1e3:.2f} ms  "
+        f"one thread {min(one) * 1e3:.2f} ms = {ratio:.2f}x"
+    )
     assert ratio >= 1.6

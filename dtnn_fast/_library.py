@@ -18,8 +18,8 @@ def load() -> None:
     """
     if not LIBRARY.exists():
         raise ImportError(
-            f"dtnn_fast: the compiled operations are missing ({LIBRARY.name}): run `pip install .` in the source folder, "
-            "and start Python outside of it"
+            f"dtnn_fast: the compiled operations are missing ({LIBRARY.name}): run `pip install .` in the source "
+            "folder, and start Python outside of it"
         )
     try:
         torch.ops.load_library(str(LIBRARY))

@@ -40,7 +40,7 @@ def optional_import(module: str, *, extra: str, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        package = module.split(".")[0]
+        package = module.partition(".")[0]
         raise MissingPackageError(
             f'{package} is needed to {purpose}: install it with pip install "dtnn-fast[{extra}]" '
             f"or pip install {package} ({error})"

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT
-// A dense matrix product for the short, narrow matrices of channel mixing (tens to hundreds of channels, a block of rows
-// that fits in cache), on one thread. It exists because a product that is called per block can be fused with what comes
-// before and after it, and because its order of summation does not depend on the number of threads.
+// A dense matrix product for the short, narrow matrices of channel mixing (tens to hundreds of channels, a block of
+// rows that fits in cache), on one thread. It exists because a product that is called per block can be fused with what
+// comes before and after it, and because its order of summation does not depend on the number of threads.
 #pragma once
 
 #include <cstdint>
 
 namespace dtnn {
 
-// out[i, j] = sum_k a[i, k] b[k, j]  (+ out[i, j] with `accumulate`), k ascending, one rounding per step where the machine
-// has FMA. `a` may have any strides, so a transposed factor needs no copy; rows of `b` and `out` are contiguous.
+// out[i, j] = sum_k a[i, k] b[k, j]  (+ out[i, j] with `accumulate`), k ascending, one rounding per step where the
+// machine has FMA. `a` may have any strides, so a transposed factor needs no copy; rows of `b` and `out` are
+// contiguous.
 template <typename T>
 struct SmallMatmul {
   const T* a;

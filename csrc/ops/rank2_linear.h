@@ -40,6 +40,9 @@ void check_components(const char* op, const char* name, const Tensor& tensor, co
                       bool channels_out = true);
 void check_invariants(const char* op, const char* name, const Tensor& tensor, const Rank2Shape& shape, const Tensor& x);
 
+// The weight [D, C] as contiguous [C, D], the factor on the right of a product.
+Tensor transposed_weight(const Tensor& weight);
+
 struct Rank2BackwardArgs {
   std::optional<Tensor> grad_y;
   std::optional<Tensor> grad_norm;

@@ -32,11 +32,6 @@ class NativeEncoderConfig:
         """As plain values, for a JSON file."""
         return {"kind": "native", **asdict(self)}
 
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> NativeEncoderConfig:
-        """From what `to_json` gave."""
-        return cls(tuple(values["cutoffs"]), tuple(values["mean_bonds"]), Channels(**values["channels"]))
-
 
 class NativeEncoder(nn.Module):
     """Latents of every layer from the crystal alone, on the operations of this package.
@@ -53,18 +48,17 @@ class NativeEncoder(nn.Module):
         super().__init__()
         self.config = config or NativeEncoderConfig()
         cutoffs, mean_bonds = self.config.cutoffs, self.config.mean_bonds
-        if list(cutoffs) != sorted(cutoffs) or len(cutoffs) != len(mean_bonds) or cutoffs[0] <= 0:
+        fits = len(cutoffs) == len(mean_bonds) > 0 and list(cutoffs) == sorted(cutoffs)
+        if not fits or cutoffs[0] <= 0 or min(mean_bonds) <= 0:
             raise ValueError(
-                f"NativeEncoder: expected positive cutoffs that never fall, and as many mean_bonds, "
+                f"NativeEncoder: expected positive cutoffs that never fall, and as many positive mean_bonds, "
                 f"got {list(cutoffs)} and {list(mean_bonds)}"
             )
         self.num_layers = len(cutoffs) if num_layers is None else num_layers
         self.elements: Tensor
         self.register_buffer("elements", subshell_table(), persistent=False)
         self.embedding = nn.Linear(len(SUBSHELLS), self.config.channels.scalar, bias=False)
-        self.layers = nn.ModuleList(
-            NativeLayer(self.config.channels, mean) for mean in mean_bonds[: self.num_layers]
-        )
+        self.layers = nn.ModuleList(NativeLayer(self.config.channels, mean) for mean in mean_bonds[: self.num_layers])
 
     @property
     def cutoffs(self) -> tuple[float, ...]:
@@ -98,7 +92,7 @@ class NativeEncoder(nn.Module):
                 bonds = self._widen(bonds, geometry[cutoff], first=reached is None)
                 reached = cutoff
             atoms, bonds = layer(atoms, bonds, geometry[cutoff])
-            latents.append(Latents(*atoms, *bonds, geometry[cutoff].length, geometry[cutoff].tier))
+            latents.append(Latents._make((*atoms, *bonds, geometry[cutoff].length, geometry[cutoff].tier)))
         return latents
 
     def _geometry(self, graph: CrystalGraph) -> dict[float, BondGeometry]:
@@ -119,4 +113,3 @@ class NativeEncoder(nn.Module):
             return wide_scalar, wide_vector
         inner = geometry.tier.inner
         return wide_scalar.index_copy(0, inner, scalar), wide_vector.index_copy(0, inner, vector)
-

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: MIT
 """One layer of the native encoder: messages on the bonds, their sums on the atoms, and the update of the atoms.
 
-The scheme is TeaNet's (S. Takamoto et al., Comput. Mater. Sci. 207, 111280, 2022): scalars, vectors and rank-2 tensors on the atoms,
-scalars and vectors on the bonds. Every bond is treated once. What both ends must agree on is even under exchange of the
-ends; bond vectors are odd, so that a sum over the bonds of an atom takes them with opposite signs at the two ends.
+The scheme is TeaNet's (S. Takamoto et al., Comput. Mater. Sci. 207, 111280, 2022): scalars, vectors and rank-2 tensors
+on the atoms, scalars and vectors on the bonds. Every bond is treated once. What both ends must agree on is even under
+exchange of the ends; bond vectors are odd, so that a sum over the bonds of an atom takes them with opposite signs at
+the two ends.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -28,14 +30,21 @@ class Channels:
     Args:
         scalar: scalars of atoms and of bonds.
         vector: vectors of atoms and of bonds.
-        rank2: rank-2 tensors of atoms; the messages need as many of them as vectors.
+        rank2: rank-2 tensors of atoms; messages carry as many of them as vectors.
         radial: functions of the radial basis.
+
+    Raises:
+        ValueError: a number is below 1.
     """
 
     scalar: int = 128
     vector: int = 32
     rank2: int = 32
     radial: int = 8
+
+    def __post_init__(self) -> None:
+        if min(self.scalar, self.vector, self.rank2, self.radial) < 1:
+            raise ValueError(f"Channels: expected at least 1 of each, got {self}")
 
 
 @dataclass
@@ -61,7 +70,8 @@ class BondGeometry:
         """From the bond vectors [E, 3]."""
         length = torch.linalg.vector_norm(vectors, dim=-1)
         envelope = smooth_cutoff(length, tier.cutoff).unsqueeze(-1)
-        return cls(tier, length, vectors / length.unsqueeze(-1), envelope, bessel_basis(length, tier.cutoff, num_radial))
+        radial = bessel_basis(length, tier.cutoff, num_radial)
+        return cls(tier, length, vectors / length.unsqueeze(-1), envelope, radial)
 
     def gather(self, values: Tensor, ends: str) -> Tensor:
         """`atom_to_bond_gather` on this tier."""
@@ -109,7 +119,8 @@ class NativeLayer(nn.Module):
         With the default ones they leave the first layer a hundred times smaller than the scalars, and their gradients
         with them.
         """
-        message_bias, update_bias = self.bond_out.bias, self.update[-1].bias
+        message_bias = self.bond_out.bias
+        update_bias = cast(nn.Linear, self.update[-1]).bias
         with torch.no_grad():
             nn.init.normal_(message_bias[scalar:], std=0.5)
             # Of the four gates: X into vectors (first) and T into tensors (third) start open.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..encoders.latents import Latents
 from ..encoders.native_layer import Channels
 from ..ops import bond_to_atom_sum, tensor_readout
+from .graph import BondTier
 from .layers import MLP, ChannelMix, GatedMix
 from .radial import smooth_cutoff
 
@@ -29,7 +30,11 @@ class DecoderConfig:
         dropout: probability in the perceptrons.
         bonds: whether bond latents are used; without them it is the paper's DTNN-simple.
         residual: whether blocks add their input to their output.
-        mean_bonds: mean number of bonds of an atom in the layer's list, which scales the sums over bonds.
+        mean_bonds: mean number of bonds of an atom in the layer's list, which scales the sums over bonds; `DTNN` sets it
+            to the encoder's.
+
+    Raises:
+        ValueError: a setting is out of range.
     """
 
     layer: int = 4
@@ -40,9 +45,47 @@ class DecoderConfig:
     residual: bool = True
     mean_bonds: float = 48.0
 
+    def __post_init__(self) -> None:
+        if self.blocks < 0 or self.latent < 1 or not 0 <= self.dropout < 1 or self.mean_bonds <= 0:
+            raise ValueError(
+                f"DecoderConfig: expected `blocks` of 0 or more, `latent` of 1 or more, `dropout` in [0, 1) and "
+                f"`mean_bonds` above 0, got {self}"
+            )
+
     def to_json(self) -> dict[str, Any]:
         """As plain values, for a JSON file."""
         return asdict(self)
+
+
+class BondInput(NamedTuple):
+    """What the blocks take from the bonds; both blocks use the same.
+
+    Args:
+        scalar: bond scalars. [E, Cs].
+        envelope: the smooth cutoff. [E, 1].
+        summed_vector: bond vectors away from each atom, summed over its bonds. [N, 3, Cv].
+        tier: the bonds.
+    """
+
+    scalar: Tensor
+    envelope: Tensor
+    summed_vector: Tensor
+    tier: BondTier
+
+    @classmethod
+    def of(cls, latents: Latents) -> BondInput:
+        """From the latents of a layer.
+
+        Raises:
+            ValueError: they have no bonds.
+        """
+        scalar, vector, length, tier = latents[3:]
+        if scalar is None or vector is None or length is None or tier is None:
+            raise ValueError("Decoder: expected latents with bonds; use DTNN-simple (bonds=False) with this encoder")
+        envelope = smooth_cutoff(length, tier.cutoff).unsqueeze(-1)
+        # Away from the atom: as stored at the center, reversed at the neighbor.
+        summed = -bond_to_atom_sum(vector, tier.pairs, tier.row_ptr, "difference", tier.by_neighbor)
+        return cls(scalar, envelope, summed, tier)
 
 
 def _take_layer(latents: list[Latents], layer: int) -> Latents:
@@ -74,8 +117,8 @@ class DecoderBlock(nn.Module):
         vectors = inputs.vector
         if config.bonds:
             # The last linear layer of the bond perceptron commutes with the sum over bonds, so it comes after the sum,
-            # once per atom instead of once per bond; its bias is summed with the bonds' envelopes. No dropout here: over
-            # some fifty bonds of an atom it averages out, and drawing it took a sixth of the training time.
+            # once per atom instead of once per bond; its bias is summed with the bonds' envelopes. No dropout here:
+            # over some fifty bonds of an atom it averages out, and drawing it took a sixth of the training time.
             self.bond_hidden = nn.Sequential(MLP((bonds.scalar, latent, latent)), nn.SiLU())
             self.bond_out = nn.Linear(latent + 1, latent, bias=False)
             vectors += bonds.vector
@@ -86,17 +129,13 @@ class DecoderBlock(nn.Module):
         self.rank2_out = GatedMix(latent, config.residual)
 
     def forward(
-        self, scalar: Tensor, vector: Tensor, rank2: Tensor, bonds: tuple[Latents, Tensor, Tensor] | None
+        self, scalar: Tensor, vector: Tensor, rank2: Tensor, bonds: BondInput | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Scalars [N, C], vectors [N, 3, C], tensors [N, 6, C] and bonds to the same with the latent channels.
-
-        `bonds` are the latents, the smooth cutoff [E, 1], and the summed bond vectors [N, 3, Cv].
-        """
+        """Scalars [N, C], vectors [N, 3, C], tensors [N, 6, C] and bonds to the same with the latent channels."""
         scalar = self.scalar_in(scalar)
         if bonds is not None:
-            latents, envelope, summed_vectors = bonds
-            scalar = scalar + self._bond_scalars(latents, envelope)
-            vector = torch.cat([vector, self.bond_scale * summed_vectors], dim=-1)
+            scalar = scalar + self._bond_scalars(bonds)
+            vector = torch.cat([vector, self.bond_scale * bonds.summed_vector], dim=-1)
         vector, vector_norm = self.vector_in.with_norm(vector)
         rank2, rank2_norm = self.rank2_in.with_norm(rank2)
         mixed = self.mix(torch.cat([scalar, vector_norm, rank2_norm], dim=-1))
@@ -104,11 +143,9 @@ class DecoderBlock(nn.Module):
         scalar = scalar + change if self.residual else change
         return scalar, self.vector_out(vector, vector_gate), self.rank2_out(rank2, rank2_gate)
 
-    def _bond_scalars(self, latents: Latents, envelope: Tensor) -> Tensor:
-        tier = latents.bonds
-        assert tier is not None  # noqa: S101  Decoder.forward has checked it
-        hidden = self.bond_hidden(latents.bond_scalar)
-        weighted = torch.cat([envelope * hidden, envelope], dim=-1)
+    def _bond_scalars(self, bonds: BondInput) -> Tensor:
+        tier = bonds.tier
+        weighted = torch.cat([bonds.envelope * self.bond_hidden(bonds.scalar), bonds.envelope], dim=-1)
         summed = bond_to_atom_sum(weighted, tier.pairs, tier.row_ptr, "sum", tier.by_neighbor)
         return self.bond_out(self.bond_scale * summed)
 
@@ -140,6 +177,11 @@ class Decoder(nn.Module):
         self.register_buffer("offset", torch.tensor(0.0))
         self.register_buffer("scale", torch.tensor(1.0))
 
+    def set_range(self, offset: float, scale: float) -> None:
+        """Let the untrained decoder start where the training tensors lie: `offset` on the diagonal, spread `scale`."""
+        self.offset.fill_(offset)
+        self.scale.fill_(scale)
+
     def forward(self, latents: list[Latents], ptr: Tensor) -> Tensor:
         """The dielectric tensor of each crystal.
 
@@ -156,15 +198,7 @@ class Decoder(nn.Module):
             ValueError: the encoder has too few layers, or no bond latents.
         """
         taken = _take_layer(latents, self.config.layer)
-        bonds = None
-        if self.config.bonds:
-            if taken.bonds is None or taken.bond_vector is None or taken.bond_length is None:
-                raise ValueError("Decoder: expected latents with bonds; use DTNN-simple (bonds=False) with this encoder")
-            tier = taken.bonds
-            envelope = smooth_cutoff(taken.bond_length, tier.cutoff).unsqueeze(-1)
-            # Away from the atom: as stored at the center, reversed at the neighbor. Both blocks use the same sum.
-            summed = -bond_to_atom_sum(taken.bond_vector, tier.pairs, tier.row_ptr, "difference", tier.by_neighbor)
-            bonds = (taken, envelope, summed)
+        bonds = BondInput.of(taken) if self.config.bonds else None
         scalar, vector, rank2 = taken.atom_scalar, taken.atom_vector, taken.atom_rank2
         for block in self.blocks:
             scalar, vector, rank2 = block(scalar, vector, rank2, bonds)

@@ -120,9 +120,7 @@ def _nested_tiers(
         chosen = inside.nonzero().squeeze(1)
         kept = pairs[:, chosen].contiguous()
         tiers.append(
-            BondTier(
-                cutoff, kept, shifts[chosen], before[row_ptr], neighbor_order(kept, num_atoms), before[inner]
-            )
+            BondTier(cutoff, kept, shifts[chosen], before[row_ptr], neighbor_order(kept, num_atoms), before[inner])
         )
         inner = chosen
     return tuple(tiers)

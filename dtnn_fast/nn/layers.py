@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ class MLP(nn.Sequential):
 
     def __init__(self, sizes: Sequence[int], dropout: float = 0.0) -> None:
         layers: list[nn.Module] = []
-        for index, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for index, (inputs, outputs) in enumerate(pairwise(sizes)):
             if index:
                 layers.append(nn.SiLU())
                 if dropout > 0:

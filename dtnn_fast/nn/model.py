@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from ..data.check import check_crystal
 from ..data.convert import to_crystals
 from ..data.crystal import Crystal
+from ..data.elements import MAX_ATOMIC_NUMBER
 from ..encoders.native import NativeEncoder, NativeEncoderConfig
 from .decoder import Decoder, DecoderConfig
 from .graph import CrystalGraph, build_graph
+from .plain import from_plain
 
 TARGETS = ("electronic", "ionic", "total")
 
@@ -52,14 +54,15 @@ class DTNNConfig:
         """From what `to_json` gave.
 
         Raises:
-            KeyError, TypeError: a setting is missing or unknown.
+            ValueError: a setting is missing, unknown, or of another type or range.
         """
-        return cls(
-            NativeEncoderConfig.from_json(values["encoder"]),
-            DecoderConfig(**values["decoder"]),
-            tuple(values["targets"]),
-            tuple(values["elements"]),
-        )
+        encoder = values.get("encoder")
+        if isinstance(encoder, dict):
+            kind = encoder.get("kind")
+            if kind != "native":
+                raise ValueError(f"expected an encoder of the `kind` native, got {kind!r}")
+            encoder = {name: value for name, value in encoder.items() if name != "kind"}
+        return from_plain(cls, {**values, "encoder": encoder})
 
 
 class DTNN(nn.Module):
@@ -85,6 +88,8 @@ class DTNN(nn.Module):
         unknown = [target for target in self.config.targets if target not in TARGETS]
         if unknown or not self.config.targets:
             raise ValueError(f"DTNN: expected `targets` from {', '.join(TARGETS)}, got {list(self.config.targets)}")
+        if not all(1 <= z <= MAX_ATOMIC_NUMBER for z in self.config.elements):
+            raise ValueError(f"DTNN: expected `elements` from 1 to {MAX_ATOMIC_NUMBER}, got {list(self.config.elements)}")
         # Layers above the one that is decoded would have no effect on the result.
         self.encoder = NativeEncoder(self.config.encoder, num_layers=layer)
         mean_bonds = self.config.encoder.mean_bonds[layer - 1]
@@ -176,7 +181,7 @@ class DTNN(nn.Module):
         self.eval()
         try:
             with torch.no_grad():
-                for batch in _batches(crystals, batch_atoms):
+                for batch in batches_of_atoms(crystals, batch_atoms):
                     tensors = self(self.graph([crystals[index] for index in batch]))
                     for target, values in tensors.items():
                         results[target][batch] = values.double().cpu().numpy()
@@ -199,7 +204,7 @@ class DTNN(nn.Module):
         return {name: sum(p.numel() for p in part.parameters()) for name, part in count.items()}
 
 
-def _batches(crystals: Sequence[Crystal], batch_atoms: int) -> Iterable[list[int]]:
+def batches_of_atoms(crystals: Sequence[Crystal], batch_atoms: int) -> Iterable[list[int]]:
     """Groups of about `batch_atoms` atoms, in the order of size so that batches are even."""
     batch: list[int] = []
     atoms = 0

@@ -49,7 +49,10 @@ def load_model(name: str | Path) -> DTNN:
 
 def _load_folder(folder: Path) -> DTNN:
     config = read_config(folder / CONFIG_FILE)
-    model = DTNN(config)
+    try:
+        model = DTNN(config)
+    except ValueError as error:
+        raise BadFileError(f"{folder / CONFIG_FILE}: {error}") from error
     weights = folder / WEIGHTS_FILE
     try:
         state = load_file(weights)
@@ -57,10 +60,13 @@ def _load_folder(folder: Path) -> DTNN:
         raise BadFileError(f"{weights}: the model's weights are missing") from error
     except (SafetensorError, OSError) as error:
         raise BadFileError(f"{weights}: not a whole safetensors file: {error}") from error
-    dtypes = {value.dtype for value in state.values() if value.is_floating_point()}
-    if dtypes == {torch.float64}:
-        model = model.double()
+    dtypes = {value.dtype for value in state.values()}
+    if len(dtypes) > 1 or not all(dtype.is_floating_point for dtype in dtypes):
+        found = ", ".join(sorted(map(str, dtypes)))
+        raise BadFileError(f"{weights}: expected weights of one floating-point dtype, got {found}")
     try:
+        for dtype in dtypes:
+            model.to(dtype)
         model.load_state_dict(state)
     except RuntimeError as error:
         raise BadFileError(f"{weights}: does not fit {CONFIG_FILE} beside it: {error}") from error
@@ -73,7 +79,7 @@ def read_config(path: Path) -> DTNNConfig:
     """Read the settings of a saved model.
 
     Raises:
-        BadFileError: the file is missing, no JSON, of another format, or lacks a setting.
+        BadFileError: the file is missing, no JSON, of another format, or has a wrong setting.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -85,6 +91,6 @@ def read_config(path: Path) -> DTNNConfig:
     if found != FORMAT:
         raise BadFileError(f"{path}: expected the format {FORMAT!r}, got {found!r}")
     try:
-        return DTNNConfig.from_json(values)
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadFileError(f"{path}: a setting is missing or unknown: {error}") from error
+        return DTNNConfig.from_json({name: value for name, value in values.items() if name != "format"})
+    except ValueError as error:
+        raise BadFileError(f"{path}: {error}") from error

@@ -6,9 +6,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Rows of the matrix that turns the components of a tensor t into those of t @ u: (component of t, component of u).
-_ROWS = (((0, 0), (5, 1), (4, 2)), ((5, 0), (1, 1), (3, 2)), ((4, 0), (3, 1), (2, 2)))
-
 
 def square(vector: Tensor) -> Tensor:
     """v (x) v. [..., 3, C] -> [..., 6, C]."""
@@ -26,8 +23,9 @@ def symmetric_product(left: Tensor, right: Tensor) -> Tensor:
 
 def times_vector(tensor: Tensor, vector: Tensor) -> Tensor:
     """t @ v. [..., 6, C] and [..., 3, C] -> [..., 3, C]."""
-    t, v = tensor.unbind(-2), vector.unbind(-2)
-    return torch.stack([sum(t[k] * v[m] for k, m in row) for row in _ROWS], dim=-2)  # type: ignore[arg-type]
+    xx, yy, zz, yz, xz, xy = tensor.unbind(-2)
+    x, y, z = vector.unbind(-2)
+    return torch.stack([xx * x + xy * y + xz * z, xy * x + yy * y + yz * z, xz * x + yz * y + zz * z], dim=-2)
 
 
 def direction_matrix(direction: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The operations: native kernels on CPU and CUDA, differentiable to second order, usable under torch.compile."""
 
+from .. import _library  # noqa: F401  loads the compiled operations before anything registers fakes for them
 from ..reference.neighbor_list import NeighborList
 from ..reference.neighbor_order import NeighborOrder, neighbor_order
 from .atom_to_bond_gather import atom_to_bond_gather

@@ -6,11 +6,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import _library as _library
 from .. import reference
 from .._backend import uses_reference
 from ..reference.neighbor_order import NeighborOrder
 from ._ends import end_coefficients, order_for
+from ._fake_checks import check_same_device
 
 
 def atom_to_bond_gather(
@@ -60,6 +60,14 @@ def _fake(
     center: int,
     neighbor: int,
 ) -> Tensor:
+    check_same_device(
+        "atom_to_bond_gather",
+        atom_values=atom_values,
+        pairs=pairs,
+        row_ptr=row_ptr,
+        neighbor_order=neighbor_order,
+        neighbor_row_ptr=neighbor_row_ptr,
+    )
     return atom_values.new_empty((pairs.shape[1], *atom_values.shape[1:]))
 
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import _library as _library
 from .. import reference
 from .._backend import uses_reference
 from ..reference.neighbor_order import NeighborOrder
 from ._ends import end_coefficients, order_for
+from ._fake_checks import check_same_device
 
 
 def bond_to_atom_sum(
@@ -62,6 +62,14 @@ def _fake(
     center: int,
     neighbor: int,
 ) -> Tensor:
+    check_same_device(
+        "bond_to_atom_sum",
+        bond_values=bond_values,
+        pairs=pairs,
+        row_ptr=row_ptr,
+        neighbor_order=neighbor_order,
+        neighbor_row_ptr=neighbor_row_ptr,
+    )
     return bond_values.new_empty((row_ptr.shape[0] - 1, *bond_values.shape[1:]))
 
 
@@ -71,9 +79,7 @@ def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
 
 
 def _backward(ctx, grad_out):  # type: ignore[no-untyped-def]
-    grad_bond_values = torch.ops.dtnn_fast.atom_to_bond_gather(
-        grad_out, *ctx.saved_tensors, ctx.center, ctx.neighbor
-    )
+    grad_bond_values = torch.ops.dtnn_fast.atom_to_bond_gather(grad_out, *ctx.saved_tensors, ctx.center, ctx.neighbor)
     return grad_bond_values, None, None, None, None, None, None
 
 

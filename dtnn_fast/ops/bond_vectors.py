@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from .. import reference
+from .._backend import uses_reference
+from ._fake_checks import check_same_device
 
 
 def bond_vectors(positions: Tensor, cell: Tensor, pairs: Tensor, shifts: Tensor, ptr: Tensor | None = None) -> Tensor:
@@ -15,7 +18,7 @@ def bond_vectors(positions: Tensor, cell: Tensor, pairs: Tensor, shifts: Tensor,
 
     Args:
         positions: Cartesian positions. [N, 3], float32 or float64, Angstrom.
-        cell: lattice vectors as rows, [B, 3, 3], or [3, 3] for one crystal; dtype of `positions`, Angstrom.
+        cell: lattice vectors as rows, [B, 3, 3], or [3, 3] for all crystals; dtype of `positions`, Angstrom.
         pairs: centers and neighbors. [2, E], int64.
         shifts: lattice translations of the neighbors. [E, 3], int32.
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``; None for one crystal. [B+1], int64.
@@ -31,4 +34,49 @@ def bond_vectors(positions: Tensor, cell: Tensor, pairs: Tensor, shifts: Tensor,
         >>> bond_vectors(positions, cell, torch.tensor([[0], [0]]), torch.tensor([[0, 0, 1]], dtype=torch.int32))
         tensor([[0., 0., 2.]])
     """
-    return reference.bond_vectors(positions, cell, pairs, shifts, ptr)
+    if uses_reference():
+        return reference.bond_vectors(positions, cell, pairs, shifts, ptr)
+    if cell.shape == (3, 3):
+        cell = cell.expand(1 if ptr is None else ptr.shape[0] - 1, 3, 3)
+    return torch.ops.dtnn_fast.bond_vectors(positions, cell, pairs, shifts, ptr)
+
+
+@torch.library.register_fake("dtnn_fast::bond_vectors")
+def _fake(positions: Tensor, cell: Tensor, pairs: Tensor, shifts: Tensor, ptr: Tensor | None) -> Tensor:
+    check_same_device("bond_vectors", positions=positions, cell=cell, pairs=pairs, shifts=shifts, ptr=ptr)
+    return positions.new_empty((pairs.shape[1], 3))
+
+
+@torch.library.register_fake("dtnn_fast::bond_vectors_backward")
+def _fake_backward(
+    grad: Tensor, pairs: Tensor, shifts: Tensor, ptr: Tensor | None, num_atoms: int, num_cells: int
+) -> tuple[Tensor, Tensor]:
+    check_same_device("bond_vectors_backward", grad=grad, pairs=pairs, shifts=shifts, ptr=ptr)
+    return grad.new_empty((num_atoms, 3)), grad.new_empty((num_cells, 3, 3))
+
+
+def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    positions, cell, *bonds = inputs
+    ctx.num_atoms, ctx.num_cells = positions.shape[0], cell.shape[0]
+    ctx.save_for_backward(*bonds)
+
+
+def _backward(ctx, grad):  # type: ignore[no-untyped-def]
+    grad_positions, grad_cell = torch.ops.dtnn_fast.bond_vectors_backward(
+        grad, *ctx.saved_tensors, ctx.num_atoms, ctx.num_cells
+    )
+    return grad_positions, grad_cell, None, None, None
+
+
+def _setup_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    _, *bonds, _, _ = inputs
+    ctx.save_for_backward(*bonds)
+
+
+def _backward_backward(ctx, grad_grad_positions, grad_grad_cell):  # type: ignore[no-untyped-def]
+    of_grad = torch.ops.dtnn_fast.bond_vectors(grad_grad_positions, grad_grad_cell, *ctx.saved_tensors)
+    return of_grad, None, None, None, None, None
+
+
+torch.library.register_autograd("dtnn_fast::bond_vectors", _backward, setup_context=_setup_context)
+torch.library.register_autograd("dtnn_fast::bond_vectors_backward", _backward_backward, setup_context=_setup_backward)

@@ -6,10 +6,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import _library as _library
 from .. import reference
 from .._backend import uses_reference
 from ..reference.neighbor_list import NeighborList
+from ._fake_checks import check_same_device
 
 
 def neighbor_list(
@@ -56,6 +56,7 @@ def neighbor_list(
 def _fake(
     positions: Tensor, cell: Tensor, pbc: Tensor, ptr: Tensor | None, cutoff: float, half: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
+    check_same_device("neighbor_list", positions=positions, cell=cell, pbc=pbc, ptr=ptr)
     num_bonds = torch.library.get_ctx().new_dynamic_size()
     pairs = positions.new_empty((2, num_bonds), dtype=torch.int64)
     shifts = positions.new_empty((num_bonds, 3), dtype=torch.int32)

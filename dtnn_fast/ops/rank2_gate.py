@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from .. import reference
+from .._backend import uses_reference
+from ._fake_checks import check_same_device
+from ._rank2_terms import add, linear, weight_grad
 
 
 def rank2_gate(x: Tensor, gate: Tensor, weight: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -30,4 +34,74 @@ def rank2_gate(x: Tensor, gate: Tensor, weight: Tensor, residual: Tensor | None 
         >>> rank2_gate(x, gate, weight).flatten()
         tensor([3., 0., 4.])
     """
-    return reference.rank2_gate(x, gate, weight, residual)
+    if uses_reference():
+        return reference.rank2_gate(x, gate, weight, residual)
+    # What the backward needs of the forward, kept so that it need not be computed again.
+    differentiated = any(t.requires_grad for t in (x, gate, weight))
+    save_linear = torch.is_grad_enabled() and differentiated
+    out, _ = torch.ops.dtnn_fast.rank2_gate(x, gate, weight, residual, save_linear)
+    return out
+
+
+@torch.library.register_fake("dtnn_fast::rank2_gate")
+def _fake(x: Tensor, gate: Tensor, weight: Tensor, residual: Tensor | None, save_linear: bool) -> tuple[Tensor, Tensor]:
+    check_same_device("rank2_gate", x=x, gate=gate, weight=weight, residual=residual)
+    shape = (*x.shape[:2], weight.shape[0])
+    return x.new_empty(shape), x.new_empty(shape if save_linear else (0,))
+
+
+@torch.library.register_fake("dtnn_fast::rank2_gate_backward")
+def _fake_backward(
+    grad_out: Tensor, x: Tensor, gate: Tensor, weight: Tensor, mixed: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    check_same_device("rank2_gate_backward", x=x, grad_out=grad_out, gate=gate, weight=weight, linear=mixed)
+    return x.new_empty(x.shape), x.new_empty(gate.shape), x.new_empty(weight.shape)
+
+
+def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    x, gate, weight, _, ctx.save_linear = inputs
+    ctx.save_for_backward(x, gate, weight, output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx, grad_out, grad_mixed):  # type: ignore[no-untyped-def]
+    x, gate, weight, mixed = ctx.saved_tensors
+    of_x, of_gate, of_weight = None, None, None
+    if grad_out is not None and any(ctx.needs_input_grad[:3]):
+        mixed = mixed if ctx.save_linear else linear(x, weight)
+        of_x, of_gate, of_weight = torch.ops.dtnn_fast.rank2_gate_backward(grad_out, x, gate, weight, mixed)
+    if grad_mixed is not None and ctx.save_linear:
+        of_x = add(of_x, linear(grad_mixed, weight.t()))
+        of_weight = add(of_weight, weight_grad(grad_mixed, x))
+    return of_x, of_gate, of_weight, grad_out if ctx.needs_input_grad[3] else None, None
+
+
+def _setup_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    ctx.save_for_backward(*inputs)
+    ctx.set_materialize_grads(False)
+
+
+def _backward_backward(ctx, grad_grad_x, grad_grad_gate, grad_grad_weight):  # type: ignore[no-untyped-def]
+    grad_out, x, gate, weight, mixed = ctx.saved_tensors
+    scale = torch.sigmoid(gate)
+    slope = scale * (1 - scale)
+    of_grad_out, of_gate, of_x, of_weight, of_mixed = None, None, None, None, None
+    # Through total = scale * grad_out, which stands in <total W, grad_grad_x> + <total^T x, grad_grad_weight>.
+    of_total = add(linear(grad_grad_x, weight), linear(x, grad_grad_weight))
+    if of_total is not None:
+        total = scale.unsqueeze(1) * grad_out
+        of_grad_out = scale.unsqueeze(1) * of_total
+        of_gate = slope * (grad_out * of_total).sum(1)
+        of_x = linear(total, None if grad_grad_weight is None else grad_grad_weight.t())
+        of_weight = weight_grad(total, grad_grad_x)
+    # Through grad_gate = slope * sum_k grad_out * mixed.
+    if grad_grad_gate is not None:
+        factor = (slope * grad_grad_gate).unsqueeze(1)
+        of_grad_out = add(of_grad_out, factor * mixed)
+        of_mixed = factor * grad_out
+        of_gate = add(of_gate, slope * (1 - 2 * scale) * (grad_out * mixed).sum(1) * grad_grad_gate)
+    return of_grad_out, of_x, of_gate, of_weight, of_mixed
+
+
+torch.library.register_autograd("dtnn_fast::rank2_gate", _backward, setup_context=_setup_context)
+torch.library.register_autograd("dtnn_fast::rank2_gate_backward", _backward_backward, setup_context=_setup_backward)

@@ -8,11 +8,11 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from .. import _library as _library
 from .. import reference
 from .._backend import uses_reference
 from ..reference.rank2_linear import component_weights
 from ._fake_checks import check_same_device
+from ._rank2_terms import add, linear, weight_grad
 
 
 @overload
@@ -85,22 +85,6 @@ def _fake_backward(
     return x.new_empty(x.shape if need_x else (0,)), x.new_empty(weight.shape if need_weight else (0,))
 
 
-def _add(*terms: Tensor | None) -> Tensor | None:
-    """The sum of the terms that are there."""
-    present = [term for term in terms if term is not None]
-    return sum(present[1:], present[0]) if present else None
-
-
-def _linear(x: Tensor | None, weight: Tensor | None) -> Tensor | None:
-    """rank2_linear, which is 0 (None) where a factor is."""
-    return None if x is None or weight is None else torch.ops.dtnn_fast.rank2_linear(x, weight)
-
-
-def _weight_grad(grad_y: Tensor | None, x: Tensor | None) -> Tensor | None:
-    """rank2_weight_grad, which is 0 (None) where a factor is."""
-    return None if grad_y is None or x is None else torch.ops.dtnn_fast.rank2_weight_grad(grad_y, x)
-
-
 def _setup_linear(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
     ctx.save_for_backward(*inputs)
 
@@ -142,7 +126,7 @@ def _backward_backward(ctx, grad_grad_x, grad_grad_weight):  # type: ignore[no-u
     grad_grad_x = grad_grad_x if ctx.need_x else None
     grad_grad_weight = grad_grad_weight if ctx.need_weight else None
     # What the gradient is taken of, as a function of `total`: <total W, grad_grad_x> + <total^T x, grad_grad_weight>.
-    of_total = _add(_linear(grad_grad_x, weight), _linear(x, grad_grad_weight))
+    of_total = add(linear(grad_grad_x, weight), linear(x, grad_grad_weight))
     if of_total is None:
         return (None,) * 9
     total, of_grad_norm, of_y, of_norm = grad_y, None, None, None
@@ -152,21 +136,21 @@ def _backward_backward(ctx, grad_grad_x, grad_grad_weight):  # type: ignore[no-u
         length = norm + ctx.eps
         slope = grad_norm / length
         weighted = weights * y
-        total = _add(grad_y, slope.unsqueeze(1) * weighted)
+        total = add(grad_y, slope.unsqueeze(1) * weighted)
         of_slope = (weighted * of_total).sum(1)
         of_grad_norm = of_slope / length
         of_norm = -of_slope * slope / length
         of_y = slope.unsqueeze(1) * weights * of_total
-    of_x = _linear(total, None if grad_grad_weight is None else grad_grad_weight.t())
-    of_weight = _weight_grad(total, grad_grad_x)
+    of_x = linear(total, None if grad_grad_weight is None else grad_grad_weight.t())
+    of_weight = weight_grad(total, grad_grad_x)
     of_grad_y = None if grad_y is None else of_total
     return of_grad_y, of_grad_norm, of_y, of_norm, of_x, of_weight, None, None, None
 
 
 def _weight_grad_backward(ctx, grad_grad_weight):  # type: ignore[no-untyped-def]
     grad_y, x = ctx.saved_tensors
-    of_grad_y = _linear(x, grad_grad_weight) if ctx.needs_input_grad[0] else None
-    of_x = _linear(grad_y, grad_grad_weight.t()) if ctx.needs_input_grad[1] else None
+    of_grad_y = linear(x, grad_grad_weight) if ctx.needs_input_grad[0] else None
+    of_x = linear(grad_y, grad_grad_weight.t()) if ctx.needs_input_grad[1] else None
     return of_grad_y, of_x
 
 

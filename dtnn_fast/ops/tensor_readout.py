@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from .. import reference
+from .._backend import uses_reference
+from ._fake_checks import check_same_device
 
 
 def tensor_readout(atom_scalar: Tensor, atom_vector: Tensor, atom_rank2: Tensor, ptr: Tensor) -> Tensor:
@@ -32,4 +35,55 @@ def tensor_readout(atom_scalar: Tensor, atom_vector: Tensor, atom_rank2: Tensor,
                  [0., 1., 0.],
                  [2., 0., 5.]]])
     """
-    return reference.tensor_readout(atom_scalar, atom_vector, atom_rank2, ptr)
+    if uses_reference():
+        return reference.tensor_readout(atom_scalar, atom_vector, atom_rank2, ptr)
+    return torch.ops.dtnn_fast.tensor_readout(atom_scalar, atom_vector, atom_rank2, ptr)
+
+
+@torch.library.register_fake("dtnn_fast::tensor_readout")
+def _fake(atom_scalar: Tensor, atom_vector: Tensor, atom_rank2: Tensor, ptr: Tensor) -> Tensor:
+    check_same_device(
+        "tensor_readout", atom_scalar=atom_scalar, atom_vector=atom_vector, atom_rank2=atom_rank2, ptr=ptr
+    )
+    return atom_scalar.new_empty((ptr.shape[0] - 1, 3, 3))
+
+
+@torch.library.register_fake("dtnn_fast::tensor_readout_backward")
+def _fake_backward(grad: Tensor, atom_vector: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    check_same_device("tensor_readout_backward", atom_vector=atom_vector, grad=grad, ptr=ptr)
+    num_atoms, _, channels = atom_vector.shape
+    return (
+        atom_vector.new_empty((num_atoms, channels)),
+        atom_vector.new_empty((num_atoms, 3, channels)),
+        atom_vector.new_empty((num_atoms, 6, channels)),
+    )
+
+
+def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    _, atom_vector, _, ptr = inputs
+    ctx.save_for_backward(atom_vector, ptr)
+
+
+def _backward(ctx, grad):  # type: ignore[no-untyped-def]
+    return *torch.ops.dtnn_fast.tensor_readout_backward(grad, *ctx.saved_tensors), None
+
+
+def _setup_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    ctx.save_for_backward(*inputs)
+
+
+def _backward_backward(ctx, scalar, vector, rank2):  # type: ignore[no-untyped-def]
+    grad, atom_vector, ptr = ctx.saved_tensors
+    # <grad_vector, vector> is symmetric in atom_vector and vector, so the derivative is the same map of the other one.
+    _, of_atom_vector, _ = torch.ops.dtnn_fast.tensor_readout_backward(grad, vector, ptr)
+    # In grad everything is linear: the readout, with v (x) v replaced by v (x) vector + vector (x) v.
+    mixed = atom_vector[:, _ROWS] * vector[:, _COLUMNS] + vector[:, _ROWS] * atom_vector[:, _COLUMNS]
+    of_grad = torch.ops.dtnn_fast.tensor_readout(scalar, torch.zeros_like(vector), rank2 + mixed, ptr)
+    return of_grad, of_atom_vector, None
+
+
+# Row and column of the stored components xx yy zz yz xz xy.
+_ROWS, _COLUMNS = [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]
+
+torch.library.register_autograd("dtnn_fast::tensor_readout", _backward, setup_context=_setup_context)
+torch.library.register_autograd("dtnn_fast::tensor_readout_backward", _backward_backward, setup_context=_setup_backward)

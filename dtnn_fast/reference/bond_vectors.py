@@ -10,8 +10,8 @@ from torch import Tensor
 def bond_vectors(positions: Tensor, cell: Tensor, pairs: Tensor, shifts: Tensor, ptr: Tensor | None = None) -> Tensor:
     """The vector of each bond from center to neighbor; see `dtnn_fast.ops.bond_vectors`."""
     center, neighbor = pairs
-    cells = cell.reshape(-1, 3, 3)
     crystal = torch.zeros_like(center) if ptr is None else torch.searchsorted(ptr, center, right=True) - 1
-    a, b, c = cells[crystal].unbind(1)
+    cells = cell[crystal] if cell.dim() == 3 else cell.expand(len(center), 3, 3)
+    a, b, c = cells.unbind(1)
     s0, s1, s2 = shifts.to(positions.dtype).unsqueeze(2).unbind(1)
     return (positions[neighbor] - positions[center]) + ((s0 * a + s1 * b) + s2 * c)

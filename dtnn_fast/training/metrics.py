@@ -55,9 +55,7 @@ def crystal_errors(predicted: np.ndarray, expected: np.ndarray) -> dict[str, np.
     }
 
 
-def summarise(
-    predicted: np.ndarray, expected: np.ndarray, systems: Sequence[str]
-) -> dict[str, dict[str, float]]:
+def summarise(predicted: np.ndarray, expected: np.ndarray, systems: Sequence[str]) -> dict[str, dict[str, float]]:
     """Mean errors over all crystals and for each crystal system, with counts and the median of MAE_ten.
 
     Args:

@@ -57,8 +57,10 @@ def train_run(
     crystals: Sequence[Crystal],
     folder: Path,
     command: str = "",
+    *,
     on_epoch: Callable[[Trainer, Epoch], None] = lambda trainer, epoch: None,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
+    on_start: Callable[[Trainer], None] = lambda trainer: None,
 ) -> dict[str, Any]:
     """Train in a run folder, or go on where the run in it stopped, and record everything there.
 
@@ -69,6 +71,7 @@ def train_run(
         command: the command line, for the record.
         on_epoch: called after each epoch.
         on_batch: called after each batch.
+        on_start: called before the first epoch, when a checkpoint has been read.
 
     Returns:
         What results.json holds: the errors on each part of the split for each target.
@@ -82,6 +85,7 @@ def train_run(
     data = LabelledGraphs(crystals, settings.model.targets, _cutoffs(settings))
     parts = split([crystal.id for crystal in crystals], settings.seed)
     trainer = Trainer(settings, data, parts, folder)
+    on_start(trainer)
     for epoch in trainer.epochs(on_batch):
         on_epoch(trainer, epoch)
     _write_history(folder / HISTORY_FILE, trainer.history)

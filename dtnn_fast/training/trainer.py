@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from ..data.splits import Split
 from ..errors import DTNNError
+from ..nn.decoder import Decoder
 from ..nn.model import DTNN
 from .checkpoint import load_checkpoint, save_checkpoint
 from .dataset import LabelledGraphs
@@ -91,8 +93,7 @@ class Trainer:
         weights = {}
         for target, decoder in self.model.decoders.items():
             offset, scale = isotropic_scale(self.data.tensors[target][self.split.train])
-            decoder.offset.fill_(offset)
-            decoder.scale.fill_(scale)
+            cast(Decoder, decoder).set_range(offset, scale)
             weights[target] = 1.0 if len(self.model.decoders) == 1 else 1.0 / scale
         return weights
 
@@ -104,7 +105,8 @@ class Trainer:
         self.history = [Epoch(**epoch) for epoch in progress["history"]]
         self.best_score, self.best_epoch = progress["best_score"], progress["best_epoch"]
 
-    def _checkpoint(self) -> None:
+    def checkpoint(self) -> None:
+        """Write where training stands after the last whole epoch; nothing without a folder."""
         if self.folder is None:
             return
         progress = {
@@ -170,7 +172,7 @@ class Trainer:
             if score < self.best_score:
                 self.best_score, self.best_epoch, self.best_state = score, epoch, self._state()
             if self.finished or epoch % self.checkpoint_every == 0:
-                self._checkpoint()
+                self.checkpoint()
             yield record
 
     def predict(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:

@@ -53,7 +53,7 @@ struct Bonds {
     for (int64_t atom = 0; atom <= num_atoms; ++atom) {
       neighbor_row_ptr.push_back(static_cast<int64_t>(neighbor_order.size()));
       for (int64_t bond = 0; bond < num_bonds; ++bond) {
-        if (neighbors[static_cast<size_t>(bond)] == atom) neighbor_order.push_back(bond);
+        if (neighbors[bond] == atom) neighbor_order.push_back(bond);
       }
     }
     pairs = centers;
@@ -68,7 +68,7 @@ struct Bonds {
 // Small integers: sums of them are exact, in any order and type.
 template <typename T>
 std::vector<T> integers(int64_t count) {
-  std::vector<T> values(static_cast<size_t>(count));
+  std::vector<T> values(count);
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<T>(static_cast<int>(i * 7 % 23) - 11);
   return values;
 }

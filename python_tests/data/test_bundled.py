@@ -6,7 +6,8 @@ import pytest
 
 from dtnn_fast.data import bundled
 from dtnn_fast.data.cleaning import clean
-from dtnn_fast.data.packed import to_integers
+from dtnn_fast.data.crystal import Crystal
+from dtnn_fast.data.packed import load_arrays, pack_structures, to_integers, unpack_structures
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +110,31 @@ def test_to_integers_is_exact():
         to_integers([0.1234567], 10**6)
     with pytest.raises(ValueError, match="decimals"):
         to_integers([np.nan], 10**6)
+
+
+def test_packing_gives_back_the_same_bits():
+    rng = np.random.default_rng(3)
+    rows = [
+        {
+            "id": f"mp-{count}",
+            "formula": "X",
+            "lattice_angstrom": np.round(rng.normal(size=(3, 3)) * 30, 6).tolist(),
+            "atomic_numbers": rng.integers(1, 119, size=count).tolist(),
+            "frac_coords": np.round(rng.normal(size=(count, 3)), 8).tolist(),
+        }
+        for count in (1, 7, 2)
+    ]
+    for row, crystal in zip(rows, unpack_structures(pack_structures(rows), "test"), strict=True):
+        expected = Crystal.from_fractional(
+            row["id"], row["atomic_numbers"], row["frac_coords"], row["lattice_angstrom"]
+        )
+        assert (crystal.id, crystal.source, crystal.info) == (row["id"], "test", {"formula": "X"})
+        np.testing.assert_array_equal(crystal.atomic_numbers, expected.atomic_numbers)
+        np.testing.assert_array_equal(crystal.cell, expected.cell)
+        np.testing.assert_array_equal(crystal.positions, expected.positions)
+
+
+def test_no_pickled_objects(tmp_path):
+    np.savez(tmp_path / "bad.npz", id=np.array([{"any": "object"}], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        load_arrays(tmp_path / "bad.npz")

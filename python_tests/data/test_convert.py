@@ -102,7 +102,7 @@ def test_nothing_optional_is_imported():
     code = (
         "import sys, dtnn_fast.data.readers, dtnn_fast.data.bundled, dtnn_fast.data.convert, dtnn_fast.data.splits\n"
         "import dtnn_fast.data.cleaning, dtnn_fast.data.check, dtnn_fast.data.crystal_system\n"
-        "print([name for name in ('pymatgen', 'ase', 'spglib', 'pyarrow') if name in sys.modules])"
+        "print([name for name in ('pymatgen', 'ase', 'spglib', 'pyarrow', 'torch') if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -4,6 +4,7 @@
 
 #include "core/cpu_clones.h"
 #include "ops/atom_to_bond_gather.h"
+#include "ops/cpu/large_pages.h"
 
 namespace dtnn {
 namespace {
@@ -52,6 +53,7 @@ Tensor run(const Tensor& atom_values, const BondEnds& ends, Kernel kernel) {
   const Tensor values = torch::stable::contiguous(atom_values);
   const int64_t num_bonds = ends.num_bonds();
   Tensor out = empty_rows(values, num_bonds);
+  advise_large_pages(out);
   const int64_t* pairs = ends.pairs.const_data_ptr<int64_t>();
   const GatherJob<T> job{
       values.template const_data_ptr<T>(), pairs, pairs + num_bonds, ends.num_atoms(), payload_size(values),

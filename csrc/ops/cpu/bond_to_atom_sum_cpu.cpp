@@ -4,6 +4,7 @@
 
 #include "core/cpu_clones.h"
 #include "ops/bond_to_atom_sum.h"
+#include "ops/cpu/large_pages.h"
 
 namespace dtnn {
 namespace {
@@ -68,6 +69,7 @@ Tensor run(const Tensor& bond_values, const BondEnds& ends, Kernel kernel) {
   const Tensor values = torch::stable::contiguous(bond_values);
   const int64_t num_atoms = ends.num_atoms();
   Tensor out = empty_rows(values, num_atoms);
+  advise_large_pages(out);
   const SumJob<T> job{values.template const_data_ptr<T>(), ends.pairs.const_data_ptr<int64_t>(), ends.num_bonds(),
                       payload_size(values), out.template mutable_data_ptr<T>()};
   const int64_t* row_ptr = ends.row_ptr.const_data_ptr<int64_t>();

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-#include "ops/rank2_linear.h"
-
 #include <cmath>
 
 #include "core/cpu_clones.h"
+#include "ops/cpu/large_pages.h"
 #include "ops/cpu/rank2_blocks.h"
+#include "ops/rank2_linear.h"
 
 namespace dtnn {
 namespace {
@@ -126,12 +126,14 @@ void backward(const Rank2Shape& shape, const Rank2BackwardArgs& args, const Tens
 
 void rank2_linear_cpu(const Rank2Shape& shape, const Tensor& x, const Tensor& weight_t, double eps, Tensor& y,
                       Tensor* norm) {
+  advise_large_pages(y);
   if (x.scalar_type() == ScalarType::Float) return forward<float>(shape, x, weight_t, eps, y, norm);
   return forward<double>(shape, x, weight_t, eps, y, norm);
 }
 
 void rank2_linear_backward_cpu(const Rank2Shape& shape, const Rank2BackwardArgs& args, const Tensor& x,
                                const Tensor& weight, Tensor& grad_x, Tensor& grad_weight) {
+  advise_large_pages(grad_x);
   if (x.scalar_type() == ScalarType::Float) return backward<float>(shape, args, x, weight, grad_x, grad_weight);
   return backward<double>(shape, args, x, weight, grad_x, grad_weight);
 }

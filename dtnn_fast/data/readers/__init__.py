@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from ...errors import BadFileError
 from ..crystal import Crystal
 from ..rejected import Rejected
@@ -83,7 +85,9 @@ def read_crystals(path: Path | str) -> list[Crystal | Rejected]:
     # Whether a text is JSON or JSON lines is told better by the readers, which parse all of it.
     if looks is not None and looks != kind and {looks, kind} != {"json", "jsonl"}:
         raise BadFileError(f"{path}: named as {KINDS[kind].name}, but it looks like {KINDS[looks].name}")
-    return list(KINDS[kind].read(path, text))
+    # Infinite coordinates pass through here silently; the check of the crystal names them.
+    with np.errstate(all="ignore"):
+        return list(KINDS[kind].read(path, text))
 
 
 def iter_paths(paths: Iterable[Path | str]) -> FoundFiles:

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+// bond_vectors(positions [N, 3], cell [B, 3, 3], pairs [2, E], shifts [E, 3], ptr [B+1]?) -> vectors [E, 3]
+//
+//   vectors[e] = (r_j - r_i) + ((s_0 a + s_1 b) + s_2 c),   i = pairs[0, e], j = pairs[1, e], s = shifts[e],
+//
+// with the rows a, b, c of the cell of the crystal that owns i; crystal k owns the atoms ptr[k]..ptr[k+1]. Without ptr
+// all atoms are one crystal's and B = 1. Every step is rounded once, as written, so the twin has the same bits.
+//
+// bond_vectors_backward(grad [E, 3], pairs, shifts, ptr?, num_atoms, num_cells) -> (grad_positions [N, 3],
+//                                                                                  grad_cell [B, 3, 3])
+//   the transpose: grad_positions[j] += grad[e], grad_positions[i] -= grad[e], grad_cell[b, k] += s_k grad[e]
+//
+// Both are linear, and each is the other's derivative. Sums go over the bonds as stored (for the cell in float64), one
+// crystal after another or side by side, so results are the same to the bit for any number of threads.
+// Empties: N, E and B may be 0. Errors, on the CPU: an index out of range, ends in two crystals, ptr not from 0 to N.
+// On CUDA the values of indices are trusted: to check them would need a synchronisation.
+#pragma once
+
+#include <optional>
+
+#include "check.h"
+
+namespace dtnn {
+
+// Which bonds there are, and whose: checked for shape, dtype and device, and contiguous.
+struct CrystalBonds {
+  Tensor pairs;
+  Tensor shifts;
+  std::optional<Tensor> ptr;
+  int64_t num_atoms;
+  int64_t num_cells;
+
+  int64_t num_bonds() const { return pairs.size(1); }
+};
+
+// `values` is the floating-point argument that the others are compared with.
+CrystalBonds check_crystal_bonds(const char* op, const char* values_name, const Tensor& values, const Tensor& pairs,
+                                 const Tensor& shifts, const std::optional<Tensor>& ptr, int64_t num_atoms,
+                                 int64_t num_cells);
+
+// Checks that ptr (on the CPU) ascends from 0 to num_atoms.
+void check_ptr_values(const char* op, const int64_t* ptr, int64_t num_crystals, int64_t num_atoms);
+
+// All tensors are contiguous.
+void bond_vectors_cpu(const Tensor& positions, const Tensor& cell, const CrystalBonds& bonds, Tensor& vectors);
+void bond_vectors_backward_cpu(const Tensor& grad, const CrystalBonds& bonds, Tensor& grad_positions,
+                               Tensor& grad_cell);
+
+}  // namespace dtnn

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: MIT
+// Gated channel mixing with a residual, for scalars, vectors and symmetric rank-2 tensors.
+//
+// rank2_gate(x [N, K, C], gate [N, D], weight [D, C], residual [N, K, D]?, save_linear) -> (out [N, K, D], linear)
+//   linear[n, k, d] = sum_c weight[d, c] x[n, k, c]
+//   out[n, k, d]    = sigmoid(gate[n, d]) linear[n, k, d] + residual[n, k, d]
+//   `linear` is kept for the backward with save_linear (to read it costs less than to compute it again from about 32
+//   channels on), and has shape [0] without.
+// rank2_gate_backward(grad_out [N, K, D], x, gate, weight, linear [N, K, D]) -> (grad_x, grad_gate, grad_weight)
+//   grad_gate[n, d] = s (1 - s) sum_k grad_out[n, k, d] linear[n, k, d],   s = sigmoid(gate[n, d])
+//   and, with total = s grad_out: grad_x = total weight, grad_weight = total^T x. The gradient of residual is grad_out.
+//
+// Determinism and empties as in rank2_linear.h.
+#pragma once
+
+#include "ops/rank2_linear.h"
+
+namespace dtnn {
+
+// All tensors are contiguous; `scale` is sigmoid(gate), weight_t the weight transposed. A null pointer is an absent
+// part.
+void rank2_gate_cpu(const Rank2Shape& shape, const Tensor& x, const Tensor& scale, const Tensor& weight_t,
+                    const Tensor* residual, Tensor& out, Tensor* linear);
+
+struct Rank2GateGrads {
+  Tensor grad_x;
+  Tensor grad_gate;
+  Tensor grad_weight;
+};
+void rank2_gate_backward_cpu(const Rank2Shape& shape, const Tensor& grad_out, const Tensor& x, const Tensor& scale,
+                             const Tensor& weight, const Tensor& linear, Rank2GateGrads& grads);
+
+}  // namespace dtnn

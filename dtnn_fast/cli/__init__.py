@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: MIT
+"""The program dtnn-fast. This file needs neither typer nor torch, so that it can say what is missing."""
+
+from __future__ import annotations
+
+import sys
+
+FATAL = 2
+
+
+def main() -> None:
+    """Run the command line; the console script dtnn-fast."""
+    try:
+        import rich  # noqa: F401, PLC0415  may be absent
+        import typer  # noqa: F401, PLC0415  may be absent
+    except ImportError as error:
+        print(
+            f"dtnn-fast: the command line needs typer and rich ({error}).\n"
+            'Install them with: pip install "dtnn-fast[cli]"',
+            file=sys.stderr,
+        )
+        raise SystemExit(FATAL) from None
+    from .app import app  # noqa: PLC0415  needs typer
+
+    app(prog_name="dtnn-fast")

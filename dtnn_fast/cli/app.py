@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""The commands of dtnn-fast. Heavy packages are imported inside of the commands, so that --help is quick."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from .. import __version__
+from ..errors import DTNNError
+from . import FATAL
+from .console import print_error
+from .info import info
+from .predict import predict
+from .screen import screen
+from .train import train
+
+
+class _Program(TyperGroup):
+    """Ends every expected error as one line on stderr; what is left with a traceback is a bug."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (DTNNError, ImportError, OSError) as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            print_error(str(error))
+            raise typer.Exit(FATAL) from error
+
+
+app = typer.Typer(
+    cls=_Program,
+    help="Predict the static dielectric tensors of inorganic crystals, and train models that do.",
+    epilog="Run dtnn-fast COMMAND --help for the options of a command.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dtnn-fast {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+for _command in (screen, predict, train, info):
+    app.command()(_command)

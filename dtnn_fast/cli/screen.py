@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: MIT
+"""The command screen."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from .common import ModelOption, ThreadsOption, exit_with, load_model, require_some
+from .console import command_line, stderr, stdout
+from .screen_report import ScreeningProgress, print_ranking
+
+if TYPE_CHECKING:
+    from ..data.rejected import Rejected
+    from ..nn.model import DTNN
+    from ..screening.predictions import Predictions
+
+FILES = ("predictions.parquet", "ranking.csv", "rejected.csv", "plot.png", "summary.json")
+
+
+def screen(  # noqa: PLR0917  each option of the command is an argument
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[PATHS]...",
+            show_default=False,
+            help="Files (CIF, POSCAR, extxyz, pymatgen JSON, .jsonl, each also .gz) or folders of them. Without any: "
+            "the crystals that come with dtnn-fast.",
+        ),
+    ] = None,
+    model: ModelOption = "dielectric",
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the results; results of an earlier run are replaced.")
+    ] = Path("screening"),
+    top: Annotated[int, typer.Option(min=0, help="Rows of the table that is printed.")] = 20,
+    sort_by: Annotated[
+        str,
+        typer.Option(
+            help="What to rank by: mean, e1, e2, e3 (principal values from small to large) or anisotropy (e3 - e1), of "
+            "the total tensor, or of another one: electronic_mean, ionic_anisotropy, ..."
+        ),
+    ] = "mean",
+    lowest_first: Annotated[
+        bool, typer.Option("--lowest-first", help="Small values first, for low-k dielectrics.")
+    ] = False,
+    batch_atoms: Annotated[
+        int, typer.Option(min=1, help="Atoms that are computed together; less needs less memory.")
+    ] = 1024,
+    threads: ThreadsOption = None,
+) -> None:
+    """Predict the dielectric tensors of many crystals, and rank them.
+
+    Writes predictions.parquet (all tensors), ranking.csv, rejected.csv (what could not be used, and why), plot.png and
+    summary.json. A crystal that cannot be used never stops the others.
+
+    Exit code: 0 all were predicted, 3 some were rejected, 2 nothing could be done.
+    """
+    predictor = load_model(model, threads)
+
+    from ..data.bundled import load_labelled  # noqa: PLC0415  slow to import
+    from ..data.collect import write_rejected  # noqa: PLC0415
+    from ..errors import optional_import  # noqa: PLC0415
+    from ..screening.plot import plot_screening  # noqa: PLC0415
+    from ..screening.ranking import rank, resolve_sort_column, write_parquet, write_ranking  # noqa: PLC0415
+
+    targets = predictor.config.targets
+    try:
+        by = resolve_sort_column(sort_by, targets)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--sort-by") from None
+    # Before hours of work: what is needed to write the results.
+    optional_import("pyarrow", extra="cli", purpose="write predictions.parquet")
+    optional_import("matplotlib", extra="cli", purpose="draw plot.png")
+    output.mkdir(parents=True, exist_ok=True)
+
+    start = time.perf_counter()
+    done = _screen_files(predictor, paths, batch_atoms) if paths else _screen_bundled(predictor, batch_atoms)
+    seconds = time.perf_counter() - start
+
+    write_rejected(output / "rejected.csv", done.rejected)
+    require_some(len(done.predictions), done.rejected, ", ".join(map(str, paths or [])))
+    labelled = frozenset(crystal.id for crystal in load_labelled())
+    columns = done.predictions.columns()
+    order = rank(columns, by, lowest_first)
+    write_parquet(output / "predictions.parquet", done.predictions, model)
+    write_ranking(output / "ranking.csv", columns, order, targets, labelled)
+    plot_screening(output / "plot.png", done.predictions, order, labelled)
+    summary = {
+        "command": command_line(),
+        "model": model,
+        "targets": list(targets),
+        "sorted_by": by,
+        "lowest_first": lowest_first,
+        "batch_atoms": batch_atoms,
+        "predicted": len(done.predictions),
+        "rejected": len(done.rejected),
+        "left_out_for_unknown_elements": done.left_out,
+        "seconds": round(seconds, 3),
+        "crystals_per_second": round(len(done.predictions) / seconds, 2),
+    }
+    _write_summary(output / "summary.json", summary)
+    if top:
+        print_ranking(stdout(), columns, rows=order[:top].tolist(), targets=targets, by=by, labelled=labelled)
+    stderr().print(
+        f"{len(done.predictions):,} crystals in {seconds:.1f} s ({len(done.predictions) / seconds:.0f} per second)"
+    )
+    stdout().print(f"results: {', '.join(str(output / name) for name in FILES)}")
+    exit_with(done.rejected, f"see {output / 'rejected.csv'}")
+
+
+class _Screened(NamedTuple):
+    """What was predicted, what was rejected, and how many crystals the model was not asked about."""
+
+    predictions: Predictions
+    rejected: list[Rejected]
+    left_out: int
+
+
+def _screen_files(model: DTNN, paths: list[Path], batch_atoms: int) -> _Screened:
+    from ..data.collect import find_files, read_files  # noqa: PLC0415  slow to import
+    from ..screening.engine import screen_crystals  # noqa: PLC0415
+
+    found, missing = find_files(paths)
+    if found.skipped:
+        stderr().print(f"{len(found.skipped)} files of other kinds were skipped, such as {found.skipped[0]}")
+    with ScreeningProgress("files", len(found.files)) as progress:
+        items = read_files(progress.advancing(found.files))
+        predictions, rejected = screen_crystals(model, items, batch_atoms, progress.count)
+    return _Screened(predictions, missing + rejected, 0)
+
+
+def _screen_bundled(model: DTNN, batch_atoms: int) -> _Screened:
+    from ..data.bundled import load_screening  # noqa: PLC0415  slow to import
+    from ..screening.engine import screen_crystals  # noqa: PLC0415
+
+    crystals = load_screening()
+    known = frozenset(model.config.elements)
+    chosen = [c for c in crystals if not known or known.issuperset(c.atomic_numbers.tolist())]
+    left_out = len(crystals) - len(chosen)
+    stderr().print(
+        f"screening {len(chosen):,} of the {len(crystals):,} bundled crystals that can be insulators; "
+        f"{left_out:,} have elements that the model does not know"
+    )
+    with ScreeningProgress("crystals", len(chosen)) as progress:
+        predictions, rejected = screen_crystals(model, chosen, batch_atoms, progress.count_and_advance)
+    return _Screened(predictions, rejected, left_out)
+
+
+def _write_summary(path: Path, summary: dict[str, Any]) -> None:
+    import torch  # noqa: PLC0415  slow to import
+
+    from ..training.run import versions  # noqa: PLC0415  slow to import
+
+    record = {**summary, "threads": torch.get_num_threads(), "versions": versions()}
+    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: MIT
+"""The command train."""
+
+from __future__ import annotations
+
+import json
+import time
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .console import command_line, stderr, stdout
+
+if TYPE_CHECKING:
+    from ..training.settings import TrainingSettings
+
+_MODEL, _TRAINING, _RUN = "The model", "The training", "The run"
+
+
+class Target(str, Enum):
+    """Which tensor to learn."""
+
+    electronic = "electronic"
+    ionic = "ionic"
+    total = "total"
+    all = "all"
+
+
+def train(  # noqa: PLR0917  each option of the command is an argument
+    data: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            show_default=False,
+            metavar="[DATA]...",
+            help="Files or folders of labelled crystals (.jsonl with eps_electronic and eps_total). "
+            "Without any: the 955 labelled crystals that come with dtnn-fast.",
+        ),
+    ] = None,
+    target: Annotated[
+        Target,
+        typer.Option(help="Tensor to learn; 'all' trains the three together on one encoder.", rich_help_panel=_MODEL),
+    ] = Target.total,
+    layer: Annotated[
+        int, typer.Option(min=1, max=5, help="Encoder layer whose latents are read.", rich_help_panel=_MODEL)
+    ] = 4,
+    bonds: Annotated[
+        bool, typer.Option("--bonds/--no-bonds", help="Use bond latents, or not: DTNN-simple.", rich_help_panel=_MODEL)
+    ] = True,
+    residual: Annotated[
+        bool, typer.Option("--residual/--no-residual", help="Blocks add their input.", rich_help_panel=_MODEL)
+    ] = True,
+    channels: Annotated[
+        str,
+        typer.Option(help="Scalar, vector and rank-2 channels of the encoder.", rich_help_panel=_MODEL),
+    ] = "128,32,32",
+    latent: Annotated[int, typer.Option(min=1, help="Channels of the decoder.", rich_help_panel=_MODEL)] = 128,
+    dropout: Annotated[
+        float, typer.Option(min=0.0, max=0.99, help="Dropout probability.", rich_help_panel=_MODEL)
+    ] = 0.2,
+    epochs: Annotated[int, typer.Option(min=1, help="Most epochs to train.", rich_help_panel=_TRAINING)] = 1000,
+    patience: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Stop after so many epochs without a better validation error.", rich_help_panel=_TRAINING
+        ),
+    ] = 200,
+    learning_rate: Annotated[
+        float, typer.Option(min=1e-12, help="At the start; falls along a half cosine.", rich_help_panel=_TRAINING)
+    ] = 1e-4,
+    batch_size: Annotated[int, typer.Option(min=1, help="Crystals per step.", rich_help_panel=_TRAINING)] = 64,
+    weight_decay: Annotated[float, typer.Option(min=0.0, help="Of AdamW.", rich_help_panel=_TRAINING)] = 0.01,
+    clip_norm: Annotated[
+        float, typer.Option(min=1e-12, help="Largest norm of a gradient.", rich_help_panel=_TRAINING)
+    ] = 2.0,
+    clean: Annotated[
+        bool,
+        typer.Option(
+            "--clean/--no-clean",
+            help="Drop crystals with an element of the total tensor outside of -10 to 100.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = True,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=2**32 - 1,
+            show_default="0",
+            help="Of the split into training, validation and test, and of the initial weights.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    splits: Annotated[
+        str | None,
+        typer.Option(
+            show_default=False,
+            help="Several seeds one after the other, such as 0-4 or 0,2,4, in the subfolders split-0, split-1, ...",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            show_default="runs/<date-time>",
+            help="Folder of the run. One that holds an unfinished run with the same settings is continued.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, show_default="all cores", help="CPU threads.", rich_help_panel=_RUN),
+    ] = None,
+) -> None:
+    """Train a model on crystals with known dielectric tensors.
+
+    The defaults are the settings of the paper (arXiv 2405.09052). Press Ctrl-C to stop; the same command with the same
+    --output goes on later.
+    """
+    if seed is not None and splits is not None:
+        raise typer.BadParameter("use either --seed or --splits", param_hint="--splits")
+    seeds = [seed or 0] if splits is None else _parse_splits(splits)
+    widths = _parse_channels(channels)
+    targets = tuple(t.value for t in Target if t is not Target.all) if target is Target.all else (target.value,)
+
+    import torch  # noqa: PLC0415  slow to import
+
+    from ..data.collect import write_rejected  # noqa: PLC0415  slow to import
+    from ..encoders import Channels, NativeEncoderConfig  # noqa: PLC0415
+    from ..nn.decoder import DecoderConfig  # noqa: PLC0415
+    from ..nn.model import DTNNConfig  # noqa: PLC0415
+    from ..training.settings import TrainingSettings  # noqa: PLC0415
+    from .training_data import load_training_data  # noqa: PLC0415
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    model = DTNNConfig(
+        encoder=NativeEncoderConfig(channels=Channels(*widths)),
+        decoder=DecoderConfig(layer=layer, latent=latent, dropout=dropout, bonds=bonds, residual=residual),
+        targets=targets,
+    )
+    runs = {
+        number: TrainingSettings(
+            model=model,
+            seed=number,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            clip_norm=clip_norm,
+            epochs=epochs,
+            patience=patience,
+        )
+        for number in seeds
+    }
+    crystals, rejected = load_training_data(data or [], targets, clean)
+    folder = output or Path("runs") / time.strftime("%Y-%m-%d-%H%M%S")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_rejected(folder / "rejected.csv", rejected)
+    stderr().print(
+        f"{len(crystals)} crystals to learn from, {len(rejected)} rejected"
+        + (f" (reasons in {folder / 'rejected.csv'})" if rejected else "")
+    )
+    results = {}
+    for number, settings in runs.items():
+        place = folder if splits is None else folder / f"split-{number}"
+        results[number] = _run(settings, crystals, place)
+    if splits is not None:
+        _summarise(folder, results)
+
+
+def _run(settings: TrainingSettings, crystals: list[Any], folder: Path) -> dict[str, Any]:
+    from ..training.run import MODEL_FOLDER, train_run  # noqa: PLC0415  slow to import
+    from .train_progress import Stopped, TrainingProgress  # noqa: PLC0415
+    from .train_report import print_errors  # noqa: PLC0415
+
+    progress = TrainingProgress(folder)
+    try:
+        with progress:
+            result = train_run(
+                settings,
+                crystals,
+                folder,
+                command_line(),
+                on_epoch=progress.on_epoch,
+                on_batch=progress.on_batch,
+                on_start=progress.on_start,
+            )
+    except (Stopped, KeyboardInterrupt) as stop:
+        stderr().print(progress.how_to_resume(kept=isinstance(stop, Stopped)), style="yellow")
+        raise typer.Exit(130) from None
+    print_errors(stdout(), result, title=f"Test errors, seed {settings.seed}")
+    stdout().print(f"model: {folder / MODEL_FOLDER}   (dtnn-fast screen --model {folder / MODEL_FOLDER})")
+    return result
+
+
+def _summarise(folder: Path, results: dict[int, dict[str, Any]]) -> None:
+    from ..training.summary import over_splits  # noqa: PLC0415  slow to import
+    from .train_report import print_summary  # noqa: PLC0415
+
+    summary = over_splits(results)
+    record = {"command": command_line(), **summary, "splits": results}
+    (folder / "summary.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    print_summary(stdout(), summary, list(results))
+
+
+def _parse_splits(text: str) -> list[int]:
+    seeds: list[int] = []
+    try:
+        for part in text.split(","):
+            first, dash, last = part.partition("-")
+            numbers = range(int(first), int(last if dash else first) + 1)
+            if not numbers:
+                raise ValueError
+            seeds += numbers
+    except ValueError:
+        raise typer.BadParameter(f"expected seeds such as 0-4 or 0,2,4, got {text!r}", param_hint="--splits") from None
+    return list(dict.fromkeys(seeds))
+
+
+def _parse_channels(text: str) -> list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 3 or min(numbers) < 1:
+        raise typer.BadParameter(
+            f"expected three positive numbers such as 128,32,32, got {text!r}", param_hint="--channels"
+        )
+    return numbers

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""Tables of errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ..data.crystal_system import CRYSTAL_SYSTEMS
+from ..training.metrics import METRICS
+
+_NAMES = {
+    "mae_ten": "MAE_ten",
+    "mae_mean_diag": "MAE_mean-diag",
+    "mae_diag": "MAE_diag",
+    "mae_off_diag": "MAE_off-diag",
+}
+
+
+def print_errors(console: Console, result: Mapping[str, Any], title: str) -> None:
+    """Print the errors of a run on its test crystals, beside those of the model that predicts the median.
+
+    Args:
+        console: where to.
+        result: what `train_run` returned.
+        title: of the tables, to which the target is added.
+    """
+    for target, parts in result["errors"].items():
+        table = Table(title=f"{title}: {target}", caption="in brackets: the median of the training tensors", box=None)
+        table.add_column("crystals")
+        table.add_column("number", justify="right")
+        for metric in METRICS:
+            table.add_column(_NAMES[metric], justify="right")
+        median = result["median_model"][target]
+        for group in _ordered(parts["test"]):
+            errors = parts["test"][group]
+            cells = [f"{errors[metric]:.3f} ({median[group][metric]:.3f})" for metric in METRICS]
+            table.add_row(group, str(errors["count"]), *cells, style="bold" if group == "all" else "")
+        console.print(table)
+    console.print(
+        f"best epoch {result['best_epoch']} of {result['epochs']}, {result['train_seconds']:.0f} s of training"
+    )
+
+
+def print_summary(console: Console, summary: Mapping[str, Any], seeds: Sequence[int]) -> None:
+    """Print mean and standard deviation of the test errors over splits; see `over_splits`."""
+    table = Table(title=f"Test errors, mean ± standard deviation over {len(seeds)} splits", box=None)
+    table.add_column("target")
+    table.add_column("model")
+    for metric in METRICS:
+        table.add_column(_NAMES[metric], justify="right")
+    for target in summary["dtnn"]:
+        for model, name in (("dtnn", "DTNN"), ("median_model", "median")):
+            errors = summary[model][target]
+            table.add_row(target, name, *(f"{errors[m]['mean']:.3f} ± {errors[m]['std']:.3f}" for m in METRICS))
+    console.print(table)
+
+
+def _ordered(groups: Mapping[str, Any]) -> list[str]:
+    known = [name for name in ("all", *CRYSTAL_SYSTEMS) if name in groups]
+    return known + sorted(set(groups) - set(known))

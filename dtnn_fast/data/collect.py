@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""Read the crystals of many files and folders, where what cannot be read does not stop the rest."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ..errors import BadFileError, MissingPackageError
+from .crystal import Crystal
+from .crystal_system import crystal_system
+from .readers import FoundFiles, iter_paths, read_crystals
+from .rejected import Rejected
+
+
+def find_files(paths: Iterable[Path | str]) -> tuple[FoundFiles, list[Rejected]]:
+    """List the files to read; see `readers.iter_paths`.
+
+    Args:
+        paths: files and folders.
+
+    Returns:
+        The files, each once, and the paths that are missing or of no known kind.
+    """
+    files: dict[Path, None] = {}
+    skipped: dict[Path, None] = {}
+    rejected: list[Rejected] = []
+    for path in paths:
+        try:
+            found = iter_paths([path])
+        except BadFileError as error:
+            rejected.append(Rejected.because(error, Path(path).name, str(path)))
+            continue
+        files |= dict.fromkeys(found.files)
+        skipped |= dict.fromkeys(found.skipped)
+    return FoundFiles(list(files), list(skipped)), rejected
+
+
+def read_files(files: Iterable[Path]) -> Iterator[Crystal | Rejected]:
+    """Read files one after the other, one in memory at a time.
+
+    Args:
+        files: what `find_files` listed.
+
+    Returns:
+        Each crystal, or the record of one that cannot be read; a file that cannot be read gives one record.
+    """
+    for file in files:
+        try:
+            found = read_crystals(file)
+        except (BadFileError, MissingPackageError) as error:  # noqa: PERF203  one bad file must not stop the rest
+            yield Rejected.because(error, file.name, str(file))
+        else:
+            yield from found
+
+
+def known_crystal_system(crystal: Crystal) -> str | None:
+    """The crystal system from `info`, or else from spglib, or None where it is not installed or finds none."""
+    system = crystal.info.get("crystal_system")
+    if system is None:
+        try:
+            system = crystal_system(crystal)
+        except MissingPackageError:
+            return None
+    return None if system == "unknown" else str(system)
+
+
+def write_rejected(path: Path, rejected: Iterable[Rejected]) -> None:
+    """Write a CSV file with the columns id, source and reason; only these names when nothing was rejected."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "source", "reason"])
+        writer.writerows([r.id, r.source, " ".join(r.reason.split())] for r in rejected)

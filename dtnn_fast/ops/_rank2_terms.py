@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: MIT
+"""The terms of second derivatives: sums and products in which an absent (None) factor is 0."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def add(*terms: Tensor | None) -> Tensor | None:
+    """The sum of the terms that are there."""
+    present = [term for term in terms if term is not None]
+    return sum(present[1:], present[0]) if present else None
+
+
+def linear(x: Tensor | None, weight: Tensor | None) -> Tensor | None:
+    """``x @ weight.T`` by the operation, for x [N, K, C] and weight [D, C]."""
+    return None if x is None or weight is None else torch.ops.dtnn_fast.rank2_linear(x, weight)
+
+
+def weight_grad(grad_y: Tensor | None, x: Tensor | None) -> Tensor | None:
+    """The sum over atoms and components of ``grad_y`` [N, K, D] times ``x`` [N, K, C], [D, C]."""
+    return None if grad_y is None or x is None else torch.ops.dtnn_fast.rank2_weight_grad(grad_y, x)

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: MIT
+"""The picture of a screening."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import optional_import
+from .predictions import Predictions
+from .ranking import main_target
+
+_STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "legend.frameon": False,
+    "mathtext.default": "regular",
+}
+_NEW, _LABELLED, _ACCENT = "#2a6f97", "#e09f3e", "#9e2a2b"
+_FEWEST_KNOWN = 20
+# Where a label may stand beside its point, in points; the first place that is free is taken.
+_PLACES = [(6, 4), (6, -11), (-6, 4), (-6, -11), (10, 13), (10, -20), (-10, 13), (-10, -20), (16, 24), (-16, 24)]
+
+
+def plot_screening(
+    path: Path, predictions: Predictions, order: np.ndarray, labelled: Collection[str], labels: int = 10
+) -> None:
+    """Draw a screening as a PNG: electronic against ionic, how values are spread, and known against predicted ones.
+
+    Args:
+        path: of the picture.
+        predictions: at least one.
+        order: row indices from the highest rank. [B].
+        labelled: ids of crystals whose tensors were known before.
+        labels: how many of the first get their formula.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+    """
+    matplotlib = optional_import("matplotlib", extra="cli", purpose="draw plot.png")
+    figure_class = optional_import("matplotlib.figure", extra="cli", purpose="draw plot.png").Figure
+    target = main_target(predictions.targets)
+    known = _known_means(predictions, target)
+    with_parity = int(np.isfinite(known).sum()) >= _FEWEST_KNOWN
+    with matplotlib.rc_context(_STYLE):
+        figure = figure_class(figsize=(13.2 if with_parity else 9.2, 4.2), layout="constrained")
+        axes = figure.subplots(1, 3 if with_parity else 2, width_ratios=[1.25, 1, 1] if with_parity else [1.25, 1])
+        _draw_map(figure, axes[0], predictions, order[:labels], target)
+        _draw_histogram(axes[1], predictions, target, np.array([id in labelled for id in predictions.ids]))
+        if with_parity:
+            _draw_parity(axes[2], known, _means(predictions, target), target)
+        for axis, letter in zip(axes, "abc", strict=False):
+            axis.set_title(letter, loc="left", fontweight="bold")
+        figure.savefig(path, dpi=200)
+
+
+def _means(predictions: Predictions, target: str) -> np.ndarray:
+    means: np.ndarray = np.trace(predictions.tensors[target], axis1=1, axis2=2) / 3.0
+    return means
+
+
+def _known_means(predictions: Predictions, target: str) -> np.ndarray:
+    means: np.ndarray = np.trace(predictions.known[target], axis1=1, axis2=2) / 3.0
+    return means
+
+
+def _draw_map(figure: Any, axis: Any, predictions: Predictions, first: np.ndarray, target: str) -> None:
+    """Electronic against ionic, coloured by anisotropy; with one target, its mean against its anisotropy."""
+    principal = np.linalg.eigvalsh(predictions.tensors[target])
+    anisotropy = principal[:, 2] - principal[:, 0]
+    if {"electronic", "ionic"} <= set(predictions.targets):
+        x, y = _means(predictions, "electronic"), _means(predictions, "ionic")
+        axis.set(xlabel=r"mean electronic permittivity $\varepsilon_\infty$")
+        axis.set(ylabel=r"mean ionic permittivity $\varepsilon_{ion}$")
+    else:
+        x, y = _means(predictions, target), anisotropy
+        axis.set(xlabel=f"mean {target} permittivity", ylabel=r"anisotropy $\varepsilon_3-\varepsilon_1$")
+    # The most anisotropic on top; the colours end where a few extreme crystals would wash out the rest.
+    above = np.argsort(anisotropy)
+    end = max(float(np.quantile(anisotropy, 0.98)), 1e-6)
+    points = axis.scatter(
+        x[above], y[above], c=anisotropy[above], s=11, cmap="viridis", vmin=0.0, vmax=end, linewidths=0, alpha=0.85
+    )
+    if x.min() > 0.0 and x.max() > 5.0 * x.min():
+        _log_axis(axis.set_xscale, axis.xaxis, x)
+    if y.min() > 0.0 and y.max() > 5.0 * y.min():
+        _log_axis(axis.set_yscale, axis.yaxis, y)
+    elif y.max() > 0.0:
+        axis.set_yscale("symlog", linthresh=max(1.0, float(np.median(np.abs(y)))))
+        axis.yaxis.set_major_formatter(_plain_numbers())
+    axis.margins(0.06)
+    extend = "max" if anisotropy.max() > end else "neither"
+    bar = figure.colorbar(points, ax=axis, pad=0.015, extend=extend)
+    bar.set_label(rf"anisotropy of the {target} tensor $\varepsilon_3-\varepsilon_1$")
+    bar.outline.set_linewidth(0.5)
+    axis.scatter(x[first], y[first], s=34, facecolors="none", edgecolors=_ACCENT, linewidths=0.9)
+    _label(figure, axis, [(x[row], y[row], _subscripts(predictions.formulas[row])) for row in first.tolist()])
+
+
+def _plain_numbers() -> Any:
+    ticker = optional_import("matplotlib.ticker", extra="cli", purpose="draw plot.png")
+    return ticker.FuncFormatter(lambda value, _: f"{value:g}")
+
+
+def _log_axis(set_scale: Any, axis: Any, values: np.ndarray) -> None:
+    """A logarithmic axis with ticks such as 2, 5, 10, 20 as plain numbers."""
+    ticker = optional_import("matplotlib.ticker", extra="cli", purpose="draw plot.png")
+    set_scale("log")
+    axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0) if values.max() < 300.0 * values.min() else (1.0,)))
+    axis.set_major_formatter(_plain_numbers())
+    axis.set_minor_formatter(ticker.NullFormatter())
+
+
+def _label(figure: Any, axis: Any, points: list[tuple[float, float, str]]) -> None:
+    """Write names beside points without covering one another."""
+    figure.canvas.draw()
+    frame = axis.get_window_extent()
+    taken: list[Any] = []
+    for x, y, text in points:
+        for dx, dy in _PLACES:
+            side = "left" if dx > 0 else "right"
+            label = axis.annotate(
+                text, (x, y), (dx, dy), textcoords="offset points", ha=side, fontsize=8, color=_ACCENT, zorder=5
+            )
+            box = label.get_window_extent().padded(1.5)
+            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+            if inside and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            label.remove()
+
+
+def _draw_histogram(axis: Any, predictions: Predictions, target: str, labelled: np.ndarray) -> None:
+    means = _means(predictions, target)
+    positive = means.min() > 0.0 and means.max() > 2.0 * means.min()
+    bins = np.geomspace(means.min(), means.max(), 45) if positive else np.linspace(means.min(), means.max() + 1e-9, 45)
+    groups = [(means[~labelled], _NEW, "new"), (means[labelled], _LABELLED, "labelled: DFPT known")]
+    shown = [group for group in groups if len(group[0])]
+    axis.hist(
+        [values for values, _, _ in shown],
+        bins=bins,
+        stacked=True,
+        color=[color for _, color, _ in shown],
+        label=[f"{name} ({len(values):,})" for values, _, name in shown],
+    )
+    if positive:
+        _log_axis(axis.set_xscale, axis.xaxis, means)
+    median = float(np.median(means))
+    axis.axvline(median, color="0.3", linewidth=0.9, linestyle="--", label=f"median {median:.1f}")
+    axis.set(xlabel=f"mean {target} permittivity", ylabel="crystals")
+    axis.legend(loc="upper right", fontsize=8)
+
+
+def _draw_parity(axis: Any, known: np.ndarray, predicted: np.ndarray, target: str) -> None:
+    both = np.isfinite(known) & (known > 0.0) & (predicted > 0.0)
+    x, y = known[both], predicted[both]
+    low, high = 0.9 * min(x.min(), y.min()), 1.1 * max(x.max(), y.max())
+    axis.plot([low, high], [low, high], color="0.3", linewidth=0.9)
+    axis.scatter(x, y, s=9, color=_LABELLED, alpha=0.7, linewidths=0)
+    _log_axis(axis.set_xscale, axis.xaxis, x)
+    _log_axis(axis.set_yscale, axis.yaxis, y)
+    axis.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    axis.set(xlabel=f"mean {target} permittivity, DFPT", ylabel="predicted")
+    text = f"{both.sum():,} labelled crystals, most of\nthem seen in training\nMAE {np.abs(x - y).mean():.2f}"
+    axis.text(0.04, 0.96, text, transform=axis.transAxes, va="top", fontsize=8)
+
+
+def _subscripts(formula: str) -> str:
+    return re.sub(r"(\d+)", r"$_{\1}$", formula)
