@@ -7,13 +7,16 @@ and shifts.
 
 from __future__ import annotations
 
-import time
+import json
+import os
+import subprocess
+import sys
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
-from helpers import LINES, compare, num_threads, seconds
+from helpers import LINES, compare, num_threads
 
 from dtnn_fast.data.bundled import load_labelled
 from dtnn_fast.data.crystal import Crystal
@@ -90,19 +93,43 @@ def test_large_crystal(crystals, density, benchmark):
     assert ratios["vesin"] >= 1.5
 
 
-def test_two_threads(batch, benchmark):
-    """The quickest of many short runs each: two threads need two processors that are free at the same time."""
-    one, two, stop = [], [], time.perf_counter() + 20
-    while len(one) < 100 or (min(one) < 1.6 * min(two) and time.perf_counter() < stop):
-        for threads, times in ((1, one), (2, two)):
-            with num_threads(threads):
-                times.append(seconds(lambda: neighbor_list(*batch)))
-    ratio = min(one) / min(two)
-    benchmark.extra_info |= {"threads": 2, "ratios": {"one thread": ratio}}
+THREADS = """
+import json, sys, time
+import torch
+from helpers import num_threads, seconds
+from dtnn_fast.ops import neighbor_list
+batch = torch.load(sys.argv[1])
+times, stop = {1: [], 2: []}, time.perf_counter() + 30
+while len(times[1]) < 100 or (min(times[1]) < 1.7 * min(times[2]) and time.perf_counter() < stop):
+    for threads in times:
+        with num_threads(threads):
+            times[threads].append(seconds(lambda: neighbor_list(*batch)))
+print(json.dumps([min(times[1]), min(times[2])]))
+"""
+
+
+def test_two_threads(batch, benchmark, tmp_path):
+    """The quickest of many short runs each: two threads need two processors that are free at the same time.
+
+    In a process of its own that keeps freed memory: else glibc gives the memory of some of the results back to the
+    system and not that of others, and the page faults, which take as long as the search, decide the ratio.
+    """
+    torch.save(batch, tmp_path / "batch.pt")
+    keep = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_THRESHOLD_": str(1 << 30)}
+    environment = os.environ | keep | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    run = subprocess.run(
+        [sys.executable, "-c", THREADS, str(tmp_path / "batch.pt")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    one, two = json.loads(run.stdout)
+    benchmark.extra_info |= {"threads": 2, "ratios": {"one thread": one / two}}
     with num_threads(2):
         benchmark.pedantic(lambda: neighbor_list(*batch), rounds=20)
     LINES.append(
-        f"{'neighbor_list, labelled crystals, minima':<58} 2 threads native {min(two) * 1e3:.2f} ms  "
-        f"one thread {min(one) * 1e3:.2f} ms = {ratio:.2f}x"
+        f"{'neighbor_list, labelled crystals, quickest runs':<58} 2 threads native {two * 1e3:.2f} ms  "
+        f"one thread {one * 1e3:.2f} ms = {one / two:.2f}x"
     )
-    assert ratio >= 1.6
+    assert one / two >= 1.6
