@@ -32,11 +32,6 @@ inline int highest_bit(uint64_t word) { return 63 - __builtin_clzll(word); }
   throw std::invalid_argument("`positions`: atoms too many cells apart for shifts of 32 bits");
 }
 
-// A shift in a register of four, so that a bond is a vector addition; only the first three count.
-typedef int32_t ShiftLanes __attribute__((vector_size(16)));
-
-inline ShiftLanes lanes(const Shift& shift) { return ShiftLanes{shift[0], shift[1], shift[2], 0}; }
-
 // Half the longest diagonal of the reduced cell: no nearest image is farther away along the periodic directions.
 double half_diagonal(const Lattice& lattice) {
   const int n = lattice.num_periodic;
