@@ -17,6 +17,7 @@ from dtnn_fast.encoders import Channels, NativeEncoderConfig
 from dtnn_fast.nn.decoder import DecoderConfig
 from dtnn_fast.nn.graph import CrystalGraph, build_graph
 from dtnn_fast.nn.model import DTNN, DTNNConfig
+from dtnn_fast.ops import neighbor_order
 
 SMALL = Channels(scalar=16, vector=8, rank2=8, radial=4)
 TINY = Channels(scalar=4, vector=2, rank2=2, radial=2)
@@ -145,8 +146,6 @@ def flipped(graph: CrystalGraph, seed: int = 0) -> tuple[CrystalGraph, list[Tens
 
     Returns the graph and, for each tier, which old bond each new one is and its sign.
     """
-    from dtnn_fast.ops import neighbor_order
-
     longest = graph.tiers[-1]
     turn = torch.rand(longest.num_bonds, generator=torch.Generator().manual_seed(seed)) < 0.5
     # Where the bonds of a tier are in the longest one.
@@ -169,7 +168,8 @@ def flipped(graph: CrystalGraph, seed: int = 0) -> tuple[CrystalGraph, list[Tens
         inner = tier.inner if rank_in_shorter is None else where[tier.inner][rank_in_shorter]
         row_ptr = torch.searchsorted(pairs[0].contiguous(), torch.arange(graph.num_atoms + 1))
         by_neighbor = neighbor_order(pairs, graph.num_atoms)
-        tiers.append(replace(tier, pairs=pairs, shifts=shifts[order], row_ptr=row_ptr, by_neighbor=by_neighbor, inner=inner))
+        turned = replace(tier, pairs=pairs, shifts=shifts[order], row_ptr=row_ptr, by_neighbor=by_neighbor, inner=inner)
+        tiers.append(turned)
         olds.append(order)
         signs.append(torch.where(reverse, -1.0, 1.0).double()[order])
         rank_in_shorter = order

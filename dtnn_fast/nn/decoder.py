@@ -27,11 +27,11 @@ class DecoderConfig:
             tensors of layer 4.
         blocks: number of blocks.
         latent: channels inside the decoder.
-        dropout: probability in the perceptrons.
+        dropout: probability in the perceptrons of atoms.
         bonds: whether bond latents are used; without them it is the paper's DTNN-simple.
         residual: whether blocks add their input to their output.
-        mean_bonds: mean number of bonds of an atom in the layer's list, which scales the sums over bonds; `DTNN` sets it
-            to the encoder's.
+        mean_bonds: mean number of bonds of an atom in the layer's list, which scales the sums over bonds; `DTNN` takes
+            the encoder's instead.
 
     Raises:
         ValueError: a setting is out of range.

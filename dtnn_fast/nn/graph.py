@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -126,6 +127,15 @@ def _nested_tiers(
     return tuple(tiers)
 
 
+def _into_cell(crystal: Crystal) -> np.ndarray:
+    """The positions, each moved into the cell by lattice vectors, when the crystal is periodic in all directions."""
+    if not crystal.pbc.all():
+        return crystal.positions
+    fractional = np.linalg.solve(crystal.cell.T, crystal.positions.T).T
+    moved: np.ndarray = crystal.positions - np.floor(fractional) @ crystal.cell
+    return moved
+
+
 def build_graph(
     crystals: Sequence[Crystal], cutoffs: Sequence[float], dtype: torch.dtype = torch.float32
 ) -> CrystalGraph:
@@ -134,7 +144,8 @@ def build_graph(
     Args:
         crystals: what to put together, at least one.
         cutoffs: Angstrom; equal ones share a tier.
-        dtype: of positions and cell in the result.
+        dtype: of positions and cell in the result. Below float64 the atoms are moved into the cell first: far outside
+            there would be no digits left for distances.
 
     Returns:
         The graph; use `CrystalGraph.to` for another device.
@@ -146,7 +157,9 @@ def build_graph(
         raise BadCrystalError("expected at least one crystal, got none")
     sizes = torch.tensor([0, *(crystal.num_atoms for crystal in crystals)])
     ptr = sizes.cumsum(0)
-    positions = torch.cat([torch.from_numpy(crystal.positions) for crystal in crystals])
+    is_exact = dtype == torch.float64
+    placed = [crystal.positions if is_exact else _into_cell(crystal) for crystal in crystals]
+    positions = torch.cat([torch.from_numpy(part) for part in placed])
     cell = torch.stack([torch.from_numpy(crystal.cell) for crystal in crystals])
     pbc = torch.stack([torch.from_numpy(crystal.pbc) for crystal in crystals])
     numbers = torch.cat([torch.from_numpy(crystal.atomic_numbers) for crystal in crystals])

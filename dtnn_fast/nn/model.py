@@ -89,7 +89,8 @@ class DTNN(nn.Module):
         if unknown or not self.config.targets:
             raise ValueError(f"DTNN: expected `targets` from {', '.join(TARGETS)}, got {list(self.config.targets)}")
         if not all(1 <= z <= MAX_ATOMIC_NUMBER for z in self.config.elements):
-            raise ValueError(f"DTNN: expected `elements` from 1 to {MAX_ATOMIC_NUMBER}, got {list(self.config.elements)}")
+            found = list(self.config.elements)
+            raise ValueError(f"DTNN: expected `elements` from 1 to {MAX_ATOMIC_NUMBER}, got {found}")
         # Layers above the one that is decoded would have no effect on the result.
         self.encoder = NativeEncoder(self.config.encoder, num_layers=layer)
         mean_bonds = self.config.encoder.mean_bonds[layer - 1]

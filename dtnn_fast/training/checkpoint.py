@@ -64,6 +64,7 @@ def load_checkpoint(
         with safe_open(path, framework="pt") as file:
             progress = json.loads(file.metadata()["progress"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dictionary
+        random_state = tensors["random_state"]
     except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise BadFileError(f"{path}: not a whole checkpoint: {error}") from error
 
@@ -72,13 +73,25 @@ def load_checkpoint(
         return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
     try:
+        model.load_state_dict(part("best"))  # only to see that it fits
         model.load_state_dict(part("model"))
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in part("optimizer").items():
-            index, name = key.split(".", 1)
-            state.setdefault(int(index), {})[name] = value
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    except (RuntimeError, ValueError) as error:
-        raise BadFileError(f"{path}: belongs to a model of other settings: {error}") from error
-    torch.set_rng_state(tensors["random_state"])
+        moments = _moments(part("optimizer"), list(model.parameters()))
+        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+        torch.set_rng_state(random_state)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise BadFileError(f"{path}: damaged, or belongs to a model of other settings: {error}") from error
     return progress, part("best")
+
+
+def _moments(tensors: dict[str, Tensor], parameters: list[nn.Parameter]) -> dict[int, dict[str, Tensor]]:
+    """The optimizer's state by parameter; the optimizer itself would not see that one does not fit."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    for number, values in state.items():
+        shapes = {name: tuple(value.shape) for name, value in values.items()}
+        shape = tuple(parameters[number].shape) if number < len(parameters) else None
+        if shape is None or shapes != {"step": (), "exp_avg": shape, "exp_avg_sq": shape}:
+            raise ValueError(f"the optimizer's state of parameter {number} does not fit")
+    return state

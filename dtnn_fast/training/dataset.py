@@ -14,6 +14,18 @@ from ..errors import BadCrystalError
 from ..nn.graph import CrystalGraph, build_graph, collate
 
 
+def _check_target(crystal: Crystal, target: str) -> None:
+    if target not in crystal.targets:
+        raise BadCrystalError(f"{crystal.label}: no {target} dielectric tensor to learn from")
+    tensor = np.asarray(crystal.targets[target])
+    if tensor.shape != (3, 3):
+        raise BadCrystalError(
+            f"{crystal.label}: expected the {target} dielectric tensor of shape [3, 3], got {list(tensor.shape)}"
+        )
+    if not np.isfinite(tensor).all():
+        raise BadCrystalError(f"{crystal.label}: the {target} dielectric tensor has elements that are not finite")
+
+
 class LabelledGraphs:
     """Crystals with their graphs and target tensors.
 
@@ -23,16 +35,15 @@ class LabelledGraphs:
         cutoffs: of the encoder, in Angstrom.
 
     Raises:
-        BadCrystalError: a crystal lacks one of the targets.
+        BadCrystalError: a crystal lacks one of the targets, or it is no 3x3 tensor of finite numbers.
     """
 
     def __init__(self, crystals: Sequence[Crystal], targets: Iterable[str], cutoffs: Sequence[float]) -> None:
         self.crystals = list(crystals)
         self.targets = tuple(targets)
         for crystal in self.crystals:
-            missing = [target for target in self.targets if target not in crystal.targets]
-            if missing:
-                raise BadCrystalError(f"{crystal.label}: no {missing[0]} dielectric tensor to learn from")
+            for target in self.targets:
+                _check_target(crystal, target)
         self.graphs = [build_graph([crystal], cutoffs) for crystal in self.crystals]
         self.tensors = {
             target: torch.from_numpy(np.array([crystal.targets[target] for crystal in self.crystals])).float()

@@ -20,6 +20,7 @@ from .. import __version__
 from ..data.crystal import Crystal
 from ..data.splits import Split, split
 from ..errors import BadFileError
+from .checkpoint import CHECKPOINT_FILE
 from .dataset import LabelledGraphs
 from .metrics import median_tensor, summarise
 from .settings import TrainingSettings
@@ -77,14 +78,19 @@ def train_run(
         What results.json holds: the errors on each part of the split for each target.
 
     Raises:
-        BadFileError: the folder holds a run with other settings or data.
+        BadFileError: the folder holds a run with other settings or data, or a damaged one.
+        BadCrystalError: a crystal has no tensor to learn from.
+        DTNNError: there are too few crystals, or the loss is no number any more.
     """
     settings = replace(settings, model=replace(settings.model, elements=known_elements(crystals)))
-    folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, settings, crystals, command)
-    data = LabelledGraphs(crystals, settings.model.targets, _cutoffs(settings))
+    identity = _identity(settings, crystals)
+    is_new = _is_new(folder, identity)
     parts = split([crystal.id for crystal in crystals], settings.seed)
+    data = LabelledGraphs(crystals, settings.model.targets, _cutoffs(settings))
     trainer = Trainer(settings, data, parts, folder)
+    # Only now: crystals that cannot be used leave the folder free for the next attempt.
+    if is_new:
+        _claim(folder, identity, command)
     on_start(trainer)
     for epoch in trainer.epochs(on_batch):
         on_epoch(trainer, epoch)
@@ -99,25 +105,35 @@ def _cutoffs(settings: TrainingSettings) -> tuple[float, ...]:
     return settings.model.encoder.cutoffs[: settings.model.decoder.layer]
 
 
-def _claim(folder: Path, settings: TrainingSettings, crystals: Sequence[Crystal], command: str) -> None:
-    """Write settings.json, or compare with the one that is there."""
+def _identity(settings: TrainingSettings, crystals: Sequence[Crystal]) -> dict[str, Any]:
+    """What tells runs apart, as it reads back from JSON: tuples have become lists."""
+    data = {"crystals": len(crystals), "digest": data_digest(crystals)}
+    identity: dict[str, Any] = json.loads(json.dumps({"settings": settings.to_json(), "data": data}))
+    return identity
+
+
+def _is_new(folder: Path, identity: dict[str, Any]) -> bool:
+    """Whether the folder holds no run yet; one that is there must be this one."""
     path = folder / SETTINGS_FILE
-    identity = {
-        "settings": settings.to_json(),
-        "data": {"crystals": len(crystals), "digest": data_digest(crystals)},
-    }
-    # Through JSON and back, as what is read has been: tuples become lists.
-    identity = json.loads(json.dumps(identity))
-    if path.exists():
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise BadFileError(f"{path}: not a run's settings: {error}") from error
-        if {key: before.get(key) for key in identity} != identity:
-            raise BadFileError(f"{folder}: holds a run with other settings or data; choose another folder or remove it")
-        return
+    if not path.exists():
+        if (folder / CHECKPOINT_FILE).exists():
+            raise BadFileError(f"{path}: missing beside a checkpoint; choose another folder or remove it")
+        return True
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadFileError(f"{path}: not a run's settings: {error}") from error
+    if not isinstance(before, dict):
+        raise BadFileError(f"{path}: not a run's settings: expected an object, got {before!r}")
+    if {key: before.get(key) for key in identity} != identity:
+        raise BadFileError(f"{folder}: holds a run with other settings or data; choose another folder or remove it")
+    return False
+
+
+def _claim(folder: Path, identity: dict[str, Any], command: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     record = {"command": command, **identity, "versions": versions(), "threads": torch.get_num_threads()}
-    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    (folder / SETTINGS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_history(path: Path, history: Sequence[Epoch]) -> None:

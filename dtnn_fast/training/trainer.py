@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from ..data.splits import Split
-from ..errors import DTNNError
+from ..errors import BadFileError, DTNNError
 from ..nn.decoder import Decoder
 from ..nn.model import DTNN
-from .checkpoint import load_checkpoint, save_checkpoint
+from .checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
 from .dataset import LabelledGraphs
 from .metrics import isotropic_scale, mae_ten
 from .settings import TrainingSettings
@@ -99,11 +99,14 @@ class Trainer:
 
     def _resume(self) -> None:
         found = load_checkpoint(self.folder, self.model, self.optimizer) if self.folder else None
-        if found is None:
+        if self.folder is None or found is None:
             return
         progress, self.best_state = found
-        self.history = [Epoch(**epoch) for epoch in progress["history"]]
-        self.best_score, self.best_epoch = progress["best_score"], progress["best_epoch"]
+        try:
+            self.history = [Epoch(**epoch) for epoch in progress["history"]]
+            self.best_score, self.best_epoch = progress["best_score"], progress["best_epoch"]
+        except (KeyError, TypeError) as error:
+            raise BadFileError(f"{self.folder / CHECKPOINT_FILE}: not a whole checkpoint: {error!r}") from error
 
     def checkpoint(self) -> None:
         """Write where training stands after the last whole epoch; nothing without a folder."""

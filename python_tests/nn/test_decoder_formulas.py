@@ -90,9 +90,9 @@ def test_layer_five_takes_scalars_from_five_and_the_rest_from_four():
         graph = model.graph(CRYSTALS)
         latents = model.encoder(graph)
         expected = model.decoders["total"](latents, graph.ptr)
-        mixed = latents[:4] + [latents[3]._replace(atom_scalar=latents[4].atom_scalar)]
+        mixed = [*latents[:4], latents[3]._replace(atom_scalar=latents[4].atom_scalar)]
         assert torch.equal(model.decoders["total"](mixed, graph.ptr), expected)
-        changed = latents[:4] + [latents[4]._replace(atom_scalar=latents[3].atom_scalar)]
+        changed = [*latents[:4], latents[4]._replace(atom_scalar=latents[3].atom_scalar)]
         assert not torch.allclose(model.decoders["total"](changed, graph.ptr), expected)
 
 

@@ -1,12 +1,22 @@
 # SPDX-License-Identifier: MIT
-"""Derivatives of the tensor in positions, cell and weights; crystals where they could be infinite; native kernels and twins."""
+"""Derivatives in positions, cell and weights, also where they could be infinite; native kernels against twins."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from model_cases import TINY, VARIANTS, assert_close, asymmetric_crystals, config, randomised, rattled, strained, variant
+from model_cases import (
+    TINY,
+    VARIANTS,
+    assert_close,
+    asymmetric_crystals,
+    config,
+    randomised,
+    rattled,
+    strained,
+    variant,
+)
 from torch.autograd import gradcheck, gradgradcheck
 
 from dtnn_fast import use_backend

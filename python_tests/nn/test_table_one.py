@@ -31,7 +31,7 @@ FORMS = {
 
 @cache
 def standardised(system: str) -> list[Crystal]:
-    """Conventional cells whose symmetry is exact, in the standard orientation: z the main axis, y the monoclinic one."""
+    """Conventional cells of exact symmetry in the standard orientation: z the main axis, y the monoclinic one."""
     found, seen = [], set()
     for crystal in sorted(labelled(), key=lambda c: c.num_atoms):
         if crystal.info["crystal_system"] != system or crystal.info["space_group"] in seen:

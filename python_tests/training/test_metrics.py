@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: MIT
+"""The loss and the errors against values worked out by hand, and the trivial model's published-split figures."""
+
+import numpy as np
+import pytest
+import torch
+from model_cases import labelled
+
+from dtnn_fast.data.cleaning import clean
+from dtnn_fast.data.splits import split
+from dtnn_fast.training.metrics import (
+    METRICS,
+    crystal_errors,
+    isotropic_scale,
+    mae_ten,
+    median_tensor,
+    summarise,
+    unique_elements,
+)
+
+#                      xx    yy    zz    yz    xz    xy
+DIFFERENCES = np.array([[3.0, -1.0, 1.0, 0.5, -2.0, 1.5], [0.0, 0.0, -6.0, 0.0, 0.0, 0.6]])
+
+
+def symmetric(elements):
+    xx, yy, zz, yz, xz, xy = elements
+    return [[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]
+
+
+EXPECTED = np.array([symmetric([4, 5, 6, 0.1, 0.2, 0.3]), symmetric([9, 8, 7, -0.3, 0.0, 0.5])])
+PREDICTED = EXPECTED + np.array([symmetric(d) for d in DIFFERENCES])
+BY_HAND = {
+    "mae_ten": [(3 + 1 + 1 + 0.5 + 2 + 1.5) / 6, 6.6 / 6],
+    "mae_mean_diag": [1.0, 2.0],
+    "mae_diag": [5 / 3, 2.0],
+    "mae_off_diag": [4 / 3, 0.2],
+}
+
+
+def test_errors_of_each_crystal_are_those_worked_out_by_hand():
+    errors = crystal_errors(PREDICTED, EXPECTED)
+    assert tuple(errors) == METRICS
+    for metric, values in BY_HAND.items():
+        np.testing.assert_allclose(errors[metric], values, rtol=1e-12, err_msg=metric)
+        np.testing.assert_allclose(crystal_errors(EXPECTED, PREDICTED)[metric], values, rtol=1e-12)
+    assert all((values == 0).all() for values in crystal_errors(EXPECTED, EXPECTED).values())
+
+
+def test_the_loss_is_mae_ten_and_has_its_gradient():
+    predicted = torch.from_numpy(PREDICTED).requires_grad_()
+    loss = mae_ten(predicted, torch.from_numpy(EXPECTED))
+    assert loss.item() == pytest.approx((1.5 + 1.1) / 2, rel=1e-12)
+    loss.backward()
+    np.testing.assert_allclose(predicted.grad[0].diagonal(), np.array([1, -1, 1]) / 12)
+    assert unique_elements(torch.from_numpy(EXPECTED))[0].tolist() == [4, 5, 6, 0.1, 0.2, 0.3]
+
+
+def test_summaries_are_made_for_all_crystals_and_for_each_system():
+    predicted, expected = np.concatenate([PREDICTED, PREDICTED[:1]]), np.concatenate([EXPECTED, EXPECTED[:1]])
+    summary = summarise(predicted, expected, ["cubic", "triclinic", "cubic"])
+    assert list(summary) == ["all", "cubic", "triclinic"]
+    assert [summary[group]["count"] for group in summary] == [3, 2, 1]
+    assert summary["all"]["mae_ten"] == pytest.approx((1.5 + 1.1 + 1.5) / 3)
+    assert summary["all"]["median_ten"] == pytest.approx(1.5)
+    assert summary["cubic"]["mae_mean_diag"] == pytest.approx(1.0)
+    assert summary["triclinic"]["mae_off_diag"] == pytest.approx(0.2)
+    for group in summary.values():
+        assert set(group) == {"count", "median_ten", *METRICS}
+
+
+def test_the_scale_is_that_of_the_diagonals_means():
+    means = torch.tensor([2.0, 3.0, 10.0])
+    offset, scale = isotropic_scale(means[:, None, None] * torch.eye(3))
+    assert (offset, scale) == (3.0, pytest.approx(8 / 3))
+    assert isotropic_scale(torch.ones(4, 3, 3))[1] > 0
+
+
+@pytest.mark.parametrize(("target", "expected"), [("electronic", 1.80), ("ionic", 2.10), ("total", 3.35)])
+def test_the_median_of_the_training_set_has_the_known_error(target, expected):
+    kept, rejected = clean(labelled())
+    assert (len(kept), len(rejected)) == (940, 15)
+    values = np.array([crystal.targets[target] for crystal in kept])
+    errors = []
+    for seed in range(5):
+        parts = split([crystal.id for crystal in kept], seed)
+        assert (len(parts.test), len(parts.validation), len(parts.train)) == (94, 94, 752)
+        median = median_tensor(values[parts.train])
+        trivial = np.broadcast_to(median, values[parts.test].shape)
+        errors.append(crystal_errors(trivial, values[parts.test])["mae_ten"].mean())
+    assert round(float(np.mean(errors)), 2) == expected
