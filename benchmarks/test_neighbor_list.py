@@ -16,7 +16,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from helpers import LINES, compare, num_threads
+from timing import LINES, compare, num_threads
 
 from dtnn_fast.data.bundled import load_labelled
 from dtnn_fast.data.crystal import Crystal
@@ -96,7 +96,7 @@ def test_large_crystal(crystals, density, benchmark):
 THREADS = """
 import json, sys, time
 import torch
-from helpers import num_threads, seconds
+from timing import num_threads, seconds
 from dtnn_fast.ops import neighbor_list
 batch = torch.load(sys.argv[1])
 times, stop = {1: [], 2: []}, time.perf_counter() + 30

@@ -141,6 +141,8 @@ def _label(figure: Any, axis: Any, points: list[tuple[float, float, str]]) -> No
     """Write names beside points without covering one another."""
     transforms = optional_import("matplotlib.transforms", extra="cli", purpose="draw plot.png")
     text_class = optional_import("matplotlib.text", extra="cli", purpose="draw plot.png").Text
+    effects = optional_import("matplotlib.patheffects", extra="cli", purpose="draw plot.png")
+    outline = effects.withStroke(linewidth=2.5, foreground="white")
     figure.canvas.draw()
     renderer = figure.canvas.get_renderer()
     frame = axis.get_window_extent()
@@ -160,6 +162,7 @@ def _label(figure: Any, axis: Any, points: list[tuple[float, float, str]]) -> No
                 va="center",
                 fontsize=8,
                 color=_ACCENT,
+                path_effects=[outline],
                 arrowprops={"arrowstyle": "-", "lw": 0.5, "color": _ACCENT, "shrinkA": 0, "shrinkB": 4},
             )
             label.update_positions(renderer)
@@ -190,9 +193,10 @@ def _draw_histogram(axis: Any, predictions: Predictions, target: str, labelled: 
     if positive:
         _log_axis(axis.set_xscale, axis.xaxis, means)
     median = float(np.median(means))
-    axis.axvline(median, color="0.3", linewidth=0.9, linestyle="--", label=f"median {median:.1f}")
+    axis.axvline(median, ymax=0.74, color="0.3", linewidth=0.9, linestyle="--", label=f"median {median:.1f}")
     axis.set(xlabel=f"mean {target} permittivity", ylabel="crystals")
-    axis.set_ylim(top=1.28 * axis.get_ylim()[1])
+    # Room for the legend above the bars, wherever they are.
+    axis.set_ylim(top=1.4 * axis.get_ylim()[1])
     axis.legend(loc="upper left", fontsize=8)
 
 
