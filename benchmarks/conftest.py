@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Makes helpers.py importable, and prints the ratios of all cases at the end of `pytest benchmarks`."""
+"""Makes timing.py importable, and prints the ratios of all cases at the end of `pytest benchmarks`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from helpers import LINES
+from timing import LINES
 
 
 def pytest_terminal_summary(terminalreporter) -> None:  # type: ignore[no-untyped-def]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import compare, forward_and_backward
+from timing import compare, forward_and_backward
 
 from dtnn_fast import reference
 from dtnn_fast.ops import rank2_linear

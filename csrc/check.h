@@ -5,14 +5,28 @@
 
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/util/Exception.h>
 
 #include <cstdint>
 #include <initializer_list>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 
+// Throws a message for people; torch turns it into a RuntimeError. Not STD_TORCH_CHECK, which puts the name of a C++
+// function and the path of its source file before the message.
+#define DTNN_CHECK(condition, ...)                                               \
+  do {                                                                           \
+    if (!(condition)) throw std::runtime_error(::dtnn::message_of(__VA_ARGS__)); \
+  } while (false)
+
 namespace dtnn {
+
+template <typename... Parts>
+std::string message_of(const Parts&... parts) {
+  std::ostringstream text;
+  (text << ... << parts);
+  return text.str();
+}
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
@@ -50,28 +64,27 @@ inline const char* describe_dtype(ScalarType type) {
 }
 
 inline void check_dtype(const char* op, const char* name, const Tensor& tensor, ScalarType wanted) {
-  STD_TORCH_CHECK(tensor.scalar_type() == wanted, op, ": expected `", name, "` of dtype ", describe_dtype(wanted),
-                  ", got ", describe_dtype(tensor.scalar_type()));
+  DTNN_CHECK(tensor.scalar_type() == wanted, op, ": expected `", name, "` of dtype ", describe_dtype(wanted), ", got ",
+             describe_dtype(tensor.scalar_type()));
 }
 
 inline void check_floating(const char* op, const char* name, const Tensor& tensor) {
   const ScalarType type = tensor.scalar_type();
-  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double, op, ": expected `", name,
-                  "` of dtype float32 or float64, got ", describe_dtype(type));
+  DTNN_CHECK(type == ScalarType::Float || type == ScalarType::Double, op, ": expected `", name,
+             "` of dtype float32 or float64, got ", describe_dtype(type));
 }
 
 inline void check_same_dtype(const char* op, const char* name, const Tensor& tensor, const char* other_name,
                              const Tensor& other) {
-  STD_TORCH_CHECK(tensor.scalar_type() == other.scalar_type(), op, ": expected `", name, "` of the dtype of `",
-                  other_name, "` (", describe_dtype(other.scalar_type()), "), got ",
-                  describe_dtype(tensor.scalar_type()));
+  DTNN_CHECK(tensor.scalar_type() == other.scalar_type(), op, ": expected `", name, "` of the dtype of `", other_name,
+             "` (", describe_dtype(other.scalar_type()), "), got ", describe_dtype(tensor.scalar_type()));
 }
 
 inline void check_same_device(const char* op, const char* name, const Tensor& tensor, const char* other_name,
                               const Tensor& other) {
   const bool same = tensor.device() == other.device();
-  STD_TORCH_CHECK(same, op, ": expected `", name, "` on the device of `", other_name, "` (",
-                  other.is_cuda() ? "cuda" : "cpu", "), got ", tensor.is_cuda() ? "cuda" : "cpu");
+  DTNN_CHECK(same, op, ": expected `", name, "` on the device of `", other_name, "` (",
+             other.is_cuda() ? "cuda" : "cpu", "), got ", tensor.is_cuda() ? "cuda" : "cpu");
 }
 
 // `wanted` is the shape as a person writes it; `sizes` the same in numbers, kAny for a free dimension.
@@ -84,7 +97,7 @@ inline void check_shape(const char* op, const char* name, const Tensor& tensor, 
     fits = size == kAny || tensor.size(d) == size;
     ++d;
   }
-  STD_TORCH_CHECK(fits, op, ": expected `", name, "` of shape ", wanted, ", got ", describe_shape(tensor));
+  DTNN_CHECK(fits, op, ": expected `", name, "` of shape ", wanted, ", got ", describe_shape(tensor));
 }
 
 }  // namespace dtnn

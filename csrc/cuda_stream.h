@@ -13,7 +13,7 @@ extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stre
 namespace dtnn {
 
 inline void* current_cuda_stream(const char* op, const Tensor& tensor) {
-  STD_TORCH_CHECK(&aoti_torch_get_current_cuda_stream != nullptr, op, ": this torch has no CUDA");
+  DTNN_CHECK(&aoti_torch_get_current_cuda_stream != nullptr, op, ": this torch has no CUDA");
   void* stream = nullptr;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
   return stream;
@@ -21,7 +21,7 @@ inline void* current_cuda_stream(const char* op, const Tensor& tensor) {
 
 // A launcher returns null or CUDA's error text.
 inline void check_launch(const char* op, const char* error) {
-  STD_TORCH_CHECK(error == nullptr, op, ": CUDA launch failed: ", error == nullptr ? "" : error);
+  DTNN_CHECK(error == nullptr, op, ": CUDA launch failed: ", error == nullptr ? "" : error);
 }
 
 }  // namespace dtnn

@@ -172,16 +172,20 @@ std::vector<Shift> translations_within(const Lattice& lattice, double radius) {
     axis[k] = scaled(rest, steps_per_length[k]);
   }
   constexpr double kLargestSteps = 1073741824;  // 2^30
-  if (!(radius * *std::max_element(steps_per_length.begin(), steps_per_length.end()) < kLargestSteps)) shifts_too_large();
+  if (!(radius * *std::max_element(steps_per_length.begin(), steps_per_length.end()) < kLargestSteps))
+    shifts_too_large();
   constexpr double kSlack = 1e-6;  // in steps: more than any rounding error here
-  const auto reach = [&](int k, double left) { return left > 0 ? std::sqrt(left) * steps_per_length[k] + kSlack : kSlack; };
+  const auto reach = [&](int k, double left) {
+    return left > 0 ? std::sqrt(left) * steps_per_length[k] + kSlack : kSlack;
+  };
 
   std::vector<Shift> shifts;
   shifts.reserve(static_cast<size_t>(std::min(2 * count_translations(lattice, radius) + 16, 1e6)));
   const double squared = radius * radius;
   const double reach0 = reach(0, squared);
   for (int64_t s0 = round_up(-reach0); static_cast<double>(s0) <= reach0; ++s0) {
-    const double along0 = static_cast<double>(s0) * axis_step[0][0], offset1 = static_cast<double>(s0) * axis_step[0][1];
+    const double along0 = static_cast<double>(s0) * axis_step[0][0],
+                 offset1 = static_cast<double>(s0) * axis_step[0][1];
     const double left1 = squared - along0 * along0;
     const double center1 = -offset1 * steps_per_length[1], reach1 = reach(1, left1);
     for (int64_t s1 = round_up(center1 - reach1); static_cast<double>(s1) <= center1 + reach1; ++s1) {
@@ -193,7 +197,8 @@ std::vector<Shift> translations_within(const Lattice& lattice, double radius) {
         const std::array<int64_t, 3> shift = lattice.to_shift({s0, s1, s2});
         const int64_t largest = std::max({std::llabs(shift[0]), std::llabs(shift[1]), std::llabs(shift[2])});
         if (largest > std::numeric_limits<int32_t>::max()) shifts_too_large();
-        shifts.push_back({static_cast<int32_t>(shift[0]), static_cast<int32_t>(shift[1]), static_cast<int32_t>(shift[2])});
+        shifts.push_back(
+            {static_cast<int32_t>(shift[0]), static_cast<int32_t>(shift[1]), static_cast<int32_t>(shift[2])});
       }
     }
   }

@@ -13,17 +13,18 @@ using Shift = std::array<int32_t, 3>;
 
 inline double dot(const Vec3& a, const Vec3& b) { return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]; }
 
-// Only the cell vectors of periodic directions count: they span the lattice of translations. `basis` holds a short basis of the
-// same lattice (given cells may be arbitrarily skewed), completed to three dimensions by unit vectors orthogonal to it.
+// Only the cell vectors of periodic directions count: they span the lattice of translations. `basis` holds a short
+// basis of the same lattice (given cells may be arbitrarily skewed), completed to three dimensions by unit vectors
+// orthogonal to it.
 struct Lattice {
-  std::array<Vec3, 3> cell;                            // as given
-  int num_periodic = 0;                                // the first so many basis vectors are translations
-  std::array<Vec3, 3> basis;                           // short vectors, then the orthogonal completion
+  std::array<Vec3, 3> cell;                             // as given
+  int num_periodic = 0;                                 // the first so many basis vectors are translations
+  std::array<Vec3, 3> basis;                            // short vectors, then the orthogonal completion
   std::array<std::array<int64_t, 3>, 3> combination{};  // basis[k] = sum_m combination[k][m] cell[m], k < num_periodic
-  bool keeps_cell = true;                              // the basis is the cell's own vectors, in order
-  std::array<Vec3, 3> dual;                            // coordinate k of r in the basis is dual[k] . r
-  Vec3 height;                                         // distance between the planes of integer coordinate k
-  double volume = 1;                                   // length, area or volume of the periodic part
+  bool keeps_cell = true;                               // the basis is the cell's own vectors, in order
+  std::array<Vec3, 3> dual;                             // coordinate k of r in the basis is dual[k] . r
+  Vec3 height;                                          // distance between the planes of integer coordinate k
+  double volume = 1;                                    // length, area or volume of the periodic part
   Vec3 rounding_length;  // sum_m |combination[k][m]| |cell[m]|: bounds the rounding error of one step along basis[k]
 
   // The integers `steps` along the short basis as shifts along the cell vectors given.

@@ -9,8 +9,8 @@
 
 namespace dtnn {
 
-// One crystal of the batch. Searches work on approximate distances, which are safe outside a band of +- tolerance around
-// the cutoff; inside the band, `is_bond` decides.
+// One crystal of the batch. Searches work on approximate distances, which are safe outside a band of +- tolerance
+// around the cutoff; inside the band, `is_bond` decides.
 struct SearchCrystal {
   const double* positions;  // [num_atoms, 3], of this crystal only
   int64_t num_atoms;

@@ -10,8 +10,8 @@
 namespace dtnn {
 
 // The atoms, taken into the reduced cell, and their periodic images near it ("points") are sorted into bins along the
-// reduced basis. The bins of one row along the last direction lie one after another in memory, so the points near an atom
-// are a few contiguous runs for the SIMD scan.
+// reduced basis. The bins of one row along the last direction lie one after another in memory, so the points near an
+// atom are a few contiguous runs for the SIMD scan.
 class GridSearch {
  public:
   explicit GridSearch(const SearchCrystal& crystal);
@@ -54,16 +54,16 @@ class GridSearch {
 
   SearchCrystal crystal_;
   Axis axis_[3];
-  std::vector<Vec3> placed_;                          // the atoms in the reduced cell
-  std::vector<Shift> home_;                           // the shifts that took them there
-  std::vector<std::array<int32_t, 3>> bin_;           // their bins
-  std::vector<std::array<int64_t, 3>> image_steps_;   // translations along the reduced basis
-  std::vector<Shift> image_shift_;                    // the same along the cell, in lexicographic order
-  std::vector<int64_t> image_number_;                 // of each translation, by steps_index
-  int64_t no_translation_ = 0;                        // the number of the zero translation
-  int image_bits_ = 0;                                // a key is (neighbor << image_bits_) | number of the translation
-  std::vector<int64_t> bin_start_;                    // of each extended bin, in the points
-  std::vector<double> x_, y_, z_;                     // the points
+  std::vector<Vec3> placed_;                         // the atoms in the reduced cell
+  std::vector<Shift> home_;                          // the shifts that took them there
+  std::vector<std::array<int32_t, 3>> bin_;          // their bins
+  std::vector<std::array<int64_t, 3>> image_steps_;  // translations along the reduced basis
+  std::vector<Shift> image_shift_;                   // the same along the cell, in lexicographic order
+  std::vector<int64_t> image_number_;                // of each translation, by steps_index
+  int64_t no_translation_ = 0;                       // the number of the zero translation
+  int image_bits_ = 0;                               // a key is (neighbor << image_bits_) | number of the translation
+  std::vector<int64_t> bin_start_;                   // of each extended bin, in the points
+  std::vector<double> x_, y_, z_;                    // the points
   std::vector<int64_t> key_;
 };
 

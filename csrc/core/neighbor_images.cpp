@@ -32,11 +32,6 @@ inline int highest_bit(uint64_t word) { return 63 - __builtin_clzll(word); }
   throw std::invalid_argument("`positions`: atoms too many cells apart for shifts of 32 bits");
 }
 
-// A shift in a register of four, so that a bond is a vector addition; only the first three count.
-typedef int32_t ShiftLanes __attribute__((vector_size(16)));
-
-inline ShiftLanes lanes(const Shift& shift) { return ShiftLanes{shift[0], shift[1], shift[2], 0}; }
-
 // Half the longest diagonal of the reduced cell: no nearest image is farther away along the periodic directions.
 double half_diagonal(const Lattice& lattice) {
   const int n = lattice.num_periodic;
@@ -44,7 +39,8 @@ double half_diagonal(const Lattice& lattice) {
   for (int sign = 0; sign < 4; ++sign) {
     Vec3 sum{};
     for (int k = 0; k < n; ++k)
-      for (int x = 0; x < 3; ++x) sum[x] += (k > 0 && (sign >> (k - 1)) & 1) ? -lattice.basis[k][x] : lattice.basis[k][x];
+      for (int x = 0; x < 3; ++x)
+        sum[x] += (k > 0 && (sign >> (k - 1)) & 1) ? -lattice.basis[k][x] : lattice.basis[k][x];
     longest = std::max(longest, dot(sum, sum));
   }
   return 0.5 * std::sqrt(longest);
@@ -108,8 +104,7 @@ ImageSearch::ImageSearch(const SearchCrystal& crystal)
         offsets_[pair][m] = static_cast<int32_t>(offset[m]);
       }
       const double center[3] = {-nearest[0], -nearest[1], -nearest[2]};
-      const bool in_band =
-          scan(table_axis[0], table_axis[1], table_axis[2], num_translations, center, radii, bits);
+      const bool in_band = scan(table_axis[0], table_axis[1], table_axis[2], num_translations, center, radii, bits);
       if (in_band) {
         for (int64_t word = 0; word < num_words_; ++word) {
           for (uint64_t left = bits[word]; left != 0; left &= left - 1) {

@@ -9,8 +9,8 @@
 
 namespace dtnn {
 
-// For each pair i <= j, with r_j taken in its nearest cell, one bit for each translation of the table says whether it is a
-// bond. The table is symmetric, so the bits of (j, i) are those of (i, j) read backwards: half the work, and both
+// For each pair i <= j, with r_j taken in its nearest cell, one bit for each translation of the table says whether it
+// is a bond. The table is symmetric, so the bits of (j, i) are those of (i, j) read backwards: half the work, and both
 // directions agree to the bit because every rounding in the criterion is odd in d.
 class ImageSearch {
  public:
@@ -31,7 +31,7 @@ class ImageSearch {
   int64_t num_atoms_;
   int64_t first_atom_;
   bool half_;
-  int64_t num_words_;               // 64-bit words of bits a pair
+  int64_t num_words_;                // 64-bit words of bits a pair
   std::vector<Shift> translations_;  // the table
   std::vector<Shift> offsets_;       // of each pair: takes r_j to its cell nearest to r_i
   std::vector<uint64_t> bits_;       // [pairs, num_words_]

@@ -46,12 +46,14 @@ std::string of_crystal(const NeighborListInput& input, int64_t index) {
   return input.num_crystals == 1 ? "" : "crystal " + std::to_string(index) + ": ";
 }
 
-// A lower estimate of the number of bonds: each atom with its own images, in three dimensions with all atoms' images. The
-// tolerance counts too: far-out atoms whose rounding errors reach other cells would make the search as long as the list.
+// A lower estimate of the number of bonds: each atom with its own images, in three dimensions with all atoms' images.
+// The tolerance counts too: far-out atoms whose rounding errors reach other cells would make the search as long as the
+// list.
 void check_size(const SearchCrystal& crystal) {
   const double atoms = static_cast<double>(crystal.num_atoms);
   const double images = count_translations(crystal.lattice, crystal.cutoff + 2 * crystal.tolerance) - 1;
-  const double bonds = (crystal.half ? 0.5 : 1.0) * images * (crystal.lattice.num_periodic == 3 ? atoms * atoms : atoms);
+  const double bonds =
+      (crystal.half ? 0.5 : 1.0) * images * (crystal.lattice.num_periodic == 3 ? atoms * atoms : atoms);
   if (bonds * kBytesPerBond > memory_bytes()) {
     char number[32];
     std::snprintf(number, sizeof number, "%.1e", bonds);
@@ -85,7 +87,8 @@ SearchCrystal make_search_crystal(const NeighborListInput& input, int64_t index)
   crystal.half = input.half;
   const double* cell = input.cells + (input.shared_cell ? 0 : 9 * index);
   for (int k = 0; k < 9; ++k)
-    if (!std::isfinite(cell[k])) throw std::invalid_argument(of_crystal(input, index) + "expected a finite `cell`, got NaN or infinity");
+    if (!std::isfinite(cell[k]))
+      throw std::invalid_argument(of_crystal(input, index) + "expected a finite `cell`, got NaN or infinity");
   for (int64_t k = 0; k < 3 * crystal.num_atoms; ++k)
     if (!std::isfinite(crystal.positions[k]))
       throw std::invalid_argument("expected finite `positions`, got NaN or infinity at atom " +
@@ -107,8 +110,8 @@ SearchCrystal make_search_crystal(const NeighborListInput& input, int64_t index)
     for (int k = 0; k < crystal.lattice.num_periodic; ++k) {
       if (!(crystal.highest[k] - crystal.lowest[k] < kMostCellsApart))
         throw std::invalid_argument("`positions`: atoms too many cells apart for shifts of 32 bits");
-      length += crystal.lattice.rounding_length[k] * (2 + crystal.highest[k] - crystal.lowest[k] +
-                                                      input.cutoff / crystal.lattice.height[k]);
+      length += crystal.lattice.rounding_length[k] *
+                (2 + crystal.highest[k] - crystal.lowest[k] + input.cutoff / crystal.lattice.height[k]);
     }
     crystal.tolerance = kRelativeTolerance * length;
     if (!std::isfinite(length)) throw std::invalid_argument("`positions` or `cutoff` too large for float64 arithmetic");

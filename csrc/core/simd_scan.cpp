@@ -104,7 +104,8 @@ __attribute__((target("avx512f,avx512dq"))) void sort_avx512(const int64_t* keys
     const __m512i key = _mm512_set1_epi64(keys[k]);
     int smaller = 0;
     int64_t m = 0;
-    for (; m + 8 <= count; m += 8) smaller += __builtin_popcount(_mm512_cmplt_epi64_mask(_mm512_loadu_si512(keys + m), key));
+    for (; m + 8 <= count; m += 8)
+      smaller += __builtin_popcount(_mm512_cmplt_epi64_mask(_mm512_loadu_si512(keys + m), key));
     if (m < count) {
       const __mmask8 rest = static_cast<__mmask8>((1u << (count - m)) - 1);
       smaller += __builtin_popcount(_mm512_mask_cmplt_epi64_mask(rest, _mm512_maskz_loadu_epi64(rest, keys + m), key));

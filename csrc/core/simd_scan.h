@@ -20,8 +20,8 @@ struct ScanKernels {
   // `center`. Returns whether any point may lie between the two spheres (points past the end may count too).
   bool (*scan)(const double* x, const double* y, const double* z, int64_t num_points, const double center[3],
                ScanRadii radii, uint64_t* bits);
-  // Sorts `count` different keys by counting, for each, how many are smaller: no branches, fast for the tens to hundreds
-  // of neighbors an atom has.
+  // Sorts `count` different keys by counting, for each, how many are smaller: no branches, fast for the tens to
+  // hundreds of neighbors an atom has.
   void (*sort_keys)(const int64_t* keys, int64_t count, int64_t* sorted);
   const char* name;
 };

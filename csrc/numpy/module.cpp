@@ -69,7 +69,8 @@ py::tuple bond_geometry(const Array<double>& positions, const Array<double>& cel
       for (int64_t bond = row_ptr[i]; bond < row_ptr[i + 1]; ++bond, vector += 3, shift += 3) {
         const double* neighbor = positions.data() + 3 * neighbors[bond];
         for (int x = 0; x < 3; ++x)
-          vector[x] = (neighbor[x] - center[x]) + ((shift[0] * cell[x] + shift[1] * cell[3 + x]) + shift[2] * cell[6 + x]);
+          vector[x] =
+              (neighbor[x] - center[x]) + ((shift[0] * cell[x] + shift[1] * cell[3 + x]) + shift[2] * cell[6 + x]);
         *length++ = std::sqrt((vector[0] * vector[0] + vector[1] * vector[1]) + vector[2] * vector[2]);
       }
     }

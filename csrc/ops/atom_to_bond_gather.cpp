@@ -17,9 +17,9 @@ BondEnds check(const Tensor& atom_values, const Tensor& pairs, const Tensor& row
                const OptionalTensor& order_ptr, int64_t center, int64_t neighbor) {
   BondEnds ends = check_bond_ends("atom_to_bond_gather", "atom_values", atom_values, pairs, row_ptr, order, order_ptr,
                                   center, neighbor);
-  STD_TORCH_CHECK(atom_values.size(0) == ends.num_atoms(),
-                  "atom_to_bond_gather: expected `atom_values` of shape [N, ...] with N = ", ends.num_atoms(),
-                  " as in `row_ptr`, got ", describe_shape(atom_values));
+  DTNN_CHECK(atom_values.size(0) == ends.num_atoms(),
+             "atom_to_bond_gather: expected `atom_values` of shape [N, ...] with N = ", ends.num_atoms(),
+             " as in `row_ptr`, got ", describe_shape(atom_values));
   return ends;
 }
 

@@ -17,9 +17,9 @@ BondEnds check(const Tensor& bond_values, const Tensor& pairs, const Tensor& row
                const OptionalTensor& order_ptr, int64_t center, int64_t neighbor) {
   BondEnds ends = check_bond_ends("bond_to_atom_sum", "bond_values", bond_values, pairs, row_ptr, order, order_ptr,
                                   center, neighbor);
-  STD_TORCH_CHECK(bond_values.size(0) == pairs.size(1),
-                  "bond_to_atom_sum: expected `bond_values` of shape [E, ...] with E = ", pairs.size(1),
-                  " as in `pairs`, got ", describe_shape(bond_values));
+  DTNN_CHECK(bond_values.size(0) == pairs.size(1),
+             "bond_to_atom_sum: expected `bond_values` of shape [E, ...] with E = ", pairs.size(1),
+             " as in `pairs`, got ", describe_shape(bond_values));
   return ends;
 }
 

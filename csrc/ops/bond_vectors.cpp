@@ -20,7 +20,7 @@ CrystalBonds check_crystal_bonds(const char* op, const char* values_name, const 
   check_same_device(op, "shifts", shifts, values_name, values);
   CrystalBonds bonds{torch::stable::contiguous(pairs), torch::stable::contiguous(shifts), {}, num_atoms, num_cells};
   if (!ptr.has_value()) {
-    STD_TORCH_CHECK(num_cells == 1, op, ": expected `ptr` for ", num_cells, " crystals, got none");
+    DTNN_CHECK(num_cells == 1, op, ": expected `ptr` for ", num_cells, " crystals, got none");
     return bonds;
   }
   check_dtype(op, "ptr", *ptr, ScalarType::Long);
@@ -32,11 +32,10 @@ CrystalBonds check_crystal_bonds(const char* op, const char* values_name, const 
 }
 
 void check_ptr_values(const char* op, const int64_t* ptr, int64_t num_crystals, int64_t num_atoms) {
-  STD_TORCH_CHECK(ptr[0] == 0 && ptr[num_crystals] == num_atoms, op, ": expected `ptr` from 0 to the number of atoms, ",
-                  num_atoms, ", got ", ptr[0], " to ", ptr[num_crystals]);
+  DTNN_CHECK(ptr[0] == 0 && ptr[num_crystals] == num_atoms, op, ": expected `ptr` from 0 to the number of atoms, ",
+             num_atoms, ", got ", ptr[0], " to ", ptr[num_crystals]);
   for (int64_t b = 0; b < num_crystals; ++b) {
-    STD_TORCH_CHECK(ptr[b] <= ptr[b + 1], op, ": expected `ptr` in ascending order, got ", ptr[b + 1], " after ",
-                    ptr[b]);
+    DTNN_CHECK(ptr[b] <= ptr[b + 1], op, ": expected `ptr` in ascending order, got ", ptr[b + 1], " after ", ptr[b]);
   }
 }
 
@@ -63,8 +62,8 @@ std::tuple<Tensor, Tensor> backward_on_cpu(const Tensor& grad, const Tensor& pai
                                            const OptionalTensor& ptr, int64_t num_atoms, int64_t num_cells) {
   const char* op = "bond_vectors_backward";
   check_floating(op, "grad", grad);
-  STD_TORCH_CHECK(num_atoms >= 0 && num_cells >= 0, op, ": expected counts of 0 or more, got ", num_atoms, " and ",
-                  num_cells);
+  DTNN_CHECK(num_atoms >= 0 && num_cells >= 0, op, ": expected counts of 0 or more, got ", num_atoms, " and ",
+             num_cells);
   const CrystalBonds bonds = check_crystal_bonds(op, "grad", grad, pairs, shifts, ptr, num_atoms, num_cells);
   const std::string wanted = "[E, 3] with E = " + std::to_string(bonds.num_bonds()) + " as in `pairs`";
   check_shape(op, "grad", grad, wanted.c_str(), {bonds.num_bonds(), 3});

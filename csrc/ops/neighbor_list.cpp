@@ -39,8 +39,8 @@ NeighborListArguments check(const Tensor& positions, const Tensor& cell, const T
   if (ptr) {
     check_dtype(kOp, "ptr", *ptr, ScalarType::Long);
     check_same_device(kOp, "ptr", *ptr, "positions", positions);
-    STD_TORCH_CHECK(ptr->dim() == 1 && ptr->size(0) >= 1, kOp, ": expected `ptr` of shape [B+1], got ",
-                    describe_shape(*ptr));
+    DTNN_CHECK(ptr->dim() == 1 && ptr->size(0) >= 1, kOp, ": expected `ptr` of shape [B+1], got ",
+               describe_shape(*ptr));
     num_crystals = ptr->size(0) - 1;
   }
   check_shared_or_each("cell", cell, num_crystals, true);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// neighbor_list(positions [N, 3], cell, pbc, ptr, cutoff, half) -> pairs [2, E] i64, shifts [E, 3] i32, row_ptr [N+1] i64
+// neighbor_list(positions [N, 3], cell, pbc, ptr, cutoff, half) -> pairs [2, E] i64, shifts [E, 3] i32, row_ptr [N+1]
+// i64
 //
-// The bonds, their order and the arithmetic that decides at the cutoff are fixed by core/neighbor_list.h; kernels of all
-// devices give the same bits. float32 inputs are converted to float64 first, which is exact.
-// Empties: no crystals, crystals without atoms and atoms without bonds are fine.
-// Determinism: the order is total, so there is one right answer, for any number of threads.
-// Outputs are integers: nothing here is differentiable; bond_vectors is.
+// The bonds, their order and the arithmetic that decides at the cutoff are fixed by core/neighbor_list.h; kernels of
+// all devices give the same bits. float32 inputs are converted to float64 first, which is exact. Empties: no crystals,
+// crystals without atoms and atoms without bonds are fine. Determinism: the order is total, so there is one right
+// answer, for any number of threads. Outputs are integers: nothing here is differentiable; bond_vectors is.
 #pragma once
 
 #include <optional>

@@ -13,8 +13,8 @@ Rank2Shape check_rank2(const char* op, const Tensor& x, const Tensor& weight) {
   check_floating(op, "x", x);
   check_shape(op, "x", x, "[N, K, C]", {kAny, kAny, kAny});
   const int64_t components = x.size(1);
-  STD_TORCH_CHECK(components == 1 || components == 3 || components == 6, op,
-                  ": expected `x` of shape [N, K, C] with K = 1, 3 or 6, got ", describe_shape(x));
+  DTNN_CHECK(components == 1 || components == 3 || components == 6, op,
+             ": expected `x` of shape [N, K, C] with K = 1, 3 or 6, got ", describe_shape(x));
   check_same_dtype(op, "weight", weight, "x", x);
   check_same_device(op, "weight", weight, "x", x);
   const std::string wanted = "[D, C] with C = " + std::to_string(x.size(2)) + " as in `x`";
@@ -52,7 +52,7 @@ using OptionalTensor = std::optional<Tensor>;
 using TensorPair = std::tuple<Tensor, Tensor>;
 
 void check_eps(const char* op, double eps) {
-  STD_TORCH_CHECK(eps > 0 && std::isfinite(eps), op, ": expected `eps` above 0 and finite, got ", eps);
+  DTNN_CHECK(eps > 0 && std::isfinite(eps), op, ": expected `eps` above 0 and finite, got ", eps);
 }
 
 Tensor linear_on_cpu(const Tensor& x, const Tensor& weight) {
@@ -80,10 +80,10 @@ TensorPair backward_on_cpu(const OptionalTensor& grad_y, const OptionalTensor& g
                            bool need_weight) {
   const char* op = "rank2_linear_backward";
   const Rank2Shape shape = check_rank2(op, x, weight);
-  STD_TORCH_CHECK(grad_y.has_value() || grad_norm.has_value(), op, ": expected `grad_y` or `grad_norm`, got neither");
+  DTNN_CHECK(grad_y.has_value() || grad_norm.has_value(), op, ": expected `grad_y` or `grad_norm`, got neither");
   if (grad_y.has_value()) check_components(op, "grad_y", *grad_y, shape, x);
   if (grad_norm.has_value()) {
-    STD_TORCH_CHECK(y.has_value() && norm.has_value(), op, ": expected `y` and `norm` with `grad_norm`, got none");
+    DTNN_CHECK(y.has_value() && norm.has_value(), op, ": expected `y` and `norm` with `grad_norm`, got none");
     check_eps(op, eps);
     check_invariants(op, "grad_norm", *grad_norm, shape, x);
     check_components(op, "y", *y, shape, x);

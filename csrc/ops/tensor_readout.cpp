@@ -13,7 +13,7 @@ void check_ptr(const char* op, const char* values_name, const Tensor& values, co
   check_dtype(op, "ptr", ptr, ScalarType::Long);
   check_shape(op, "ptr", ptr, "[B+1]", {kAny});
   check_same_device(op, "ptr", ptr, values_name, values);
-  STD_TORCH_CHECK(ptr.size(0) >= 1, op, ": expected `ptr` of shape [B+1], got [0]");
+  DTNN_CHECK(ptr.size(0) >= 1, op, ": expected `ptr` of shape [B+1], got [0]");
 }
 
 void check_part(const char* op, const char* name, const Tensor& part, const Tensor& scalar, int64_t components) {

@@ -98,7 +98,7 @@ def _as_text(crystal: dict[str, Any]) -> str:
     system = crystal["crystal_system"] or "crystal system unknown (pip install spglib)"
     lines = [f"{crystal['id']}   {crystal['formula']}   {system}   {crystal['num_atoms']} atoms"]
     for target, values in crystal["tensors"].items():
-        matrix = [" ".join(f"{value + 0.0:9.3f}" for value in row) for row in values["tensor"]]
+        matrix = [" ".join(f"{round(value, 3) + 0.0:9.3f}" for value in row) for row in values["tensor"]]
         principal = "  ".join(f"{value:.3f}" for value in values["principal_values"])
         notes = [
             f"mean {values['mean']:.3f}",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FILES = ("predictions.parquet", "ranking.csv", "rejected.csv", "plot.png", "summary.json")
 
 
-def screen(  # noqa: PLR0917  each option of the command is an argument
+def screen(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(

@@ -110,8 +110,8 @@ def print_ranking(
     console.print(table)
     if any(columns["id"][row] in labelled for row in rows):
         console.print(
-            f"{_DAGGER} one of the {len(labelled)} bundled crystals with tensors from DFPT, on which the bundled "
-            "model was trained"
+            f"{_DAGGER} one of the {len(labelled)} bundled crystals with tensors from DFPT: the bundled model learned "
+            "from most of them"
         )
     console.print(
         "e1 <= e2 <= e3 are the principal values, anisotropy is e3 - e1. A metal has no static dielectric constant, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _MODEL, _TRAINING, _RUN = "The model", "The training", "The run"
 
 
-class Target(str, Enum):
+class Target(StrEnum):
     """Which tensor to learn."""
 
     electronic = "electronic"
@@ -28,7 +28,7 @@ class Target(str, Enum):
     all = "all"
 
 
-def train(  # noqa: PLR0917  each option of the command is an argument
+def train(
     data: Annotated[
         list[Path] | None,
         typer.Argument(

@@ -49,7 +49,7 @@ def read_files(files: Iterable[Path]) -> Iterator[Crystal | Rejected]:
     for file in files:
         try:
             found = read_crystals(file)
-        except (BadFileError, MissingPackageError) as error:  # noqa: PERF203  one bad file must not stop the rest
+        except (BadFileError, MissingPackageError) as error:
             yield Rejected.because(error, file.name, str(file))
         else:
             yield from found

@@ -11,8 +11,8 @@ try:
     from . import _core
 except ImportError as error:
     raise ImportError(
-        f"dtnn_fast.numpy: the compiled module is missing or does not load ({error}): run `pip install .` in the source "
-        "folder, and start Python outside of it"
+        f"dtnn_fast.numpy: the compiled module is missing or does not load ({error}): run `pip install .` in the "
+        "source folder, and start Python outside of it"
     ) from error
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def neighbor_list(
     """Find all bonds shorter than the cutoff, exactly, sorted by center i, then neighbor j, then shift S.
 
     It is called as ASE's function of the same name, ``neighbor_list("ijS", atoms, 6.0)``, or with arrays,
-    ``neighbor_list("ijS", positions, 6.0, cell, pbc)``. The bond vector is ``D = r_j - r_i + S @ cell`` and ``d = |D| < cutoff``.
+    ``neighbor_list("ijS", positions, 6.0, cell, pbc)``. The bond vector is ``D = r_j - r_i + S @ cell``, its length d
+    less than the cutoff.
 
     Args:
         quantities: what to return, in this order: letters of "i" (centers), "j" (neighbors), "d" (lengths, Angstrom),
@@ -117,7 +118,9 @@ def _bounds(ptr: ArrayLike | None, num_atoms: int) -> NDArray[np.int64]:
         return np.array([0, num_atoms], dtype=np.int64)
     bounds = np.asarray(ptr)
     if bounds.ndim != 1 or len(bounds) == 0 or bounds.dtype.kind not in "iu":
-        raise ValueError(f"neighbor_list: expected `ptr` of shape [B+1], integer, got {list(bounds.shape)} {bounds.dtype}")
+        raise ValueError(
+            f"neighbor_list: expected `ptr` of shape [B+1], integer, got {list(bounds.shape)} {bounds.dtype}"
+        )
     bounds = np.ascontiguousarray(bounds, dtype=np.int64)
     if bounds[0] != 0 or bounds[-1] != num_atoms or np.any(np.diff(bounds) < 0):
         raise ValueError(f"neighbor_list: expected `ptr` that rises from 0 to the number of atoms, {num_atoms}")
@@ -127,7 +130,8 @@ def _bounds(ptr: ArrayLike | None, num_atoms: int) -> NDArray[np.int64]:
 def _check_shape(name: str, array: NDArray[Any], shape: tuple[int, ...], num_crystals: int) -> None:
     if array.shape not in (shape, (num_crystals, *shape)):
         raise ValueError(
-            f"neighbor_list: expected `{name}` of shape {list(shape)} or {[num_crystals, *shape]}, got {list(array.shape)}"
+            f"neighbor_list: expected `{name}` of shape {list(shape)} or {[num_crystals, *shape]}, "
+            f"got {list(array.shape)}"
         )
 
 

@@ -18,9 +18,9 @@ def neighbor_list(
     """Find all bonds shorter than the cutoff in one crystal or a batch of crystals, exactly and in a fixed order.
 
     A bond joins center i and neighbor j of one crystal through the shift S, with the vector
-    ``d = r_j - r_i + S @ cell`` and ``|d| < cutoff``. Any cell will do (skewed, left-handed, far smaller than the cutoff),
-    atoms need not be inside of it, and there is no limit on the number of neighbors. An atom is not its own neighbor
-    with S = 0. Bonds are sorted by i, then j, then S, so the list is the same for any number of threads.
+    ``d = r_j - r_i + S @ cell`` and ``|d| < cutoff``. Any cell will do (skewed, left-handed, far smaller than the
+    cutoff), atoms need not be inside of it, and there is no limit on the number of neighbors. An atom is not its own
+    neighbor with S = 0. Bonds are sorted by i, then j, then S, so the list is the same for any number of threads.
 
     The outputs are integers; `bond_vectors` is the differentiable part.
 
@@ -39,8 +39,8 @@ def neighbor_list(
 
     Raises:
         RuntimeError: a shape, dtype or device does not fit; a position, the cell or the cutoff is not finite; the cell
-            has no volume along its periodic directions; `ptr` does not cover the atoms; the list would not fit into memory,
-            or its shifts not into int32.
+            has no volume along its periodic directions; `ptr` does not cover the atoms; the list would not fit into
+            memory, or its shifts not into int32.
 
     Example:
         >>> cubic = neighbor_list(torch.zeros(1, 3), 3 * torch.eye(3), torch.tensor([True] * 3), cutoff=3.5)

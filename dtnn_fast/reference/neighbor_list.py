@@ -40,8 +40,9 @@ def neighbor_list(
     pairs, shifts = [torch.empty(2, 0, dtype=torch.int64)], [torch.empty(0, 3, dtype=torch.int64)]
     for b in range(num_crystals):
         r = positions[bounds[b] : bounds[b + 1]].to(torch.float64)
+        dual = _duals(cells[b], periodic[b])
         for i in range(len(r)):
-            neighbors, shift = _bonds_of_atom(i, r, cells[b], periodic[b], cutoff, half)
+            neighbors, shift = _bonds_of_atom(i, r, cells[b], dual, cutoff, half)
             pairs.append(torch.stack([torch.full_like(neighbors, i), neighbors]) + bounds[b])
             shifts.append(shift)
     all_pairs = torch.cat(pairs, dim=1)
@@ -49,18 +50,19 @@ def neighbor_list(
     return NeighborList(all_pairs, torch.cat(shifts).to(torch.int32), row_ptr)
 
 
-def _bonds_of_atom(i: int, r: Tensor, cell: Tensor, pbc: Tensor, cutoff: float, half: bool) -> tuple[Tensor, Tensor]:
+def _bonds_of_atom(i: int, r: Tensor, cell: Tensor, dual: Tensor, cutoff: float, half: bool) -> tuple[Tensor, Tensor]:
     """Neighbors j and shifts of the bonds of atom i of one crystal, in order."""
     between = r - r[i]
-    low, high = _shift_ranges(between, cell, pbc, cutoff)
-    if (high - low + 1).clamp(min=0).prod(dim=1).sum() > MOST_CANDIDATES:
+    low, high = _shift_ranges(between, dual, cutoff)
+    sizes = (high - low + 1).clamp(min=0)
+    images = sizes.prod(dim=1)
+    if images.sum() > MOST_CANDIDATES:
         raise RuntimeError("neighbor_list: too many images for the reference: is the `cutoff` too large?")
-    grids = []
-    for j in range(len(r)):
-        axes = [torch.arange(int(a), int(b) + 1) for a, b in zip(low[j], high[j], strict=True)]
-        grids.append(torch.cartesian_prod(torch.tensor([j]), *axes))
-    candidates = torch.cat(grids)  # rows (j, s0, s1, s2) in lexicographic order
-    neighbor, shift = candidates[:, 0], candidates[:, 1:]
+    # Candidates (j, s0, s1, s2) in lexicographic order: the images of neighbor 0, of neighbor 1, ...
+    neighbor = torch.repeat_interleave(torch.arange(len(r)), images)
+    image = torch.arange(len(neighbor)) - torch.repeat_interleave(images.cumsum(0) - images, images)
+    _, n1, n2 = sizes[neighbor].unbind(1)
+    shift = low[neighbor] + torch.stack([image // (n1 * n2), image // n2 % n1, image % n2], dim=1)
     a, b, c = cell
     s0, s1, s2 = shift.to(torch.float64).unsqueeze(2).unbind(1)
     # The criterion to the bit: this order of operations, as in csrc/core/neighbor_list.h.
@@ -74,26 +76,27 @@ def _bonds_of_atom(i: int, r: Tensor, cell: Tensor, pbc: Tensor, cutoff: float, 
     return neighbor[keep], shift[keep]
 
 
-def _shift_ranges(between: Tensor, cell: Tensor, pbc: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
-    """The least and greatest shift in each direction that can bring an atom at `between` inside the cutoff.
-
-    The lattice planes of direction k are 1/|dual_k| apart, so ``|dual_k . between + s_k| <= cutoff |dual_k|`` for a bond.
-    """
-    periodic = cell[pbc]
-    low = torch.zeros(len(between), 3, dtype=torch.int64)
-    high = low.clone()
-    if len(periodic) == 0:
-        return low, high
+def _duals(cell: Tensor, pbc: Tensor) -> Tensor:
+    """Rows with ``dual_k . cell_k = 1``, within the span of the periodic vectors; 0 where not periodic. [3, 3]."""
+    duals, periodic = torch.zeros(3, 3, dtype=torch.float64), cell[pbc]
     if torch.linalg.matrix_rank(periodic, rtol=1e-10) < len(periodic):
         raise RuntimeError(
             "neighbor_list: the `cell` has no volume: its periodic vectors are zero or linearly dependent"
         )
-    dual = torch.linalg.pinv(periodic).T  # also for slabs and chains: duals within the span of the periodic vectors
+    duals[pbc] = torch.linalg.pinv(periodic).T
+    return duals
+
+
+def _shift_ranges(between: Tensor, dual: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
+    """The least and greatest shift in each direction that can bring an atom at `between` inside the cutoff.
+
+    The lattice planes of direction k are 1/|dual_k| apart, so bonds have
+    ``|dual_k . between + s_k| <= cutoff |dual_k|``.
+    """
     middle = -(between @ dual.T)
     reach = cutoff * dual.norm(dim=1)
-    slack = 1e-6 + 1e-9 * (middle.abs() + reach)  # more than any rounding error
-    lowest, highest = torch.ceil(middle - reach - slack), torch.floor(middle + reach + slack)
-    if max(lowest.abs().max(), highest.abs().max()) > LARGEST_SHIFT:
+    slack = 1e-6 * (reach > 0) + 1e-9 * (middle.abs() + reach)  # more than any rounding error
+    low, high = torch.ceil(middle - reach - slack), torch.floor(middle + reach + slack)
+    if len(between) and max(low.abs().max(), high.abs().max()) > LARGEST_SHIFT:
         raise RuntimeError("neighbor_list: `positions`: atoms too many cells apart for shifts of 32 bits")
-    low[:, pbc], high[:, pbc] = lowest.to(torch.int64), highest.to(torch.int64)
-    return low, high
+    return low.to(torch.int64), high.to(torch.int64)

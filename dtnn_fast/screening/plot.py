@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -24,8 +25,13 @@ _STYLE = {
 }
 _NEW, _LABELLED, _ACCENT = "#2a6f97", "#e09f3e", "#9e2a2b"
 _FEWEST_KNOWN = 20
-# Where a label may stand beside its point, in points; the first place that is free is taken.
-_PLACES = [(6, 4), (6, -11), (-6, 4), (-6, -11), (10, 13), (10, -20), (-10, 13), (-10, -20), (16, 24), (-16, 24)]
+# Where a label may stand beside its point, in points: the first place that is free, near ones first.
+_PLACES = [
+    (side * distance * math.cos(angle), distance * math.sin(angle))
+    for distance in (8, 16, 26, 38, 52)
+    for angle in (0.4, -0.4, 1.0, -1.0, 1.4, -1.4)
+    for side in (1, -1)
+]
 
 
 def plot_screening(
@@ -45,19 +51,27 @@ def plot_screening(
     """
     matplotlib = optional_import("matplotlib", extra="cli", purpose="draw plot.png")
     figure_class = optional_import("matplotlib.figure", extra="cli", purpose="draw plot.png").Figure
+    canvas_class = optional_import(
+        "matplotlib.backends.backend_agg", extra="cli", purpose="draw plot.png"
+    ).FigureCanvasAgg
     target = main_target(predictions.targets)
-    known = _known_means(predictions, target)
-    with_parity = int(np.isfinite(known).sum()) >= _FEWEST_KNOWN
+    known, predicted = _known_means(predictions, target), _means(predictions, target)
+    # The axes of this panel are logarithmic.
+    both = np.isfinite(known) & (known > 0.0) & (predicted > 0.0)
+    with_parity = int(both.sum()) >= _FEWEST_KNOWN
     with matplotlib.rc_context(_STYLE):
-        figure = figure_class(figsize=(13.2 if with_parity else 9.2, 4.2), layout="constrained")
-        axes = figure.subplots(1, 3 if with_parity else 2, width_ratios=[1.25, 1, 1] if with_parity else [1.25, 1])
-        _draw_map(figure, axes[0], predictions, order[:labels], target)
+        figure = figure_class(figsize=(12.4 if with_parity else 8.8, 3.9), layout="constrained", dpi=200)
+        canvas_class(figure)
+        axes = figure.subplots(1, 3 if with_parity else 2, width_ratios=[1.35, 0.95, 1] if with_parity else [1.25, 1])
+        points = _draw_map(figure, axes[0], predictions, order[:labels], target)
         _draw_histogram(axes[1], predictions, target, np.array([id in labelled for id in predictions.ids]))
         if with_parity:
-            _draw_parity(axes[2], known, _means(predictions, target), target)
+            _draw_parity(axes[2], known[both], predicted[both], target)
         for axis, letter in zip(axes, "abc", strict=False):
             axis.set_title(letter, loc="left", fontweight="bold")
-        figure.savefig(path, dpi=200)
+        # Last, because every panel changes the place of the others.
+        _label(figure, axes[0], points)
+        figure.savefig(path)
 
 
 def _means(predictions: Predictions, target: str) -> np.ndarray:
@@ -70,8 +84,14 @@ def _known_means(predictions: Predictions, target: str) -> np.ndarray:
     return means
 
 
-def _draw_map(figure: Any, axis: Any, predictions: Predictions, first: np.ndarray, target: str) -> None:
-    """Electronic against ionic, coloured by anisotropy; with one target, its mean against its anisotropy."""
+def _draw_map(
+    figure: Any, axis: Any, predictions: Predictions, first: np.ndarray, target: str
+) -> list[tuple[float, float, str]]:
+    """Electronic against ionic, coloured by anisotropy; with one target, its mean against its anisotropy.
+
+    Returns:
+        Places and formulas of the first crystals.
+    """
     principal = np.linalg.eigvalsh(predictions.tensors[target])
     anisotropy = principal[:, 2] - principal[:, 0]
     if {"electronic", "ionic"} <= set(predictions.targets):
@@ -83,7 +103,7 @@ def _draw_map(figure: Any, axis: Any, predictions: Predictions, first: np.ndarra
         axis.set(xlabel=f"mean {target} permittivity", ylabel=r"anisotropy $\varepsilon_3-\varepsilon_1$")
     # The most anisotropic on top; the colours end where a few extreme crystals would wash out the rest.
     above = np.argsort(anisotropy)
-    end = max(float(np.quantile(anisotropy, 0.98)), 1e-6)
+    end = max(float(np.quantile(anisotropy, 0.98)), 0.1)
     points = axis.scatter(
         x[above], y[above], c=anisotropy[above], s=11, cmap="viridis", vmin=0.0, vmax=end, linewidths=0, alpha=0.85
     )
@@ -91,7 +111,7 @@ def _draw_map(figure: Any, axis: Any, predictions: Predictions, first: np.ndarra
         _log_axis(axis.set_xscale, axis.xaxis, x)
     if y.min() > 0.0 and y.max() > 5.0 * y.min():
         _log_axis(axis.set_yscale, axis.yaxis, y)
-    elif y.max() > 0.0:
+    elif y.min() <= 0.0 < y.max():
         axis.set_yscale("symlog", linthresh=max(1.0, float(np.median(np.abs(y)))))
         axis.yaxis.set_major_formatter(_plain_numbers())
     axis.margins(0.06)
@@ -100,7 +120,7 @@ def _draw_map(figure: Any, axis: Any, predictions: Predictions, first: np.ndarra
     bar.set_label(rf"anisotropy of the {target} tensor $\varepsilon_3-\varepsilon_1$")
     bar.outline.set_linewidth(0.5)
     axis.scatter(x[first], y[first], s=34, facecolors="none", edgecolors=_ACCENT, linewidths=0.9)
-    _label(figure, axis, [(x[row], y[row], _subscripts(predictions.formulas[row])) for row in first.tolist()])
+    return [(x[row], y[row], _subscripts(predictions.formulas[row])) for row in first.tolist()]
 
 
 def _plain_numbers() -> Any:
@@ -119,16 +139,35 @@ def _log_axis(set_scale: Any, axis: Any, values: np.ndarray) -> None:
 
 def _label(figure: Any, axis: Any, points: list[tuple[float, float, str]]) -> None:
     """Write names beside points without covering one another."""
+    transforms = optional_import("matplotlib.transforms", extra="cli", purpose="draw plot.png")
+    text_class = optional_import("matplotlib.text", extra="cli", purpose="draw plot.png").Text
+    effects = optional_import("matplotlib.patheffects", extra="cli", purpose="draw plot.png")
+    outline = effects.withStroke(linewidth=2.5, foreground="white")
     figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()
     frame = axis.get_window_extent()
-    taken: list[Any] = []
+    # A box of 8 points around each ring, in pixels.
+    size = 8.0 * figure.dpi / 72.0
+    centers = [axis.transData.transform((x, y)) for x, y, _ in points]
+    rings = [transforms.Bbox.from_bounds(*(center - size / 2), size, size) for center in centers]
+    taken: list[Any] = list(rings)
     for x, y, text in points:
         for dx, dy in _PLACES:
-            side = "left" if dx > 0 else "right"
             label = axis.annotate(
-                text, (x, y), (dx, dy), textcoords="offset points", ha=side, fontsize=8, color=_ACCENT, zorder=5
+                text,
+                (x, y),
+                (dx, dy),
+                textcoords="offset points",
+                ha="left" if dx > 0 else "right",
+                va="center",
+                fontsize=8,
+                color=_ACCENT,
+                path_effects=[outline],
+                arrowprops={"arrowstyle": "-", "lw": 0.5, "color": _ACCENT, "shrinkA": 0, "shrinkB": 4},
             )
-            box = label.get_window_extent().padded(1.5)
+            label.update_positions(renderer)
+            # Of the text alone: the extent of an annotation includes its line, which may cross what it likes.
+            box = text_class.get_window_extent(label).padded(1.5)
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
             if inside and not any(box.overlaps(other) for other in taken):
                 taken.append(box)
@@ -139,8 +178,10 @@ def _label(figure: Any, axis: Any, points: list[tuple[float, float, str]]) -> No
 def _draw_histogram(axis: Any, predictions: Predictions, target: str, labelled: np.ndarray) -> None:
     means = _means(predictions, target)
     positive = means.min() > 0.0 and means.max() > 2.0 * means.min()
-    bins = np.geomspace(means.min(), means.max(), 45) if positive else np.linspace(means.min(), means.max() + 1e-9, 45)
-    groups = [(means[~labelled], _NEW, "new"), (means[labelled], _LABELLED, "labelled: DFPT known")]
+    # Values that are nearly the same still get bins of a sensible width.
+    low, high = min(means.min(), np.median(means) - 1.0), max(means.max(), np.median(means) + 1.0)
+    bins = np.geomspace(means.min(), means.max(), 45) if positive else np.linspace(low, high, 45)
+    groups = [(means[~labelled], _NEW, "not labelled"), (means[labelled], _LABELLED, "labelled")]
     shown = [group for group in groups if len(group[0])]
     axis.hist(
         [values for values, _, _ in shown],
@@ -152,22 +193,22 @@ def _draw_histogram(axis: Any, predictions: Predictions, target: str, labelled: 
     if positive:
         _log_axis(axis.set_xscale, axis.xaxis, means)
     median = float(np.median(means))
-    axis.axvline(median, color="0.3", linewidth=0.9, linestyle="--", label=f"median {median:.1f}")
+    axis.axvline(median, ymax=0.74, color="0.3", linewidth=0.9, linestyle="--", label=f"median {median:.1f}")
     axis.set(xlabel=f"mean {target} permittivity", ylabel="crystals")
-    axis.legend(loc="upper right", fontsize=8)
+    # Room for the legend above the bars, wherever they are.
+    axis.set_ylim(top=1.4 * axis.get_ylim()[1])
+    axis.legend(loc="upper left", fontsize=8)
 
 
-def _draw_parity(axis: Any, known: np.ndarray, predicted: np.ndarray, target: str) -> None:
-    both = np.isfinite(known) & (known > 0.0) & (predicted > 0.0)
-    x, y = known[both], predicted[both]
+def _draw_parity(axis: Any, x: np.ndarray, y: np.ndarray, target: str) -> None:
     low, high = 0.9 * min(x.min(), y.min()), 1.1 * max(x.max(), y.max())
     axis.plot([low, high], [low, high], color="0.3", linewidth=0.9)
     axis.scatter(x, y, s=9, color=_LABELLED, alpha=0.7, linewidths=0)
     _log_axis(axis.set_xscale, axis.xaxis, x)
     _log_axis(axis.set_yscale, axis.yaxis, y)
-    axis.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    axis.set(xlim=(low, high), ylim=(low, high))
     axis.set(xlabel=f"mean {target} permittivity, DFPT", ylabel="predicted")
-    text = f"{both.sum():,} labelled crystals, most of\nthem seen in training\nMAE {np.abs(x - y).mean():.2f}"
+    text = f"{len(x):,} labelled crystals,\nthose of training included\nMAE {np.abs(x - y).mean():.2f}"
     axis.text(0.04, 0.96, text, transform=axis.transAxes, va="top", fontsize=8)
 
 

@@ -191,8 +191,11 @@ def test_three_targets_are_trained_together(tmp_path):
     settings = replace(SETTINGS, epochs=2, model=replace(MODEL, targets=targets))
     results = train_run(settings, CRYSTALS, tmp_path / "run")
     assert set(results["errors"]) == set(targets)
-    assert (tmp_path / "run" / "history.csv").read_text().splitlines()[0].endswith(
-        "validation_electronic,validation_ionic,validation_total"
+    assert (
+        (tmp_path / "run" / "history.csv")
+        .read_text()
+        .splitlines()[0]
+        .endswith("validation_electronic,validation_ionic,validation_total")
     )
 
 

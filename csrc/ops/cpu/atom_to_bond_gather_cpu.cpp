@@ -63,8 +63,8 @@ Tensor run(const Tensor& atom_values, const BondEnds& ends, Kernel kernel) {
   torch::stable::parallel_for(0, num_bonds, grain, [&](int64_t first, int64_t last) {
     if (!kernel(job, static_cast<T>(ends.center), static_cast<T>(ends.neighbor), first, last)) in_range = false;
   });
-  STD_TORCH_CHECK(in_range, "atom_to_bond_gather: expected `pairs` with atoms in [0, ", job.num_atoms,
-                  "), got an index outside");
+  DTNN_CHECK(in_range, "atom_to_bond_gather: expected `pairs` with atoms in [0, ", job.num_atoms,
+             "), got an index outside");
   return out;
 }
 

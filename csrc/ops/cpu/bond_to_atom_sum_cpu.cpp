@@ -76,11 +76,11 @@ Tensor run(const Tensor& bond_values, const BondEnds& ends, Kernel kernel) {
   const int64_t* order = ends.neighbor == 0 ? nullptr : ends.neighbor_order->const_data_ptr<int64_t>();
   const int64_t* order_ptr = ends.neighbor == 0 ? nullptr : ends.neighbor_row_ptr->const_data_ptr<int64_t>();
 
-  STD_TORCH_CHECK(ends.center == 0 || covers_all_bonds(row_ptr, num_atoms, job.num_bonds),
-                  "bond_to_atom_sum: expected `row_ptr` from 0 to the number of bonds, ", job.num_bonds, ", got ",
-                  row_ptr[0], " to ", row_ptr[num_atoms]);
-  STD_TORCH_CHECK(ends.neighbor == 0 || covers_all_bonds(order_ptr, num_atoms, job.num_bonds),
-                  "bond_to_atom_sum: expected `neighbor_row_ptr` from 0 to the number of bonds, ", job.num_bonds);
+  DTNN_CHECK(ends.center == 0 || covers_all_bonds(row_ptr, num_atoms, job.num_bonds),
+             "bond_to_atom_sum: expected `row_ptr` from 0 to the number of bonds, ", job.num_bonds, ", got ",
+             row_ptr[0], " to ", row_ptr[num_atoms]);
+  DTNN_CHECK(ends.neighbor == 0 || covers_all_bonds(order_ptr, num_atoms, job.num_bonds),
+             "bond_to_atom_sum: expected `neighbor_row_ptr` from 0 to the number of bonds, ", job.num_bonds);
 
   std::atomic<bool> consistent{true};  // a throw may not cross the thread pool
   const int64_t elements_per_atom = std::max<int64_t>(1, job.payload * (job.num_bonds + 1) / (num_atoms + 1));
@@ -91,9 +91,9 @@ Tensor run(const Tensor& bond_values, const BondEnds& ends, Kernel kernel) {
       consistent = false;
     }
   });
-  STD_TORCH_CHECK(consistent,
-                  "bond_to_atom_sum: expected `pairs` sorted by center as `row_ptr` says (and by neighbor as "
-                  "`neighbor_order` says), got a bond in another atom's segment or an index out of range");
+  DTNN_CHECK(consistent,
+             "bond_to_atom_sum: expected `pairs` sorted by center as `row_ptr` says (and by neighbor as "
+             "`neighbor_order` says), got a bond in another atom's segment or an index out of range");
   return out;
 }
 

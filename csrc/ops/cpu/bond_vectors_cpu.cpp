@@ -40,10 +40,10 @@ class CrystalFinder {
 };
 
 void raise(const char* op, BondFault fault, int64_t num_atoms) {
-  STD_TORCH_CHECK(fault != BondFault::kOutOfRange, op, ": expected `pairs` with atoms in [0, ", num_atoms,
-                  "), got an index outside");
-  STD_TORCH_CHECK(fault != BondFault::kTwoCrystals, op,
-                  ": expected `pairs` with both ends in one crystal of `ptr`, got a bond between two");
+  DTNN_CHECK(fault != BondFault::kOutOfRange, op, ": expected `pairs` with atoms in [0, ", num_atoms,
+             "), got an index outside");
+  DTNN_CHECK(fault != BondFault::kTwoCrystals, op,
+             ": expected `pairs` with both ends in one crystal of `ptr`, got a bond between two");
 }
 
 // ptr, or [0, N] for one crystal; its values checked.

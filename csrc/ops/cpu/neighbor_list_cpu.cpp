@@ -20,12 +20,12 @@ Parallel torch_threads() {
 }
 
 void check_ptr(const int64_t* ptr, int64_t num_crystals, int64_t num_atoms) {
-  STD_TORCH_CHECK(ptr[0] == 0 && ptr[num_crystals] == num_atoms,
-                  "neighbor_list: expected `ptr` from 0 to the number of atoms, ", num_atoms, ", got ", ptr[0], " to ",
-                  ptr[num_crystals]);
+  DTNN_CHECK(ptr[0] == 0 && ptr[num_crystals] == num_atoms,
+             "neighbor_list: expected `ptr` from 0 to the number of atoms, ", num_atoms, ", got ", ptr[0], " to ",
+             ptr[num_crystals]);
   for (int64_t b = 0; b < num_crystals; ++b) {
-    STD_TORCH_CHECK(ptr[b] <= ptr[b + 1], "neighbor_list: expected `ptr` that never falls, got ", ptr[b], " before ",
-                    ptr[b + 1], " at crystal ", b);
+    DTNN_CHECK(ptr[b] <= ptr[b + 1], "neighbor_list: expected `ptr` that never falls, got ", ptr[b], " before ",
+               ptr[b + 1], " at crystal ", b);
   }
 }
 
@@ -60,9 +60,9 @@ NeighborListTensors neighbor_list_cpu(const NeighborListArguments& arguments) {
         parallel);
     return {pairs, shifts, row_ptr};
   } catch (const std::bad_alloc&) {
-    STD_TORCH_CHECK(false, "neighbor_list: the list does not fit into memory: is the `cutoff` too large?");
+    DTNN_CHECK(false, "neighbor_list: the list does not fit into memory: is the `cutoff` too large?");
   } catch (const std::logic_error& error) {  // what the core throws on a bad argument
-    STD_TORCH_CHECK(false, "neighbor_list: ", error.what());
+    DTNN_CHECK(false, "neighbor_list: ", error.what());
   }
 }
 

@@ -64,8 +64,8 @@ const int64_t* checked_ptr(const char* op, const Tensor& ptr, int64_t num_atoms)
   const int64_t num_crystals = ptr.size(0) - 1;
   check_ptr_values(op, values, num_crystals, num_atoms);
   for (int64_t b = 0; b < num_crystals; ++b) {
-    STD_TORCH_CHECK(values[b] < values[b + 1], op,
-                    ": expected `ptr` with at least one atom in every crystal, got none in ", "crystal ", b);
+    DTNN_CHECK(values[b] < values[b + 1], op, ": expected `ptr` with at least one atom in every crystal, got none in ",
+               "crystal ", b);
   }
   return values;
 }

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""A tiny model with random weights, and the program itself."""
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from dtnn_fast.cli.app import app
+from dtnn_fast.data.bundled import load_labelled
+from dtnn_fast.encoders import Channels, NativeEncoderConfig
+from dtnn_fast.nn.decoder import DecoderConfig
+from dtnn_fast.nn.model import DTNN, TARGETS, DTNNConfig
+
+
+@pytest.fixture(scope="session")
+def labelled():
+    return load_labelled()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory, labelled):
+    """The folder of a model of all targets that does not know the noble gases."""
+    torch.manual_seed(0)
+    elements = sorted({int(z) for crystal in labelled for z in crystal.atomic_numbers})
+    config = DTNNConfig(
+        encoder=NativeEncoderConfig(channels=Channels(8, 4, 4)),
+        decoder=DecoderConfig(latent=8),
+        targets=TARGETS,
+        elements=tuple(elements),
+    )
+    folder = tmp_path_factory.mktemp("model")
+    DTNN(config).save(folder)
+    return folder
+
+
+@pytest.fixture
+def program():
+    """Runs the program with some arguments; `result.stdout`, `.stderr` and `.exit_code` say what happened."""
+
+    def run(*arguments):
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run
+
+
+@pytest.fixture
+def row_of():
+    """A crystal as a row of our .jsonl files, with its tensors."""
+
+    def make(crystal):
+        return {
+            "id": crystal.id,
+            "lattice_angstrom": crystal.cell.tolist(),
+            "atomic_numbers": crystal.atomic_numbers.tolist(),
+            "frac_coords": (crystal.positions @ np.linalg.inv(crystal.cell)).tolist(),
+            "eps_electronic": crystal.targets["electronic"].tolist(),
+            "eps_total": crystal.targets["total"].tolist(),
+        }
+
+    return make

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: MIT
+"""dtnn-fast screen and predict: all good crystals are predicted, each bad one is listed with its reason."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from pyarrow import parquet
+
+from dtnn_fast.data.readers import read_crystals
+from dtnn_fast.nn.model import DTNN
+
+NACL = """data_NaCl
+_cell_length_a 5.64
+_cell_length_b 5.64
+_cell_length_c 5.64
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_occupancy
+Na1 Na 0 0 0 1
+Na2 Na 0.5 0.5 0 1
+Na3 Na 0.5 0 0.5 1
+Na4 Na 0 0.5 0.5 1
+Cl1 Cl 0.5 0.5 0.5 1
+Cl2 Cl 0 0 0.5 1
+Cl3 Cl 0 0.5 0 1
+Cl4 Cl 0.5 0 0 1
+"""
+POSCAR = """BaTiO3
+1.0
+4.0 0 0
+0 4.0 0
+0 0 4.03
+Ba Ti O
+1 1 3
+Direct
+0 0 0
+0.5 0.5 0.52
+0.5 0.5 -0.01
+0.5 0 0.49
+0 0.5 0.49
+"""
+# A word of the reason by file.
+BAD = {
+    "nan.vasp": (POSCAR.replace("0.5 0.5 0.52", "nan 0.5 0.52"), "NaN"),
+    "flat.vasp": (POSCAR.replace("0 0 4.03", "8.0 0 0"), "no volume"),
+    "half.cif": (NACL.replace("Na1 Na 0 0 0 1", "Na1 Na 0 0 0 0.5"), "partial occupancy"),
+    "argon.vasp": (POSCAR.replace("Ba Ti", "Ar Ti"), "element Ar is unknown"),
+    "twice.vasp": (POSCAR.replace("0 0.5 0.49", "0.5 0 0.49"), "two atoms at one place"),
+    "empty.cif": ("", "empty"),
+    "truncated.cif": (NACL[: NACL.index("loop_")], "truncated"),
+    "picture.cif": ("\x89PNG\r\n\x1a\n\0\0\0", "PNG picture"),
+}
+GOOD = {"nacl.cif", "batio3.vasp", "many.jsonl"}
+
+
+@pytest.fixture
+def folder(tmp_path, labelled, row_of):
+    folder = tmp_path / "input"
+    folder.mkdir()
+    for name, (text, _) in BAD.items():
+        (folder / name).write_bytes(text.encode("latin-1"))
+    (folder / "nacl.cif").write_text(NACL)
+    (folder / "batio3.vasp").write_text(POSCAR)
+    (folder / "many.jsonl").write_text("\n".join(json.dumps(row_of(c)) for c in labelled[:40]) + "\n")
+    (folder / "README.md").write_text("not a crystal")
+    return folder
+
+
+def table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_screen_folder_with_good_and_bad(program, folder, tiny_model, tmp_path):
+    output = tmp_path / "out"
+    result = program("screen", folder, "--model", tiny_model, "--output", output, "--batch-atoms", 100, "--top", 5)
+    assert result.exit_code == 3
+    assert "8 rejected: see" in result.stderr
+    assert "1 files of other kinds were skipped" in result.stderr
+
+    rejected = {row["source"].rsplit("/", 1)[-1]: row["reason"] for row in table(output / "rejected.csv")}
+    assert set(rejected) == set(BAD)
+    for name, (_, word) in BAD.items():
+        assert word in rejected[name], name
+
+    predictions = parquet.read_table(output / "predictions.parquet")
+    crystals = [crystal for name in sorted(GOOD) for crystal in read_crystals(folder / name)]
+    by_id = {row["id"]: row for row in predictions.to_pylist()}
+    assert len(predictions) == len(by_id) == len(crystals) == 42
+    expected = DTNN.from_pretrained(tiny_model).predict_targets(crystals)
+    for index, crystal in enumerate(crystals):
+        row = by_id[crystal.id]
+        assert row["formula"] == crystal.formula
+        for target, tensors in expected.items():
+            e = tensors[index]
+            found = [row[f"{target}_{name}"] for name in ("xx", "yy", "zz", "yz", "xz", "xy")]
+            np.testing.assert_allclose(found, e[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]], rtol=1e-4, atol=1e-5)
+            principal = [row[f"{target}_{name}"] for name in ("e1", "e2", "e3")]
+            np.testing.assert_allclose(principal, np.linalg.eigvalsh(e), rtol=1e-4, atol=1e-4)
+            assert row[f"{target}_mean"] == pytest.approx(np.trace(e) / 3, rel=1e-4, abs=1e-5)
+            assert row[f"{target}_anisotropy"] == pytest.approx(principal[2] - principal[0], abs=1e-12)
+    assert by_id["nacl"]["crystal_system"] == "cubic"
+    assert by_id["batio3"]["crystal_system"] in ("tetragonal", "cubic")
+    metadata = predictions.schema.metadata
+    assert metadata[b"model"] == str(tiny_model).encode()
+    assert b"permittivity" in predictions.schema.field("total_mean").metadata[b"unit"]
+
+    ranking = table(output / "ranking.csv")
+    means = [float(row["total_mean"]) for row in ranking]
+    assert means == sorted(means, reverse=True)
+    assert [int(row["rank"]) for row in ranking] == list(range(1, 43))
+    assert sum(row["labelled"] == "true" for row in ranking) == 40
+    assert ranking[0]["formula"] in result.stdout
+    assert "†" in result.stdout
+    assert "band gap is not predicted" in result.stdout
+
+    picture = imread(output / "plot.png")
+    assert min(picture.shape[:2]) > 500
+    assert picture[..., :3].std() > 0.05
+    summary = json.loads((output / "summary.json").read_text())
+    assert (summary["predicted"], summary["rejected"]) == (42, 8)
+
+
+def test_screen_again_lowest_anisotropy_first(program, folder, tiny_model, tmp_path):
+    output = tmp_path / "out"
+    arguments = ["screen", folder / "many.jsonl", "--model", tiny_model, "--output", output]
+    assert program(*arguments).exit_code == 0
+    result = program(*arguments, "--sort-by", "electronic_anisotropy", "--lowest-first")
+    assert result.exit_code == 0
+    values = [float(row["electronic_anisotropy"]) for row in table(output / "ranking.csv")]
+    assert values == sorted(values)
+    assert (output / "rejected.csv").read_text().splitlines() == ["id,source,reason"]
+
+
+def test_screen_with_nothing_usable(program, folder, tiny_model, tmp_path):
+    result = program("screen", folder / "empty.cif", "--model", tiny_model, "--output", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "the file is empty" in result.stderr
+    (tmp_path / "none").mkdir()
+    result = program("screen", tmp_path / "none", "--model", tiny_model, "--output", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "no crystals found" in result.stderr
+
+
+def test_screen_bad_sort_column(program, tiny_model):
+    result = program("screen", "--model", tiny_model, "--sort-by", "price")
+    assert result.exit_code == 2
+    assert "price" in result.stderr
+
+
+def test_predict_prints_tensors(program, folder, tiny_model):
+    result = program("predict", folder / "nacl.cif", "--model", tiny_model)
+    assert result.exit_code == 0
+    expected = DTNN.from_pretrained(tiny_model).predict(read_crystals(folder / "nacl.cif"), "ionic")[0]
+    assert "NaCl   cubic   8 atoms" in result.stdout
+    assert f"mean {np.trace(expected) / 3:.3f}" in result.stdout
+    for word in ("electronic", "ionic", "total", "principal values"):
+        assert word in result.stdout
+
+
+def test_predict_json_and_bad_files(program, folder, tiny_model, tmp_path):
+    files = [folder / "nan.vasp", folder / "batio3.vasp", tmp_path / "absent.cif"]
+    result = program("predict", *files, "--json", "--model", tiny_model, "--output", tmp_path / "p.json")
+    assert result.exit_code == 3
+    assert "there is no such file" in result.stderr
+    assert "NaN" in result.stderr
+    record = json.loads(result.stdout)
+    assert record == json.loads((tmp_path / "p.json").read_text())
+    assert [crystal["id"] for crystal in record["crystals"]] == ["batio3"]
+    expected = DTNN.from_pretrained(tiny_model).predict_targets(read_crystals(folder / "batio3.vasp"))
+    for target, tensors in expected.items():
+        found = record["crystals"][0]["tensors"][target]["tensor"]
+        np.testing.assert_allclose(found, tensors[0], rtol=1e-5, atol=1e-6)
+    assert len(record["rejected"]) == 2

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""A crystal that makes the model fail is found, and never loses those beside it."""
+
+import numpy as np
+import pytest
+import torch
+
+from dtnn_fast.data.bundled import load_labelled
+from dtnn_fast.data.rejected import Rejected
+from dtnn_fast.screening import engine
+
+
+class FakeModel(torch.nn.Module):
+    """Gives each crystal the unit tensor times its number of atoms; some fail, some become NaN."""
+
+    def __init__(self, failing=(), broken=()):
+        super().__init__()
+        self.failing, self.broken, self.calls = set(failing), set(broken), 0
+        self.config = type("Config", (), {"elements": (), "targets": ("total",)})
+
+    def graph(self, crystals):
+        return crystals
+
+    def forward(self, crystals):
+        self.calls += 1
+        if any(crystal.id in self.failing for crystal in crystals):
+            raise RuntimeError("not enough memory")
+        scale = torch.tensor([float("nan") if c.id in self.broken else float(c.num_atoms) for c in crystals])
+        return {"total": scale[:, None, None] * torch.eye(3)}
+
+
+@pytest.fixture(scope="module")
+def crystals():
+    return load_labelled()[:50]
+
+
+@pytest.mark.parametrize("window", [7, 2048])
+def test_only_the_culprits_are_rejected(crystals, monkeypatch, window):
+    monkeypatch.setattr(engine, "WINDOW", window)
+    failing, broken = {crystals[3].id, crystals[31].id}, {crystals[17].id}
+    unread = Rejected("line 9", "file.jsonl:9", "not valid JSON")
+    done = []
+    model = FakeModel(failing, broken)
+    predictions, rejected = engine.screen_crystals(model, [*crystals[:9], unread, *crystals[9:]], 200, done.append)
+    good = [crystal for crystal in crystals if crystal.id not in failing | broken]
+    assert predictions.ids == [crystal.id for crystal in good]
+    sizes = np.array([crystal.num_atoms for crystal in good])
+    np.testing.assert_array_equal(predictions.tensors["total"], sizes[:, None, None] * np.eye(3))
+    reasons = {record.id: record.reason for record in rejected}
+    assert reasons.keys() == failing | broken | {"line 9"}
+    assert all("not enough memory" in reasons[name] for name in failing)
+    assert all("not finite" in reasons[name] for name in broken)
+    assert sum(done) == len(crystals) + 1
+
+
+def test_batches_are_used(crystals):
+    model = FakeModel()
+    engine.screen_crystals(model, crystals, batch_atoms=10**6)
+    assert model.calls == 1
+
+
+def test_known_tensors_are_kept(crystals):
+    predictions, _ = engine.screen_crystals(FakeModel(), crystals)
+    np.testing.assert_array_equal(predictions.known["total"], [crystal.targets["total"] for crystal in crystals])
