@@ -178,7 +178,7 @@ class DTNN(nn.Module):
         for crystal in crystals:
             check_crystal(crystal, known)
         results = {target: np.empty((len(crystals), 3, 3)) for target in self.config.targets}
-        was_training = self.training
+        modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
             with torch.no_grad():
@@ -187,7 +187,8 @@ class DTNN(nn.Module):
                     for target, values in tensors.items():
                         results[target][batch] = values.double().cpu().numpy()
         finally:
-            self.train(was_training)
+            for module, training in modes:
+                module.training = training
         return results
 
     def with_targets(self, targets: Iterable[str]) -> DTNN:

@@ -93,8 +93,8 @@ def train_run(
         _claim(folder, identity, command)
     on_start(trainer)
     for epoch in trainer.epochs(on_batch):
+        _write_history(folder / HISTORY_FILE, trainer.history)
         on_epoch(trainer, epoch)
-    _write_history(folder / HISTORY_FILE, trainer.history)
     trainer.load_best().save(folder / MODEL_FOLDER)
     results = _results(trainer, parts)
     (folder / RESULTS_FILE).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
