@@ -6,7 +6,7 @@
 // The transpose of bond_to_atom_sum. Empties are fine. An index outside [0, N) is an error on the CPU.
 #pragma once
 
-#include "ops/bond_ends.h"
+#include "bond_ends.h"
 
 namespace dtnn {
 

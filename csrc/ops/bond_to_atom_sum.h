@@ -10,7 +10,7 @@
 // On CUDA the values of indices are trusted: to check them would need a synchronisation.
 #pragma once
 
-#include "ops/bond_ends.h"
+#include "bond_ends.h"
 
 namespace dtnn {
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""bond_to_atom_sum and atom_to_bond_gather, which are each other's transposes."""
+"""bond_to_atom_sum; its transpose is tested in test_atom_to_bond_gather.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from helpers import check_derivatives, check_operator, random_graph
 
 from dtnn_fast import reference
-from dtnn_fast.ops import atom_to_bond_gather, bond_to_atom_sum, neighbor_order
+from dtnn_fast.ops import bond_to_atom_sum, neighbor_order
 
 ENDS = ("center", "neighbor", "sum", "difference")
 PAYLOADS = ((), (1,), (5,), (3, 32), (6, 4), (0,))
@@ -20,10 +20,7 @@ PAYLOADS = ((), (1,), (5,), (3, 32), (6, 4), (0,))
 def test_equals_twin(ends, payload, dtype):
     graph = random_graph(50, 400)
     bonds = torch.randn(400, *payload, dtype=dtype)
-    atoms = torch.randn(50, *payload, dtype=dtype)
     torch.testing.assert_close(bond_to_atom_sum(bonds, *graph, ends), reference.bond_to_atom_sum(bonds, *graph, ends))
-    gathered = atom_to_bond_gather(atoms, *graph, ends)
-    assert torch.equal(gathered, reference.atom_to_bond_gather(atoms, *graph, ends))
 
 
 @pytest.mark.parametrize("ends", ENDS)
@@ -44,9 +41,7 @@ def test_hand_written_case(ends):
 def test_derivatives(ends):
     graph = random_graph(6, 15)
     bonds = torch.randn(15, 3, 2, dtype=torch.float64)
-    atoms = torch.randn(6, 3, 2, dtype=torch.float64)
     check_derivatives(lambda x: bond_to_atom_sum(x, *graph, ends) ** 2, bonds)
-    check_derivatives(lambda x: atom_to_bond_gather(x, *graph, ends) ** 2, atoms)
 
 
 @pytest.mark.parametrize("ends", [(1, 0), (0, 1), (1, 1), (-1, 1)])
@@ -54,9 +49,7 @@ def test_opcheck(ends):
     graph = random_graph(6, 15)
     order = neighbor_order(graph.pairs, 6)
     bonds = torch.randn(15, 3, 2, requires_grad=True)
-    atoms = torch.randn(6, 3, 2, requires_grad=True)
     check_operator(torch.ops.dtnn_fast.bond_to_atom_sum.default, bonds, *graph, *order, *ends)
-    check_operator(torch.ops.dtnn_fast.atom_to_bond_gather.default, atoms, *graph, *order, *ends)
 
 
 @pytest.mark.parametrize("ends", ENDS)
@@ -84,7 +77,6 @@ def test_empty(atoms, bonds):
         sums.sum().backward()
         assert values.grad is not None
         assert values.grad.shape == values.shape
-        assert atom_to_bond_gather(torch.randn(atoms, 3), *graph, ends).shape == (bonds, 3)
 
 
 def test_non_contiguous_inputs():
@@ -135,12 +127,3 @@ def test_bad_input(change, message):
     arguments = {"bond_values": torch.ones(9, 2), "pairs": GRAPH.pairs, "row_ptr": GRAPH.row_ptr} | change
     with pytest.raises(RuntimeError, match=f"bond_to_atom_sum: .*{message}|{message}"):
         bond_to_atom_sum(**arguments)
-
-
-def test_bad_input_of_gather():
-    with pytest.raises(RuntimeError, match=r"atom_to_bond_gather: expected `pairs` with atoms in \[0, 4\)"):
-        atom_to_bond_gather(torch.ones(4, 2), GRAPH.pairs + 2, GRAPH.row_ptr)
-    with pytest.raises(RuntimeError, match=r"atom_to_bond_gather: expected `atom_values` of shape \[N, ...\]"):
-        atom_to_bond_gather(torch.ones(5, 2), *GRAPH)
-    with pytest.raises(ValueError, match="atom_to_bond_gather: expected `ends` to be one of center"):
-        atom_to_bond_gather(torch.ones(4, 2), *GRAPH, "both")

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "ops/bond_ends.h"
+#include "bond_ends.h"
 
 #include <vector>
 
