@@ -21,7 +21,7 @@ def test_works_without_torch():
         "from dtnn_fast.numpy import neighbor_list\n"
         "assert len(neighbor_list('i', [[0.0, 0, 0]], 3.5, [[3.0, 0, 0], [0, 3, 0], [0, 0, 3]])) == 6\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)
 
 
 @pytest.mark.parametrize("atoms", [bulk("Cu"), bulk("NaCl", "rocksalt", a=5.6) * (2, 1, 1), molecule("C6H6")])

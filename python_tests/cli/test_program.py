@@ -10,7 +10,7 @@ from dtnn_fast import __version__
 
 
 def python(code):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("command", [[], ["screen"], ["predict"], ["train"], ["info"]])

@@ -104,5 +104,5 @@ def test_nothing_optional_is_imported():
         "import dtnn_fast.data.cleaning, dtnn_fast.data.check, dtnn_fast.data.crystal_system\n"
         "print([name for name in ('pymatgen', 'ase', 'spglib', 'pyarrow', 'torch') if name in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

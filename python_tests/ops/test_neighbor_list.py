@@ -197,7 +197,7 @@ def test_same_bits_for_any_instruction_set():
     for cap in ("baseline", "avx2", "avx512"):
         environment = os.environ | {"DTNN_SIMD": cap, "PYTHONPATH": os.pathsep.join(paths)}
         run = subprocess.run(
-            [sys.executable, "-c", FINGERPRINT], env=environment, capture_output=True, text=True, check=True
+            [sys.executable, "-P", "-c", FINGERPRINT], env=environment, capture_output=True, text=True, check=True
         )
         prints.add(run.stdout)
     assert len(prints) == 1
