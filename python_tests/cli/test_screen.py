@@ -142,6 +142,24 @@ def test_screen_again_lowest_anisotropy_first(program, folder, tiny_model, tmp_p
     assert (output / "rejected.csv").read_text().splitlines() == ["id,source,reason"]
 
 
+def test_names_that_are_not_utf8_lose_nothing(program, tiny_model, tmp_path):
+    folder, output = tmp_path / "input", tmp_path / "out"
+    folder.mkdir()
+    row = {"lattice_angstrom": (4 * np.eye(3)).tolist(), "atomic_numbers": [55, 17]}
+    lines = [json.dumps({**row, "id": name, "frac_coords": [[0, 0, 0], [0.5, 0.5, 0.5]]}) for name in ("\ud800", "b")]
+    (folder / "many.jsonl").write_text("\n".join(lines))
+    try:
+        (folder / "\udcff.vasp").write_text(POSCAR)
+        (folder / "\udcfe.cif").write_text("")
+    except OSError:
+        pytest.skip("file names are UTF-8 on this system")
+    result = program("screen", folder, "--model", tiny_model, "--output", output)
+    assert result.exit_code == 3
+    assert {row["id"] for row in table(output / "ranking.csv")} == {"\\ud800", "b", "\\udcff"}
+    assert len(parquet.read_table(output / "predictions.parquet")) == 3
+    assert [row["id"] for row in table(output / "rejected.csv")] == ["\\udcfe.cif"]
+
+
 def test_screen_with_nothing_usable(program, folder, tiny_model, tmp_path):
     result = program("screen", folder / "empty.cif", "--model", tiny_model, "--output", tmp_path / "out")
     assert result.exit_code == 2
