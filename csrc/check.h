@@ -63,12 +63,19 @@ inline const char* describe_dtype(ScalarType type) {
   }
 }
 
+// For None, which reaches the kernels as an undefined tensor.
+inline void check_defined(const char* op, const char* name, const Tensor& tensor) {
+  DTNN_CHECK(tensor.defined(), op, ": expected `", name, "` to be a tensor, got None");
+}
+
 inline void check_dtype(const char* op, const char* name, const Tensor& tensor, ScalarType wanted) {
+  check_defined(op, name, tensor);
   DTNN_CHECK(tensor.scalar_type() == wanted, op, ": expected `", name, "` of dtype ", describe_dtype(wanted), ", got ",
              describe_dtype(tensor.scalar_type()));
 }
 
 inline void check_floating(const char* op, const char* name, const Tensor& tensor) {
+  check_defined(op, name, tensor);
   const ScalarType type = tensor.scalar_type();
   DTNN_CHECK(type == ScalarType::Float || type == ScalarType::Double, op, ": expected `", name,
              "` of dtype float32 or float64, got ", describe_dtype(type));
@@ -76,6 +83,7 @@ inline void check_floating(const char* op, const char* name, const Tensor& tenso
 
 inline void check_same_dtype(const char* op, const char* name, const Tensor& tensor, const char* other_name,
                              const Tensor& other) {
+  check_defined(op, name, tensor);
   DTNN_CHECK(tensor.scalar_type() == other.scalar_type(), op, ": expected `", name, "` of the dtype of `", other_name,
              "` (", describe_dtype(other.scalar_type()), "), got ", describe_dtype(tensor.scalar_type()));
 }

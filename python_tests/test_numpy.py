@@ -104,10 +104,12 @@ def test_forms_of_input():
         ({"cutoff": -1.0}, "expected a positive, finite `cutoff`"),
         ({"cutoff": {"H": 1.0}}, "expected one number as `cutoff`, got dict"),
         ({"cutoff": 1e7}, "does not fit into memory"),
-        ({"num_threads": 0}, "expected `num_threads` of at least 1"),
+        ({"num_threads": 0}, "expected `num_threads` of at least 1, an integer, got 0"),
+        ({"num_threads": "2"}, "expected `num_threads` of at least 1, an integer, got '2'"),
     ],
 )
 def test_bad_input(change, message):
     arguments = {"quantities": "ij", "atoms": [[0.0, 0.0, 0.0]], "cutoff": 3.0, "cell": 3 * np.eye(3), "pbc": True}
-    with pytest.raises(ValueError, match=f"neighbor_list: .*{message}|neighbor_list: {message}"):
+    with pytest.raises(ValueError, match=f"neighbor_list: .*{message}|neighbor_list: {message}") as error:
         neighbor_list(**(arguments | change))
+    assert str(error.value).count("neighbor_list: ") == 1

@@ -51,8 +51,12 @@ namespace {
 using OptionalTensor = std::optional<Tensor>;
 using TensorPair = std::tuple<Tensor, Tensor>;
 
-void check_eps(const char* op, double eps) {
+void check_eps(const char* op, double eps, ScalarType type) {
   DTNN_CHECK(eps > 0 && std::isfinite(eps), op, ": expected `eps` above 0 and finite, got ", eps);
+  // Without it the norm would have no gradient at 0.
+  const double squared = type == ScalarType::Float ? static_cast<float>(eps) * static_cast<float>(eps) : eps * eps;
+  DTNN_CHECK(squared > 0 && std::isfinite(squared), op, ": expected `eps` with a square that ", describe_dtype(type),
+             " can hold, got ", eps);
 }
 
 Tensor linear_on_cpu(const Tensor& x, const Tensor& weight) {
@@ -64,7 +68,7 @@ Tensor linear_on_cpu(const Tensor& x, const Tensor& weight) {
 
 TensorPair linear_norm_on_cpu(const Tensor& x, const Tensor& weight, double eps) {
   const Rank2Shape shape = check_rank2("rank2_linear", x, weight);
-  check_eps("rank2_linear", eps);
+  check_eps("rank2_linear", eps, x.scalar_type());
   Tensor y = torch::stable::new_empty(x, {shape.num_atoms, shape.components, shape.channels_out});
   Tensor norm = torch::stable::new_empty(x, {shape.num_atoms, shape.channels_out});
   rank2_linear_cpu(shape, torch::stable::contiguous(x), transposed_weight(weight), eps, y, &norm);
@@ -84,7 +88,7 @@ TensorPair backward_on_cpu(const OptionalTensor& grad_y, const OptionalTensor& g
   if (grad_y.has_value()) check_components(op, "grad_y", *grad_y, shape, x);
   if (grad_norm.has_value()) {
     DTNN_CHECK(y.has_value() && norm.has_value(), op, ": expected `y` and `norm` with `grad_norm`, got none");
-    check_eps(op, eps);
+    check_eps(op, eps, x.scalar_type());
     check_invariants(op, "grad_norm", *grad_norm, shape, x);
     check_components(op, "y", *y, shape, x);
     check_invariants(op, "norm", *norm, shape, x);

@@ -50,8 +50,6 @@ def predict(
     rejected += more
     require_some(len(predictions), rejected, ", ".join(map(str, files)))
     record = _record(predictions, rejected, model)
-    if output is not None:
-        output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     if as_json:
         typer.echo(json.dumps(record, indent=2))
     else:
@@ -59,6 +57,9 @@ def predict(
             stdout().print(_as_text(crystal), markup=False)
     for reject in rejected:
         stderr().print(f"rejected: {describe(reject)}", markup=False, style="yellow")
+    # After the printing, so that nothing is lost when this fails.
+    if output is not None:
+        output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     exit_with(rejected, "the reasons are above")
 
 

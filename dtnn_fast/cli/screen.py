@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from ..errors import BadFileError
 from .common import ModelOption, ThreadsOption, exit_with, load_model, require_some
 from .console import command_line, stderr, stdout
 from .screen_report import ScreeningProgress, print_ranking
@@ -75,7 +77,7 @@ def screen(
     # Before hours of work: what is needed to write the results.
     optional_import("pyarrow", extra="cli", purpose="write predictions.parquet")
     optional_import("matplotlib", extra="cli", purpose="draw plot.png")
-    output.mkdir(parents=True, exist_ok=True)
+    _prepare(output)
 
     start = time.perf_counter()
     done = _screen_files(predictor, paths, batch_atoms) if paths else _screen_bundled(predictor, batch_atoms)
@@ -110,6 +112,19 @@ def screen(
     )
     stdout().print(f"results: {', '.join(str(output / name) for name in FILES)}")
     exit_with(done.rejected, f"see {output / 'rejected.csv'}")
+
+
+def _prepare(output: Path) -> None:
+    """Make the folder for the results, and see that they can be written there."""
+    output.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        if (output / name).is_dir():
+            raise BadFileError(f"{output / name}: is a folder, where a file of results must go")
+    try:
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise BadFileError(f"{output}: results cannot be written there: {error.strerror or error}") from error
 
 
 class _Screened(NamedTuple):

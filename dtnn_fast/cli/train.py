@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ..training.settings import TrainingSettings
 
 _MODEL, _TRAINING, _RUN = "The model", "The training", "The run"
+_LARGEST_SEED = 2**32 - 1  # what NumPy's RandomState takes
+_MOST_SPLITS = 1000
 
 
 class Target(StrEnum):
@@ -86,7 +88,7 @@ def train(
         int | None,
         typer.Option(
             min=0,
-            max=2**32 - 1,
+            max=_LARGEST_SEED,
             show_default="0",
             help="Of the split into training, validation and test, and of the initial weights.",
             rich_help_panel=_RUN,
@@ -212,11 +214,14 @@ def _parse_splits(text: str) -> list[int]:
         for part in text.split(","):
             first, dash, last = part.partition("-")
             numbers = range(int(first), int(last if dash else first) + 1)
-            if not numbers:
+            if not numbers or len(seeds) + len(numbers) > _MOST_SPLITS or numbers[-1] > _LARGEST_SEED:
                 raise ValueError
             seeds += numbers
-    except ValueError:
-        raise typer.BadParameter(f"expected seeds such as 0-4 or 0,2,4, got {text!r}", param_hint="--splits") from None
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(
+            f"expected up to {_MOST_SPLITS} seeds of at most {_LARGEST_SEED}, such as 0-4 or 0,2,4, got {text!r}",
+            param_hint="--splits",
+        ) from None
     return list(dict.fromkeys(seeds))
 
 

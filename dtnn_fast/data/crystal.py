@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import BadCrystalError
 from . import elements
+from .rejected import writable
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class Crystal:
     source: str = ""
     targets: dict[str, np.ndarray] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", writable(self.id))
+        object.__setattr__(self, "source", writable(self.source))
 
     @property
     def num_atoms(self) -> int:

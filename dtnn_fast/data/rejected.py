@@ -6,6 +6,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+def writable(text: str) -> str:
+    r"""Spell out what UTF-8 cannot hold, so that the text can go into any file.
+
+    That is half of a surrogate pair: in JSON ("\ud800"), or for a byte of a file name that is not UTF-8.
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 @dataclass(frozen=True)
 class Rejected:
     """A crystal that was left out, and why.
@@ -19,6 +27,10 @@ class Rejected:
     id: str
     source: str
     reason: str
+
+    def __post_init__(self) -> None:
+        for name in ("id", "source", "reason"):
+            object.__setattr__(self, name, writable(getattr(self, name)))
 
     @classmethod
     def because(cls, error: Exception, id: str, source: str) -> Rejected:

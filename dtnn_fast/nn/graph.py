@@ -11,9 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.close_atoms import reduce_cell
 from ..data.crystal import Crystal
 from ..errors import BadCrystalError
 from ..ops import NeighborOrder, bond_vectors, neighbor_list, neighbor_order
+
+# Product of the lengths of the lattice vectors over the volume: 1 for right angles, and below this in common cells.
+_SKEWED = 8.0
 
 
 @dataclass(frozen=True)
@@ -127,13 +131,18 @@ def _nested_tiers(
     return tuple(tiers)
 
 
-def _into_cell(crystal: Crystal) -> np.ndarray:
-    """The positions, each moved into the cell by lattice vectors, when the crystal is periodic in all directions."""
+def _with_small_numbers(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
+    """Positions inside the cell, and a compact cell of the same lattice, if the crystal is periodic all around.
+
+    In a very skewed cell ``shifts @ cell`` is a small difference of large numbers.
+    """
+    positions, cell = crystal.positions, crystal.cell
     if not crystal.pbc.all():
-        return crystal.positions
-    fractional = np.linalg.solve(crystal.cell.T, crystal.positions.T).T
-    moved: np.ndarray = crystal.positions - np.floor(fractional) @ crystal.cell
-    return moved
+        return positions, cell
+    if np.prod(np.linalg.norm(cell, axis=1)) > _SKEWED * abs(np.linalg.det(cell)):
+        cell = reduce_cell(cell)
+    fractional = np.linalg.solve(cell.T, positions.T).T
+    return positions - np.floor(fractional) @ cell, cell
 
 
 def build_graph(
@@ -144,8 +153,8 @@ def build_graph(
     Args:
         crystals: what to put together, at least one.
         cutoffs: Angstrom; equal ones share a tier.
-        dtype: of positions and cell in the result. Below float64 the atoms are moved into the cell first: far outside
-            there would be no digits left for distances.
+        dtype: of positions and cell in the result. Below float64 a very skewed cell is replaced by a compact one of
+            the same lattice, and the atoms are moved into it: otherwise there would be no digits left for distances.
 
     Returns:
         The graph; use `CrystalGraph.to` for another device.
@@ -158,9 +167,9 @@ def build_graph(
     sizes = torch.tensor([0, *(crystal.num_atoms for crystal in crystals)])
     ptr = sizes.cumsum(0)
     is_exact = dtype == torch.float64
-    placed = [crystal.positions if is_exact else _into_cell(crystal) for crystal in crystals]
-    positions = torch.cat([torch.from_numpy(part) for part in placed])
-    cell = torch.stack([torch.from_numpy(crystal.cell) for crystal in crystals])
+    placed = [(c.positions, c.cell) if is_exact else _with_small_numbers(c) for c in crystals]
+    positions = torch.cat([torch.from_numpy(part) for part, _ in placed])
+    cell = torch.stack([torch.from_numpy(part) for _, part in placed])
     pbc = torch.stack([torch.from_numpy(crystal.pbc) for crystal in crystals])
     numbers = torch.cat([torch.from_numpy(crystal.atomic_numbers) for crystal in crystals])
     tiers = _nested_tiers(positions, cell, pbc, ptr, cutoffs)

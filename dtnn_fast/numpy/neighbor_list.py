@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 QUANTITIES = "ijdDS"
+_MOST_THREADS = 1024  # more would only be started to wait
 
 
 def neighbor_list(
@@ -89,10 +90,11 @@ def neighbor_list(
     _check_shape("pbc", periodic, (3,), len(bounds) - 1)
     if not isinstance(cutoff, (int, float, np.integer, np.floating)):
         raise ValueError(f"neighbor_list: expected one number as `cutoff`, got {type(cutoff).__name__}")
+    threads = _threads(num_threads)
     geometry = "d" in quantities or "D" in quantities
     try:
         pairs, shifts, lengths, vectors = _core.neighbor_list(
-            r, cells, np.ascontiguousarray(periodic), bounds, float(cutoff), bool(half), _threads(num_threads), geometry
+            r, cells, np.ascontiguousarray(periodic), bounds, float(cutoff), bool(half), threads, geometry
         )
     except (ValueError, MemoryError) as error:
         raise ValueError(f"neighbor_list: {error}") from error
@@ -138,6 +140,6 @@ def _check_shape(name: str, array: NDArray[Any], shape: tuple[int, ...], num_cry
 def _threads(num_threads: int | None) -> int:
     if num_threads is None:
         return 0
-    if num_threads < 1:
-        raise ValueError(f"neighbor_list: expected `num_threads` of at least 1, got {num_threads}")
-    return int(num_threads)
+    if not isinstance(num_threads, (int, np.integer)) or num_threads < 1:
+        raise ValueError(f"neighbor_list: expected `num_threads` of at least 1, an integer, got {num_threads!r}")
+    return int(min(num_threads, _MOST_THREADS))

@@ -27,4 +27,5 @@ def order_for(
     """The order that the neighbors' ends need: the one given, or a new one; none where they take no part."""
     if neighbor == 0:
         return None, None
-    return neighbor_order(pairs, row_ptr.shape[0] - 1) if by_neighbor is None else by_neighbor
+    # A `row_ptr` of a wrong shape goes on to the kernel's check.
+    return neighbor_order(pairs, row_ptr.numel() - 1) if by_neighbor is None else by_neighbor

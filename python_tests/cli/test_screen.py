@@ -3,6 +3,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,6 +143,24 @@ def test_screen_again_lowest_anisotropy_first(program, folder, tiny_model, tmp_p
     assert (output / "rejected.csv").read_text().splitlines() == ["id,source,reason"]
 
 
+def test_names_that_are_not_utf8_lose_nothing(program, tiny_model, tmp_path):
+    folder, output = tmp_path / "input", tmp_path / "out"
+    folder.mkdir()
+    row = {"lattice_angstrom": (4 * np.eye(3)).tolist(), "atomic_numbers": [55, 17]}
+    lines = [json.dumps({**row, "id": name, "frac_coords": [[0, 0, 0], [0.5, 0.5, 0.5]]}) for name in ("\ud800", "b")]
+    (folder / "many.jsonl").write_text("\n".join(lines))
+    try:
+        (folder / "\udcff.vasp").write_text(POSCAR)
+        (folder / "\udcfe.cif").write_text("")
+    except OSError:
+        pytest.skip("file names are UTF-8 on this system")
+    result = program("screen", folder, "--model", tiny_model, "--output", output)
+    assert result.exit_code == 3
+    assert {row["id"] for row in table(output / "ranking.csv")} == {"\\ud800", "b", "\\udcff"}
+    assert len(parquet.read_table(output / "predictions.parquet")) == 3
+    assert [row["id"] for row in table(output / "rejected.csv")] == ["\\udcfe.cif"]
+
+
 def test_screen_with_nothing_usable(program, folder, tiny_model, tmp_path):
     result = program("screen", folder / "empty.cif", "--model", tiny_model, "--output", tmp_path / "out")
     assert result.exit_code == 2
@@ -150,6 +169,25 @@ def test_screen_with_nothing_usable(program, folder, tiny_model, tmp_path):
     result = program("screen", tmp_path / "none", "--model", tiny_model, "--output", tmp_path / "out")
     assert result.exit_code == 2
     assert "no crystals found" in result.stderr
+
+
+def test_screen_sees_before_the_work_that_results_cannot_be_written(program, folder, tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr("dtnn_fast.screening.engine.screen_crystals", None)  # must not be called
+    (tmp_path / "out" / "plot.png").mkdir(parents=True)
+    result = program("screen", folder, "--model", tiny_model, "--output", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "plot.png: is a folder" in result.stderr
+    if Path("/proc/self").is_dir():  # where not even root can write
+        result = program("screen", folder, "--model", tiny_model, "--output", "/proc/self")
+        assert result.exit_code == 2
+        assert "/proc/self: results cannot be written there" in result.stderr
+
+
+def test_predict_prints_what_cannot_be_written(program, folder, tiny_model, tmp_path):
+    result = program("predict", folder / "nacl.cif", "--model", tiny_model, "--output", tmp_path)
+    assert result.exit_code == 2
+    assert "Is a directory" in result.stderr
+    assert "NaCl   cubic   8 atoms" in result.stdout
 
 
 def test_screen_bad_sort_column(program, tiny_model):

@@ -106,7 +106,16 @@ def test_splits_of_one_line():
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("--splits", "a-b"), ("--splits", "4-0"), ("--channels", "8,4"), ("--layer", "6")]
+    ("option", "value"),
+    [
+        ("--splits", "a-b"),
+        ("--splits", "4-0"),
+        ("--splits", "0-99999999999"),
+        ("--splits", f"0-{10**30}"),
+        ("--splits", "4294967296"),
+        ("--channels", "8,4"),
+        ("--layer", "6"),
+    ],
 )
 def test_bad_option(program, option, value):
     result = program("train", option, value)

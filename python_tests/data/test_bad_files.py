@@ -3,6 +3,7 @@
 
 import gzip
 import json
+import os
 import re
 
 import numpy as np
@@ -113,6 +114,15 @@ def test_missing_folder_and_unknown(tmp_path):
         with pytest.raises(BadFileError, match=message) as caught:
             read_crystals(str(path))
         assert str(path) in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_pipe_and_device_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.cif")
+    (tmp_path / "endless.cif").symlink_to("/dev/zero")
+    for name in ("pipe.cif", "endless.cif"):
+        with pytest.raises(BadFileError, match="is a pipe or a device"):
+            read_crystals(tmp_path / name)
 
 
 def test_json_document_named_jsonl(tmp_path):

@@ -99,6 +99,13 @@ def test_float32_does_not_lose_digits_where_atoms_are_far_outside_of_the_cell(ex
     assert_close(single.predict(far), expected, 1e-4)
 
 
+@pytest.mark.parametrize("steps", [30, 3000])
+def test_float32_does_not_lose_digits_in_a_very_skewed_cell_of_the_same_lattice(expected, steps):
+    single = randomised(MODEL.config).float()
+    shear = np.array([[1, 0, 0], [steps + 1, 1, 0], [-steps // 3, 2 * steps, 1]])
+    assert_close(single.predict([replace(c, cell=shear @ c.cell) for c in CRYSTALS]), expected, 1e-4)
+
+
 def test_several_targets_need_a_name():
     model = randomised(config(2, targets=("electronic", "total")))
     with pytest.raises(ValueError, match="predict: expected `target` to be one of electronic, total, got None"):

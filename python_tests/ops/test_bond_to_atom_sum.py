@@ -8,7 +8,7 @@ import torch
 from helpers import check_derivatives, check_operator, random_graph
 
 from dtnn_fast import reference
-from dtnn_fast.ops import bond_to_atom_sum, neighbor_order
+from dtnn_fast.ops import NeighborOrder, bond_to_atom_sum, neighbor_order
 
 ENDS = ("center", "neighbor", "sum", "difference")
 PAYLOADS = ((), (1,), (5,), (3, 32), (6, 4), (0,))
@@ -127,3 +127,19 @@ def test_bad_input(change, message):
     arguments = {"bond_values": torch.ones(9, 2), "pairs": GRAPH.pairs, "row_ptr": GRAPH.row_ptr} | change
     with pytest.raises(RuntimeError, match=f"bond_to_atom_sum: .*{message}|{message}"):
         bond_to_atom_sum(**arguments)
+
+
+def test_bad_neighbors():
+    order, segments = neighbor_order(GRAPH.pairs, 4)
+    counts = segments.diff()
+    first = int(segments[int(counts.argmax())])
+    assert counts.max() > 1
+    twice = order.clone()
+    twice[first + 1] = twice[first]
+    with pytest.raises(RuntimeError, match=r"bond_to_atom_sum: .* a bond twice"):
+        bond_to_atom_sum(torch.ones(9, 2), *GRAPH, "neighbor", NeighborOrder(twice, segments))
+    outside = torch.stack([GRAPH.pairs[0], GRAPH.pairs[1] + 4])
+    with pytest.raises(RuntimeError, match=r"bond_to_atom_sum: .* are all neighbors in `pairs` in \[0, 4\)\?"):
+        bond_to_atom_sum(torch.ones(9, 2), outside, GRAPH.row_ptr, "neighbor")
+    with pytest.raises(RuntimeError, match=r"bond_to_atom_sum: expected `row_ptr` of shape \[N\+1\], got \[\]"):
+        bond_to_atom_sum(torch.ones(9, 2), GRAPH.pairs, torch.tensor(0), "neighbor")

@@ -140,6 +140,14 @@ def bad(message, **change):
     return pytest.param(message, change, id=message[:40])
 
 
+@pytest.mark.parametrize("ptr", [torch.tensor(4), torch.empty(0, dtype=torch.int64), torch.tensor([[0, 4]])])
+def test_ptr_of_a_wrong_shape_beside_one_cell(ptr):
+    pairs, shifts = torch.tensor([[0], [1]]), torch.zeros(1, 3, dtype=torch.int32)
+    with pytest.raises(RuntimeError) as error:
+        bond_vectors(torch.ones(4, 3), torch.eye(3), pairs, shifts, ptr)
+    assert "bond_vectors: expected `ptr` of shape [B+1]" in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("message", "change"),
     [

@@ -148,6 +148,8 @@ def bad(message, norm=False, **change):
         bad("expected `weight` on the device of `x` (meta), got cpu", x=torch.ones(2, 3, 4, device="meta")),
         bad("expected `eps` above 0 and finite, got 0", norm=True, eps=0.0),
         bad("expected `eps` above 0 and finite, got nan", norm=True, eps=float("nan")),
+        bad("expected `eps` with a square that float32 can hold, got 1e-30", norm=True, eps=1e-30),
+        bad("expected `weight` to be a tensor, got None", weight=None),
     ],
 )
 def test_bad_input(message, norm, change):

@@ -102,6 +102,7 @@ def bad(message, **change):
         bad("expected `atom_rank2` of the dtype of `atom_scalar` (float32)", atom_rank2=torch.ones(4, 6, 2).double()),
         bad("expected `atom_vector` on the device of `atom_scalar` (cpu), got meta", atom_vector="meta"),
         bad("expected `ptr` of dtype int64, got float32", ptr=torch.ones(3)),
+        bad("expected `ptr` to be a tensor, got None", ptr=None),
         bad("expected `ptr` of shape [B+1], got [0]", ptr=torch.empty(0, dtype=torch.int64)),
         bad("expected `ptr` from 0 to the number of atoms, 4, got 0 to 3", ptr=torch.tensor([0, 3])),
         bad("expected `ptr` in ascending order, got 2 after 3", ptr=torch.tensor([0, 3, 2, 4])),

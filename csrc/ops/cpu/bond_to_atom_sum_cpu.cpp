@@ -24,9 +24,11 @@ template <typename T>
 DTNN_ALWAYS_INLINE bool add_bonds(const SumJob<T>& job, int64_t atom, const int64_t* end_atoms, const int64_t* order,
                                   int64_t begin, int64_t end, T coefficient, T* row) {
   if (begin < 0 || end > job.num_bonds || begin > end) return false;
+  int64_t previous = -1;  // bonds ascend within a segment, so none is counted twice and another one left out
   for (int64_t k = begin; k < end; ++k) {
     const int64_t bond = order == nullptr ? k : order[k];
-    if (bond < 0 || bond >= job.num_bonds || end_atoms[bond] != atom) return false;
+    if (bond <= previous || bond >= job.num_bonds || end_atoms[bond] != atom) return false;
+    previous = bond;
     const T* value = job.values + bond * job.payload;
     for (int64_t p = 0; p < job.payload; ++p) row[p] += coefficient * value[p];
   }
@@ -80,7 +82,8 @@ Tensor run(const Tensor& bond_values, const BondEnds& ends, Kernel kernel) {
              "bond_to_atom_sum: expected `row_ptr` from 0 to the number of bonds, ", job.num_bonds, ", got ",
              row_ptr[0], " to ", row_ptr[num_atoms]);
   DTNN_CHECK(ends.neighbor == 0 || covers_all_bonds(order_ptr, num_atoms, job.num_bonds),
-             "bond_to_atom_sum: expected `neighbor_row_ptr` from 0 to the number of bonds, ", job.num_bonds);
+             "bond_to_atom_sum: expected `neighbor_row_ptr` from 0 to the number of bonds, ", job.num_bonds, ", got ",
+             order_ptr[0], " to ", order_ptr[num_atoms], ": are all neighbors in `pairs` in [0, ", num_atoms, ")?");
 
   std::atomic<bool> consistent{true};  // a throw may not cross the thread pool
   const int64_t elements_per_atom = std::max<int64_t>(1, job.payload * (job.num_bonds + 1) / (num_atoms + 1));
@@ -93,7 +96,7 @@ Tensor run(const Tensor& bond_values, const BondEnds& ends, Kernel kernel) {
   });
   DTNN_CHECK(consistent,
              "bond_to_atom_sum: expected `pairs` sorted by center as `row_ptr` says (and by neighbor as "
-             "`neighbor_order` says), got a bond in another atom's segment or an index out of range");
+             "`neighbor_order` says), got a bond in another atom's segment, a bond twice or an index out of range");
   return out;
 }
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import stat
 import zlib
 from pathlib import Path
 
@@ -32,16 +33,10 @@ def read_text(path: Path) -> str:
     """Read a text file, gzip-compressed if its name ends in .gz.
 
     Raises:
-        BadFileError: the file is missing, a folder, empty, truncated, not text or not compressed as its name says.
+        BadFileError: the file is missing, a folder, a pipe or device, empty, truncated, not text or not compressed as
+            its name says.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise BadFileError(f"{path}: there is no such file") from None
-    except IsADirectoryError:
-        raise BadFileError(f"{path}: is a folder, not a file") from None
-    except OSError as error:
-        raise BadFileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    data = _read_bytes(path)
     if not data:
         raise BadFileError(f"{path}: the file is empty")
     compressed = data.startswith(_GZIP_MAGIC)
@@ -64,6 +59,20 @@ def read_text(path: Path) -> str:
     if not text.strip():
         raise BadFileError(f"{path}: the file is empty (only blanks)")
     return text
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # reading a pipe or a device might never end
+            raise BadFileError(f"{path}: is a pipe or a device, not a file")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise BadFileError(f"{path}: there is no such file") from None
+    except IsADirectoryError:
+        raise BadFileError(f"{path}: is a folder, not a file") from None
+    except OSError as error:
+        raise BadFileError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def _decompress(path: Path, data: bytes) -> bytes:
