@@ -104,12 +104,13 @@ for _ in range(300):
     for threads in times:
         with num_threads(threads):
             times[threads].append(seconds(lambda: neighbor_list(*batch)))
-print(json.dumps([statistics.median(times[1]), statistics.median(times[2])]))
+print(json.dumps([[statistics.median(times[n]), min(times[n])] for n in times]))
 """
 
 
 def test_two_threads(batch, benchmark, tmp_path):
-    """Medians of runs by turns; two threads need two processors that are free at the same time.
+    """The quickest of 300 runs each, by turns: two threads need two processors that are free at the same time, and a
+    shared machine takes one away in every other run. The medians are printed too.
 
     In a process of its own that keeps freed memory: else glibc gives the memory of some of the results back to the
     system and not that of others, and the page faults, which take as long as the search, decide the ratio.
@@ -124,12 +125,15 @@ def test_two_threads(batch, benchmark, tmp_path):
         text=True,
         check=True,
     )
-    one, two = json.loads(run.stdout)
-    benchmark.extra_info |= {"threads": 2, "ratios": {"one thread": one / two}}
+    (median_one, one), (median_two, two) = json.loads(run.stdout)
+    benchmark.extra_info |= {
+        "threads": 2,
+        "ratios": {"one thread, quickest": one / two, "one thread": median_one / median_two},
+    }
     with num_threads(2):
         benchmark.pedantic(lambda: neighbor_list(*batch), rounds=20)
     LINES.append(
         f"{'neighbor_list, labelled crystals':<58} 2 threads  native {two * 1e3:.2f} ms  "
-        f"one thread {one * 1e3:.2f} ms = {one / two:.2f}x"
+        f"one thread {one * 1e3:.2f} ms = {one / two:.2f}x (quickest; medians {median_one / median_two:.2f}x)"
     )
     assert one / two >= 1.6
