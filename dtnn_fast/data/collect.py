@@ -51,6 +51,10 @@ def read_files(files: Iterable[Path]) -> Iterator[Crystal | Rejected]:
             found = read_crystals(file)
         except (BadFileError, MissingPackageError) as error:
             yield Rejected.because(error, file.name, str(file))
+        except MemoryError:
+            yield Rejected(file.name, str(file), "there is not enough memory to read the file")
+        except RecursionError:
+            yield Rejected(file.name, str(file), "its values are nested too deeply to be read")
         else:
             yield from found
 
