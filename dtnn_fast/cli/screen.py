@@ -172,13 +172,14 @@ def _until_stopped(
 def _screen_files(model: DTNN, paths: list[Path], batch_atoms: int) -> _Screened:
     from ..data.collect import find_files, read_files  # noqa: PLC0415  slow to import
 
-    found, missing = find_files(paths)
+    found = find_files(paths)
     if found.skipped:
-        stderr().print(f"{len(found.skipped)} files of other kinds were skipped, such as {found.skipped[0]}")
+        links = " and links to folders" if any(path.is_dir() for path in found.skipped) else ""
+        stderr().print(f"{len(found.skipped)} files of other kinds{links} were skipped, such as {found.skipped[0]}")
     with ScreeningProgress("files", len(found.files)) as progress:
         items = read_files(progress.advancing(found.files))
         predictions, rejected, stopped = _until_stopped(model, items, batch_atoms, progress.count)
-    return _Screened(predictions, missing + rejected, 0, stopped)
+    return _Screened(predictions, found.rejected + rejected, 0, stopped)
 
 
 def _screen_bundled(model: DTNN, batch_atoms: int) -> _Screened:

@@ -264,3 +264,9 @@ def test_ctrl_c_before_the_first_prediction(program, folder, tiny_model, tmp_pat
     assert result.exit_code == 130
     assert "stopped: 0 crystals were predicted" in result.stderr
     assert not any(output.iterdir())
+
+
+def test_links_to_folders_are_said_to_be_skipped(program, folder, tiny_model, tmp_path):
+    (folder / "link").symlink_to(tmp_path, target_is_directory=True)
+    result = program("screen", folder, "--model", tiny_model, "--output", tmp_path / "out")
+    assert "2 files of other kinds and links to folders were skipped" in " ".join(result.stderr.split())
