@@ -45,9 +45,9 @@ def predict(
     from ..data.collect import find_files, read_files  # noqa: PLC0415  slow to import
     from ..screening.engine import screen_crystals  # noqa: PLC0415
 
-    found, rejected = find_files(files)
-    predictions, more = screen_crystals(predictor, read_files(found.files))
-    rejected += more
+    found = find_files(files)
+    predictions, rejected = screen_crystals(predictor, read_files(found.files))
+    rejected = found.rejected + rejected
     require_some(len(predictions), rejected, ", ".join(map(str, files)))
     record = _record(predictions, rejected, model)
     if as_json:

@@ -17,11 +17,15 @@ from .console import command_line, stderr, stdout
 from .screen_report import ScreeningProgress, print_ranking
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ..data.crystal import Crystal
     from ..data.rejected import Rejected
     from ..nn.model import DTNN
     from ..screening.predictions import Predictions
 
 FILES = ("predictions.parquet", "ranking.csv", "rejected.csv", "plot.png", "summary.json")
+STOPPED = 130  # what shells give for a program that ends by Ctrl-C
 
 
 def screen(
@@ -59,7 +63,9 @@ def screen(
     Writes predictions.parquet (all tensors), ranking.csv, rejected.csv (what could not be used, and why), plot.png and
     summary.json. A crystal that cannot be used never stops the others.
 
-    Exit code: 0 all were predicted, 3 some were rejected, 2 nothing could be done.
+    Ctrl-C stops early: the results of what was predicted until then are written.
+
+    Exit code: 0 all were predicted, 3 some were rejected, 2 nothing could be done, 130 stopped by Ctrl-C.
     """
     predictor = load_model(model, threads)
 
@@ -80,8 +86,17 @@ def screen(
     _prepare(output)
 
     start = time.perf_counter()
-    done = _screen_files(predictor, paths, batch_atoms) if paths else _screen_bundled(predictor, batch_atoms)
+    try:
+        done = _screen_files(predictor, paths, batch_atoms) if paths else _screen_bundled(predictor, batch_atoms)
+    except KeyboardInterrupt:
+        # Before the first prediction, such as while folders are listed.
+        _say_stopped(0)
+        raise typer.Exit(STOPPED) from None
     seconds = time.perf_counter() - start
+    if done.stopped:
+        _say_stopped(len(done.predictions))
+        if not done.predictions:
+            raise typer.Exit(STOPPED)
 
     write_rejected(output / "rejected.csv", done.rejected)
     require_some(len(done.predictions), done.rejected, ", ".join(map(str, paths or [])))
@@ -103,6 +118,7 @@ def screen(
         "left_out_for_unknown_elements": done.left_out,
         "seconds": round(seconds, 3),
         "crystals_per_second": round(len(done.predictions) / seconds, 2),
+        "stopped": done.stopped,
     }
     _write_summary(output / "summary.json", summary)
     if top:
@@ -111,7 +127,13 @@ def screen(
         f"{len(done.predictions):,} crystals in {seconds:.1f} s ({len(done.predictions) / seconds:.0f} per second)"
     )
     stdout().print(f"results: {', '.join(str(output / name) for name in FILES)}")
+    if done.stopped:
+        raise typer.Exit(STOPPED)
     exit_with(done.rejected, f"see {output / 'rejected.csv'}")
+
+
+def _say_stopped(predicted: int) -> None:
+    stderr().print(f"stopped: {predicted:,} crystals were predicted, the rest was not looked at", style="yellow")
 
 
 def _prepare(output: Path) -> None:
@@ -128,29 +150,40 @@ def _prepare(output: Path) -> None:
 
 
 class _Screened(NamedTuple):
-    """What was predicted, what was rejected, and how many crystals the model was not asked about."""
+    """What was predicted and rejected, how many crystals the model was not asked about, and whether Ctrl-C ended it."""
 
     predictions: Predictions
     rejected: list[Rejected]
     left_out: int
+    stopped: bool
+
+
+def _until_stopped(
+    model: DTNN, items: Iterable[Crystal | Rejected], batch_atoms: int, on_done: Callable[[int], None]
+) -> tuple[Predictions, list[Rejected], bool]:
+    from ..screening.engine import ScreeningStopped, screen_crystals  # noqa: PLC0415  slow to import
+
+    try:
+        return *screen_crystals(model, items, batch_atoms, on_done), False
+    except ScreeningStopped as stop:
+        return stop.predictions, stop.rejected, True
 
 
 def _screen_files(model: DTNN, paths: list[Path], batch_atoms: int) -> _Screened:
     from ..data.collect import find_files, read_files  # noqa: PLC0415  slow to import
-    from ..screening.engine import screen_crystals  # noqa: PLC0415
 
-    found, missing = find_files(paths)
+    found = find_files(paths)
     if found.skipped:
-        stderr().print(f"{len(found.skipped)} files of other kinds were skipped, such as {found.skipped[0]}")
+        links = " and links to folders" if any(path.is_dir() for path in found.skipped) else ""
+        stderr().print(f"{len(found.skipped)} files of other kinds{links} were skipped, such as {found.skipped[0]}")
     with ScreeningProgress("files", len(found.files)) as progress:
         items = read_files(progress.advancing(found.files))
-        predictions, rejected = screen_crystals(model, items, batch_atoms, progress.count)
-    return _Screened(predictions, missing + rejected, 0)
+        predictions, rejected, stopped = _until_stopped(model, items, batch_atoms, progress.count)
+    return _Screened(predictions, found.rejected + rejected, 0, stopped)
 
 
 def _screen_bundled(model: DTNN, batch_atoms: int) -> _Screened:
     from ..data.bundled import load_screening  # noqa: PLC0415  slow to import
-    from ..screening.engine import screen_crystals  # noqa: PLC0415
 
     crystals = load_screening()
     known = frozenset(model.config.elements)
@@ -161,8 +194,8 @@ def _screen_bundled(model: DTNN, batch_atoms: int) -> _Screened:
         f"{left_out:,} have elements that the model does not know"
     )
     with ScreeningProgress("crystals", len(chosen)) as progress:
-        predictions, rejected = screen_crystals(model, chosen, batch_atoms, progress.count_and_advance)
-    return _Screened(predictions, rejected, left_out)
+        predictions, rejected, stopped = _until_stopped(model, chosen, batch_atoms, progress.count_and_advance)
+    return _Screened(predictions, rejected, left_out, stopped)
 
 
 def _write_summary(path: Path, summary: dict[str, Any]) -> None:

@@ -34,7 +34,8 @@ def load_training_data(
     items: Iterable[Crystal | Rejected]
     rejected: list[Rejected] = []
     if paths:
-        found, rejected = find_files(paths)
+        found = find_files(paths)
+        rejected += found.rejected
         items = read_files(found.files)
     else:
         items = load_labelled()

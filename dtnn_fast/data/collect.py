@@ -14,27 +14,32 @@ from .readers import FoundFiles, iter_paths, read_crystals
 from .rejected import Rejected
 
 
-def find_files(paths: Iterable[Path | str]) -> tuple[FoundFiles, list[Rejected]]:
+def find_files(paths: Iterable[Path | str]) -> FoundFiles:
     """List the files to read; see `readers.iter_paths`.
 
     Args:
         paths: files and folders.
 
     Returns:
-        The files, each once, and the paths that are missing or of no known kind.
+        The files, each once; `rejected` has the paths that are missing, cannot be read or are of no known kind as well.
     """
     files: dict[Path, None] = {}
     skipped: dict[Path, None] = {}
-    rejected: list[Rejected] = []
+    rejected: dict[Rejected, None] = {}
     for path in paths:
         try:
             found = iter_paths([path])
         except BadFileError as error:
-            rejected.append(Rejected.because(error, Path(path).name, str(path)))
+            rejected[Rejected.because(error, Path(path).name, str(path))] = None
+            continue
+        except OSError as error:
+            # Of a path inside of a folder that cannot be read, not even its kind is known.
+            rejected[Rejected(Path(path).name, str(path), f"cannot be read: {error.strerror or error}")] = None
             continue
         files |= dict.fromkeys(found.files)
         skipped |= dict.fromkeys(found.skipped)
-    return FoundFiles(list(files), list(skipped)), rejected
+        rejected |= dict.fromkeys(found.rejected)
+    return FoundFiles(list(files), list(skipped), list(rejected))
 
 
 def read_files(files: Iterable[Path]) -> Iterator[Crystal | Rejected]:
@@ -51,6 +56,10 @@ def read_files(files: Iterable[Path]) -> Iterator[Crystal | Rejected]:
             found = read_crystals(file)
         except (BadFileError, MissingPackageError) as error:
             yield Rejected.because(error, file.name, str(file))
+        except MemoryError:
+            yield Rejected(file.name, str(file), "there is not enough memory to read the file")
+        except RecursionError:
+            yield Rejected(file.name, str(file), "its values are nested too deeply to be read")
         else:
             yield from found
 

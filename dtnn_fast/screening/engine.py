@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 
 import numpy as np
 import torch
@@ -17,6 +18,20 @@ from .predictions import Predictions
 
 # Crystals that are sorted by size together, so that batches are even; also what is in memory of a stream.
 WINDOW = 2048
+
+
+class ScreeningStopped(KeyboardInterrupt):
+    """A screening was interrupted, by Ctrl-C; what was done until then is kept here.
+
+    Args:
+        predictions: the predictions that were finished.
+        rejected: what had been rejected.
+    """
+
+    def __init__(self, predictions: Predictions, rejected: list[Rejected]) -> None:
+        super().__init__(f"stopped after {len(predictions)} predictions")
+        self.predictions = predictions
+        self.rejected = rejected
 
 
 def screen_crystals(
@@ -36,42 +51,79 @@ def screen_crystals(
     Returns:
         The predictions in the order of the stream, and what was rejected: crystals that could not be read, did not pass
         `check_crystal`, made the model fail, or whose prediction is not finite.
+
+    Raises:
+        ScreeningStopped: on KeyboardInterrupt, with the predictions until then.
     """
     known = frozenset(model.config.elements) or None
-    parts = [Predictions.of([], {target: np.empty((0, 3, 3)) for target in model.config.targets})]
-    rejected: list[Rejected] = []
+    stream = iter(items)
+    # Windows that are finished, and behind them the one that is not: an interrupt finds everything here.
+    parts: list[_Window | _Part] = []
     was_training = model.training
     model.eval()
     try:
-        for window in _windows(items):
-            usable: list[Crystal] = []
-            for item in window:
-                checked = item if isinstance(item, Rejected) else _check(item, known)
-                if isinstance(checked, Rejected):
-                    rejected.append(checked)
-                else:
-                    usable.append(checked)
-            on_done(len(window) - len(usable))
-            results: dict[int, dict[str, np.ndarray] | str] = {}
-            for batch in batches_of_atoms(usable, batch_atoms):
-                answers = _predict(model, [usable[index] for index in batch])
-                results.update(zip(batch, answers, strict=True))
+        while True:
+            window = _Window(model.config.targets)
+            parts.append(window)
+            window.fill(islice(stream, WINDOW), known, on_done)
+            if not window.crystals and not window.rejected:
+                break
+            for batch in batches_of_atoms(window.crystals, batch_atoms):
+                answers = _predict(model, [window.crystals[index] for index in batch])
+                window.results.update(zip(batch, answers, strict=True))
                 on_done(len(batch))
-            parts.append(_collect(usable, results, model.config.targets, rejected))
+            parts[-1] = window.finish()
+    except KeyboardInterrupt:
+        raise ScreeningStopped(*_join(parts)) from None
     finally:
         model.train(was_training)
-    return Predictions.join(parts), rejected
+    return _join(parts)
 
 
-def _windows(items: Iterable[Crystal | Rejected]) -> Iterator[list[Crystal | Rejected]]:
-    window: list[Crystal | Rejected] = []
-    for item in items:
-        window.append(item)
-        if len(window) == WINDOW:
-            yield window
-            window = []
-    if window:
-        yield window
+_Part = tuple[Predictions, list[Rejected]]
+
+
+class _Window:
+    """Some crystals of the stream, with the tensors of each by its index, or why there are none."""
+
+    def __init__(self, targets: Sequence[str]) -> None:
+        self.targets = targets
+        self.crystals: list[Crystal] = []
+        self.rejected: list[Rejected] = []
+        self.results: dict[int, dict[str, np.ndarray] | str] = {}
+
+    def fill(
+        self, items: Iterable[Crystal | Rejected], known: frozenset[int] | None, on_done: Callable[[int], None]
+    ) -> None:
+        """Take items, and check the crystals among them."""
+        for item in items:
+            checked = item if isinstance(item, Rejected) else _check(item, known)
+            if isinstance(checked, Rejected):
+                self.rejected.append(checked)
+                on_done(1)
+            else:
+                self.crystals.append(checked)
+
+    def finish(self) -> _Part:
+        """Predictions in the order of the stream, without crystals that have no result yet, and the rejected."""
+        rejected = list(self.rejected)
+        predicted: list[Crystal] = []
+        tensors: dict[str, list[np.ndarray]] = {target: [] for target in self.targets}
+        for index, result in sorted(self.results.items(), key=lambda entry: entry[0]):
+            crystal = self.crystals[index]
+            if isinstance(result, str):
+                rejected.append(Rejected(crystal.id, crystal.source, result))
+                continue
+            predicted.append(crystal)
+            for target in self.targets:
+                tensors[target].append(result[target])
+        stacked = {target: np.array(values).reshape(-1, 3, 3) for target, values in tensors.items()}
+        return Predictions.of(predicted, stacked), rejected
+
+
+def _join(windows: Sequence[_Window | _Part]) -> _Part:
+    parts = [window.finish() if isinstance(window, _Window) else window for window in windows]
+    return Predictions.join([predictions for predictions, _ in parts]), [r for _, rejected in parts for r in rejected]
 
 
 def _check(crystal: Crystal, known: frozenset[int] | None) -> Crystal | Rejected:
@@ -98,23 +150,3 @@ def _predict(model: DTNN, crystals: Sequence[Crystal]) -> list[dict[str, np.ndar
         broken = [target for target, tensor in answer.items() if not np.isfinite(tensor).all()]
         answers.append(f"the predicted {broken[0]} tensor is not finite" if broken else answer)
     return answers
-
-
-def _collect(
-    crystals: Sequence[Crystal],
-    results: dict[int, dict[str, np.ndarray] | str],
-    targets: Sequence[str],
-    rejected: list[Rejected],
-) -> Predictions:
-    """Results in the order of the crystals; failures are added to `rejected`."""
-    predicted: list[Crystal] = []
-    tensors: dict[str, list[np.ndarray]] = {target: [] for target in targets}
-    for index, crystal in enumerate(crystals):
-        result = results[index]
-        if isinstance(result, str):
-            rejected.append(Rejected(crystal.id, crystal.source, result))
-            continue
-        predicted.append(crystal)
-        for target in targets:
-            tensors[target].append(result[target])
-    return Predictions.of(predicted, {t: np.array(values).reshape(-1, 3, 3) for t, values in tensors.items()})

@@ -130,6 +130,7 @@ def test_screen_folder_with_good_and_bad(program, folder, tiny_model, tmp_path):
     assert picture[..., :3].std() > 0.05
     summary = json.loads((output / "summary.json").read_text())
     assert (summary["predicted"], summary["rejected"]) == (42, 8)
+    assert summary["stopped"] is False
 
 
 def test_screen_again_lowest_anisotropy_first(program, folder, tiny_model, tmp_path):
@@ -220,3 +221,52 @@ def test_predict_json_and_bad_files(program, folder, tiny_model, tmp_path):
         found = record["crystals"][0]["tensors"][target]["tensor"]
         np.testing.assert_allclose(found, tensors[0], rtol=1e-5, atol=1e-6)
     assert len(record["rejected"]) == 2
+
+
+def interrupt_after(monkeypatch, calls):
+    """Make the model raise KeyboardInterrupt once it was asked `calls` times."""
+    forward, done = DTNN.forward, []
+
+    def interrupted(self, *arguments, **options):
+        if len(done) == calls:
+            raise KeyboardInterrupt
+        done.append(1)
+        return forward(self, *arguments, **options)
+
+    monkeypatch.setattr(DTNN, "forward", interrupted)
+
+
+def test_ctrl_c_keeps_what_was_predicted(program, folder, tiny_model, tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    interrupt_after(monkeypatch, 5)
+    result = program("screen", folder, "--model", tiny_model, "--output", output, "--batch-atoms", 1)
+    assert result.exit_code == 130
+    assert "stopped: 5 crystals were predicted, the rest was not looked at" in " ".join(result.stderr.split())
+    assert len(parquet.read_table(output / "predictions.parquet")) == len(table(output / "ranking.csv")) == 5
+    assert len(table(output / "rejected.csv")) == len(BAD)
+    assert imread(output / "plot.png").size
+    summary = json.loads((output / "summary.json").read_text())
+    assert summary["stopped"] is True
+    assert summary["predicted"] == 5
+
+
+@pytest.mark.parametrize("where", ["model", "listing"])
+def test_ctrl_c_before_the_first_prediction(program, folder, tiny_model, tmp_path, monkeypatch, where):
+    def interrupted(paths):
+        raise KeyboardInterrupt
+
+    output = tmp_path / "out"
+    if where == "model":
+        interrupt_after(monkeypatch, 0)
+    else:
+        monkeypatch.setattr("dtnn_fast.data.collect.find_files", interrupted)
+    result = program("screen", folder, "--model", tiny_model, "--output", output)
+    assert result.exit_code == 130
+    assert "stopped: 0 crystals were predicted" in result.stderr
+    assert not any(output.iterdir())
+
+
+def test_links_to_folders_are_said_to_be_skipped(program, folder, tiny_model, tmp_path):
+    (folder / "link").symlink_to(tmp_path, target_is_directory=True)
+    result = program("screen", folder, "--model", tiny_model, "--output", tmp_path / "out")
+    assert "2 files of other kinds and links to folders were skipped" in " ".join(result.stderr.split())

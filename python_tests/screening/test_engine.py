@@ -62,3 +62,57 @@ def test_batches_are_used(crystals):
 def test_known_tensors_are_kept(crystals):
     predictions, _ = engine.screen_crystals(FakeModel(), crystals)
     np.testing.assert_array_equal(predictions.known["total"], [crystal.targets["total"] for crystal in crystals])
+
+
+@pytest.mark.parametrize("window", [7, 2048])
+def test_an_interrupt_keeps_what_was_done(crystals, monkeypatch, window):
+    monkeypatch.setattr(engine, "WINDOW", window)
+    model = FakeModel(broken={c.id for c in crystals})
+    model.broken.remove(min(crystals, key=lambda c: c.num_atoms).id)
+    seen = []
+
+    def forward(batch):
+        if len(seen) >= 12:
+            raise KeyboardInterrupt
+        seen.extend(c.id for c in batch)
+        return FakeModel.forward(model, batch)
+
+    monkeypatch.setattr(model, "forward", forward)
+    model.train()
+    unread = Rejected("line 9", "file.jsonl:9", "not valid JSON")
+    with pytest.raises(engine.ScreeningStopped) as stop:
+        engine.screen_crystals(model, [unread, *crystals], batch_atoms=1)
+    names = stop.value.predictions.ids + [record.id for record in stop.value.rejected]
+    assert len(names) == 13
+    assert set(names) == {*seen, "line 9"}
+    assert model.training
+
+
+def test_an_interrupt_while_reading_keeps_the_windows_before(crystals, monkeypatch):
+    monkeypatch.setattr(engine, "WINDOW", 10)
+
+    def stream():
+        yield from crystals[:25]
+        yield Rejected("line 9", "file.jsonl:9", "not valid JSON")
+        raise KeyboardInterrupt
+
+    with pytest.raises(engine.ScreeningStopped) as stop:
+        engine.screen_crystals(FakeModel(), stream())
+    assert stop.value.predictions.ids == [c.id for c in crystals[:20]]
+    assert [record.id for record in stop.value.rejected] == ["line 9"]
+
+
+def test_an_interrupt_while_a_window_is_put_together_loses_nothing(crystals, monkeypatch):
+    of, calls = engine.Predictions.of, []
+
+    def interrupted_once(*arguments):
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return of(*arguments)
+
+    monkeypatch.setattr(engine.Predictions, "of", interrupted_once)
+    with pytest.raises(engine.ScreeningStopped) as stop:
+        engine.screen_crystals(FakeModel(failing={crystals[3].id}), crystals)
+    assert stop.value.predictions.ids == [c.id for c in crystals if c is not crystals[3]]
+    assert [record.id for record in stop.value.rejected] == [crystals[3].id]

@@ -47,10 +47,17 @@ _POSCAR_NAME = re.compile(r"(?:poscar|contcar)(?:[-_.].*)?")
 
 
 class FoundFiles(NamedTuple):
-    """Files to read, in order, and those in folders that are of no known kind."""
+    """Files to read, in order.
+
+    Args:
+        files: those of a known kind.
+        skipped: in folders, files of no known kind, and links to folders, which are not followed.
+        rejected: folders that cannot be read.
+    """
 
     files: list[Path]
     skipped: list[Path]
+    rejected: list[Rejected]
 
 
 def kind_of(path: Path) -> str | None:
@@ -97,13 +104,21 @@ def iter_paths(paths: Iterable[Path | str]) -> FoundFiles:
         paths: files and folders.
 
     Returns:
-        The files, each once, and the files in folders that were skipped because their kind is not known.
+        The files, each once; the files in folders that were skipped because their kind is not known, and links to
+        folders, which are not followed as they may lead in circles; and the folders that cannot be read.
 
     Raises:
         BadFileError: a path does not exist, or a file that is named explicitly is of no known kind.
     """
     files: dict[Path, None] = {}
     skipped: dict[Path, None] = {}
+    rejected: dict[Rejected, None] = {}
+
+    def reject(error: OSError) -> None:
+        folder = Path(error.filename)
+        reason = f"the folder cannot be read: {error.strerror or error}"
+        rejected[Rejected(folder.name, str(folder), reason)] = None
+
     for path in map(Path, paths):
         if not path.is_dir():
             if not path.exists():
@@ -111,12 +126,13 @@ def iter_paths(paths: Iterable[Path | str]) -> FoundFiles:
             _require_kind(path)
             files[path] = None
             continue
-        for folder, folders, names in os.walk(path):
+        for folder, folders, names in os.walk(path, onerror=reject):
             folders.sort()
+            skipped |= dict.fromkeys(link for link in (Path(folder, name) for name in folders) if link.is_symlink())
             for name in sorted(names):
                 file = Path(folder, name)
                 (skipped if kind_of(file) is None else files)[file] = None
-    return FoundFiles(list(files), list(skipped))
+    return FoundFiles(list(files), list(skipped), list(rejected))
 
 
 def _require_kind(path: Path) -> str:
