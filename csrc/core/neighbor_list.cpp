@@ -2,6 +2,7 @@
 #include "neighbor_list.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <memory>
 #include <numeric>
@@ -46,6 +47,14 @@ std::string of_crystal(const NeighborListInput& input, int64_t index) {
   return input.num_crystals == 1 ? "" : "crystal " + std::to_string(index) + ": ";
 }
 
+void check_memory(double bonds) {
+  if (bonds * kBytesPerBond <= memory_bytes()) return;
+  char number[32];
+  std::snprintf(number, sizeof number, "%.1e", bonds);
+  throw std::length_error("a list of at least " + std::string(number) +
+                          " bonds does not fit into memory: is the `cutoff` too large or the `cell` too small?");
+}
+
 // A lower estimate of the number of bonds: each atom with its own images, in three dimensions with all atoms' images.
 // The tolerance counts too: far-out atoms whose rounding errors reach other cells would make the search as long as the
 // list.
@@ -54,12 +63,7 @@ void check_size(const SearchCrystal& crystal) {
   const double images = count_translations(crystal.lattice, crystal.cutoff + 2 * crystal.tolerance) - 1;
   const double bonds =
       (crystal.half ? 0.5 : 1.0) * images * (crystal.lattice.num_periodic == 3 ? atoms * atoms : atoms);
-  if (bonds * kBytesPerBond > memory_bytes()) {
-    char number[32];
-    std::snprintf(number, sizeof number, "%.1e", bonds);
-    throw std::length_error("a list of about " + std::string(number) +
-                            " bonds does not fit into memory: is the `cutoff` too large or the `cell` too small?");
-  }
+  check_memory(bonds);
 }
 
 // The crystals [begin, end) of the batch; large ones among them are searched afterwards, in pieces.
@@ -169,9 +173,12 @@ NeighborSearch::NeighborSearch(const NeighborListInput& input, const Parallel& p
   for (const std::unique_ptr<GridSearch>& grid : state.grids)
     for (int64_t begin = 0; grid && begin < grid->num_atoms(); begin += kPieceAtoms)
       state.pieces.push_back({grid.get(), begin, std::min(begin + kPieceAtoms, grid->num_atoms()), {}});
+  // Without three periodic directions there is no good estimate beforehand, so the bonds are counted as they are found.
+  std::atomic<int64_t> found{0};
   for_each_task(parallel, static_cast<int64_t>(state.pieces.size()), [&](int64_t p) {
     Piece& piece = state.pieces[p];
     piece.grid->search(piece.begin, piece.end, piece.keys, counts + piece.grid->first_atom() + piece.begin);
+    check_memory(static_cast<double>(found += static_cast<int64_t>(piece.keys.size())));
   });
   std::partial_sum(state.row_ptr.begin(), state.row_ptr.end(), state.row_ptr.begin());
 }
