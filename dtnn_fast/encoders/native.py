@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..nn.graph import CrystalGraph
+from ..nn.layers import Linear
 from .elements import SUBSHELLS, subshell_table
 from .latents import Latents
 from .native_layer import BondGeometry, Channels, NativeLayer
@@ -57,7 +58,7 @@ class NativeEncoder(nn.Module):
         self.num_layers = len(cutoffs) if num_layers is None else num_layers
         self.elements: Tensor
         self.register_buffer("elements", subshell_table(), persistent=False)
-        self.embedding = nn.Linear(len(SUBSHELLS), self.config.channels.scalar, bias=False)
+        self.embedding = Linear(len(SUBSHELLS), self.config.channels.scalar, bias=False)
         self.layers = nn.ModuleList(NativeLayer(self.config.channels, mean) for mean in mean_bonds[: self.num_layers])
 
     @property

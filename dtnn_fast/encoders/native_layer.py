@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..nn.graph import BondTier
-from ..nn.layers import MLP, ChannelMix
+from ..nn.layers import MLP, ChannelMix, Linear
 from ..nn.radial import bessel_basis, smooth_cutoff
 from ..nn.symmetric import direction_matrix, norm_squared, square, symmetric_product, times_vector, trace
 from ..ops import atom_to_bond_gather, bond_to_atom_sum
@@ -102,11 +102,11 @@ class NativeLayer(nn.Module):
         self.scale = 1.0 / math.sqrt(mean_bonds)
         self.num_message = vector
         self.norm = nn.LayerNorm(scalar, elementwise_affine=False)
-        self.from_atoms = nn.Linear(scalar, scalar, bias=False)
+        self.from_atoms = Linear(scalar, scalar, bias=False)
         self.vector_in = ChannelMix(vector, vector)
         self.rank2_in = ChannelMix(rank2, vector)
-        self.bond_hidden = nn.Linear(scalar + 5 * vector + channels.radial, scalar)
-        self.bond_out = nn.Linear(scalar, scalar + 5 * vector)
+        self.bond_hidden = Linear(scalar + 5 * vector + channels.radial, scalar)
+        self.bond_out = Linear(scalar, scalar + 5 * vector)
         self.vector_mix = ChannelMix(2 * vector, vector)
         self.rank2_mix = ChannelMix(rank2 + vector, vector)
         self.rank2_out = ChannelMix(vector, rank2)

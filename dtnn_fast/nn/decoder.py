@@ -14,7 +14,7 @@ from ..encoders.latents import Latents
 from ..encoders.native_layer import Channels
 from ..ops import bond_to_atom_sum, tensor_readout
 from .graph import BondTier
-from .layers import MLP, ChannelMix, GatedMix
+from .layers import MLP, ChannelMix, GatedMix, Linear
 from .radial import smooth_cutoff
 
 
@@ -120,7 +120,7 @@ class DecoderBlock(nn.Module):
             # once per atom instead of once per bond; its bias is summed with the bonds' envelopes. No dropout here:
             # over some fifty bonds of an atom it averages out, and drawing it took a sixth of the training time.
             self.bond_hidden = nn.Sequential(MLP((bonds.scalar, latent, latent)), nn.SiLU())
-            self.bond_out = nn.Linear(latent + 1, latent, bias=False)
+            self.bond_out = Linear(latent + 1, latent, bias=False)
             vectors += bonds.vector
         # L a_v + sum L_b b_v = [L L_b] [a_v; sum b_v]: one product after the sum.
         self.vector_in = ChannelMix(vectors, latent)
