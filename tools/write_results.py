@@ -41,8 +41,9 @@ Command, on {machine}:
 
 Training took {minutes:.0f} minutes on average for a split and the three targets together. The machine was shared with
 builds and tests, so this is an upper bound; since then a training step has become 1.4 times as fast, and the code gives
-the recorded errors to 1e-4 (`python_tests/nn/test_bundled_weights.py`). Versions: {versions}. This page is written by `tools/write_results.py` from
-the run's `summary.json`.
+the recorded errors to 1e-4 (`python_tests/nn/test_bundled_weights.py`).
+
+Versions: {versions}. This page is written by `tools/write_results.py` from the run's `summary.json`.
 """
 
 
