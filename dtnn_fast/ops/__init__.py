@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""The operations: native kernels on CPU and CUDA, differentiable to second order, usable under torch.compile."""
+"""The operations: native kernels, differentiable to second order, usable under torch.compile.
+
+All have CPU kernels; `bond_to_atom_sum` and `atom_to_bond_gather` have CUDA kernels too. Derivatives are those of
+reverse mode (``torch.autograd.grad``, as often as needed). Forward mode (``torch.func.jvp``) is not supported by torch
+for operations whose derivatives are registered from Python: it gives zero tangents without a warning.
+"""
 
 from .. import _library  # noqa: F401  loads the compiled operations before anything registers fakes for them
 from ..reference.neighbor_list import NeighborList
