@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -178,18 +179,34 @@ class DTNN(nn.Module):
         for crystal in crystals:
             check_crystal(crystal, known)
         results = {target: np.empty((len(crystals), 3, 3)) for target in self.config.targets}
+        with self.evaluating():
+            for batch in batches_of_atoms(crystals, batch_atoms):
+                for target, tensors in self.predict_batch([crystals[index] for index in batch]).items():
+                    results[target][batch] = tensors
+        return results
+
+    def predict_batch(self, crystals: Sequence[Crystal]) -> dict[str, np.ndarray]:
+        """Predict the tensors of crystals that passed `check_crystal`, all in one graph and in the mode of the model.
+
+        Args:
+            crystals: at least one.
+
+        Returns:
+            [B, 3, 3] for each target, float64.
+        """
+        with torch.no_grad():
+            return {target: tensors.double().cpu().numpy() for target, tensors in self(self.graph(crystals)).items()}
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Run the block in evaluation mode; afterwards each module has the mode that it had."""
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
-            with torch.no_grad():
-                for batch in batches_of_atoms(crystals, batch_atoms):
-                    tensors = self(self.graph([crystals[index] for index in batch]))
-                    for target, values in tensors.items():
-                        results[target][batch] = values.double().cpu().numpy()
+            yield
         finally:
             for module, training in modes:
                 module.training = training
-        return results
 
     def with_targets(self, targets: Iterable[str]) -> DTNN:
         """A model of some of the targets that shares the parameters of this one."""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 import numpy as np
-import torch
 
 from ..data.check import check_crystal
 from ..data.crystal import Crystal
@@ -59,24 +58,21 @@ def screen_crystals(
     stream = iter(items)
     # Windows that are finished, and behind them the one that is not: an interrupt finds everything here.
     parts: list[_Window | _Part] = []
-    was_training = model.training
-    model.eval()
     try:
-        while True:
-            window = _Window(model.config.targets)
-            parts.append(window)
-            window.fill(islice(stream, WINDOW), known, on_done)
-            if not window.crystals and not window.rejected:
-                break
-            for batch in batches_of_atoms(window.crystals, batch_atoms):
-                answers = _predict(model, [window.crystals[index] for index in batch])
-                window.results.update(zip(batch, answers, strict=True))
-                on_done(len(batch))
-            parts[-1] = window.finish()
+        with model.evaluating():
+            while True:
+                window = _Window(model.config.targets)
+                parts.append(window)
+                window.fill(islice(stream, WINDOW), known, on_done)
+                if not window.crystals and not window.rejected:
+                    break
+                for batch in batches_of_atoms(window.crystals, batch_atoms):
+                    answers = _predict(model, [window.crystals[index] for index in batch])
+                    window.results.update(zip(batch, answers, strict=True))
+                    on_done(len(batch))
+                parts[-1] = window.finish()
     except KeyboardInterrupt:
         raise ScreeningStopped(*_join(parts)) from None
-    finally:
-        model.train(was_training)
     return _join(parts)
 
 
@@ -137,8 +133,7 @@ def _check(crystal: Crystal, known: frozenset[int] | None) -> Crystal | Rejected
 def _predict(model: DTNN, crystals: Sequence[Crystal]) -> list[dict[str, np.ndarray] | str]:
     """The tensors of each crystal, or why there are none; a batch that fails is halved until the culprit is alone."""
     try:
-        with torch.no_grad():
-            tensors = {target: values.double().cpu().numpy() for target, values in model(model.graph(crystals)).items()}
+        tensors = model.predict_batch(crystals)
     except Exception as error:
         if len(crystals) == 1:
             return [f"the model failed: {error or type(error).__name__}"]

@@ -125,7 +125,7 @@ GRAPH = random_graph(4, 9)
 )
 def test_bad_input(change, message):
     arguments = {"bond_values": torch.ones(9, 2), "pairs": GRAPH.pairs, "row_ptr": GRAPH.row_ptr} | change
-    with pytest.raises(RuntimeError, match=f"bond_to_atom_sum: .*{message}|{message}"):
+    with pytest.raises(RuntimeError, match=f"bond_to_atom_sum: .*{message}"):
         bond_to_atom_sum(**arguments)
 
 
