@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .calls import Call
 
-WRONG_INDICES = (-1, 0, 1, 7, 2**31, 2**62, -(2**63))
+WRONG_INDICES = (-1, -1, 0, 1, 2**31, 2**62, -(2**63))
 WRONG_FLOATS = (math.nan, math.inf, -math.inf, 1e300, -1.0, 0.0)
 DTYPES = (
     torch.float16,
@@ -60,7 +60,9 @@ def wrong_element(tensor: Tensor) -> Tensor:
     if tensor.is_floating_point():
         value, limits = random.choice(WRONG_FLOATS), torch.finfo(tensor.dtype)
     else:
-        value, limits = random.choice(WRONG_INDICES), torch.iinfo(tensor.dtype)
+        # One past the largest index is what an off-by-one in a check lets through.
+        past = int(tensor.max()) + 1
+        value, limits = random.choice((*WRONG_INDICES, past, past, past)), torch.iinfo(tensor.dtype)
     flat[random.randrange(len(flat))] = min(max(value, limits.min), limits.max) if math.isfinite(value) else value
     return spoiled
 
