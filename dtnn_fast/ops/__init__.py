@@ -4,6 +4,11 @@
 All have CPU kernels; `bond_to_atom_sum` and `atom_to_bond_gather` have CUDA kernels too. Derivatives are those of
 reverse mode (``torch.autograd.grad``, as often as needed). Forward mode (``torch.func.jvp``) is not supported by torch
 for operations whose derivatives are registered from Python: it gives zero tangents without a warning.
+
+Bad input raises with the operation's name, the argument, what was expected and what came. On CUDA the values of indices
+(`pairs`, `row_ptr`, `ptr`, `neighbor_order`) are only seen by the kernels, and the host does not wait for them: a kernel
+writes NaN where a bad index would have entered, and the next call on that device, or `check_device_errors`, raises the
+error. `immediate_device_errors` makes each call wait and raise its own.
 """
 
 from .. import _library  # noqa: F401  loads the compiled operations before anything registers fakes for them
@@ -12,6 +17,7 @@ from ..reference.neighbor_order import NeighborOrder, neighbor_order
 from .atom_to_bond_gather import atom_to_bond_gather
 from .bond_to_atom_sum import bond_to_atom_sum
 from .bond_vectors import bond_vectors
+from .device_errors import check_device_errors, immediate_device_errors
 from .neighbor_list import neighbor_list
 from .rank2_gate import rank2_gate
 from .rank2_linear import rank2_linear
@@ -23,6 +29,8 @@ __all__ = [
     "atom_to_bond_gather",
     "bond_to_atom_sum",
     "bond_vectors",
+    "check_device_errors",
+    "immediate_device_errors",
     "neighbor_list",
     "neighbor_order",
     "rank2_gate",
