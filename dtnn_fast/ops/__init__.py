@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The operations: native kernels, differentiable to second order, usable under torch.compile.
 
-All have CPU kernels; `bond_to_atom_sum` and `atom_to_bond_gather` have CUDA kernels too. Derivatives are those of
-reverse mode (``torch.autograd.grad``, as often as needed). Forward mode (``torch.func.jvp``) is not supported by torch
-for operations whose derivatives are registered from Python: it gives zero tangents without a warning.
+All have CPU kernels; `bond_to_atom_sum` and `atom_to_bond_gather` have CUDA kernels too. Derivatives exist to second
+order for reverse mode (``torch.autograd.grad``, ``torch.func.grad``) and forward mode (``torch.func.jvp``, which runs on the
+twins in `dtnn_fast.reference`). What holds under torch.compile, torch.export, torch.autocast and torch.vmap is in
+docs/compile.md.
 """
 
 from .. import _library  # noqa: F401  loads the compiled operations before anything registers fakes for them
