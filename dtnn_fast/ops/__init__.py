@@ -2,9 +2,9 @@
 """The operations: native kernels, differentiable to second order, usable under torch.compile.
 
 All have CPU kernels; `bond_to_atom_sum` and `atom_to_bond_gather` have CUDA kernels too. Derivatives exist to second
-order for reverse mode (``torch.autograd.grad``, ``torch.func.grad``) and forward mode (``torch.func.jvp``, which runs on the
-twins in `dtnn_fast.reference`). What holds under torch.compile, torch.export, torch.autocast and torch.vmap is in
-docs/compile.md.
+order in reverse mode (``torch.autograd.grad``, ``torch.func.grad``) and in forward mode (``torch.func.jvp``, which runs
+on the twins in `dtnn_fast.reference`). What holds under torch.compile, torch.export, torch.autocast and torch.vmap is
+in docs/compile.md.
 """
 
 from .. import _library  # noqa: F401  loads the compiled operations before anything registers fakes for them

@@ -33,7 +33,7 @@ def moving_part(name, device):
 TRANSFORMS = {
     "grad": lambda f, x, t: grad(lambda *a: scalar(f(*a)), all_of(x))(*x),
     "vjp": lambda f, x, t: vjp(f, *x)[1](f(*x)),
-    "jvp": lambda f, x, t: jvp(f, x, t),
+    "jvp": jvp,
     "jacrev": lambda f, x, t: jacrev(f, all_of(x))(*x),
     "jacfwd": lambda f, x, t: jacfwd(f, all_of(x))(*x),
     "grad of grad": lambda f, x, t: grad(lambda *a: squares(grad(lambda *b: scalar(f(*b)), all_of(x))(*a)))(*x),
