@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -55,6 +56,8 @@ def _within_budget(request: pytest.FixtureRequest) -> None:
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict) -> None:
     """What the report says of the machine."""
     machine_info["torch"] = torch.__version__
+    # Where the sources were copied without their history.
+    machine_info["commit"] = os.environ.get("DTNN_COMMIT", "")
     machine_info["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
     if torch.cuda.is_available():
         machine_info["gpu"] = torch.cuda.get_device_name()

@@ -40,7 +40,7 @@ class Peer(NamedTuple):
     passes: tuple[str, ...] = PASSES
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Case:
     """One operation on inputs of one shape.
 
@@ -75,6 +75,9 @@ class Case:
     bandwidth_promise: float | None = None
     seconds_promise: Mapping[str, float] = field(default_factory=dict)
     count: Callable[[Any], int] | None = None
+
+    def __repr__(self) -> str:
+        return self.label
 
     @property
     def label(self) -> str:
