@@ -17,10 +17,12 @@ from .bond_reverses import bond_reverses, full_to_half
 from .bond_to_atom_sum import bond_to_atom_sum
 from .bond_vectors import bond_vectors
 from .bonds_within import bonds_within
+from .nearest_neighbors import nearest_neighbors
 from .neighbor_list import neighbor_list
 from .nested_neighbor_lists import nested_neighbor_lists
 from .rank2_gate import rank2_gate
 from .rank2_linear import rank2_linear
+from .skin_neighbor_list import SkinNeighborList
 from .tensor_readout import tensor_readout
 
 __all__ = [
@@ -29,12 +31,14 @@ __all__ = [
     "NeighborList",
     "NeighborOrder",
     "NestedNeighborLists",
+    "SkinNeighborList",
     "atom_to_bond_gather",
     "bond_reverses",
     "bond_to_atom_sum",
     "bond_vectors",
     "bonds_within",
     "full_to_half",
+    "nearest_neighbors",
     "neighbor_list",
     "neighbor_order",
     "nested_neighbor_lists",
