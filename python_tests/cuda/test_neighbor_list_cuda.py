@@ -29,7 +29,7 @@ class Batch(NamedTuple):
     ptr: np.ndarray | None = None
 
 
-class Fault(Exception):
+class FaultError(Exception):
     """What the kernels report instead of a list."""
 
 
@@ -64,7 +64,7 @@ def count(emulator: Emulator, batch: Batch, half: bool, self_pairs: bool, with_l
         row_ptr,
     )
     if status[0] != 0:
-        raise Fault(f"{FAULTS[int(status[0])]} at crystal {status[1]}")
+        raise FaultError(f"{FAULTS[int(status[0])]} at crystal {status[1]}")
     return row_ptr, int(status[2])
 
 
@@ -205,7 +205,7 @@ def test_large_and_small_crystals_in_one_batch(emulator: Emulator) -> None:
     batch = Batch(np.concatenate(positions), cells, pbc, cutoffs, np.cumsum([0, *sizes]))
     assert_same_as_cpu(emulator, batch)
     assert_same_as_cpu(emulator, batch, half=True, self_pairs=True)
-    with pytest.raises(Fault, match="needs a grid at crystal 1"):
+    with pytest.raises(FaultError, match="needs a grid at crystal 1"):
         count(emulator, batch, half=False, self_pairs=False, with_large=False)
 
 
@@ -265,7 +265,7 @@ def test_bad_values_are_reported(emulator: Emulator, change: dict[str, object], 
     for order in ("forward", "reverse"):
         emulator.configure(order)
         for with_large in (True, False):
-            with pytest.raises(Fault, match=fault):
+            with pytest.raises(FaultError, match=fault):
                 count(emulator, good._replace(**change), half=False, self_pairs=False, with_large=with_large)
 
 
@@ -273,7 +273,7 @@ def test_the_first_bad_crystal_is_named(emulator: Emulator) -> None:
     batch = labelled_batch(0, 9, 3.0)
     for bad in (7, 4):
         batch.cell[bad] = 0
-        with pytest.raises(Fault, match=f"crystal at crystal {bad}"):
+        with pytest.raises(FaultError, match=f"crystal at crystal {bad}"):
             count(emulator, batch, half=False, self_pairs=False, with_large=False)
 
 
