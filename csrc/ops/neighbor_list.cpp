@@ -30,3 +30,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
 STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CPU, library) {
   library.impl("neighbor_list", TORCH_BOX(&dtnn::run<dtnn::neighbor_list_cpu>));
 }
+#ifdef DTNN_WITH_CUDA
+STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CUDA, library) {
+  library.impl("neighbor_list", TORCH_BOX(&dtnn::run<dtnn::neighbor_list_cuda>));
+}
+#endif
