@@ -116,7 +116,7 @@ NeighborCount enqueue_neighbor_count(const char* op, const NeighborListArguments
 }
 
 NeighborListTensors neighbor_list_cuda(const NeighborListArguments& arguments) {
-  const torch::stable::accelerator::DeviceGuard guard(arguments.positions.get_device_index());
+  const OnDeviceOf current(arguments.positions);
   void* const stream = current_cuda_stream(kOp, arguments.positions);
   const torch::stable::Device device = arguments.positions.device();
   const int64_t num_atoms = arguments.num_atoms(), num_crystals = arguments.num_crystals();
