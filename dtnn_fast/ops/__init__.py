@@ -6,9 +6,9 @@ reverse mode (``torch.autograd.grad``, as often as needed). Forward mode (``torc
 for operations whose derivatives are registered from Python: it gives zero tangents without a warning.
 
 Bad input raises with the operation's name, the argument, what was expected and what came. On CUDA the values of indices
-(`pairs`, `row_ptr`, `ptr`, `neighbor_order`) are only seen by the kernels, and the host does not wait for them: a kernel
-writes NaN where a bad index would have entered, and the next call on that device, or `check_device_errors`, raises the
-error. `immediate_device_errors` makes each call wait and raise its own.
+(`pairs`, `row_ptr`, `ptr`, `neighbor_order`) are only seen by the kernels, and the host does not wait for them: a
+kernel writes NaN where a bad index would have entered, and the next call on that device, or `check_device_errors`,
+raises the error. `immediate_device_errors` makes each call wait and raise its own.
 """
 
 from .. import _library  # noqa: F401  loads the compiled operations before anything registers fakes for them
