@@ -36,7 +36,7 @@ void check_launch(const char* op, const char* error, const Tensor& tensor, void*
   const char* problem = nullptr;
   if (!cuda::wait_for_stream(stream, &problem)) return;
   DTNN_CHECK(problem == nullptr, op, ": CUDA failed: ", problem == nullptr ? "" : problem);
-  const std::string message = cuda::take_device_error(tensor.get_device_index(), stream);
+  const std::string message = cuda::take_device_error(cuda_device(tensor), stream);
   DTNN_CHECK(message.empty(), message);
 }
 

@@ -32,7 +32,7 @@ Tensor on_cpu(const Tensor& atom_values, const Tensor& pairs, const Tensor& row_
 template <typename T>
 Tensor launch(const Tensor& atom_values, const BondEnds& ends) {
   const char* op = "atom_to_bond_gather";
-  const torch::stable::accelerator::DeviceGuard guard(atom_values.get_device_index());
+  const OnDeviceOf device(atom_values);
   void* const stream = current_cuda_stream(op, atom_values);
   const Tensor values = torch::stable::contiguous(atom_values);
   Tensor out = empty_rows(values, ends.num_bonds());
@@ -68,7 +68,9 @@ STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
       "atom_to_bond_gather(Tensor atom_values, Tensor pairs, Tensor row_ptr, Tensor? neighbor_order, "
       "Tensor? neighbor_row_ptr, int center, int neighbor) -> Tensor");
 }
+#ifndef DTNN_EMULATE_CUDA
 STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CPU, library) { library.impl("atom_to_bond_gather", TORCH_BOX(&dtnn::on_cpu)); }
+#endif
 #ifdef DTNN_WITH_CUDA
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CUDA, library) { library.impl("atom_to_bond_gather", TORCH_BOX(&dtnn::on_cuda)); }
+STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, DTNN_CUDA_KEY, library) { library.impl("atom_to_bond_gather", TORCH_BOX(&dtnn::on_cuda)); }
 #endif

@@ -32,7 +32,7 @@ Tensor on_cpu(const Tensor& bond_values, const Tensor& pairs, const Tensor& row_
 template <typename T>
 Tensor launch(const Tensor& bond_values, const BondEnds& ends) {
   const char* op = "bond_to_atom_sum";
-  const torch::stable::accelerator::DeviceGuard guard(bond_values.get_device_index());
+  const OnDeviceOf device(bond_values);
   void* const stream = current_cuda_stream(op, bond_values);
   const Tensor values = torch::stable::contiguous(bond_values);
   Tensor out = empty_rows(values, ends.num_atoms());
@@ -72,7 +72,9 @@ STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
       "bond_to_atom_sum(Tensor bond_values, Tensor pairs, Tensor row_ptr, Tensor? neighbor_order, "
       "Tensor? neighbor_row_ptr, int center, int neighbor) -> Tensor");
 }
+#ifndef DTNN_EMULATE_CUDA
 STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CPU, library) { library.impl("bond_to_atom_sum", TORCH_BOX(&dtnn::on_cpu)); }
+#endif
 #ifdef DTNN_WITH_CUDA
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CUDA, library) { library.impl("bond_to_atom_sum", TORCH_BOX(&dtnn::on_cuda)); }
+STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, DTNN_CUDA_KEY, library) { library.impl("bond_to_atom_sum", TORCH_BOX(&dtnn::on_cuda)); }
 #endif
