@@ -98,10 +98,10 @@ def page(documents: Iterable[dict[str, Any]], rows: list[Row]) -> str:
 
 
 INTRODUCTION = """
-Medians of runs by turns; `eager` is the readable twin in PyTorch, `compiled` the same under torch.compile, the best peer
-the quickest other way, each as a multiple of our time. A pass includes those before it. GB/s counts each input and output
-of each stage once (benchmarks/cases/traffic.py); the share is of a large copy on the same device with the same threads,
-and one above 100 % means that the data stayed in the cache.
+Medians of runs by turns; `eager` is the readable twin in PyTorch, `compiled` the same under torch.compile, the best
+peer the quickest other way, each as a multiple of our time. A pass includes those before it. GB/s counts each input
+and output of each stage once (benchmarks/cases/traffic.py); the share is of a large copy on the same device with the
+same threads, and one above 100 % means that the data stayed in the cache.
 """.strip()
 
 
