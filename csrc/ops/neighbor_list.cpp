@@ -3,6 +3,8 @@
 
 #include <torch/csrc/stable/library.h>
 
+#include <cmath>
+
 namespace dtnn {
 namespace {
 
@@ -28,7 +30,8 @@ void check_shared_or_each(const char* name, const Tensor& tensor, int64_t num_cr
 }
 
 NeighborListArguments check(const Tensor& positions, const Tensor& cell, const Tensor& pbc,
-                            const std::optional<Tensor>& ptr, double cutoff, bool half) {
+                            const std::optional<Tensor>& ptr, double cutoff, const std::optional<Tensor>& cutoffs,
+                            bool half, bool self_pairs) {
   check_floating(kOp, "positions", positions);
   check_shape(kOp, "positions", positions, "[N, 3]", {kAny, 3});
   check_same_dtype(kOp, "cell", cell, "positions", positions);
@@ -45,17 +48,33 @@ NeighborListArguments check(const Tensor& positions, const Tensor& cell, const T
   }
   check_shared_or_each("cell", cell, num_crystals, true);
   check_shared_or_each("pbc", pbc, num_crystals, false);
+  DTNN_CHECK(cutoff >= 0 && std::isfinite(cutoff), kOp, ": expected a finite `cutoff` of 0 or more, got ", cutoff);
+  if (cutoffs) {
+    DTNN_CHECK(cutoff == 0, kOp, ": expected one cutoff or `cutoffs` for each crystal, got both");
+    check_dtype(kOp, "cutoff", *cutoffs, ScalarType::Double);
+    check_same_device(kOp, "cutoff", *cutoffs, "positions", positions);
+    const std::string wanted = "[B] with B = " + std::to_string(num_crystals) + " crystals";
+    check_shape(kOp, "cutoff", *cutoffs, wanted.c_str(), {num_crystals});
+  }
+  const auto contiguous = [](const std::optional<Tensor>& tensor) {
+    return tensor ? std::optional<Tensor>(torch::stable::contiguous(*tensor)) : std::nullopt;
+  };
   return {torch::stable::contiguous(torch::stable::to(positions, ScalarType::Double)),
           torch::stable::contiguous(torch::stable::to(cell, ScalarType::Double)),
           torch::stable::contiguous(pbc),
-          ptr ? std::optional<Tensor>(torch::stable::contiguous(*ptr)) : std::nullopt,
+          contiguous(ptr),
           cutoff,
-          half};
+          contiguous(cutoffs),
+          half,
+          self_pairs};
 }
 
-NeighborListTensors on_cpu(const Tensor& positions, const Tensor& cell, const Tensor& pbc,
-                           const std::optional<Tensor>& ptr, double cutoff, bool half) {
-  return neighbor_list_cpu(check(positions, cell, pbc, ptr, cutoff, half));
+// The op on one device.
+template <NeighborListTensors (*kernel)(const NeighborListArguments&)>
+NeighborListTensors run(const Tensor& positions, const Tensor& cell, const Tensor& pbc,
+                        const std::optional<Tensor>& ptr, double cutoff, const std::optional<Tensor>& cutoffs,
+                        bool half, bool self_pairs) {
+  return kernel(check(positions, cell, pbc, ptr, cutoff, cutoffs, half, self_pairs));
 }
 
 }  // namespace
@@ -63,7 +82,9 @@ NeighborListTensors on_cpu(const Tensor& positions, const Tensor& cell, const Te
 
 STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
   library.def(
-      "neighbor_list(Tensor positions, Tensor cell, Tensor pbc, Tensor? ptr, float cutoff, bool half) "
-      "-> (Tensor pairs, Tensor shifts, Tensor row_ptr)");
+      "neighbor_list(Tensor positions, Tensor cell, Tensor pbc, Tensor? ptr, float cutoff, Tensor? cutoffs, bool half, "
+      "bool self_pairs) -> (Tensor pairs, Tensor shifts, Tensor row_ptr)");
 }
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CPU, library) { library.impl("neighbor_list", TORCH_BOX(&dtnn::on_cpu)); }
+STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CPU, library) {
+  library.impl("neighbor_list", TORCH_BOX(&dtnn::run<dtnn::neighbor_list_cpu>));
+}

@@ -36,6 +36,7 @@ NeighborListTensors neighbor_list_cpu(const NeighborListArguments& arguments) {
   const int64_t one_crystal[2] = {0, num_atoms};
   const int64_t* ptr = arguments.ptr ? arguments.ptr->const_data_ptr<int64_t>() : one_crystal;
   check_ptr(ptr, num_crystals, num_atoms);
+  const double* cutoffs = arguments.cutoffs ? arguments.cutoffs->const_data_ptr<double>() : &arguments.cutoff;
   const NeighborListInput input{arguments.positions.const_data_ptr<double>(),
                                 arguments.cell.const_data_ptr<double>(),
                                 arguments.pbc.const_data_ptr<bool>(),
@@ -44,8 +45,10 @@ NeighborListTensors neighbor_list_cpu(const NeighborListArguments& arguments) {
                                 num_crystals,
                                 arguments.cell.dim() == 2,
                                 arguments.pbc.dim() == 1,
-                                arguments.cutoff,
-                                arguments.half};
+                                cutoffs,
+                                !arguments.cutoffs,
+                                arguments.half,
+                                arguments.self_pairs};
   const Parallel parallel = torch_threads();
   try {
     const NeighborSearch search(input, parallel);
