@@ -46,10 +46,10 @@ Tensor transposed_weight(const Tensor& weight) {
   return torch::stable::contiguous(torch::stable::transpose(weight, 0, 1));
 }
 
-namespace {
-
-using OptionalTensor = std::optional<Tensor>;
-using TensorPair = std::tuple<Tensor, Tensor>;
+void check_precision(const char* op, int64_t precision) {
+  DTNN_CHECK(precision >= 0 && precision <= 2, op,
+             ": expected `precision` 0 (float32), 1 (tf32) or 2 (bfloat16), got ", precision);
+}
 
 void check_eps(const char* op, double eps, ScalarType type) {
   DTNN_CHECK(eps > 0 && std::isfinite(eps), op, ": expected `eps` above 0 and finite, got ", eps);
@@ -59,15 +59,53 @@ void check_eps(const char* op, double eps, ScalarType type) {
              " can hold, got ", eps);
 }
 
-Tensor linear_on_cpu(const Tensor& x, const Tensor& weight) {
+Rank2Shape check_linear_backward(Rank2BackwardArgs& args, const Tensor& x, const Tensor& weight, int64_t precision) {
+  const char* op = "rank2_linear_backward";
+  const Rank2Shape shape = check_rank2(op, x, weight);
+  check_precision(op, precision);
+  DTNN_CHECK(args.grad_y.has_value() || args.grad_norm.has_value(), op,
+             ": expected `grad_y` or `grad_norm`, got neither");
+  if (args.grad_y.has_value()) check_components(op, "grad_y", *args.grad_y, shape, x);
+  if (args.grad_norm.has_value()) {
+    DTNN_CHECK(args.y.has_value() && args.norm.has_value(), op, ": expected `y` and `norm` with `grad_norm`, got none");
+    check_eps(op, args.eps, x.scalar_type());
+    check_invariants(op, "grad_norm", *args.grad_norm, shape, x);
+    check_components(op, "y", *args.y, shape, x);
+    check_invariants(op, "norm", *args.norm, shape, x);
+  }
+  for (std::optional<Tensor>* tensor : {&args.grad_y, &args.grad_norm, &args.y, &args.norm}) {
+    if (tensor->has_value()) *tensor = torch::stable::contiguous(**tensor);
+  }
+  return shape;
+}
+
+Rank2Shape check_weight_grad(const Tensor& grad_y, const Tensor& x, int64_t precision) {
+  const char* op = "rank2_weight_grad";
+  check_floating(op, "x", x);
+  check_shape(op, "x", x, "[N, K, C]", {kAny, kAny, kAny});
+  check_shape(op, "grad_y", grad_y, "[N, K, D]", {kAny, kAny, kAny});
+  check_precision(op, precision);
+  const Rank2Shape shape{x.size(0), x.size(1), x.size(2), grad_y.size(2)};
+  check_components(op, "grad_y", grad_y, shape, x);
+  return shape;
+}
+
+namespace {
+
+using OptionalTensor = std::optional<Tensor>;
+using TensorPair = std::tuple<Tensor, Tensor>;
+
+Tensor linear_on_cpu(const Tensor& x, const Tensor& weight, int64_t precision) {
   const Rank2Shape shape = check_rank2("rank2_linear", x, weight);
+  check_precision("rank2_linear", precision);
   Tensor y = torch::stable::new_empty(x, {shape.num_atoms, shape.components, shape.channels_out});
   rank2_linear_cpu(shape, torch::stable::contiguous(x), transposed_weight(weight), 0, y, nullptr);
   return y;
 }
 
-TensorPair linear_norm_on_cpu(const Tensor& x, const Tensor& weight, double eps) {
+TensorPair linear_norm_on_cpu(const Tensor& x, const Tensor& weight, double eps, int64_t precision) {
   const Rank2Shape shape = check_rank2("rank2_linear", x, weight);
+  check_precision("rank2_linear", precision);
   check_eps("rank2_linear", eps, x.scalar_type());
   Tensor y = torch::stable::new_empty(x, {shape.num_atoms, shape.components, shape.channels_out});
   Tensor norm = torch::stable::new_empty(x, {shape.num_atoms, shape.channels_out});
@@ -75,26 +113,11 @@ TensorPair linear_norm_on_cpu(const Tensor& x, const Tensor& weight, double eps)
   return {y, norm};
 }
 
-void make_contiguous(OptionalTensor& tensor) {
-  if (tensor.has_value()) tensor = torch::stable::contiguous(*tensor);
-}
-
 TensorPair backward_on_cpu(const OptionalTensor& grad_y, const OptionalTensor& grad_norm, const OptionalTensor& y,
                            const OptionalTensor& norm, const Tensor& x, const Tensor& weight, double eps, bool need_x,
-                           bool need_weight) {
-  const char* op = "rank2_linear_backward";
-  const Rank2Shape shape = check_rank2(op, x, weight);
-  DTNN_CHECK(grad_y.has_value() || grad_norm.has_value(), op, ": expected `grad_y` or `grad_norm`, got neither");
-  if (grad_y.has_value()) check_components(op, "grad_y", *grad_y, shape, x);
-  if (grad_norm.has_value()) {
-    DTNN_CHECK(y.has_value() && norm.has_value(), op, ": expected `y` and `norm` with `grad_norm`, got none");
-    check_eps(op, eps, x.scalar_type());
-    check_invariants(op, "grad_norm", *grad_norm, shape, x);
-    check_components(op, "y", *y, shape, x);
-    check_invariants(op, "norm", *norm, shape, x);
-  }
+                           bool need_weight, int64_t precision) {
   Rank2BackwardArgs args{grad_y, grad_norm, y, norm, eps, need_x, need_weight};
-  for (OptionalTensor* tensor : {&args.grad_y, &args.grad_norm, &args.y, &args.norm}) make_contiguous(*tensor);
+  const Rank2Shape shape = check_linear_backward(args, x, weight, precision);
   Tensor grad_x = need_x ? torch::stable::new_empty(x, {shape.num_atoms, shape.components, shape.channels_in})
                          : torch::stable::new_empty(x, {0});
   Tensor grad_weight = need_weight ? torch::stable::new_empty(x, {shape.channels_out, shape.channels_in})
@@ -104,13 +127,8 @@ TensorPair backward_on_cpu(const OptionalTensor& grad_y, const OptionalTensor& g
   return {grad_x, grad_weight};
 }
 
-Tensor weight_grad_on_cpu(const Tensor& grad_y, const Tensor& x) {
-  const char* op = "rank2_weight_grad";
-  check_floating(op, "x", x);
-  check_shape(op, "x", x, "[N, K, C]", {kAny, kAny, kAny});
-  check_shape(op, "grad_y", grad_y, "[N, K, D]", {kAny, kAny, kAny});
-  const Rank2Shape shape{x.size(0), x.size(1), x.size(2), grad_y.size(2)};
-  check_components(op, "grad_y", grad_y, shape, x);
+Tensor weight_grad_on_cpu(const Tensor& grad_y, const Tensor& x, int64_t precision) {
+  const Rank2Shape shape = check_weight_grad(grad_y, x, precision);
   Tensor unused = torch::stable::new_empty(x, {0});
   Tensor grad_weight = torch::stable::new_empty(x, {shape.channels_out, shape.channels_in});
   const Rank2BackwardArgs args{torch::stable::contiguous(grad_y), {}, {}, {}, 0, false, true};
@@ -122,16 +140,18 @@ Tensor weight_grad_on_cpu(const Tensor& grad_y, const Tensor& x) {
 }  // namespace dtnn
 
 STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
-  library.def("rank2_linear(Tensor x, Tensor weight) -> Tensor");
-  library.def("rank2_linear_norm(Tensor x, Tensor weight, float eps) -> (Tensor, Tensor)");
+  library.def("rank2_linear(Tensor x, Tensor weight, int precision=0) -> Tensor");
+  library.def("rank2_linear_norm(Tensor x, Tensor weight, float eps, int precision=0) -> (Tensor, Tensor)");
   library.def(
       "rank2_linear_backward(Tensor? grad_y, Tensor? grad_norm, Tensor? y, Tensor? norm, Tensor x, Tensor weight, "
-      "float eps, bool need_x, bool need_weight) -> (Tensor, Tensor)");
-  library.def("rank2_weight_grad(Tensor grad_y, Tensor x) -> Tensor");
+      "float eps, bool need_x, bool need_weight, int precision=0) -> (Tensor, Tensor)");
+  library.def("rank2_weight_grad(Tensor grad_y, Tensor x, int precision=0) -> Tensor");
 }
+#ifndef DTNN_EMULATE_CUDA
 STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CPU, library) {
   library.impl("rank2_linear", TORCH_BOX(&dtnn::linear_on_cpu));
   library.impl("rank2_linear_norm", TORCH_BOX(&dtnn::linear_norm_on_cpu));
   library.impl("rank2_linear_backward", TORCH_BOX(&dtnn::backward_on_cpu));
   library.impl("rank2_weight_grad", TORCH_BOX(&dtnn::weight_grad_on_cpu));
 }
+#endif

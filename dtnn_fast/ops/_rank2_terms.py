@@ -13,11 +13,11 @@ def add(*terms: Tensor | None) -> Tensor | None:
     return sum(present[1:], present[0]) if present else None
 
 
-def linear(x: Tensor | None, weight: Tensor | None) -> Tensor | None:
+def linear(x: Tensor | None, weight: Tensor | None, precision: int) -> Tensor | None:
     """``x @ weight.T`` by the operation, for x [N, K, C] and weight [D, C]."""
-    return None if x is None or weight is None else torch.ops.dtnn_fast.rank2_linear(x, weight)
+    return None if x is None or weight is None else torch.ops.dtnn_fast.rank2_linear(x, weight, precision)
 
 
-def weight_grad(grad_y: Tensor | None, x: Tensor | None) -> Tensor | None:
+def weight_grad(grad_y: Tensor | None, x: Tensor | None, precision: int) -> Tensor | None:
     """The sum over atoms and components of ``grad_y`` [N, K, D] times ``x`` [N, K, C], [D, C]."""
-    return None if grad_y is None or x is None else torch.ops.dtnn_fast.rank2_weight_grad(grad_y, x)
+    return None if grad_y is None or x is None else torch.ops.dtnn_fast.rank2_weight_grad(grad_y, x, precision)

@@ -11,6 +11,7 @@ from .._backend import uses_reference
 from ._autocast import register_autocast
 from ._derivatives import register_derivatives
 from ._fake_checks import check_same_device
+from ._matmul_precision import matmul_precision
 from ._rank2_terms import add, linear, weight_grad
 from ._vmap import register_vmap, rows_of
 
@@ -19,6 +20,8 @@ def rank2_gate(x: Tensor, gate: Tensor, weight: Tensor, residual: Tensor | None 
     """Mix channels, scale by the sigmoid of a gate, add a residual: the gated maps of the decoder of arXiv 2405.09052.
 
     ``out[n, k, d] = sigmoid(gate[n, d]) sum_c weight[d, c] x[n, k, c] + residual[n, k, d]``
+
+    On CUDA, products in float32 follow ``torch.set_float32_matmul_precision``, as in `rank2_linear`.
 
     Args:
         x: scalars (K = 1), vectors (K = 3) or symmetric tensors (K = 6). [N, K, C], float32 or float64.
@@ -39,15 +42,16 @@ def rank2_gate(x: Tensor, gate: Tensor, weight: Tensor, residual: Tensor | None 
     """
     if uses_reference():
         return reference.rank2_gate(x, gate, weight, residual)
-    # What the backward needs of the forward, kept so that it need not be computed again.
-    differentiated = any(t.requires_grad for t in (x, gate, weight))
-    save_linear = torch.is_grad_enabled() and differentiated
-    out, _ = torch.ops.dtnn_fast.rank2_gate(x, gate, weight, residual, save_linear)
+    # What the gradient of the gate needs of the forward, kept so that it need not be computed again.
+    save_linear = torch.is_grad_enabled() and gate.requires_grad
+    out, _ = torch.ops.dtnn_fast.rank2_gate(x, gate, weight, residual, save_linear, matmul_precision())
     return out
 
 
 @torch.library.register_fake("dtnn_fast::rank2_gate")
-def _fake(x: Tensor, gate: Tensor, weight: Tensor, residual: Tensor | None, save_linear: bool) -> tuple[Tensor, Tensor]:
+def _fake(
+    x: Tensor, gate: Tensor, weight: Tensor, residual: Tensor | None, save_linear: bool, precision: int = 0
+) -> tuple[Tensor, Tensor]:
     check_same_device("rank2_gate", x=x, gate=gate, weight=weight, residual=residual)
     shape = (*x.shape[:2], weight.shape[0])
     return x.new_empty(shape), x.new_empty(shape if save_linear else (0,))
@@ -55,14 +59,24 @@ def _fake(x: Tensor, gate: Tensor, weight: Tensor, residual: Tensor | None, save
 
 @torch.library.register_fake("dtnn_fast::rank2_gate_backward")
 def _fake_backward(
-    grad_out: Tensor, x: Tensor, gate: Tensor, weight: Tensor, mixed: Tensor
+    grad_out: Tensor,
+    x: Tensor,
+    gate: Tensor,
+    weight: Tensor,
+    mixed: Tensor | None,
+    need_x: bool = True,
+    need_gate: bool = True,
+    need_weight: bool = True,
+    precision: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     check_same_device("rank2_gate_backward", x=x, grad_out=grad_out, gate=gate, weight=weight, linear=mixed)
-    return x.new_empty(x.shape), x.new_empty(gate.shape), x.new_empty(weight.shape)
+    needed = ((x, need_x), (gate, need_gate), (weight, need_weight))
+    of_x, of_gate, of_weight = (x.new_empty(t.shape if need else (0,)) for t, need in needed)
+    return of_x, of_gate, of_weight
 
 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    x, gate, weight, _, ctx.save_linear = inputs
+    x, gate, weight, _, ctx.save_linear, ctx.precision = inputs
     ctx.save_for_backward(x, gate, weight, output[1])
     ctx.set_materialize_grads(False)
 
@@ -70,51 +84,61 @@ def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
 def _backward(ctx, grad_out, grad_mixed):  # type: ignore[no-untyped-def]
     x, gate, weight, mixed = ctx.saved_tensors
     of_x, of_gate, of_weight = None, None, None
-    if grad_out is not None and any(ctx.needs_input_grad[:3]):
-        mixed = mixed if ctx.save_linear else linear(x, weight)
-        of_x, of_gate, of_weight = torch.ops.dtnn_fast.rank2_gate_backward(grad_out, x, gate, weight, mixed)
+    needed = need_x, need_gate, need_weight = ctx.needs_input_grad[:3]
+    if grad_out is not None and any(needed):
+        if not need_gate:
+            mixed = None
+        elif not ctx.save_linear:
+            mixed = linear(x, weight, ctx.precision)
+        grads = torch.ops.dtnn_fast.rank2_gate_backward(grad_out, x, gate, weight, mixed, *needed, ctx.precision)
+        of_x, of_gate, of_weight = (grad if need else None for grad, need in zip(grads, needed, strict=True))
     if grad_mixed is not None and ctx.save_linear:
-        of_x = add(of_x, linear(grad_mixed, weight.t()))
-        of_weight = add(of_weight, weight_grad(grad_mixed, x))
-    return of_x, of_gate, of_weight, grad_out if ctx.needs_input_grad[3] else None, None
+        of_x = add(of_x, linear(grad_mixed, weight.t(), ctx.precision) if need_x else None)
+        of_weight = add(of_weight, weight_grad(grad_mixed, x, ctx.precision) if need_weight else None)
+    return of_x, of_gate, of_weight, grad_out if ctx.needs_input_grad[3] else None, None, None
 
 
 def _setup_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    ctx.save_for_backward(*inputs)
+    *tensors, ctx.need_x, ctx.need_gate, ctx.need_weight, ctx.precision = inputs
+    ctx.save_for_backward(*tensors)
     ctx.set_materialize_grads(False)
 
 
 def _backward_backward(ctx, grad_grad_x, grad_grad_gate, grad_grad_weight):  # type: ignore[no-untyped-def]
     grad_out, x, gate, weight, mixed = ctx.saved_tensors
+    grad_grad_x = grad_grad_x if ctx.need_x else None
+    grad_grad_gate = grad_grad_gate if ctx.need_gate else None
+    grad_grad_weight = grad_grad_weight if ctx.need_weight else None
     scale = torch.sigmoid(gate)
     slope = scale * (1 - scale)
     of_grad_out, of_gate, of_x, of_weight, of_mixed = None, None, None, None, None
     # Through total = scale * grad_out, which stands in <total W, grad_grad_x> + <total^T x, grad_grad_weight>.
-    of_total = add(linear(grad_grad_x, weight), linear(x, grad_grad_weight))
+    of_total = add(linear(grad_grad_x, weight, ctx.precision), linear(x, grad_grad_weight, ctx.precision))
     if of_total is not None:
         total = scale.unsqueeze(1) * grad_out
         of_grad_out = scale.unsqueeze(1) * of_total
         of_gate = slope * (grad_out * of_total).sum(1)
-        of_x = linear(total, None if grad_grad_weight is None else grad_grad_weight.t())
-        of_weight = weight_grad(total, grad_grad_x)
+        of_x = linear(total, None if grad_grad_weight is None else grad_grad_weight.t(), ctx.precision)
+        of_weight = weight_grad(total, grad_grad_x, ctx.precision)
     # Through grad_gate = slope * sum_k grad_out * mixed.
     if grad_grad_gate is not None:
         factor = (slope * grad_grad_gate).unsqueeze(1)
         of_grad_out = add(of_grad_out, factor * mixed)
         of_mixed = factor * grad_out
         of_gate = add(of_gate, slope * (1 - 2 * scale) * (grad_out * mixed).sum(1) * grad_grad_gate)
-    return of_grad_out, of_x, of_gate, of_weight, of_mixed
+    return of_grad_out, of_x, of_gate, of_weight, of_mixed, None, None, None, None
 
 
-def _twin(x, gate, weight, residual, save_linear):  # type: ignore[no-untyped-def]
+def _twin(x, gate, weight, residual, save_linear, precision):  # type: ignore[no-untyped-def]
     return reference.rank2_gate(x, gate, weight, residual), x @ weight.t() if save_linear else x.new_empty(0)
 
 
-def _twin_backward(grad_out, x, gate, weight, mixed):  # type: ignore[no-untyped-def]
-    scale = torch.sigmoid(gate)
+def _twin_backward(grad_out, x, gate, weight, mixed, need_x, need_gate, need_weight, precision):  # type: ignore[no-untyped-def]
+    scale, none = torch.sigmoid(gate), x.new_empty(0)
     total = scale.unsqueeze(1) * grad_out
-    of_gate = scale * (1 - scale) * (grad_out * mixed).sum(1)
-    return total @ weight, of_gate, total.flatten(0, 1).t() @ x.flatten(0, 1)
+    of_gate = scale * (1 - scale) * (grad_out * mixed).sum(1) if need_gate else none
+    of_weight = total.flatten(0, 1).t() @ x.flatten(0, 1) if need_weight else none
+    return total @ weight if need_x else none, of_gate, of_weight
 
 
 register_derivatives("rank2_gate", setup_context=_setup_context, backward=_backward, twin=_twin)

@@ -14,6 +14,7 @@ from ..reference.rank2_linear import component_weights
 from ._autocast import register_autocast
 from ._derivatives import register_derivatives
 from ._fake_checks import check_same_device
+from ._matmul_precision import matmul_precision
 from ._rank2_terms import add, linear, weight_grad
 from ._vmap import register_vmap, rows_of
 
@@ -29,6 +30,10 @@ def rank2_linear(x: Tensor, weight: Tensor, norm: bool = False, eps: float = 0.0
 
     ``y[n, k, d] = sum_c weight[d, c] x[n, k, c]``, and with ``norm`` also ``sqrt(sum_k w_k y_k^2 + eps^2) - eps``,
     which is 0 at 0 and smooth to every order; w counts the off-diagonals of the 6-component form twice.
+
+    On CUDA, products in float32 follow ``torch.set_float32_matmul_precision``: "highest" computes them in float32,
+    "high" rounds the factors to tf32 and "medium" to bfloat16, here and in the gradients. The CPU always computes in
+    float32.
 
     Args:
         x: scalars (K = 1), vectors (3) or symmetric tensors (6: xx yy zz yz xz xy). [N, K, C], float32 or float64.
@@ -50,24 +55,24 @@ def rank2_linear(x: Tensor, weight: Tensor, norm: bool = False, eps: float = 0.0
     if uses_reference():
         return reference.rank2_linear(x, weight, True, eps) if norm else reference.rank2_linear(x, weight)
     if norm:
-        return torch.ops.dtnn_fast.rank2_linear_norm(x, weight, eps)
-    return torch.ops.dtnn_fast.rank2_linear(x, weight)
+        return torch.ops.dtnn_fast.rank2_linear_norm(x, weight, eps, matmul_precision())
+    return torch.ops.dtnn_fast.rank2_linear(x, weight, matmul_precision())
 
 
 @torch.library.register_fake("dtnn_fast::rank2_linear")
-def _fake(x: Tensor, weight: Tensor) -> Tensor:
+def _fake(x: Tensor, weight: Tensor, precision: int = 0) -> Tensor:
     check_same_device("rank2_linear", x=x, weight=weight)
     return x.new_empty((*x.shape[:2], weight.shape[0]))
 
 
 @torch.library.register_fake("dtnn_fast::rank2_linear_norm")
-def _fake_norm(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def _fake_norm(x: Tensor, weight: Tensor, eps: float, precision: int = 0) -> tuple[Tensor, Tensor]:
     check_same_device("rank2_linear", x=x, weight=weight)
     return x.new_empty((*x.shape[:2], weight.shape[0])), x.new_empty((x.shape[0], weight.shape[0]))
 
 
 @torch.library.register_fake("dtnn_fast::rank2_weight_grad")
-def _fake_weight_grad(grad_y: Tensor, x: Tensor) -> Tensor:
+def _fake_weight_grad(grad_y: Tensor, x: Tensor, precision: int = 0) -> Tensor:
     check_same_device("rank2_weight_grad", x=x, grad_y=grad_y)
     return x.new_empty((grad_y.shape[2], x.shape[2]))
 
@@ -83,43 +88,45 @@ def _fake_backward(
     eps: float,
     need_x: bool,
     need_weight: bool,
+    precision: int = 0,
 ) -> tuple[Tensor, Tensor]:
     check_same_device("rank2_linear_backward", x=x, weight=weight, grad_y=grad_y, grad_norm=grad_norm, y=y, norm=norm)
     return x.new_empty(x.shape if need_x else (0,)), x.new_empty(weight.shape if need_weight else (0,))
 
 
 def _setup_linear(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    ctx.save_for_backward(*inputs)
+    *tensors, ctx.precision = inputs
+    ctx.save_for_backward(*tensors)
 
 
 def _linear_backward(ctx, grad_y):  # type: ignore[no-untyped-def]
     x, weight = ctx.saved_tensors
-    need_x, need_weight = ctx.needs_input_grad
+    need_x, need_weight, _ = ctx.needs_input_grad
     grad_x, grad_weight = torch.ops.dtnn_fast.rank2_linear_backward(
-        grad_y, None, None, None, x, weight, 0.0, need_x, need_weight
+        grad_y, None, None, None, x, weight, 0.0, need_x, need_weight, ctx.precision
     )
-    return grad_x if need_x else None, grad_weight if need_weight else None
+    return grad_x if need_x else None, grad_weight if need_weight else None, None
 
 
 def _setup_linear_norm(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    x, weight, ctx.eps = inputs
+    x, weight, ctx.eps, ctx.precision = inputs
     ctx.save_for_backward(x, weight, *output)
     ctx.set_materialize_grads(False)
 
 
 def _linear_norm_backward(ctx, grad_y, grad_norm):  # type: ignore[no-untyped-def]
     x, weight, y, norm = ctx.saved_tensors
-    need_x, need_weight, _ = ctx.needs_input_grad
+    need_x, need_weight, *_ = ctx.needs_input_grad
     if grad_y is None and grad_norm is None:
-        return None, None, None
+        return None, None, None, None
     grad_x, grad_weight = torch.ops.dtnn_fast.rank2_linear_backward(
-        grad_y, grad_norm, y, norm, x, weight, ctx.eps, need_x, need_weight
+        grad_y, grad_norm, y, norm, x, weight, ctx.eps, need_x, need_weight, ctx.precision
     )
-    return grad_x if need_x else None, grad_weight if need_weight else None, None
+    return grad_x if need_x else None, grad_weight if need_weight else None, None, None
 
 
 def _setup_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    *tensors, ctx.eps, ctx.need_x, ctx.need_weight = inputs
+    *tensors, ctx.eps, ctx.need_x, ctx.need_weight, ctx.precision = inputs
     ctx.save_for_backward(*tensors)
     ctx.set_materialize_grads(False)
 
@@ -129,9 +136,9 @@ def _backward_backward(ctx, grad_grad_x, grad_grad_weight):  # type: ignore[no-u
     grad_grad_x = grad_grad_x if ctx.need_x else None
     grad_grad_weight = grad_grad_weight if ctx.need_weight else None
     # What the gradient is taken of, as a function of `total`: <total W, grad_grad_x> + <total^T x, grad_grad_weight>.
-    of_total = add(linear(grad_grad_x, weight), linear(x, grad_grad_weight))
+    of_total = add(linear(grad_grad_x, weight, ctx.precision), linear(x, grad_grad_weight, ctx.precision))
     if of_total is None:
-        return (None,) * 9
+        return (None,) * 10
     total, of_grad_norm, of_y, of_norm = grad_y, None, None, None
     if grad_norm is not None:
         # total = grad_y + slope * w y with slope = grad_norm / (norm + eps).
@@ -144,28 +151,32 @@ def _backward_backward(ctx, grad_grad_x, grad_grad_weight):  # type: ignore[no-u
         of_grad_norm = of_slope / length
         of_norm = -of_slope * slope / length
         of_y = slope.unsqueeze(1) * weights * of_total
-    of_x = linear(total, None if grad_grad_weight is None else grad_grad_weight.t())
-    of_weight = weight_grad(total, grad_grad_x)
+    of_x = linear(total, None if grad_grad_weight is None else grad_grad_weight.t(), ctx.precision)
+    of_weight = weight_grad(total, grad_grad_x, ctx.precision)
     of_grad_y = None if grad_y is None else of_total
-    return of_grad_y, of_grad_norm, of_y, of_norm, of_x, of_weight, None, None, None
+    return of_grad_y, of_grad_norm, of_y, of_norm, of_x, of_weight, None, None, None, None
 
 
 def _weight_grad_backward(ctx, grad_grad_weight):  # type: ignore[no-untyped-def]
     grad_y, x = ctx.saved_tensors
-    of_grad_y = linear(x, grad_grad_weight) if ctx.needs_input_grad[0] else None
-    of_x = linear(grad_y, grad_grad_weight.t()) if ctx.needs_input_grad[1] else None
-    return of_grad_y, of_x
+    of_grad_y = linear(x, grad_grad_weight, ctx.precision) if ctx.needs_input_grad[0] else None
+    of_x = linear(grad_y, grad_grad_weight.t(), ctx.precision) if ctx.needs_input_grad[1] else None
+    return of_grad_y, of_x, None
 
 
-def _twin_norm(x, weight, eps):  # type: ignore[no-untyped-def]
+def _twin(x, weight, precision):  # type: ignore[no-untyped-def]
+    return reference.rank2_linear(x, weight)
+
+
+def _twin_norm(x, weight, eps, precision):  # type: ignore[no-untyped-def]
     return reference.rank2_linear(x, weight, True, eps)
 
 
-def _twin_weight_grad(grad_y, x):  # type: ignore[no-untyped-def]
+def _twin_weight_grad(grad_y, x, precision=0):  # type: ignore[no-untyped-def]
     return grad_y.flatten(0, 1).t() @ x.flatten(0, 1)
 
 
-def _twin_backward(grad_y, grad_norm, y, norm, x, weight, eps, need_x, need_weight):  # type: ignore[no-untyped-def]
+def _twin_backward(grad_y, grad_norm, y, norm, x, weight, eps, need_x, need_weight, precision):  # type: ignore[no-untyped-def]
     total = grad_y
     if grad_norm is not None:
         slope = grad_norm / (norm + eps)
@@ -174,9 +185,7 @@ def _twin_backward(grad_y, grad_norm, y, norm, x, weight, eps, need_x, need_weig
     return grad_x, _twin_weight_grad(total, x) if need_weight else x.new_empty(0)
 
 
-register_derivatives(
-    "rank2_linear", setup_context=_setup_linear, backward=_linear_backward, twin=reference.rank2_linear
-)
+register_derivatives("rank2_linear", setup_context=_setup_linear, backward=_linear_backward, twin=_twin)
 register_derivatives(
     "rank2_linear_norm", setup_context=_setup_linear_norm, backward=_linear_norm_backward, twin=_twin_norm
 )

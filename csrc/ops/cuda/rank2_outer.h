@@ -66,47 +66,53 @@ struct OuterTensorCores {
                                   const Packed<float>* x, unsigned x_stride, unsigned lane) {
     const unsigned group = lane / 4, quad = lane % 4;
     const unsigned column = place(quad, group);
-    Packed<float> b[4];  // rows quad, quad + 4, ...: the depth in the order of the fragments
+    // Rows quad, quad + 4, ...: the depth in the order of the fragments.
+    Packed<float> rows[4];
 #pragma unroll
-    for (unsigned r = 0; r < 4; ++r) b[r] = x[(quad + 4 * r) * x_stride + column];
+    for (unsigned r = 0; r < 4; ++r) rows[r] = x[(quad + 4 * r) * x_stride + column];
+    unsigned b[4][products][2];
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+#pragma unroll
+      for (int p = 0; p < products; ++p) {
+#pragma unroll
+        for (int h = 0; h < 2; ++h) b[e][p][h] = factor(rows, p, h, e);
+      }
+    }
 #pragma unroll
     for (int block = 0; block < out_blocks; ++block) {
-      Packed<float> a[4];
 #pragma unroll
-      for (unsigned r = 0; r < 4; ++r) a[r] = total[(quad + 4 * r) * total_stride + 8 * block + column];
+      for (unsigned r = 0; r < 4; ++r) rows[r] = total[(quad + 4 * r) * total_stride + 8 * block + column];
 #pragma unroll
       for (int i = 0; i < 4; i += 2) {  // two channels out, the upper and the lower half of a fragment
+        float* const first = sums[4 * block + i];
+        float* const second = sums[4 * block + i + 1];
 #pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          float* const first = sums[4 * block + i];
-          float* const second = sums[4 * block + i + 1];
-          float c[4] = {first[e], first[4 + e], second[e], second[4 + e]};
-          multiply(c, a, i, b, e);
-          first[e] = c[0], first[4 + e] = c[1], second[e] = c[2], second[4 + e] = c[3];
+        for (int p = 0; p < products; ++p) {
+          const unsigned a[4] = {factor(rows, p, 0, i), factor(rows, p, 0, i + 1), factor(rows, p, 1, i),
+                                 factor(rows, p, 1, i + 1)};
+#pragma unroll
+          for (int e = 0; e < 4; ++e) {
+            float c[4] = {first[e], first[4 + e], second[e], second[4 + e]};
+            if (precision == Precision::kTf32) {
+              multiply_tf32(c, a, b[e][p]);
+            } else {
+              multiply_bfloat16(c, a, b[e][p]);
+            }
+            first[e] = c[0], first[4 + e] = c[1], second[e] = c[2], second[4 + e] = c[3];
+          }
         }
       }
     }
   }
 
  private:
-  static __device__ void multiply(float (&c)[4], const Packed<float> (&a)[4], int i, const Packed<float> (&b)[4],
-                                  int e) {
-    if (precision == Precision::kTf32) {
-#pragma unroll
-      for (int r = 0; r < 4; r += 2) {
-        const unsigned factors[4] = {to_tf32(a[r].item[i]), to_tf32(a[r].item[i + 1]), to_tf32(a[r + 1].item[i]),
-                                     to_tf32(a[r + 1].item[i + 1])};
-        const unsigned others[2] = {to_tf32(b[r].item[e]), to_tf32(b[r + 1].item[e])};
-        multiply_tf32(c, factors, others);
-      }
-    } else {
-      const unsigned factors[4] = {
-          to_bfloat16_pair(a[0].item[i], a[1].item[i]), to_bfloat16_pair(a[0].item[i + 1], a[1].item[i + 1]),
-          to_bfloat16_pair(a[2].item[i], a[3].item[i]), to_bfloat16_pair(a[2].item[i + 1], a[3].item[i + 1])};
-      const unsigned others[2] = {to_bfloat16_pair(b[0].item[e], b[1].item[e]),
-                                  to_bfloat16_pair(b[2].item[e], b[3].item[e])};
-      multiply_bfloat16(c, factors, others);
-    }
+  static constexpr int products = precision == Precision::kTf32 ? 2 : 1;  // for 16 rows
+
+  // Register h of product p's fragment, for one channel.
+  static __device__ unsigned factor(const Packed<float> (&rows)[4], int p, int h, int channel) {
+    if (precision == Precision::kTf32) return to_tf32(rows[2 * p + h].item[channel]);
+    return to_bfloat16_pair(rows[2 * h].item[channel], rows[2 * h + 1].item[channel]);
   }
 };
 

@@ -13,6 +13,9 @@ constexpr int kPackSize = kPackBytes / sizeof(T);
 template <typename T>
 using Packed = Pack<T, kPackSize<T>>;
 
+constexpr int64_t kMaxTiles = 0x7fffffff;  // a tile is a 32-bit number
+constexpr const char* kTooManyTiles = "expected fewer than 2^31 tiles of atoms and channels";
+
 // A matrix [num_rows, width] to read. `packed`: every row starts at a multiple of 16 bytes.
 template <typename T>
 struct Input {

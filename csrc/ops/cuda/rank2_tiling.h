@@ -27,8 +27,6 @@ constexpr size_t kMaxChunkBytes = 24 * 1024;
 // weight once for them.
 constexpr int64_t kWantedTiles = 264;
 constexpr unsigned kMaxBlocks = 528;
-constexpr int64_t kMaxTiles = 0x7fffffff;  // a tile is a 32-bit number
-constexpr const char* kTooManyTiles = "expected fewer than 2^31 tiles of atoms and channels";
 
 struct ProductTiling {
   unsigned warp_rows;     // a block is warp_rows x warp_columns warps

@@ -18,8 +18,8 @@ struct WeightGradTiling {
   unsigned warps_out, warps_in, row_splits;  // of a block's warps
   unsigned width_out, width_in;              // channels of a tile
   unsigned rows;                             // in shared memory at a time
-  int64_t tiles_out, tiles_in, num_tiles;    // num_tiles with the chunks
-  int64_t num_chunks;
+  unsigned tiles_out, tiles_in, num_chunks;
+  unsigned num_tiles;  // of all chunks
   int64_t chunk_rows;
 
   unsigned threads() const { return 32 * warps_out * warps_in * row_splits; }
@@ -55,60 +55,62 @@ struct WeightGradInputs {
   WeightGradTiling tiling;
 };
 
-// The rows begin..end of a chunk, where in an atom they begin, and the channels of a tile.
+// The rows of a chunk, where in an atom they begin, and the channels of a tile. 32 bits for the rows are enough: memory
+// ends before a chunk has 2^32.
 struct WeightGradPart {
-  int64_t chunk, begin, end;
+  int64_t begin;
+  unsigned rows;
+  unsigned chunk;
   int64_t begin_atom;
   unsigned begin_component;
-  int64_t out, in;
+  unsigned tile_out, tile_in;
 
-  __device__ WeightGradPart(const WeightGradTiling& tiling, int64_t tile, const Rank2Sizes& sizes) {
-    in = tile % tiling.tiles_in * tiling.width_in;
-    out = tile / tiling.tiles_in % tiling.tiles_out * tiling.width_out;
+  __device__ WeightGradPart(const WeightGradTiling& tiling, unsigned tile, const Rank2Sizes& sizes) {
+    tile_in = tile % tiling.tiles_in;
+    tile_out = tile / tiling.tiles_in % tiling.tiles_out;
     chunk = tile / tiling.tiles_in / tiling.tiles_out;
     begin = chunk * tiling.chunk_rows;
-    end = min(begin + tiling.chunk_rows, sizes.num_atoms * sizes.components);
+    rows = static_cast<unsigned>(min(tiling.chunk_rows, sizes.num_atoms * sizes.components - begin));
     begin_atom = begin / sizes.components;
     begin_component = static_cast<unsigned>(begin % sizes.components);
   }
-
-  // Rows counted from the beginning of the first atom. 32 bits are enough: memory ends before a chunk has 2^32 rows.
-  __device__ unsigned from_first_atom(int64_t row) const { return static_cast<unsigned>(row - begin) + begin_component; }
 };
 
 template <typename Outer, typename T>
-__device__ __forceinline__ void load_stage(const WeightGradInputs<T>& args, const WeightGradPart& part, int64_t row,
+__device__ __forceinline__ void load_stage(const WeightGradInputs<T>& args, const WeightGradPart& part, unsigned row,
                                            Packed<T>* stage) {
   const WeightGradTiling& tiling = args.tiling;
   const StageParts parts(tiling, args.source, args.sizes.components);
   const unsigned packs_out = tiling.width_out / kPackSize<T>, packs_in = tiling.width_in / kPackSize<T>;
   const auto load = [&](Input<T> from, int64_t channel, unsigned packs, unsigned offset) {
-    from.num_rows = part.end;  // rows of the next chunk are 0 here
-    load_rows_async(from, row, channel, tiling.rows, packs, stage + offset,
+    from.num_rows = part.begin + part.rows;  // rows of the next chunk are 0 here
+    load_rows_async(from, part.begin + row, channel, tiling.rows, packs, stage + offset,
                     [packs](unsigned r, unsigned p) { return r * packs + Outer::place(r, p); });
   };
-  load(args.x, part.in, packs_in, parts.x);
-  if (args.source.rows != nullptr) load(args.rows, part.out, packs_out, 0);
+  const int64_t out = int64_t{part.tile_out} * tiling.width_out;
+  load(args.x, int64_t{part.tile_in} * tiling.width_in, packs_in, parts.x);
+  if (args.source.rows != nullptr) load(args.rows, out, packs_out, 0);
   if (args.source.kind == Rank2Rows<T>::kGiven) return;
-  if (args.source.kind == Rank2Rows<T>::kThroughNorm) load(args.mixed, part.out, packs_out, parts.mixed);
+  if (args.source.kind == Rank2Rows<T>::kThroughNorm) load(args.mixed, out, packs_out, parts.mixed);
   const unsigned atoms = StageParts::max_atoms(tiling, args.sizes.components);
   const auto in_order = [packs_out](unsigned a, unsigned p) { return a * packs_out + p; };
-  const int64_t atom = part.begin_atom + part.from_first_atom(row) / static_cast<unsigned>(args.sizes.components);
-  load_rows_async(args.invariant, atom, part.out, atoms, packs_out, stage + parts.invariant, in_order);
+  const unsigned components = static_cast<unsigned>(args.sizes.components);
+  const int64_t atom = part.begin_atom + (part.begin_component + row) / components;
+  load_rows_async(args.invariant, atom, out, atoms, packs_out, stage + parts.invariant, in_order);
   if (args.source.kind == Rank2Rows<T>::kThroughNorm) {
-    load_rows_async(args.norm, atom, part.out, atoms, packs_out, stage + parts.norm, in_order);
+    load_rows_async(args.norm, atom, out, atoms, packs_out, stage + parts.norm, in_order);
   }
 }
 
 // Puts `total` where the given rows are.
 template <typename Outer, typename T>
-__device__ __forceinline__ void compute_total(const WeightGradInputs<T>& args, const WeightGradPart& part, int64_t row,
+__device__ __forceinline__ void compute_total(const WeightGradInputs<T>& args, const WeightGradPart& part, unsigned row,
                                               Packed<T>* stage) {
   const WeightGradTiling& tiling = args.tiling;
   const unsigned components = static_cast<unsigned>(args.sizes.components);
   const StageParts parts(tiling, args.source, components);
   const unsigned packs = tiling.width_out / kPackSize<T>;
-  const unsigned component = part.from_first_atom(row) % components;  // of the first row
+  const unsigned component = (part.begin_component + row) % components;  // of the first row
   const bool has_norm = args.source.kind == Rank2Rows<T>::kThroughNorm;
 #pragma unroll 1
   for (unsigned i = threadIdx.x; i < tiling.rows * packs; i += blockDim.x) {
@@ -116,7 +118,7 @@ __device__ __forceinline__ void compute_total(const WeightGradInputs<T>& args, c
     const unsigned place = r * packs + Outer::place(r, p);
     const unsigned of_atom = (component + r) / components * packs + p;
     Packed<T> value{};
-    if (row + r < part.end) {
+    if (row + r < part.rows) {
       const Packed<T> norm = has_norm ? stage[parts.norm + of_atom] : Packed<T>{};
       const Packed<T> factor = row_factor(args.source, stage[parts.invariant + of_atom], norm);
       const Packed<T> given = args.source.rows == nullptr ? Packed<T>{} : stage[place];
@@ -139,16 +141,16 @@ __global__ void __launch_bounds__(kThreads, 2) sum_outer_products(WeightGradInpu
   const unsigned first_out = warp / tiling.warps_in % tiling.warps_out * (32 * Outer::out_blocks);
   const unsigned split = warp / (tiling.warps_in * tiling.warps_out);
   const unsigned split_rows = tiling.rows / tiling.row_splits;
-  for (int64_t tile = blockIdx.x; tile < tiling.num_tiles; tile += gridDim.x) {
+  for (unsigned tile = blockIdx.x; tile < tiling.num_tiles; tile += gridDim.x) {
     const WeightGradPart part(tiling, tile, args.sizes);
     typename Outer::Sums sums{};
     unsigned number = 0;
-    load_stage<Outer>(args, part, part.begin, memory);
-    for (int64_t row = part.begin; row < part.end; row += tiling.rows, number = 1 - number) {
+    load_stage<Outer>(args, part, 0, memory);
+    for (unsigned row = 0; row < part.rows; row += tiling.rows, number = 1 - number) {
       Packed<T>* const stage = memory + number * parts.end;
       wait_for_copies();
       __syncthreads();  // this stage is there, and nobody reads the other one any more
-      if (row + tiling.rows < part.end) {
+      if (row + tiling.rows < part.rows) {
         load_stage<Outer>(args, part, row + tiling.rows, memory + (1 - number) * parts.end);
       }
       if (args.source.kind != Rank2Rows<T>::kGiven) {
@@ -179,7 +181,8 @@ __global__ void __launch_bounds__(kThreads, 2) sum_outer_products(WeightGradInpu
       __syncthreads();
     }
     for (unsigned i = threadIdx.x; i < tiling.width_out * tiling.width_in; i += blockDim.x) {
-      const int64_t out = part.out + i / tiling.width_in, in = part.in + i % tiling.width_in;
+      const int64_t out = int64_t{part.tile_out} * tiling.width_out + i / tiling.width_in;
+      const int64_t in = int64_t{part.tile_in} * tiling.width_in + i % tiling.width_in;
       if (out >= args.sizes.channels_out || in >= args.sizes.channels_in) continue;
       args.partial[(part.chunk * args.sizes.channels_out + out) * args.sizes.channels_in + in] = out_tile[i];
     }
@@ -220,9 +223,10 @@ unsigned power_of_two_from(int64_t value, unsigned most) {
   return power;
 }
 
+// False when there are too many tiles.
 template <typename T>
-WeightGradTiling tile_weight_grad(const Rank2Rows<T>& total, const Rank2Sizes& sizes, unsigned out_blocks) {
-  WeightGradTiling tiling;
+bool tile_weight_grad(const Rank2Rows<T>& total, const Rank2Sizes& sizes, unsigned out_blocks,
+                      WeightGradTiling& tiling) {
   tiling.warps_out = power_of_two_from(divide_up(sizes.channels_out, 32 * out_blocks), 2);
   tiling.warps_in = power_of_two_from(divide_up(sizes.channels_in, 32), 4);
   tiling.row_splits = kWarps / (tiling.warps_out * tiling.warps_in);
@@ -238,20 +242,24 @@ WeightGradTiling tile_weight_grad(const Rank2Rows<T>& total, const Rank2Sizes& s
   unsigned rows = kOuterRows * tiling.row_splits;
   while (stage_bytes(2 * rows) <= kStageBytes) rows *= 2;
   tiling.rows = rows;
-  tiling.tiles_out = divide_up(sizes.channels_out, tiling.width_out);
-  tiling.tiles_in = divide_up(sizes.channels_in, tiling.width_in);
   const int64_t num_rows = sizes.num_atoms * sizes.components;
   tiling.chunk_rows = divide_up(divide_up(num_rows, rank2_weight_grad_partials(sizes)), rows) * rows;
-  tiling.num_chunks = divide_up(num_rows, tiling.chunk_rows);
+  tiling.num_chunks = static_cast<unsigned>(divide_up(num_rows, tiling.chunk_rows));
+  const int64_t tiles_out = divide_up(sizes.channels_out, tiling.width_out);
+  const int64_t tiles_in = divide_up(sizes.channels_in, tiling.width_in);
+  if (tiles_out > kMaxTiles / tiles_in / tiling.num_chunks) return false;
+  tiling.tiles_out = static_cast<unsigned>(tiles_out);
+  tiling.tiles_in = static_cast<unsigned>(tiles_in);
   tiling.num_tiles = tiling.num_chunks * tiling.tiles_out * tiling.tiles_in;
-  return tiling;
+  return true;
 }
 
 template <typename Outer, typename T>
 const char* launch_sum(const Rank2WeightGradArgs<T>& args, void* stream) {
   const Rank2Sizes& sizes = args.sizes;
   const Rank2Rows<T>& total = args.total;
-  const WeightGradTiling tiling = tile_weight_grad(total, sizes, Outer::out_blocks);
+  WeightGradTiling tiling;
+  if (!tile_weight_grad(total, sizes, Outer::out_blocks, tiling)) return kTooManyTiles;
   const int64_t num_rows = sizes.num_atoms * sizes.components;
   T* const partial = tiling.num_chunks == 1 ? args.grad_weight : args.partial;
   const WeightGradInputs<T> inputs{total,
@@ -273,7 +281,7 @@ const char* launch_sum(const Rank2WeightGradArgs<T>& args, void* stream) {
   if (const char* const error = launch_error()) return error;
   const int64_t size = sizes.channels_out * sizes.channels_in;
   DTNN_LAUNCH(sum_chunks<T>, grid_size(divide_up(size, 32)), 32 * kSlices, 0, stream, partial, args.grad_weight, size,
-              tiling.num_chunks);
+              int64_t{tiling.num_chunks});
   return launch_error();
 }
 
@@ -282,8 +290,8 @@ const char* launch_sum_as(const Rank2WeightGradArgs<float>& args, void* stream) 
   switch (args.precision) {
     case Precision::kTf32:
       return launch_sum<OuterTensorCores<Precision::kTf32, out_blocks>>(args, stream);
-    case Precision::kBfloat16:
-      return launch_sum<OuterTensorCores<Precision::kBfloat16, out_blocks>>(args, stream);
+    case Precision::kBfloat16:  // with two blocks it would not fit into the registers
+      return launch_sum<OuterTensorCores<Precision::kBfloat16, 1>>(args, stream);
     default:
       return launch_sum<OuterMultiplyAdd<float, out_blocks>>(args, stream);
   }
