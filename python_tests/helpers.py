@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class Graph(NamedTuple):
@@ -62,6 +63,21 @@ def check_compiled(function: Callable[..., Any], *batches: tuple[Tensor, ...]) -
             out.sin().sum().backward()
             results.append((out, [x.grad for x in inputs if x.is_floating_point()]))
         torch.testing.assert_close(results[1], results[0])
+
+
+class CallsOf(TorchDispatchMode):
+    """Records the arguments of an operation's calls in the block, with the defaults filled in."""
+
+    def __init__(self, op: Any) -> None:
+        super().__init__()
+        self._op = op
+        self.arguments: list[tuple[Any, ...]] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if function is self._op:
+            defaults = [argument.default_value for argument in function._schema.arguments]
+            self.arguments.append((*args, *defaults[len(args) :]))
+        return function(*args, **(kwargs or {}))
 
 
 @contextmanager

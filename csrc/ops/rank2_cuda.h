@@ -46,8 +46,8 @@ Tensor weight_grad_on_cuda(const char* op, const Rank2Shape& shape, const cuda::
                            int64_t precision, void* stream) {
   const cuda::Rank2Sizes sizes = forward_sizes(shape);
   Tensor grad_weight = torch::stable::new_empty(x, {shape.channels_out, shape.channels_in});
-  Tensor partial = torch::stable::new_empty(
-      x, {cuda::rank2_weight_grad_partials(sizes), shape.channels_out, shape.channels_in});
+  Tensor partial =
+      torch::stable::new_empty(x, {cuda::rank2_weight_grad_partials(sizes), shape.channels_out, shape.channels_in});
   const cuda::Rank2WeightGradArgs<T> args{total,
                                           x.const_data_ptr<T>(),
                                           grad_weight.mutable_data_ptr<T>(),

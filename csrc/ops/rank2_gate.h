@@ -7,7 +7,8 @@
 //   out[n, k, d]    = sigmoid(gate[n, d]) linear[n, k, d] + residual[n, k, d]
 //   `linear` is kept for the backward with save_linear (to read it costs less than to compute it again from about 32
 //   channels on), and has shape [0] without.
-// rank2_gate_backward(grad_out [N, K, D], x, gate, weight, linear [N, K, D]?, need_x, need_gate, need_weight, precision)
+// rank2_gate_backward(grad_out [N, K, D], x, gate, weight, linear [N, K, D]?, need_x, need_gate, need_weight,
+// precision)
 //   -> (grad_x, grad_gate, grad_weight)
 //   grad_gate[n, d] = s (1 - s) sum_k grad_out[n, k, d] linear[n, k, d],   s = sigmoid(gate[n, d])
 //   and, with total = s grad_out: grad_x = total weight, grad_weight = total^T x. The gradient of residual is grad_out.

@@ -29,14 +29,10 @@ std::tuple<Tensor, Tensor> launch_forward(const Rank2Shape& shape, const Tensor&
   Tensor out = torch::stable::new_empty(x, {shape.num_atoms, shape.components, shape.channels_out});
   Tensor linear = save_linear ? torch::stable::new_empty(x, {shape.num_atoms, shape.components, shape.channels_out})
                               : torch::stable::new_empty(x, {0});
-  const cuda::Rank2GateArgs<T> args{rows.const_data_ptr<T>(),
-                                    gates.const_data_ptr<T>(),
-                                    forward_weight<T>(weight),
-                                    data_or_null<T>(added),
-                                    out.mutable_data_ptr<T>(),
-                                    save_linear ? linear.mutable_data_ptr<T>() : nullptr,
-                                    forward_sizes(shape),
-                                    static_cast<cuda::Precision>(precision)};
+  const cuda::Rank2GateArgs<T> args{rows.const_data_ptr<T>(),  gates.const_data_ptr<T>(),
+                                    forward_weight<T>(weight), data_or_null<T>(added),
+                                    out.mutable_data_ptr<T>(), save_linear ? linear.mutable_data_ptr<T>() : nullptr,
+                                    forward_sizes(shape),      static_cast<cuda::Precision>(precision)};
   check_launch(op, cuda::launch_rank2_gate(args, stream));
   return {out, linear};
 }
@@ -75,13 +71,9 @@ std::tuple<Tensor, Tensor, Tensor> launch_backward(const Rank2Shape& shape, cons
   }
   if (needs.x) {
     grad_x = torch::stable::new_empty(x, {shape.num_atoms, shape.components, shape.channels_in});
-    const cuda::Rank2LinearArgs<T> product{total,
-                                           backward_weight<T>(weight),
-                                           grad_x.mutable_data_ptr<T>(),
-                                           nullptr,
-                                           0,
-                                           backward_sizes(shape),
-                                           static_cast<cuda::Precision>(precision)};
+    const cuda::Rank2LinearArgs<T> product{
+        total, backward_weight<T>(weight), grad_x.mutable_data_ptr<T>(),           nullptr,
+        0,     backward_sizes(shape),      static_cast<cuda::Precision>(precision)};
     check_launch(op, cuda::launch_rank2_linear(product, stream));
   } else if (needs.gate) {
     const cuda::Rank2GateGradArgs<T> alone{total, shape.num_atoms, shape.components, shape.channels_out};

@@ -47,8 +47,8 @@ Tensor transposed_weight(const Tensor& weight) {
 }
 
 void check_precision(const char* op, int64_t precision) {
-  DTNN_CHECK(precision >= 0 && precision <= 2, op,
-             ": expected `precision` 0 (float32), 1 (tf32) or 2 (bfloat16), got ", precision);
+  DTNN_CHECK(precision >= 0 && precision <= 2, op, ": expected `precision` 0 (float32), 1 (tf32) or 2 (bfloat16), got ",
+             precision);
 }
 
 void check_eps(const char* op, double eps, ScalarType type) {

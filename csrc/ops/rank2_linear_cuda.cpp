@@ -70,13 +70,9 @@ TensorPair launch_backward(const Rank2Shape& shape, const Rank2BackwardArgs& arg
   Tensor grad_x = torch::stable::new_empty(x, {0}), grad_weight = torch::stable::new_empty(x, {0});
   if (args.need_x) {
     grad_x = torch::stable::new_empty(x, {shape.num_atoms, shape.components, shape.channels_in});
-    const cuda::Rank2LinearArgs<T> product{total,
-                                           backward_weight<T>(weight),
-                                           grad_x.mutable_data_ptr<T>(),
-                                           nullptr,
-                                           0,
-                                           backward_sizes(shape),
-                                           static_cast<cuda::Precision>(precision)};
+    const cuda::Rank2LinearArgs<T> product{
+        total, backward_weight<T>(weight), grad_x.mutable_data_ptr<T>(),           nullptr,
+        0,     backward_sizes(shape),      static_cast<cuda::Precision>(precision)};
     check_launch(op, cuda::launch_rank2_linear(product, stream));
   }
   if (args.need_weight) {

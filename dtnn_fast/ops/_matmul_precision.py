@@ -13,6 +13,7 @@ def matmul_precision() -> int:
     return _BY_NAME[torch.get_float32_matmul_precision()]
 
 
-# What torch.compiler.assume_constant_result sets; that function would import the compiler, which takes seconds. Compiled
-# code keeps the precision that it was compiled with, until torch's own guard on tf32 has it compiled anew.
+# What torch.compiler.assume_constant_result sets; that function would import the compiler, which takes seconds.
+# Compiled code keeps the precision that it was compiled with, until torch's own guard has it compiled anew: the guard
+# sees changes between "highest" and the others.
 matmul_precision._dynamo_marked_constant = True  # type: ignore[attr-defined]

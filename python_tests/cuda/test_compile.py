@@ -42,14 +42,20 @@ def spills(report: str) -> dict[str, int]:
     return found
 
 
+def has_kernels(source: Path) -> bool:
+    """Whether a file, or a header that it includes, defines a kernel."""
+    text = source.read_text()
+    headers = [source.parent / name for name in re.findall(r'#include "(.*)"', text)]
+    return any("__global__" in part for part in (text, *(path.read_text() for path in headers if path.exists())))
+
+
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_kernels_compile_without_warnings_and_spills(nvcc: str, source: Path, tmp_path: Path) -> None:
     targets = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in ARCHITECTURES]
     report = compile_kernel(nvcc, source, *targets, "-Xptxas", "-v", "-c", "-o", str(tmp_path / "kernel.o"))
     found = spills(report)
     for number in ARCHITECTURES:
-        has_kernels = "__global__" in source.read_text()
-        assert any(key.endswith(f"sm_{number}") for key in found) == has_kernels, report
+        assert any(key.endswith(f"sm_{number}") for key in found) == has_kernels(source), report
     assert {key: spilled for key, spilled in found.items() if spilled > 0} == {}
 
 
@@ -83,3 +89,15 @@ def test_packs_are_loaded_and_stored_at_once(nvcc: str, stem: str, tmp_path: Pat
             assert any(re.fullmatch(pattern, one) for one in instructions), (
                 f"{pattern} not among {sorted(instructions)}"
             )
+
+
+@pytest.mark.parametrize("stem", ["rank2_linear_cuda", "rank2_gate_cuda", "rank2_weight_grad_cuda"])
+def test_products_use_wide_copies_and_tensor_cores(nvcc: str, stem: str, tmp_path: Path) -> None:
+    """Asynchronous copies of 16 bytes, 16-byte reads of shared memory, and products in tf32 and bfloat16."""
+    output = tmp_path / "kernel.ptx"
+    compile_kernel(nvcc, KERNELS / f"{stem}.cu", "-arch=compute_80", "-ptx", "-o", str(output))
+    text = output.read_text()
+    assert re.search(r"cp\.async\.cg\.shared\.global \[[^]]+\], \[[^]]+\], 16,", text)
+    assert re.search(r"ld\.shared\.v4\.[fb]32", text)
+    assert "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32" in text
+    assert "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32" in text

@@ -21,8 +21,8 @@ inline unsigned to_bfloat16(float value) {
   return (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;  // ties to even
 }
 
-// The product of depth `depth`, whose factors fragment(register, lane, which) unpacks: c += sum_k a[row][k] b[k][column].
-// A register of a lane holds `per_register` consecutive k.
+// The product of depth `depth`, whose factors fragment(register, lane, which) unpacks: c += sum_k a[row][k]
+// b[k][column]. A register of a lane holds `per_register` consecutive k.
 template <int per_register, typename Unpack>
 void multiply_by_shuffles(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2], Unpack unpack) {
   const unsigned group = lane() / 4, quad = lane() % 4;
@@ -45,7 +45,8 @@ void multiply_by_shuffles(float (&c)[4], const unsigned (&a)[4], const unsigned 
 // Bits below tf32's are not read by the hardware; a caller that forgot to round would get other results than here.
 inline void multiply_tf32(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
   multiply_by_shuffles<1>(c, a, b, [](unsigned bits, int) {
-    if ((bits & 0x1fffu) != 0 && (bits >> 23 & 0xff) != 0xff) fail("a factor of a tf32 product was not rounded to tf32");
+    if ((bits & 0x1fffu) != 0 && (bits >> 23 & 0xff) != 0xff)
+      fail("a factor of a tf32 product was not rounded to tf32");
     return __uint_as_float(bits);
   });
 }

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
-from helpers import check_compiled, check_derivatives, check_operator, check_same_bits
+from helpers import CallsOf, check_compiled, check_derivatives, check_operator, check_same_bits
 
 from dtnn_fast import reference, use_backend
 from dtnn_fast.ops import rank2_gate
@@ -90,6 +92,28 @@ def test_same_bits_for_any_number_of_threads():
     check_same_bits(forward_and_backward)
 
 
+@pytest.mark.parametrize("needed", list(itertools.product([False, True], repeat=3)))
+def test_backward_returns_what_is_needed(needed):
+    x, gate, weight, residual = random_inputs((40, 3, 8, 5))
+    mixed = OPS.rank2_linear(x, weight)
+    every = OPS.rank2_gate_backward(residual, x, gate, weight, mixed)
+    some = OPS.rank2_gate_backward(residual, x, gate, weight, mixed if needed[1] else None, *needed)
+    for grad, whole, need in zip(some, every, needed, strict=True):
+        if need:
+            torch.testing.assert_close(grad, whole)
+        else:
+            assert grad.shape == (0,)
+
+
+def test_linear_part_is_saved_only_for_the_gradient_of_the_gate():
+    inputs = random_inputs((5, 3, 4, 2))
+    for place in range(3):
+        leaves = [t.clone().requires_grad_(i == place) for i, t in enumerate(inputs)]
+        with CallsOf(OPS.rank2_gate.default) as calls:
+            rank2_gate(*leaves)
+        assert [arguments[4] for arguments in calls.arguments] == [place == 1]
+
+
 def test_linear_part_is_kept_only_for_gradients():
     x, gate, weight, residual = random_inputs((5, 3, 4, 2))
     out, linear = OPS.rank2_gate(x, gate, weight, residual, True)
@@ -151,3 +175,9 @@ def test_bad_input_of_backward():
         OPS.rank2_gate_backward(grad_out, x, gate, weight, torch.ones(0))
     with pytest.raises(RuntimeError, match="rank2_gate_backward: expected `grad_out` of the dtype"):
         OPS.rank2_gate_backward(grad_out.double(), x, gate, weight, grad_out)
+    with pytest.raises(RuntimeError, match="expected `linear` for the gradient of `gate`, got none"):
+        OPS.rank2_gate_backward(grad_out, x, gate, weight, None)
+    with pytest.raises(RuntimeError, match=r"rank2_gate_backward: expected `precision` 0 \(float32\)"):
+        OPS.rank2_gate_backward(grad_out, x, gate, weight, grad_out, True, True, True, -1)
+    with pytest.raises(RuntimeError, match=r"rank2_gate: expected `precision` 0 \(float32\)"):
+        OPS.rank2_gate(x, gate, weight, None, False, 3)

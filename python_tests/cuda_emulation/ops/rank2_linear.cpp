@@ -56,9 +56,9 @@ std::string check(int64_t num_atoms, int64_t components, int64_t channels_in, in
       if (row % components == components - 1) squares = std::sqrt(squares + eps * eps) - eps;
     }
   }
-  const char* const error = run<T>(rows, nullptr, nullptr, nullptr, weight.data(), out.data() + shift,
-                                   norm.data() + shift, &eps, num_atoms, components, channels_in, channels_out,
-                                   transposed, precision);
+  const char* const error =
+      run<T>(rows, nullptr, nullptr, nullptr, weight.data(), out.data() + shift, norm.data() + shift, &eps, num_atoms,
+             components, channels_in, channels_out, transposed, precision);
   if (error != nullptr) return error;
   if (out == expected && norm == expected_norm) return "";
   return "wrong product for N, K, C, D = " + std::to_string(num_atoms) + ", " + std::to_string(components) + ", " +
@@ -68,8 +68,8 @@ std::string check(int64_t num_atoms, int64_t components, int64_t channels_in, in
 // The backward through the norm: only that nothing is read or written outside.
 template <typename T>
 std::string touch(int64_t num_atoms, int64_t components, int64_t channels_in, int64_t channels_out) {
-  const std::vector<T> rows(num_atoms * components * channels_in, T(1)), mixed(rows), invariant(num_atoms * channels_in, T(1)),
-      norm(invariant), weight(channels_in * channels_out, T(1));
+  const std::vector<T> rows(num_atoms * components * channels_in, T(1)), mixed(rows),
+      invariant(num_atoms * channels_in, T(1)), norm(invariant), weight(channels_in * channels_out, T(1));
   std::vector<T> out(num_atoms * components * channels_out);
   const T eps = 1;
   const char* const error = run<T>(rows.data(), mixed.data(), invariant.data(), norm.data(), weight.data(), out.data(),
@@ -78,19 +78,20 @@ std::string touch(int64_t num_atoms, int64_t components, int64_t channels_in, in
   // total = 1 + 1 * 1 / (1 + 1), off-diagonals 1 + 2 / 2.
   for (size_t i = 0; i < out.size(); ++i) {
     const int64_t component = static_cast<int64_t>(i) / channels_out % components;
-    if (out[i] != (component >= 3 ? T(2) : T(1.5)) * static_cast<T>(channels_in)) return "wrong gradient through the norm";
+    if (out[i] != (component >= 3 ? T(2) : T(1.5)) * static_cast<T>(channels_in))
+      return "wrong gradient through the norm";
   }
   return "";
 }
 
 }  // namespace
 
-#define RANK2_LINEAR(T, name)                                                                                         \
-  const char* name(const T* rows, const T* mixed, const T* grad_norm, const T* old_norm, const T* weight, T* out,     \
-                   T* norm, const T* eps, int64_t num_atoms, int64_t components, int64_t channels_in,                 \
-                   int64_t channels_out, int64_t transposed, int64_t precision) {                                     \
-    return run(rows, mixed, grad_norm, old_norm, weight, out, norm, eps, num_atoms, components, channels_in,          \
-               channels_out, transposed, precision);                                                                  \
+#define RANK2_LINEAR(T, name)                                                                                     \
+  const char* name(const T* rows, const T* mixed, const T* grad_norm, const T* old_norm, const T* weight, T* out, \
+                   T* norm, const T* eps, int64_t num_atoms, int64_t components, int64_t channels_in,             \
+                   int64_t channels_out, int64_t transposed, int64_t precision) {                                 \
+    return run(rows, mixed, grad_norm, old_norm, weight, out, norm, eps, num_atoms, components, channels_in,      \
+               channels_out, transposed, precision);                                                              \
   }
 extern "C" {
 RANK2_LINEAR(float, rank2_linear_f32)

@@ -27,8 +27,8 @@ const char* run(const T* grad, const T* y, const T* grad_norm, const T* norm, co
     total.kind = Rank2Rows<T>::kThroughGate;
     total.invariant = gate;
   }
-  const dtnn::cuda::Rank2WeightGradArgs<T> args{
-      total, x, grad_weight, partial.data(), sizes, static_cast<dtnn::cuda::Precision>(precision)};
+  const dtnn::cuda::Rank2WeightGradArgs<T> args{total,          x,     grad_weight,
+                                                partial.data(), sizes, static_cast<dtnn::cuda::Precision>(precision)};
   return dtnn::cuda::launch_rank2_weight_grad(args, nullptr);
 }
 
