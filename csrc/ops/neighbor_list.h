@@ -9,31 +9,22 @@
 // answer, for any number of threads. Outputs are integers: nothing here is differentiable; bond_vectors is.
 #pragma once
 
-#include <optional>
 #include <tuple>
 
-#include "check.h"
+#include "crystal_batch.h"
 
 namespace dtnn {
 
-// The arguments after the checks that need no values: contiguous, positions and cell in float64.
-struct NeighborListArguments {
-  Tensor positions;               // [N, 3]
-  Tensor cell;                    // [B, 3, 3] or [3, 3]
-  Tensor pbc;                     // [B, 3] or [3]
-  std::optional<Tensor> ptr;      // [B+1]; absent for one crystal
-  double cutoff;                  // of all crystals, where there are no `cutoffs`
-  std::optional<Tensor> cutoffs;  // [B], float64; values are checked by the kernels, message as for `cutoff`
+struct NeighborListArguments : CrystalBatch {
+  Tensor pbc;  // [B, 3] or [3], contiguous
   bool half;
   bool self_pairs;
-
-  int64_t num_atoms() const { return positions.size(0); }
-  int64_t num_crystals() const { return ptr ? ptr->size(0) - 1 : 1; }
 };
 
 using NeighborListTensors = std::tuple<Tensor, Tensor, Tensor>;  // pairs, shifts, row_ptr
 
 // One for each device, called after the shared checks; see neighbor_list.cpp.
 NeighborListTensors neighbor_list_cpu(const NeighborListArguments& arguments);
+NeighborListTensors neighbor_list_cuda(const NeighborListArguments& arguments);
 
 }  // namespace dtnn

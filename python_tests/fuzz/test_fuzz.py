@@ -17,8 +17,8 @@ from fuzzing.cases import CASES
 from dtnn_fast import ops, reference
 
 FOLDER = Path(__file__).parent
-# Helpers of other operations, which call them with what a user passes on.
-NOT_CALLED_ALONE = {"neighbor_order"}
+# What other operations call with a user's arguments, and what takes no tensors.
+NOT_CALLED_ALONE = {"neighbor_order", "check_device_errors", "immediate_device_errors"}
 
 
 @pytest.fixture(autouse=True)

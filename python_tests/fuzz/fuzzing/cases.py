@@ -20,8 +20,40 @@ PAYLOADS = ((), (0,), (1,), (5,), (3, 4), (2, 0), (33,), (6, 8))
 
 
 def neighbor_list() -> Call:
-    arguments = random_batch() | {"half": random.random() < 0.5}
+    arguments = random_batch() | {"half": random.random() < 0.5, "self_pairs": random.random() < 0.2}
+    if random.random() < 0.3:
+        num_crystals = 1 if arguments["ptr"] is None else len(arguments["ptr"]) - 1
+        arguments["cutoff"] = any_layout(torch.rand(num_crystals, dtype=floating_dtype()) * 4)
     return Call(ops.neighbor_list, reference.neighbor_list, arguments)
+
+
+def nested_neighbor_lists() -> Call:
+    batch = random_batch()
+    largest = batch.pop("cutoff")
+    batch["cutoffs"] = [largest * fraction for fraction in sorted(random.sample([0.0, 0.3, 0.5, 1.0], 2))]
+    return Call(ops.nested_neighbor_lists, reference.nested_neighbor_lists, batch | {"half": random.random() < 0.5})
+
+
+def bonds_within() -> Call:
+    batch, bonds = random_bonds(half=random.random() < 0.5)
+    del batch["pbc"]
+    batch["cutoff"] *= random.choice([0.5, 0.8, 1.0])
+    if random.random() < 0.3:
+        num_crystals = 1 if batch["ptr"] is None else len(batch["ptr"]) - 1
+        batch["cutoff"] = batch["cutoff"] * torch.rand(num_crystals)
+    return Call(ops.bonds_within, reference.bonds_within, batch | _list_arguments(bonds))
+
+
+def _list_arguments(bonds: ops.NeighborList) -> dict[str, torch.Tensor]:
+    return {name: any_layout(tensor) for name, tensor in bonds._asdict().items()}
+
+
+def bond_reverses() -> Call:
+    return Call(ops.bond_reverses, reference.bond_reverses, _list_arguments(random_bonds()[1]))
+
+
+def full_to_half() -> Call:
+    return Call(ops.full_to_half, reference.full_to_half, _list_arguments(random_bonds()[1]))
 
 
 def bond_vectors() -> Call:
@@ -92,6 +124,10 @@ def tensor_readout() -> Call:
 # A new operation of dtnn_fast.ops goes here: test_fuzz.py compares the names.
 CASES: tuple[Callable[[], Call], ...] = (
     neighbor_list,
+    nested_neighbor_lists,
+    bonds_within,
+    bond_reverses,
+    full_to_half,
     bond_vectors,
     bond_to_atom_sum,
     atom_to_bond_gather,

@@ -14,7 +14,14 @@ from .mutations import mutate
 SHARE_OF_BAD_CALLS = 0.5
 SHARE_OF_TWO_THREADS = 0.1
 # The twin of neighbor_list loops over atoms in Python: it is asked now and then.
-SHARE_OF_TWINS = {"neighbor_list": 0.1}
+SHARE_OF_TWINS = {"neighbor_list": 0.1, "nested_neighbor_lists": 0.1}
+# Functions that pass arguments on to others, whose errors name those.
+BUILT_ON = {
+    "bond_to_atom_sum": ("neighbor_order",),
+    "atom_to_bond_gather": ("neighbor_order",),
+    "nested_neighbor_lists": ("neighbor_list", "bonds_within"),
+    "full_to_half": ("bond_reverses",),
+}
 
 
 def run_call(seed: int) -> str:
@@ -54,8 +61,7 @@ def _bad_call(call: Call) -> str:
     try:
         results = call.native(**call.arguments)
     except (RuntimeError, ValueError) as error:
-        # An operation sorts by neighbor with neighbor_order when the caller has not.
-        if not str(error).startswith((f"{call.op}: ", "neighbor_order: ")):
+        if not str(error).startswith(tuple(f"{name}: " for name in (call.op, *BUILT_ON.get(call.op, ())))):
             raise MismatchError(f"spoiled: {call.describe()} raised without the operation's name: {error}") from error
         return "refused"
     if any(tensor.is_meta for tensor in call.arguments.values() if isinstance(tensor, torch.Tensor)):
