@@ -3,7 +3,6 @@
 
 #include <torch/csrc/stable/library.h>
 
-#include <array>
 #include <tuple>
 
 namespace dtnn {
@@ -34,13 +33,6 @@ namespace {
 
 using OptionalTensor = std::optional<Tensor>;
 
-// torch's own sigmoid: its vector exponential, and the bits of the twin.
-Tensor sigmoid(const Tensor& gate) {
-  std::array<StableIValue, 1> stack{torch::stable::detail::from(gate)};
-  TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::sigmoid", "", stack.data(), TORCH_ABI_VERSION));
-  return torch::stable::contiguous(torch::stable::detail::to<Tensor>(stack[0]));
-}
-
 std::tuple<Tensor, Tensor> gate_on_cpu(const Tensor& x, const Tensor& gate, const Tensor& weight,
                                        const OptionalTensor& residual, bool save_linear, int64_t precision) {
   const Rank2Shape shape = check_gate(x, gate, weight, residual, precision);
@@ -49,25 +41,28 @@ std::tuple<Tensor, Tensor> gate_on_cpu(const Tensor& x, const Tensor& gate, cons
   Tensor out = torch::stable::new_empty(x, {shape.num_atoms, shape.components, shape.channels_out});
   Tensor linear = save_linear ? torch::stable::new_empty(x, {shape.num_atoms, shape.components, shape.channels_out})
                               : torch::stable::new_empty(x, {0});
-  rank2_gate_cpu(shape, torch::stable::contiguous(x), sigmoid(gate), transposed_weight(weight),
-                 added.has_value() ? &*added : nullptr, out, save_linear ? &linear : nullptr);
+  rank2_gate_cpu(shape, torch::stable::contiguous(x), torch::stable::contiguous(gate),
+                 torch::stable::contiguous(weight), added.has_value() ? &*added : nullptr, out,
+                 save_linear ? &linear : nullptr);
   return {out, linear};
 }
 
 std::tuple<Tensor, Tensor, Tensor> backward_on_cpu(const Tensor& grad_out, const Tensor& x, const Tensor& gate,
-                                                   const Tensor& weight, const OptionalTensor& saved, bool need_x,
+                                                   const Tensor& weight, const OptionalTensor& linear, bool need_x,
                                                    bool need_gate, bool need_weight, int64_t precision) {
-  const Rank2Shape shape =
-      check_gate_backward(grad_out, x, gate, weight, saved, {need_x, need_gate, need_weight}, precision);
-  // The kernel computes all three in one pass; without `linear` nobody reads the gradient of the gate.
-  const Tensor& linear = saved.has_value() ? *saved : grad_out;
-  Rank2GateGrads grads{torch::stable::new_empty(x, {shape.num_atoms, shape.components, shape.channels_in}),
-                       torch::stable::new_empty(x, {shape.num_atoms, shape.channels_out}),
-                       torch::stable::new_empty(x, {shape.channels_out, shape.channels_in})};
-  rank2_gate_backward_cpu(shape, torch::stable::contiguous(grad_out), torch::stable::contiguous(x), sigmoid(gate),
-                          torch::stable::contiguous(weight), torch::stable::contiguous(linear), grads);
-  const Tensor none = torch::stable::new_empty(x, {0});
-  return {need_x ? grads.grad_x : none, need_gate ? grads.grad_gate : none, need_weight ? grads.grad_weight : none};
+  const Rank2GateNeeds needs{need_x, need_gate, need_weight};
+  const Rank2Shape shape = check_gate_backward(grad_out, x, gate, weight, linear, needs, precision);
+  Rank2GateGrads grads{torch::stable::new_empty(x, {0}), torch::stable::new_empty(x, {0}),
+                       torch::stable::new_empty(x, {0})};
+  if (need_x) grads.grad_x = torch::stable::new_empty(x, {shape.num_atoms, shape.components, shape.channels_in});
+  if (need_gate) grads.grad_gate = torch::stable::new_empty(x, {shape.num_atoms, shape.channels_out});
+  if (need_weight) grads.grad_weight = torch::stable::new_empty(x, {shape.channels_out, shape.channels_in});
+  OptionalTensor mixed;
+  if (need_gate) mixed = torch::stable::contiguous(*linear);
+  rank2_gate_backward_cpu(shape, torch::stable::contiguous(grad_out), torch::stable::contiguous(x),
+                          torch::stable::contiguous(gate), torch::stable::contiguous(weight),
+                          mixed.has_value() ? &*mixed : nullptr, needs, grads);
+  return {grads.grad_x, grads.grad_gate, grads.grad_weight};
 }
 
 }  // namespace

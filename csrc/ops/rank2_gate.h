@@ -21,9 +21,8 @@
 
 namespace dtnn {
 
-// All tensors are contiguous; `scale` is sigmoid(gate), weight_t the weight transposed. A null pointer is an absent
-// part.
-void rank2_gate_cpu(const Rank2Shape& shape, const Tensor& x, const Tensor& scale, const Tensor& weight_t,
+// All tensors are contiguous; a null pointer is an absent part.
+void rank2_gate_cpu(const Rank2Shape& shape, const Tensor& x, const Tensor& gate, const Tensor& weight,
                     const Tensor* residual, Tensor& out, Tensor* linear);
 
 Rank2Shape check_gate(const Tensor& x, const Tensor& gate, const Tensor& weight, const std::optional<Tensor>& residual,
@@ -42,7 +41,9 @@ struct Rank2GateGrads {
   Tensor grad_gate;
   Tensor grad_weight;
 };
-void rank2_gate_backward_cpu(const Rank2Shape& shape, const Tensor& grad_out, const Tensor& x, const Tensor& scale,
-                             const Tensor& weight, const Tensor& linear, Rank2GateGrads& grads);
+// `linear` may be null without needs.gate; gradients that are not needed are not touched.
+void rank2_gate_backward_cpu(const Rank2Shape& shape, const Tensor& grad_out, const Tensor& x, const Tensor& gate,
+                             const Tensor& weight, const Tensor* linear, const Rank2GateNeeds& needs,
+                             Rank2GateGrads& grads);
 
 }  // namespace dtnn

@@ -42,10 +42,6 @@ void check_invariants(const char* op, const char* name, const Tensor& tensor, co
   check_shape(op, name, tensor, wanted.c_str(), {shape.num_atoms, shape.channels_out});
 }
 
-Tensor transposed_weight(const Tensor& weight) {
-  return torch::stable::contiguous(torch::stable::transpose(weight, 0, 1));
-}
-
 void check_precision(const char* op, int64_t precision) {
   DTNN_CHECK(precision >= 0 && precision <= 2, op, ": expected `precision` 0 (float32), 1 (tf32) or 2 (bfloat16), got ",
              precision);
@@ -99,7 +95,7 @@ Tensor linear_on_cpu(const Tensor& x, const Tensor& weight, int64_t precision) {
   const Rank2Shape shape = check_rank2("rank2_linear", x, weight);
   check_precision("rank2_linear", precision);
   Tensor y = torch::stable::new_empty(x, {shape.num_atoms, shape.components, shape.channels_out});
-  rank2_linear_cpu(shape, torch::stable::contiguous(x), transposed_weight(weight), 0, y, nullptr);
+  rank2_linear_cpu(shape, torch::stable::contiguous(x), torch::stable::contiguous(weight), 0, y, nullptr);
   return y;
 }
 
@@ -109,7 +105,7 @@ TensorPair linear_norm_on_cpu(const Tensor& x, const Tensor& weight, double eps,
   check_eps("rank2_linear", eps, x.scalar_type());
   Tensor y = torch::stable::new_empty(x, {shape.num_atoms, shape.components, shape.channels_out});
   Tensor norm = torch::stable::new_empty(x, {shape.num_atoms, shape.channels_out});
-  rank2_linear_cpu(shape, torch::stable::contiguous(x), transposed_weight(weight), eps, y, &norm);
+  rank2_linear_cpu(shape, torch::stable::contiguous(x), torch::stable::contiguous(weight), eps, y, &norm);
   return {y, norm};
 }
 

@@ -48,9 +48,6 @@ void check_precision(const char* op, int64_t precision);
 // For norms that are smooth at 0.
 void check_eps(const char* op, double eps, ScalarType type);
 
-// The weight [D, C] as contiguous [C, D], the factor on the right of a product.
-Tensor transposed_weight(const Tensor& weight);
-
 struct Rank2BackwardArgs {
   std::optional<Tensor> grad_y;
   std::optional<Tensor> grad_norm;
@@ -66,8 +63,8 @@ Rank2Shape check_linear_backward(Rank2BackwardArgs& args, const Tensor& x, const
 // Checks those of rank2_weight_grad.
 Rank2Shape check_weight_grad(const Tensor& grad_y, const Tensor& x, int64_t precision);
 
-// All tensors below are contiguous; weight_t is the weight transposed, [C, D].
-void rank2_linear_cpu(const Rank2Shape& shape, const Tensor& x, const Tensor& weight_t, double eps, Tensor& y,
+// All tensors below are contiguous.
+void rank2_linear_cpu(const Rank2Shape& shape, const Tensor& x, const Tensor& weight, double eps, Tensor& y,
                       Tensor* norm);
 void rank2_linear_backward_cpu(const Rank2Shape& shape, const Rank2BackwardArgs& args, const Tensor& x,
                                const Tensor& weight, Tensor& grad_x, Tensor& grad_weight);
