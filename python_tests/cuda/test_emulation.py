@@ -60,6 +60,16 @@ def test_unwritten_static_shared_memory_is_nan(emulator: Emulator) -> None:
     assert np.isnan(out[-1])
 
 
+def test_asynchronous_copies(emulator: Emulator) -> None:
+    """The first pack is told to become zeros; without the wait nothing that was copied can be read."""
+    packs = values(THREADS).reshape(-1, 4).copy()
+    packs[0] = 0
+    np.testing.assert_array_equal(run_selftest(emulator, "reverse_packs"), packs[::-1].ravel())
+    assert np.isnan(run_selftest(emulator, "reverse_packs_without_wait")).all()
+    with pytest.raises(EmulationError, match="returns while asynchronous copies are under way"):
+        run_selftest(emulator, "forgotten_copy")
+
+
 def test_a_shuffle_from_an_absent_lane_is_nan(emulator: Emulator) -> None:
     assert np.isnan(run_selftest(emulator, "shuffle_from_absent")[:8]).all()
 

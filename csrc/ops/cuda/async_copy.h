@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copies of 16 bytes from device to shared memory that go on while the threads compute (cp.async, from sm_80 on). A
-// thread sees its own copies after wait_for_copies, the others' after the next __syncthreads. The emulation copies at
-// once.
+// thread sees its own copies after wait_for_copies, the others' after the next __syncthreads.
 #pragma once
 
 #include "payload.h"
@@ -13,7 +12,7 @@ template <typename T, int W>
 __device__ __forceinline__ void copy_async(Pack<T, W>* to, const T* from, bool valid) {
   static_assert(sizeof(Pack<T, W>) == kPackBytes, "a copy moves 16 bytes");
 #ifdef DTNN_EMULATE_CUDA
-  *to = valid ? *reinterpret_cast<const Pack<T, W>*>(from) : Pack<T, W>{};
+  cuda_emulation::start_copy(to, valid ? from : nullptr);
 #else
   const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
   const unsigned bytes = valid ? kPackBytes : 0;
@@ -22,7 +21,9 @@ __device__ __forceinline__ void copy_async(Pack<T, W>* to, const T* from, bool v
 }
 
 __device__ __forceinline__ void wait_for_copies() {
-#ifndef DTNN_EMULATE_CUDA
+#ifdef DTNN_EMULATE_CUDA
+  cuda_emulation::finish_copies();
+#else
   asm volatile("cp.async.wait_all;" ::: "memory");
 #endif
 }

@@ -13,8 +13,15 @@
 
 namespace cuda_emulation {
 
+// An asynchronous copy that has been started; `from` null is zeros.
+struct Copy {
+  void* to;
+  const void* from;
+};
+
 struct Thread {
   Fiber fiber;
+  std::vector<Copy> copies;
   uint3 index;
   unsigned linear;
   bool done;

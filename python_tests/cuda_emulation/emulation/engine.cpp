@@ -70,6 +70,7 @@ std::string refuse(const void* kernel, const dim3& grid, const dim3& block, size
 
 void run_thread() {
   running->body(running->context);
+  if (!running->current->copies.empty()) fail("it returns while asynchronous copies are under way");
   thread_exits();
   finish();
 }
@@ -90,6 +91,7 @@ void start_block(const dim3& block) {
     thread.linear = i;
     thread.done = false;
     thread.waits_for = nullptr;
+    thread.copies.clear();
     launch.warps[i / 32].alive |= 1u << (i % 32);
     prepare(thread.fiber, run_thread);
   }
@@ -196,6 +198,26 @@ void* static_shared(const void* tag, size_t bytes, size_t alignment) {
 }
 
 void* dynamic_shared() { return running->shared.dynamic(); }
+
+constexpr size_t kCopyBytes = 16;
+
+void start_copy(void* to, const void* from) {
+  const auto misaligned = [](const void* at) { return reinterpret_cast<uintptr_t>(at) % kCopyBytes != 0; };
+  if (misaligned(to) || misaligned(from)) fail("an asynchronous copy at an address that is no multiple of 16");
+  std::memset(to, 0xff, kCopyBytes);
+  running->current->copies.push_back({to, from});
+}
+
+void finish_copies() {
+  for (const Copy& copy : running->current->copies) {
+    if (copy.from == nullptr) {
+      std::memset(copy.to, 0, kCopyBytes);
+    } else {
+      std::memcpy(copy.to, copy.from, kCopyBytes);
+    }
+  }
+  running->current->copies.clear();
+}
 
 cudaError_t allow_shared(const void* kernel, int bytes) {
   const std::lock_guard<std::mutex> lock(one_launch());

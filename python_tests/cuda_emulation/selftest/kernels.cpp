@@ -3,6 +3,7 @@
 // (const float* in, float* out, int64_t n); test_emulation.py says what each must lead to.
 #include <vector>
 
+#include "async_copy.h"
 #include "cases.h"
 #include "gpu.h"
 
@@ -54,6 +55,27 @@ __global__ void read_unwritten(const float* in, float* out, int64_t n) {
   if (threadIdx.x + 1 < n) tile[threadIdx.x] = in[threadIdx.x];
   __syncthreads();
   if (threadIdx.x < n) out[threadIdx.x] = tile[threadIdx.x];
+}
+
+// Reverses packs of 4 through asynchronous copies; `Waits` = false reads before they are there, and waits only then.
+template <bool Waits>
+__global__ void reverse_packs(const float* in, float* out, int64_t n) {
+  using Four = dtnn::cuda::Pack<float, 4>;
+  DTNN_SHARED_ARRAY(Four, tile, kThreads);
+  const unsigned packs = static_cast<unsigned>(n) / 4;
+  if (threadIdx.x < packs) dtnn::cuda::copy_async(tile + threadIdx.x, in + 4 * threadIdx.x, threadIdx.x > 0);
+  if (Waits) dtnn::cuda::wait_for_copies();
+  __syncthreads();
+  for (unsigned i = threadIdx.x; i < 4 * packs; i += blockDim.x) out[i] = tile[packs - 1 - i / 4].item[i % 4];
+  __syncthreads();
+  dtnn::cuda::wait_for_copies();
+}
+
+// Returns while a copy is under way.
+__global__ void forgotten_copy(const float* in, float*, int64_t) {
+  using Four = dtnn::cuda::Pack<float, 4>;
+  DTNN_SHARED_ARRAY(Four, tile, kThreads);
+  dtnn::cuda::copy_async(tile + threadIdx.x, in, threadIdx.x > 0);
 }
 
 __global__ void barrier_in_branches(const float* in, float* out, int64_t n) {
@@ -190,6 +212,9 @@ SELFTEST(reduce_without_barrier) { return run(reduce<false>, in, out, n, 4); }
 SELFTEST(reverse) { return run(reverse<0>, in, out, n, 1, kThreads, static_cast<size_t>(n) * sizeof(float)); }
 SELFTEST(reverse_overrun) { return run(reverse<1>, in, out, n, 1, kThreads, static_cast<size_t>(n) * sizeof(float)); }
 SELFTEST(read_unwritten) { return run(read_unwritten, in, out, n); }
+SELFTEST(reverse_packs) { return run(reverse_packs<true>, in, out, n); }
+SELFTEST(reverse_packs_without_wait) { return run(reverse_packs<false>, in, out, n); }
+SELFTEST(forgotten_copy) { return run(forgotten_copy, in, out, n); }
 SELFTEST(barrier_in_branches) { return run(barrier_in_branches, in, out, n); }
 SELFTEST(return_before_barrier) { return run(return_before_barrier, in, out, n); }
 SELFTEST(divergent_shuffle) { return run(divergent_shuffle, in, out, n); }
