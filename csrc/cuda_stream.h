@@ -9,6 +9,8 @@
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/macros.h>
 
+#include <optional>
+
 #include "check.h"
 #include "ops/cuda/device_errors.h"
 
@@ -61,6 +63,14 @@ inline void* current_cuda_stream([[maybe_unused]] const char* op, const Tensor& 
 #endif
   raise_device_error(cuda_device(tensor), stream);
   return stream;
+}
+
+// A copy in host memory: waits for all work on the current stream.
+inline Tensor to_cpu(const Tensor& tensor) {
+  return torch::stable::to(tensor, torch::stable::Device(torch::headeronly::DeviceType::CPU));
+}
+inline std::optional<Tensor> to_cpu(const std::optional<Tensor>& tensor) {
+  return tensor ? std::optional<Tensor>(to_cpu(*tensor)) : std::nullopt;
 }
 
 // Where the kernels of one launch on the device of `tensor` note bad indices.

@@ -24,10 +24,12 @@ from .bond_to_atom_sum import bond_to_atom_sum
 from .bond_vectors import bond_vectors
 from .bonds_within import bonds_within
 from .device_errors import check_device_errors, immediate_device_errors
+from .nearest_neighbors import nearest_neighbors
 from .neighbor_list import neighbor_list
 from .nested_neighbor_lists import nested_neighbor_lists
 from .rank2_gate import rank2_gate
 from .rank2_linear import rank2_linear
+from .skin_neighbor_list import SkinNeighborList
 from .tensor_readout import tensor_readout
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "NeighborList",
     "NeighborOrder",
     "NestedNeighborLists",
+    "SkinNeighborList",
     "atom_to_bond_gather",
     "bond_reverses",
     "bond_to_atom_sum",
@@ -44,6 +47,7 @@ __all__ = [
     "check_device_errors",
     "full_to_half",
     "immediate_device_errors",
+    "nearest_neighbors",
     "neighbor_list",
     "neighbor_order",
     "nested_neighbor_lists",

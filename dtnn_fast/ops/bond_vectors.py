@@ -50,8 +50,9 @@ def bond_vectors(
     """
     if uses_reference():
         return reference.bond_vectors(positions, cell, pairs, shifts, ptr, row_ptr, by_neighbor)
-    if cell.shape == (3, 3):
-        # A `ptr` of a wrong shape goes on to the kernel's check.
+    # The first comparison alone would make torch.compile treat 3 crystals by themselves. A `ptr` of a wrong shape goes on
+    # to the kernel's check.
+    if cell.dim() == 2 and cell.shape == (3, 3):
         cell = cell.expand(1 if ptr is None or ptr.dim() != 1 else max(ptr.shape[0] - 1, 0), 3, 3)
     order, order_ptr = by_neighbor or (None, None)
     return torch.ops.dtnn_fast.bond_vectors(positions, cell, pairs, shifts, ptr, row_ptr, order, order_ptr)
@@ -137,7 +138,11 @@ def _twin(positions, cell, pairs, shifts, ptr, *_orders):  # type: ignore[no-unt
 
 def _twin_backward(grad, pairs, shifts, ptr, num_atoms, num_cells, *_orders):  # type: ignore[no-untyped-def]
     center, neighbor = pairs
-    crystal = torch.zeros_like(center) if ptr is None else torch.searchsorted(ptr, center, right=True) - 1
+    crystal = (
+        torch.zeros_like(center)
+        if ptr is None
+        else torch.searchsorted(ptr.contiguous(), center.contiguous(), right=True) - 1
+    )
     grad_positions = grad.new_zeros(num_atoms, 3).index_add(0, neighbor, grad).index_add(0, center, -grad)
     products = shifts.to(grad.dtype).unsqueeze(2) * grad.unsqueeze(1)
     return grad_positions, grad.new_zeros(num_cells, 3, 3).index_add(0, crystal, products)

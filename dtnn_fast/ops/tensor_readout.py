@@ -101,7 +101,7 @@ def _off_diagonal(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _twin_backward(grad, atom_vector, ptr):  # type: ignore[no-untyped-def]
     num_atoms, _, channels = atom_vector.shape
-    crystal = torch.searchsorted(ptr, torch.arange(num_atoms, device=ptr.device), right=True) - 1
+    crystal = torch.searchsorted(ptr.contiguous(), torch.arange(num_atoms, device=ptr.device), right=True) - 1
     share = (grad / ptr.diff().to(grad.dtype)[:, None, None])[crystal]
     both = share + share.transpose(1, 2)
     components = torch.stack([both[:, 0, 0] / 2, both[:, 1, 1] / 2, both[:, 2, 2] / 2, *_off_diagonal(both)], dim=1)
