@@ -85,8 +85,8 @@ def _backward_backward(ctx, scalar, vector, rank2):  # type: ignore[no-untyped-d
     return of_grad, of_atom_vector, None
 
 
-# Row and column of the stored components xx yy zz yz xz xy. Slices, since a list as an index would be copied to the GPU,
-# which waits for it and cannot be captured into a graph.
+# Row and column of the stored components xx yy zz yz xz xy. Slices, since a list as an index would be copied to the
+# GPU, which the host waits for and no graph can capture.
 def _rows(vector: Tensor) -> Tensor:
     return torch.cat([vector, vector[:, 1:2], vector[:, 0:1], vector[:, 0:1]], dim=1)
 
