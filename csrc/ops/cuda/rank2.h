@@ -16,12 +16,12 @@ template <typename T>
 struct Rank2Rows {
   enum Kind { kGiven, kThroughNorm, kThroughGate };
   Kind kind;
-  const T* rows;       // kGiven: the rows. kThroughNorm: grad_y or null. kThroughGate: grad_out.
-  const T* mixed;      // [num_atoms, components, channels]; kThroughNorm: y. kThroughGate: linear, with grad_gate only
-  const T* invariant;  // [num_atoms, channels]; kThroughNorm: grad_norm. kThroughGate: gate
-  const T* norm;       // [num_atoms, channels]; kThroughNorm only
-  T eps;               // kThroughNorm only
-  T* grad_gate;        // [num_atoms, channels] out, may be null; kThroughGate only
+  const T* rows;        // kGiven: the rows. kThroughNorm: grad_y or null. kThroughGate: grad_out.
+  const T* mixed;       // [num_atoms, components, channels]; kThroughNorm: y. kThroughGate: linear, with grad_gate only
+  const T* invariant;   // [num_atoms, channels]; kThroughNorm: grad_norm. kThroughGate: gate
+  const T* norm;        // [num_atoms, channels]; kThroughNorm only
+  T eps;                // kThroughNorm only
+  T* grad_gate;         // [num_atoms, channels] out, may be null; kThroughGate only
 };
 
 struct Rank2Sizes {

@@ -62,8 +62,8 @@ struct OuterTensorCores {
   // The four lanes of a group read rows 4n..4n+3: the exclusive or puts these into different banks.
   static __device__ unsigned place(unsigned row, unsigned pack) { return pack ^ (row & 3) << 1; }
 
-  static __device__ void add_rows(Sums& sums, const Packed<float>* total, unsigned total_stride, const Packed<float>* x,
-                                  unsigned x_stride, unsigned lane) {
+  static __device__ void add_rows(Sums& sums, const Packed<float>* total, unsigned total_stride,
+                                  const Packed<float>* x, unsigned x_stride, unsigned lane) {
     const unsigned group = lane / 4, quad = lane % 4;
     const unsigned column = place(quad, group);
     Packed<float> b[4];  // rows quad, quad + 4, ...: the depth in the order of the fragments

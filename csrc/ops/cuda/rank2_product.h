@@ -81,8 +81,8 @@ __device__ __forceinline__ void compute_rows(const ProductArgs<T>& args, ChunkPo
 }
 
 // Multiply: MultiplyAdd or TensorCoreMultiply. Epilogue: finish(sums, row, atom, sizes, column), which gets the
-// sums of the 6 rows from `row` on, which begin with `atom`, of the packs of columns at column, column + 4 packs, ...
-// Not a template in K: three copies of the unrolled rows in one kernel cost it registers.
+// sums of the 6 rows from `row` on, which begin with `atom`, of the packs of columns at column, column + 4 packs, ... Not a template in K: three copies of the
+// unrolled rows in one kernel cost it registers.
 template <typename Multiply, typename Epilogue>
 __global__ void __launch_bounds__(kProductThreads, 2)
     multiply_rows(ProductArgs<typename Multiply::Item> args, Epilogue epilogue) {

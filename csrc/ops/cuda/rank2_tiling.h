@@ -3,8 +3,8 @@
 //
 // A warp computes 48 rows, a lane 6 consecutive ones: six atoms for K = 1, two for K = 3, one for K = 6, so that
 // whatever joins the components of an atom stays in one thread. The depth C is cut into steps of 4 packs (16 channels
-// in float32), and steps into chunks: while one chunk is multiplied, the next is on its way to shared memory. The
-// weight stays in shared memory when it fits.
+// in float32), and steps into chunks: while one chunk is multiplied, the next is on its way to shared memory. The weight
+// stays in shared memory when it fits.
 #pragma once
 
 #include "rank2_rows.h"
@@ -31,7 +31,7 @@ constexpr int64_t kMaxTiles = 0x7fffffff;  // a tile is a 32-bit number
 constexpr const char* kTooManyTiles = "expected fewer than 2^31 tiles of atoms and channels";
 
 struct ProductTiling {
-  unsigned warp_rows;  // a block is warp_rows x warp_columns warps
+  unsigned warp_rows;     // a block is warp_rows x warp_columns warps
   unsigned warp_columns;
   unsigned columns;       // of a block
   unsigned steps;         // in a chunk
@@ -63,7 +63,8 @@ struct ChunkParts {
 
 // `lane_packs`: packs of columns a lane computes; four lanes lie side by side. False when there are too many tiles.
 template <typename T>
-bool tile_product(const Rank2Rows<T>& rows, const Rank2Sizes& sizes, unsigned lane_packs, ProductTiling& tiling) {
+bool tile_product(const Rank2Rows<T>& rows, const Rank2Sizes& sizes, unsigned lane_packs,
+                  ProductTiling& tiling) {
   const auto divide_up = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
   const int64_t num_rows = sizes.num_atoms * sizes.components;
   const int64_t warp_width = 4 * lane_packs * kPackSize<T>;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// grad_weight [D, C] = total [rows, D]^T * x [rows, C]. The rows are cut into chunks that follow from the shape alone.
-// A block sums a chunk for a tile of the output; its warps share the tile and, when the tile is small, the rows. The
-// sums of warps, then those of chunks, are added in order: the same bits in every run, on every GPU.
+// grad_weight [D, C] = total [rows, D]^T * x [rows, C]. The rows are cut into chunks that follow from the shape alone. A
+// block sums a chunk for a tile of the output; its warps share the tile and, when the tile is small, the rows. The sums
+// of warps, then those of chunks, are added in order: the same bits in every run, on every GPU.
 #include "rank2_outer.h"
 
 namespace dtnn::cuda {
@@ -73,9 +73,7 @@ struct WeightGradPart {
   }
 
   // Rows counted from the beginning of the first atom. 32 bits are enough: memory ends before a chunk has 2^32 rows.
-  __device__ unsigned from_first_atom(int64_t row) const {
-    return static_cast<unsigned>(row - begin) + begin_component;
-  }
+  __device__ unsigned from_first_atom(int64_t row) const { return static_cast<unsigned>(row - begin) + begin_component; }
 };
 
 template <typename Outer, typename T>
