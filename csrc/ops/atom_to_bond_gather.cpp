@@ -23,10 +23,12 @@ BondEnds check(const Tensor& atom_values, const Tensor& pairs, const Tensor& row
   return ends;
 }
 
+#ifndef DTNN_EMULATE_CUDA
 Tensor on_cpu(const Tensor& atom_values, const Tensor& pairs, const Tensor& row_ptr, const OptionalTensor& order,
               const OptionalTensor& order_ptr, int64_t center, int64_t neighbor) {
   return atom_to_bond_gather_cpu(atom_values, check(atom_values, pairs, row_ptr, order, order_ptr, center, neighbor));
 }
+#endif
 
 #ifdef DTNN_WITH_CUDA
 template <typename T>
@@ -72,5 +74,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
 STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CPU, library) { library.impl("atom_to_bond_gather", TORCH_BOX(&dtnn::on_cpu)); }
 #endif
 #ifdef DTNN_WITH_CUDA
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, DTNN_CUDA_KEY, library) { library.impl("atom_to_bond_gather", TORCH_BOX(&dtnn::on_cuda)); }
+STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, DTNN_CUDA_KEY, library) {
+  library.impl("atom_to_bond_gather", TORCH_BOX(&dtnn::on_cuda));
+}
 #endif

@@ -6,6 +6,10 @@
 #include <string>
 #include <tuple>
 
+#ifdef DTNN_WITH_CUDA
+#include "cuda_stream.h"
+#endif
+
 namespace dtnn {
 
 CrystalBonds check_crystal_bonds(const char* op, const char* values_name, const Tensor& values, const Tensor& pairs,
@@ -18,7 +22,8 @@ CrystalBonds check_crystal_bonds(const char* op, const char* values_name, const 
   const std::string wanted = "[E, 3] with E = " + std::to_string(pairs.size(1)) + " as in `pairs`";
   check_shape(op, "shifts", shifts, wanted.c_str(), {pairs.size(1), 3});
   check_same_device(op, "shifts", shifts, values_name, values);
-  CrystalBonds bonds{torch::stable::contiguous(pairs), torch::stable::contiguous(shifts), {}, num_atoms, num_cells};
+  CrystalBonds bonds{
+      torch::stable::contiguous(pairs), torch::stable::contiguous(shifts), {}, num_atoms, num_cells, {}, {}, {}};
   if (!ptr.has_value()) {
     DTNN_CHECK(num_cells == 1, op, ": expected `ptr` for ", num_cells, " crystals, got none");
     return bonds;
@@ -29,6 +34,25 @@ CrystalBonds check_crystal_bonds(const char* op, const char* values_name, const 
   check_same_device(op, "ptr", *ptr, values_name, values);
   bonds.ptr = torch::stable::contiguous(*ptr);
   return bonds;
+}
+
+void check_bond_order(const char* op, const char* values_name, const Tensor& values, CrystalBonds& bonds,
+                      const std::optional<Tensor>& row_ptr, const std::optional<Tensor>& neighbor_order,
+                      const std::optional<Tensor>& neighbor_row_ptr) {
+  DTNN_CHECK(neighbor_order.has_value() == neighbor_row_ptr.has_value() &&
+                 (row_ptr.has_value() || !neighbor_order.has_value()),
+             op, ": expected `neighbor_order` and `neighbor_row_ptr` both or not at all, and with `row_ptr`");
+  const auto check = [&](const char* name, const std::optional<Tensor>& index, const char* shape, int64_t size) {
+    if (!index.has_value()) return std::optional<Tensor>();
+    check_dtype(op, name, *index, ScalarType::Long);
+    const std::string wanted = shape + std::to_string(size);
+    check_shape(op, name, *index, wanted.c_str(), {size});
+    check_same_device(op, name, *index, values_name, values);
+    return std::optional<Tensor>(torch::stable::contiguous(*index));
+  };
+  bonds.row_ptr = check("row_ptr", row_ptr, "[N+1] with N+1 = ", bonds.num_atoms + 1);
+  bonds.neighbor_order = check("neighbor_order", neighbor_order, "[E] with E = ", bonds.num_bonds());
+  bonds.neighbor_row_ptr = check("neighbor_row_ptr", neighbor_row_ptr, "[N+1] with N+1 = ", bonds.num_atoms + 1);
 }
 
 void check_ptr_values(const char* op, const int64_t* ptr, int64_t num_crystals, int64_t num_atoms) {
@@ -42,34 +66,43 @@ void check_ptr_values(const char* op, const int64_t* ptr, int64_t num_crystals, 
 namespace {
 
 using OptionalTensor = std::optional<Tensor>;
+using Forward = void (*)(const Tensor&, const Tensor&, const CrystalBonds&, Tensor&);
+using Backward = void (*)(const Tensor&, const CrystalBonds&, Tensor&, Tensor&);
 
-Tensor vectors_on_cpu(const Tensor& positions, const Tensor& cell, const Tensor& pairs, const Tensor& shifts,
-                      const OptionalTensor& ptr) {
+template <Forward kernel>
+Tensor vectors_on(const Tensor& positions, const Tensor& cell, const Tensor& pairs, const Tensor& shifts,
+                  const OptionalTensor& ptr, const OptionalTensor& row_ptr, const OptionalTensor& order,
+                  const OptionalTensor& order_ptr) {
   const char* op = "bond_vectors";
   check_floating(op, "positions", positions);
   check_shape(op, "positions", positions, "[N, 3]", {kAny, 3});
   check_same_dtype(op, "cell", cell, "positions", positions);
   check_same_device(op, "cell", cell, "positions", positions);
   check_shape(op, "cell", cell, "[B, 3, 3] or [3, 3]", {kAny, 3, 3});
-  const CrystalBonds bonds =
+  CrystalBonds bonds =
       check_crystal_bonds(op, "positions", positions, pairs, shifts, ptr, positions.size(0), cell.size(0));
+  check_bond_order(op, "positions", positions, bonds, row_ptr, order, order_ptr);
   Tensor vectors = torch::stable::new_empty(positions, {bonds.num_bonds(), 3});
-  bond_vectors_cpu(torch::stable::contiguous(positions), torch::stable::contiguous(cell), bonds, vectors);
+  kernel(torch::stable::contiguous(positions), torch::stable::contiguous(cell), bonds, vectors);
   return vectors;
 }
 
-std::tuple<Tensor, Tensor> backward_on_cpu(const Tensor& grad, const Tensor& pairs, const Tensor& shifts,
-                                           const OptionalTensor& ptr, int64_t num_atoms, int64_t num_cells) {
+template <Backward kernel>
+std::tuple<Tensor, Tensor> backward_on(const Tensor& grad, const Tensor& pairs, const Tensor& shifts,
+                                       const OptionalTensor& ptr, int64_t num_atoms, int64_t num_cells,
+                                       const OptionalTensor& row_ptr, const OptionalTensor& order,
+                                       const OptionalTensor& order_ptr) {
   const char* op = "bond_vectors_backward";
   check_floating(op, "grad", grad);
   DTNN_CHECK(num_atoms >= 0 && num_cells >= 0, op, ": expected counts of 0 or more, got ", num_atoms, " and ",
              num_cells);
-  const CrystalBonds bonds = check_crystal_bonds(op, "grad", grad, pairs, shifts, ptr, num_atoms, num_cells);
+  CrystalBonds bonds = check_crystal_bonds(op, "grad", grad, pairs, shifts, ptr, num_atoms, num_cells);
+  check_bond_order(op, "grad", grad, bonds, row_ptr, order, order_ptr);
   const std::string wanted = "[E, 3] with E = " + std::to_string(bonds.num_bonds()) + " as in `pairs`";
   check_shape(op, "grad", grad, wanted.c_str(), {bonds.num_bonds(), 3});
-  Tensor grad_positions = torch::stable::new_zeros(grad, {num_atoms, 3});
-  Tensor grad_cell = torch::stable::new_zeros(grad, {num_cells, 3, 3});
-  bond_vectors_backward_cpu(torch::stable::contiguous(grad), bonds, grad_positions, grad_cell);
+  Tensor grad_positions = torch::stable::new_empty(grad, {num_atoms, 3});
+  Tensor grad_cell = torch::stable::new_empty(grad, {num_cells, 3, 3});
+  kernel(torch::stable::contiguous(grad), bonds, grad_positions, grad_cell);
   return {grad_positions, grad_cell};
 }
 
@@ -77,13 +110,24 @@ std::tuple<Tensor, Tensor> backward_on_cpu(const Tensor& grad, const Tensor& pai
 }  // namespace dtnn
 
 STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
-  library.def("bond_vectors(Tensor positions, Tensor cell, Tensor pairs, Tensor shifts, Tensor? ptr) -> Tensor");
+  library.def(
+      "bond_vectors(Tensor positions, Tensor cell, Tensor pairs, Tensor shifts, Tensor? ptr, Tensor? row_ptr=None, "
+      "Tensor? neighbor_order=None, Tensor? neighbor_row_ptr=None) -> Tensor");
   // The counts are symbolic: under torch.compile they are sizes of the batch.
   library.def(
       "bond_vectors_backward(Tensor grad, Tensor pairs, Tensor shifts, Tensor? ptr, SymInt num_atoms, "
-      "SymInt num_cells) -> (Tensor, Tensor)");
+      "SymInt num_cells, Tensor? row_ptr=None, Tensor? neighbor_order=None, Tensor? neighbor_row_ptr=None) "
+      "-> (Tensor, Tensor)");
 }
+#ifndef DTNN_EMULATE_CUDA
 STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CPU, library) {
-  library.impl("bond_vectors", TORCH_BOX(&dtnn::vectors_on_cpu));
-  library.impl("bond_vectors_backward", TORCH_BOX(&dtnn::backward_on_cpu));
+  library.impl("bond_vectors", TORCH_BOX(&dtnn::vectors_on<dtnn::bond_vectors_cpu>));
+  library.impl("bond_vectors_backward", TORCH_BOX(&dtnn::backward_on<dtnn::bond_vectors_backward_cpu>));
 }
+#endif
+#ifdef DTNN_WITH_CUDA
+STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, DTNN_CUDA_KEY, library) {
+  library.impl("bond_vectors", TORCH_BOX(&dtnn::vectors_on<dtnn::bond_vectors_cuda>));
+  library.impl("bond_vectors_backward", TORCH_BOX(&dtnn::backward_on<dtnn::bond_vectors_backward_cuda>));
+}
+#endif

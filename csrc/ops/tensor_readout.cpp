@@ -6,6 +6,10 @@
 #include <string>
 #include <tuple>
 
+#ifdef DTNN_WITH_CUDA
+#include "cuda_stream.h"
+#endif
+
 namespace dtnn {
 namespace {
 
@@ -24,8 +28,11 @@ void check_part(const char* op, const char* name, const Tensor& part, const Tens
   check_shape(op, name, part, wanted.c_str(), {scalar.size(0), components, scalar.size(1)});
 }
 
-Tensor readout_on_cpu(const Tensor& atom_scalar, const Tensor& atom_vector, const Tensor& atom_rank2,
-                      const Tensor& ptr) {
+using Forward = void (*)(const ReadoutInputs&, Tensor&);
+using Backward = void (*)(const Tensor&, const Tensor&, const Tensor&, ReadoutGrads&);
+
+template <Forward kernel>
+Tensor readout_on(const Tensor& atom_scalar, const Tensor& atom_vector, const Tensor& atom_rank2, const Tensor& ptr) {
   const char* op = "tensor_readout";
   check_floating(op, "atom_scalar", atom_scalar);
   check_shape(op, "atom_scalar", atom_scalar, "[N, C]", {kAny, kAny});
@@ -33,13 +40,14 @@ Tensor readout_on_cpu(const Tensor& atom_scalar, const Tensor& atom_vector, cons
   check_part(op, "atom_rank2", atom_rank2, atom_scalar, 6);
   check_ptr(op, "atom_scalar", atom_scalar, ptr);
   Tensor epsilon = torch::stable::new_empty(atom_scalar, {ptr.size(0) - 1, 3, 3});
-  tensor_readout_cpu({torch::stable::contiguous(atom_scalar), torch::stable::contiguous(atom_vector),
-                      torch::stable::contiguous(atom_rank2), torch::stable::contiguous(ptr)},
-                     epsilon);
+  kernel({torch::stable::contiguous(atom_scalar), torch::stable::contiguous(atom_vector),
+          torch::stable::contiguous(atom_rank2), torch::stable::contiguous(ptr)},
+         epsilon);
   return epsilon;
 }
 
-std::tuple<Tensor, Tensor, Tensor> backward_on_cpu(const Tensor& grad, const Tensor& atom_vector, const Tensor& ptr) {
+template <Backward kernel>
+std::tuple<Tensor, Tensor, Tensor> backward_on(const Tensor& grad, const Tensor& atom_vector, const Tensor& ptr) {
   const char* op = "tensor_readout_backward";
   check_floating(op, "atom_vector", atom_vector);
   check_shape(op, "atom_vector", atom_vector, "[N, 3, C]", {kAny, 3, kAny});
@@ -52,8 +60,8 @@ std::tuple<Tensor, Tensor, Tensor> backward_on_cpu(const Tensor& grad, const Ten
   ReadoutGrads grads{torch::stable::new_empty(atom_vector, {num_atoms, channels}),
                      torch::stable::new_empty(atom_vector, {num_atoms, 3, channels}),
                      torch::stable::new_empty(atom_vector, {num_atoms, 6, channels})};
-  tensor_readout_backward_cpu(torch::stable::contiguous(grad), torch::stable::contiguous(atom_vector),
-                              torch::stable::contiguous(ptr), grads);
+  kernel(torch::stable::contiguous(grad), torch::stable::contiguous(atom_vector), torch::stable::contiguous(ptr),
+         grads);
   return {grads.atom_scalar, grads.atom_vector, grads.atom_rank2};
 }
 
@@ -64,7 +72,15 @@ STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
   library.def("tensor_readout(Tensor atom_scalar, Tensor atom_vector, Tensor atom_rank2, Tensor ptr) -> Tensor");
   library.def("tensor_readout_backward(Tensor grad, Tensor atom_vector, Tensor ptr) -> (Tensor, Tensor, Tensor)");
 }
+#ifndef DTNN_EMULATE_CUDA
 STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CPU, library) {
-  library.impl("tensor_readout", TORCH_BOX(&dtnn::readout_on_cpu));
-  library.impl("tensor_readout_backward", TORCH_BOX(&dtnn::backward_on_cpu));
+  library.impl("tensor_readout", TORCH_BOX(&dtnn::readout_on<dtnn::tensor_readout_cpu>));
+  library.impl("tensor_readout_backward", TORCH_BOX(&dtnn::backward_on<dtnn::tensor_readout_backward_cpu>));
 }
+#endif
+#ifdef DTNN_WITH_CUDA
+STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, DTNN_CUDA_KEY, library) {
+  library.impl("tensor_readout", TORCH_BOX(&dtnn::readout_on<dtnn::tensor_readout_cuda>));
+  library.impl("tensor_readout_backward", TORCH_BOX(&dtnn::backward_on<dtnn::tensor_readout_backward_cuda>));
+}
+#endif

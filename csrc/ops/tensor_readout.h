@@ -9,8 +9,9 @@
 //   G_yz + G_zy, G_xz + G_zx, G_xy + G_yx.
 //
 // The result is symmetric to the bit. Sums go over channels, then over atoms in order in float64, so they are the same
-// for any number of threads. Empties: B = 0 with N = 0, and C = 0 (which gives 0). Errors, on the CPU: ptr not from 0
-// to N or not ascending, and a crystal without atoms, which has no mean. On CUDA the values of ptr are trusted.
+// for any number of threads; on CUDA over tiles of atoms in float64 (cuda/segment_sums.h). Empties: B = 0 with N = 0,
+// and C = 0 (which gives 0). Errors: ptr not from 0 to N or not ascending, and a crystal without atoms, which has no
+// mean. On CUDA they come later (cuda/device_errors.h).
 #pragma once
 
 #include "check.h"
@@ -32,5 +33,8 @@ struct ReadoutGrads {
 
 void tensor_readout_cpu(const ReadoutInputs& inputs, Tensor& epsilon);
 void tensor_readout_backward_cpu(const Tensor& grad, const Tensor& atom_vector, const Tensor& ptr, ReadoutGrads& grads);
+void tensor_readout_cuda(const ReadoutInputs& inputs, Tensor& epsilon);
+void tensor_readout_backward_cuda(const Tensor& grad, const Tensor& atom_vector, const Tensor& ptr,
+                                  ReadoutGrads& grads);
 
 }  // namespace dtnn

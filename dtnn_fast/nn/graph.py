@@ -86,7 +86,8 @@ class CrystalGraph:
 
     def vectors(self, tier: BondTier) -> Tensor:
         """Bond vectors from center to neighbor, differentiable in positions and cell. [E, 3], Angstrom."""
-        return bond_vectors(self.positions, self.cell, tier.pairs, tier.shifts, self.ptr)
+        orders = tier.row_ptr, tier.by_neighbor
+        return bond_vectors(self.positions, self.cell, tier.pairs, tier.shifts, self.ptr, *orders)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> CrystalGraph:
         """The same graph on another device, and with positions and cell in another dtype."""

@@ -8,12 +8,21 @@ from torch import Tensor
 
 from .. import reference
 from .._backend import uses_reference
+from ..reference.neighbor_order import NeighborOrder
 from ._derivatives import register_derivatives
 from ._fake_checks import check_same_device
 from ._vmap import register_vmap
 
 
-def bond_vectors(positions: Tensor, cell: Tensor, pairs: Tensor, shifts: Tensor, ptr: Tensor | None = None) -> Tensor:
+def bond_vectors(
+    positions: Tensor,
+    cell: Tensor,
+    pairs: Tensor,
+    shifts: Tensor,
+    ptr: Tensor | None = None,
+    row_ptr: Tensor | None = None,
+    by_neighbor: NeighborOrder | None = None,
+) -> Tensor:
     """The vector of each bond from center to neighbor, the differentiable part of a neighbor list.
 
     ``d = (r_j - r_i) + ((s_0 a + s_1 b) + s_2 c)`` with the lattice vectors a, b, c of the bond's crystal.
@@ -24,6 +33,9 @@ def bond_vectors(positions: Tensor, cell: Tensor, pairs: Tensor, shifts: Tensor,
         pairs: centers and neighbors. [2, E], int64.
         shifts: lattice translations of the neighbors. [E, 3], int32.
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``; None for one crystal. [B+1], int64.
+        row_ptr: says that `pairs` is sorted by center, with the bonds of center n at ``row_ptr[n]:row_ptr[n + 1]``.
+            It saves the backward on CUDA a sort. [N+1], int64.
+        by_neighbor: ``neighbor_order(pairs, N)``, together with `row_ptr`. It saves another one.
 
     Returns:
         Bond vectors. [E, 3], dtype of `positions`, Angstrom.
@@ -37,25 +49,62 @@ def bond_vectors(positions: Tensor, cell: Tensor, pairs: Tensor, shifts: Tensor,
         tensor([[0., 0., 2.]])
     """
     if uses_reference():
-        return reference.bond_vectors(positions, cell, pairs, shifts, ptr)
-    # The first comparison alone would make torch.compile treat 3 crystals by themselves. A `ptr` of a wrong shape goes on
-    # to the kernel's check.
+        return reference.bond_vectors(positions, cell, pairs, shifts, ptr, row_ptr, by_neighbor)
+    # The second comparison alone would make torch.compile treat 3 crystals by themselves. A `ptr` of a wrong shape goes
+    # on to the kernel's check.
     if cell.dim() == 2 and cell.shape == (3, 3):
         cell = cell.expand(1 if ptr is None or ptr.dim() != 1 else max(ptr.shape[0] - 1, 0), 3, 3)
-    return torch.ops.dtnn_fast.bond_vectors(positions, cell, pairs, shifts, ptr)
+    order, order_ptr = by_neighbor or (None, None)
+    return torch.ops.dtnn_fast.bond_vectors(positions, cell, pairs, shifts, ptr, row_ptr, order, order_ptr)
 
 
 @torch.library.register_fake("dtnn_fast::bond_vectors")
-def _fake(positions: Tensor, cell: Tensor, pairs: Tensor, shifts: Tensor, ptr: Tensor | None) -> Tensor:
-    check_same_device("bond_vectors", positions=positions, cell=cell, pairs=pairs, shifts=shifts, ptr=ptr)
+def _fake(
+    positions: Tensor,
+    cell: Tensor,
+    pairs: Tensor,
+    shifts: Tensor,
+    ptr: Tensor | None,
+    row_ptr: Tensor | None = None,
+    neighbor_order: Tensor | None = None,
+    neighbor_row_ptr: Tensor | None = None,
+) -> Tensor:
+    check_same_device(
+        "bond_vectors",
+        positions=positions,
+        cell=cell,
+        pairs=pairs,
+        shifts=shifts,
+        ptr=ptr,
+        row_ptr=row_ptr,
+        neighbor_order=neighbor_order,
+        neighbor_row_ptr=neighbor_row_ptr,
+    )
     return positions.new_empty((pairs.shape[1], 3))
 
 
 @torch.library.register_fake("dtnn_fast::bond_vectors_backward")
 def _fake_backward(
-    grad: Tensor, pairs: Tensor, shifts: Tensor, ptr: Tensor | None, num_atoms: int, num_cells: int
+    grad: Tensor,
+    pairs: Tensor,
+    shifts: Tensor,
+    ptr: Tensor | None,
+    num_atoms: int,
+    num_cells: int,
+    row_ptr: Tensor | None = None,
+    neighbor_order: Tensor | None = None,
+    neighbor_row_ptr: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    check_same_device("bond_vectors_backward", grad=grad, pairs=pairs, shifts=shifts, ptr=ptr)
+    check_same_device(
+        "bond_vectors_backward",
+        grad=grad,
+        pairs=pairs,
+        shifts=shifts,
+        ptr=ptr,
+        row_ptr=row_ptr,
+        neighbor_order=neighbor_order,
+        neighbor_row_ptr=neighbor_row_ptr,
+    )
     return grad.new_empty((num_atoms, 3)), grad.new_empty((num_cells, 3, 3))
 
 
@@ -66,31 +115,40 @@ def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
 
 
 def _backward(ctx, grad):  # type: ignore[no-untyped-def]
+    *bonds, row_ptr, order, order_ptr = ctx.saved_tensors
     grad_positions, grad_cell = torch.ops.dtnn_fast.bond_vectors_backward(
-        grad, *ctx.saved_tensors, ctx.num_atoms, ctx.num_cells
+        grad, *bonds, ctx.num_atoms, ctx.num_cells, row_ptr, order, order_ptr
     )
-    return grad_positions, grad_cell, None, None, None
+    return grad_positions, grad_cell, *[None] * 6
 
 
 def _setup_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    _, *bonds, _, _ = inputs
-    ctx.save_for_backward(*bonds)
+    _, pairs, shifts, ptr, _, _, *orders = inputs
+    ctx.save_for_backward(pairs, shifts, ptr, *orders)
 
 
 def _backward_backward(ctx, grad_grad_positions, grad_grad_cell):  # type: ignore[no-untyped-def]
     of_grad = torch.ops.dtnn_fast.bond_vectors(grad_grad_positions, grad_grad_cell, *ctx.saved_tensors)
-    return of_grad, None, None, None, None, None
+    return of_grad, *[None] * 8
 
 
-def _twin_backward(grad, pairs, shifts, ptr, num_atoms, num_cells):  # type: ignore[no-untyped-def]
+def _twin(positions, cell, pairs, shifts, ptr, *_orders):  # type: ignore[no-untyped-def]
+    return reference.bond_vectors(positions, cell, pairs, shifts, ptr)
+
+
+def _twin_backward(grad, pairs, shifts, ptr, num_atoms, num_cells, *_orders):  # type: ignore[no-untyped-def]
     center, neighbor = pairs
-    crystal = torch.zeros_like(center) if ptr is None else torch.searchsorted(ptr.contiguous(), center.contiguous(), right=True) - 1
+    crystal = (
+        torch.zeros_like(center)
+        if ptr is None
+        else torch.searchsorted(ptr.contiguous(), center.contiguous(), right=True) - 1
+    )
     grad_positions = grad.new_zeros(num_atoms, 3).index_add(0, neighbor, grad).index_add(0, center, -grad)
     products = shifts.to(grad.dtype).unsqueeze(2) * grad.unsqueeze(1)
     return grad_positions, grad.new_zeros(num_cells, 3, 3).index_add(0, crystal, products)
 
 
-register_derivatives("bond_vectors", setup_context=_setup_context, backward=_backward, twin=reference.bond_vectors)
+register_derivatives("bond_vectors", setup_context=_setup_context, backward=_backward, twin=_twin)
 register_derivatives(
     "bond_vectors_backward", setup_context=_setup_backward, backward=_backward_backward, twin=_twin_backward
 )

@@ -80,13 +80,23 @@ def _backward_backward(ctx, scalar, vector, rank2):  # type: ignore[no-untyped-d
     # <grad_vector, vector> is symmetric in atom_vector and vector, so the derivative is the same map of the other one.
     _, of_atom_vector, _ = torch.ops.dtnn_fast.tensor_readout_backward(grad, vector, ptr)
     # In grad everything is linear: the readout, with v (x) v replaced by v (x) vector + vector (x) v.
-    mixed = atom_vector[:, _ROWS] * vector[:, _COLUMNS] + vector[:, _ROWS] * atom_vector[:, _COLUMNS]
+    mixed = _rows(atom_vector) * _columns(vector) + _rows(vector) * _columns(atom_vector)
     of_grad = torch.ops.dtnn_fast.tensor_readout(scalar, torch.zeros_like(vector), rank2 + mixed, ptr)
     return of_grad, of_atom_vector, None
 
 
-# Row and column of the stored components xx yy zz yz xz xy.
-_ROWS, _COLUMNS = [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]
+# Row and column of the stored components xx yy zz yz xz xy. Slices, since a list as an index would be copied to the
+# GPU, which the host waits for and no graph can capture.
+def _rows(vector: Tensor) -> Tensor:
+    return torch.cat([vector, vector[:, 1:2], vector[:, 0:1], vector[:, 0:1]], dim=1)
+
+
+def _columns(vector: Tensor) -> Tensor:
+    return torch.cat([vector, vector[:, 2:3], vector[:, 2:3], vector[:, 1:2]], dim=1)
+
+
+def _off_diagonal(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return matrix[:, 1, 2], matrix[:, 0, 2], matrix[:, 0, 1]
 
 
 def _twin_backward(grad, atom_vector, ptr):  # type: ignore[no-untyped-def]
@@ -94,8 +104,7 @@ def _twin_backward(grad, atom_vector, ptr):  # type: ignore[no-untyped-def]
     crystal = torch.searchsorted(ptr.contiguous(), torch.arange(num_atoms, device=ptr.device), right=True) - 1
     share = (grad / ptr.diff().to(grad.dtype)[:, None, None])[crystal]
     both = share + share.transpose(1, 2)
-    components = both[:, _ROWS, _COLUMNS]
-    components = torch.cat([components[:, :3] / 2, components[:, 3:]], dim=1)
+    components = torch.stack([both[:, 0, 0] / 2, both[:, 1, 1] / 2, both[:, 2, 2] / 2, *_off_diagonal(both)], dim=1)
     scalar = components[:, :3].sum(1, keepdim=True)
     return scalar.expand(-1, channels), both @ atom_vector, components.unsqueeze(2).expand(-1, -1, channels)
 

@@ -6,8 +6,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .neighbor_order import NeighborOrder
 
-def bond_vectors(positions: Tensor, cell: Tensor, pairs: Tensor, shifts: Tensor, ptr: Tensor | None = None) -> Tensor:
+
+def bond_vectors(
+    positions: Tensor,
+    cell: Tensor,
+    pairs: Tensor,
+    shifts: Tensor,
+    ptr: Tensor | None = None,
+    row_ptr: Tensor | None = None,
+    by_neighbor: NeighborOrder | None = None,
+) -> Tensor:
     """The vector of each bond from center to neighbor; see `dtnn_fast.ops.bond_vectors`."""
     center, neighbor = pairs.contiguous()
     crystal = torch.zeros_like(center) if ptr is None else torch.searchsorted(ptr.contiguous(), center, right=True) - 1

@@ -200,7 +200,9 @@ def test_offsets_beyond_32_bits(emulator: Emulator, width: int) -> None:
     emulator.call("bond_to_atom_sum_f32", values, pairs, row_ptr, order, order_ptr, out, 3, num_bonds, width, 1, 1)
     np.testing.assert_array_equal(out[1], (((rows[0] + rows[1]) + rows[2]) + rows[3]) + rows[4])
     assert np.isnan(out[[0, 2]]).all()
-    assert f"expected `row_ptr` from 0 to the number of bonds, {num_bonds}, got {first}" in str(emulator.take_error())
+    assert f"expected `row_ptr` from 0 to the number of bonds, {num_bonds}, got {first} to {first + 3}" in str(
+        emulator.take_error()
+    )
     ends = np.array([[first], [first + 4]])
     emulator.call("atom_to_bond_gather_f32", values, ends, out, num_bonds, 1, width, -1, 1)
     np.testing.assert_array_equal(out[0], rows[4] - rows[0])

@@ -137,10 +137,6 @@ def test_backward(emulator: Emulator, name: str, dtype: type) -> None:
             np.testing.assert_array_equal(sums[1], first)
 
 
-def bad(batch: Batch, message: str, touched: list[int], op: str = "bond_vectors") -> tuple[Batch, str, list[int]]:
-    return batch, f"{op}: expected {message}", touched
-
-
 def test_bad_pairs(emulator: Emulator) -> None:
     good = make_batch([4, 3, 5], 3)
     expected = numpy_vectors(good)
@@ -158,22 +154,25 @@ def test_bad_pairs(emulator: Emulator) -> None:
             emulator.configure(order, 1)
             np.testing.assert_array_equal(emulated(emulator, replace(good, pairs=pairs), good.ptr), vectors)
             assert emulator.take_error() == f"bond_vectors: expected {message}"
+            _, cells = emulated_backward(emulator, replace(good, pairs=pairs), np.ones_like(expected))
+            assert np.isnan(cells[0]).all()
+            assert str(emulator.take_error()).startswith("bond_vectors_backward: expected `pairs`")
 
 
 @pytest.mark.parametrize(
     ("ptr", "message", "bad_crystals"),
     [
-        ([1, 4, 7, 12], "`ptr` from 0 to the number of atoms, 12, got 1 at ptr[0]", [0]),
-        ([0, 4, 7, 11], "`ptr` from 0 to the number of atoms, 12, got 11 at ptr[3]", [2]),
-        ([0, 4, 7, 99], "`ptr` from 0 to the number of atoms, 12, got 99 at ptr[3]", [2]),
+        ([1, 4, 7, 12], "`ptr` from 0 to the number of atoms, 12, got 1 to 12", [0]),
+        ([0, 4, 7, 11], "`ptr` from 0 to the number of atoms, 12, got 0 to 11", [2]),
+        ([0, 4, 7, 99], "`ptr` from 0 to the number of atoms, 12, got 0 to 99", [2]),
         (
             [0, 4, -2, 12],
-            "`ptr` in ascending order, got -2 at ptr[2] after a larger number or beyond all atoms",
+            "`ptr` in ascending order, got -2 after 4 at ptr[2]",
             [1, 2],
         ),
         (
             [0, 40, 7, 12],
-            "`ptr` in ascending order, got 40 at ptr[1] after a larger number or beyond all atoms",
+            "`ptr` in ascending order, got 7 after 40 at ptr[2]",
             [0, 1],
         ),
     ],

@@ -70,6 +70,40 @@ def test_asynchronous_copies(emulator: Emulator) -> None:
         run_selftest(emulator, "forgotten_copy")
 
 
+def test_unwritten_dynamic_shared_memory_is_nan(emulator: Emulator) -> None:
+    out = run_selftest(emulator, "read_unwritten_dynamic", 100)
+    np.testing.assert_array_equal(out[:-1], values(100)[:-1])
+    assert np.isnan(out[-1])
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_shared_memory_does_not_outlive_a_block(emulator: Emulator, order: str) -> None:
+    emulator.configure(order)
+    out = run_selftest(emulator, "read_other_blocks_shared", 4)
+    assert out[0] == values(4)[0]
+    assert np.isnan(out[1:]).all()
+
+
+def test_a_missing_syncwarp_shows_in_every_order(emulator: Emulator) -> None:
+    expected = np.roll(values(THREADS).reshape(-1, 32), -1, axis=1).ravel()
+    for order in ORDERS:
+        emulator.configure(order)
+        np.testing.assert_array_equal(run_selftest(emulator, "rotate_lanes"), expected)
+        assert np.isnan(run_selftest(emulator, "rotate_lanes_without_syncwarp")).any()
+
+
+def test_what_relies_on_the_order_of_blocks_shows(emulator: Emulator) -> None:
+    results = []
+    for order in ORDERS:
+        emulator.configure(order)
+        results.append(run_selftest(emulator, "chained_blocks", 8).tolist())
+    assert results[0] != results[1]
+
+
+def test_an_update_that_is_not_atomic_is_lost(emulator: Emulator) -> None:
+    assert run_selftest(emulator, "lost_updates", 1)[0] == 1
+
+
 def test_a_shuffle_from_an_absent_lane_is_nan(emulator: Emulator) -> None:
     assert np.isnan(run_selftest(emulator, "shuffle_from_absent")[:8]).all()
 
@@ -100,6 +134,8 @@ def test_a_three_dimensional_grid_visits_each_thread_once(emulator: Emulator) ->
             r"divergent barrier: thread .* waits at __syncthreads \(kernels.cpp:\d+\), .* has returned",
         ),
         ("divergent_shuffle", THREADS, r"deadlock: .*__shfl_xor_sync .*mask 0xffffffff.*__ballot_sync"),
+        ("mixed_barriers", 64, r"divergent barrier: .*__syncthreads_(count|or) .*__syncthreads_(count|or) "),
+        ("static_overrun", THREADS, r"a write outside of a shared array"),
         ("lost_lock", THREADS, r"deadlock, threads spin on an atomic"),
         ("reverse_overrun", 100, r"a write outside of a shared array"),
     ],
@@ -158,6 +194,21 @@ def test_the_sanitizer_finds_an_overrun_of_shared_memory(sanitized_cases: Path) 
     done = run_cases(sanitized_cases, "forward", 1000, "selftest_overrun")
     assert done.returncode != 0
     assert re.search(r"AddressSanitizer: heap-buffer-overflow", done.stderr)
+    assert "kernels.cpp" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "finding"),
+    [
+        ("static_overrun", "AddressSanitizer: heap-buffer-overflow"),
+        ("global_overrun", "AddressSanitizer: heap-buffer-overflow"),
+        ("misaligned", "misaligned address"),
+    ],
+)
+def test_the_sanitizers_find(sanitized_cases: Path, name: str, finding: str) -> None:
+    done = run_cases(sanitized_cases, "forward", 1000, f"selftest_{name}")
+    assert done.returncode != 0
+    assert finding in done.stderr
     assert "kernels.cpp" in done.stderr
 
 

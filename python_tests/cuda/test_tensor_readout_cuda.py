@@ -121,15 +121,15 @@ def test_the_cpu_backward_has_the_same_bits(emulator: Emulator, channels: int) -
 @pytest.mark.parametrize(
     ("ptr", "message", "bad_crystals"),
     [
-        ([1, 4, 7, 12], "`ptr` from 0 to the number of atoms, 12, got 1 at ptr[0]", [0]),
-        ([0, 4, 7, 11], "`ptr` from 0 to the number of atoms, 12, got 11 at ptr[3]", [2]),
+        ([1, 4, 7, 12], "`ptr` from 0 to the number of atoms, 12, got 1 to 12", [0]),
+        ([0, 4, 7, 11], "`ptr` from 0 to the number of atoms, 12, got 0 to 11", [2]),
         ([0, 4, 4, 12], "`ptr` with at least one atom in every crystal, got none in crystal 1", [1]),
         (
             [0, 4, 99, 12],
-            "`ptr` in ascending order, got 99 at ptr[2] after a larger number or beyond all atoms",
+            "`ptr` in ascending order, got 12 after 99 at ptr[3]",
             [1, 2],
         ),
-        ([0, 9, 3, 12], "`ptr` in ascending order, got 3 at ptr[2] after a larger number or beyond all atoms", [1]),
+        ([0, 9, 3, 12], "`ptr` in ascending order, got 3 after 9 at ptr[2]", [1]),
     ],
 )
 def test_bad_ptr(emulator: Emulator, ptr: list[int], message: str, bad_crystals: list[int]) -> None:

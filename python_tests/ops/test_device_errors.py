@@ -15,9 +15,17 @@ from dtnn_fast.ops import atom_to_bond_gather, check_device_errors, immediate_de
 OPS = torch.ops.dtnn_fast
 
 
+@pytest.fixture
+def setting():
+    """Immediate errors are off, and after the test as they were before."""
+    before = OPS.set_immediate_device_errors(False)
+    yield
+    OPS.set_immediate_device_errors(before)
+
+
 @pytest.mark.skipif(not OPS.has_cuda_kernels(), reason="this build has no CUDA kernels")
+@pytest.mark.usefixtures("setting")
 def test_immediate_errors_end_with_the_block_also_after_an_exception():
-    assert not OPS.set_immediate_device_errors(False)
     with immediate_device_errors():
         with pytest.raises(KeyError), immediate_device_errors():
             raise KeyError
@@ -26,10 +34,10 @@ def test_immediate_errors_end_with_the_block_also_after_an_exception():
 
 
 @pytest.mark.skipif(not OPS.has_cuda_kernels(), reason="this build has no CUDA kernels")
-@pytest.mark.parametrize(("setting", "is_on"), [("1", True), ("0", False), ("", False)])
-def test_immediate_errors_by_environment(setting, is_on):
+@pytest.mark.parametrize(("value", "is_on"), [("1", True), ("0", False), ("", False)])
+def test_immediate_errors_by_environment(value, is_on):
     program = "import torch, dtnn_fast.ops; print(torch.ops.dtnn_fast.set_immediate_device_errors(False))"
-    environment = {**os.environ, "DTNN_FAST_IMMEDIATE_DEVICE_ERRORS": setting}
+    environment = {**os.environ, "DTNN_FAST_IMMEDIATE_DEVICE_ERRORS": value}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(is_on)
 

@@ -164,6 +164,8 @@ void bond_vectors_cpu(const Tensor& positions, const Tensor& cell, const Crystal
 
 void bond_vectors_backward_cpu(const Tensor& grad, const CrystalBonds& bonds, Tensor& grad_positions,
                                Tensor& grad_cell) {
+  torch::stable::zero_(grad_positions);
+  torch::stable::zero_(grad_cell);
   if (grad.scalar_type() == ScalarType::Float) return backward<float>(grad, bonds, grad_positions, grad_cell);
   return backward<double>(grad, bonds, grad_positions, grad_cell);
 }

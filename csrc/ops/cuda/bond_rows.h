@@ -16,11 +16,11 @@ enum EndCheck : unsigned { kCoverage, kSegment, kOrder, kAtom, kEndChecks };
   "a bond in another atom's segment, a bond twice or an index out of range: "
 
 inline const char* const kEndTexts[2 * kEndChecks] = {
-    "expected `row_ptr` from 0 to the number of bonds, %E, got %V at row_ptr[%P]",
+    "expected `row_ptr` from 0 to the number of bonds, %E, got %V to %W",
     DTNN_INCONSISTENT_BONDS "%V at row_ptr[%P]",
     DTNN_INCONSISTENT_BONDS "bond %P after bond %V",
     DTNN_INCONSISTENT_BONDS "%V at pairs[0, %P]",
-    "expected `neighbor_row_ptr` from 0 to the number of bonds, %E, got %V at neighbor_row_ptr[%P]: are all neighbors "
+    "expected `neighbor_row_ptr` from 0 to the number of bonds, %E, got %V to %W: are all neighbors "
     "in `pairs` in [0, %N)?",
     DTNN_INCONSISTENT_BONDS "%V at neighbor_row_ptr[%P]",
     DTNN_INCONSISTENT_BONDS "%V at neighbor_order[%P]",
@@ -46,12 +46,8 @@ struct BondRanks {
 
   __device__ __forceinline__ BondRanks(const BondEnd& bonds, int64_t atom, BadIndex& bad)
       : begin(bonds.row_ptr[atom]), end(bonds.row_ptr[atom + 1]), good(true) {
-    if (atom == 0 && begin != 0) {
-      bad.see(bonds.first_check + kCoverage, 0, begin);
-      good = false;
-    }
-    if (atom + 1 == bonds.num_atoms && end != bonds.num_bonds) {
-      bad.see(bonds.first_check + kCoverage, bonds.num_atoms, end);
+    if ((atom == 0 && begin != 0) || (atom + 1 == bonds.num_atoms && end != bonds.num_bonds)) {
+      bad.see(bonds.first_check + kCoverage, 0, bonds.row_ptr[0], bonds.row_ptr[bonds.num_atoms]);
       good = false;
     }
     if (begin < 0 || begin > bonds.num_bonds) {

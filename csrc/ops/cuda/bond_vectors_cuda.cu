@@ -23,18 +23,25 @@ __device__ __forceinline__ bool is_atom(int64_t index, int64_t num_atoms) {
   return static_cast<uint64_t>(index) < static_cast<uint64_t>(num_atoms);
 }
 
+// Whether both ends of a bond are atoms.
+__device__ __forceinline__ bool joins_atoms(int64_t num_atoms, int64_t bond, int64_t center, int64_t neighbor,
+                                            BadIndex& bad) {
+  if (!is_atom(center, num_atoms)) {
+    bad.see(kCenter, bond, center);
+    return false;
+  }
+  if (!is_atom(neighbor, num_atoms)) {
+    bad.see(kNeighbor, bond, neighbor);
+    return false;
+  }
+  return true;
+}
+
 // The crystal of a bond, -1 where an index is bad. Bonds are sorted by center as a rule, so the crystals of a block's
 // bonds are those from `low` to `high`, mostly one or two.
 __device__ __forceinline__ int64_t crystal_of(const Crystals& crystals, int64_t low, int64_t high, int64_t bond,
                                               int64_t center, int64_t neighbor, BadIndex& bad) {
-  if (!is_atom(center, crystals.num_atoms)) {
-    bad.see(kCenter, bond, center);
-    return -1;
-  }
-  if (!is_atom(neighbor, crystals.num_atoms)) {
-    bad.see(kNeighbor, bond, neighbor);
-    return -1;
-  }
+  if (!joins_atoms(crystals.num_atoms, bond, center, neighbor, bad)) return -1;
   int64_t crystal = crystals.find(center, low, high + 1);
   if (!crystals.owns(crystal, center)) crystal = crystals.find(center, 0, crystals.num_crystals);
   if (!crystals.owns(crystal, center)) return -1;  // ptr is wrong, which is reported elsewhere
@@ -107,6 +114,7 @@ template <typename T>
 struct CellSums {
   static constexpr int kNumbers = 9;
   const T* grad;
+  const int64_t* pairs;
   const int32_t* shifts;
   const int64_t* row_ptr;
   T* grad_cell;
@@ -146,9 +154,18 @@ struct CellSums {
 
   __device__ __forceinline__ unsigned items(unsigned bonds) const { return bonds; }
 
-  __device__ __forceinline__ void add(int64_t first, unsigned item, double (&sums)[9]) const {
-    const T* const g = grad + 3 * (first + item);
-    const int32_t* const s = shifts + 3 * (first + item);
+  __device__ __forceinline__ void add(const Segment& segment, int64_t first, unsigned item, double (&sums)[9],
+                                      BadIndex& bad) const {
+    const int64_t bond = first + item;
+    const T* const g = grad + 3 * bond;
+    const int32_t* const s = shifts + 3 * bond;
+    const int64_t center = pairs[bond], neighbor = pairs[num_rows + bond];
+    if (!joins_atoms(crystals.num_atoms, bond, center, neighbor, bad)) {
+      sums[0] = not_a_number<double>();
+    } else if (crystals.owns(segment.index, center) && !crystals.owns(segment.index, neighbor)) {
+      bad.see(kTwoCrystals, bond, neighbor);
+      sums[0] = not_a_number<double>();
+    }
 #pragma unroll
     for (int k = 0; k < 3; ++k) {
 #pragma unroll
@@ -158,9 +175,14 @@ struct CellSums {
     }
   }
 
+  __device__ __forceinline__ void orphan(int64_t bond, BadIndex& bad) const {
+    joins_atoms(crystals.num_atoms, bond, pairs[bond], pairs[num_rows + bond], bad);
+  }
+
   __device__ __forceinline__ void finish(int64_t crystal, const double (&sums)[9]) const {
+    const bool good = sums[0] == sums[0];  // a bad bond has made it NaN, and may not leave the others as they are
 #pragma unroll
-    for (int k = 0; k < 9; ++k) grad_cell[9 * crystal + k] = static_cast<T>(sums[k]);
+    for (int k = 0; k < 9; ++k) grad_cell[9 * crystal + k] = good ? static_cast<T>(sums[k]) : not_a_number<T>();
   }
 
   __device__ __forceinline__ void fail(int64_t crystal) const {
@@ -189,8 +211,34 @@ const char* launch_bond_vectors(const BondVectorsArgs<T>& arguments, void* strea
   return launch_error();
 }
 
+namespace {
+
+template <typename T>
+const char* launch_cell_sums(const BondVectorsBackwardArgs<T>& args, void* stream) {
+  if (args.num_cells == 0) return nullptr;
+  cudaMemsetAsync(args.grad_cell, 0xff, static_cast<size_t>(args.num_cells) * 9 * sizeof(T),
+                  static_cast<cudaStream_t>(stream));
+  if (const char* const error = launch_error()) return error;
+  CellSums<T> source;
+  source.grad = args.grad;
+  source.pairs = args.pairs;
+  source.shifts = args.shifts;
+  source.row_ptr = args.row_ptr;
+  source.grad_cell = args.grad_cell;
+  source.crystals = {args.ptr, args.num_cells, args.num_atoms};
+  source.num_rows = args.num_bonds;
+  source.num_segments = args.num_cells;
+  source.rows_per_tile = kBondsPerTile;
+  source.errors = args.errors.with(kTexts, args.num_atoms, args.num_bonds);
+  return launch_segment_sums(source, args.workspace, stream);
+}
+
+}  // namespace
+
+// The cells first: their kernel says of a bad bond what the forward says, the other one that it is in a wrong row.
 template <typename T>
 const char* launch_bond_vectors_backward(const BondVectorsBackwardArgs<T>& args, void* stream) {
+  if (const char* const error = launch_cell_sums(args, stream)) return error;
   const BondToAtomSumArgs<T> sums{args.grad,
                                   args.pairs,
                                   args.row_ptr,
@@ -203,22 +251,7 @@ const char* launch_bond_vectors_backward(const BondVectorsBackwardArgs<T>& args,
                                   -1,
                                   1,
                                   args.errors};
-  if (const char* const error = launch_bond_to_atom_sum(sums, stream)) return error;
-  if (args.num_cells == 0) return nullptr;
-  cudaMemsetAsync(args.grad_cell, 0xff, static_cast<size_t>(args.num_cells) * 9 * sizeof(T),
-                  static_cast<cudaStream_t>(stream));
-  if (const char* const error = launch_error()) return error;
-  CellSums<T> source;
-  source.grad = args.grad;
-  source.shifts = args.shifts;
-  source.row_ptr = args.row_ptr;
-  source.grad_cell = args.grad_cell;
-  source.crystals = {args.ptr, args.num_cells, args.num_atoms};
-  source.num_rows = args.num_bonds;
-  source.num_segments = args.num_cells;
-  source.rows_per_tile = kBondsPerTile;
-  source.errors = args.errors.with(kTexts, args.num_atoms, args.num_bonds);
-  return launch_segment_sums(source, args.workspace, stream);
+  return launch_bond_to_atom_sum(sums, stream);
 }
 
 template const char* launch_bond_vectors<float>(const BondVectorsArgs<float>&, void*);

@@ -10,9 +10,9 @@ namespace dtnn::cuda {
 enum PtrCheck : unsigned { kPtrCoverage, kPtrAscending, kPtrEmpty, kPtrChecks };
 
 // The first entries of the table of texts of every operation with `ptr`.
-#define DTNN_PTR_TEXTS                                                                                      \
-  "expected `ptr` from 0 to the number of atoms, %N, got %V at ptr[%P]",                                    \
-      "expected `ptr` in ascending order, got %V at ptr[%P] after a larger number or beyond all atoms, %N", \
+#define DTNN_PTR_TEXTS                                                 \
+  "expected `ptr` from 0 to the number of atoms, %N, got %V to %W",    \
+      "expected `ptr` in ascending order, got %V after %W at ptr[%P]", \
       "expected `ptr` with at least one atom in every crystal, got none in crystal %P"
 
 struct Crystals {
@@ -47,22 +47,16 @@ struct Crystals {
   __device__ __forceinline__ bool check(int64_t crystal, BadIndex& bad) const {
     const int64_t first = begin(crystal), last = begin(crystal + 1);
     bool good = true;
-    if (crystal == 0 && first != 0) {
-      bad.see(kPtrCoverage, 0, first);
+    if ((crystal == 0 && first != 0) || (crystal + 1 == num_crystals && last != num_atoms)) {
+      bad.see(kPtrCoverage, 0, begin(0), begin(num_crystals));
       good = false;
     }
-    if (crystal + 1 == num_crystals && last != num_atoms) {
-      bad.see(kPtrCoverage, num_crystals, last);
+    if (last < first) {
+      bad.see(kPtrAscending, crystal + 1, last, first);
       good = false;
     }
-    if (first < 0) {
-      bad.see(kPtrAscending, crystal, first);
-      good = false;
-    }
-    if (last < first || last > num_atoms) {
-      bad.see(kPtrAscending, crystal + 1, last);
-      good = false;
-    }
+    // Between right ends, a number out of range has one after it that falls.
+    if (first < 0 || last > num_atoms) good = false;
     return good;
   }
 };

@@ -75,6 +75,9 @@ std::string message_of(const ErrorRecord& record) {
       case 'V':
         message += std::to_string(read(record.value));
         break;
+      case 'W':
+        message += std::to_string(read(record.other));
+        break;
       case 'P':
         message += std::to_string(key & ((uint64_t{1} << 56) - 1));
         break;

@@ -12,7 +12,9 @@
 //   Segment segment_of(int64_t row)           the segment of a row, on the device
 //   bool segment(int64_t index, Segment&, BadIndex&)   a segment by its index; false where the index arrays are bad
 //   unsigned items(unsigned rows)             a row may be the work of several lanes: items of `rows` rows
-//   void add(int64_t row, unsigned item, double (&sums)[kNumbers])     adds item `item`, counted from `row`
+//   void add(const Segment&, int64_t row, unsigned item, double (&sums)[kNumbers], BadIndex&)
+//                                             adds item `item`, counted from `row`
+//   void orphan(int64_t row, BadIndex&)       a row that no segment owns
 //   void finish(int64_t segment, const double (&sums)[kNumbers])       writes the result, once per segment
 //   void fail(int64_t segment)                writes NaN
 //   ErrorSink errors
@@ -54,6 +56,7 @@ __global__ void __launch_bounds__(32 * kWarpsPerSumBlock)
   constexpr int K = Source::kNumbers;
   const unsigned lane = threadIdx.x % 32;
   const int64_t stride = int64_t{gridDim.x} * kWarpsPerSumBlock;
+  BadIndex bad;
   for (int64_t tile = int64_t{blockIdx.x} * kWarpsPerSumBlock + threadIdx.x / 32; tile < num_tiles; tile += stride) {
     const int64_t tile_begin = tile * source.rows_per_tile;
     const int64_t full_end = tile_begin + source.rows_per_tile;
@@ -71,7 +74,7 @@ __global__ void __launch_bounds__(32 * kWarpsPerSumBlock)
         double sums[K] = {};
         const unsigned items = source.items(static_cast<unsigned>(piece_end - piece_begin));
 #pragma unroll 2
-        for (unsigned item = lane; item < items; item += 32) source.add(piece_begin, item, sums);
+        for (unsigned item = lane; item < items; item += 32) source.add(segment, piece_begin, item, sums, bad);
         add_lanes(sums);
         __syncwarp();  // the NaNs are written
         if (lane == 0) {
@@ -83,10 +86,13 @@ __global__ void __launch_bounds__(32 * kWarpsPerSumBlock)
             for (int k = 0; k < K; ++k) out[k] = sums[k];
           }
         }
+      } else if (lane == 0) {
+        source.orphan(row, bad);
       }
       row = piece_end;
     }
   }
+  bad.report(source.errors);
 }
 
 // One block per segment: those that no tile could finish, and those without rows.

@@ -47,7 +47,8 @@ struct AtomTensors {
 
   __device__ __forceinline__ unsigned items(unsigned atoms) const { return atoms * units_per_row; }
 
-  __device__ __forceinline__ void add(int64_t first, unsigned item, double (&sums)[6]) const {
+  __device__ __forceinline__ void add(const Segment&, int64_t first, unsigned item, double (&sums)[6],
+                                      BadIndex&) const {
     const int64_t atom = first + item / units_per_row;
     const unsigned unit = item % units_per_row;
     const int64_t units = units_per_row;
@@ -68,6 +69,9 @@ struct AtomTensors {
 #pragma unroll
     for (int k = 0; k < 6; ++k) sums[k] += static_cast<double>(part[k]);
   }
+
+  // What is wrong with ptr is reported for each crystal.
+  __device__ __forceinline__ void orphan(int64_t, BadIndex&) const {}
 
   __device__ __forceinline__ void finish(int64_t crystal, const double (&sums)[6]) const {
     const double count = static_cast<double>(crystals.begin(crystal + 1) - crystals.begin(crystal));

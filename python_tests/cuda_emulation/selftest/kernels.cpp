@@ -78,6 +78,77 @@ __global__ void forgotten_copy(const float* in, float*, int64_t) {
   dtnn::cuda::copy_async(tile + threadIdx.x, in, threadIdx.x > 0);
 }
 
+// Reads an element of the dynamic array that no thread has written.
+__global__ void read_unwritten_dynamic(const float* in, float* out, int64_t n) {
+  DTNN_DYNAMIC_SHARED(float, tile);
+  if (threadIdx.x + 1 < n) tile[threadIdx.x] = in[threadIdx.x];
+  __syncthreads();
+  if (threadIdx.x < n) out[threadIdx.x] = tile[threadIdx.x];
+}
+
+// Only the first block that runs writes what all read.
+__global__ void read_other_blocks_shared(const float* in, float* out, int64_t n) {
+  DTNN_SHARED(float, kept);
+  if (blockIdx.x == 0 && threadIdx.x == 0) kept = in[0];
+  __syncthreads();
+  if (threadIdx.x == 0 && blockIdx.x < n) out[blockIdx.x] = kept;
+}
+
+// A write behind the end of a static array.
+__global__ void static_overrun(const float* in, float* out, int64_t n) {
+  DTNN_SHARED_ARRAY(float, tile, kThreads);
+  tile[threadIdx.x + 1] = in[threadIdx.x];
+  __syncthreads();
+  if (threadIdx.x < n) out[threadIdx.x] = tile[threadIdx.x];
+}
+
+// Each lane reads its neighbor's element, with `Synchronised` = false before that has surely been written.
+template <bool Synchronised>
+__global__ void rotate_lanes(const float* in, float* out, int64_t n) {
+  DTNN_SHARED_ARRAY(float, tile, kThreads);
+  const unsigned t = threadIdx.x;
+  tile[t] = in[t];
+  if (Synchronised) __syncwarp();
+  if (t < n) out[t] = tile[t / 32 * 32 + (t + 1) % 32];
+}
+
+// Blocks read what the block before them has written: nothing says that it has run.
+__global__ void chained_blocks(const float* in, float* out, int64_t n) {
+  if (threadIdx.x == 0 && blockIdx.x < n) out[blockIdx.x] = in[0] + (blockIdx.x == 0 ? 0.0f : out[blockIdx.x - 1]);
+}
+
+// An atomic would be right; the plain addition is not once another thread comes in between.
+__global__ void lost_updates(const float*, float* out, int64_t) {
+  DTNN_SHARED(int, counter);
+  if (threadIdx.x == 0) counter = 0;
+  __syncthreads();
+  const int before = counter;
+  __syncwarp();
+  counter = before + 1;
+  __syncthreads();
+  if (threadIdx.x == 0) out[0] = static_cast<float>(counter);
+}
+
+// Barriers of different kinds at once.
+__global__ void mixed_barriers(const float* in, float* out, int64_t n) {
+  if (threadIdx.x < n) {
+    out[threadIdx.x] = in[threadIdx.x] * static_cast<float>(__syncthreads_count(1));
+  } else {
+    __syncthreads_or(1);
+  }
+}
+
+// Reads one element behind the input.
+__global__ void global_overrun(const float* in, float* out, int64_t n) {
+  if (threadIdx.x < n) out[threadIdx.x] = in[threadIdx.x + 1];
+}
+
+// Reads 16 bytes at once from an address that is a multiple of 4.
+__global__ void misaligned(const float* in, float* out, int64_t) {
+  const float4 four = *reinterpret_cast<const float4*>(in + 1);
+  out[threadIdx.x] = four.x;
+}
+
 __global__ void barrier_in_branches(const float* in, float* out, int64_t n) {
   if (threadIdx.x < n) {
     out[threadIdx.x] = in[threadIdx.x];
@@ -179,6 +250,27 @@ __global__ void all_functions(const float*, float* out, int64_t) {
   }
   __syncthreads();
   check(20, total == 1.5f * blockDim.x);
+  __syncthreads();
+  unsigned long long* const word = reinterpret_cast<unsigned long long*>(&grid[0][0]);
+  if (t == 0) *word = ~0ull;
+  __syncthreads();
+  atomicMin(word, (1ull << 40) + static_cast<unsigned long long>(t));
+  __syncthreads();
+  check(23, *word == 1ull << 40);
+  __syncthreads();
+  atomicAdd(word, 1ull << 33);
+  __syncthreads();
+  check(24, *word == (1ull << 40) + (static_cast<unsigned long long>(blockDim.x) << 33));
+  __syncthreads();
+  if (t == 0) counter = 0;
+  __syncthreads();
+  atomicOr(&counter, 1 << lane);
+  __syncthreads();
+  check(25, counter == -1);
+  __syncthreads();
+  atomicAnd(&counter, ~(1 << 5));
+  __syncthreads();
+  check(26, static_cast<unsigned>(counter) == 0xffffffdfu);
   check(21, __popc(0xf0u) == 4 && __ffs(8) == 4 && __clz(1) == 31 && __umulhi(1u << 31, 6u) == 3u);
   check(22, __float_as_int(1.0f) == 0x3f800000 && rsqrtf(4.0f) == 0.5f && __fmul_rn(3.0f, 2.0f) == 6.0f);
   out[t] = static_cast<float>(wrong);
@@ -215,6 +307,18 @@ SELFTEST(read_unwritten) { return run(read_unwritten, in, out, n); }
 SELFTEST(reverse_packs) { return run(reverse_packs<true>, in, out, n); }
 SELFTEST(reverse_packs_without_wait) { return run(reverse_packs<false>, in, out, n); }
 SELFTEST(forgotten_copy) { return run(forgotten_copy, in, out, n); }
+SELFTEST(read_unwritten_dynamic) {
+  return run(read_unwritten_dynamic, in, out, n, 1, kThreads, static_cast<size_t>(n) * sizeof(float));
+}
+SELFTEST(read_other_blocks_shared) { return run(read_other_blocks_shared, in, out, n, 4); }
+SELFTEST(static_overrun) { return run(static_overrun, in, out, n); }
+SELFTEST(rotate_lanes) { return run(rotate_lanes<true>, in, out, n); }
+SELFTEST(rotate_lanes_without_syncwarp) { return run(rotate_lanes<false>, in, out, n); }
+SELFTEST(chained_blocks) { return run(chained_blocks, in, out, n, 8, 32); }
+SELFTEST(lost_updates) { return run(lost_updates, in, out, n, 1, 32); }
+SELFTEST(mixed_barriers) { return run(mixed_barriers, in, out, n); }
+SELFTEST(global_overrun) { return run(global_overrun, in, out, n); }
+SELFTEST(misaligned) { return run(misaligned, in, out, n, 1, 1); }
 SELFTEST(barrier_in_branches) { return run(barrier_in_branches, in, out, n); }
 SELFTEST(return_before_barrier) { return run(return_before_barrier, in, out, n); }
 SELFTEST(divergent_shuffle) { return run(divergent_shuffle, in, out, n); }
@@ -245,6 +349,17 @@ DTNN_CASE(selftest_overrun) {
   const char* const error = selftest_reverse_overrun(in.data(), out.data(), 100);
   return error == nullptr ? "" : error;
 }
+
+// What the sanitizers must find: the case ends the process.
+std::string run_exact(const char* (*selftest)(const float*, float*, int64_t)) {
+  const std::vector<float> in = dtnn::cases::integers<float>(kThreads);
+  std::vector<float> out(kThreads);
+  const char* const error = selftest(in.data(), out.data(), kThreads);
+  return error == nullptr ? "" : error;
+}
+DTNN_CASE(selftest_static_overrun) { return run_exact(selftest_static_overrun); }
+DTNN_CASE(selftest_global_overrun) { return run_exact(selftest_global_overrun); }
+DTNN_CASE(selftest_misaligned) { return run_exact(selftest_misaligned); }
 
 // A launch that fails leaves suspended fibers behind; the next one must not trip over what is on their stacks.
 DTNN_CASE(selftest_recovers) {
