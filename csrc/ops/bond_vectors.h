@@ -10,8 +10,9 @@
 //                                                                                  grad_cell [B, 3, 3])
 //   the transpose: grad_positions[j] += grad[e], grad_positions[i] -= grad[e], grad_cell[b, k] += s_k grad[e]
 //
-// Both are linear, and each is the other's derivative. Sums go over the bonds as stored (for the cell in float64), one
-// crystal after another or side by side, so results are the same to the bit for any number of threads.
+// Both are linear, and each is the other's derivative. Sums go over the bonds as stored (for the cell in float64); a
+// crystal of 65,536 bonds or more is summed in parts that follow from the bonds, and the parts in order. So results are
+// the same to the bit for any number of threads.
 // Empties: N, E and B may be 0. Errors, on the CPU: an index out of range, ends in two crystals, ptr not from 0 to N.
 // On CUDA the values of indices are trusted: to check them would need a synchronisation.
 #pragma once
