@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from samples import MEDIUM, SMALL
-from test_lists import labelled, large_cell, random_cells
+from gpu_samples import MEDIUM, SMALL
+from test_gpu_lists import labelled, large_cell, random_cells
 
 
 def main(device: torch.device) -> None:

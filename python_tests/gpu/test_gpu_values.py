@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from gpu_samples import EMPTY, MEDIUM, SMALL, Sample, name_of
 from helpers import check_derivatives
-from samples import EMPTY, MEDIUM, SMALL, Sample, name_of
 
 CPU = torch.device("cpu")
 # Of the norm of the result.

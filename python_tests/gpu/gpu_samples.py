@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import pytest
@@ -73,6 +74,7 @@ def _move(constant: Any, device: torch.device) -> Any:
     return constant.to(device) if isinstance(constant, Tensor) else constant
 
 
+@cache
 def _random(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
 

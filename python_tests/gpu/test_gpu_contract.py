@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from gpu_samples import MEDIUM, SMALL, Sample, name_of
 from helpers import check_operator
-from samples import MEDIUM, SMALL, Sample, name_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
 RUNS = 20

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from samples import MEDIUM, Sample, directions, name_of
+from gpu_samples import MEDIUM, Sample, directions, name_of
 
 # The default stream is kept busy for so many clock cycles, 0.2 s: a kernel that runs there by mistake comes too late.
 BUSY_CYCLES = 400_000_000
