@@ -13,6 +13,11 @@ def add(*terms: Tensor | None) -> Tensor | None:
     return sum(present[1:], present[0]) if present else None
 
 
+def add_product(term: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
+    """``term + left * right`` in one pass."""
+    return left * right if term is None else torch.addcmul(term, left, right)
+
+
 def linear(x: Tensor | None, weight: Tensor | None, precision: int) -> Tensor | None:
     """``x @ weight.T`` by the operation, for x [N, K, C] and weight [D, C]."""
     return None if x is None or weight is None else torch.ops.dtnn_fast.rank2_linear(x, weight, precision)

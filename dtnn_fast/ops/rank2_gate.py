@@ -12,7 +12,7 @@ from ._autocast import register_autocast
 from ._derivatives import register_derivatives
 from ._fake_checks import check_same_device
 from ._matmul_precision import matmul_precision
-from ._rank2_terms import add, linear, weight_grad
+from ._rank2_terms import add, add_product, linear, weight_grad
 from ._vmap import register_vmap, rows_of
 
 
@@ -114,18 +114,22 @@ def _backward_backward(ctx, grad_grad_x, grad_grad_gate, grad_grad_weight):  # t
     of_grad_out, of_gate, of_x, of_weight, of_mixed = None, None, None, None, None
     # Through total = scale * grad_out, which stands in <total W, grad_grad_x> + <total^T x, grad_grad_weight>.
     of_total = add(linear(grad_grad_x, weight, ctx.precision), linear(x, grad_grad_weight, ctx.precision))
+    of_slope = of_total
     if of_total is not None:
-        total = scale.unsqueeze(1) * grad_out
-        of_grad_out = scale.unsqueeze(1) * of_total
-        of_gate = slope * (grad_out * of_total).sum(1)
+        wide_scale = scale.unsqueeze(1)
+        total = wide_scale * grad_out
+        of_grad_out = wide_scale * of_total
         of_x = linear(total, None if grad_grad_weight is None else grad_grad_weight.t(), ctx.precision)
         of_weight = weight_grad(total, grad_grad_x, ctx.precision)
-    # Through grad_gate = slope * sum_k grad_out * mixed.
+    # Through grad_gate = slope * sum_k grad_out * mixed; the derivative of the slope is slope * (1 - 2 scale).
     if grad_grad_gate is not None:
         factor = (slope * grad_grad_gate).unsqueeze(1)
-        of_grad_out = add(of_grad_out, factor * mixed)
+        bend = torch.addcmul(grad_grad_gate, scale, grad_grad_gate, value=-2).unsqueeze(1)
+        of_grad_out = add_product(of_grad_out, factor, mixed)
+        of_slope = add_product(of_slope, bend, mixed)
         of_mixed = factor * grad_out
-        of_gate = add(of_gate, slope * (1 - 2 * scale) * (grad_out * mixed).sum(1) * grad_grad_gate)
+    if of_slope is not None:
+        of_gate = slope * (grad_out * of_slope).sum(1)
     return of_grad_out, of_x, of_gate, of_weight, of_mixed, None, None, None, None
 
 

@@ -76,6 +76,28 @@ def test_equals_twin_with_gradients(name, dtype):
     torch.testing.assert_close(*results)
 
 
+@pytest.mark.parametrize("change", [lambda batch: batch, shuffled], ids=["sorted", "unsorted"])
+@pytest.mark.parametrize("sizes", [[20_000], [3, 20_000, 0, 5]])
+def test_crystal_summed_in_parts(sizes, change):
+    """Above 65,536 bonds a crystal's gradient is a sum of parts; unsorted bonds touch all atoms in each of them."""
+    batch = change(random_batch(sizes))
+    assert batch.pairs.shape[1] > 65_536
+    grad = torch.randn(batch.pairs.shape[1], 3, dtype=torch.float64)
+    outputs = OPS.bond_vectors_backward(grad, *batch[2:], sum(sizes), len(sizes))
+    leaves = [t.requires_grad_() for t in batch[:2]]
+    expected = torch.autograd.grad(reference.bond_vectors(*leaves, *batch[2:]), leaves, grad)
+    torch.testing.assert_close(outputs, expected)
+    check_same_bits(lambda: OPS.bond_vectors_backward(grad.float(), *batch[2:], sum(sizes), len(sizes)))
+
+
+@pytest.mark.parametrize("place", [0, 40_000, 99_999])
+def test_bond_at_fault_in_any_piece(place):
+    batch = random_batch([20_000])
+    batch.pairs[1, place] = 20_000
+    with pytest.raises(RuntimeError, match=r"bond_vectors_backward: expected `pairs` with atoms in \[0, 20000\)"):
+        OPS.bond_vectors_backward(torch.ones(100_000, 3), *batch[2:], 20_000, 1)
+
+
 def test_hand_written_case():
     positions = torch.tensor([[0.0, 0.0, 0.0], [1.0, 2.0, 3.0], [5.0, 5.0, 5.0]])
     cell = torch.tensor([[[10.0, 0, 0], [1, 10, 0], [0, 2, 10]], [[2.0, 0, 0], [0, 3, 0], [0, 0, 4]]])
