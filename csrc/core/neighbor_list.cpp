@@ -20,8 +20,9 @@
 namespace dtnn {
 namespace {
 
-// Crystals are searched in groups of about this much work, in candidate distances (some 20 microseconds), and large
-// crystals in pieces of this many atoms: small enough to balance, large enough to hide the cost of handing out a task.
+// Crystals are searched in groups of about this much work, in candidate distances (some 20 microseconds), and the bonds
+// of large crystals written in pieces of this many atoms: small enough to balance, large enough to hide the cost of
+// handing out a task.
 constexpr double kGroupWork = 50000;
 constexpr int64_t kPieceAtoms = 256;
 // Rounding errors stay below this times the lengths involved: several hundred units in the last place.
@@ -67,18 +68,11 @@ void check_size(const SearchCrystal& crystal) {
   check_memory(bonds);
 }
 
-// The crystals [begin, end) of the batch; large ones among them are searched afterwards, in pieces.
+// The crystals [begin, end) of the batch; large ones among them are searched afterwards, each by all threads.
 struct Group {
   int64_t begin, end;
   std::vector<std::unique_ptr<ImageSearch>> images;  // one for each crystal; null for large and empty ones
   std::vector<int64_t> starts;                       // first atoms of the crystals
-};
-
-// Some atoms of one large crystal.
-struct Piece {
-  const GridSearch* grid;
-  int64_t begin, end;
-  std::vector<int64_t> keys;
 };
 
 }  // namespace
@@ -134,17 +128,24 @@ SearchCrystal make_search_crystal(const NeighborListInput& input, int64_t index)
 }
 
 struct NeighborSearch::State {
+  // Some atoms of one large crystal.
+  struct Piece {
+    const GridSearch* grid;
+    int64_t begin, end;
+  };
+
   std::vector<int64_t> row_ptr;
   std::vector<Group> groups;
-  std::vector<std::unique_ptr<GridSearch>> grids;  // one for each crystal; null for small ones
+  std::vector<std::unique_ptr<GridSearch>> grids;  // of the large crystals
   std::vector<Piece> pieces;
+  KeyArena arena;
 };
 
 NeighborSearch::NeighborSearch(const NeighborListInput& input, const Parallel& parallel) : state_(new State) {
   State& state = *state_;
   state.row_ptr.assign(input.num_atoms + 1, 0);
   int64_t* const counts = state.row_ptr.data() + 1;
-  state.grids.resize(input.num_crystals);
+  std::vector<std::unique_ptr<SearchCrystal>> large(input.num_crystals);
 
   // Groups of crystals with similar work; what an atom costs is not known before its cell is looked at.
   double work = kGroupWork;
@@ -168,21 +169,24 @@ NeighborSearch::NeighborSearch(const NeighborListInput& input, const Parallel& p
         group.images.back().reset(new ImageSearch(crystal));
         group.images.back()->count(counts + crystal.first_atom);
       } else {
-        state.grids[index].reset(new GridSearch(crystal));
+        large[index].reset(new SearchCrystal(crystal));
       }
     }
   });
 
-  for (const std::unique_ptr<GridSearch>& grid : state.grids)
-    for (int64_t begin = 0; grid && begin < grid->num_atoms(); begin += kPieceAtoms)
-      state.pieces.push_back({grid.get(), begin, std::min(begin + kPieceAtoms, grid->num_atoms()), {}});
   // Without three periodic directions there is no good estimate beforehand, so the bonds are counted as they are found.
   std::atomic<int64_t> found{0};
-  for_each_task(parallel, static_cast<int64_t>(state.pieces.size()), [&](int64_t p) {
-    Piece& piece = state.pieces[p];
-    piece.grid->search(piece.begin, piece.end, piece.keys, counts + piece.grid->first_atom() + piece.begin);
-    check_memory(static_cast<double>(found += static_cast<int64_t>(piece.keys.size())));
-  });
+  for (int64_t index = 0; index < input.num_crystals; ++index) {
+    if (!large[index]) continue;
+    state.grids.emplace_back(new GridSearch(*large[index], parallel));
+    GridSearch& grid = *state.grids.back();
+    for_each_task(parallel, grid.num_tasks(), [&](int64_t task) {
+      const int64_t bonds = grid.search(task, state.arena, counts + grid.first_atom());
+      check_memory(static_cast<double>(found += bonds));
+    });
+    for (int64_t begin = 0; begin < grid.num_atoms(); begin += kPieceAtoms)
+      state.pieces.push_back({&grid, begin, std::min(begin + kPieceAtoms, grid.num_atoms())});
+  }
   std::partial_sum(state.row_ptr.begin(), state.row_ptr.end(), state.row_ptr.begin());
 }
 
@@ -201,9 +205,9 @@ void NeighborSearch::write_bonds(const NeighborListOutput& output, const Paralle
       for (size_t k = 0; k < group.images.size(); ++k)
         if (group.images[k]) group.images[k]->write(output, state.row_ptr[group.starts[k]]);
     } else {
-      const Piece& piece = state.pieces[task - num_groups];
+      const State::Piece& piece = state.pieces[task - num_groups];
       const int64_t first = piece.grid->first_atom() + piece.begin;
-      piece.grid->write(piece.begin, piece.end, piece.keys, state.row_ptr.data() + first, output);
+      piece.grid->write(piece.begin, piece.end, state.row_ptr.data() + first, output);
     }
   });
 }
