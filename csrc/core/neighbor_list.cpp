@@ -25,6 +25,8 @@ namespace {
 // handing out a task.
 constexpr double kGroupWork = 50000;
 constexpr int64_t kPieceAtoms = 256;
+// From this size on, all threads build the grid of one crystal together.
+constexpr int64_t kLargeCrystal = 4096;
 // Rounding errors stay below this times the lengths involved: several hundred units in the last place.
 constexpr double kRelativeTolerance = 1e-13;
 // Steps along the reduced basis; smaller than what int32 holds, for the cutoff to have room.
@@ -68,7 +70,7 @@ void check_size(const SearchCrystal& crystal) {
   check_memory(bonds);
 }
 
-// The crystals [begin, end) of the batch; large ones among them are searched afterwards, each by all threads.
+// The crystals [begin, end) of the batch; large ones among them are searched afterwards, in tasks of some atoms.
 struct Group {
   int64_t begin, end;
   std::vector<std::unique_ptr<ImageSearch>> images;  // one for each crystal; null for large and empty ones
@@ -136,7 +138,7 @@ struct NeighborSearch::State {
 
   std::vector<int64_t> row_ptr;
   std::vector<Group> groups;
-  std::vector<std::unique_ptr<GridSearch>> grids;  // of the large crystals
+  std::vector<std::unique_ptr<GridSearch>> grids;  // one for each crystal; null for small ones
   std::vector<Piece> pieces;
   KeyArena arena;
 };
@@ -145,6 +147,7 @@ NeighborSearch::NeighborSearch(const NeighborListInput& input, const Parallel& p
   State& state = *state_;
   state.row_ptr.assign(input.num_atoms + 1, 0);
   int64_t* const counts = state.row_ptr.data() + 1;
+  state.grids.resize(input.num_crystals);
   std::vector<std::unique_ptr<SearchCrystal>> large(input.num_crystals);
 
   // Groups of crystals with similar work; what an atom costs is not known before its cell is looked at.
@@ -168,25 +171,33 @@ NeighborSearch::NeighborSearch(const NeighborListInput& input, const Parallel& p
       if (ImageSearch::estimate(crystal) <= GridSearch::estimate(crystal)) {
         group.images.back().reset(new ImageSearch(crystal));
         group.images.back()->count(counts + crystal.first_atom);
+      } else if (crystal.num_atoms < kLargeCrystal) {
+        state.grids[index].reset(new GridSearch(crystal, serial()));
       } else {
         large[index].reset(new SearchCrystal(crystal));
       }
     }
   });
 
+  struct SearchTask {
+    GridSearch* grid;
+    int64_t number;
+  };
+  std::vector<SearchTask> tasks;
+  for (int64_t index = 0; index < input.num_crystals; ++index) {
+    if (large[index]) state.grids[index].reset(new GridSearch(*large[index], parallel));
+    GridSearch* const grid = state.grids[index].get();
+    if (grid == nullptr) continue;
+    for (int64_t number = 0; number < grid->num_tasks(); ++number) tasks.push_back({grid, number});
+    for (int64_t begin = 0; begin < grid->num_atoms(); begin += kPieceAtoms)
+      state.pieces.push_back({grid, begin, std::min(begin + kPieceAtoms, grid->num_atoms())});
+  }
   // Without three periodic directions there is no good estimate beforehand, so the bonds are counted as they are found.
   std::atomic<int64_t> found{0};
-  for (int64_t index = 0; index < input.num_crystals; ++index) {
-    if (!large[index]) continue;
-    state.grids.emplace_back(new GridSearch(*large[index], parallel));
-    GridSearch& grid = *state.grids.back();
-    for_each_task(parallel, grid.num_tasks(), [&](int64_t task) {
-      const int64_t bonds = grid.search(task, state.arena, counts + grid.first_atom());
-      check_memory(static_cast<double>(found += bonds));
-    });
-    for (int64_t begin = 0; begin < grid.num_atoms(); begin += kPieceAtoms)
-      state.pieces.push_back({&grid, begin, std::min(begin + kPieceAtoms, grid.num_atoms())});
-  }
+  for_each_task(parallel, static_cast<int64_t>(tasks.size()), [&](int64_t t) {
+    GridSearch& grid = *tasks[t].grid;
+    check_memory(static_cast<double>(found += grid.search(tasks[t].number, state.arena, counts + grid.first_atom())));
+  });
   std::partial_sum(state.row_ptr.begin(), state.row_ptr.end(), state.row_ptr.begin());
 }
 
