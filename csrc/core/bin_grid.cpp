@@ -48,7 +48,7 @@ double BinGrid::estimate(const SearchCrystal& crystal) {
       scanned *= std::min(1.0, width / (extent(crystal, k) + 1e-300));
     }
   }
-  return static_cast<double>(crystal.num_atoms) * (4 * scanned + 90) + 35 * points + 2000;  // measured
+  return static_cast<double>(crystal.num_atoms) * (2.6 * scanned + 60) + 23 * points + 2000;  // measured
 }
 
 BinGrid::BinGrid(const SearchCrystal& crystal, const Parallel& parallel) {

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..reference.neighbor_list import NeighborList
+from ._per_crystal import times_matrix
 from .bonds_within import bonds_within
 from .neighbor_list import neighbor_list
 
@@ -148,9 +149,10 @@ class _Search:
         r = positions.to(torch.float64)
         lattice = torch.where(self.periodic, cell.to(torch.float64), 0.0)
         strain = self.inverse @ (lattice - self.lattice)
-        moved = r - self.positions - _times_matrix(self.positions, strain[self.crystal])
-        wraps = _times_matrix(moved, self.inverse[self.crystal]).round()
-        moved = moved - _times_matrix(wraps, lattice[self.crystal])
+        moved = r - self.positions - times_matrix(self.positions, strain, self.crystal)
+        wraps = times_matrix(moved, self.inverse, self.crystal).round()
+        if bool(wraps.any()):
+            moved = moved - times_matrix(wraps, lattice, self.crystal)
         if not self._is_good(r, lattice, strain, moved, cutoff):
             return None
         return self._wrapped_by(wraps.to(torch.int64))
@@ -192,11 +194,6 @@ def _are_alike(a: Tensor | None, b: Tensor | None) -> bool:
 
 def _are_equal(a: Tensor | None, b: Tensor | None) -> bool:
     return _are_alike(a, b) and (a is None or b is None or torch.equal(a, b))
-
-
-def _times_matrix(vectors: Tensor, matrices: Tensor) -> Tensor:
-    """``vectors[n] @ matrices[n]``. [N, 3]."""
-    return (vectors[:, None, :] @ matrices)[:, 0]
 
 
 def _smallest_singular_value(matrices: Tensor) -> Tensor:
