@@ -3,6 +3,10 @@
 
 #include <torch/csrc/stable/library.h>
 
+#ifdef DTNN_WITH_CUDA
+#include "cuda_stream.h"
+#endif
+
 namespace dtnn {
 namespace {
 
@@ -27,6 +31,13 @@ STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
       "neighbor_list(Tensor positions, Tensor cell, Tensor pbc, Tensor? ptr, float cutoff, Tensor? cutoffs, bool half, "
       "bool self_pairs) -> (Tensor pairs, Tensor shifts, Tensor row_ptr)");
 }
+#ifndef DTNN_EMULATE_CUDA
 STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CPU, library) {
   library.impl("neighbor_list", TORCH_BOX(&dtnn::run<dtnn::neighbor_list_cpu>));
 }
+#endif
+#ifdef DTNN_WITH_CUDA
+STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, DTNN_CUDA_KEY, library) {
+  library.impl("neighbor_list", TORCH_BOX(&dtnn::run<dtnn::neighbor_list_cuda>));
+}
+#endif

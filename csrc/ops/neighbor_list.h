@@ -25,5 +25,6 @@ using NeighborListTensors = std::tuple<Tensor, Tensor, Tensor>;  // pairs, shift
 
 // One for each device, called after the shared checks; see neighbor_list.cpp.
 NeighborListTensors neighbor_list_cpu(const NeighborListArguments& arguments);
+NeighborListTensors neighbor_list_cuda(const NeighborListArguments& arguments);
 
 }  // namespace dtnn

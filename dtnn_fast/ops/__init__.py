@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: MIT
 """The operations: native kernels, differentiable to second order, usable under torch.compile.
 
-All have CPU kernels; `bond_to_atom_sum` and `atom_to_bond_gather` have CUDA kernels too. Derivatives are those of
-reverse mode (``torch.autograd.grad``, as often as needed). Forward mode (``torch.func.jvp``) is not supported by torch
-for operations whose derivatives are registered from Python: it gives zero tangents without a warning.
+All have CPU kernels; `bond_to_atom_sum` and `atom_to_bond_gather` have CUDA kernels too. Derivatives exist to second
+order in reverse mode (``torch.autograd.grad``, ``torch.func.grad``) and in forward mode (``torch.func.jvp``, which runs
+on the twins in `dtnn_fast.reference`). What holds under torch.compile, torch.export, torch.autocast and torch.vmap is
+in docs/compile.md.
+
+Bad input raises with the operation's name, the argument, what was expected and what came. On CUDA the values of indices
+(`pairs`, `row_ptr`, `ptr`, `neighbor_order`) are only seen by the kernels, and the host does not wait for them: a
+kernel writes NaN where a bad index would have entered, and the next call on that device, or `check_device_errors`,
+raises the error. `immediate_device_errors` makes each call wait and raise its own.
 """
 
 from .. import _library  # noqa: F401  loads the compiled operations before anything registers fakes for them
@@ -17,6 +23,7 @@ from .bond_reverses import bond_reverses, full_to_half
 from .bond_to_atom_sum import bond_to_atom_sum
 from .bond_vectors import bond_vectors
 from .bonds_within import bonds_within
+from .device_errors import check_device_errors, immediate_device_errors
 from .nearest_neighbors import nearest_neighbors
 from .neighbor_list import neighbor_list
 from .nested_neighbor_lists import nested_neighbor_lists
@@ -37,7 +44,9 @@ __all__ = [
     "bond_to_atom_sum",
     "bond_vectors",
     "bonds_within",
+    "check_device_errors",
     "full_to_half",
+    "immediate_device_errors",
     "nearest_neighbors",
     "neighbor_list",
     "neighbor_order",

@@ -21,6 +21,11 @@ def end_coefficients(op: str, ends: str) -> tuple[int, int]:
     return COEFFICIENTS[ends]
 
 
+def end_name(center: int, neighbor: int) -> str:
+    """The name of a pair of coefficients."""
+    return next(name for name, pair in COEFFICIENTS.items() if pair == (center, neighbor))
+
+
 def order_for(
     neighbor: int, by_neighbor: NeighborOrder | None, pairs: Tensor, row_ptr: Tensor
 ) -> NeighborOrder | tuple[None, None]:

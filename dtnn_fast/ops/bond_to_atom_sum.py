@@ -9,8 +9,11 @@ from torch import Tensor
 from .. import reference
 from .._backend import uses_reference
 from ..reference.neighbor_order import NeighborOrder
-from ._ends import end_coefficients, order_for
+from ._autocast import register_autocast
+from ._derivatives import register_derivatives
+from ._ends import end_coefficients, end_name, order_for
 from ._fake_checks import check_same_device
+from ._vmap import payload_of_first, register_vmap
 
 
 def bond_to_atom_sum(
@@ -83,4 +86,10 @@ def _backward(ctx, grad_out):  # type: ignore[no-untyped-def]
     return grad_bond_values, None, None, None, None, None, None
 
 
-torch.library.register_autograd("dtnn_fast::bond_to_atom_sum", _backward, setup_context=_setup_context)
+def _twin(bond_values, pairs, row_ptr, neighbor_order, neighbor_row_ptr, center, neighbor):  # type: ignore[no-untyped-def]
+    return reference.bond_to_atom_sum(bond_values, pairs, row_ptr, end_name(center, neighbor))
+
+
+register_derivatives("bond_to_atom_sum", setup_context=_setup_context, backward=_backward, twin=_twin)
+register_vmap("bond_to_atom_sum", payload_of_first)
+register_autocast("bond_to_atom_sum")

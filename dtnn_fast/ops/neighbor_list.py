@@ -10,6 +10,7 @@ from .. import reference
 from .._backend import uses_reference
 from ..reference.neighbor_list import NeighborList
 from ._fake_checks import check_same_device
+from ._vmap import register_no_vmap
 
 
 def neighbor_list(
@@ -88,3 +89,6 @@ def _fake(
     shifts = positions.new_empty((num_bonds, 3), dtype=torch.int32)
     row_ptr = positions.new_empty((positions.shape[0] + 1,), dtype=torch.int64)
     return pairs, shifts, row_ptr
+
+
+register_no_vmap("neighbor_list")

@@ -8,8 +8,11 @@ from torch import Tensor
 
 from .. import reference
 from .._backend import uses_reference
+from ._autocast import register_autocast
+from ._derivatives import register_derivatives
 from ._fake_checks import check_same_device
 from ._rank2_terms import add, linear, weight_grad
+from ._vmap import register_vmap, rows_of
 
 
 def rank2_gate(x: Tensor, gate: Tensor, weight: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -103,5 +106,21 @@ def _backward_backward(ctx, grad_grad_x, grad_grad_gate, grad_grad_weight):  # t
     return of_grad_out, of_x, of_gate, of_weight, of_mixed
 
 
-torch.library.register_autograd("dtnn_fast::rank2_gate", _backward, setup_context=_setup_context)
-torch.library.register_autograd("dtnn_fast::rank2_gate_backward", _backward_backward, setup_context=_setup_backward)
+def _twin(x, gate, weight, residual, save_linear):  # type: ignore[no-untyped-def]
+    return reference.rank2_gate(x, gate, weight, residual), x @ weight.t() if save_linear else x.new_empty(0)
+
+
+def _twin_backward(grad_out, x, gate, weight, mixed):  # type: ignore[no-untyped-def]
+    scale = torch.sigmoid(gate)
+    total = scale.unsqueeze(1) * grad_out
+    of_gate = scale * (1 - scale) * (grad_out * mixed).sum(1)
+    return total @ weight, of_gate, total.flatten(0, 1).t() @ x.flatten(0, 1)
+
+
+register_derivatives("rank2_gate", setup_context=_setup_context, backward=_backward, twin=_twin)
+register_derivatives(
+    "rank2_gate_backward", setup_context=_setup_backward, backward=_backward_backward, twin=_twin_backward
+)
+register_vmap("rank2_gate", rows_of(0, 1, 3))
+register_vmap("rank2_gate_backward")
+register_autocast("rank2_gate")

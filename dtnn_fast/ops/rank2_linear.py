@@ -11,8 +11,11 @@ from torch import Tensor
 from .. import reference
 from .._backend import uses_reference
 from ..reference.rank2_linear import component_weights
+from ._autocast import register_autocast
+from ._derivatives import register_derivatives
 from ._fake_checks import check_same_device
 from ._rank2_terms import add, linear, weight_grad
+from ._vmap import register_vmap, rows_of
 
 
 @overload
@@ -154,7 +157,38 @@ def _weight_grad_backward(ctx, grad_grad_weight):  # type: ignore[no-untyped-def
     return of_grad_y, of_x
 
 
-torch.library.register_autograd("dtnn_fast::rank2_linear", _linear_backward, setup_context=_setup_linear)
-torch.library.register_autograd("dtnn_fast::rank2_linear_norm", _linear_norm_backward, setup_context=_setup_linear_norm)
-torch.library.register_autograd("dtnn_fast::rank2_linear_backward", _backward_backward, setup_context=_setup_backward)
-torch.library.register_autograd("dtnn_fast::rank2_weight_grad", _weight_grad_backward, setup_context=_setup_linear)
+def _twin_norm(x, weight, eps):  # type: ignore[no-untyped-def]
+    return reference.rank2_linear(x, weight, True, eps)
+
+
+def _twin_weight_grad(grad_y, x):  # type: ignore[no-untyped-def]
+    return grad_y.flatten(0, 1).t() @ x.flatten(0, 1)
+
+
+def _twin_backward(grad_y, grad_norm, y, norm, x, weight, eps, need_x, need_weight):  # type: ignore[no-untyped-def]
+    total = grad_y
+    if grad_norm is not None:
+        slope = grad_norm / (norm + eps)
+        total = add(grad_y, slope.unsqueeze(1) * component_weights(y) * y)
+    grad_x = total @ weight if need_x else x.new_empty(0)
+    return grad_x, _twin_weight_grad(total, x) if need_weight else x.new_empty(0)
+
+
+register_derivatives(
+    "rank2_linear", setup_context=_setup_linear, backward=_linear_backward, twin=reference.rank2_linear
+)
+register_derivatives(
+    "rank2_linear_norm", setup_context=_setup_linear_norm, backward=_linear_norm_backward, twin=_twin_norm
+)
+register_derivatives(
+    "rank2_linear_backward", setup_context=_setup_backward, backward=_backward_backward, twin=_twin_backward
+)
+register_derivatives(
+    "rank2_weight_grad", setup_context=_setup_linear, backward=_weight_grad_backward, twin=_twin_weight_grad
+)
+register_vmap("rank2_linear", rows_of(0))
+register_vmap("rank2_linear_norm", rows_of(0))
+register_vmap("rank2_linear_backward")
+register_vmap("rank2_weight_grad")
+register_autocast("rank2_linear")
+register_autocast("rank2_linear_norm")

@@ -43,6 +43,8 @@ class SkinNeighborList:
     2 p^2 their variance, which is exact for an isotropic or uniaxial compression, and rounding errors are allowed for.)
     Otherwise all crystals are searched again, as when the number of atoms or crystals, `pbc`, dtype or device change.
 
+    On the CPU `neighbor_list` is so quick that an update without a search takes about as long as a search.
+
     Args:
         cutoff: length of the longest bonds, exclusive. float, or a tensor with one for each crystal, [B], Angstrom.
         skin: how much longer the bonds are that are searched for; about 1 is usual, more searches less often. float, at

@@ -8,7 +8,10 @@ from torch import Tensor
 
 from .. import reference
 from .._backend import uses_reference
+from ._autocast import register_autocast
+from ._derivatives import register_derivatives
 from ._fake_checks import check_same_device
+from ._vmap import register_vmap
 
 
 def tensor_readout(atom_scalar: Tensor, atom_vector: Tensor, atom_rank2: Tensor, ptr: Tensor) -> Tensor:
@@ -85,5 +88,22 @@ def _backward_backward(ctx, scalar, vector, rank2):  # type: ignore[no-untyped-d
 # Row and column of the stored components xx yy zz yz xz xy.
 _ROWS, _COLUMNS = [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]
 
-torch.library.register_autograd("dtnn_fast::tensor_readout", _backward, setup_context=_setup_context)
-torch.library.register_autograd("dtnn_fast::tensor_readout_backward", _backward_backward, setup_context=_setup_backward)
+
+def _twin_backward(grad, atom_vector, ptr):  # type: ignore[no-untyped-def]
+    num_atoms, _, channels = atom_vector.shape
+    crystal = torch.searchsorted(ptr.contiguous(), torch.arange(num_atoms, device=ptr.device), right=True) - 1
+    share = (grad / ptr.diff().to(grad.dtype)[:, None, None])[crystal]
+    both = share + share.transpose(1, 2)
+    components = both[:, _ROWS, _COLUMNS]
+    components = torch.cat([components[:, :3] / 2, components[:, 3:]], dim=1)
+    scalar = components[:, :3].sum(1, keepdim=True)
+    return scalar.expand(-1, channels), both @ atom_vector, components.unsqueeze(2).expand(-1, -1, channels)
+
+
+register_derivatives("tensor_readout", setup_context=_setup_context, backward=_backward, twin=reference.tensor_readout)
+register_derivatives(
+    "tensor_readout_backward", setup_context=_setup_backward, backward=_backward_backward, twin=_twin_backward
+)
+register_vmap("tensor_readout")
+register_vmap("tensor_readout_backward")
+register_autocast("tensor_readout")

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: MIT
+"""One table of example inputs for every operation, which the tests of this folder run through.
+
+`OPERATIONS` has the operations of the namespace ``torch.ops.dtnn_fast`` with the arguments of their schemas,
+`FUNCTIONS` the public functions of ``dtnn_fast.ops``. Everything is made on the CPU in float64; `on` moves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dtnn_fast import ops
+
+OPS = torch.ops.dtnn_fast
+CHANNELS, OUTPUTS = 3, 4
+
+
+class Batch(NamedTuple):
+    """Crystals of two or three atoms with their half list of bonds, and random values of every kind on them."""
+
+    positions: Tensor
+    cell: Tensor
+    pbc: Tensor
+    ptr: Tensor
+    pairs: Tensor
+    shifts: Tensor
+    row_ptr: Tensor
+    order: Tensor
+    order_ptr: Tensor
+
+    def atoms(self, *shape: int, seed: int = 0) -> Tensor:
+        """Random values for each atom."""
+        return normal(len(self.positions), *shape, seed=seed)
+
+    def bonds(self, *shape: int, seed: int = 0) -> Tensor:
+        """Random values for each bond."""
+        return normal(self.pairs.shape[1], *shape, seed=seed)
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    """Random values, the same on every call."""
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def batch(num_crystals: int) -> Batch:
+    """A batch of this many crystals; 0 gives an empty one."""
+    sizes = [2 + b % 2 for b in range(num_crystals)]
+    ptr = torch.tensor([0, *sizes]).cumsum(0)
+    cell = 3.0 * torch.eye(3, dtype=torch.float64) + 0.2 * normal(num_crystals, 3, 3, seed=1)
+    crystal = torch.arange(num_crystals).repeat_interleave(torch.tensor(sizes, dtype=torch.int64))
+    inside = torch.rand(sum(sizes), 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    positions = (inside.unsqueeze(1) @ cell[crystal]).squeeze(1)
+    pbc = torch.ones(num_crystals, 3, dtype=torch.bool)
+    bonds = ops.neighbor_list(positions, cell, pbc, 2.4, ptr, half=True)
+    return Batch(positions, cell, pbc, ptr, *bonds, *ops.neighbor_order(bonds.pairs, len(positions)))
+
+
+def full_list(b: Batch) -> ops.NeighborList:
+    """Every bond of the batch from both ends."""
+    return ops.neighbor_list(b.positions, b.cell, b.pbc, 2.4, b.ptr)
+
+
+def weight(seed: int = 9) -> Tensor:
+    """Weights that map CHANNELS to OUTPUTS."""
+    return normal(OUTPUTS, CHANNELS, seed=seed)
+
+
+class Case(NamedTuple):
+    """A call with inputs for a batch of any size.
+
+    Args:
+        call: what is called.
+        arguments: from the batch to the positional arguments.
+    """
+
+    call: Callable[..., Any]
+    arguments: Callable[[Batch], tuple[Any, ...]]
+
+
+def _norm_inputs(b: Batch) -> tuple[Tensor, ...]:
+    """grad_y, grad_norm, y, norm, x, weight of the backward of rank2_linear."""
+    x = b.atoms(3, CHANNELS)
+    y, norm = ops.rank2_linear(x, weight(), norm=True, eps=0.5)
+    return b.atoms(3, OUTPUTS, seed=1), b.atoms(OUTPUTS, seed=2), y, norm, x, weight()
+
+
+def _ends(b: Batch) -> tuple[Tensor, ...]:
+    return b.pairs, b.row_ptr, b.order, b.order_ptr
+
+
+# By a name that starts with the operation's, followed by what the case is about.
+OPERATIONS: dict[str, Case] = {
+    "neighbor_list": Case(OPS.neighbor_list, lambda b: (b.positions, b.cell, b.pbc, b.ptr, 2.4, None, False, False)),
+    "neighbor_list half": Case(
+        OPS.neighbor_list, lambda b: (b.positions, b.cell, b.pbc, b.ptr, 2.4, None, True, False)
+    ),
+    "neighbor_list cutoff of each crystal": Case(
+        OPS.neighbor_list,
+        lambda b: (b.positions, b.cell, b.pbc, b.ptr, 0.0, 2.4 + 0.1 * torch.arange(len(b.cell)).double(), False, True),
+    ),
+    "bonds_within": Case(
+        OPS.bonds_within, lambda b: (b.positions, b.cell, b.ptr, b.pairs, b.shifts, b.row_ptr, 2.0, None)
+    ),
+    "bond_reverses": Case(OPS.bond_reverses, full_list),
+    "bond_vectors": Case(OPS.bond_vectors, lambda b: (b.positions, b.cell, b.pairs, b.shifts, b.ptr)),
+    "bond_vectors_backward": Case(
+        OPS.bond_vectors_backward,
+        lambda b: (b.bonds(3), b.pairs, b.shifts, b.ptr, b.positions.shape[0], b.cell.shape[0]),
+    ),
+    "bond_to_atom_sum center": Case(
+        OPS.bond_to_atom_sum, lambda b: (b.bonds(3, CHANNELS), b.pairs, b.row_ptr, None, None, 1, 0)
+    ),
+    "bond_to_atom_sum difference": Case(OPS.bond_to_atom_sum, lambda b: (b.bonds(CHANNELS), *_ends(b), -1, 1)),
+    "atom_to_bond_gather neighbor": Case(OPS.atom_to_bond_gather, lambda b: (b.atoms(6, CHANNELS), *_ends(b), 0, 1)),
+    "atom_to_bond_gather sum": Case(OPS.atom_to_bond_gather, lambda b: (b.atoms(CHANNELS), *_ends(b), 1, 1)),
+    "rank2_linear": Case(OPS.rank2_linear, lambda b: (b.atoms(6, CHANNELS), weight())),
+    "rank2_linear_norm": Case(OPS.rank2_linear_norm, lambda b: (b.atoms(6, CHANNELS), weight(), 0.5)),
+    "rank2_weight_grad": Case(OPS.rank2_weight_grad, lambda b: (b.atoms(3, OUTPUTS, seed=1), b.atoms(3, CHANNELS))),
+    "rank2_linear_backward": Case(OPS.rank2_linear_backward, lambda b: (*_norm_inputs(b), 0.5, True, True)),
+    "rank2_linear_backward of y": Case(
+        OPS.rank2_linear_backward,
+        lambda b: (_norm_inputs(b)[0], None, None, None, *_norm_inputs(b)[4:], 0.5, True, True),
+    ),
+    "rank2_linear_backward of the norm": Case(
+        OPS.rank2_linear_backward, lambda b: (None, *_norm_inputs(b)[1:], 0.5, True, True)
+    ),
+    "rank2_linear_backward in x": Case(OPS.rank2_linear_backward, lambda b: (*_norm_inputs(b), 0.5, True, False)),
+    "rank2_linear_backward in the weight": Case(
+        OPS.rank2_linear_backward, lambda b: (*_norm_inputs(b), 0.5, False, True)
+    ),
+    "rank2_gate": Case(
+        OPS.rank2_gate,
+        lambda b: (b.atoms(3, CHANNELS), b.atoms(OUTPUTS, seed=1), weight(), b.atoms(3, OUTPUTS, seed=2), True),
+    ),
+    "rank2_gate without residual": Case(
+        OPS.rank2_gate, lambda b: (b.atoms(6, CHANNELS), b.atoms(OUTPUTS, seed=1), weight(), None, False)
+    ),
+    "rank2_gate_backward": Case(
+        OPS.rank2_gate_backward,
+        lambda b: (
+            b.atoms(3, OUTPUTS, seed=3),
+            b.atoms(3, CHANNELS),
+            b.atoms(OUTPUTS, seed=1),
+            weight(),
+            b.atoms(3, OUTPUTS, seed=2),
+        ),
+    ),
+    "tensor_readout": Case(
+        OPS.tensor_readout,
+        lambda b: (b.atoms(CHANNELS), b.atoms(3, CHANNELS, seed=1), b.atoms(6, CHANNELS, seed=2), b.ptr),
+    ),
+    "tensor_readout_backward": Case(
+        OPS.tensor_readout_backward,
+        lambda b: (normal(b.cell.shape[0], 3, 3, seed=1), b.atoms(3, CHANNELS), b.ptr),
+    ),
+}
+
+# What users call: each with the arguments that change with the batch, all of them tensors.
+FUNCTIONS: dict[str, Case] = {
+    "bond_vectors": Case(ops.bond_vectors, lambda b: (b.positions, b.cell, b.pairs, b.shifts, b.ptr)),
+    "bond_to_atom_sum center": Case(ops.bond_to_atom_sum, lambda b: (b.bonds(3, CHANNELS), b.pairs, b.row_ptr)),
+    "bond_to_atom_sum difference": Case(
+        lambda *a: ops.bond_to_atom_sum(*a, ends="difference"), lambda b: (b.bonds(CHANNELS), b.pairs, b.row_ptr)
+    ),
+    "atom_to_bond_gather sum": Case(
+        lambda *a: ops.atom_to_bond_gather(*a, ends="sum"), lambda b: (b.atoms(3, CHANNELS), b.pairs, b.row_ptr)
+    ),
+    "rank2_linear": Case(ops.rank2_linear, lambda b: (b.atoms(6, CHANNELS), weight())),
+    "rank2_linear with norm": Case(
+        lambda x, w: ops.rank2_linear(x, w, norm=True, eps=0.5), lambda b: (b.atoms(3, CHANNELS), weight())
+    ),
+    "rank2_gate": Case(
+        ops.rank2_gate,
+        lambda b: (b.atoms(3, CHANNELS), b.atoms(OUTPUTS, seed=1), weight(), b.atoms(3, OUTPUTS, seed=2)),
+    ),
+    "tensor_readout": Case(
+        ops.tensor_readout,
+        lambda b: (b.atoms(CHANNELS), b.atoms(3, CHANNELS, seed=1), b.atoms(6, CHANNELS, seed=2), b.ptr),
+    ),
+}
+
+
+def operation_of(name: str) -> str:
+    """The operation that a case of `OPERATIONS` is about."""
+    return name.split(maxsplit=1)[0]
+
+
+def differentiable(case: Case) -> bool:
+    """Whether any output has gradients."""
+    result = case.call(*case.arguments(batch(1)))
+    return any(x.is_floating_point() for x in outputs(result))
+
+
+def outputs(result: Any) -> tuple[Tensor, ...]:
+    """The results as a tuple."""
+    return (result,) if isinstance(result, Tensor) else tuple(result)
+
+
+def on(arguments: tuple[Any, ...], device: str, dtype: torch.dtype = torch.float64) -> tuple[Any, ...]:
+    """The arguments on a device, floating point ones in another dtype and as new leaves."""
+
+    def move(x: Any) -> Any:
+        if not isinstance(x, Tensor):
+            return x
+        return x.to(device, dtype if x.is_floating_point() else x.dtype, copy=True)
+
+    return tuple(move(x) for x in arguments)
+
+
+def leaves(arguments: tuple[Any, ...]) -> list[Tensor]:
+    """The floating point tensors among the arguments, which from here on need gradients."""
+    return [x.requires_grad_() for x in arguments if isinstance(x, Tensor) and x.is_floating_point()]
+
+
+def scalar(result: Any) -> Tensor:
+    """A nonlinear number of everything that is differentiable in a result."""
+    parts = [x for x in outputs(result) if x.is_floating_point()]
+    return torch.stack([(x.sin() * (1 + index)).sum() for index, x in enumerate(parts)]).sum()
