@@ -2,272 +2,129 @@
 #include "neighbor_grid.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
-#include <numeric>
-#include <stdexcept>
 
 #include "simd_scan.h"
 
 namespace dtnn {
 namespace {
 
-// Bins a cutoff is wide, along each direction. Rows along the last direction are contiguous, so fine bins cost nothing
-// there and cut the ends off; across it, fewer and longer runs are faster.
-constexpr double kBinsPerCutoff[3] = {1, 1, 4};
-// Sparse atoms (a molecule in vacuum, far fragments) must not cost more bins than this many for each atom.
-constexpr int64_t kBinsPerAtom = 8;
+// Atoms of one task: few enough to balance, enough to hide the cost of handing out a task.
+constexpr int64_t kTaskAtoms = 256;
 // Above this number of bonds an atom, n log n beats counting.
 constexpr int64_t kSortByCounting = 256;
-// Shifts stay below 2^31 when each of their parts stays below this.
-constexpr int64_t kLargestShift = int64_t{1} << 29;
-
-// Not 0, for distances are divided by it.
-double reach_distance(const SearchCrystal& crystal) {
-  return std::max(crystal.cutoff + 2 * crystal.tolerance, std::numeric_limits<double>::min());
-}
-
-double extent(const SearchCrystal& crystal, int k) {
-  return k < crystal.lattice.num_periodic ? crystal.lattice.height[k] : crystal.highest[k] - crystal.lowest[k];
-}
-
-[[noreturn]] void too_far() {
-  throw std::invalid_argument("`positions`: atoms too many cells apart for shifts of 32 bits");
-}
-
-int lowest_bit(uint64_t word) { return __builtin_ctzll(word); }
+// The keys of atoms in their own order are anywhere in memory: they are fetched this many atoms before they are needed.
+constexpr int64_t kAtomsAhead = 8;
+constexpr int64_t kKeysPerCacheLine = 16;
 
 }  // namespace
 
-double GridSearch::estimate(const SearchCrystal& crystal) {
-  const double distance = reach_distance(crystal);
-  double scanned = static_cast<double>(crystal.num_atoms), points = scanned;
-  for (int k = 0; k < 3; ++k) {
-    const double width = distance * (2 + 1 / kBinsPerCutoff[k]) + 1e-300;
-    if (k < crystal.lattice.num_periodic) {
-      scanned *= width / extent(crystal, k);
-      points *= 1 + 2 * distance / extent(crystal, k);
-    } else {
-      scanned *= std::min(1.0, width / (extent(crystal, k) + 1e-300));
-    }
+GridSearch::GridSearch(const SearchCrystal& crystal, const Parallel& parallel)
+    : crystal_(crystal), grid_(crystal, parallel), task_bin_{0}, found_(crystal.num_atoms) {
+  int64_t atoms = 0;
+  for (int64_t number = 0; number < num_own_bins(); ++number) {
+    const std::array<int64_t, 3> bin = own_bin(number);
+    const int64_t flat = grid_.flat_bin(bin[0], bin[1], bin[2]);
+    atoms += grid_.bin_start[flat + 1] - grid_.bin_start[flat];
+    if (atoms < kTaskAtoms) continue;
+    task_bin_.push_back(number + 1);
+    atoms = 0;
   }
-  return static_cast<double>(crystal.num_atoms) * (4 * scanned + 90) + 35 * points + 2000;  // measured
+  if (atoms > 0) task_bin_.push_back(num_own_bins());
 }
 
-GridSearch::GridSearch(const SearchCrystal& crystal) : crystal_(crystal) {
-  make_axes();
-  list_translations();
-  place_atoms();
-  sort_points();
+std::array<int64_t, 3> GridSearch::own_bin(int64_t number) const {
+  const BinGrid::Axis* axis = grid_.axis;
+  const int64_t row = number / axis[2].num_bins;
+  return {axis[0].first_own + row / axis[1].num_bins, axis[1].first_own + row % axis[1].num_bins,
+          axis[2].first_own + number % axis[2].num_bins};
 }
 
-void GridSearch::make_axes() {
-  const double distance = reach_distance(crystal_);
-  const double max_bins = static_cast<double>(kBinsPerAtom * crystal_.num_atoms + 64);
-  double wanted[3], product = 1;
-  for (int k = 0; k < 3; ++k) {
-    wanted[k] = std::max(1.0, std::min(std::floor(kBinsPerCutoff[k] * extent(crystal_, k) / distance), max_bins));
-    product *= wanted[k];
-  }
-  while (product > max_bins) {
-    double& most = *std::max_element(wanted, wanted + 3);
-    product /= most;
-    most = std::max(1.0, std::floor(most / 2));
-    product *= most;
-  }
-  for (int k = 0; k < 3; ++k) {
-    Axis& axis = axis_[k];
-    const bool periodic = k < crystal_.lattice.num_periodic;
-    const double span = periodic ? 1.0 : std::max(crystal_.highest[k] - crystal_.lowest[k], 1e-300);
-    axis.num_bins = static_cast<int64_t>(wanted[k]);
-    axis.lowest = periodic ? 0.0 : crystal_.lowest[k];
-    axis.bins_per_unit = wanted[k] / span;
-    const double reach = std::floor(distance / crystal_.lattice.height[k] * axis.bins_per_unit * (1 + 1e-6)) + 1;
-    if (periodic && reach > 1e9) throw std::length_error("the `cutoff` is too large for the `cell`");
-    axis.reach = static_cast<int64_t>(periodic ? reach : std::min(reach, wanted[k]));
-    axis.images = periodic ? (axis.reach + axis.num_bins - 1) / axis.num_bins : 0;
-    axis.num_extended = periodic ? axis.num_bins + 2 * axis.reach : axis.num_bins;
-  }
-}
-
-void GridSearch::list_translations() {
-  const Lattice& lattice = crystal_.lattice;
-  const int64_t n0 = axis_[0].images, n1 = axis_[1].images, n2 = axis_[2].images;
-  struct Translation {
-    std::array<int64_t, 3> shift, steps;
-    bool operator<(const Translation& other) const { return shift < other.shift; }
-  };
-  std::vector<Translation> all;
-  for (int64_t s0 = -n0; s0 <= n0; ++s0)
-    for (int64_t s1 = -n1; s1 <= n1; ++s1)
-      for (int64_t s2 = -n2; s2 <= n2; ++s2) all.push_back({lattice.to_shift({s0, s1, s2}), {s0, s1, s2}});
-  std::sort(all.begin(), all.end());
-  for (const Translation& translation : all) {
-    Shift shift;
-    for (int m = 0; m < 3; ++m) {
-      if (std::llabs(translation.shift[m]) > kLargestShift)
-        throw std::invalid_argument(
-            "shifts beyond 32-bit integers: the `cell` is too small or skewed for this `cutoff`");
-      shift[m] = static_cast<int32_t>(translation.shift[m]);
-    }
-    image_shift_.push_back(shift);
-    image_steps_.push_back(translation.steps);
-  }
-  image_number_.resize(all.size());
-  for (size_t t = 0; t < all.size(); ++t)
-    image_number_[steps_index(all[t].steps[0], all[t].steps[1], all[t].steps[2])] = static_cast<int64_t>(t);
-  no_translation_ = static_cast<int64_t>(all.size()) / 2;
-  while ((int64_t{1} << image_bits_) < static_cast<int64_t>(all.size())) ++image_bits_;
-}
-
-void GridSearch::place_atoms() {
-  const Lattice& lattice = crystal_.lattice;
-  placed_.resize(crystal_.num_atoms);
-  home_.resize(crystal_.num_atoms);
-  bin_.resize(crystal_.num_atoms);
-  for (int64_t i = 0; i < crystal_.num_atoms; ++i) {
-    Vec3 r = crystal_.difference(0, i);
-    Vec3 coordinate;
-    std::array<int64_t, 3> steps{};
-    for (int k = 0; k < 3; ++k) coordinate[k] = dot(lattice.dual[k], r);
-    for (int k = 0; k < lattice.num_periodic; ++k) {
-      const double cells = std::floor(coordinate[k]);
-      coordinate[k] -= cells;
-      steps[k] = -static_cast<int64_t>(cells);
-      for (int x = 0; x < 3; ++x) r[x] -= cells * lattice.basis[k][x];
-    }
-    const std::array<int64_t, 3> shift = lattice.to_shift(steps);
-    for (int m = 0; m < 3; ++m) {
-      if (std::llabs(shift[m]) > kLargestShift) too_far();
-      home_[i][m] = static_cast<int32_t>(shift[m]);
-    }
-    placed_[i] = r;
-    for (int k = 0; k < 3; ++k) {
-      const double bin = (coordinate[k] - axis_[k].lowest) * axis_[k].bins_per_unit;
-      bin_[i][k] = static_cast<int32_t>(
-          std::max<int64_t>(0, std::min<int64_t>(static_cast<int64_t>(bin), axis_[k].num_bins - 1)));
-    }
-  }
-}
-
-void GridSearch::sort_points() {
-  const Lattice& lattice = crystal_.lattice;
-  // Calls visit(bin, translation) for every image of an atom in `bin` that lies in the extended grid.
-  const auto for_each_image = [&](const std::array<int32_t, 3>& bin, const auto& visit) {
-    int64_t first[3], last[3], shifted[3];
-    for (int k = 0; k < 3; ++k) {
-      const Axis& axis = axis_[k];
-      first[k] = -((extended_bin(k, bin[k])) / axis.num_bins);
-      last[k] = (axis.num_extended - 1 - extended_bin(k, bin[k])) / axis.num_bins;
-    }
-    for (int64_t s0 = first[0]; s0 <= last[0]; ++s0) {
-      shifted[0] = extended_bin(0, bin[0]) + s0 * axis_[0].num_bins;
-      for (int64_t s1 = first[1]; s1 <= last[1]; ++s1) {
-        shifted[1] = extended_bin(1, bin[1]) + s1 * axis_[1].num_bins;
-        for (int64_t s2 = first[2]; s2 <= last[2]; ++s2) {
-          shifted[2] = extended_bin(2, bin[2]) + s2 * axis_[2].num_bins;
-          visit((shifted[0] * axis_[1].num_extended + shifted[1]) * axis_[2].num_extended + shifted[2],
-                image_number_[steps_index(s0, s1, s2)]);
-        }
-      }
-    }
-  };
-  bin_start_.assign(axis_[0].num_extended * axis_[1].num_extended * axis_[2].num_extended + 2, 0);
-  for (int64_t i = 0; i < crystal_.num_atoms; ++i)
-    for_each_image(bin_[i], [&](int64_t flat, int64_t) { ++bin_start_[flat + 2]; });
-  std::partial_sum(bin_start_.begin(), bin_start_.end(), bin_start_.begin());
-  const int64_t num_points = bin_start_.back();
-  std::vector<Vec3> translation(image_steps_.size());
-  for (size_t t = 0; t < image_steps_.size(); ++t)
-    for (int k = 0; k < lattice.num_periodic; ++k)
-      for (int x = 0; x < 3; ++x) translation[t][x] += static_cast<double>(image_steps_[t][k]) * lattice.basis[k][x];
-  x_.resize(num_points + kScanPadding);
-  y_.resize(num_points + kScanPadding);
-  z_.resize(num_points + kScanPadding);
-  key_.resize(num_points);
-  // bin_start_[b + 1] counts up from the start of bin b to its end, which is the start of bin b + 1.
-  for (int64_t i = 0; i < crystal_.num_atoms; ++i) {
-    for_each_image(bin_[i], [&](int64_t flat, int64_t t) {
-      const int64_t point = bin_start_[flat + 1]++;
-      x_[point] = placed_[i][0] + translation[t][0];
-      y_[point] = placed_[i][1] + translation[t][1];
-      z_[point] = placed_[i][2] + translation[t][2];
-      key_[point] = (i << image_bits_) | t;
-    });
-  }
-}
-
-Shift GridSearch::bond_shift(int64_t i, int64_t key) const {
-  const int64_t j = key >> image_bits_;
-  const Shift& image = image_shift_[key & ((int64_t{1} << image_bits_) - 1)];
-  Shift shift;
-  for (int m = 0; m < 3; ++m) shift[m] = image[m] + home_[j][m] - home_[i][m];
-  return shift;
-}
-
-void GridSearch::search(int64_t begin, int64_t end, std::vector<int64_t>& keys, int64_t* counts) const {
+int64_t GridSearch::search(int64_t task, KeyArena& arena, int64_t* counts) {
   const double inner = std::max(0.0, crystal_.cutoff - crystal_.tolerance),
                outer = crystal_.cutoff + crystal_.tolerance;
   const ScanRadii radii{inner * inner, outer * outer};
   const ScanKernels& kernels = scan_kernels();
-  std::vector<uint64_t> bits;
-  std::vector<int64_t> found;
-  for (int64_t i = begin; i < end; ++i) {
+  const ScanPoints points{grid_.x.data(), grid_.y.data(), grid_.z.data(), grid_.key.data()};
+  std::vector<ScanRun> runs;
+  std::vector<int32_t> candidates, sorted;
+  KeyArena::Space space = arena.borrow();
+  int64_t num_bonds = 0;
+  for (int64_t number = task_bin_[task]; number < task_bin_[task + 1]; ++number) {
+    const std::array<int64_t, 3> bin = own_bin(number);
+    const int64_t flat = grid_.flat_bin(bin[0], bin[1], bin[2]);
+    const int64_t begin = grid_.bin_start[flat], end = grid_.bin_start[flat + 1];
+    if (begin == end) continue;
     int64_t first[3], last[3];
     for (int k = 0; k < 3; ++k) {
-      const int64_t bin = extended_bin(k, bin_[i][k]);
-      first[k] = std::max<int64_t>(0, bin - axis_[k].reach);
-      last[k] = std::min<int64_t>(axis_[k].num_extended - 1, bin + axis_[k].reach);
+      first[k] = std::max<int64_t>(0, bin[k] - grid_.axis[k].reach);
+      last[k] = std::min<int64_t>(grid_.axis[k].num_extended - 1, bin[k] + grid_.axis[k].reach);
     }
-    const int64_t self = (i << image_bits_) | no_translation_;
-    int64_t num_found = 0;
-    if (crystal_.self_pairs) {
-      if (found.empty()) found.resize(1);
-      found[num_found++] = self;
-    }
+    runs.clear();
+    int64_t num_near = 0;
     for (int64_t b0 = first[0]; b0 <= last[0]; ++b0) {
       for (int64_t b1 = first[1]; b1 <= last[1]; ++b1) {
-        const int64_t row = (b0 * axis_[1].num_extended + b1) * axis_[2].num_extended;
-        const int64_t run = bin_start_[row + first[2]], num_points = bin_start_[row + last[2] + 1] - run;
-        const int64_t num_words = (num_points + 63) / 64;
-        if (static_cast<int64_t>(bits.size()) < num_words) bits.resize(num_words);
-        if (static_cast<int64_t>(found.size()) < num_found + num_points) found.resize(2 * (num_found + num_points));
-        const bool in_band = kernels.scan(x_.data() + run, y_.data() + run, z_.data() + run, num_points,
-                                          placed_[i].data(), radii, bits.data());
-        for (int64_t word = 0; word < num_words; ++word) {
-          for (uint64_t left = bits[word]; left != 0; left &= left - 1) {
-            const int64_t key = key_[run + 64 * word + lowest_bit(left)];
-            // Keys order bonds as half lists do: by neighbor, then translation, and the one to itself in between.
-            if (key == self || (crystal_.half && key < self)) continue;
-            if (in_band && !crystal_.is_bond(i, key >> image_bits_, bond_shift(i, key))) continue;
-            found[num_found++] = key;
-          }
-        }
+        const int64_t run = grid_.bin_start[grid_.flat_bin(b0, b1, first[2])];
+        const int64_t count = grid_.bin_start[grid_.flat_bin(b0, b1, last[2]) + 1] - run;
+        if (count > 0) runs.push_back({run, count});
+        num_near += count;
       }
     }
-    const size_t start = keys.size();
-    keys.resize(start + num_found);
-    if (num_found <= kSortByCounting) {
-      kernels.sort_keys(found.data(), num_found, keys.data() + start);
-    } else {
-      std::sort(found.begin(), found.begin() + num_found);
-      std::copy(found.begin(), found.begin() + num_found, keys.begin() + start);
+    // One more for a self pair.
+    const int64_t room = num_near + 1 + kScanPadding;
+    if (static_cast<int64_t>(candidates.size()) < room) candidates.resize(2 * room), sorted.resize(2 * room);
+    // The points of an own bin are atoms in the reduced cell, not images.
+    for (int64_t point = begin; point < end; ++point) {
+      const int64_t i = grid_.atom_of(grid_.key[point]);
+      const double center[3] = {grid_.x[point], grid_.y[point], grid_.z[point]};
+      const ScanResult found =
+          kernels.collect(points, runs.data(), static_cast<int64_t>(runs.size()), center, radii, candidates.data());
+      int32_t* last_key = candidates.data() + found.num_points;
+      if (found.in_band)
+        last_key = std::remove_if(candidates.data(), last_key, [&](int32_t key) {
+          return !crystal_.is_bond(i, grid_.atom_of(key), grid_.bond_shift(i, key));
+        });
+      const int64_t num_found = last_key - candidates.data();
+      if (num_found <= kSortByCounting) {
+        kernels.sort_keys(candidates.data(), num_found, sorted.data());
+      } else {
+        sorted.swap(candidates);
+        std::sort(sorted.begin(), sorted.begin() + num_found);
+      }
+      // Half lists have the keys behind the atom's own, which is itself left out but for self pairs.
+      const int32_t* const keys = sorted.data();
+      const int32_t self = static_cast<int32_t>(grid_.own_key(i));
+      const int64_t before = std::lower_bound(keys, keys + num_found, self) - keys;
+      const int64_t after = before + (before < num_found && keys[before] == self);
+      if (space.size() < num_found + 1) space = arena.grow(num_found + 1);
+      int32_t* out = space.begin;
+      if (!crystal_.half) out = std::copy(keys, keys + before, out);
+      if (crystal_.self_pairs) *out++ = self;
+      out = std::copy(keys + after, keys + num_found, out);
+      found_[i] = space.begin;
+      counts[i] = out - space.begin;
+      num_bonds += out - space.begin;
+      space.begin = out;
     }
-    counts[i - begin] = num_found;
   }
+  arena.give_back(space);
+  return num_bonds;
 }
 
-void GridSearch::write(int64_t begin, int64_t end, const std::vector<int64_t>& keys, const int64_t* row_ptr,
-                       const NeighborListOutput& output) const {
-  const int64_t* key = keys.data();
+void GridSearch::write(int64_t begin, int64_t end, const int64_t* row_ptr, const NeighborListOutput& output) const {
   int64_t* neighbor = output.neighbors + row_ptr[0];
   int32_t* out = output.shifts + 3 * row_ptr[0];
   for (int64_t i = begin; i < end; ++i) {
     const int64_t first = row_ptr[i - begin], last = row_ptr[i - begin + 1];
+    if (i + kAtomsAhead < end) {
+      const int32_t* const soon = found_[i + kAtomsAhead];
+      const int64_t count = row_ptr[i - begin + kAtomsAhead + 1] - row_ptr[i - begin + kAtomsAhead];
+      for (int64_t k = 0; k < count; k += kKeysPerCacheLine) __builtin_prefetch(soon + k);
+    }
     std::fill(output.centers + first, output.centers + last, crystal_.first_atom + i);
+    const int32_t* key = found_[i];
     for (int64_t bond = first; bond < last; ++bond, ++key, out += 3) {
-      *neighbor++ = crystal_.first_atom + (*key >> image_bits_);
-      const Shift shift = bond_shift(i, *key);
+      *neighbor++ = crystal_.first_atom + grid_.atom_of(*key);
+      const Shift shift = grid_.bond_shift(i, *key);
       for (int m = 0; m < 3; ++m) out[m] = shift[m];
     }
   }

@@ -20,10 +20,13 @@
 namespace dtnn {
 namespace {
 
-// Crystals are searched in groups of about this much work, in candidate distances (some 20 microseconds), and large
-// crystals in pieces of this many atoms: small enough to balance, large enough to hide the cost of handing out a task.
+// Crystals are searched in groups of about this much work, in candidate distances (some 20 microseconds), and the bonds
+// of large crystals written in pieces of this many atoms: small enough to balance, large enough to hide the cost of
+// handing out a task.
 constexpr double kGroupWork = 50000;
 constexpr int64_t kPieceAtoms = 256;
+// From this size on, all threads build the grid of one crystal together.
+constexpr int64_t kLargeCrystal = 4096;
 // Rounding errors stay below this times the lengths involved: several hundred units in the last place.
 constexpr double kRelativeTolerance = 1e-13;
 // Steps along the reduced basis; smaller than what int32 holds, for the cutoff to have room.
@@ -67,18 +70,11 @@ void check_size(const SearchCrystal& crystal) {
   check_memory(bonds);
 }
 
-// The crystals [begin, end) of the batch; large ones among them are searched afterwards, in pieces.
+// The crystals [begin, end) of the batch; large ones among them are searched afterwards, in tasks of some atoms.
 struct Group {
   int64_t begin, end;
   std::vector<std::unique_ptr<ImageSearch>> images;  // one for each crystal; null for large and empty ones
   std::vector<int64_t> starts;                       // first atoms of the crystals
-};
-
-// Some atoms of one large crystal.
-struct Piece {
-  const GridSearch* grid;
-  int64_t begin, end;
-  std::vector<int64_t> keys;
 };
 
 }  // namespace
@@ -134,10 +130,17 @@ SearchCrystal make_search_crystal(const NeighborListInput& input, int64_t index)
 }
 
 struct NeighborSearch::State {
+  // Some atoms of one large crystal.
+  struct Piece {
+    const GridSearch* grid;
+    int64_t begin, end;
+  };
+
   std::vector<int64_t> row_ptr;
   std::vector<Group> groups;
   std::vector<std::unique_ptr<GridSearch>> grids;  // one for each crystal; null for small ones
   std::vector<Piece> pieces;
+  KeyArena arena;
 };
 
 NeighborSearch::NeighborSearch(const NeighborListInput& input, const Parallel& parallel) : state_(new State) {
@@ -145,6 +148,7 @@ NeighborSearch::NeighborSearch(const NeighborListInput& input, const Parallel& p
   state.row_ptr.assign(input.num_atoms + 1, 0);
   int64_t* const counts = state.row_ptr.data() + 1;
   state.grids.resize(input.num_crystals);
+  std::vector<std::unique_ptr<SearchCrystal>> large(input.num_crystals);
 
   // Groups of crystals with similar work; what an atom costs is not known before its cell is looked at.
   double work = kGroupWork;
@@ -167,21 +171,32 @@ NeighborSearch::NeighborSearch(const NeighborListInput& input, const Parallel& p
       if (ImageSearch::estimate(crystal) <= GridSearch::estimate(crystal)) {
         group.images.back().reset(new ImageSearch(crystal));
         group.images.back()->count(counts + crystal.first_atom);
+      } else if (crystal.num_atoms < kLargeCrystal) {
+        state.grids[index].reset(new GridSearch(crystal, serial()));
       } else {
-        state.grids[index].reset(new GridSearch(crystal));
+        large[index].reset(new SearchCrystal(crystal));
       }
     }
   });
 
-  for (const std::unique_ptr<GridSearch>& grid : state.grids)
-    for (int64_t begin = 0; grid && begin < grid->num_atoms(); begin += kPieceAtoms)
-      state.pieces.push_back({grid.get(), begin, std::min(begin + kPieceAtoms, grid->num_atoms()), {}});
+  struct SearchTask {
+    GridSearch* grid;
+    int64_t number;
+  };
+  std::vector<SearchTask> tasks;
+  for (int64_t index = 0; index < input.num_crystals; ++index) {
+    if (large[index]) state.grids[index].reset(new GridSearch(*large[index], parallel));
+    GridSearch* const grid = state.grids[index].get();
+    if (grid == nullptr) continue;
+    for (int64_t number = 0; number < grid->num_tasks(); ++number) tasks.push_back({grid, number});
+    for (int64_t begin = 0; begin < grid->num_atoms(); begin += kPieceAtoms)
+      state.pieces.push_back({grid, begin, std::min(begin + kPieceAtoms, grid->num_atoms())});
+  }
   // Without three periodic directions there is no good estimate beforehand, so the bonds are counted as they are found.
   std::atomic<int64_t> found{0};
-  for_each_task(parallel, static_cast<int64_t>(state.pieces.size()), [&](int64_t p) {
-    Piece& piece = state.pieces[p];
-    piece.grid->search(piece.begin, piece.end, piece.keys, counts + piece.grid->first_atom() + piece.begin);
-    check_memory(static_cast<double>(found += static_cast<int64_t>(piece.keys.size())));
+  for_each_task(parallel, static_cast<int64_t>(tasks.size()), [&](int64_t t) {
+    GridSearch& grid = *tasks[t].grid;
+    check_memory(static_cast<double>(found += grid.search(tasks[t].number, state.arena, counts + grid.first_atom())));
   });
   std::partial_sum(state.row_ptr.begin(), state.row_ptr.end(), state.row_ptr.begin());
 }
@@ -201,9 +216,9 @@ void NeighborSearch::write_bonds(const NeighborListOutput& output, const Paralle
       for (size_t k = 0; k < group.images.size(); ++k)
         if (group.images[k]) group.images[k]->write(output, state.row_ptr[group.starts[k]]);
     } else {
-      const Piece& piece = state.pieces[task - num_groups];
+      const State::Piece& piece = state.pieces[task - num_groups];
       const int64_t first = piece.grid->first_atom() + piece.begin;
-      piece.grid->write(piece.begin, piece.end, piece.keys, state.row_ptr.data() + first, output);
+      piece.grid->write(piece.begin, piece.end, state.row_ptr.data() + first, output);
     }
   });
 }

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from .. import reference
 from .._backend import uses_reference
-from ..reference.bonds_within import squared_lengths
 from ..reference.nearest_neighbors import check_k, num_wanted
 from ..reference.neighbor_list import NeighborList
+from ._per_crystal import times_matrix
+from .bond_vectors import bond_vectors
 from .neighbor_list import neighbor_list
 
 # The first cutoff is meant to hold this many times k neighbors, and some more, so that one search is mostly enough.
@@ -76,12 +77,15 @@ def nearest_neighbors(positions: Tensor, cell: Tensor, pbc: Tensor, k: int, ptr:
         owner = torch.repeat_interleave(torch.arange(len(unfinished), device=device), sizes[unfinished])
         least = least.scatter_reduce(0, owner, counts, "amin")
         done = least >= wanted[unfinished]
-        chosen = _shortest(squared_lengths(*part[:2], bonds.pairs, bonds.shifts, part_ptr), bonds, k)
-        chosen = chosen[done[owner[bonds.pairs[0][chosen]]]]
-        center, neighbor = bonds.pairs[:, chosen]
-        # Rows of the result are full, so a bond's place follows from its rank in its row.
-        first = torch.searchsorted(center.contiguous(), center.contiguous())
-        place = row_ptr[atoms[center]] + torch.arange(len(center), device=device) - first
+        vectors = bond_vectors(part[0].double(), part[1].double(), bonds.pairs, bonds.shifts, part_ptr)
+        chosen = _shortest(vectors, bonds, k)
+        # A bond's place follows from its rank in its row: rows of the result are full.
+        center, neighbor = bonds.pairs.index_select(1, chosen)
+        num_chosen = counts.clamp(max=k)
+        first = num_chosen.cumsum(0) - num_chosen
+        place = torch.arange(len(chosen), device=device) + (row_ptr[atoms] - first)[center]
+        keep = slice(None) if bool(done.all()) else done[owner[center]]
+        place, chosen, center, neighbor = place[keep], chosen[keep], center[keep], neighbor[keep]
         pairs[0, place], pairs[1, place], shifts[place] = atoms[center], atoms[neighbor], bonds.shifts[chosen]
         growth = 1.05 * (wanted[unfinished] / least.clamp(min=1)) ** (1 / 3)
         cutoffs[unfinished] *= growth.clamp(_LEAST_GROWTH, _MOST_GROWTH)
@@ -89,9 +93,10 @@ def nearest_neighbors(positions: Tensor, cell: Tensor, pbc: Tensor, k: int, ptr:
     return NeighborList(pairs, shifts, row_ptr)
 
 
-def _shortest(squared: Tensor, bonds: NeighborList, k: int) -> Tensor:
+def _shortest(vectors: Tensor, bonds: NeighborList, k: int) -> Tensor:
     """The bonds that are among the k shortest of their row, earlier ones first at equal lengths; in stored order."""
-    by_length = squared.argsort(stable=True)
+    dx, dy, dz = vectors.unbind(1)
+    by_length = ((dx * dx + dy * dy) + dz * dz).argsort(stable=True)
     order = by_length[bonds.pairs[0][by_length].argsort(stable=True)]
     rank = torch.arange(len(order), device=order.device) - bonds.row_ptr[bonds.pairs[0]]
     return order[rank < k].sort().values
@@ -115,7 +120,7 @@ def _first_cutoffs(positions: Tensor, cells: Tensor, pbc: Tensor, sizes: Tensor,
     origin = positions[(sizes.cumsum(0) - sizes).clamp(max=max(len(positions) - 1, 0))] if len(positions) else None
     extent = torch.zeros(len(sizes), dtype=torch.float64, device=positions.device)
     if origin is not None:
-        length = torch.linalg.vector_norm(((positions - origin[crystal])[:, None] @ across[crystal])[:, 0], dim=1)
+        length = torch.linalg.vector_norm(times_matrix(positions - origin[crystal], across, crystal), dim=1)
         extent = extent.scatter_reduce(0, crystal, 2 * length, "amax")
     # The volume of the cell when its other directions are completed by orthogonal ones as long as the extent.
     gram = lattice @ lattice.mT + torch.diag_embed(torch.where(pbc, 0.0, extent[:, None] ** 2))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..reference.neighbor_list import NeighborList
+from ._per_crystal import times_matrix
 from .bonds_within import bonds_within
 from .neighbor_list import neighbor_list
 
@@ -41,6 +42,8 @@ class SkinNeighborList:
     in every crystal. (Below, sigma_min(F)^2 is bounded from below by q - 2p, q the mean of the eigenvalues of F F^T and
     2 p^2 their variance, which is exact for an isotropic or uniaxial compression, and rounding errors are allowed for.)
     Otherwise all crystals are searched again, as when the number of atoms or crystals, `pbc`, dtype or device change.
+
+    On the CPU `neighbor_list` is so quick that an update without a search takes about as long as a search.
 
     Args:
         cutoff: length of the longest bonds, exclusive. float, or a tensor with one for each crystal, [B], Angstrom.
@@ -148,9 +151,10 @@ class _Search:
         r = positions.to(torch.float64)
         lattice = torch.where(self.periodic, cell.to(torch.float64), 0.0)
         strain = self.inverse @ (lattice - self.lattice)
-        moved = r - self.positions - _times_matrix(self.positions, strain[self.crystal])
-        wraps = _times_matrix(moved, self.inverse[self.crystal]).round()
-        moved = moved - _times_matrix(wraps, lattice[self.crystal])
+        moved = r - self.positions - times_matrix(self.positions, strain, self.crystal)
+        wraps = times_matrix(moved, self.inverse, self.crystal).round()
+        if bool(wraps.any()):
+            moved = moved - times_matrix(wraps, lattice, self.crystal)
         if not self._is_good(r, lattice, strain, moved, cutoff):
             return None
         return self._wrapped_by(wraps.to(torch.int64))
@@ -192,11 +196,6 @@ def _are_alike(a: Tensor | None, b: Tensor | None) -> bool:
 
 def _are_equal(a: Tensor | None, b: Tensor | None) -> bool:
     return _are_alike(a, b) and (a is None or b is None or torch.equal(a, b))
-
-
-def _times_matrix(vectors: Tensor, matrices: Tensor) -> Tensor:
-    """``vectors[n] @ matrices[n]``. [N, 3]."""
-    return (vectors[:, None, :] @ matrices)[:, 0]
 
 
 def _smallest_singular_value(matrices: Tensor) -> Tensor:

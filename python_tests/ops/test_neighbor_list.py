@@ -112,6 +112,17 @@ def test_large_crystal_equals_twin_to_the_bit(dtype):
             assert_identical(neighbor_list(**arguments, half=half), expected, number)
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_hundreds_of_bonds_an_atom_in_a_large_crystal(half):
+    """More than the sort by counting takes, in some rows."""
+    positions = 12 * torch.rand(500, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    arguments = positions, 12 * torch.eye(3, dtype=torch.float64), ALL, 6.0
+    bonds = neighbor_list(*arguments, half=half)
+    assert bonds.row_ptr.diff().max() > 256
+    assert half or bonds.row_ptr.diff().min() < 256
+    assert_identical(bonds, reference.neighbor_list(*arguments, half=half))
+
+
 def test_ties_at_the_cutoff_equal_twin():
     """Highly symmetric crystals have many neighbors at one distance; the cutoff is put exactly there."""
     for crystal in load_labelled()[:40]:

@@ -114,8 +114,7 @@ Tensor bond_reverses_cpu(const SortedBonds& bonds) {
   std::atomic<int64_t> num_paired{0};
   std::atomic<bool> is_sound{true};
   for_each_task(parallel, static_cast<int64_t>(task_atom.size()) - 1, [&](int64_t task) {
-    const int64_t paired =
-        pair_bonds(list, task_atom[task], task_atom[task + 1], reverses.mutable_data_ptr<int64_t>());
+    const int64_t paired = pair_bonds(list, task_atom[task], task_atom[task + 1], reverses.mutable_data_ptr<int64_t>());
     if (paired < 0) is_sound = false;
     num_paired += paired;
   });

@@ -3,6 +3,7 @@
 #include <new>
 
 #include "core/neighbor_list.h"
+#include "ops/cpu/large_pages.h"
 #include "ops/cpu/list_kernels.h"
 #include "ops/neighbor_list.h"
 
@@ -32,6 +33,7 @@ NeighborListTensors neighbor_list_cpu(const NeighborListArguments& arguments) {
     Tensor pairs = torch::stable::empty({2, num_bonds}, ScalarType::Long, std::nullopt, device);
     Tensor shifts = torch::stable::empty({num_bonds, 3}, ScalarType::Int, std::nullopt, device);
     Tensor row_ptr = torch::stable::empty({num_atoms + 1}, ScalarType::Long, std::nullopt, device);
+    for (Tensor* tensor : {&pairs, &shifts}) advise_large_pages(*tensor);
     int64_t* centers = pairs.mutable_data_ptr<int64_t>();
     search.write_bonds(
         {centers, centers + num_bonds, shifts.mutable_data_ptr<int32_t>(), row_ptr.mutable_data_ptr<int64_t>()},
