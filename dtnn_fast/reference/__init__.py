@@ -10,6 +10,7 @@ from .bond_to_atom_sum import bond_to_atom_sum
 from .bond_vectors import bond_vectors
 from .bonds_within import BondsWithin, bonds_within
 from .neighbor_list import NeighborList, neighbor_list
+from .neighbor_list_fixed import FixedNeighborList, neighbor_list_fixed
 from .neighbor_order import NeighborOrder, neighbor_order
 from .nested_neighbor_lists import NestedNeighborLists, nested_neighbor_lists
 from .rank2_gate import rank2_gate
@@ -18,6 +19,7 @@ from .tensor_readout import tensor_readout
 
 __all__ = [
     "BondsWithin",
+    "FixedNeighborList",
     "FullToHalf",
     "NeighborList",
     "NeighborOrder",
@@ -29,6 +31,7 @@ __all__ = [
     "bonds_within",
     "full_to_half",
     "neighbor_list",
+    "neighbor_list_fixed",
     "neighbor_order",
     "nested_neighbor_lists",
     "rank2_gate",

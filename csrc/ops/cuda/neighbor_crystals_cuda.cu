@@ -226,6 +226,9 @@ __device__ bool describe(const NeighborListArgs& args, int64_t index, int64_t fi
 __global__ void __launch_bounds__(kThreads, 1)
     describe_crystals(NeighborListArgs args, NeighborBuffers buffers, bool with_large) {
   const int lane = lane_index();
+  if (args.num_crystals == 0 && lane == 0 && (args.num_atoms != 0 || args.ptr[0] != 0)) {
+    report_fault(buffers, 0, NeighborFault::kPtr);
+  }
   const int64_t stride = int64_t{gridDim.x} * kWarps;
   for (int64_t index = int64_t{blockIdx.x} * kWarps + warp_index(); index < args.num_crystals; index += stride) {
     const int64_t begin = args.ptr == nullptr ? 0 : args.ptr[index];
@@ -319,9 +322,9 @@ int64_t neighbor_crystal_bytes() { return sizeof(NeighborCrystal); }
 
 const char* launch_describe_crystals(const NeighborListArgs& args, const NeighborBuffers& buffers, bool with_large,
                                      void* stream) {
-  if (args.num_crystals == 0) return nullptr;
-  DTNN_LAUNCH(describe_crystals, blocks_of(args.num_crystals, kWarps), kThreads, 0, stream, args, buffers, with_large);
-  if (with_large && args.num_atoms > 0) {
+  const unsigned blocks = blocks_of(args.num_crystals > 0 ? args.num_crystals : 1, kWarps);
+  DTNN_LAUNCH(describe_crystals, blocks, kThreads, 0, stream, args, buffers, with_large);
+  if (with_large && args.num_atoms > 0 && args.num_crystals > 0) {
     DTNN_LAUNCH(measure_crystals, blocks_of(args.num_atoms, kMeasureThreads), kMeasureThreads, 0, stream, args,
                 buffers);
     DTNN_LAUNCH(finish_large_crystals, blocks_of(args.num_crystals, kThreads), kThreads, 0, stream, args, buffers);
