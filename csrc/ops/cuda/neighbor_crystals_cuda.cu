@@ -3,6 +3,7 @@
 // all of the GPU looks at their atoms.
 #include "gpu.h"
 #include "neighbor/crystal.h"
+#include "neighbor/find_crystal.h"
 #include "neighbor/grid.h"
 #include "neighbor/warp.h"
 #include "neighbor_list.h"
@@ -248,8 +249,8 @@ __global__ void __launch_bounds__(kThreads, 1)
       }
       if (fault != NeighborFault::kNone) report_fault(buffers, index, fault);
     }
-    const bool stop = __any_sync(kAllLanes, fault != NeighborFault::kNone) != 0;  // also orders lane 0's writes
-    if (stop || large) continue;
+    __syncwarp();  // what lane 0 has written is read by all
+    if (__any_sync(kAllLanes, fault != NeighborFault::kNone) || large) continue;
     Extent extent;
     for (int64_t atom = begin + lane; atom < end; atom += kWarp) {
       extent.include(crystal, args.positions + 3 * begin, args.positions + 3 * atom);
@@ -266,28 +267,13 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
 }
 
-// The crystal of an atom: the last one that begins at or before it and is not empty.
-__device__ int64_t find_crystal(const NeighborListArgs& args, int64_t atom) {
-  if (args.ptr == nullptr) return 0;
-  int64_t low = 0, high = args.num_crystals;  // ptr[low] <= atom < ptr[high]
-  while (high - low > 1) {
-    const int64_t middle = low + (high - low) / 2;
-    if (args.ptr[middle] <= atom) {
-      low = middle;
-    } else {
-      high = middle;
-    }
-  }
-  return low;
-}
-
 // The extent of large crystals, by one thread for each atom.
 __global__ void __launch_bounds__(kMeasureThreads) measure_crystals(NeighborListArgs args, NeighborBuffers buffers) {
   if (has_fault(buffers)) return;
   const int64_t stride = int64_t{gridDim.x} * kMeasureThreads;
   for (int64_t first = int64_t{blockIdx.x} * kMeasureThreads; first < args.num_atoms; first += stride) {
     const int64_t atom = first + threadIdx.x;
-    const int64_t index = atom < args.num_atoms ? find_crystal(args, atom) : -1;
+    const int64_t index = atom < args.num_atoms ? find_crystal(args.ptr, args.num_crystals, atom) : -1;
     const bool large = index >= 0 && buffers.crystals[index].num_atoms >= kLargeCrystal;
     Extent extent;
     if (large) {
