@@ -35,6 +35,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("device", devices)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With a budget, the small batches last: they are all overhead."""
+    if config.getoption("--budget") < float("inf"):
+        items.sort(key=lambda item: any(size in item.name for size in ("-1_crystal-", "-32_crystals-")))
+
+
 @pytest.fixture
 def quick(request: pytest.FixtureRequest) -> bool:
     """Run once, on small inputs, without asserting ratios."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Turn the JSON of `pytest benchmarks --benchmark-json=RESULT.json` into one Markdown page of ratios.
 
-Usage: python -m benchmarks.report RESULT.json [RESULT.json ...] [--kernels docs/kernels.md]
+Usage: python -m benchmarks.report RESULT.json [RESULT.json ...] [--short | --kernels docs/kernels.md]
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ NOT_MEASURED = "not measured"
 TWINS = ("eager", "compiled")
 # Between these lines of docs/kernels.md stands the table of `floors`.
 BEGIN, END = "<!-- floors: begin -->", "<!-- floors: end -->"
-# The sizes that docs/kernels.md shows: the others are all overhead.
-SHOWN_SIZES = ("1024 crystals", "large cell", "4e5 bonds")
+# The order of cases within an operation. docs/kernels.md shows the last three: the others are all overhead.
+SIZES = ("1 crystal", "32 crystals", "1024 crystals", "large cell", "4e5 bonds")
+SHOWN_SIZES = SIZES[2:]
 
 
 @dataclass(frozen=True)
@@ -79,16 +80,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the page, or put the table of floors into docs/kernels.md."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__.splitlines()[0])
     parser.add_argument("results", nargs="+", type=Path, help="JSON files of pytest-benchmark")
+    parser.add_argument("--short", action="store_true", help="print a narrow table of the larger cases only")
     parser.add_argument("--kernels", type=Path, help="replace the table of floors in this file instead of printing")
     options = parser.parse_args(arguments)
     documents = [json.loads(path.read_text(encoding="utf-8")) for path in options.results]
     rows = [Row(b["extra_info"]) for d in documents for b in d["benchmarks"] if "median_s" in b["extra_info"]]
     if not rows:
         parser.error("no benchmark of dtnn_fast in these files")
-    if options.kernels is None:
-        print(page(documents, rows))
-    else:
+    rows = in_order(rows)
+    if options.kernels is not None:
         put_between_marks(options.kernels, f"{sources(documents)}\n\n{floors(rows)}")
+    else:
+        print(short(rows) if options.short else page(documents, rows))
+
+
+def in_order(rows: list[Row]) -> list[Row]:
+    """By operation as first seen, then by size, then as measured."""
+    ops = list(dict.fromkeys(row.info["op"] for row in rows))
+
+    def place(row: Row) -> tuple[int, int]:
+        sizes = (n for n, size in enumerate(SIZES) if row.info["case"].startswith(size))
+        return ops.index(row.info["op"]), next(sizes, len(SIZES))
+
+    return sorted(rows, key=place)
 
 
 def page(documents: Iterable[dict[str, Any]], rows: list[Row]) -> str:
@@ -98,10 +112,10 @@ def page(documents: Iterable[dict[str, Any]], rows: list[Row]) -> str:
 
 
 INTRODUCTION = """
-Medians of runs by turns; `eager` is the readable twin in PyTorch, `compiled` the same under torch.compile, the best peer
-the quickest other way, each as a multiple of our time. A pass includes those before it. GB/s counts each input and output
-of each stage once (benchmarks/cases/traffic.py); the share is of a large copy on the same device with the same threads,
-and one above 100 % means that the data stayed in the cache.
+Medians of runs by turns; `eager` is the readable twin in PyTorch, `compiled` the same under torch.compile, the best
+peer the quickest other way, each as a multiple of our time. A pass includes those before it. GB/s counts each input
+and output of each stage once (benchmarks/cases/traffic.py); the share is of a large copy on the same device with the
+same threads, and one above 100 % means that the data stayed in the cache.
 """.strip()
 
 
@@ -146,6 +160,19 @@ def ratios(rows: Iterable[Row]) -> str:
         cells += [NOT_MEASURED if peer is None else f"{peer[0]} {_times(peer[1])}"]
         cells += [str(info["threads"]), info["device"], NOT_MEASURED if rate is None else f"{rate / 1e9:.1f}"]
         lines.append(_line([*cells, _percent(row.share_of_copy())]))
+    return "\n".join(lines)
+
+
+def short(rows: Iterable[Row]) -> str:
+    """The larger cases in aligned columns, for a terminal."""
+    lines = [f"{'op, case, pass, device':<78} {'ours ms':>9} {'eager':>7} {'compiled':>8} {'of copy':>7}"]
+    for row in rows:
+        info, share = row.info, row.share_of_copy()
+        if info["case"].startswith(SHOWN_SIZES):
+            name = f"{info['op']}, {info['case']}, {info['pass']}, {info['device']}"
+            cells = ["-" if ratio is None else f"{ratio:.1f}x" for ratio in map(row.ratio, TWINS)]
+            cells.append("-" if share is None else f"{share:.0%}")
+            lines.append(f"{name:<78} {row.fastest * 1e3:9.3f} {cells[0]:>7} {cells[1]:>8} {cells[2]:>7}")
     return "\n".join(lines)
 
 

@@ -16,8 +16,8 @@ LINES: list[str] = []
 # Repeat a case for about this long, but within these numbers of rounds.
 SECONDS_PER_CASE = 1.5
 FEWEST_ROUNDS, MOST_ROUNDS = 7, 60
-# A side that takes longer than this many times the native one is measured in the first rounds only.
-SLOW, ROUNDS_FOR_SLOW = 30.0, 3
+# A side that takes this many times as long as the native one, and this many seconds, is far behind: two calls will do.
+SLOW_RATIO, SLOW_SECONDS = 30.0, 0.1
 
 
 @contextmanager
@@ -39,18 +39,16 @@ def by_turns(sides: Mapping[str, Sequence[Call]], clock: Clock, once: bool = Fal
         clock: measures a sample.
         once: one round without a warm-up, which proves that everything runs and measures nothing.
     """
-    times: dict[str, list[float]] = {name: [] for name in sides}
     if once:
         return {name: [clock.sample(calls)] for name, calls in sides.items()}
-    first = {name: min(clock.sample(calls) for _ in range(2)) for name, calls in sides.items()}
-    native = next(iter(first.values()))
-    quick = {name for name, seconds in first.items() if seconds < SLOW * max(native, 1e-3)}
-    rounds = int(SECONDS_PER_CASE / sum(first[name] for name in quick))
-    rounds = max(FEWEST_ROUNDS, min(MOST_ROUNDS, rounds))
-    for turn in range(rounds):
-        for name, calls in sides.items():
-            if name in quick or turn < ROUNDS_FOR_SLOW:
-                times[name].append(clock.sample(calls))
+    first = {name: [clock.sample(calls) for _ in range(2)] for name, calls in sides.items()}
+    native = min(next(iter(first.values())))
+    quick = [name for name, times in first.items() if min(times) < max(SLOW_RATIO * native, SLOW_SECONDS)]
+    rounds = int(SECONDS_PER_CASE / sum(min(first[name]) for name in quick))
+    times: dict[str, list[float]] = {name: [] if name in quick else first[name] for name in sides}
+    for _ in range(max(FEWEST_ROUNDS, min(MOST_ROUNDS, rounds))):
+        for name in quick:
+            times[name].append(clock.sample(sides[name]))
     return times
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -122,29 +123,35 @@ def bind(which: str, call: Callable[..., Any], inputs: Inputs) -> Callable[[], A
     return second
 
 
-def bind_compiled(which: str, twin: Callable[..., Any], inputs: Inputs, backend: str) -> Callable[[], Any]:
-    """As `bind`, with the twin under torch.compile.
+def compiled_binder(which: str, twin: Callable[..., Any], backend: str) -> Callable[[Inputs], Callable[[], Any]]:
+    """As `bind`, with the twin under torch.compile; made once for all inputs of one shape.
 
     AOT autograd differentiates a compiled function once. For the second derivative the compiled function is the first
     derivative itself, by torch.func.vjp, which the compiler traces through.
     """
     torch.compiler.reset()
+    options: dict[str, Any] = {"dynamic": False, "fullgraph": True, "backend": backend}
     if which != SECOND:
-        return bind(which, torch.compile(twin, dynamic=False, fullgraph=True, backend=backend), inputs)
+        return partial(bind, which, torch.compile(twin, **options))
 
-    leaves, constants = inputs
-
-    def first_derivative(wanted: list[Tensor], grads: list[Tensor]) -> tuple[Tensor, ...]:
+    def first_derivative(wanted: list[Tensor], grads: list[Tensor], constants: tuple[Any, ...]) -> tuple[Tensor, ...]:
         _, pull = torch.func.vjp(lambda *x: as_tuple(twin(*x, *constants)), *wanted)
         return pull(tuple(grads))
 
-    compiled = torch.compile(first_derivative, dynamic=False, fullgraph=True, backend=backend)
-    wanted = [x.detach().clone().requires_grad_() for x in leaves]
-    with torch.no_grad():
-        outputs = as_tuple(twin(*wanted, *constants))
-    moving = [g.requires_grad_() for g in _random_like(outputs, wanted[0].device)]
-    seconds = _random_like(wanted, wanted[0].device)
-    return lambda: torch.autograd.grad(compiled(wanted, moving), [*wanted, *moving], seconds, allow_unused=True)
+    compiled = torch.compile(first_derivative, **options)
+
+    def bind_second(inputs: Inputs) -> Callable[[], Any]:
+        leaves, constants = inputs
+        wanted = [x.detach().clone().requires_grad_() for x in leaves]
+        with torch.no_grad():
+            outputs = as_tuple(twin(*wanted, *constants))
+        moving = [g.requires_grad_() for g in _random_like(outputs, wanted[0].device)]
+        seconds = _random_like(wanted, wanted[0].device)
+        return lambda: torch.autograd.grad(
+            compiled(wanted, moving, constants), [*wanted, *moving], seconds, allow_unused=True
+        )
+
+    return bind_second
 
 
 def _random_like(tensors: Any, device: torch.device) -> list[Tensor]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -74,13 +73,16 @@ class CrystalGraph:
         """Number of crystals."""
         return self.ptr.shape[0] - 1
 
-    @cached_property
-    def _tier_by_cutoff(self) -> dict[float, BondTier]:
-        return {tier.cutoff: tier for tier in self.tiers}
-
     def tier(self, cutoff: float) -> BondTier:
-        """The bonds shorter than `cutoff`, which must be one of those that the graph was built with."""
-        return self._tier_by_cutoff[cutoff]
+        """The bonds shorter than `cutoff`.
+
+        Raises:
+            KeyError: the graph was built with other cutoffs.
+        """
+        for tier in self.tiers:
+            if tier.cutoff == cutoff:
+                return tier
+        raise KeyError(cutoff)
 
     def vectors(self, tier: BondTier) -> Tensor:
         """Bond vectors from center to neighbor, differentiable in positions and cell. [E, 3], Angstrom."""

@@ -25,11 +25,13 @@ from .bond_to_atom_sum import bond_to_atom_sum
 from .bond_vectors import bond_vectors
 from .bonds_within import bonds_within
 from .device_errors import check_device_errors, immediate_device_errors
+from .nearest_neighbors import nearest_neighbors
 from .neighbor_list import neighbor_list
 from .neighbor_list_fixed import neighbor_list_fixed
 from .nested_neighbor_lists import nested_neighbor_lists
 from .rank2_gate import rank2_gate
 from .rank2_linear import rank2_linear
+from .skin_neighbor_list import SkinNeighborList
 from .tensor_readout import tensor_readout
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "NeighborList",
     "NeighborOrder",
     "NestedNeighborLists",
+    "SkinNeighborList",
     "atom_to_bond_gather",
     "bond_reverses",
     "bond_to_atom_sum",
@@ -47,6 +50,7 @@ __all__ = [
     "check_device_errors",
     "full_to_half",
     "immediate_device_errors",
+    "nearest_neighbors",
     "neighbor_list",
     "neighbor_list_fixed",
     "neighbor_order",

@@ -15,7 +15,6 @@ import torch
 from torch import _C, Tensor
 from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
-from torch.autograd.function import _SingleLevelFunction
 
 _LIBRARY = torch.library.Library("dtnn_fast", "IMPL")
 
@@ -42,7 +41,7 @@ def register_derivatives(
         with _C._AutoDispatchBelowAutograd():
             return op.redispatch(keyset & _C._after_autograd_keyset, *arguments)
 
-    class Derivative(_SingleLevelFunction):
+    class Derivative(torch.autograd.Function):
         @staticmethod
         def forward(ctx, keyset, *arguments):  # type: ignore[no-untyped-def]
             # Inside a Function torch switches gradients off. Below may be an outer transform of torch.func, for which
@@ -72,10 +71,12 @@ def register_derivatives(
             return twin(*arguments)
         if not (torch.is_grad_enabled() and _C._any_requires_grad(*arguments)):
             return below_autograd(keyset, arguments)
-        # The dispatcher has come to this kernel for one level of torch.func's transforms, or for none of them, so that
-        # a Function of a single level is the right one; torch allows it on request only.
+        if not _C._are_functorch_transforms_active():
+            return Derivative.apply(keyset, *arguments)
+        # The dispatcher has come to this kernel for one level of torch.func's transforms. `Derivative.apply` would start
+        # anew with all of them, and refuses to because of the form of `forward`.
         with enable_single_level_autograd_function():
-            return Derivative.apply(keyset, *arguments)  # type: ignore[attr-defined]
+            return super(torch.autograd.Function, Derivative).apply(keyset, *arguments)
 
     Derivative.__name__ = Derivative.__qualname__ = f"Derivative_{name}"
     _LIBRARY.impl(name, kernel, "Autograd", with_keyset=True)

@@ -76,7 +76,7 @@ def full_to_half(pairs: Tensor, shifts: Tensor, row_ptr: Tensor) -> FullToHalf:
     keep = (center < neighbor) | ((center == neighbor) & (bond >= reverses))
     before = torch.cat([keep.new_zeros(1, dtype=torch.int64), keep.cumsum(0)])
     kept = keep.nonzero().squeeze(1)
-    half = NeighborList(pairs[:, kept], shifts[kept], before[row_ptr])
+    half = NeighborList(pairs.index_select(1, kept), shifts.index_select(0, kept), before[row_ptr])
     half_index = before[torch.where(keep, bond, reverses)]
     return FullToHalf(half, kept, half_index, torch.where(keep, 1, -1).to(torch.int8))
 

@@ -38,8 +38,9 @@ def bond_vectors(positions: Tensor, cell: Tensor, pairs: Tensor, shifts: Tensor,
     """
     if uses_reference():
         return reference.bond_vectors(positions, cell, pairs, shifts, ptr)
-    if cell.shape == (3, 3):
-        # A `ptr` of a wrong shape goes on to the kernel's check.
+    # The first comparison alone would make torch.compile treat 3 crystals by themselves. A `ptr` of a wrong shape goes on
+    # to the kernel's check.
+    if cell.dim() == 2 and cell.shape == (3, 3):
         cell = cell.expand(1 if ptr is None or ptr.dim() != 1 else max(ptr.shape[0] - 1, 0), 3, 3)
     return torch.ops.dtnn_fast.bond_vectors(positions, cell, pairs, shifts, ptr)
 
@@ -83,7 +84,7 @@ def _backward_backward(ctx, grad_grad_positions, grad_grad_cell):  # type: ignor
 
 def _twin_backward(grad, pairs, shifts, ptr, num_atoms, num_cells):  # type: ignore[no-untyped-def]
     center, neighbor = pairs
-    crystal = torch.zeros_like(center) if ptr is None else torch.searchsorted(ptr, center, right=True) - 1
+    crystal = torch.zeros_like(center) if ptr is None else torch.searchsorted(ptr.contiguous(), center.contiguous(), right=True) - 1
     grad_positions = grad.new_zeros(num_atoms, 3).index_add(0, neighbor, grad).index_add(0, center, -grad)
     products = shifts.to(grad.dtype).unsqueeze(2) * grad.unsqueeze(1)
     return grad_positions, grad.new_zeros(num_cells, 3, 3).index_add(0, crystal, products)

@@ -53,16 +53,22 @@ struct Bonds {
       row_ptr.push_back(static_cast<int64_t>(centers.size()));
     }
     num_bonds = static_cast<int64_t>(centers.size());
-    for (int64_t atom = 0; atom <= num_atoms; ++atom) {
-      neighbor_row_ptr.push_back(static_cast<int64_t>(neighbor_order.size()));
-      for (int64_t bond = 0; bond < num_bonds; ++bond) {
-        if (neighbors[bond] == atom) neighbor_order.push_back(bond);
-      }
-    }
     pairs = centers;
     pairs.insert(pairs.end(), neighbors.begin(), neighbors.end());
     pairs.shrink_to_fit();
     row_ptr.shrink_to_fit();
+    sort_by_neighbor();
+  }
+
+  void sort_by_neighbor() {
+    neighbor_order.clear();
+    neighbor_row_ptr.clear();
+    for (int64_t atom = 0; atom <= num_atoms; ++atom) {
+      neighbor_row_ptr.push_back(static_cast<int64_t>(neighbor_order.size()));
+      for (int64_t bond = 0; bond < num_bonds; ++bond) {
+        if (pairs[num_bonds + bond] == atom) neighbor_order.push_back(bond);
+      }
+    }
     neighbor_order.shrink_to_fit();
     neighbor_row_ptr.shrink_to_fit();
   }

@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from dtnn_fast.ops import check_device_errors, immediate_device_errors
+from dtnn_fast.ops import atom_to_bond_gather, check_device_errors, immediate_device_errors
 
 OPS = torch.ops.dtnn_fast
 
@@ -18,11 +18,10 @@ OPS = torch.ops.dtnn_fast
 @pytest.mark.skipif(not OPS.has_cuda_kernels(), reason="this build has no CUDA kernels")
 def test_immediate_errors_end_with_the_block_also_after_an_exception():
     assert not OPS.set_immediate_device_errors(False)
-    with pytest.raises(KeyError), immediate_device_errors():
-        with immediate_device_errors():
-            pass
+    with immediate_device_errors():
+        with pytest.raises(KeyError), immediate_device_errors():
+            raise KeyError
         assert OPS.set_immediate_device_errors(True)
-        raise KeyError
     assert not OPS.set_immediate_device_errors(False)
 
 
@@ -43,8 +42,6 @@ def test_without_cuda_there_is_nothing_to_raise():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_an_index_error_on_a_gpu():
-    from dtnn_fast.ops import atom_to_bond_gather
-
     values = torch.ones(3, 2, device="cuda")
     pairs = torch.tensor([[0, 7], [1, 1]], device="cuda")
     row_ptr = torch.tensor([0, 1, 2, 2], device="cuda")

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-#include "ops/bond_reverses.h"
-
 #include <atomic>
+
+#include "ops/bond_reverses.h"
 #include "ops/cpu/large_pages.h"
 #include "ops/cpu/list_kernels.h"
 
@@ -61,33 +61,39 @@ void report(const View& list) {
     if (!has_reverse(list, e)) raise_if("a full list, with every bond from both ends, got one without a reverse", e);
 }
 
-// Reverses of the bonds of the centers [begin, end). The bonds of one pair (i, j), in the order of their shifts, are
-// the reverses of those of (j, i) in opposite order; and the pairs (j, i) of one row j come in the order of i. So a
-// cursor in each row, found by search when it is first needed, leads through without searching. Returns whether all
-// went well.
-bool find_reverses(const View& list, int64_t begin, int64_t end, int64_t* reverses) {
+// Pairs the bonds of the centers [begin, end) that go to the same or a later atom with their reverses. The bonds of one
+// pair (i, j), in the order of their shifts, are the reverses of those of (j, i) in opposite order; and the pairs (j,
+// i) of one row j come in the order of i. So a cursor in each row, found by search when it is first needed, leads
+// through without searching. Returns the number of bonds paired, or -1 when something is wrong.
+int64_t pair_bonds(const View& list, int64_t begin, int64_t end, int64_t* reverses) {
   constexpr int64_t kUnknown = -1;
   std::vector<int64_t> cursors(list.num_atoms, kUnknown);
+  int64_t num_paired = 0;
   for (int64_t i = begin; i < end; ++i) {
     const int64_t row_end = list.row_ptr[i + 1];
-    for (int64_t first = list.row_ptr[i]; first < row_end;) {
+    for (int64_t e = list.row_ptr[i]; e < row_end; ++e)
+      if (find_fault(list, i, e) != nullptr) return -1;
+    const int64_t* const row_begin = list.neighbors + list.row_ptr[i];
+    for (int64_t first = std::lower_bound(row_begin, list.neighbors + row_end, i) - list.neighbors; first < row_end;) {
       const int64_t j = list.neighbors[first];
-      int64_t last = first;
-      for (; last < row_end && list.neighbors[last] == j; ++last)
-        if (find_fault(list, i, last) != nullptr) return false;
+      int64_t last = first + 1;
+      while (last < row_end && list.neighbors[last] == j) ++last;
       int64_t& cursor = cursors[j];
       const int64_t *row = list.neighbors + list.row_ptr[j], *past = list.neighbors + list.row_ptr[j + 1];
       if (cursor == kUnknown) cursor = std::lower_bound(row, past, i) - list.neighbors;
-      if (cursor + (last - first) > list.row_ptr[j + 1]) return false;
+      if (cursor + (last - first) > list.row_ptr[j + 1]) return -1;
       for (int64_t e = first; e < last; ++e) {
-        reverses[e] = cursor + (last - 1 - e);
-        if (!list.is_reverse(e, reverses[e])) return false;
+        const int64_t reverse = cursor + (last - 1 - e);
+        if (!list.is_reverse(e, reverse)) return -1;
+        reverses[e] = reverse;
+        reverses[reverse] = e;
       }
       cursor += last - first;
+      num_paired += i == j ? last - first : 2 * (last - first);
       first = last;
     }
   }
-  return true;
+  return num_paired;
 }
 
 }  // namespace
@@ -104,12 +110,16 @@ Tensor bond_reverses_cpu(const SortedBonds& bonds) {
   // Few, large tasks: each has cursors of its own.
   const int64_t bonds_per_task = std::max<int64_t>(1 << 16, num_bonds / (2 * parallel.num_threads) + 1);
   const std::vector<int64_t> task_atom = rows_of_tasks(list.row_ptr, list.num_atoms, bonds_per_task);
+  // No bond of a sorted list is paired twice, so as many as there are means that every bond has its reverse.
+  std::atomic<int64_t> num_paired{0};
   std::atomic<bool> is_sound{true};
   for_each_task(parallel, static_cast<int64_t>(task_atom.size()) - 1, [&](int64_t task) {
-    if (!find_reverses(list, task_atom[task], task_atom[task + 1], reverses.mutable_data_ptr<int64_t>()))
-      is_sound = false;
+    const int64_t paired =
+        pair_bonds(list, task_atom[task], task_atom[task + 1], reverses.mutable_data_ptr<int64_t>());
+    if (paired < 0) is_sound = false;
+    num_paired += paired;
   });
-  if (!is_sound) report(list);
+  if (!is_sound || num_paired != num_bonds) report(list);
   return reverses;
 }
 

@@ -52,8 +52,8 @@ std::string check(const Bonds& bonds, int64_t width, int center, int neighbor, i
 
 // Index arrays with mistakes: nothing outside of a buffer may be touched, and the first mistake is reported.
 std::string check_bad(const std::function<void(Bonds&)>& spoil) {
-  for (const int64_t width : {1, 3, 8, 33, 128}) {
-    Bonds bonds(700, 30, 3);
+  for (const int64_t width : {1, 8, 300}) {
+    Bonds bonds(90, 12, 3);
     spoil(bonds);
     const std::vector<float> values = dtnn::cases::integers<float>(bonds.num_bonds * width);
     std::vector<float> out(bonds.num_atoms * width);
@@ -95,10 +95,8 @@ DTNN_CASE(bond_to_atom_sum) {
   }
   // Rows enough for the kernel of wide rows.
   const Bonds many(2100, 3, 4);
-  for (const int64_t width : {128, 260}) {
-    const std::string error = check<float>(many, width, -1, 1);
-    if (!error.empty()) return error;
-  }
+  const std::string error = check<float>(many, 128, -1, 1);
+  if (!error.empty()) return error;
   const std::function<void(Bonds&)> mistakes[] = {
       [](Bonds& b) { b.row_ptr[0] = 1; },
       [](Bonds& b) { b.row_ptr[b.num_atoms] += 5; },
@@ -115,8 +113,8 @@ DTNN_CASE(bond_to_atom_sum) {
       [](Bonds& b) { b.neighbor_order.assign(b.neighbor_order.size(), b.num_bonds + 3); },
   };
   for (const auto& spoil : mistakes) {
-    const std::string error = check_bad(spoil);
-    if (!error.empty()) return error;
+    const std::string mistake = check_bad(spoil);
+    if (!mistake.empty()) return mistake;
   }
   return "";
 }

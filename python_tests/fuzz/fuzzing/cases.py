@@ -20,8 +20,46 @@ PAYLOADS = ((), (0,), (1,), (5,), (3, 4), (2, 0), (33,), (6, 8))
 
 
 def neighbor_list() -> Call:
-    arguments = random_batch() | {"half": random.random() < 0.5}
+    arguments = random_batch() | {"half": random.random() < 0.5, "self_pairs": random.random() < 0.2}
+    if random.random() < 0.3:
+        num_crystals = 1 if arguments["ptr"] is None else len(arguments["ptr"]) - 1
+        arguments["cutoff"] = any_layout(torch.rand(num_crystals, dtype=floating_dtype()) * 4)
     return Call(ops.neighbor_list, reference.neighbor_list, arguments)
+
+
+def nested_neighbor_lists() -> Call:
+    batch = random_batch()
+    largest = batch.pop("cutoff")
+    batch["cutoffs"] = [largest * fraction for fraction in sorted(random.sample([0.0, 0.3, 0.5, 1.0], 2))]
+    return Call(ops.nested_neighbor_lists, reference.nested_neighbor_lists, batch | {"half": random.random() < 0.5})
+
+
+def nearest_neighbors() -> Call:
+    batch = random_batch()
+    del batch["cutoff"]
+    return Call(ops.nearest_neighbors, reference.nearest_neighbors, batch | {"k": pick((0, 1, 4, 12))})
+
+
+def bonds_within() -> Call:
+    batch, bonds = random_bonds(half=random.random() < 0.5)
+    del batch["pbc"]
+    batch["cutoff"] *= random.choice([0.5, 0.8, 1.0])
+    if random.random() < 0.3:
+        num_crystals = 1 if batch["ptr"] is None else len(batch["ptr"]) - 1
+        batch["cutoff"] = batch["cutoff"] * torch.rand(num_crystals)
+    return Call(ops.bonds_within, reference.bonds_within, batch | _list_arguments(bonds))
+
+
+def _list_arguments(bonds: ops.NeighborList) -> dict[str, torch.Tensor]:
+    return {name: any_layout(tensor) for name, tensor in bonds._asdict().items()}
+
+
+def bond_reverses() -> Call:
+    return Call(ops.bond_reverses, reference.bond_reverses, _list_arguments(random_bonds()[1]))
+
+
+def full_to_half() -> Call:
+    return Call(ops.full_to_half, reference.full_to_half, _list_arguments(random_bonds()[1]))
 
 
 def bond_vectors() -> Call:
@@ -89,13 +127,19 @@ def tensor_readout() -> Call:
     return Call(ops.tensor_readout, reference.tensor_readout, arguments)
 
 
-# A new operation of dtnn_fast.ops goes here: test_fuzz.py compares the names.
-CASES: tuple[Callable[[], Call], ...] = (
-    neighbor_list,
-    bond_vectors,
-    bond_to_atom_sum,
-    atom_to_bond_gather,
-    rank2_linear,
-    rank2_gate,
-    tensor_readout,
-)
+# How often each is drawn: what is made of several calls of others takes longer. A new operation of dtnn_fast.ops goes
+# here; test_fuzz.py compares the names.
+CASES: dict[Callable[[], Call], float] = {
+    neighbor_list: 1,
+    nested_neighbor_lists: 0.2,
+    nearest_neighbors: 0.1,
+    bonds_within: 1,
+    bond_reverses: 1,
+    full_to_half: 0.2,
+    bond_vectors: 1,
+    bond_to_atom_sum: 1,
+    atom_to_bond_gather: 1,
+    rank2_linear: 1,
+    rank2_gate: 1,
+    tensor_readout: 1,
+}

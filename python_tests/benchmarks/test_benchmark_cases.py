@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import BACKWARD, CASES, FORWARD, PASSES, SECOND, Case, as_tuple, bind, bind_compiled
+from cases import BACKWARD, CASES, FORWARD, PASSES, SECOND, Case, as_tuple, bind, compiled_binder
 from torch import Tensor
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +65,7 @@ def test_bytes_of_the_backward_pass_are_those_of_its_tensors(case):
 def test_compiled_twin_does_the_same_work(case, which):
     inputs = case.inputs(CPU, 0)
     native = bind(which, case.native, inputs)()
-    compiled = bind_compiled(which, case.twin, inputs, "aot_eager")()
+    compiled = compiled_binder(which, case.twin, "aot_eager")(inputs)()
     for ours, theirs in zip(as_tuple(native), as_tuple(compiled), strict=True):
         assert (ours is None) == (theirs is None)
         if ours is not None:

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""torch.compile of every operation by inductor: as eager in values and gradients, one compilation for all sizes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from compiling import FIRST_SIZE, OTHER_SIZES, fresh_compiler, no_recompilation  # noqa: F401  the fixture acts by itself
+from op_cases import FUNCTIONS, batch, leaves, on, scalar
+
+from dtnn_fast import ops
+
+
+def values_and_gradients(call, arguments):
+    moving = leaves(arguments)
+    out = call(*arguments)
+    return out, torch.autograd.grad(scalar(out), moving)
+
+
+def check(name, compiled, size, device, dtype=torch.float64):
+    case = FUNCTIONS[name]
+    arguments = on(case.arguments(batch(size)), device, dtype)
+    torch.testing.assert_close(
+        values_and_gradients(compiled, arguments), values_and_gradients(case.call, arguments), rtol=0, atol=0
+    )
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_one_compilation_for_twenty_batch_sizes(name, device):
+    compiled = torch.compile(FUNCTIONS[name].call, fullgraph=True, dynamic=True)
+    check(name, compiled, FIRST_SIZE, device)
+    with no_recompilation():
+        for size in OTHER_SIZES:
+            check(name, compiled, size, device)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("sizes", [(10, 1, 0, 1, 0, 12), (0, 10, 1), (1, 0, 10)], ids=str)
+def test_sizes_of_zero_and_one(name, sizes, device):
+    """torch compiles for these by themselves; the results must be right in any order."""
+    compiled = torch.compile(FUNCTIONS[name].call, fullgraph=True, dynamic=True)
+    for size in sizes:
+        check(name, compiled, size, device)
+
+
+def test_float32(device):
+    compiled = torch.compile(FUNCTIONS["rank2_gate"].call, fullgraph=True, dynamic=True)
+    for size in (10, 12):
+        check("rank2_gate", compiled, size, device, torch.float32)
+
+
+def test_neighbor_list_within_a_compiled_function(device):
+    """Its number of bonds depends on the positions, which torch.compile must be told to follow."""
+
+    def mean_square(positions, cell, pbc, ptr):
+        pairs, shifts, row_ptr = ops.neighbor_list(positions, cell, pbc, 2.4, ptr)
+        vectors = ops.bond_vectors(positions, cell, pairs, shifts, ptr)
+        return ops.bond_to_atom_sum((vectors * vectors).sum(1), pairs, row_ptr)
+
+    compiled = torch.compile(mean_square, fullgraph=True, dynamic=True)
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+        for size in (10, 7, 13):
+            arguments = on(batch(size)[:4], device)
+            torch.testing.assert_close(
+                values_and_gradients(compiled, arguments), values_and_gradients(mean_square, arguments)
+            )
