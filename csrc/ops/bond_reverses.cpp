@@ -17,6 +17,7 @@ Tensor bond_reverses_cuda(const SortedBonds& bonds) {
   const char* op = "bond_reverses";
   const OnDeviceOf current(bonds.pairs);
   void* const stream = current_cuda_stream(op, bonds.pairs);
+  check_not_capturing(op, stream);
   const auto empty = [&](int64_t size) {
     return torch::stable::empty({size}, ScalarType::Long, std::nullopt, bonds.pairs.device());
   };

@@ -26,6 +26,7 @@ BondsWithinTensors bonds_within_cuda(const CrystalBatch& batch, const SortedBond
   const char* op = "bonds_within";
   const OnDeviceOf current(batch.positions);
   void* const stream = current_cuda_stream(op, batch.positions);
+  check_not_capturing(op, stream);
   const int64_t num_atoms = batch.num_atoms();
   const auto empty = [&](std::initializer_list<int64_t> sizes, ScalarType type) {
     return torch::stable::empty(sizes, type, std::nullopt, batch.positions.device());

@@ -128,6 +128,7 @@ Tensor empty_list(std::initializer_list<int64_t> sizes, ScalarType type, int64_t
 NeighborListTensors neighbor_list_cuda(const NeighborListArguments& arguments) {
   const OnDeviceOf current(arguments.positions);
   void* const stream = current_cuda_stream(kOp, arguments.positions);
+  check_not_capturing(kOp, stream, "; neighbor_list_fixed can");
   const torch::stable::Device device = arguments.positions.device();
   const int64_t num_atoms = arguments.num_atoms();
   Tensor row_ptr = torch::stable::empty({num_atoms + 1}, ScalarType::Long, std::nullopt, device);

@@ -277,7 +277,7 @@ def test_the_first_bad_crystal_is_named(emulator: Emulator) -> None:
             count(emulator, batch, half=False, self_pairs=False, with_large=False)
 
 
-@pytest.mark.parametrize("n", [0, 1, 32, 33, 4095, 4096, 4097, 10_000])
+@pytest.mark.parametrize("n", [0, 1, 32, 33, 8191, 8192, 8193, 20_000])
 def test_counts_to_row_pointers(emulator: Emulator, n: int) -> None:
     counts, total = np.random.default_rng(n).integers(0, 10**12, n + 1), np.array([-1])
     expected = np.concatenate([[0], np.cumsum(counts[1:])])

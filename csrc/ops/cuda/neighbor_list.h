@@ -96,7 +96,7 @@ const char* launch_neighbor_list_pad(const NeighborListArgs& args, const Neighbo
 // Turns counts[1..n] into their running sums, in place, and counts[0] into 0; counts[n] also goes to `total` where that
 // is not null. tile_sums: [num_prefix_tiles(n)].
 const char* launch_counts_to_ptr(int64_t* counts, int64_t n, int64_t* tile_sums, int64_t* total, void* stream);
-constexpr int64_t kPrefixTile = 4096;
+constexpr int64_t kPrefixTile = 8192;
 inline int64_t num_prefix_tiles(int64_t n) { return n <= kPrefixTile ? 1 : (n + kPrefixTile - 1) / kPrefixTile; }
 
 int64_t neighbor_crystal_bytes();
