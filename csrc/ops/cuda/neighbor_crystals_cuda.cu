@@ -167,7 +167,7 @@ __device__ void finish_crystal(const NeighborListArgs& args, const NeighborBuffe
   const double range = crystal.cutoff + 2 * kRelativeTolerance * lengths;
 #pragma unroll
   for (int k = 0; k < 3; ++k) {
-    // A millionth of a step is more than any rounding error of a coordinate.
+    // The range holds the tolerance; a millionth of a step is for coordinates of up to 10^9 cells.
     crystal.reach[k] = crystal.periodic[k] ? range / crystal.height[k] * (1 + 1e-6) + 1e-6 : 0;
   }
   if (!fits || !isfinite(lengths)) return report_fault(buffers, index, NeighborFault::kCrystal);
