@@ -83,3 +83,11 @@ def test_packs_are_loaded_and_stored_at_once(nvcc: str, stem: str, tmp_path: Pat
             assert any(re.fullmatch(pattern, one) for one in instructions), (
                 f"{pattern} not among {sorted(instructions)}"
             )
+
+
+def test_the_criterion_for_bonds_is_not_fused(nvcc: str, tmp_path: Path) -> None:
+    """Which bonds are shorter than the cutoff is fixed to the bit on all devices; a fused multiply-add rounds once."""
+    output = tmp_path / "kernel.ptx"
+    compile_kernel(nvcc, KERNELS / "bonds_within_cuda.cu", "-arch=compute_80", "-ptx", "-o", str(output))
+    arithmetic = re.findall(r"\b(?:mul|add|sub|fma)[.\w]*\.f64", output.read_text())
+    assert set(arithmetic) == {"mul.rn.f64", "add.rn.f64", "sub.rn.f64"}
