@@ -65,6 +65,12 @@ inline void* current_cuda_stream([[maybe_unused]] const char* op, const Tensor& 
   return stream;
 }
 
+// For operations that wait for the device, to allocate what they return.
+inline void check_not_capturing(const char* op, void* stream, const char* instead = "") {
+  DTNN_CHECK(!cuda::is_capturing(stream), op, ": waits for the device, so it cannot be captured into a CUDA graph",
+             instead);
+}
+
 // A copy in host memory: waits for all work on the current stream.
 inline Tensor to_cpu(const Tensor& tensor) {
   return torch::stable::to(tensor, torch::stable::Device(torch::headeronly::DeviceType::CPU));

@@ -30,7 +30,8 @@ def neighbor_list(
     neighbor with S = 0 only where `self_pairs` asks for it. Bonds are sorted by i, then j, then S, so the list is the
     same for any number of threads.
 
-    The outputs are integers; `bond_vectors` is the differentiable part.
+    The outputs are integers; `bond_vectors` is the differentiable part. On CUDA the call waits for the device once, for
+    the number of bonds; `neighbor_list_fixed` does not.
 
     Args:
         positions: Cartesian positions. [N, 3], float32 or float64, Angstrom.

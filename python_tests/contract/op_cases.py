@@ -102,6 +102,10 @@ OPERATIONS: dict[str, Case] = {
         OPS.neighbor_list,
         lambda b: (b.positions, b.cell, b.pbc, b.ptr, 0.0, 2.4 + 0.1 * torch.arange(len(b.cell)).double(), False, True),
     ),
+    "neighbor_list_fixed": Case(
+        OPS.neighbor_list_fixed,
+        lambda b: (b.positions, b.cell, b.pbc, b.ptr, 2.4, None, False, False, 40 * len(b.positions)),
+    ),
     "bonds_within": Case(
         OPS.bonds_within, lambda b: (b.positions, b.cell, b.ptr, b.pairs, b.shifts, b.row_ptr, 2.0, None)
     ),

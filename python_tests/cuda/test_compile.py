@@ -101,3 +101,11 @@ def test_products_use_wide_copies_and_tensor_cores(nvcc: str, stem: str, tmp_pat
     assert re.search(r"ld\.shared\.v4\.[fb]32", text)
     assert "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32" in text
     assert "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32" in text
+
+
+def test_the_criterion_for_bonds_is_not_fused(nvcc: str, tmp_path: Path) -> None:
+    """Which bonds are shorter than the cutoff is fixed to the bit on all devices; a fused multiply-add rounds once."""
+    output = tmp_path / "kernel.ptx"
+    compile_kernel(nvcc, KERNELS / "bonds_within_cuda.cu", "-arch=compute_80", "-ptx", "-o", str(output))
+    arithmetic = re.findall(r"\b(?:mul|add|sub|fma)[.\w]*\.f64", output.read_text())
+    assert set(arithmetic) == {"mul.rn.f64", "add.rn.f64", "sub.rn.f64"}

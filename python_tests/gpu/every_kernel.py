@@ -14,7 +14,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
 from gpu_samples import MEDIUM, SMALL
-from test_gpu_lists import labelled, large_cell, random_cells
+from test_gpu_lists import CUTOFF, labelled, large_cell, random_cells
+
+from dtnn_fast import ops
 
 
 def main(device: torch.device) -> None:
@@ -27,8 +29,15 @@ def main(device: torch.device) -> None:
                 calls += 1
     if _has_kernel("neighbor_list", device):
         for batch in (labelled(50), random_cells(20, 0), large_cell(3000)):
-            batch.on(device).list()
-            calls += 1
+            here = batch.on(device)
+            bonds = here.list()
+            ops.bond_reverses(*bonds)
+            ops.bonds_within(here.positions, here.cell, *bonds, 4.0, here.ptr)
+            for capacity in (bonds.pairs.shape[1] + 100, 100):
+                ops.neighbor_list_fixed(
+                    here.positions, here.cell, here.pbc, CUTOFF, capacity, here.ptr, self_pairs=True
+                )
+            calls += 5
     if device.type == "cuda":
         torch.cuda.synchronize()
     print(f"{calls} calls with their derivatives")

@@ -53,6 +53,9 @@ bool has_device_error(int device);
 // the device, so that the message is the one that is promised above, unless `stream` is being captured.
 std::string take_device_error(int device, void* stream);
 
+// Whether `stream` is being captured into a graph, when nothing may wait for it.
+bool is_capturing(void* stream);
+
 // Waits for `stream`, unless it is being captured into a graph; then false. CUDA's error text, or null, in `problem`.
 bool wait_for_stream(void* stream, const char** problem);
 

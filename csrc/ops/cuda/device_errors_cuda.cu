@@ -34,16 +34,6 @@ class RelaxedCapture {
   cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
 };
 
-bool is_capturing(void* stream) {
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  const cudaError_t error = cudaStreamIsCapturing(static_cast<cudaStream_t>(stream), &status);
-  if (error != cudaSuccess) {
-    cudaGetLastError();
-    return true;  // the default stream, while another one is captured
-  }
-  return status != cudaStreamCaptureStatusNone;
-}
-
 ErrorRecord* make_record(const char** problem) {
   const RelaxedCapture relaxed;
   void* memory = nullptr;
@@ -92,6 +82,16 @@ std::string message_of(const ErrorRecord& record) {
 }
 
 }  // namespace
+
+bool is_capturing(void* stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  const cudaError_t error = cudaStreamIsCapturing(static_cast<cudaStream_t>(stream), &status);
+  if (error != cudaSuccess) {
+    cudaGetLastError();
+    return true;  // the default stream, while another one is captured
+  }
+  return status != cudaStreamCaptureStatusNone;
+}
 
 ErrorSink make_error_sink(const char* op, int device, const char** problem) {
   *problem = nullptr;

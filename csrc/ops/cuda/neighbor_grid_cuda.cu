@@ -27,9 +27,9 @@ __global__ void __launch_bounds__(kThreads) count_bins(NeighborListArgs args, Ne
       double coordinate = dot(crystal.dual[k], r);
       const double cells = crystal.periodic[k] ? floor(coordinate) : 0;
       coordinate -= cells;
-      const int64_t bin = static_cast<int64_t>((coordinate - crystal.lowest[k]) * crystal.bins_per_unit[k]);
-      const int64_t last = crystal.num_bins[k] - 1;
-      flat = flat * crystal.num_bins[k] + (bin < 0 ? 0 : bin < last ? bin : last);
+      // Kept inside before it becomes an integer: rounding differs from that of the measured extent.
+      const double bin = (coordinate - crystal.lowest[k]) * crystal.bins_per_unit[k];
+      flat = flat * crystal.num_bins[k] + static_cast<int64_t>(fmin(fmax(bin, 0.0), crystal.num_bins[k] - 1.0));
       buffers.home[4 * atom + k] = static_cast<int32_t>(-cells);
     }
     buffers.home[4 * atom + 3] = static_cast<int32_t>(flat);

@@ -8,7 +8,7 @@
 namespace dtnn::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 1024;  // a tile is one block's work, and most batches of small crystals are one tile
 constexpr int kWarps = kThreads / kWarp;
 constexpr int kRounds = kPrefixTile / kThreads;  // each warp owns this many rows of 32 numbers, one after the other
 

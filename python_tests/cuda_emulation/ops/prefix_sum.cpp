@@ -8,7 +8,7 @@ extern "C" const char* prefix_sum(int64_t* counts, int64_t n, int64_t* total) {
 }
 
 DTNN_CASE(prefix_sum) {
-  for (const int64_t n : {0, 1, 31, 4096, 4097, 12288, 20000}) {
+  for (const int64_t n : {0, 1, 31, 8192, 8193, 24576, 30000}) {
     std::vector<int64_t> counts(n + 1), expected(n + 1, 0);
     for (int64_t k = 1; k <= n; ++k) {
       counts[k] = k * 7 % 23;

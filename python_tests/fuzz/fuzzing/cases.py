@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import wraps
 from itertools import accumulate
+from typing import Any
 
 import torch
 
@@ -25,6 +27,20 @@ def neighbor_list() -> Call:
         num_crystals = 1 if arguments["ptr"] is None else len(arguments["ptr"]) - 1
         arguments["cutoff"] = any_layout(torch.rand(num_crystals, dtype=floating_dtype()) * 4)
     return Call(ops.neighbor_list, reference.neighbor_list, arguments)
+
+
+@wraps(ops.neighbor_list_fixed)
+def _fixed_list(**arguments: Any) -> ops.FixedNeighborList:
+    fixed = ops.neighbor_list_fixed(**arguments)
+    if fixed.status.item() == 2:  # what CUDA kernels say in place of an error
+        raise RuntimeError("neighbor_list_fixed: bad values")
+    return fixed
+
+
+def neighbor_list_fixed() -> Call:
+    arguments = random_batch() | {"half": random.random() < 0.5}
+    arguments["capacity"] = pick((0, 1, 50, 5000)) if len(arguments["positions"]) else 0
+    return Call(_fixed_list, reference.neighbor_list_fixed, arguments)
 
 
 def nested_neighbor_lists() -> Call:
@@ -131,6 +147,7 @@ def tensor_readout() -> Call:
 # here; test_fuzz.py compares the names.
 CASES: dict[Callable[[], Call], float] = {
     neighbor_list: 1,
+    neighbor_list_fixed: 0.3,
     nested_neighbor_lists: 0.2,
     nearest_neighbors: 0.1,
     bonds_within: 1,

@@ -14,7 +14,12 @@ from .mutations import mutate
 SHARE_OF_BAD_CALLS = 0.5
 SHARE_OF_TWO_THREADS = 0.1
 # The twin of neighbor_list loops over atoms in Python: it is asked now and then.
-SHARE_OF_TWINS = {"neighbor_list": 0.1, "nested_neighbor_lists": 0.1, "nearest_neighbors": 0.02}
+SHARE_OF_TWINS = {
+    "neighbor_list": 0.1,
+    "neighbor_list_fixed": 0.1,
+    "nested_neighbor_lists": 0.1,
+    "nearest_neighbors": 0.02,
+}
 # Functions that pass arguments on to others, whose errors name those.
 BUILT_ON = {
     "bond_to_atom_sum": ("neighbor_order",),

@@ -25,7 +25,7 @@ __device__ __forceinline__ void search_direct(const NeighborListArgs& args, cons
   const int lane = lane_index();
   const double* const positions = args.positions + 3 * crystal.first_atom;
   const int64_t i = atom - crystal.first_atom;
-  const BondTest test(crystal, positions + 3 * i);
+  const BondTest test(crystal.cell, crystal.cutoff, positions + 3 * i);
   const int64_t first_neighbor = args.half ? i : 0;  // a half list has none before
 
   const auto prepare = [&](int64_t q) {
@@ -91,13 +91,13 @@ __device__ __forceinline__ void search_grid(const NeighborListArgs& args, const 
                                             Found&& found) {
   const int lane = lane_index();
   const int64_t i = atom - crystal.first_atom;
-  const BondTest test(crystal, args.positions + 3 * atom);
-  const int32_t* const home = buffers.home + 4 * atom;
+  const BondTest test(crystal.cell, crystal.cutoff, args.positions + 3 * atom);
+  const int4 home = reinterpret_cast<const int4*>(buffers.home)[atom];
   const int64_t* const bin_start = buffers.bin_start + crystal.first_atom;
 
   int64_t low[3], high[3];  // bins around; those of periodic directions go on into the images
   {
-    int64_t bin[3], rest = home[3];
+    int64_t bin[3], rest = home.w;
     bin[2] = rest % crystal.num_bins[2];
     rest /= crystal.num_bins[2];
     bin[1] = rest % crystal.num_bins[1];
@@ -142,11 +142,11 @@ __device__ __forceinline__ void search_grid(const NeighborListArgs& args, const 
     bool keep = false;
     if (active) {
       const int64_t point = segments.first[slot] + static_cast<int64_t>(item);
-      const int32_t* const its_home = buffers.point_home + 4 * point;
-      j = its_home[3] - crystal.first_atom;
-      Steps steps;
-#pragma unroll
-      for (int k = 0; k < 3; ++k) steps[k] = int64_t{segments.steps[k][slot]} + its_home[k] - home[k];
+      const int4 its_home = reinterpret_cast<const int4*>(buffers.point_home)[point];  // one load of 16 bytes
+      j = its_home.w - crystal.first_atom;
+      const Steps steps = {int64_t{segments.steps[0][slot]} + its_home.x - home.x,
+                           int64_t{segments.steps[1][slot]} + its_home.y - home.y,
+                           int64_t{segments.steps[2][slot]} + its_home.z - home.z};
       to_shift(crystal, steps, shift);
       keep = is_bond(args, test, i, j, buffers.point_position + 3 * point, shift);
     }
