@@ -38,8 +38,8 @@ def bond_vectors(positions: Tensor, cell: Tensor, pairs: Tensor, shifts: Tensor,
     """
     if uses_reference():
         return reference.bond_vectors(positions, cell, pairs, shifts, ptr)
-    # The first comparison alone would make torch.compile treat 3 crystals by themselves. A `ptr` of a wrong shape goes on
-    # to the kernel's check.
+    # The second comparison alone would make torch.compile treat 3 crystals by themselves. A `ptr` of a wrong shape goes
+    # on to the kernel's check.
     if cell.dim() == 2 and cell.shape == (3, 3):
         cell = cell.expand(1 if ptr is None or ptr.dim() != 1 else max(ptr.shape[0] - 1, 0), 3, 3)
     return torch.ops.dtnn_fast.bond_vectors(positions, cell, pairs, shifts, ptr)
