@@ -23,8 +23,8 @@ def _have_tangents(arguments: tuple[Any, ...]) -> bool:
     """Whether an argument is a dual number of forward mode, which would lose its tangent in the kernel."""
     if not _C._len_torch_dispatch_stack():
         return any(isinstance(x, Tensor) and unpack_dual(x).tangent is not None for x in arguments)
-    # Where torch.compile replays forward mode, `unpack_dual` does not know of its own that there is a level. The question
-    # is not to become a part of the graph that is traced.
+    # Where torch.compile replays forward mode, `unpack_dual` does not know of its own that there is a level. And the
+    # question is not to become a part of the graph that is traced.
     with _C._DisableTorchDispatch():
         return any(isinstance(x, Tensor) and unpack_dual(x, level=0).tangent is not None for x in arguments)
 
