@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""Timing side by side: native operation and peers take turns, so that a busy machine slows all of them alike."""
+"""Timing side by side: the native call and its peers take turns, so that a busy machine slows all of them alike."""
 
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from clocks import Call, Clock, clock_for
 
 # Printed by conftest.py when the run ends.
 LINES: list[str] = []
-# Repeat a case for about this long.
-SECONDS_PER_CASE = 3.0
+# Repeat a case for about this long, but within these numbers of rounds.
+SECONDS_PER_CASE = 1.5
+FEWEST_ROUNDS, MOST_ROUNDS = 7, 60
+# A side that takes this many times as long as the native one, and this many seconds, is far behind: two calls will do.
+SLOW_RATIO, SLOW_SECONDS = 30.0, 0.1
 
 
 @contextmanager
@@ -28,49 +31,65 @@ def num_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def seconds(call: Callable[[], Any]) -> float:
-    """The time of one call."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+def by_turns(sides: Mapping[str, Sequence[Call]], clock: Clock, once: bool = False) -> dict[str, list[float]]:
+    """Seconds per call of each side, the sides by turns.
+
+    Args:
+        sides: for each side the same call on one or more sets of inputs; the first side is the native one.
+        clock: measures a sample.
+        once: one round without a warm-up, which proves that everything runs and measures nothing.
+    """
+    if once:
+        return {name: [clock.sample(calls)] for name, calls in sides.items()}
+    first = {name: [clock.sample(calls) for _ in range(2)] for name, calls in sides.items()}
+    native = min(next(iter(first.values())))
+    quick = [name for name, times in first.items() if min(times) < max(SLOW_RATIO * native, SLOW_SECONDS)]
+    rounds = int(SECONDS_PER_CASE / sum(min(first[name]) for name in quick))
+    times: dict[str, list[float]] = {name: [] if name in quick else first[name] for name in sides}
+    for _ in range(max(FEWEST_ROUNDS, min(MOST_ROUNDS, rounds))):
+        for name in quick:
+            times[name].append(clock.sample(sides[name]))
+    return times
 
 
 def compare(
-    benchmark: Any, case: str, native: Callable[[], Any], peers: dict[str, Callable[[], Any]], threads: int = 1
+    benchmark: Any,
+    label: str,
+    sides: Mapping[str, Sequence[Call]],
+    device: str = "cpu",
+    threads: int = 1,
+    once: bool = False,
 ) -> dict[str, float]:
-    """Time `native` (with pytest-benchmark) and the peers by turns, and note the line of ratios.
+    """Time all sides by turns and note the medians in the JSON, with a line for the terminal.
 
     Args:
-        benchmark: pytest-benchmark's fixture; its figures for `native` go into the JSON, with the ratios beside them.
-        case: what is measured, for the line.
-        native: the call to be compared.
-        peers: calls that do the same by other means, by name.
+        benchmark: pytest-benchmark's fixture; its own figures are those of the native side.
+        label: what is measured, for the line.
+        sides: as for `by_turns`.
+        device: where it runs.
         threads: torch's threads during the measurement.
+        once: as for `by_turns`.
 
     Returns:
-        How many times longer each peer takes, by name.
+        The median seconds of each side.
     """
-    calls = {"native": native, **peers}
+    native_name = next(iter(sides))
     with num_threads(threads):
-        first = {name: min(seconds(call) for _ in range(2)) for name, call in calls.items()}
-        rounds = max(5, min(50, int(SECONDS_PER_CASE / sum(first.values()))))
-        times: dict[str, list[float]] = {name: [] for name in calls}
-        for _ in range(rounds):
-            for name, call in calls.items():
-                times[name].append(seconds(call))
-        benchmark.pedantic(native, rounds=rounds, iterations=1)
+        times = by_turns(sides, clock_for(torch.device(device)), once)
+        # The fixture wants a run of its own; on a GPU its figure includes the launch and the wait.
+        benchmark.pedantic(_and_wait(sides[native_name][0], device), rounds=1 if once else 5, iterations=1)
     medians = {name: statistics.median(values) for name, values in times.items()}
-    ratios = {name: medians[name] / medians["native"] for name in peers}
-    benchmark.extra_info |= {"threads": threads, "rounds": rounds, "median_s": medians, "ratios": ratios}
-    shown = "  ".join(f"{name} {medians[name] * 1e3:.2f} ms = {ratio:.2f}x" for name, ratio in ratios.items())
-    LINES.append(f"{case:<58} {threads} thread{'s' * (threads > 1)}  native {medians['native'] * 1e3:.2f} ms  {shown}")
-    return ratios
+    benchmark.extra_info |= {"threads": threads, "device": device, "once": once, "median_s": medians}
+    native = medians[native_name]
+    shown = "  ".join(f"{name} {medians[name] / native:.2f}x" for name in list(sides)[1:])
+    LINES.append(f"{label:<75} {threads} thr  {native * 1e3:9.3f} ms  {shown}")
+    return medians
 
 
-def forward_and_backward(call: Callable[..., Any], *inputs: torch.Tensor) -> Callable[[], Any]:
-    """A call of `call(*inputs)` and of the gradients of its outputs with respect to the floating-point inputs."""
-    leaves = [x.detach().clone().requires_grad_() if x.is_floating_point() else x for x in inputs]
-    wanted = [x for x in leaves if x.requires_grad]
-    outputs = call(*leaves)
-    grads = [torch.randn_like(out) for out in (outputs if isinstance(outputs, tuple) else (outputs,))]
-    return lambda: torch.autograd.grad(call(*leaves), wanted, grads)
+def _and_wait(call: Call, device: str) -> Callable[[], None]:
+    def run() -> None:
+        call()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return run

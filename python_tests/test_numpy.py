@@ -75,6 +75,32 @@ def test_batch_and_threads():
     assert np.array_equal(batch[2], np.concatenate([shifts for _, _, shifts in singles]))
 
 
+def test_a_cutoff_for_each_crystal():
+    rng = np.random.default_rng(3)
+    cases = [random_case(rng, number, most_bonds=1e4) for number in range(8)]
+    ptr = np.cumsum([0, *(len(case.positions) for case in cases)])
+    positions, cells, pbc, cutoffs = (
+        np.concatenate([np.atleast_1d(x) for x in part]) for part in zip(*cases, strict=True)
+    )
+    batch = neighbor_list("ijS", positions, cutoffs, cells.reshape(-1, 3, 3), pbc.reshape(-1, 3), ptr=ptr)
+    singles = [neighbor_list("ijS", case.positions, case.cutoff, case.cell, case.pbc) for case in cases]
+    for column, offset in ((0, 1), (1, 1), (2, 0)):
+        parts = [single[column] + offset * first for single, first in zip(singles, ptr, strict=False)]
+        assert np.array_equal(batch[column], np.concatenate(parts))
+
+
+@pytest.mark.parametrize("atoms", [bulk("Cu"), molecule("C6H6")])
+def test_self_interaction_as_in_ase(atoms):
+    ours, theirs = (
+        function("ijS", atoms, 5.0, self_interaction=True)
+        for function in (neighbor_list, ase.neighborlist.neighbor_list)
+    )
+    case = Case(atoms.positions, atoms.cell.array, atoms.pbc, 5.0)
+    assert_same_bonds(np.column_stack(ours), sorted_bonds(*theirs), case, atoms)
+    assert len(neighbor_list("i", atoms, 0.0, self_interaction=True)) == len(atoms)
+    assert len(neighbor_list("i", atoms, 0.0)) == 0
+
+
 def test_forms_of_input():
     cell = 3 * np.eye(3)
     assert len(neighbor_list("i", [[0, 0, 0]], 3.5, cell, [True, False, False])) == 2
@@ -101,8 +127,13 @@ def test_forms_of_input():
         ({"pbc": [True, True]}, "expected `pbc` of shape"),
         ({"ptr": [0, 2]}, "expected `ptr` that rises from 0 to the number of atoms, 1"),
         ({"ptr": [0.0, 1.0]}, "expected `ptr` of shape"),
-        ({"cutoff": -1.0}, "expected a positive, finite `cutoff`"),
-        ({"cutoff": {"H": 1.0}}, "expected one number as `cutoff`, got dict"),
+        ({"cutoff": -1.0}, "expected a finite `cutoff` of 0 or more"),
+        ({"cutoff": {"H": 1.0}}, "expected one number as `cutoff`, .* got dict"),
+        ({"cutoff": [1.0]}, "expected one number as `cutoff`, .* got list"),
+        ({"cutoff": "6"}, "expected one number as `cutoff`, .* got str"),
+        ({"cutoff": True}, "expected one number as `cutoff`, .* got bool"),
+        ({"cutoff": [1.0, 2.0], "ptr": [0, 1]}, r"expected `cutoff` of shape \[1\], got \[2\]"),
+        ({"cutoff": [1.0, np.nan], "ptr": [0, 1, 1]}, "crystal 1: expected a finite `cutoff` of 0 or more, got nan"),
         ({"cutoff": 1e7}, "does not fit into memory"),
         ({"num_threads": 0}, "expected `num_threads` of at least 1, an integer, got 0"),
         ({"num_threads": "2"}, "expected `num_threads` of at least 1, an integer, got '2'"),

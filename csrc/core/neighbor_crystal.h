@@ -17,6 +17,7 @@ struct SearchCrystal {
   int64_t first_atom;  // its number in the batch
   double cutoff;
   bool half;
+  bool self_pairs;
   Lattice lattice;
   Vec3 lowest, highest;  // range of the coordinates along lattice.basis, relative to the first atom
   double tolerance;      // Angstrom; above any rounding error of an approximate distance near the cutoff

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <stdexcept>
 
@@ -21,7 +22,10 @@ constexpr int64_t kSortByCounting = 256;
 // Shifts stay below 2^31 when each of their parts stays below this.
 constexpr int64_t kLargestShift = int64_t{1} << 29;
 
-double reach_distance(const SearchCrystal& crystal) { return crystal.cutoff + 2 * crystal.tolerance; }
+// Not 0, for distances are divided by it.
+double reach_distance(const SearchCrystal& crystal) {
+  return std::max(crystal.cutoff + 2 * crystal.tolerance, std::numeric_limits<double>::min());
+}
 
 double extent(const SearchCrystal& crystal, int k) {
   return k < crystal.lattice.num_periodic ? crystal.lattice.height[k] : crystal.highest[k] - crystal.lowest[k];
@@ -217,6 +221,10 @@ void GridSearch::search(int64_t begin, int64_t end, std::vector<int64_t>& keys, 
     }
     const int64_t self = (i << image_bits_) | no_translation_;
     int64_t num_found = 0;
+    if (crystal_.self_pairs) {
+      if (found.empty()) found.resize(1);
+      found[num_found++] = self;
+    }
     for (int64_t b0 = first[0]; b0 <= last[0]; ++b0) {
       for (int64_t b1 = first[1]; b1 <= last[1]; ++b1) {
         const int64_t row = (b0 * axis_[1].num_extended + b1) * axis_[2].num_extended;

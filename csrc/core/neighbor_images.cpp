@@ -115,11 +115,13 @@ ImageSearch::ImageSearch(const SearchCrystal& crystal)
           }
         }
       }
-      if (i == j) {  // no bond to itself; in half lists only the later half of the table, where shifts are positive
+      if (i == j) {  // in half lists only the later half of the table, where shifts are positive
         const int64_t middle = num_translations / 2;
         if (half_) std::fill(bits, bits + middle / 64, 0);
         const uint64_t up_to_middle = (uint64_t{2} << (middle % 64)) - 1;  // all ones for bit 63: 2 << 63 is 0
-        bits[middle / 64] &= half_ ? ~up_to_middle : ~(uint64_t{1} << (middle % 64));
+        const uint64_t itself = uint64_t{1} << (middle % 64);
+        bits[middle / 64] &= half_ ? ~up_to_middle : ~itself;
+        if (crystal.self_pairs) bits[middle / 64] |= itself;
       }
     }
   }

@@ -62,7 +62,8 @@ void check_size(const SearchCrystal& crystal) {
   const double atoms = static_cast<double>(crystal.num_atoms);
   const double images = count_translations(crystal.lattice, crystal.cutoff + 2 * crystal.tolerance) - 1;
   const double bonds =
-      (crystal.half ? 0.5 : 1.0) * images * (crystal.lattice.num_periodic == 3 ? atoms * atoms : atoms);
+      (crystal.half ? 0.5 : 1.0) * images * (crystal.lattice.num_periodic == 3 ? atoms * atoms : atoms) +
+      (crystal.self_pairs ? atoms : 0);
   check_memory(bonds);
 }
 
@@ -87,8 +88,12 @@ SearchCrystal make_search_crystal(const NeighborListInput& input, int64_t index)
   crystal.first_atom = input.ptr[index];
   crystal.num_atoms = input.ptr[index + 1] - crystal.first_atom;
   crystal.positions = input.positions + 3 * crystal.first_atom;
-  crystal.cutoff = input.cutoff;
+  crystal.cutoff = input.cutoffs[input.shared_cutoff ? 0 : index];
   crystal.half = input.half;
+  crystal.self_pairs = input.self_pairs;
+  if (!(crystal.cutoff >= 0) || !std::isfinite(crystal.cutoff))
+    throw std::invalid_argument((input.shared_cutoff ? "" : of_crystal(input, index)) +
+                                "expected a finite `cutoff` of 0 or more, got " + std::to_string(crystal.cutoff));
   const double* cell = input.cells + (input.shared_cell ? 0 : 9 * index);
   for (int k = 0; k < 9; ++k)
     if (!std::isfinite(cell[k]))
@@ -110,12 +115,12 @@ SearchCrystal make_search_crystal(const NeighborListInput& input, int64_t index)
         crystal.highest[k] = std::max(crystal.highest[k], coordinate);
       }
     }
-    length += input.cutoff;
+    length += crystal.cutoff;
     for (int k = 0; k < crystal.lattice.num_periodic; ++k) {
       if (!(crystal.highest[k] - crystal.lowest[k] < kMostCellsApart))
         throw std::invalid_argument("`positions`: atoms too many cells apart for shifts of 32 bits");
       length += crystal.lattice.rounding_length[k] *
-                (2 + crystal.highest[k] - crystal.lowest[k] + input.cutoff / crystal.lattice.height[k]);
+                (2 + crystal.highest[k] - crystal.lowest[k] + crystal.cutoff / crystal.lattice.height[k]);
     }
     crystal.tolerance = kRelativeTolerance * length;
     if (!std::isfinite(length)) throw std::invalid_argument("`positions` or `cutoff` too large for float64 arithmetic");
@@ -136,8 +141,6 @@ struct NeighborSearch::State {
 };
 
 NeighborSearch::NeighborSearch(const NeighborListInput& input, const Parallel& parallel) : state_(new State) {
-  if (!(input.cutoff > 0) || !std::isfinite(input.cutoff))
-    throw std::invalid_argument("expected a positive, finite `cutoff`, got " + std::to_string(input.cutoff));
   State& state = *state_;
   state.row_ptr.assign(input.num_atoms + 1, 0);
   int64_t* const counts = state.row_ptr.data() + 1;

@@ -5,11 +5,12 @@
 // A bond (i, j, S) of crystal b joins two of its atoms and an integer shift S, zero along non-periodic directions, with
 //     d = (r_j - r_i) + ((S0*a + S1*b) + S2*c),        dx*dx + dy*dy + dz*dz < cutoff*cutoff,
 // in float64, every operation rounded once, in this order (no fused multiply-add: compile with -ffp-contract=off). The
-// plain PyTorch twin computes the same, so both agree in every bit, for bonds at the cutoff too. An atom is not its own
-// neighbor with S = 0; two atoms at one place are neighbors at distance 0.
+// plain PyTorch twin computes the same, so both agree in every bit, for bonds at the cutoff too. A cutoff of 0 means no
+// bonds. An atom is its own neighbor with S = 0 only where self pairs are asked for, then whatever the cutoff, in half
+// lists too; two atoms at one place are neighbors at distance 0.
 // Order: by i, then j, then S lexicographically. Half lists keep i < j, and i == j with the first nonzero of S
-// positive. The result does not depend on the number of threads or the instruction set. Counts are 64-bit; there is no
-// cap.
+// positive, besides self pairs. The result does not depend on the number of threads or the instruction set. Counts are
+// 64-bit; there is no cap.
 #pragma once
 
 #include <cstdint>
@@ -29,8 +30,10 @@ struct NeighborListInput {
   int64_t num_crystals;
   bool shared_cell;
   bool shared_pbc;
-  double cutoff;
+  const double* cutoffs;  // [num_crystals], or [1] for all where shared_cutoff
+  bool shared_cutoff;
   bool half;
+  bool self_pairs;
 };
 
 // Where the bonds go; the caller allocates once it knows their number.
@@ -44,10 +47,9 @@ struct NeighborListOutput {
 // The search in two steps, for the caller to allocate in between.
 class NeighborSearch {
  public:
-  // Finds all bonds. Throws std::invalid_argument for a bad argument: NaN or infinite positions or cell, a cutoff that
-  // is not positive and finite, periodic vectors without volume, shifts beyond int32; std::length_error when the list
-  // would not fit into this machine's memory. Messages say which crystal, atom and argument, without the name of the
-  // op.
+  // Finds all bonds. Throws std::invalid_argument for a bad argument: NaN or infinite positions or cell, a negative,
+  // NaN or infinite cutoff, periodic vectors without volume, shifts beyond int32; std::length_error when the list would
+  // not fit into this machine's memory. Messages say which crystal, atom and argument, without the name of the op.
   NeighborSearch(const NeighborListInput& input, const Parallel& parallel);
   ~NeighborSearch();
   NeighborSearch(const NeighborSearch&) = delete;

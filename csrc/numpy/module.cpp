@@ -23,7 +23,8 @@ struct Lists {
 };
 
 Lists neighbor_list(const Array<double>& positions, const Array<double>& cells, const Array<bool>& pbc,
-                    const Array<int64_t>& ptr, double cutoff, bool half, int num_threads) {
+                    const Array<int64_t>& ptr, const Array<double>& cutoffs, bool half, bool self_pairs,
+                    int num_threads) {
   const NeighborListInput input{positions.data(),
                                 cells.data(),
                                 pbc.data(),
@@ -32,8 +33,10 @@ Lists neighbor_list(const Array<double>& positions, const Array<double>& cells, 
                                 static_cast<int64_t>(ptr.shape(0)) - 1,
                                 cells.ndim() == 2,
                                 pbc.ndim() == 1,
-                                cutoff,
-                                half};
+                                cutoffs.data(),
+                                cutoffs.ndim() == 0,
+                                half,
+                                self_pairs};
   const Parallel parallel = num_threads == 1 ? serial() : with_std_threads(num_threads);
   std::unique_ptr<NeighborSearch> search;
   {
@@ -79,8 +82,9 @@ py::tuple bond_geometry(const Array<double>& positions, const Array<double>& cel
 }
 
 py::tuple neighbor_list_arrays(const Array<double>& positions, const Array<double>& cells, const Array<bool>& pbc,
-                               const Array<int64_t>& ptr, double cutoff, bool half, int num_threads, bool geometry) {
-  const Lists lists = neighbor_list(positions, cells, pbc, ptr, cutoff, half, num_threads);
+                               const Array<int64_t>& ptr, const Array<double>& cutoffs, bool half, bool self_pairs,
+                               int num_threads, bool geometry) {
+  const Lists lists = neighbor_list(positions, cells, pbc, ptr, cutoffs, half, self_pairs, num_threads);
   if (!geometry) return py::make_tuple(lists.pairs, lists.shifts, py::none(), py::none());
   const py::tuple lengths_vectors = bond_geometry(positions, cells, ptr, lists);
   return py::make_tuple(lists.pairs, lists.shifts, lengths_vectors[0], lengths_vectors[1]);
@@ -92,7 +96,8 @@ py::tuple neighbor_list_arrays(const Array<double>& positions, const Array<doubl
 PYBIND11_MODULE(_core, module) {
   module.doc() = "Compiled part of dtnn_fast.numpy; arguments are checked there.";
   module.def("neighbor_list", &dtnn::neighbor_list_arrays, py::arg("positions").noconvert(),
-             py::arg("cells").noconvert(), py::arg("pbc").noconvert(), py::arg("ptr").noconvert(), py::arg("cutoff"),
-             py::arg("half"), py::arg("num_threads"), py::arg("geometry"),
+             py::arg("cells").noconvert(), py::arg("pbc").noconvert(), py::arg("ptr").noconvert(),
+             py::arg("cutoffs").noconvert(), py::arg("half"), py::arg("self_pairs"), py::arg("num_threads"),
+             py::arg("geometry"),
              "Returns pairs [2, E], shifts [E, 3], and with geometry lengths [E] and vectors [E, 3], else None twice.");
 }

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..data.close_atoms import reduce_cell
 from ..data.crystal import Crystal
 from ..errors import BadCrystalError
-from ..ops import NeighborOrder, bond_vectors, neighbor_list, neighbor_order
+from ..ops import NeighborOrder, bond_vectors, neighbor_order, nested_neighbor_lists
 
 # Product of the lengths of the lattice vectors over the volume: 1 for right angles, and below this in common cells.
 _SKEWED = 8.0
@@ -115,22 +115,12 @@ def _nested_tiers(
 ) -> tuple[BondTier, ...]:
     """One pass at the longest cutoff; the shorter lists are parts of it in the same order."""
     ordered = sorted(set(cutoffs))
-    pairs, shifts, row_ptr = neighbor_list(positions, cell, pbc, ordered[-1], ptr, half=True)
-    lengths = torch.linalg.vector_norm(bond_vectors(positions, cell, pairs, shifts, ptr), dim=-1)
-    num_atoms = positions.shape[0]
-    tiers: list[BondTier] = []
-    inner = torch.empty(0, dtype=torch.int64, device=positions.device)
-    for cutoff in ordered:
-        inside = lengths < cutoff
-        # Where each bond of the longest list stands in this tier; also the segments after the selection.
-        before = torch.cat([inside.new_zeros(1, dtype=torch.int64), inside.cumsum(0)])
-        chosen = inside.nonzero().squeeze(1)
-        kept = pairs[:, chosen].contiguous()
-        tiers.append(
-            BondTier(cutoff, kept, shifts[chosen], before[row_ptr], neighbor_order(kept, num_atoms), before[inner])
-        )
-        inner = chosen
-    return tuple(tiers)
+    nested = nested_neighbor_lists(positions, cell, pbc, ordered, ptr, half=True)
+    nothing = torch.empty(0, dtype=torch.int64, device=positions.device)
+    return tuple(
+        BondTier(cutoff, *bonds, neighbor_order(bonds.pairs, positions.shape[0]), inner)
+        for cutoff, bonds, inner in zip(ordered, nested.lists, (nothing, *nested.inner), strict=True)
+    )
 
 
 def _with_small_numbers(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,9 @@ def neighbor_list(
     cells: NDArray[Any],
     pbc: NDArray[Any],
     ptr: NDArray[Any],
-    cutoff: float,
+    cutoffs: NDArray[Any],
     half: bool,
+    self_pairs: bool,
     num_threads: int,
     geometry: bool,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None, NDArray[Any] | None]: ...

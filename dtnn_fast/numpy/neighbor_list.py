@@ -25,12 +25,13 @@ _MOST_THREADS = 1024  # more would only be started to wait
 def neighbor_list(
     quantities: str,
     atoms: Any,
-    cutoff: float,
+    cutoff: float | ArrayLike,
     cell: ArrayLike | None = None,
     pbc: ArrayLike | None = None,
     *,
     ptr: ArrayLike | None = None,
     half: bool = False,
+    self_interaction: bool = False,
     num_threads: int | None = None,
 ) -> NDArray[Any] | tuple[NDArray[Any], ...]:
     """Find all bonds shorter than the cutoff, exactly, sorted by center i, then neighbor j, then shift S.
@@ -43,13 +44,15 @@ def neighbor_list(
         quantities: what to return, in this order: letters of "i" (centers), "j" (neighbors), "d" (lengths, Angstrom),
             "D" (bond vectors, Angstrom) and "S" (shifts).
         atoms: an ASE Atoms object, or Cartesian positions, which need not be inside the cell. [N, 3], float, Angstrom.
-        cutoff: length of the longest bonds, exclusive. float, Angstrom.
+        cutoff: length of the longest bonds, exclusive; 0 for none. float, or beside `ptr` one for each crystal, [B],
+            Angstrom. (ASE's radii for atoms or elements are not supported.)
         cell: lattice vectors as rows, [B, 3, 3], or [3, 3] for all crystals, Angstrom. For positions only; None for
             isolated atoms.
         pbc: periodic directions, [B, 3], or [3] for all crystals, or one bool. For positions only; all directions of a
             given cell when None.
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``; None for one crystal. [B+1], integer.
         half: keep each bond once: i < j, or i == j and the first nonzero component of S positive.
+        self_interaction: as in ASE, return each atom as its own neighbor with S = 0 too; here also when `cutoff` is 0.
         num_threads: threads to use; None for all processors. The list is the same for any number.
 
     Returns:
@@ -88,13 +91,20 @@ def neighbor_list(
         periodic = np.full(3, periodic)
     _check_shape("cell", cells, (3, 3), len(bounds) - 1)
     _check_shape("pbc", periodic, (3,), len(bounds) - 1)
-    if not isinstance(cutoff, (int, float, np.integer, np.floating)):
-        raise ValueError(f"neighbor_list: expected one number as `cutoff`, got {type(cutoff).__name__}")
+    cutoffs = _cutoffs(cutoff, ptr is not None, len(bounds) - 1)
     threads = _threads(num_threads)
     geometry = "d" in quantities or "D" in quantities
     try:
         pairs, shifts, lengths, vectors = _core.neighbor_list(
-            r, cells, np.ascontiguousarray(periodic), bounds, float(cutoff), bool(half), threads, geometry
+            r,
+            cells,
+            np.ascontiguousarray(periodic),
+            bounds,
+            cutoffs,
+            bool(half),
+            bool(self_interaction),
+            threads,
+            geometry,
         )
     except (ValueError, MemoryError) as error:
         raise ValueError(f"neighbor_list: {error}") from error
@@ -113,6 +123,19 @@ def _floats(name: str, values: ArrayLike) -> NDArray[np.float64]:
     if array.size == 0 and array.ndim == 1:
         array = array.reshape(0, 3)  # an empty list of positions
     return np.ascontiguousarray(array, dtype=np.float64)
+
+
+def _cutoffs(cutoff: float | ArrayLike, is_batch: bool, num_crystals: int) -> NDArray[np.float64]:
+    """One cutoff, shape [], or one for each crystal. Without `ptr` an array would be ASE's radii of atoms."""
+    array = np.asarray(cutoff)
+    if array.dtype.kind not in "fiu" or (array.ndim > 0 and not is_batch):
+        raise ValueError(
+            f"neighbor_list: expected one number as `cutoff`, or beside `ptr` one for each crystal, got "
+            f"{type(cutoff).__name__}"
+        )
+    if array.ndim > 0 and array.shape != (num_crystals,):
+        raise ValueError(f"neighbor_list: expected `cutoff` of shape [{num_crystals}], got {list(array.shape)}")
+    return np.array(array, dtype=np.float64)  # not ascontiguousarray, which makes one dimension of none
 
 
 def _bounds(ptr: ArrayLike | None, num_atoms: int) -> NDArray[np.int64]:

@@ -5,27 +5,52 @@ All have CPU kernels; `bond_to_atom_sum` and `atom_to_bond_gather` have CUDA ker
 order in reverse mode (``torch.autograd.grad``, ``torch.func.grad``) and in forward mode (``torch.func.jvp``, which runs
 on the twins in `dtnn_fast.reference`). What holds under torch.compile, torch.export, torch.autocast and torch.vmap is
 in docs/compile.md.
+
+Bad input raises with the operation's name, the argument, what was expected and what came. On CUDA the values of indices
+(`pairs`, `row_ptr`, `ptr`, `neighbor_order`) are only seen by the kernels, and the host does not wait for them: a
+kernel writes NaN where a bad index would have entered, and the next call on that device, or `check_device_errors`,
+raises the error. `immediate_device_errors` makes each call wait and raise its own.
 """
 
 from .. import _library  # noqa: F401  loads the compiled operations before anything registers fakes for them
+from ..reference.bond_reverses import FullToHalf
+from ..reference.bonds_within import BondsWithin
 from ..reference.neighbor_list import NeighborList
 from ..reference.neighbor_order import NeighborOrder, neighbor_order
+from ..reference.nested_neighbor_lists import NestedNeighborLists
 from .atom_to_bond_gather import atom_to_bond_gather
+from .bond_reverses import bond_reverses, full_to_half
 from .bond_to_atom_sum import bond_to_atom_sum
 from .bond_vectors import bond_vectors
+from .bonds_within import bonds_within
+from .device_errors import check_device_errors, immediate_device_errors
+from .nearest_neighbors import nearest_neighbors
 from .neighbor_list import neighbor_list
+from .nested_neighbor_lists import nested_neighbor_lists
 from .rank2_gate import rank2_gate
 from .rank2_linear import rank2_linear
+from .skin_neighbor_list import SkinNeighborList
 from .tensor_readout import tensor_readout
 
 __all__ = [
+    "BondsWithin",
+    "FullToHalf",
     "NeighborList",
     "NeighborOrder",
+    "NestedNeighborLists",
+    "SkinNeighborList",
     "atom_to_bond_gather",
+    "bond_reverses",
     "bond_to_atom_sum",
     "bond_vectors",
+    "bonds_within",
+    "check_device_errors",
+    "full_to_half",
+    "immediate_device_errors",
+    "nearest_neighbors",
     "neighbor_list",
     "neighbor_order",
+    "nested_neighbor_lists",
     "rank2_gate",
     "rank2_linear",
     "tensor_readout",

@@ -5,22 +5,36 @@ The twins take the same arguments and trust them: only the native operations che
 """
 
 from .atom_to_bond_gather import atom_to_bond_gather
+from .bond_reverses import FullToHalf, bond_reverses, full_to_half
 from .bond_to_atom_sum import bond_to_atom_sum
 from .bond_vectors import bond_vectors
+from .bonds_within import BondsWithin, bonds_within
+from .nearest_neighbors import nearest_neighbors
 from .neighbor_list import NeighborList, neighbor_list
 from .neighbor_order import NeighborOrder, neighbor_order
+from .nested_neighbor_lists import NestedNeighborLists, nested_neighbor_lists
 from .rank2_gate import rank2_gate
 from .rank2_linear import rank2_linear
+from .skin_neighbor_list import SkinNeighborList
 from .tensor_readout import tensor_readout
 
 __all__ = [
+    "BondsWithin",
+    "FullToHalf",
     "NeighborList",
     "NeighborOrder",
+    "NestedNeighborLists",
+    "SkinNeighborList",
     "atom_to_bond_gather",
+    "bond_reverses",
     "bond_to_atom_sum",
     "bond_vectors",
+    "bonds_within",
+    "full_to_half",
+    "nearest_neighbors",
     "neighbor_list",
     "neighbor_order",
+    "nested_neighbor_lists",
     "rank2_gate",
     "rank2_linear",
     "tensor_readout",

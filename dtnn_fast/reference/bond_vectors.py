@@ -9,8 +9,8 @@ from torch import Tensor
 
 def bond_vectors(positions: Tensor, cell: Tensor, pairs: Tensor, shifts: Tensor, ptr: Tensor | None = None) -> Tensor:
     """The vector of each bond from center to neighbor; see `dtnn_fast.ops.bond_vectors`."""
-    center, neighbor = pairs
-    crystal = torch.zeros_like(center) if ptr is None else torch.searchsorted(ptr, center, right=True) - 1
+    center, neighbor = pairs.contiguous()
+    crystal = torch.zeros_like(center) if ptr is None else torch.searchsorted(ptr.contiguous(), center, right=True) - 1
     cells = cell[crystal] if cell.dim() == 3 else cell.expand(len(center), 3, 3)
     a, b, c = cells.unbind(1)
     s0, s1, s2 = shifts.to(positions.dtype).unsqueeze(2).unbind(1)

@@ -23,11 +23,15 @@ class NeighborList(NamedTuple):
 
 
 def neighbor_list(
-    positions: Tensor, cell: Tensor, pbc: Tensor, cutoff: float, ptr: Tensor | None = None, half: bool = False
+    positions: Tensor,
+    cell: Tensor,
+    pbc: Tensor,
+    cutoff: float | Tensor,
+    ptr: Tensor | None = None,
+    half: bool = False,
+    self_pairs: bool = False,
 ) -> NeighborList:
     """All bonds shorter than the cutoff; see `dtnn_fast.ops.neighbor_list`."""
-    if not (cutoff > 0 and math.isfinite(cutoff)):
-        raise RuntimeError(f"neighbor_list: expected a positive, finite `cutoff`, got {cutoff}")
     if not positions.isfinite().all():
         raise RuntimeError("neighbor_list: expected finite `positions`, got NaN or infinity")
     if not cell.isfinite().all():
@@ -35,6 +39,7 @@ def neighbor_list(
     num_atoms = positions.shape[0]
     bounds = [0, num_atoms] if ptr is None else ptr.tolist()
     num_crystals = len(bounds) - 1
+    cutoffs = list_cutoffs("neighbor_list", cutoff, num_crystals)
     cells = cell.to(torch.float64).expand(num_crystals, 3, 3)
     periodic = pbc.expand(num_crystals, 3)
     pairs, shifts = [torch.empty(2, 0, dtype=torch.int64)], [torch.empty(0, 3, dtype=torch.int64)]
@@ -42,7 +47,7 @@ def neighbor_list(
         r = positions[bounds[b] : bounds[b + 1]].to(torch.float64)
         dual = _duals(cells[b], periodic[b])
         for i in range(len(r)):
-            neighbors, shift = _bonds_of_atom(i, r, cells[b], dual, cutoff, half)
+            neighbors, shift = _bonds_of_atom(i, r, cells[b], dual, cutoffs[b], half, self_pairs)
             pairs.append(torch.stack([torch.full_like(neighbors, i), neighbors]) + bounds[b])
             shifts.append(shift)
     all_pairs = torch.cat(pairs, dim=1)
@@ -50,7 +55,20 @@ def neighbor_list(
     return NeighborList(all_pairs, torch.cat(shifts).to(torch.int32), row_ptr)
 
 
-def _bonds_of_atom(i: int, r: Tensor, cell: Tensor, dual: Tensor, cutoff: float, half: bool) -> tuple[Tensor, Tensor]:
+def list_cutoffs(op: str, cutoff: float | Tensor, num_crystals: int) -> list[float]:
+    """The checked cutoff of each crystal."""
+    each = isinstance(cutoff, Tensor)
+    cutoffs = cutoff.tolist() if isinstance(cutoff, Tensor) else [cutoff] * num_crystals
+    for b, value in enumerate(cutoffs):
+        if not (value >= 0 and math.isfinite(value)):
+            crystal = f"crystal {b}: " if each and num_crystals > 1 else ""
+            raise RuntimeError(f"{op}: {crystal}expected a finite `cutoff` of 0 or more, got {value}")
+    return cutoffs
+
+
+def _bonds_of_atom(
+    i: int, r: Tensor, cell: Tensor, dual: Tensor, cutoff: float, half: bool, self_pairs: bool
+) -> tuple[Tensor, Tensor]:
     """Neighbors j and shifts of the bonds of atom i of one crystal, in order."""
     between = r - r[i]
     low, high = _shift_ranges(between, dual, cutoff)
@@ -70,9 +88,10 @@ def _bonds_of_atom(i: int, r: Tensor, cell: Tensor, dual: Tensor, cutoff: float,
     dx, dy, dz = d.unbind(1)
     keep = (dx * dx + dy * dy) + dz * dz < cutoff * cutoff
     first_nonzero = torch.where(shift[:, 0] != 0, shift[:, 0], torch.where(shift[:, 1] != 0, shift[:, 1], shift[:, 2]))
-    keep &= (neighbor != i) | (first_nonzero != 0)
+    itself = (neighbor == i) & (first_nonzero == 0)
     if half:
         keep &= (neighbor > i) | ((neighbor == i) & (first_nonzero > 0))
+    keep = keep | itself if self_pairs else keep & ~itself
     return neighbor[keep], shift[keep]
 
 

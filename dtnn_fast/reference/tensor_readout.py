@@ -18,6 +18,6 @@ def tensor_readout(atom_scalar: Tensor, atom_vector: Tensor, atom_rank2: Tensor,
     dyadic = atom_vector @ atom_vector.transpose(1, 2)
     symmetric = atom_rank2.sum(2)[:, MATRIX_COMPONENTS].reshape(-1, 3, 3)
 
-    crystal = torch.searchsorted(ptr, torch.arange(num_atoms, device=ptr.device), right=True) - 1
+    crystal = torch.searchsorted(ptr.contiguous(), torch.arange(num_atoms, device=ptr.device), right=True) - 1
     sums = atom_scalar.new_zeros(ptr.shape[0] - 1, 3, 3).index_add(0, crystal, isotropic + dyadic + symmetric)
     return sums / ptr.diff().to(atom_scalar.dtype)[:, None, None]

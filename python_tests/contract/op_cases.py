@@ -59,6 +59,11 @@ def batch(num_crystals: int) -> Batch:
     return Batch(positions, cell, pbc, ptr, *bonds, *ops.neighbor_order(bonds.pairs, len(positions)))
 
 
+def full_list(b: Batch) -> ops.NeighborList:
+    """Every bond of the batch from both ends."""
+    return ops.neighbor_list(b.positions, b.cell, b.pbc, 2.4, b.ptr)
+
+
 def weight(seed: int = 9) -> Tensor:
     """Weights that map CHANNELS to OUTPUTS."""
     return normal(OUTPUTS, CHANNELS, seed=seed)
@@ -89,8 +94,18 @@ def _ends(b: Batch) -> tuple[Tensor, ...]:
 
 # By a name that starts with the operation's, followed by what the case is about.
 OPERATIONS: dict[str, Case] = {
-    "neighbor_list": Case(OPS.neighbor_list, lambda b: (b.positions, b.cell, b.pbc, b.ptr, 2.4, False)),
-    "neighbor_list half": Case(OPS.neighbor_list, lambda b: (b.positions, b.cell, b.pbc, b.ptr, 2.4, True)),
+    "neighbor_list": Case(OPS.neighbor_list, lambda b: (b.positions, b.cell, b.pbc, b.ptr, 2.4, None, False, False)),
+    "neighbor_list half": Case(
+        OPS.neighbor_list, lambda b: (b.positions, b.cell, b.pbc, b.ptr, 2.4, None, True, False)
+    ),
+    "neighbor_list cutoff of each crystal": Case(
+        OPS.neighbor_list,
+        lambda b: (b.positions, b.cell, b.pbc, b.ptr, 0.0, 2.4 + 0.1 * torch.arange(len(b.cell)).double(), False, True),
+    ),
+    "bonds_within": Case(
+        OPS.bonds_within, lambda b: (b.positions, b.cell, b.ptr, b.pairs, b.shifts, b.row_ptr, 2.0, None)
+    ),
+    "bond_reverses": Case(OPS.bond_reverses, full_list),
     "bond_vectors": Case(OPS.bond_vectors, lambda b: (b.positions, b.cell, b.pairs, b.shifts, b.ptr)),
     "bond_vectors_backward": Case(
         OPS.bond_vectors_backward,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,12 @@ def emulator_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def emulator(emulator_library: Path) -> Emulator:
-    """The emulator with its settings at their defaults."""
+def emulator(emulator_library: Path) -> Iterator[Emulator]:
+    """The emulator with its settings at their defaults; a test that makes index errors has to take them."""
     emulator = Emulator(emulator_library)
     emulator.configure()
-    return emulator
+    yield emulator
+    assert emulator.take_error() is None
 
 
 @pytest.fixture(scope="session")

@@ -90,6 +90,13 @@ class Emulator:
         if message is not None:
             raise EmulationError(message.decode())
 
+    def take_error(self, device: int = 0) -> str | None:
+        """The message of the index error that kernels have noted, as the next call of an operation would raise it."""
+        function = self._library["device_errors_take"]
+        function.restype = ctypes.c_char_p
+        message = function(ctypes.c_int64(device))
+        return None if message is None else message.decode()
+
     @staticmethod
     def _convert(argument: np.ndarray | int | bytes | None) -> object:
         if isinstance(argument, np.ndarray):

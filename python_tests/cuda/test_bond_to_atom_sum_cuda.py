@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import mmap
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +57,8 @@ def emulated_sum(emulator: Emulator, bonds: Bonds, values: np.ndarray, center: i
     order, row_ptr = (bonds.neighbor_order, bonds.neighbor_row_ptr) if neighbor else (None, None)
     name = f"bond_to_atom_sum_{SUFFIX[values.dtype.type]}"
     row_ptr_or_null = bonds.row_ptr if center else None
-    emulator.call(name, values, row_ptr_or_null, order, row_ptr, out, bonds.num_atoms, width, center, neighbor)
+    sizes = bonds.num_atoms, bonds.pairs.shape[1], width
+    emulator.call(name, values, bonds.pairs, row_ptr_or_null, order, row_ptr, out, *sizes, center, neighbor)
     assert (out[-1] == 7).all(), "written past the end"
     return out[:-1]
 
@@ -80,7 +80,7 @@ def emulated_gather(emulator: Emulator, bonds: Bonds, values: np.ndarray, center
     out = np.full((num_bonds + 1, width), np.nan, values.dtype)
     out[-1] = 7
     name = f"atom_to_bond_gather_{SUFFIX[values.dtype.type]}"
-    emulator.call(name, values, bonds.pairs, out, num_bonds, width, center, neighbor)
+    emulator.call(name, values, bonds.pairs, out, bonds.num_atoms, num_bonds, width, center, neighbor)
     assert (out[-1] == 7).all(), "written past the end"
     return out[:-1]
 
@@ -171,45 +171,46 @@ def test_unaligned_memory(emulator: Emulator, width: int, dtype: type) -> None:
     )
 
 
-@pytest.fixture(scope="module")
-def distant_memory() -> Iterator[tuple[np.ndarray, int]]:
-    """float32 zeros of more than 2^32 numbers, and where the last 4096 of them begin; only pages in use are real."""
-    count = 2**32 + 2**20
+def sparse_zeros(count: int, dtype: type) -> np.ndarray:
+    """Zeros of which only the pages in use take memory."""
     no_reserve = 0x4000  # MAP_NORESERVE of Linux, which the module mmap does not have in all versions
+    size = count * np.dtype(dtype).itemsize
     try:
-        memory = mmap.mmap(-1, 4 * count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | no_reserve)
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | no_reserve)
     except OSError as error:
-        pytest.skip(f"this machine gives no 16 GiB of address space: {error}")
-    values = np.frombuffer(memory, np.float32)
-    begin = count - 4096
-    values[begin:] = random_values(1, 4096, np.float32)[0]
-    yield values, begin
-    del values
+        pytest.skip(f"this machine gives no {size} bytes of address space: {error}")
+    return np.frombuffer(memory, dtype)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs address space without memory, as Linux gives it")
 @pytest.mark.parametrize("width", [3, 8, 33])
-def test_offsets_beyond_32_bits(emulator: Emulator, distant_memory: tuple[np.ndarray, int], width: int) -> None:
-    """The row pointers and pairs point at the far end of a huge array."""
-    values, begin = distant_memory
-    first = begin // width + 1
-    rows = values[first * width : (first + 5) * width].reshape(5, width)
-    out = np.empty((1, width), np.float32)
-    row_ptr = np.array([first, first + 3])
+def test_offsets_beyond_32_bits(emulator: Emulator, width: int) -> None:
+    """The bonds of the middle one of three atoms are at the far end of a huge array; the others' rows are bad."""
+    first = (2**32 + 2**20) // width
+    num_bonds = first + 5
+    values = sparse_zeros(num_bonds * width, np.float32).reshape(num_bonds, width)
+    values[first:] = random_values(5, width, np.float32)
+    rows = values[first:]
+    pairs = sparse_zeros(2 * num_bonds, np.int64).reshape(2, num_bonds)
+    pairs[:, first:] = 1
+    row_ptr = np.array([first, first, first + 3, first + 3])
     order = np.array([first + 3, first + 4])
-    order_ptr = np.array([0, 2])
-    emulator.call("bond_to_atom_sum_f32", values, row_ptr, order, order_ptr, out, 1, width, 1, 1)
-    np.testing.assert_array_equal(out[0], (((rows[0] + rows[1]) + rows[2]) + rows[3]) + rows[4])
-    pairs = np.array([[first], [first + 4]])
-    emulator.call("atom_to_bond_gather_f32", values, pairs, out, 1, width, -1, 1)
+    order_ptr = np.array([0, 0, 2, 2])
+    out = np.empty((3, width), np.float32)
+    emulator.call("bond_to_atom_sum_f32", values, pairs, row_ptr, order, order_ptr, out, 3, num_bonds, width, 1, 1)
+    np.testing.assert_array_equal(out[1], (((rows[0] + rows[1]) + rows[2]) + rows[3]) + rows[4])
+    assert np.isnan(out[[0, 2]]).all()
+    assert f"expected `row_ptr` from 0 to the number of bonds, {num_bonds}, got {first}" in str(emulator.take_error())
+    ends = np.array([[first], [first + 4]])
+    emulator.call("atom_to_bond_gather_f32", values, ends, out, num_bonds, 1, width, -1, 1)
     np.testing.assert_array_equal(out[0], rows[4] - rows[0])
 
 
 def test_a_row_that_is_too_wide_is_refused(emulator: Emulator) -> None:
     with pytest.raises(EmulationError, match=r"expected rows of fewer than 2\^31 numbers"):
-        emulator.call("bond_to_atom_sum_f32", None, None, None, None, None, 1, 2**31, 1, 0)
+        emulator.call("bond_to_atom_sum_f32", *[None] * 6, 1, 1, 2**31, 1, 0)
     with pytest.raises(EmulationError, match=r"expected rows of fewer than 2\^31 numbers"):
-        emulator.call("atom_to_bond_gather_f32", None, None, None, 1, 2**31, 1, 0)
+        emulator.call("atom_to_bond_gather_f32", None, None, None, 1, 1, 2**31, 1, 0)
 
 
 def test_an_end_with_coefficient_0_is_not_read(emulator: Emulator) -> None:

@@ -3,10 +3,13 @@
 // UndefinedBehaviorSanitizer (run_cases.cpp). A case returns nullptr or what went wrong.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <random>
 #include <string>
 #include <vector>
+
+#include "device_errors.h"
 
 namespace dtnn::cases {
 
@@ -50,16 +53,22 @@ struct Bonds {
       row_ptr.push_back(static_cast<int64_t>(centers.size()));
     }
     num_bonds = static_cast<int64_t>(centers.size());
-    for (int64_t atom = 0; atom <= num_atoms; ++atom) {
-      neighbor_row_ptr.push_back(static_cast<int64_t>(neighbor_order.size()));
-      for (int64_t bond = 0; bond < num_bonds; ++bond) {
-        if (neighbors[bond] == atom) neighbor_order.push_back(bond);
-      }
-    }
     pairs = centers;
     pairs.insert(pairs.end(), neighbors.begin(), neighbors.end());
     pairs.shrink_to_fit();
     row_ptr.shrink_to_fit();
+    sort_by_neighbor();
+  }
+
+  void sort_by_neighbor() {
+    neighbor_order.clear();
+    neighbor_row_ptr.clear();
+    for (int64_t atom = 0; atom <= num_atoms; ++atom) {
+      neighbor_row_ptr.push_back(static_cast<int64_t>(neighbor_order.size()));
+      for (int64_t bond = 0; bond < num_bonds; ++bond) {
+        if (pairs[num_bonds + bond] == atom) neighbor_order.push_back(bond);
+      }
+    }
     neighbor_order.shrink_to_fit();
     neighbor_row_ptr.shrink_to_fit();
   }
@@ -72,5 +81,21 @@ std::vector<T> integers(int64_t count) {
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<T>(static_cast<int>(i * 7 % 23) - 11);
   return values;
 }
+
+// Equal numbers, where one NaN is like another.
+template <typename T>
+bool equal(const std::vector<T>& one, const std::vector<T>& other) {
+  return std::equal(one.begin(), one.end(), other.begin(), other.end(),
+                    [](T a, T b) { return a == b || (a != a && b != b); });
+}
+
+// Where the kernels of one launch of `op` report bad indices, as on a GPU of the number `device`.
+inline cuda::ErrorSink errors(const char* op, int device = 0) {
+  const char* problem = nullptr;
+  return cuda::make_error_sink(op, device, &problem);
+}
+
+// What the kernels have reported since the last call, "" when nothing.
+inline std::string reported(int device = 0) { return cuda::take_device_error(device, nullptr); }
 
 }  // namespace dtnn::cases

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from crystals import random_case, supercell
+from crystals import Case, random_case, supercell
 from helpers import check_operator
 
 import dtnn_fast
@@ -41,6 +41,26 @@ def tensors(case, dtype=torch.float64):
         "pbc": torch.tensor(case.pbc),
         "cutoff": case.cutoff,
     }
+
+
+def batch_of(cases):
+    """The crystals one after another, without a cutoff."""
+    return {
+        "positions": torch.tensor(np.concatenate([case.positions for case in cases])),
+        "cell": torch.tensor(np.stack([case.cell for case in cases])),
+        "pbc": torch.tensor(np.stack([case.pbc for case in cases])),
+        "ptr": torch.tensor([0, *np.cumsum([len(case.positions) for case in cases])]),
+    }
+
+
+def joined(lists, ptr):
+    """The lists of crystals as one list of their batch."""
+    counts = torch.cat([torch.zeros(1, dtype=torch.int64), *(part.row_ptr.diff() for part in lists)])
+    return NeighborList(
+        torch.cat([part.pairs + first for part, first in zip(lists, ptr, strict=False)], dim=1),
+        torch.cat([part.shifts for part in lists]),
+        counts.cumsum(0),
+    )
 
 
 def assert_identical(ours, expected, label=""):
@@ -115,18 +135,60 @@ def test_batch_is_its_crystals_one_after_another(half):
     cases.insert(7, cases[0]._replace(positions=np.zeros((0, 3))))
     cases.append(cases[3]._replace(positions=rng.uniform(0, 30, (2000, 3)), cell=30 * np.eye(3), pbc=np.ones(3, bool)))
     singles = [neighbor_list(**(tensors(case) | {"cutoff": 3.0}), half=half) for case in cases]
-    ptr = torch.tensor([0, *np.cumsum([len(case.positions) for case in cases])])
-    batch = neighbor_list(
-        torch.tensor(np.concatenate([case.positions for case in cases])),
-        torch.tensor(np.stack([case.cell for case in cases])),
-        torch.tensor(np.stack([case.pbc for case in cases])),
-        3.0,
-        ptr,
-        half,
-    )
-    assert torch.equal(batch.pairs, torch.cat([s.pairs + p for s, p in zip(singles, ptr, strict=False)], dim=1))
-    assert torch.equal(batch.shifts, torch.cat([single.shifts for single in singles]))
-    assert torch.equal(batch.row_ptr.diff(), torch.cat([single.row_ptr.diff() for single in singles]))
+    batch = batch_of(cases)
+    assert_identical(neighbor_list(**batch, cutoff=3.0, half=half), joined(singles, batch["ptr"]))
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_cutoff_for_each_crystal(half):
+    """The list of each crystal is that of its own cutoff; the last one is a large crystal, some cutoffs are 0."""
+    rng = np.random.default_rng(8)
+    cases = [random_case(rng, number, most_bonds=1e4) for number in range(24)]
+    cases = [case._replace(cutoff=0.0) if number % 5 == 0 else case for number, case in enumerate(cases)]
+    cases.append(Case(rng.uniform(0, 30, (2000, 3)), 30 * np.eye(3), np.ones(3, bool), 3.0))
+    batch = batch_of(cases) | {"cutoff": torch.tensor([case.cutoff for case in cases]).double()}
+    ours = neighbor_list(**batch, half=half)
+    assert_identical(ours, joined([neighbor_list(**tensors(case), half=half) for case in cases], batch["ptr"]))
+    small = batch_of(cases[:-1]) | {"cutoff": batch["cutoff"][:-1]}
+    assert_identical(neighbor_list(**small, half=half), reference.neighbor_list(**small, half=half))
+
+
+def test_a_cutoff_of_another_dtype_and_stride():
+    positions, ptr = torch.rand(9, 3) * 3, torch.tensor([0, 4, 9])
+    expected = neighbor_list(positions, CUBIC["cell"], ALL, torch.tensor([2.5, 3.5]).double(), ptr)
+    assert_identical(neighbor_list(positions, CUBIC["cell"], ALL, torch.tensor([2.5, 3.5]), ptr), expected)
+    strided = torch.tensor([[2.5, 9.0], [3.5, 9.0]]).double()[:, 0]
+    assert_identical(neighbor_list(positions, CUBIC["cell"], ALL, strided, ptr), expected)
+
+
+@pytest.mark.parametrize("cutoff", [0.0, 5e-324, 1e-200])
+@pytest.mark.parametrize("num_atoms", [1, 2, 400])
+@pytest.mark.parametrize("pbc", [True, False])
+def test_cutoff_of_nothing(cutoff, num_atoms, pbc):
+    """Not even atoms at one place are bonded at a cutoff whose square is 0, and self pairs are there all the same."""
+    arguments = torch.zeros(num_atoms, 3), 3 * torch.eye(3), torch.tensor([pbc] * 3), cutoff
+    assert neighbor_list(*arguments).pairs.shape == (2, 0)
+    selves = neighbor_list(*arguments, self_pairs=True)
+    assert selves.pairs.tolist() == [list(range(num_atoms))] * 2
+    assert not selves.shifts.any()
+    assert_identical(selves, reference.neighbor_list(*arguments, self_pairs=True))
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_self_pairs_are_added_in_order(half):
+    rng = np.random.default_rng(9)
+    cases = [random_case(rng, number, most_bonds=1e4) for number in range(24)]
+    cases.append(Case(rng.uniform(0, 30, (2000, 3)), 30 * np.eye(3), np.ones(3, bool), 3.0))
+    for number, case in enumerate(cases):
+        arguments = tensors(case)
+        plain, selves = (neighbor_list(**arguments, half=half, self_pairs=flag) for flag in (False, True))
+        added = (selves.pairs[0] == selves.pairs[1]) & (selves.shifts == 0).all(dim=1)
+        assert selves.pairs[0][added].tolist() == list(range(len(case.positions)))
+        assert torch.equal(selves.pairs[:, ~added], plain.pairs)
+        assert torch.equal(selves.shifts[~added], plain.shifts)
+        assert torch.equal(selves.row_ptr, plain.row_ptr + torch.arange(len(plain.row_ptr)))
+        if number < 24:
+            assert_identical(selves, reference.neighbor_list(**arguments, half=half, self_pairs=True))
 
 
 def test_one_cell_and_pbc_for_all_crystals():
@@ -259,8 +321,12 @@ def test_gradients_do_not_disturb():
 def test_opcheck():
     op = torch.ops.dtnn_fast.neighbor_list.default
     positions = torch.rand(5, 3, dtype=torch.float64) * 3
-    check_operator(op, positions, 3 * torch.eye(3, dtype=torch.float64), ALL, None, 3.5, False)
-    check_operator(op, positions.float(), 3 * torch.eye(3).expand(2, 3, 3), ALL, torch.tensor([0, 2, 5]), 3.5, True)
+    check_operator(op, positions, 3 * torch.eye(3, dtype=torch.float64), ALL, None, 3.5, None, False, False)
+    check_operator(
+        op, positions.float(), 3 * torch.eye(3).expand(2, 3, 3), ALL, torch.tensor([0, 2, 5]), 3.5, None, True, True
+    )
+    cutoffs = torch.tensor([3.5, 0.0], dtype=torch.float64)
+    check_operator(op, positions, 3 * torch.eye(3).double(), ALL, torch.tensor([0, 2, 5]), 0.0, cutoffs, False, True)
 
 
 def test_compiled_as_one_graph_with_a_dynamic_number_of_bonds():
@@ -309,10 +375,14 @@ NAN, INF = float("nan"), float("inf")
         ({"ptr": torch.tensor([0, 1, 0, 1])}, "expected `ptr` that never falls"),
         ({"ptr": torch.tensor([0.0, 1.0])}, "expected `ptr` of dtype int64, got float32"),
         ({"ptr": torch.tensor([], dtype=torch.int64)}, r"expected `ptr` of shape \[B\+1\]"),
-        ({"cutoff": 0.0}, "expected a positive, finite `cutoff`"),
-        ({"cutoff": -1.0}, "expected a positive, finite `cutoff`"),
-        ({"cutoff": NAN}, "expected a positive, finite `cutoff`"),
-        ({"cutoff": INF}, "expected a positive, finite `cutoff`"),
+        ({"cutoff": -1.0}, "expected a finite `cutoff` of 0 or more, got -1"),
+        ({"cutoff": NAN}, "expected a finite `cutoff` of 0 or more, got nan"),
+        ({"cutoff": INF}, "expected a finite `cutoff` of 0 or more, got inf"),
+        ({"cutoff": torch.tensor([-1.0])}, "expected a finite `cutoff` of 0 or more, got -1"),
+        ({"cutoff": torch.tensor([1.0, 1.0])}, r"expected `cutoff` of shape \[B\] with B = 1 crystals, got \[2\]"),
+        ({"cutoff": torch.tensor(1.0)}, r"expected `cutoff` of shape \[B\] with B = 1 crystals, got \[\]"),
+        ({"cutoff": torch.tensor([1])}, "expected `cutoff` of a floating-point dtype, got torch.int64"),
+        ({"cutoff": torch.ones(1, device="meta")}, "expected `cutoff` on the device of `positions`"),
         ({"cutoff": 1e6}, "does not fit into memory"),
         ({"cutoff": 1e200}, "does not fit into memory"),
     ],
@@ -327,3 +397,18 @@ def test_error_names_the_crystal():
     cells[1] = 0
     with pytest.raises(RuntimeError, match="neighbor_list: crystal 1: the `cell` has no volume"):
         neighbor_list(torch.zeros(3, 3), cells, ALL, 0.5, torch.tensor([0, 1, 2, 3]))
+
+
+@pytest.mark.parametrize("module", [dtnn_fast.ops, reference])
+@pytest.mark.parametrize("bad", [-1.0, NAN, INF])
+def test_error_names_the_crystal_of_a_bad_cutoff(module, bad):
+    cutoffs = torch.tensor([1.0, 0.0, bad, 1.0])
+    with pytest.raises(RuntimeError, match="neighbor_list: crystal 2: expected a finite `cutoff` of 0 or more, got "):
+        module.neighbor_list(torch.zeros(4, 3), torch.eye(3), ALL, cutoffs, torch.tensor([0, 1, 2, 3, 4]))
+
+
+def test_one_cutoff_and_one_for_each_crystal_do_not_go_together():
+    with pytest.raises(RuntimeError, match="neighbor_list: expected one cutoff or `cutoffs` for each crystal"):
+        torch.ops.dtnn_fast.neighbor_list(
+            torch.zeros(1, 3), torch.eye(3), ALL, None, 1.0, torch.ones(1).double(), False, False
+        )

@@ -140,8 +140,8 @@ def test_gradients_are_clipped(monkeypatch):
 
 def test_neighbor_lists_are_made_once_for_each_crystal(monkeypatch, tmp_path):
     calls = []
-    original = graph_module.neighbor_list
-    monkeypatch.setattr(graph_module, "neighbor_list", lambda *a, **k: calls.append(1) or original(*a, **k))
+    original = graph_module.nested_neighbor_lists
+    monkeypatch.setattr(graph_module, "nested_neighbor_lists", lambda *a, **k: calls.append(1) or original(*a, **k))
     train_run(SETTINGS, CRYSTALS, tmp_path / "run")
     assert len(calls) == len(CRYSTALS)
 

@@ -1,51 +1,29 @@
 // SPDX-License-Identifier: MIT
 #include <exception>
-#include <functional>
 #include <new>
 
 #include "core/neighbor_list.h"
+#include "ops/cpu/list_kernels.h"
 #include "ops/neighbor_list.h"
 
 namespace dtnn {
-namespace {
-
-// Torch's own pool, so that threads are not oversubscribed inside a training step.
-Parallel torch_threads() {
-  return {static_cast<int>(torch::stable::get_num_threads()),
-          [](int num_workers, const std::function<void(int)>& work) {
-            torch::stable::parallel_for(0, num_workers, 1, [&](int64_t first, int64_t last) {
-              for (int64_t worker = first; worker < last; ++worker) work(static_cast<int>(worker));
-            });
-          }};
-}
-
-void check_ptr(const int64_t* ptr, int64_t num_crystals, int64_t num_atoms) {
-  DTNN_CHECK(ptr[0] == 0 && ptr[num_crystals] == num_atoms,
-             "neighbor_list: expected `ptr` from 0 to the number of atoms, ", num_atoms, ", got ", ptr[0], " to ",
-             ptr[num_crystals]);
-  for (int64_t b = 0; b < num_crystals; ++b) {
-    DTNN_CHECK(ptr[b] <= ptr[b + 1], "neighbor_list: expected `ptr` that never falls, got ", ptr[b], " before ",
-               ptr[b + 1], " at crystal ", b);
-  }
-}
-
-}  // namespace
 
 NeighborListTensors neighbor_list_cpu(const NeighborListArguments& arguments) {
   const int64_t num_atoms = arguments.num_atoms(), num_crystals = arguments.num_crystals();
-  const int64_t one_crystal[2] = {0, num_atoms};
-  const int64_t* ptr = arguments.ptr ? arguments.ptr->const_data_ptr<int64_t>() : one_crystal;
-  check_ptr(ptr, num_crystals, num_atoms);
+  const std::vector<int64_t> ptr = crystal_bounds("neighbor_list", arguments);
+  const double* cutoffs = arguments.cutoffs ? arguments.cutoffs->const_data_ptr<double>() : &arguments.cutoff;
   const NeighborListInput input{arguments.positions.const_data_ptr<double>(),
                                 arguments.cell.const_data_ptr<double>(),
                                 arguments.pbc.const_data_ptr<bool>(),
-                                ptr,
+                                ptr.data(),
                                 num_atoms,
                                 num_crystals,
                                 arguments.cell.dim() == 2,
                                 arguments.pbc.dim() == 1,
-                                arguments.cutoff,
-                                arguments.half};
+                                cutoffs,
+                                !arguments.cutoffs,
+                                arguments.half,
+                                arguments.self_pairs};
   const Parallel parallel = torch_threads();
   try {
     const NeighborSearch search(input, parallel);

@@ -1,13 +1,53 @@
 // SPDX-License-Identifier: MIT
-#include "gpu.h"
-#include "launchers.h"
+#include "atom_to_bond_gather.h"
+#include "bad_index.h"
 #include "payload.h"
 
 namespace dtnn::cuda {
 namespace {
 
-// Four units a thread: the loads of the four do not wait for each other.
-constexpr unsigned kUnitsPerBlock = 4 * kMaxThreads;
+const char* const kTexts[] = {
+    "expected `pairs` with atoms in [0, %N), got an index outside: %V at pairs[0, %P]",
+    "expected `pairs` with atoms in [0, %N), got an index outside: %V at pairs[1, %P]",
+};
+
+// Units of a thread whose loads do not wait for each other.
+constexpr int kInFlight = 4;
+constexpr unsigned kUnitsPerBlock = kInFlight * kMaxThreads;
+
+// One end of the bonds of a thread's units. Indices are loaded first, all of them; a bad one is replaced by 0 and
+// noted, so that no branch stands between the loads of values.
+struct EndAtoms {
+  int64_t atom[kInFlight];
+  bool bad[kInFlight];
+
+  __device__ __forceinline__ EndAtoms(const int64_t* atoms, const int64_t (&bond)[kInFlight], int64_t num_atoms,
+                                      unsigned check, BadIndex& first) {
+#pragma unroll
+    for (int k = 0; k < kInFlight; ++k) atom[k] = bond[k] < 0 ? 0 : atoms[bond[k]];
+#pragma unroll
+    for (int k = 0; k < kInFlight; ++k) {
+      bad[k] = static_cast<uint64_t>(atom[k]) >= static_cast<uint64_t>(num_atoms);
+      if (!bad[k]) continue;
+      first.see(check, bond[k], atom[k]);
+      atom[k] = 0;
+    }
+  }
+};
+
+template <typename T, int W>
+__device__ __forceinline__ void add_end(Pack<T, W> (&sum)[kInFlight], T coefficient, const EndAtoms& end,
+                                        const Pack<T, W>* values, int64_t units_per_row,
+                                        const unsigned (&column)[kInFlight]) {
+  Pack<T, W> value[kInFlight];
+#pragma unroll
+  for (int k = 0; k < kInFlight; ++k) value[k] = values[end.atom[k] * units_per_row + column[k]];
+#pragma unroll
+  for (int k = 0; k < kInFlight; ++k) {
+    add_scaled(sum[k], coefficient, value[k]);
+    if (end.bad[k]) fill(sum[k], not_a_number<T>());
+  }
+}
 
 template <typename T, int W>
 __global__ void __launch_bounds__(kMaxThreads) gather_rows(AtomToBondGatherArgs<T> args, RowTiling tiling) {
@@ -16,25 +56,37 @@ __global__ void __launch_bounds__(kMaxThreads) gather_rows(AtomToBondGatherArgs<
   Unit* const out = reinterpret_cast<Unit*>(args.out);
   const int64_t units_per_row = tiling.units_per_row;
   const int64_t stride = int64_t{gridDim.x} * tiling.rows_per_block;
+  BadIndex bad_index;
   for (int64_t first = int64_t{blockIdx.x} * tiling.rows_per_block; first < args.num_bonds; first += stride) {
     const int64_t rows_left = args.num_bonds - first;
     const unsigned rows = rows_left < tiling.rows_per_block ? static_cast<unsigned>(rows_left) : tiling.rows_per_block;
     const unsigned units = rows * tiling.units_per_row;
-#pragma unroll 4
-    for (unsigned unit = threadIdx.x; unit < units; unit += blockDim.x) {
-      const int64_t bond = first + unit / tiling.units_per_row;
-      const unsigned column = unit % tiling.units_per_row;
-      Unit result{};
+    for (unsigned begin = threadIdx.x; begin < units; begin += kInFlight * blockDim.x) {
+      int64_t bond[kInFlight];
+      unsigned column[kInFlight];
+#pragma unroll
+      for (int k = 0; k < kInFlight; ++k) {
+        const unsigned unit = begin + k * blockDim.x;
+        bond[k] = unit < units ? first + unit / tiling.units_per_row : -1;
+        column[k] = unit < units ? unit % tiling.units_per_row : 0;
+      }
+      Unit sum[kInFlight] = {};
       if (args.center != 0) {
-        add_scaled(result, static_cast<T>(args.center), values[args.pairs[bond] * units_per_row + column]);
+        const EndAtoms centers(args.pairs, bond, args.num_atoms, 0, bad_index);
+        add_end(sum, static_cast<T>(args.center), centers, values, units_per_row, column);
       }
       if (args.neighbor != 0) {
-        const int64_t atom = args.pairs[args.num_bonds + bond];
-        add_scaled(result, static_cast<T>(args.neighbor), values[atom * units_per_row + column]);
+        const EndAtoms neighbors(args.pairs + args.num_bonds, bond, args.num_atoms, 1, bad_index);
+        add_end(sum, static_cast<T>(args.neighbor), neighbors, values, units_per_row, column);
       }
-      out[first * units_per_row + unit] = result;
+#pragma unroll
+      for (int k = 0; k < kInFlight; ++k) {
+        const unsigned unit = begin + k * blockDim.x;
+        if (unit < units) out[first * units_per_row + unit] = sum[k];
+      }
     }
   }
+  bad_index.report(args.errors);
 }
 
 template <typename T, int W>
@@ -48,9 +100,11 @@ const char* launch_rows(const AtomToBondGatherArgs<T>& args, void* stream) {
 }  // namespace
 
 template <typename T>
-const char* launch_atom_to_bond_gather(const AtomToBondGatherArgs<T>& args, void* stream) {
-  if (args.num_bonds == 0 || args.width == 0) return nullptr;
-  if (args.width > kMaxWidth) return kTooWide;
+const char* launch_atom_to_bond_gather(const AtomToBondGatherArgs<T>& arguments, void* stream) {
+  if (arguments.num_bonds == 0 || arguments.width == 0) return nullptr;
+  if (arguments.width > kMaxWidth) return kTooWide;
+  AtomToBondGatherArgs<T> args = arguments;
+  args.errors = arguments.errors.with(kTexts, args.num_atoms, args.num_bonds);
   if (can_pack<T>(args.width, args.values, args.out)) return launch_rows<T, kPackBytes / sizeof(T)>(args, stream);
   return launch_rows<T, 1>(args, stream);
 }

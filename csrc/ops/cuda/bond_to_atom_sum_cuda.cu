@@ -1,23 +1,92 @@
 // SPDX-License-Identifier: MIT
-// Two kernels, one order of summation. The sum reads every bond value once, so memory bandwidth is the limit, and the
-// width of a row says how to reach it: wide rows are read straight from memory, narrow rows (energies, forces) through
-// shared memory.
-#include "gpu.h"
-#include "launchers.h"
+// Two kernels, one order of summation. The sum reads every bond value once, so memory bandwidth is the limit. Where
+// rows are wide and many, each thread reads its own column of its atom's bonds straight from memory. Where rows are
+// narrow (energies, forces), or so few that their threads would not keep the memory busy, a whole block loads the bonds
+// of its atoms into shared memory, and one thread per output number adds them up from there.
+#include "bond_rows.h"
+#include "bond_to_atom_sum.h"
 #include "payload.h"
 
 namespace dtnn::cuda {
 namespace {
 
-// Wide rows: one thread per unit of the output. Neighboring threads read neighboring units of a bond, so loads are
-// coalesced.
+// A bond of an end, and what of it has to be compared before its value counts.
+struct RankedBond {
+  int64_t bond;  // to be read: in range whatever the indices say
+  int64_t stored;
+  int64_t atom;
+
+  // `rank` is one of the list's, so there is a bond.
+  __device__ __forceinline__ RankedBond(const BondEnd& end, int64_t rank)
+      : bond(rank), stored(end.order == nullptr ? rank : end.order[rank]) {
+    if (static_cast<uint64_t>(stored) < static_cast<uint64_t>(end.num_bonds)) bond = stored;
+    atom = end.atoms[bond];
+  }
+};
+
+// Bonds of a thread whose loads do not wait for each other, although their additions are in sequence.
+constexpr int kInFlight = 4;
+
+// Adds an atom's bonds of one end to `sum`; false where an index is bad.
 template <typename T, int W>
-__global__ void __launch_bounds__(kMaxThreads) sum_wide_rows(BondToAtomSumArgs<T> args, RowTiling tiling) {
+__device__ __forceinline__ bool add_end(Pack<T, W>& sum, T coefficient, const BondEnd& end, const Pack<T, W>* values,
+                                        int64_t units_per_row, int64_t atom, unsigned column, BadIndex& bad) {
+  const BondRanks ranks(end, atom, bad);
+  bool good = ranks.good;
+  int64_t previous = -1;  // bonds ascend within a segment, so none is counted twice and another one left out
+  for (int64_t begin = ranks.begin; begin < ranks.end; begin += kInFlight) {
+    int64_t stored[kInFlight], found[kInFlight];
+    Pack<T, W> value[kInFlight];
+#pragma unroll
+    for (int k = 0; k < kInFlight; ++k) {
+      // Beyond the end the last bond is loaded again, which costs nothing: its line is there.
+      const RankedBond bond(end, begin + k < ranks.end ? begin + k : ranks.end - 1);
+      stored[k] = bond.stored;
+      found[k] = bond.atom;
+      value[k] = values[bond.bond * units_per_row + column];
+    }
+#pragma unroll
+    for (int k = 0; k < kInFlight; ++k) {
+      if (begin + k >= ranks.end) break;
+      if (stored[k] <= previous || stored[k] >= end.num_bonds) {
+        bad.see(end.first_check + kOrder, begin + k, stored[k]);
+        good = false;
+      } else if (found[k] != atom) {
+        bad.see(end.first_check + kAtom, stored[k], found[k]);
+        good = false;
+      }
+      previous = stored[k];
+      add_scaled(sum, coefficient, value[k]);
+    }
+  }
+  return good;
+}
+
+template <typename T>
+__device__ __forceinline__ BondEnd center_end(const BondToAtomSumArgs<T>& args) {
+  return {args.pairs, nullptr, args.row_ptr, args.num_atoms, args.num_bonds, 0};
+}
+
+template <typename T>
+__device__ __forceinline__ BondEnd neighbor_end(const BondToAtomSumArgs<T>& args) {
+  return {args.pairs + args.num_bonds,
+          args.neighbor_order,
+          args.neighbor_row_ptr,
+          args.num_atoms,
+          args.num_bonds,
+          kEndChecks};
+}
+
+// Straight from memory: one thread per unit of the output. Neighboring threads read neighboring units of a bond, so
+// loads are coalesced.
+template <typename T, int W>
+__global__ void __launch_bounds__(kMaxThreads) sum_rows(BondToAtomSumArgs<T> args, RowTiling tiling) {
   using Unit = Pack<T, W>;
   const Unit* const values = reinterpret_cast<const Unit*>(args.values);
   Unit* const out = reinterpret_cast<Unit*>(args.out);
   const int64_t units_per_row = tiling.units_per_row;
   const int64_t stride = int64_t{gridDim.x} * tiling.rows_per_block;
+  BadIndex bad;
   for (int64_t first = int64_t{blockIdx.x} * tiling.rows_per_block; first < args.num_atoms; first += stride) {
     const int64_t rows_left = args.num_atoms - first;
     const unsigned rows = rows_left < tiling.rows_per_block ? static_cast<unsigned>(rows_left) : tiling.rows_per_block;
@@ -26,120 +95,147 @@ __global__ void __launch_bounds__(kMaxThreads) sum_wide_rows(BondToAtomSumArgs<T
       const int64_t atom = first + unit / tiling.units_per_row;
       const unsigned column = unit % tiling.units_per_row;
       Unit sum{};
-      // Unrolled: the additions are in sequence, the loads of four bonds in flight together.
+      bool good = true;
       if (args.center != 0) {
-        const int64_t end = args.row_ptr[atom + 1];
-#pragma unroll 4
-        for (int64_t bond = args.row_ptr[atom]; bond < end; ++bond) {
-          add_scaled(sum, static_cast<T>(args.center), values[bond * units_per_row + column]);
-        }
+        const BondEnd end = center_end(args);
+        good &= add_end(sum, static_cast<T>(args.center), end, values, units_per_row, atom, column, bad);
       }
       if (args.neighbor != 0) {
-        const int64_t end = args.neighbor_row_ptr[atom + 1];
-#pragma unroll 4
-        for (int64_t rank = args.neighbor_row_ptr[atom]; rank < end; ++rank) {
-          add_scaled(sum, static_cast<T>(args.neighbor), values[args.neighbor_order[rank] * units_per_row + column]);
-        }
+        const BondEnd end = neighbor_end(args);
+        good &= add_end(sum, static_cast<T>(args.neighbor), end, values, units_per_row, atom, column, bad);
       }
+      if (!good) fill(sum, not_a_number<T>());
       out[first * units_per_row + unit] = sum;
     }
   }
+  bad.report(args.errors);
 }
 
-constexpr int64_t kNarrowRowBytes = 32;  // below one sector, threads of different atoms would share and refetch sectors
 constexpr unsigned kTileBytes = 16 * 1024;
-constexpr int kNarrowBlocksPerSm =
-    6;  // asked for explicitly: left alone, ptxas spills to fit 8 blocks into the registers
+constexpr unsigned kTileBonds = 1024;
 
-// The bonds of the atoms [first, first + atoms) of one row pointer, and the part of them that this thread sums.
-struct Segment {
-  int64_t block_begin, block_end;    // ranks of the block's bonds
-  int64_t thread_begin, thread_end;  // ranks of this thread's bonds
+// Adds the bonds of this thread's atom at one end to `sum`; false where an index is bad. The whole block must call it,
+// for its atoms [first, first + atoms): their ranks are contiguous, and come tile by tile through shared memory.
+template <typename T, int W>
+__device__ bool add_end_from_tiles(Pack<T, W>& sum, T coefficient, const BondEnd& end, const Pack<T, W>* values,
+                                   unsigned units_per_row, int64_t first, unsigned atoms, unsigned atom,
+                                   unsigned column, BadIndex& bad) {
+  using Unit = Pack<T, W>;
+  constexpr unsigned tile_units = kTileBytes / sizeof(Unit);
+  DTNN_SHARED_ARRAY(Unit, tile, tile_units);
+  DTNN_SHARED_ARRAY(int64_t, stored, kTileBonds);
+  DTNN_SHARED_ARRAY(int64_t, found, kTileBonds);
+  const unsigned fitting = tile_units / units_per_row;
+  const int64_t tile_bonds = fitting < kTileBonds ? fitting : kTileBonds;
 
-  __device__ Segment(const int64_t* row_ptr, int64_t first, unsigned atoms, unsigned atom)
-      : block_begin(row_ptr[first]), block_end(row_ptr[first + atoms]), thread_begin(0), thread_end(0) {
-    if (atom < atoms) {
-      thread_begin = row_ptr[first + atom];
-      thread_end = row_ptr[first + atom + 1];
-    }
+  int64_t block_begin = end.row_ptr[first], block_end = end.row_ptr[first + atoms];
+  if (block_begin < 0 || block_end > end.num_bonds) block_begin = block_end = 0;
+  int64_t rank = 0, thread_end = 0;
+  bool good = true;
+  if (atom < atoms) {
+    const BondRanks ranks(end, first + atom, bad);
+    rank = ranks.begin;
+    thread_end = ranks.end;
+    // A row that can be followed, but of a block that cannot, must not pass for one without bonds.
+    good = ranks.good && (rank == thread_end || (rank >= block_begin && thread_end <= block_end));
+    if (!good) rank = thread_end = 0;
   }
-};
-
-// Adds this thread's part of a segment to `sum`. The whole block must call it: bonds come tile by tile through shared
-// memory. `order` maps a rank to a bond; null means that they are the same.
-template <typename T>
-__device__ T add_segment(T sum, T coefficient, const T* values, const int64_t* order, unsigned width,
-                         const Segment& segment, unsigned column) {
-  constexpr unsigned tile_items = kTileBytes / sizeof(T);
-  DTNN_SHARED_ARRAY(T, tile, tile_items);
-  const int64_t tile_bonds = tile_items / width;
-  for (int64_t begin = segment.block_begin; begin < segment.block_end; begin += tile_bonds) {
-    const int64_t end = begin + tile_bonds < segment.block_end ? begin + tile_bonds : segment.block_end;
-    const unsigned items = static_cast<unsigned>(end - begin) * width;
-    for (unsigned item = threadIdx.x; item < items; item += blockDim.x) {
-      tile[item] =
-          order == nullptr ? values[begin * width + item] : values[order[begin + item / width] * width + item % width];
+  int64_t previous = -1;
+  for (int64_t begin = block_begin; begin < block_end; begin += tile_bonds) {
+    const unsigned bonds = static_cast<unsigned>(begin + tile_bonds < block_end ? tile_bonds : block_end - begin);
+    const unsigned units = bonds * units_per_row;
+#pragma unroll 4
+    for (unsigned unit = threadIdx.x; unit < units; unit += blockDim.x) {
+      const RankedBond bond(end, begin + unit / units_per_row);
+      const unsigned unit_column = unit % units_per_row;
+      tile[unit] = values[bond.bond * units_per_row + unit_column];
+      if (unit_column != 0) continue;
+      stored[unit / units_per_row] = bond.stored;
+      found[unit / units_per_row] = bond.atom;
     }
     __syncthreads();
-    const int64_t thread_begin = segment.thread_begin > begin ? segment.thread_begin : begin;
-    const int64_t thread_end = segment.thread_end < end ? segment.thread_end : end;
-    for (int64_t rank = thread_begin; rank < thread_end; ++rank) {
-      sum += coefficient * tile[static_cast<unsigned>(rank - begin) * width + column];
+    const int64_t tile_end = begin + bonds;
+    for (; rank < thread_end && rank < tile_end; ++rank) {
+      const unsigned row = static_cast<unsigned>(rank - begin);
+      if (stored[row] <= previous || stored[row] >= end.num_bonds) {
+        bad.see(end.first_check + kOrder, rank, stored[row]);
+        good = false;
+      } else if (found[row] != first + atom) {
+        bad.see(end.first_check + kAtom, stored[row], found[row]);
+        good = false;
+      }
+      previous = stored[row];
+      add_scaled(sum, coefficient, tile[row * units_per_row + column]);
     }
     __syncthreads();  // before the next tile overwrites this one
   }
-  return sum;
+  return good;
 }
 
-// Narrow rows: one thread per output number; a block's bonds are contiguous, so it streams them through shared memory.
-template <typename T>
-__global__ void __launch_bounds__(kMaxThreads, kNarrowBlocksPerSm)
-    sum_narrow_rows(BondToAtomSumArgs<T> args, RowTiling tiling) {
-  const unsigned width = tiling.units_per_row;
-  const unsigned atom = threadIdx.x / width;
-  const unsigned column = threadIdx.x % width;
+constexpr int kTiledBlocksPerSm = 4;  // 32 KB of shared memory each
+
+template <typename T, int W>
+__global__ void __launch_bounds__(kMaxThreads, kTiledBlocksPerSm)
+    sum_tiled_rows(BondToAtomSumArgs<T> args, RowTiling tiling) {
+  using Unit = Pack<T, W>;
+  const Unit* const values = reinterpret_cast<const Unit*>(args.values);
+  Unit* const out = reinterpret_cast<Unit*>(args.out);
+  const unsigned units_per_row = tiling.units_per_row;
+  const unsigned atom = threadIdx.x / units_per_row;
+  const unsigned column = threadIdx.x % units_per_row;
   const int64_t stride = int64_t{gridDim.x} * tiling.rows_per_block;
+  BadIndex bad;
   for (int64_t first = int64_t{blockIdx.x} * tiling.rows_per_block; first < args.num_atoms; first += stride) {
     const int64_t rows_left = args.num_atoms - first;
     const unsigned atoms = rows_left < tiling.rows_per_block ? static_cast<unsigned>(rows_left) : tiling.rows_per_block;
-    T sum = 0;
+    Unit sum{};
+    bool good = true;
     if (args.center != 0) {
-      const Segment segment(args.row_ptr, first, atoms, atom);
-      sum = add_segment<T>(sum, static_cast<T>(args.center), args.values, nullptr, width, segment, column);
+      good &= add_end_from_tiles(sum, static_cast<T>(args.center), center_end(args), values, units_per_row, first,
+                                 atoms, atom, column, bad);
     }
     if (args.neighbor != 0) {
-      const Segment segment(args.neighbor_row_ptr, first, atoms, atom);
-      sum =
-          add_segment<T>(sum, static_cast<T>(args.neighbor), args.values, args.neighbor_order, width, segment, column);
+      good &= add_end_from_tiles(sum, static_cast<T>(args.neighbor), neighbor_end(args), values, units_per_row, first,
+                                 atoms, atom, column, bad);
     }
-    if (atom < atoms) args.out[first * width + threadIdx.x] = sum;
+    if (!good) fill(sum, not_a_number<T>());
+    if (atom < atoms) out[first * units_per_row + threadIdx.x] = sum;
   }
+  bad.report(args.errors);
 }
+
+constexpr int64_t kNarrowRowBytes = 32;     // below one sector, threads of different atoms would refetch sectors
+constexpr int64_t kFewThreads = 64 * 1024;  // a quarter of those that an H100 runs at a time
 
 template <typename T, int W>
-const char* launch_wide(const BondToAtomSumArgs<T>& args, void* stream) {
-  const RowTiling tiling = tile_rows(args.num_atoms, args.width / W, kMaxThreads);
-  auto* const kernel = sum_wide_rows<T, W>;
+const char* launch_units(const BondToAtomSumArgs<T>& args, void* stream) {
+  const int64_t units_per_row = args.width / W;
+  const bool is_narrow = args.width * static_cast<int64_t>(sizeof(T)) < kNarrowRowBytes;
+  const bool are_few = units_per_row <= kMaxThreads && args.num_atoms * units_per_row < kFewThreads;
+  if (!is_narrow && !are_few) {
+    const RowTiling tiling = tile_rows(args.num_atoms, units_per_row, kMaxThreads);
+    auto* const kernel = sum_rows<T, W>;
+    DTNN_LAUNCH(kernel, grid_size(tiling.blocks), tiling.threads, 0, stream, args, tiling);
+    return launch_error();
+  }
+  // Few rows: as many blocks as a warp's width of the output allows.
+  RowTiling tiling = tile_rows(args.num_atoms, units_per_row, are_few ? 32 : kMaxThreads);
+  tiling.threads = kMaxThreads;  // those without an output load
+  auto* const kernel = sum_tiled_rows<T, W>;
   DTNN_LAUNCH(kernel, grid_size(tiling.blocks), tiling.threads, 0, stream, args, tiling);
-  return launch_error();
-}
-
-template <typename T>
-const char* launch_narrow(const BondToAtomSumArgs<T>& args, void* stream) {
-  const RowTiling tiling = tile_rows(args.num_atoms, args.width, kMaxThreads);
-  DTNN_LAUNCH(sum_narrow_rows<T>, grid_size(tiling.blocks), tiling.threads, 0, stream, args, tiling);
   return launch_error();
 }
 
 }  // namespace
 
 template <typename T>
-const char* launch_bond_to_atom_sum(const BondToAtomSumArgs<T>& args, void* stream) {
-  if (args.num_atoms == 0 || args.width == 0) return nullptr;
-  if (args.width > kMaxWidth) return kTooWide;
-  if (args.width * static_cast<int64_t>(sizeof(T)) < kNarrowRowBytes) return launch_narrow(args, stream);
-  if (can_pack<T>(args.width, args.values, args.out)) return launch_wide<T, kPackBytes / sizeof(T)>(args, stream);
-  return launch_wide<T, 1>(args, stream);
+const char* launch_bond_to_atom_sum(const BondToAtomSumArgs<T>& arguments, void* stream) {
+  if (arguments.num_atoms == 0 || arguments.width == 0) return nullptr;
+  if (arguments.width > kMaxWidth) return kTooWide;
+  BondToAtomSumArgs<T> args = arguments;
+  args.errors = arguments.errors.with(kEndTexts, args.num_atoms, args.num_bonds);
+  if (can_pack<T>(args.width, args.values, args.out)) return launch_units<T, kPackBytes / sizeof(T)>(args, stream);
+  return launch_units<T, 1>(args, stream);
 }
 
 template const char* launch_bond_to_atom_sum<float>(const BondToAtomSumArgs<float>&, void*);

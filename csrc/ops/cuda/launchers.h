@@ -1,52 +1,15 @@
 // SPDX-License-Identifier: MIT
-// The CUDA kernels as plain C++ functions: what the torch side (csrc/ops/*.cpp) and the host emulation call.
+// The CUDA kernels as plain C++ functions: what the torch side (csrc/ops/*.cpp) and the host emulation call. Each
+// operation declares its own in <op>.h.
 //
 // Common rules. Pointers are device pointers to contiguous memory, on the device that is current in the calling thread;
 // `stream` is a cudaStream_t. A launcher only enqueues work, it never synchronises and never allocates. It returns
-// nullptr, or a message that stays valid until this thread's next launch. Arguments are trusted: the check function of
-// the op has run before. Every element of the output is written, so it need not be cleared. Results are the same to the
-// bit in every run.
+// nullptr, or a message that stays valid until this thread's next launch. Shapes and counts are trusted: the check
+// function of the op has run before. Values of indices are not: a bad one makes NaN of what depends on it and is noted
+// in `errors` (device_errors.h). Every element of the output is written, so it need not be cleared. Results are the
+// same to the bit in every run.
 #pragma once
 
 #include <cstdint>
 
-namespace dtnn::cuda {
-
-// Sum of bond values into atoms: out[n, p] = center * sum_{e of row n} values[e, p]
-//                                          + neighbor * sum_{k of neighbor row n} values[neighbor_order[k], p].
-// Each output element is one sequential sum in T: the bonds of row n in order, then those of neighbor row n in order.
-// The coefficients are -1, 0 or 1, so a product is exact and a CPU loop in the same order gives the same bits. A part
-// with coefficient 0 is not read: its pointers may be null, and a NaN there does not reach the output.
-template <typename T>
-struct BondToAtomSumArgs {
-  const T* values;                  // [num_bonds, width]
-  const int64_t* row_ptr;           // [num_atoms + 1], bonds by center
-  const int64_t* neighbor_order;    // [num_bonds], bonds sorted by neighbor
-  const int64_t* neighbor_row_ptr;  // [num_atoms + 1], rows of neighbor_order
-  T* out;                           // [num_atoms, width]
-  int64_t num_atoms;
-  int64_t width;  // product of the payload dimensions, below 2^31
-  int center;
-  int neighbor;
-};
-
-// Gather of atom values to bonds: out[e, p] = center * values[pairs[0, e], p] + neighbor * values[pairs[1, e], p].
-// An end with coefficient 0 is not read.
-template <typename T>
-struct AtomToBondGatherArgs {
-  const T* values;       // [num_atoms, width]
-  const int64_t* pairs;  // [2, num_bonds]
-  T* out;                // [num_bonds, width]
-  int64_t num_bonds;
-  int64_t width;  // product of the payload dimensions, below 2^31
-  int center;
-  int neighbor;
-};
-
-// Defined for T = float and double.
-template <typename T>
-const char* launch_bond_to_atom_sum(const BondToAtomSumArgs<T>& args, void* stream);
-template <typename T>
-const char* launch_atom_to_bond_gather(const AtomToBondGatherArgs<T>& args, void* stream);
-
-}  // namespace dtnn::cuda
+#include "device_errors.h"

@@ -22,6 +22,12 @@ __device__ __forceinline__ void add_scaled(Pack<T, W>& sum, T coefficient, Pack<
   for (int w = 0; w < W; ++w) sum.item[w] += coefficient * value.item[w];
 }
 
+template <typename T, int W>
+__device__ __forceinline__ void fill(Pack<T, W>& pack, T value) {
+#pragma unroll
+  for (int w = 0; w < W; ++w) pack.item[w] = value;
+}
+
 constexpr int kPackBytes = 16;  // the widest load of a GPU thread
 
 // Whether rows of `width` numbers of T can be read in packs of 16 bytes: every row must start at a multiple of 16.

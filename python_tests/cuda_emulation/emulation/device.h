@@ -26,6 +26,7 @@ inline void __syncwarp(unsigned mask = 0xffffffffu, cuda_emulation::Site site = 
 inline unsigned __activemask() { return cuda_emulation::active_mask(); }
 inline void __threadfence_block() {}
 inline void __threadfence() {}
+inline void __threadfence_system() {}
 
 namespace cuda_emulation {
 

@@ -257,3 +257,22 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, int, cudaS
   if (bytes > 0) std::memmove(to, from, bytes);
   return cudaSuccess;
 }
+
+cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
+  *status = cudaStreamCaptureStatusNone;
+  return cudaSuccess;
+}
+
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
+  static thread_local cudaStreamCaptureMode current = cudaStreamCaptureModeGlobal;
+  std::swap(current, *mode);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+
+cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned) {
+  *pointer = std::malloc(bytes);
+  return *pointer == nullptr ? cuda_emulation::report(cudaErrorInvalidValue, "no memory") : cudaSuccess;
+}

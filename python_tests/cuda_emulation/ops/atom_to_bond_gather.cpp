@@ -1,44 +1,63 @@
 // SPDX-License-Identifier: MIT
+#include "atom_to_bond_gather.h"
+
+#include <cmath>
+
 #include "cases.h"
-#include "launchers.h"
 
 namespace {
 
+using dtnn::cases::reported;
+
 template <typename T>
-const char* run(const T* values, const int64_t* pairs, T* out, int64_t num_bonds, int64_t width, int64_t center,
-                int64_t neighbor) {
-  const dtnn::cuda::AtomToBondGatherArgs<T> args{
-      values, pairs, out, num_bonds, width, static_cast<int>(center), static_cast<int>(neighbor)};
+const char* run(const T* values, const int64_t* pairs, T* out, int64_t num_atoms, int64_t num_bonds, int64_t width,
+                int64_t center, int64_t neighbor) {
+  const dtnn::cuda::AtomToBondGatherArgs<T> args{values,
+                                                 pairs,
+                                                 out,
+                                                 num_atoms,
+                                                 num_bonds,
+                                                 width,
+                                                 static_cast<int>(center),
+                                                 static_cast<int>(neighbor),
+                                                 dtnn::cases::errors("atom_to_bond_gather")};
   return dtnn::cuda::launch_atom_to_bond_gather(args, nullptr);
 }
 
-// `shift` numbers are left free at the start of the values, so that their address is not a multiple of 16.
+// `shift` numbers are left free at the start of the values, so that their address is not a multiple of 16. Every
+// `bad_every`-th bond has an index that is out of range.
 template <typename T>
-std::string check(const dtnn::cases::Bonds& bonds, int64_t width, int center, int neighbor, int shift = 0) {
+std::string check(const dtnn::cases::Bonds& bonds, int64_t width, int center, int neighbor, int shift = 0,
+                  int64_t bad_every = 0) {
   const std::vector<T> buffer = dtnn::cases::integers<T>(bonds.num_atoms * width + shift);
   const T* const values = buffer.data() + shift;
+  std::vector<int64_t> pairs = bonds.pairs;
+  const auto is_bad = [&](int64_t bond) { return bad_every > 0 && bond % bad_every == 1; };
   std::vector<T> out(bonds.num_bonds * width, T(1e9)), expected;
   for (int64_t bond = 0; bond < bonds.num_bonds; ++bond) {
-    const int64_t i = bonds.pairs[bond], j = bonds.pairs[bonds.num_bonds + bond];
+    const int64_t i = pairs[bond], j = pairs[bonds.num_bonds + bond];
     for (int64_t p = 0; p < width; ++p) {
-      expected.push_back(center * values[i * width + p] + neighbor * values[j * width + p]);
+      expected.push_back(is_bad(bond) ? T(NAN) : center * values[i * width + p] + neighbor * values[j * width + p]);
     }
+    if (is_bad(bond)) pairs[bonds.num_bonds + bond] = bond % 2 == 0 ? bonds.num_atoms : -bond;
   }
-  const char* const error = run(values, bonds.pairs.data(), out.data(), bonds.num_bonds, width, center, neighbor);
+  const char* const error =
+      run(values, pairs.data(), out.data(), bonds.num_atoms, bonds.num_bonds, width, center, neighbor);
   if (error != nullptr) return error;
-  return out == expected ? "" : "wrong gather for width " + std::to_string(width);
+  if (reported().empty() != (bad_every == 0 || bonds.num_bonds < 2)) return "wrong report of bad indices";
+  return dtnn::cases::equal(out, expected) ? "" : "wrong gather for width " + std::to_string(width);
 }
 
 }  // namespace
 
 extern "C" {
-const char* atom_to_bond_gather_f32(const float* values, const int64_t* pairs, float* out, int64_t num_bonds,
-                                    int64_t width, int64_t center, int64_t neighbor) {
-  return run(values, pairs, out, num_bonds, width, center, neighbor);
+const char* atom_to_bond_gather_f32(const float* values, const int64_t* pairs, float* out, int64_t num_atoms,
+                                    int64_t num_bonds, int64_t width, int64_t center, int64_t neighbor) {
+  return run(values, pairs, out, num_atoms, num_bonds, width, center, neighbor);
 }
-const char* atom_to_bond_gather_f64(const double* values, const int64_t* pairs, double* out, int64_t num_bonds,
-                                    int64_t width, int64_t center, int64_t neighbor) {
-  return run(values, pairs, out, num_bonds, width, center, neighbor);
+const char* atom_to_bond_gather_f64(const double* values, const int64_t* pairs, double* out, int64_t num_atoms,
+                                    int64_t num_bonds, int64_t width, int64_t center, int64_t neighbor) {
+  return run(values, pairs, out, num_atoms, num_bonds, width, center, neighbor);
 }
 }
 
@@ -50,6 +69,7 @@ DTNN_CASE(atom_to_bond_gather) {
         std::string error = check<float>(bonds, width, sign, 1);
         if (error.empty()) error = check<double>(bonds, width, 1, sign);
         if (error.empty()) error = check<float>(bonds, width, 1, sign, 1);
+        if (error.empty()) error = check<float>(bonds, width, sign, 1, 0, 7);
         if (!error.empty()) return error;
       }
     }

@@ -1,27 +1,37 @@
 // SPDX-License-Identifier: MIT
+#include "bond_to_atom_sum.h"
+
+#include <functional>
+
 #include "cases.h"
-#include "launchers.h"
 
 namespace {
 
+using dtnn::cases::Bonds;
+using dtnn::cases::reported;
+
 template <typename T>
-const char* run(const T* values, const int64_t* row_ptr, const int64_t* order, const int64_t* neighbor_row_ptr, T* out,
-                int64_t num_atoms, int64_t width, int64_t center, int64_t neighbor) {
+const char* run(const T* values, const int64_t* pairs, const int64_t* row_ptr, const int64_t* order,
+                const int64_t* neighbor_row_ptr, T* out, int64_t num_atoms, int64_t num_bonds, int64_t width,
+                int64_t center, int64_t neighbor) {
   const dtnn::cuda::BondToAtomSumArgs<T> args{values,
+                                              pairs,
                                               row_ptr,
                                               order,
                                               neighbor_row_ptr,
                                               out,
                                               num_atoms,
+                                              num_bonds,
                                               width,
                                               static_cast<int>(center),
-                                              static_cast<int>(neighbor)};
+                                              static_cast<int>(neighbor),
+                                              dtnn::cases::errors("bond_to_atom_sum")};
   return dtnn::cuda::launch_bond_to_atom_sum(args, nullptr);
 }
 
 // `shift` numbers are left free at the start of the values, so that their address is not a multiple of 16.
 template <typename T>
-std::string check(const dtnn::cases::Bonds& bonds, int64_t width, int center, int neighbor, int shift = 0) {
+std::string check(const Bonds& bonds, int64_t width, int center, int neighbor, int shift = 0) {
   const std::vector<T> buffer = dtnn::cases::integers<T>(bonds.num_bonds * width + shift);
   const T* const values = buffer.data() + shift;
   std::vector<T> out(bonds.num_atoms * width, T(1e9)), expected(out.size(), T(0));
@@ -32,30 +42,48 @@ std::string check(const dtnn::cases::Bonds& bonds, int64_t width, int center, in
       expected[j * width + p] += neighbor * values[bond * width + p];
     }
   }
-  const char* const error = run(values, bonds.row_ptr.data(), bonds.neighbor_order.data(),
-                                bonds.neighbor_row_ptr.data(), out.data(), bonds.num_atoms, width, center, neighbor);
+  const char* const error =
+      run(values, bonds.pairs.data(), bonds.row_ptr.data(), bonds.neighbor_order.data(), bonds.neighbor_row_ptr.data(),
+          out.data(), bonds.num_atoms, bonds.num_bonds, width, center, neighbor);
   if (error != nullptr) return error;
+  if (!reported().empty()) return "good indices were reported as bad";
   return out == expected ? "" : "wrong sum for width " + std::to_string(width);
+}
+
+// Index arrays with mistakes: nothing outside of a buffer may be touched, and the first mistake is reported.
+std::string check_bad(const std::function<void(Bonds&)>& spoil) {
+  for (const int64_t width : {1, 8, 300}) {
+    Bonds bonds(90, 12, 3);
+    spoil(bonds);
+    const std::vector<float> values = dtnn::cases::integers<float>(bonds.num_bonds * width);
+    std::vector<float> out(bonds.num_atoms * width);
+    const char* const error = run(values.data(), bonds.pairs.data(), bonds.row_ptr.data(), bonds.neighbor_order.data(),
+                                  bonds.neighbor_row_ptr.data(), out.data(), bonds.num_atoms, bonds.num_bonds, width,
+                                  int64_t{-1}, int64_t{1});
+    if (error != nullptr) return error;
+    if (reported().rfind("bond_to_atom_sum: expected `", 0) != 0) return "a bad index was not reported";
+  }
+  return "";
 }
 
 }  // namespace
 
 extern "C" {
-const char* bond_to_atom_sum_f32(const float* values, const int64_t* row_ptr, const int64_t* order,
-                                 const int64_t* neighbor_row_ptr, float* out, int64_t num_atoms, int64_t width,
-                                 int64_t center, int64_t neighbor) {
-  return run(values, row_ptr, order, neighbor_row_ptr, out, num_atoms, width, center, neighbor);
+const char* bond_to_atom_sum_f32(const float* values, const int64_t* pairs, const int64_t* row_ptr,
+                                 const int64_t* order, const int64_t* neighbor_row_ptr, float* out, int64_t num_atoms,
+                                 int64_t num_bonds, int64_t width, int64_t center, int64_t neighbor) {
+  return run(values, pairs, row_ptr, order, neighbor_row_ptr, out, num_atoms, num_bonds, width, center, neighbor);
 }
-const char* bond_to_atom_sum_f64(const double* values, const int64_t* row_ptr, const int64_t* order,
-                                 const int64_t* neighbor_row_ptr, double* out, int64_t num_atoms, int64_t width,
-                                 int64_t center, int64_t neighbor) {
-  return run(values, row_ptr, order, neighbor_row_ptr, out, num_atoms, width, center, neighbor);
+const char* bond_to_atom_sum_f64(const double* values, const int64_t* pairs, const int64_t* row_ptr,
+                                 const int64_t* order, const int64_t* neighbor_row_ptr, double* out, int64_t num_atoms,
+                                 int64_t num_bonds, int64_t width, int64_t center, int64_t neighbor) {
+  return run(values, pairs, row_ptr, order, neighbor_row_ptr, out, num_atoms, num_bonds, width, center, neighbor);
 }
 }
 
 DTNN_CASE(bond_to_atom_sum) {
   for (const int max_degree : {0, 5, 100}) {
-    const dtnn::cases::Bonds bonds(61, max_degree, 1);
+    const Bonds bonds(61, max_degree, 1);
     for (const int64_t width : {1, 2, 3, 5, 7, 8, 33, 96, 260}) {
       for (const int sign : {-1, 0, 1}) {
         std::string error = check<float>(bonds, width, sign, 1);
@@ -64,6 +92,29 @@ DTNN_CASE(bond_to_atom_sum) {
         if (!error.empty()) return error;
       }
     }
+  }
+  // Rows enough for the kernel of wide rows.
+  const Bonds many(2100, 3, 4);
+  const std::string error = check<float>(many, 128, -1, 1);
+  if (!error.empty()) return error;
+  const std::function<void(Bonds&)> mistakes[] = {
+      [](Bonds& b) { b.row_ptr[0] = 1; },
+      [](Bonds& b) { b.row_ptr[b.num_atoms] += 5; },
+      [](Bonds& b) { b.row_ptr[17] = int64_t{1} << 60; },
+      [](Bonds& b) { b.row_ptr[20] = -(int64_t{1} << 60); },
+      [](Bonds& b) { b.pairs[3] += 1; },
+      [](Bonds& b) { b.neighbor_row_ptr[16] = -1; },
+      [](Bonds& b) { b.neighbor_row_ptr[b.num_atoms] = int64_t{1} << 62; },
+      [](Bonds& b) { b.neighbor_order[11] = b.num_bonds; },
+      [](Bonds& b) { b.neighbor_order[9] = -7; },
+      [](Bonds& b) { b.pairs[b.num_bonds + 40] = int64_t{1} << 40; },
+      [](Bonds& b) { b.pairs.assign(b.pairs.size(), -1); },
+      [](Bonds& b) { b.row_ptr.assign(b.row_ptr.size(), -1); },
+      [](Bonds& b) { b.neighbor_order.assign(b.neighbor_order.size(), b.num_bonds + 3); },
+  };
+  for (const auto& spoil : mistakes) {
+    const std::string mistake = check_bad(spoil);
+    if (!mistake.empty()) return mistake;
   }
   return "";
 }

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""Cases of neighbor lists.
+
+Every contender is called as its users call it, from objects that exist already, and returns centers, neighbors and
+shifts of the full list at 6 Angstrom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+from importlib import import_module
+from typing import Any
+
+import torch
+
+from dtnn_fast import ops, reference
+
+from . import traffic
+from .case import FORWARD, Case, Inputs, Peer
+from .crystals import BATCHES, CUTOFF, Batch, batch, large_cell
+
+# Quantiles of the number density of the labelled crystals.
+DENSITIES = {"thin": 0.1, "median": 0.5, "dense": 0.9}
+
+
+def all_cases() -> list[Case]:
+    """Batches of small crystals and three large cells."""
+    cases = [_batch_case(size) for size in BATCHES]
+    cases += [_large_case(name, density) for name, density in DENSITIES.items()]
+    return cases
+
+
+def _inputs(make: Callable[[], Batch], device: torch.device, seed: int) -> Inputs:
+    crystals = make()
+    positions = crystals.positions.to(device) + 0.01 * seed
+    cell, pbc, ptr = (x.to(device) for x in (crystals.cell, crystals.pbc, crystals.ptr))
+    return Inputs((), (positions, cell, pbc, CUTOFF, ptr))
+
+
+@cache
+def _num_bonds(make: Callable[[], Batch]) -> int:
+    return _count(ops.neighbor_list(*_inputs(make, torch.device("cpu"), 0).constants))
+
+
+def _count(found: ops.NeighborList) -> int:
+    return found.pairs.shape[1]
+
+
+def _case(name: str, make: Callable[[], Batch], **more: Any) -> Case:
+    def stages(inputs: Inputs) -> tuple[traffic.Traffic, ...]:
+        positions, cell, *_ = inputs.constants
+        return traffic.neighbor_list(len(positions), len(cell), _num_bonds(make))
+
+    return Case(
+        "neighbor_list",
+        name,
+        partial(_inputs, make),
+        ops.neighbor_list,
+        stages=stages,
+        passes=(FORWARD,),
+        compiled=False,
+        twin_devices=("cpu",),
+        count=_count,
+        **more,
+    )
+
+
+def _batch_case(size: str) -> Case:
+    make = partial(batch, size)
+    peers = [*_per_crystal_peers(make), *BATCH_PEERS]
+    if size != BATCHES[-1]:
+        peers.append(_ase(make))
+    promising = size == BATCHES[-1]
+    return _case(
+        size,
+        make,
+        twin=reference.neighbor_list,
+        peers=tuple(peers),
+        promises={("cpu", FORWARD): {"pymatgen": 8.0, "matscipy": 8.0, "vesin": 8.0}} if promising else {},
+        seconds_promise={"cuda": 0.3e-3} if promising else {},
+    )
+
+
+def _large_case(name: str, density: float) -> Case:
+    make = partial(large_cell, density)
+    return _case(
+        f"large cell, {name}",
+        make,
+        twin=None,
+        peers=(*(peer for peer in _per_crystal_peers(make) if peer.name != "pymatgen"), *BATCH_PEERS),
+        promises={("cpu", FORWARD): {"vesin": 2.0}},
+        bandwidth_promise=0.7,
+    )
+
+
+def _per_crystal_peers(make: Callable[[], Batch]) -> list[Peer]:
+    """Programs that take one crystal at a time, on the CPU."""
+
+    def pymatgen(_: Inputs) -> tuple[Callable[..., Any], Inputs]:
+        structure = import_module("pymatgen.core").Structure
+        structures = [
+            structure(c.cell, c.atomic_numbers, c.positions, coords_are_cartesian=True) for c in make().crystals
+        ]
+        return lambda: [s.get_neighbor_list(CUTOFF, exclude_self=True) for s in structures], Inputs(())
+
+    def matscipy(_: Inputs) -> tuple[Callable[..., Any], Inputs]:
+        find = import_module("matscipy.neighbours").neighbour_list
+        return _each(make, lambda c: find("ijS", cutoff=CUTOFF, positions=c.positions, cell=c.cell, pbc=c.pbc))
+
+    def vesin(_: Inputs) -> tuple[Callable[..., Any], Inputs]:
+        finder = import_module("vesin").NeighborList(cutoff=CUTOFF, full_list=True)
+        return _each(make, lambda c: finder.compute(c.positions, c.cell, True, "ijS"))
+
+    def tonari(_: Inputs) -> tuple[Callable[..., Any], Inputs]:
+        find = import_module("tonari").neighbor_list
+        return _each(make, lambda c: find("ijS", positions=c.positions, cell=c.cell, pbc=c.pbc, cutoff=CUTOFF))
+
+    programs = {"pymatgen": pymatgen, "matscipy": matscipy, "vesin": vesin, "tonari": tonari}
+    return [Peer(name, prepare, ("cpu",), (FORWARD,)) for name, prepare in programs.items()]
+
+
+def _ase(make: Callable[[], Batch]) -> Peer:
+    def prepare(_: Inputs) -> tuple[Callable[..., Any], Inputs]:
+        find = import_module("ase.neighborlist").primitive_neighbor_list
+        return _each(make, lambda c: find("ijS", c.pbc, c.cell, c.positions, CUTOFF))
+
+    return Peer("ASE", prepare, ("cpu",), (FORWARD,))
+
+
+def _each(make: Callable[[], Batch], find: Callable[[Any], Any]) -> tuple[Callable[..., Any], Inputs]:
+    crystals = make().crystals
+    return lambda: [find(crystal) for crystal in crystals], Inputs(())
+
+
+def _nvalchemi(inputs: Inputs) -> tuple[Callable[..., Any], Inputs]:
+    """NVIDIA ALCHEMI toolkit: batched; its kernels run on CPU too. Told the most neighbors."""
+    find = import_module("nvalchemiops.torch.neighbors").neighbor_list
+    positions, cell, pbc, cutoff, ptr = inputs.constants
+    crystal = torch.repeat_interleave(torch.arange(len(cell), device=ptr.device), ptr.diff()).int()
+    room = {"max_neighbors": 512, "return_neighbor_list": True}
+    return lambda: find(positions, cutoff, cell, pbc, crystal, ptr.int(), **room), Inputs(())
+
+
+def _torch_nl(inputs: Inputs) -> tuple[Callable[..., Any], Inputs]:
+    """torch-nl: batched, in TorchScript; it wants wrapped positions, which are made before."""
+    find = import_module("torch_nl").compute_neighborlist
+    positions, cell, pbc, cutoff, ptr = inputs.constants
+    crystal = torch.repeat_interleave(torch.arange(len(cell), device=ptr.device), ptr.diff())
+    fractional = torch.einsum("ni,nij->nj", positions, torch.linalg.inv(cell)[crystal])
+    wrapped = torch.einsum("ni,nij->nj", fractional - fractional.floor(), cell[crystal])
+    return lambda: find(cutoff, wrapped, cell.reshape(-1, 3), pbc, crystal), Inputs(())
+
+
+BATCH_PEERS = (
+    Peer("nvalchemi-toolkit-ops", _nvalchemi, passes=(FORWARD,)),
+    Peer("torch-nl", _torch_nl, passes=(FORWARD,)),
+)

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+// The bonds of an atom at one of their ends: which, and whether the index arrays agree about it.
+#pragma once
+
+#include "bad_index.h"
+#include "gpu.h"
+
+namespace dtnn::cuda {
+
+// Numbers of the checks of one end; the neighbor's come after the center's. The texts are those of the CPU
+// (csrc/ops/cpu/bond_to_atom_sum_cpu.cpp) with what was found.
+enum EndCheck : unsigned { kCoverage, kSegment, kOrder, kAtom, kEndChecks };
+
+#define DTNN_INCONSISTENT_BONDS                                                                          \
+  "expected `pairs` sorted by center as `row_ptr` says (and by neighbor as `neighbor_order` says), got " \
+  "a bond in another atom's segment, a bond twice or an index out of range: "
+
+inline const char* const kEndTexts[2 * kEndChecks] = {
+    "expected `row_ptr` from 0 to the number of bonds, %E, got %V at row_ptr[%P]",
+    DTNN_INCONSISTENT_BONDS "%V at row_ptr[%P]",
+    DTNN_INCONSISTENT_BONDS "bond %P after bond %V",
+    DTNN_INCONSISTENT_BONDS "%V at pairs[0, %P]",
+    "expected `neighbor_row_ptr` from 0 to the number of bonds, %E, got %V at neighbor_row_ptr[%P]: are all neighbors "
+    "in `pairs` in [0, %N)?",
+    DTNN_INCONSISTENT_BONDS "%V at neighbor_row_ptr[%P]",
+    DTNN_INCONSISTENT_BONDS "%V at neighbor_order[%P]",
+    DTNN_INCONSISTENT_BONDS "%V at pairs[1, %P]",
+};
+
+#undef DTNN_INCONSISTENT_BONDS
+
+// One end of all bonds. The bonds of an atom have ranks row_ptr[atom]..row_ptr[atom + 1].
+struct BondEnd {
+  const int64_t* atoms;    // [num_bonds], the atom at this end of each bond
+  const int64_t* order;    // [num_bonds], the bond of each rank; null: they are the same
+  const int64_t* row_ptr;  // [num_atoms + 1]
+  int64_t num_atoms;
+  int64_t num_bonds;
+  unsigned first_check;
+};
+
+// The ranks of an atom's bonds: none, and not `good`, where row_ptr cannot be followed.
+struct BondRanks {
+  int64_t begin, end;
+  bool good;
+
+  __device__ __forceinline__ BondRanks(const BondEnd& bonds, int64_t atom, BadIndex& bad)
+      : begin(bonds.row_ptr[atom]), end(bonds.row_ptr[atom + 1]), good(true) {
+    if (atom == 0 && begin != 0) {
+      bad.see(bonds.first_check + kCoverage, 0, begin);
+      good = false;
+    }
+    if (atom + 1 == bonds.num_atoms && end != bonds.num_bonds) {
+      bad.see(bonds.first_check + kCoverage, bonds.num_atoms, end);
+      good = false;
+    }
+    if (begin < 0 || begin > bonds.num_bonds) {
+      bad.see(bonds.first_check + kSegment, atom, begin);
+      good = false;
+    } else if (end < begin || end > bonds.num_bonds) {
+      bad.see(bonds.first_check + kSegment, atom + 1, end);
+      good = false;
+    }
+    if (!good) begin = end = 0;
+  }
+};
+
+}  // namespace dtnn::cuda

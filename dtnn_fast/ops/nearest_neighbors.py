@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""The k nearest neighbors of each atom, periodic images included."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .. import reference
+from .._backend import uses_reference
+from ..reference.bonds_within import squared_lengths
+from ..reference.nearest_neighbors import check_k, num_wanted
+from ..reference.neighbor_list import NeighborList
+from .neighbor_list import neighbor_list
+
+# The first cutoff is meant to hold this many times k neighbors, and some more, so that one search is mostly enough.
+_FIRST_SHARE, _FIRST_EXTRA = 1.6, 8.0
+_SHORTEST_CUTOFF = 0.1  # Angstrom; to grow from where the atoms have no extent
+_LEAST_GROWTH, _MOST_GROWTH = 1.15, 2.0
+
+
+def nearest_neighbors(positions: Tensor, cell: Tensor, pbc: Tensor, k: int, ptr: Tensor | None = None) -> NeighborList:
+    """Find the k nearest neighbors of each atom, exactly; each periodic image counts as a neighbor of its own.
+
+    Every atom has k bonds; only where there are no periodic directions and no more than k atoms, each has all others.
+    Among neighbors at one distance, those with the smaller j and then the smaller shift S are taken, where distances
+    are compared as |d|^2 in float64: the result is the same on every run. Each crystal is searched with a cutoff that
+    grows until all its atoms have k neighbors. Being near is not mutual: bond (i, j, S) may be there without its
+    reverse.
+
+    Args:
+        positions: Cartesian positions. [N, 3], float32 or float64, Angstrom.
+        cell: lattice vectors as rows, [B, 3, 3], or [3, 3] for all crystals; dtype of `positions`, Angstrom.
+        pbc: periodic directions, [B, 3], or [3] for all crystals. bool.
+        k: number of neighbors, 0 or more.
+        ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``; None for one crystal. [B+1], int64.
+
+    Returns:
+        NeighborList, sorted as that of `neighbor_list`: by i, then j, then S.
+
+    Raises:
+        ValueError: `k` is not an integer of 0 or more.
+        RuntimeError: as in `neighbor_list`.
+
+    Example:
+        >>> positions, cell = torch.zeros(1, 3), torch.diag(torch.tensor([1.0, 2.0, 3.0]))
+        >>> nearest_neighbors(positions, cell, torch.tensor([True, True, True]), k=4).shifts.tolist()
+        [[-2, 0, 0], [-1, 0, 0], [0, -1, 0], [1, 0, 0]]
+    """
+    if uses_reference():
+        return reference.nearest_neighbors(positions, cell, pbc, k, ptr)
+    check_k(k)
+    # A list without bonds, to check the arguments.
+    bonds = neighbor_list(positions, cell, pbc, 0.0, ptr)
+    device, num_atoms = positions.device, positions.shape[0]
+    bounds = torch.tensor([0, num_atoms], device=device) if ptr is None else ptr
+    sizes = bounds.diff()
+    crystal = torch.repeat_interleave(torch.arange(len(sizes), device=device), sizes)
+    cells, periodic = cell.expand(len(sizes), 3, 3), pbc.expand(len(sizes), 3)
+    wanted = num_wanted(k, sizes, periodic)
+    row_ptr = torch.cat([bounds.new_zeros(1), wanted[crystal].cumsum(0)])
+    pairs = bonds.pairs.new_empty((2, int(row_ptr[-1])))
+    shifts = bonds.shifts.new_empty((pairs.shape[1], 3))
+
+    cutoffs = _first_cutoffs(positions.double(), cells.double(), periodic, sizes, crystal, k)
+    unfinished = (wanted * sizes).nonzero().squeeze(1)
+    while len(unfinished):
+        atoms = _ranges(bounds[unfinished], sizes[unfinished])
+        part_ptr = torch.cat([bounds.new_zeros(1), sizes[unfinished].cumsum(0)])
+        part = positions[atoms], cells[unfinished], periodic[unfinished]
+        bonds = neighbor_list(*part, cutoffs[unfinished], part_ptr)
+        counts = bonds.row_ptr.diff()
+        least = torch.full_like(unfinished, torch.iinfo(torch.int64).max)
+        owner = torch.repeat_interleave(torch.arange(len(unfinished), device=device), sizes[unfinished])
+        least = least.scatter_reduce(0, owner, counts, "amin")
+        done = least >= wanted[unfinished]
+        chosen = _shortest(squared_lengths(*part[:2], bonds.pairs, bonds.shifts, part_ptr), bonds, k)
+        chosen = chosen[done[owner[bonds.pairs[0][chosen]]]]
+        center, neighbor = bonds.pairs[:, chosen]
+        # Rows of the result are full, so a bond's place follows from its rank in its row.
+        first = torch.searchsorted(center.contiguous(), center.contiguous())
+        place = row_ptr[atoms[center]] + torch.arange(len(center), device=device) - first
+        pairs[0, place], pairs[1, place], shifts[place] = atoms[center], atoms[neighbor], bonds.shifts[chosen]
+        growth = 1.05 * (wanted[unfinished] / least.clamp(min=1)) ** (1 / 3)
+        cutoffs[unfinished] *= growth.clamp(_LEAST_GROWTH, _MOST_GROWTH)
+        unfinished = unfinished[~done]
+    return NeighborList(pairs, shifts, row_ptr)
+
+
+def _shortest(squared: Tensor, bonds: NeighborList, k: int) -> Tensor:
+    """The bonds that are among the k shortest of their row, earlier ones first at equal lengths; in stored order."""
+    by_length = squared.argsort(stable=True)
+    order = by_length[bonds.pairs[0][by_length].argsort(stable=True)]
+    rank = torch.arange(len(order), device=order.device) - bonds.row_ptr[bonds.pairs[0]]
+    return order[rank < k].sort().values
+
+
+def _ranges(begin: Tensor, sizes: Tensor) -> Tensor:
+    """The integers ``begin[0], ..., begin[0] + sizes[0] - 1, begin[1], ...``."""
+    offset = begin - (sizes.cumsum(0) - sizes)
+    return torch.repeat_interleave(offset, sizes) + torch.arange(int(sizes.sum()), device=begin.device)
+
+
+def _first_cutoffs(positions: Tensor, cells: Tensor, pbc: Tensor, sizes: Tensor, crystal: Tensor, k: int) -> Tensor:
+    """Radii of spheres that hold somewhat more than k atoms at the mean density of each crystal.
+
+    Directions that are not periodic count with the extent of the atoms across the periodic ones.
+    """
+    identity = torch.eye(3, dtype=torch.float64, device=positions.device)
+    lattice = torch.where(pbc[:, :, None], cells, 0.0)
+    # Projection of r to the complement of the periodic vectors, and its largest length.
+    across = identity - torch.linalg.pinv(lattice) @ lattice
+    origin = positions[(sizes.cumsum(0) - sizes).clamp(max=max(len(positions) - 1, 0))] if len(positions) else None
+    extent = torch.zeros(len(sizes), dtype=torch.float64, device=positions.device)
+    if origin is not None:
+        length = torch.linalg.vector_norm(((positions - origin[crystal])[:, None] @ across[crystal])[:, 0], dim=1)
+        extent = extent.scatter_reduce(0, crystal, 2 * length, "amax")
+    # The volume of the cell when its other directions are completed by orthogonal ones as long as the extent.
+    gram = lattice @ lattice.mT + torch.diag_embed(torch.where(pbc, 0.0, extent[:, None] ** 2))
+    volume = torch.linalg.det(gram).clamp(min=0).sqrt()
+    wanted = _FIRST_SHARE * k + _FIRST_EXTRA
+    radius = (wanted * volume / sizes.clamp(min=1) / (4 / 3 * math.pi)) ** (1 / 3)
+    return radius.clamp(min=_SHORTEST_CUTOFF)

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""Neighbor lists for several cutoffs from one search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from .. import reference
+from .._backend import uses_reference
+from ..reference.neighbor_list import NeighborList
+from ..reference.nested_neighbor_lists import NestedNeighborLists, check_ascending
+from .bonds_within import bonds_within
+from .neighbor_list import neighbor_list
+
+
+def nested_neighbor_lists(
+    positions: Tensor,
+    cell: Tensor,
+    pbc: Tensor,
+    cutoffs: Sequence[float | Tensor],
+    ptr: Tensor | None = None,
+    half: bool = False,
+    self_pairs: bool = False,
+) -> NestedNeighborLists:
+    """Make one neighbor list for each cutoff: a search at the longest one, from which the shorter ones are selected.
+
+    Each list is the one that `neighbor_list` gives for its cutoff, to the bit.
+
+    Args:
+        positions: Cartesian positions. [N, 3], float32 or float64, Angstrom.
+        cell: lattice vectors as rows, [B, 3, 3], or [3, 3] for all crystals; dtype of `positions`, Angstrom.
+        pbc: periodic directions, [B, 3], or [3] for all crystals. bool.
+        cutoffs: at least one, from short to long; each a float, or a tensor with one for each crystal, [B]. Angstrom.
+        ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``; None for one crystal. [B+1], int64.
+        half: as in `neighbor_list`.
+        self_pairs: as in `neighbor_list`.
+
+    Returns:
+        NestedNeighborLists with `lists`, one `NeighborList` for each cutoff, and `inner`: ``inner[k]`` are the indices
+        of the bonds of ``lists[k]`` in ``lists[k + 1]``. [E of list k], int64.
+
+    Raises:
+        ValueError: there are no cutoffs, or they are not from short to long.
+        RuntimeError: as in `neighbor_list`.
+
+    Example:
+        >>> positions, cell = torch.zeros(1, 3), torch.diag(torch.tensor([1.0, 2.0, 3.0]))
+        >>> pbc = torch.tensor([True, True, True])
+        >>> nested = nested_neighbor_lists(positions, cell, pbc, (1.5, 2.1))
+        >>> [bonds.pairs.shape[1] for bonds in nested.lists], nested.inner[0].tolist()
+        ([2, 6], [1, 4])
+    """
+    if uses_reference():
+        return reference.nested_neighbor_lists(positions, cell, pbc, cutoffs, ptr, half, self_pairs)
+    check_ascending(cutoffs)
+    lists = [neighbor_list(positions, cell, pbc, cutoffs[-1], ptr, half, self_pairs)]
+    inner: list[Tensor] = []
+    for cutoff in reversed(cutoffs[:-1]):
+        kept, *shorter = bonds_within(positions, cell, *lists[-1], cutoff, ptr)
+        lists.append(NeighborList(*shorter))
+        inner.append(kept)
+    return NestedNeighborLists(tuple(reversed(lists)), tuple(reversed(inner)))

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+"""Twin of dtnn_fast.ops.bonds_within."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .bond_vectors import bond_vectors
+from .neighbor_list import list_cutoffs
+
+
+class BondsWithin(NamedTuple):
+    """A list of bonds, and where they are in the longer list that it is a part of; see `dtnn_fast.ops.bonds_within`."""
+
+    kept: Tensor
+    pairs: Tensor
+    shifts: Tensor
+    row_ptr: Tensor
+
+
+def bonds_within(
+    positions: Tensor,
+    cell: Tensor,
+    pairs: Tensor,
+    shifts: Tensor,
+    row_ptr: Tensor,
+    cutoff: float | Tensor,
+    ptr: Tensor | None = None,
+) -> BondsWithin:
+    """The bonds of a list that are shorter than the cutoff; see `dtnn_fast.ops.bonds_within`."""
+    num_crystals = 1 if ptr is None else len(ptr) - 1
+    cutoffs = torch.tensor(list_cutoffs("bonds_within", cutoff, num_crystals), dtype=torch.float64)
+    center, neighbor = pairs
+    crystal = torch.zeros_like(center) if ptr is None else torch.searchsorted(ptr.contiguous(), center.contiguous(), right=True) - 1
+    is_self = (center == neighbor) & (shifts == 0).all(dim=1)
+    inside = squared_lengths(positions, cell, pairs, shifts, ptr) < cutoffs[crystal] ** 2
+    keep = inside | is_self
+    before = torch.cat([keep.new_zeros(1, dtype=torch.int64), keep.cumsum(0)])
+    kept = keep.nonzero().squeeze(1)
+    return BondsWithin(kept, pairs[:, kept], shifts[kept], before[row_ptr])
+
+
+def squared_lengths(positions: Tensor, cell: Tensor, pairs: Tensor, shifts: Tensor, ptr: Tensor | None) -> Tensor:
+    """``|d|^2`` of each bond by the arithmetic that decides at a cutoff: float64, in this order of operations. [E]."""
+    d = bond_vectors(positions.to(torch.float64), cell.to(torch.float64), pairs, shifts, ptr)
+    dx, dy, dz = d.unbind(1)
+    return (dx * dx + dy * dy) + dz * dz

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+"""Twin of dtnn_fast.ops.nearest_neighbors: the rows of ever longer lists, sorted by length."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .bonds_within import squared_lengths
+from .neighbor_list import NeighborList, neighbor_list
+
+
+def nearest_neighbors(positions: Tensor, cell: Tensor, pbc: Tensor, k: int, ptr: Tensor | None = None) -> NeighborList:
+    """The k nearest neighbors of each atom; see `dtnn_fast.ops.nearest_neighbors`."""
+    check_k(k)
+    bounds = torch.tensor([0, len(positions)]) if ptr is None else ptr
+    cells, periodic = cell.expand(len(bounds) - 1, 3, 3), pbc.expand(len(bounds) - 1, 3)
+    wanted = num_wanted(k, bounds.diff(), periodic)
+    lists = []
+    for b, (begin, end) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)):
+        crystal = positions[begin:end], cells[b], periodic[b]
+        cutoff = 1.0
+        bonds = neighbor_list(*crystal, cutoff)
+        while (bonds.row_ptr.diff() < wanted[b]).any():
+            cutoff *= 1.5
+            bonds = neighbor_list(*crystal, cutoff)
+        squared = squared_lengths(*crystal[:2], bonds.pairs, bonds.shifts, None).tolist()
+        rows = [range(*bonds.row_ptr[i : i + 2].tolist()) for i in range(end - begin)]
+        # Bonds are sorted by j and S already, so their number decides between equal lengths.
+        kept = [e for row in rows for e in sorted(sorted(row, key=lambda e: (squared[e], e))[:k])]
+        lists.append((bonds.pairs[:, kept] + begin, bonds.shifts[kept]))
+    row_ptr = torch.cat([bounds.new_zeros(1), torch.repeat_interleave(wanted, bounds.diff()).cumsum(0)])
+    pairs = torch.cat([torch.empty(2, 0, dtype=torch.int64), *(part for part, _ in lists)], dim=1)
+    shifts = torch.cat([torch.empty(0, 3, dtype=torch.int32), *(part for _, part in lists)])
+    return NeighborList(pairs, shifts, row_ptr)
+
+
+def check_k(k: int) -> None:
+    """Reject anything but an integer of 0 or more."""
+    if not isinstance(k, int) or isinstance(k, bool) or k < 0:
+        raise ValueError(f"nearest_neighbors: expected `k` to be an integer of 0 or more, got {k!r}")
+
+
+def num_wanted(k: int, sizes: Tensor, pbc: Tensor) -> Tensor:
+    """How many neighbors an atom of each crystal can have, at most k. [B], int64."""
+    return torch.where(pbc.any(dim=1), k, (sizes - 1).clamp(min=0, max=k))

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: MIT
+"""Twin of dtnn_fast.ops.SkinNeighborList: searches every time."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .neighbor_list import NeighborList, neighbor_list
+
+
+class SkinNeighborList:
+    """The neighbor list at each update; see `dtnn_fast.ops.SkinNeighborList`."""
+
+    def __init__(self, cutoff: float | Tensor, skin: float, half: bool = False, self_pairs: bool = False) -> None:
+        self.cutoff = cutoff
+        self.skin = skin
+        self.half = half
+        self.self_pairs = self_pairs
+        self._num_searches = 0
+
+    @property
+    def num_rebuilds(self) -> int:
+        """How many times the atoms were searched again: the searches after the first one."""
+        return max(self._num_searches - 1, 0)
+
+    def update(self, positions: Tensor, cell: Tensor, pbc: Tensor, ptr: Tensor | None = None) -> NeighborList:
+        """The neighbor list at these positions."""
+        self._num_searches += 1
+        return neighbor_list(positions, cell, pbc, self.cutoff, ptr, self.half, self.self_pairs)

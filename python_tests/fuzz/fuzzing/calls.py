@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""One random call of an operation, and how its results are compared with the twin's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Relative to the largest number of the tensor; sums of up to a few hundred terms.
+TOLERANCE = {torch.float32: 3e-4, torch.float64: 1e-9}
+
+
+class MismatchError(Exception):
+    """The operation and its twin disagree."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """An operation, its twin and arguments for both, by name."""
+
+    native: Callable[..., Any]
+    twin: Callable[..., Any]
+    arguments: dict[str, Any]
+
+    @property
+    def op(self) -> str:
+        return self.native.__name__
+
+    def with_argument(self, name: str, value: object) -> Call:
+        return replace(self, arguments=self.arguments | {name: value})
+
+    def leaves(self) -> list[str]:
+        """Names of the arguments that gradients are taken for."""
+        return [
+            name
+            for name, value in self.arguments.items()
+            if isinstance(value, Tensor) and value.is_floating_point() and name != "cutoff"
+        ]
+
+    def describe(self) -> str:
+        return f"{self.op}({', '.join(f'{name}={_describe(value)}' for name, value in self.arguments.items())})"
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)} strides {value.stride()} {value.device}"
+    return repr(value)
+
+
+def tensors_of(results: object) -> list[Tensor]:
+    """The tensors of a result, which may be one or a (nested) tuple of them."""
+    if isinstance(results, Tensor):
+        return [results]
+    return [tensor for part in results for tensor in tensors_of(part)] if isinstance(results, tuple | list) else []
+
+
+def check_equal(native: object, twin: object) -> None:
+    """Raise `MismatchError` unless both have the same tensors: integers to the bit, floats within rounding."""
+    ours, theirs = tensors_of(native), tensors_of(twin)
+    if len(ours) != len(theirs):
+        raise MismatchError(f"{len(ours)} tensors, and {len(theirs)} from the twin")
+    for number, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            raise MismatchError(f"tensor {number}: {_describe(a)}, and {_describe(b)} from the twin")
+        if not _equal(a.detach(), b.detach()):
+            raise MismatchError(f"tensor {number} of shape {list(a.shape)}: values differ from the twin's")
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    if not a.is_floating_point():
+        return torch.equal(a, b)
+    # A sum that is infinite in one order may overflow to NaN in another: only finite numbers are compared.
+    finite = b.isfinite() & a.isfinite()
+    if not finite.all() and a.isfinite().all():
+        return False
+    largest = float(b[finite].abs().max()) if finite.any() else 0.0
+    return bool(((a - b)[finite].abs() <= TOLERANCE[a.dtype] * (1 + largest)).all())
+
+
+def derivatives(function: Callable[..., Any], call: Call, order: int, seed: int) -> Iterator[Tensor]:
+    """Gradients of a random scalar of the results, then (order 2) of a random scalar of those gradients."""
+    names = call.leaves()
+    leaves = [call.arguments[name].detach().clone().requires_grad_() for name in names]
+    outputs = tensors_of(function(**(call.arguments | dict(zip(names, leaves, strict=True)))))
+    generator = torch.Generator().manual_seed(seed)
+    for level in range(order):
+        floats = [out for out in outputs if out.is_floating_point()]
+        # Drawn for every output: whether a gradient of 0 requires gradients differs between operation and twin.
+        factors = [torch.randn(out.shape, generator=generator, dtype=out.dtype) for out in floats]
+        terms = [(out * factor).sum() for out, factor in zip(floats, factors, strict=True) if out.requires_grad]
+        if not terms:
+            return
+        outputs = list(
+            torch.autograd.grad(
+                torch.stack(terms).sum(), leaves, create_graph=level + 1 < order, materialize_grads=True
+            )
+        )
+        yield from outputs

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: MIT
+"""Draws valid calls: one function per operation of dtnn_fast.ops."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from itertools import accumulate
+
+import torch
+
+from dtnn_fast import ops, reference
+
+from .calls import Call
+from .random_crystals import random_batch, random_bonds
+from .tensors import any_layout, floating_dtype, floats, pick
+
+CHANNELS = (0, 1, 2, 5, 8, 17, 33, 64)
+PAYLOADS = ((), (0,), (1,), (5,), (3, 4), (2, 0), (33,), (6, 8))
+
+
+def neighbor_list() -> Call:
+    arguments = random_batch() | {"half": random.random() < 0.5, "self_pairs": random.random() < 0.2}
+    if random.random() < 0.3:
+        num_crystals = 1 if arguments["ptr"] is None else len(arguments["ptr"]) - 1
+        arguments["cutoff"] = any_layout(torch.rand(num_crystals, dtype=floating_dtype()) * 4)
+    return Call(ops.neighbor_list, reference.neighbor_list, arguments)
+
+
+def nested_neighbor_lists() -> Call:
+    batch = random_batch()
+    largest = batch.pop("cutoff")
+    batch["cutoffs"] = [largest * fraction for fraction in sorted(random.sample([0.0, 0.3, 0.5, 1.0], 2))]
+    return Call(ops.nested_neighbor_lists, reference.nested_neighbor_lists, batch | {"half": random.random() < 0.5})
+
+
+def nearest_neighbors() -> Call:
+    batch = random_batch()
+    del batch["cutoff"]
+    return Call(ops.nearest_neighbors, reference.nearest_neighbors, batch | {"k": pick((0, 1, 4, 12))})
+
+
+def bonds_within() -> Call:
+    batch, bonds = random_bonds(half=random.random() < 0.5)
+    del batch["pbc"]
+    batch["cutoff"] *= random.choice([0.5, 0.8, 1.0])
+    if random.random() < 0.3:
+        num_crystals = 1 if batch["ptr"] is None else len(batch["ptr"]) - 1
+        batch["cutoff"] = batch["cutoff"] * torch.rand(num_crystals)
+    return Call(ops.bonds_within, reference.bonds_within, batch | _list_arguments(bonds))
+
+
+def _list_arguments(bonds: ops.NeighborList) -> dict[str, torch.Tensor]:
+    return {name: any_layout(tensor) for name, tensor in bonds._asdict().items()}
+
+
+def bond_reverses() -> Call:
+    return Call(ops.bond_reverses, reference.bond_reverses, _list_arguments(random_bonds()[1]))
+
+
+def full_to_half() -> Call:
+    return Call(ops.full_to_half, reference.full_to_half, _list_arguments(random_bonds()[1]))
+
+
+def bond_vectors() -> Call:
+    batch, bonds = random_bonds(half=random.random() < 0.5)
+    arguments = {name: batch[name] for name in ("positions", "cell")}
+    arguments |= {"pairs": any_layout(bonds.pairs), "shifts": any_layout(bonds.shifts), "ptr": batch["ptr"]}
+    return Call(ops.bond_vectors, reference.bond_vectors, arguments)
+
+
+def _aggregation(native: Callable, twin: Callable, name: str, per_bond: bool) -> Call:
+    _, bonds = random_bonds(half=random.random() < 0.5)
+    num_atoms = bonds.row_ptr.shape[0] - 1
+    rows = bonds.pairs.shape[1] if per_bond else num_atoms
+    arguments = {
+        name: any_layout(floats(rows, *random.choice(PAYLOADS), dtype=floating_dtype())),
+        "pairs": any_layout(bonds.pairs),
+        "row_ptr": any_layout(bonds.row_ptr),
+        "ends": random.choice(["center", "neighbor", "sum", "difference"]),
+        "by_neighbor": ops.neighbor_order(bonds.pairs, num_atoms) if random.random() < 0.5 else None,
+    }
+    return Call(native, twin, arguments)
+
+
+def bond_to_atom_sum() -> Call:
+    return _aggregation(ops.bond_to_atom_sum, reference.bond_to_atom_sum, "bond_values", per_bond=True)
+
+
+def atom_to_bond_gather() -> Call:
+    return _aggregation(ops.atom_to_bond_gather, reference.atom_to_bond_gather, "atom_values", per_bond=False)
+
+
+def rank2_linear() -> Call:
+    dtype, channels = floating_dtype(), pick(CHANNELS)
+    arguments = {
+        "x": any_layout(floats(pick((0, 1, 2, 7, 40)), pick((1, 3, 6)), channels, dtype=dtype)),
+        "weight": any_layout(floats(pick(CHANNELS), channels, dtype=dtype)),
+        "norm": random.random() < 0.6,
+        "eps": random.choice([1e-2, 1.0, 1e-3]),
+    }
+    return Call(ops.rank2_linear, reference.rank2_linear, arguments)
+
+
+def rank2_gate() -> Call:
+    dtype, rows, components = floating_dtype(), pick((0, 1, 2, 7, 40)), pick((1, 3, 6))
+    channels_in, channels_out = pick(CHANNELS), pick(CHANNELS)
+    arguments = {
+        "x": any_layout(floats(rows, components, channels_in, dtype=dtype)),
+        "gate": any_layout(floats(rows, channels_out, dtype=dtype)),
+        "weight": any_layout(floats(channels_out, channels_in, dtype=dtype)),
+        "residual": any_layout(floats(rows, components, channels_out, dtype=dtype)) if random.random() < 0.5 else None,
+    }
+    return Call(ops.rank2_gate, reference.rank2_gate, arguments)
+
+
+def tensor_readout() -> Call:
+    dtype, channels = floating_dtype(), pick(CHANNELS)
+    counts = [random.randint(1, 9) for _ in range(pick((0, 1, 3)))]
+    rows = sum(counts)
+    arguments = {
+        "atom_scalar": any_layout(floats(rows, channels, dtype=dtype)),
+        "atom_vector": any_layout(floats(rows, 3, channels, dtype=dtype)),
+        "atom_rank2": any_layout(floats(rows, 6, channels, dtype=dtype)),
+        "ptr": any_layout(torch.tensor([0, *accumulate(counts)])),
+    }
+    return Call(ops.tensor_readout, reference.tensor_readout, arguments)
+
+
+# How often each is drawn: what is made of several calls of others takes longer. A new operation of dtnn_fast.ops goes
+# here; test_fuzz.py compares the names.
+CASES: dict[Callable[[], Call], float] = {
+    neighbor_list: 1,
+    nested_neighbor_lists: 0.2,
+    nearest_neighbors: 0.1,
+    bonds_within: 1,
+    bond_reverses: 1,
+    full_to_half: 0.2,
+    bond_vectors: 1,
+    bond_to_atom_sum: 1,
+    atom_to_bond_gather: 1,
+    rank2_linear: 1,
+    rank2_gate: 1,
+    tensor_readout: 1,
+}

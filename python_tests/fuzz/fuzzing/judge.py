@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""One numbered call: drawn from its seed, made, and judged."""
+
+from __future__ import annotations
+
+import random
+
+import torch
+
+from .calls import Call, MismatchError, check_equal, derivatives
+from .cases import CASES
+from .mutations import mutate
+
+SHARE_OF_BAD_CALLS = 0.5
+SHARE_OF_TWO_THREADS = 0.1
+# The twin of neighbor_list loops over atoms in Python: it is asked now and then.
+SHARE_OF_TWINS = {"neighbor_list": 0.1, "nested_neighbor_lists": 0.1, "nearest_neighbors": 0.02}
+# Functions that pass arguments on to others, whose errors name those.
+BUILT_ON = {
+    "bond_to_atom_sum": ("neighbor_order",),
+    "atom_to_bond_gather": ("neighbor_order",),
+    "nested_neighbor_lists": ("neighbor_list", "bonds_within"),
+    "nearest_neighbors": ("neighbor_list",),
+    "full_to_half": ("bond_reverses",),
+}
+
+
+def run_call(seed: int) -> str:
+    """Make call number `seed`.
+
+    Returns:
+        What happened: "good", "refused" (a bad call that raised as it should) or "harmless" (a spoiled argument that
+        was still valid).
+
+    Raises:
+        MismatchError: the operation and its twin disagree, or bad input raised something other than a clear error.
+            Whatever else a valid call raises is passed on.
+    """
+    random.seed(seed)
+    torch.manual_seed(seed)
+    torch.set_num_threads(2 if random.random() < SHARE_OF_TWO_THREADS else 1)
+    call = random.choices(list(CASES), list(CASES.values()))[0]()
+    try:
+        return _bad_call(mutate(call)) if random.random() < SHARE_OF_BAD_CALLS else _good_call(call, seed)
+    except MismatchError as error:
+        raise MismatchError(f"{call.describe()}: {error}") from error
+
+
+def _good_call(call: Call, seed: int) -> str:
+    results = call.native(**call.arguments)
+    compare = random.random() < SHARE_OF_TWINS.get(call.op, 1.0)
+    if compare:
+        check_equal(results, call.twin(**call.arguments))
+    order = random.choice([0, 1, 2])
+    if compare and order:
+        ours = tuple(derivatives(call.native, call, order, seed))
+        check_equal(ours, tuple(derivatives(call.twin, call, order, seed)))
+    return "good"
+
+
+def _bad_call(call: Call) -> str:
+    try:
+        results = call.native(**call.arguments)
+    except (RuntimeError, ValueError) as error:
+        if not str(error).startswith(tuple(f"{name}: " for name in (call.op, *BUILT_ON.get(call.op, ())))):
+            raise MismatchError(f"spoiled: {call.describe()} raised without the operation's name: {error}") from error
+        return "refused"
+    if any(tensor.is_meta for tensor in call.arguments.values() if isinstance(tensor, torch.Tensor)):
+        raise MismatchError(f"{call.describe()}: accepted a tensor without data")
+    try:
+        check_equal(results, call.twin(**call.arguments))
+    except MismatchError as error:
+        raise MismatchError(f"{call.describe()}: accepted, but {error}") from error
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise MismatchError(f"{call.describe()}: accepted, but the twin says: {error}") from error
+    return "harmless"

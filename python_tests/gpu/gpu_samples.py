@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: MIT
+"""Inputs for every operation, made on the CPU so that all devices get the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from helpers import random_graph
+from torch import Tensor
+
+from dtnn_fast import ops
+
+# So long that rounding is not magnified: the second derivative of the norm grows as 1 / eps where y is near 0.
+EPS = 0.5
+ENDS = ("center", "neighbor", "sum", "difference")
+
+
+class Sample(NamedTuple):
+    """A call ``function(*leaves, *constants)``.
+
+    Args:
+        name: operation and variant.
+        op: the operation whose kernel must be there.
+        function: a public function.
+        leaves: what it is differentiated by.
+        constants: the rest.
+        exact: its forward pass gives the bits of the CPU.
+    """
+
+    name: str
+    op: str
+    function: Callable[..., Any]
+    leaves: tuple[Tensor, ...]
+    constants: tuple[Any, ...]
+    exact: bool = False
+
+    def on(self, device: torch.device, dtype: torch.dtype) -> Sample:
+        """The same sample elsewhere; skips the test where this build has no kernel for the device."""
+        key = device.type.upper()
+        if not torch._C._dispatch_has_kernel_for_dispatch_key(f"dtnn_fast::{self.op}", key):
+            pytest.skip(f"{self.op} has no {key} kernel in this build")
+        leaves = tuple(x.to(device, dtype) for x in self.leaves)
+        return self._replace(leaves=leaves, constants=tuple(_move(x, device) for x in self.constants))
+
+    def call(self, *leaves: Tensor) -> tuple[Tensor, ...]:
+        """The outputs as a tuple, for these leaves or the sample's own."""
+        out = self.function(*(leaves or self.leaves), *self.constants)
+        return (out,) if isinstance(out, Tensor) else tuple(out)
+
+    def derivatives(self) -> list[Tensor]:
+        """Outputs, first and second derivatives, along directions that depend on nothing but the shapes."""
+        leaves = [x.detach().clone().requires_grad_() for x in self.leaves]
+        outputs = self.call(*leaves)
+        grads = [directions(out, 1).requires_grad_() for out in outputs]
+        first = torch.autograd.grad(outputs, leaves, grads, create_graph=True)
+        seconds = [directions(x, 2) for x in leaves]
+        second = torch.autograd.grad(first, [*leaves, *grads], seconds, allow_unused=True)
+        return [x.detach() for x in (*outputs, *first, *second) if x is not None]
+
+
+def directions(like: Tensor, seed: int) -> Tensor:
+    """Normal values of this shape, drawn on the CPU."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like.device, like.dtype)
+
+
+def _move(constant: Any, device: torch.device) -> Any:
+    if isinstance(constant, ops.NeighborOrder):
+        return ops.NeighborOrder(*(x.to(device) for x in constant))
+    return constant.to(device) if isinstance(constant, Tensor) else constant
+
+
+@cache
+def _random(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
+
+
+def differentiable(num_atoms: int, num_bonds: int, channels: int) -> list[Sample]:
+    """Every operation with floating-point outputs, on a random graph of three crystals."""
+    graph = random_graph(num_atoms, num_bonds)
+    ptr = torch.tensor([0, num_atoms // 3, num_atoms // 2, num_atoms])
+    samples = [_bond_vectors(num_bonds, ptr)]
+    order = ops.neighbor_order(graph.pairs, num_atoms)
+    for ends in ENDS:
+        for payload in ((channels,), (3, channels), (6, channels), (5,)):
+            constants = (graph.pairs, graph.row_ptr, ends, order)
+            for op, rows in (("bond_to_atom_sum", num_bonds), ("atom_to_bond_gather", num_atoms)):
+                name = f"{op}-{ends}-{'x'.join(map(str, payload))}"
+                samples.append(Sample(name, op, getattr(ops, op), (_random(rows, *payload),), constants, exact=True))
+    for k in (1, 3, 6):
+        x, weight = _random(num_atoms, k, channels), _random(channels + 1, channels)
+        gate, residual = _random(num_atoms, channels + 1), _random(num_atoms, k, channels + 1)
+        samples += [
+            Sample(f"rank2_linear-{k}", "rank2_linear", ops.rank2_linear, (x, weight), ()),
+            Sample(f"rank2_linear-{k}-norm", "rank2_linear_norm", ops.rank2_linear, (x, weight), (True, EPS)),
+            Sample(f"rank2_gate-{k}", "rank2_gate", ops.rank2_gate, (x, gate, weight), ()),
+            Sample(f"rank2_gate-{k}-residual", "rank2_gate", ops.rank2_gate, (x, gate, weight, residual), ()),
+        ]
+    parts = _random(num_atoms, channels), _random(num_atoms, 3, channels), _random(num_atoms, 6, channels)
+    samples.append(Sample("tensor_readout", "tensor_readout", ops.tensor_readout, parts, (ptr,)))
+    return samples
+
+
+def _bond_vectors(num_bonds: int, ptr: Tensor) -> Sample:
+    """Bonds within each crystal."""
+    generator = torch.Generator().manual_seed(0)
+    num_atoms = int(ptr[-1])
+    centers = torch.randint(num_atoms, (num_bonds,), generator=generator).sort().values
+    crystal = torch.searchsorted(ptr, centers, right=True) - 1
+    low, high = ptr[crystal], ptr[crystal + 1]
+    neighbors = low + torch.randint(2**40, (num_bonds,), generator=generator) % (high - low)
+    shifts = torch.randint(-3, 4, (num_bonds, 3), generator=generator, dtype=torch.int32)
+    leaves = _random(num_atoms, 3), _random(len(ptr) - 1, 3, 3)
+    constants = (torch.stack([centers, neighbors]), shifts, ptr)
+    return Sample("bond_vectors", "bond_vectors", ops.bond_vectors, leaves, constants)
+
+
+SMALL = differentiable(num_atoms=7, num_bonds=15, channels=2)
+MEDIUM = differentiable(num_atoms=700, num_bonds=9000, channels=32)
+EMPTY = [sample for sample in differentiable(6, 0, 4) if sample.op.startswith(("bond", "atom"))]
+
+
+def name_of(sample: Sample) -> str:
+    """For the ids of parametrized tests."""
+    return sample.name

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""Streams, CUDA graphs and several devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from gpu_samples import MEDIUM, Sample, directions, name_of
+
+# The default stream is kept busy for so many clock cycles, 0.2 s: a kernel that runs there by mistake comes too late.
+BUSY_CYCLES = 400_000_000
+
+
+@pytest.mark.parametrize("sample", MEDIUM, ids=name_of)
+def test_work_goes_to_the_current_stream(sample: Sample, device: torch.device):
+    here = sample.on(device, torch.float32)
+    expected = here.derivatives()
+    if device.type == "cpu":
+        found = here.derivatives()
+    else:
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        torch.cuda._sleep(BUSY_CYCLES)
+        with torch.cuda.stream(side):
+            found = [x.clone() for x in here.derivatives()]
+        side.synchronize()
+        if torch.cuda.default_stream().query():
+            pytest.skip("the default stream was not busy long enough to tell")
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def capture(call: Callable[[], list[torch.Tensor]], device: torch.device) -> Callable[[], list[torch.Tensor]]:
+    """The call as a CUDA graph; on a CPU, which has none, the call itself."""
+    if device.type == "cpu":
+        return call
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        call()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        outputs = call()
+
+    def replay() -> list[torch.Tensor]:
+        graph.replay()
+        return outputs
+
+    return replay
+
+
+@pytest.mark.parametrize("sample", MEDIUM, ids=name_of)
+def test_forward_and_backward_in_a_cuda_graph(sample: Sample, device: torch.device):
+    """The graph reads its inputs where they were at capture: new values there give new results."""
+    here = sample.on(device, torch.float32)
+    leaves = [x.clone().requires_grad_() for x in here.leaves]
+    grads = [directions(out, 1) for out in here.call()]
+
+    def step() -> list[torch.Tensor]:
+        outputs = here.call(*leaves)
+        return [*(x.detach() for x in outputs), *torch.autograd.grad(outputs, leaves, grads)]
+
+    replay = capture(step, device)
+    for seed in (3, 4):
+        with torch.no_grad():
+            for leaf in leaves:
+                leaf.copy_(directions(leaf, seed))
+        found = [x.clone() for x in replay()]
+        assert all(torch.equal(a, b) for a, b in zip(found, step(), strict=True))
+
+
+@pytest.mark.parametrize("sample", MEDIUM, ids=name_of)
+def test_a_device_that_is_not_the_current_one(sample: Sample, device: torch.device):
+    if device.type == "cpu" or torch.cuda.device_count() < 2:
+        pytest.skip("needs two CUDA devices")
+    expected = sample.on(torch.device("cuda:0"), torch.float32).derivatives()
+    with torch.cuda.device(0):
+        found = sample.on(torch.device("cuda:1"), torch.float32).derivatives()
+    assert all(x.device.index == 1 for x in found)
+    assert all(torch.equal(a.cpu(), b.cpu()) for a, b in zip(found, expected, strict=True))
