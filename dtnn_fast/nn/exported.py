@@ -72,8 +72,8 @@ def export_model(model: DTNN, example: CrystalGraph) -> ExportedProgram:
         example: any graph of this model with at least two crystals.
 
     Returns:
-        A program that takes the tensors of `graph_tensors`; ``torch._inductor.aoti_compile_and_package`` makes a package
-        of it that needs no Python sources.
+        A program that takes the tensors of `graph_tensors`. ``torch._inductor.aoti_compile_and_package`` makes a
+        package of it that needs no Python sources of this package, only its library _ops.so.
 
     Example:
         >>> program = export_model(model, model.graph(crystals))
@@ -81,9 +81,9 @@ def export_model(model: DTNN, example: CrystalGraph) -> ExportedProgram:
     """
     tensors = graph_tensors(example)
     # Pairs [2, E], the first of each tier, grow along their second dimension.
-    shapes: list[dict[int, Any]] = [
-        {int(place >= 4 and (place - 4) % 6 == 0): Dim.DYNAMIC} for place in range(len(tensors))
-    ]
+    is_pairs = [place >= 4 and (place - 4) % 6 == 0 for place in range(len(tensors))]
+    shapes: list[dict[int, Any]] = [{int(second): Dim.DYNAMIC} for second in is_pairs]
     # Without the setting torch would fix sizes of 0 and 1: the program would refuse a single crystal.
-    with torch.no_grad(), torch.fx.experimental._config.patch(backed_size_oblivious=True):
+    any_size = torch.fx.experimental._config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
+    with torch.no_grad(), any_size:
         return torch.export.export(TensorDTNN(model), tuple(tensors), dynamic_shapes=(tuple(shapes),))

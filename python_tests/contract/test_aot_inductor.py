@@ -50,7 +50,7 @@ def test_operation(tmp_path):
 
 @pytest.mark.slow
 def test_model(tmp_path):
-    model = small_model()
+    model = small_model(layers=1)
     program = export_model(model, model.graph(small_crystals(6, max_atoms=4)))
     graphs = [model.graph(crystals) for crystals in BATCHES.values()]
     results = run_elsewhere(program, [graph_tensors(graph) for graph in graphs], tmp_path)

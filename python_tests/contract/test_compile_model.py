@@ -55,12 +55,11 @@ def test_copies_and_states_of_a_compiled_model():
     assert list(in_place.state_dict()) == list(model.state_dict())
 
 
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_without_gradients(mode):
+def test_in_inference_mode():
     model = copy.deepcopy(small_model(layers=1))
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="aot_eager")
     graph = model.graph(small_crystals(6, max_atoms=4))
-    with mode():
+    with torch.inference_mode():
         tensors = compiled(graph)["total"]
         torch.testing.assert_close(tensors, model(graph)["total"])
     assert not tensors.requires_grad
