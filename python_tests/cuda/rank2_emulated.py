@@ -84,12 +84,8 @@ def linear_backward(
     eps = np.array([EPS], case.x.dtype)
     total = (case.grad_y if with_grad_y else None, y, case.grad_norm, norm)
     # Backward the rows have D channels and the result C.
-    emulator.call(
-        f"rank2_linear_{case.suffix}", *total, case.weight, grad_x, None, eps, n, k, d, c, 1, precision
-    )
-    emulator.call(
-        f"rank2_weight_grad_{case.suffix}", *total, None, case.x, grad_weight, eps, *case.sizes, precision
-    )
+    emulator.call(f"rank2_linear_{case.suffix}", *total, case.weight, grad_x, None, eps, n, k, d, c, 1, precision)
+    emulator.call(f"rank2_weight_grad_{case.suffix}", *total, None, case.x, grad_weight, eps, *case.sizes, precision)
     return [grad_x, grad_weight]
 
 
