@@ -11,6 +11,7 @@ from .._backend import uses_reference
 from ..reference.bond_reverses import FullToHalf
 from ..reference.neighbor_list import NeighborList
 from ._fake_checks import check_same_device
+from ._vmap import register_no_vmap
 
 
 def bond_reverses(pairs: Tensor, shifts: Tensor, row_ptr: Tensor) -> Tensor:
@@ -85,3 +86,6 @@ def full_to_half(pairs: Tensor, shifts: Tensor, row_ptr: Tensor) -> FullToHalf:
 def _fake(pairs: Tensor, shifts: Tensor, row_ptr: Tensor) -> Tensor:
     check_same_device("bond_reverses", pairs=pairs, shifts=shifts, row_ptr=row_ptr)
     return pairs.new_empty((pairs.shape[1],))
+
+
+register_no_vmap("bond_reverses")

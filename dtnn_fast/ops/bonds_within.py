@@ -10,6 +10,7 @@ from .. import reference
 from .._backend import uses_reference
 from ..reference.bonds_within import BondsWithin
 from ._fake_checks import check_same_device
+from ._vmap import register_no_vmap
 from .neighbor_list import split_cutoff
 
 
@@ -87,3 +88,6 @@ def _fake(
         shifts.new_empty((num_kept, 3)),
         row_ptr.new_empty(row_ptr.shape),
     )
+
+
+register_no_vmap("bonds_within")

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 
-from dtnn_fast import ops, use_backend
+from dtnn_fast import use_backend
 
 OPS = torch.ops.dtnn_fast
 
@@ -134,7 +134,10 @@ def test_rows_and_channels_are_batched_in_one_call():
 def test_what_vmap_cannot_do_is_said():
     b = batch(2)
     vector, rank2 = b.atoms(3, 2), b.atoms(6, 2)
-    with pytest.raises(RuntimeError, match=r"neighbor_list: expected one call for all crystals, .* got torch\.vmap"):
-        vmap(lambda r: ops.neighbor_list(r, b.cell, b.pbc, 2.0, b.ptr))(torch.stack([b.positions] * 2))
+    for name in ("neighbor_list", "bonds_within", "bond_reverses"):
+        case = OPERATIONS[name]
+        first, *rest = case.arguments(b)
+        with pytest.raises(RuntimeError, match=rf"{name}: expected one call for all crystals, .* got torch\.vmap"):
+            vmap(lambda x: case.call(x, *rest))(torch.stack([first] * 2))  # noqa: B023  called at once
     with pytest.raises(RuntimeError, match=r"tensor_readout: expected at least one sample under torch\.vmap, got none"):
         vmap(lambda s: OPS.tensor_readout(s, vector, rank2, b.ptr))(vector.new_empty(0, 5, 2))
