@@ -2,8 +2,8 @@
 #include "simd_scan.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <cstring>
+
+#include "core/simd_level.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define DTNN_X86_DISPATCH 1
@@ -118,13 +118,8 @@ __attribute__((target("avx512f,avx512dq"))) void sort_avx512(const int64_t* keys
 
 ScanKernels choose() {
 #ifdef DTNN_X86_DISPATCH
-  const char* cap = std::getenv("DTNN_SIMD");
-  const bool baseline_only = cap != nullptr && std::strcmp(cap, "baseline") == 0;
-  const bool avx2_only = cap != nullptr && std::strcmp(cap, "avx2") == 0;
-  __builtin_cpu_init();
-  if (!baseline_only && !avx2_only && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq"))
-    return {scan_avx512, sort_avx512, "avx512"};
-  if (!baseline_only && __builtin_cpu_supports("avx2")) return {scan_avx2, sort_avx2, "avx2"};
+  if (simd_level() == SimdLevel::kAvx512) return {scan_avx512, sort_avx512, "avx512"};
+  if (simd_level() == SimdLevel::kAvx2) return {scan_avx2, sort_avx2, "avx2"};
 #endif
   return {scan_baseline, sort_baseline, "baseline"};
 }

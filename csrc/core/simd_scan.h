@@ -26,7 +26,7 @@ struct ScanKernels {
   const char* name;
 };
 
-// The best for this processor; the environment variable DTNN_SIMD (baseline, avx2, avx512) caps the choice, for tests.
+// The best for this processor (core/simd_level.h).
 const ScanKernels& scan_kernels();
 
 }  // namespace dtnn

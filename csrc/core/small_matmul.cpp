@@ -2,106 +2,72 @@
 // Compiled with -ffp-contract=fast (CMakeLists.txt): the products become FMAs, which doubles the peak rate.
 #include "core/small_matmul.h"
 
-#include <cstring>
-
-#include "core/cpu_clones.h"
+#include "core/matmul_tile.h"
+#include "core/simd_level.h"
 
 namespace dtnn {
 namespace {
 
-// A vector of `lanes` numbers; a plain number for one lane.
-template <typename T, int lanes>
-struct Vector {
-  typedef T type __attribute__((vector_size(lanes * sizeof(T))));
-};
-template <typename T>
-struct Vector<T, 1> {
-  typedef T type;
-};
-
-// The tile of `rows` x (vectors * lanes) elements of the output at (i, j), kept in registers over the whole depth.
 template <typename T, int lanes, int rows, int vectors>
 DTNN_ALWAYS_INLINE void multiply_tile(const SmallMatmul<T>& job, int64_t i, int64_t j) {
-  using V = typename Vector<T, lanes>::type;
-  V sums[rows][vectors] = {};
-  const T* a = job.a + i * job.a_row_stride;
-  const T* b = job.b + j;
-  for (int64_t k = 0; k < job.depth; ++k, a += job.a_depth_stride, b += job.b_row_stride) {
-    V b_row[vectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < vectors; ++v) std::memcpy(&b_row[v], b + v * lanes, sizeof(V));
-#pragma GCC unroll 16
-    for (int r = 0; r < rows; ++r) {
-      const T factor = a[r * job.a_row_stride];
-#pragma GCC unroll 4
-      for (int v = 0; v < vectors; ++v) sums[r][v] += factor * b_row[v];
-    }
-  }
-  T* out = job.out + i * job.out_row_stride + j;
-#pragma GCC unroll 16
-  for (int r = 0; r < rows; ++r, out += job.out_row_stride) {
-#pragma GCC unroll 4
-    for (int v = 0; v < vectors; ++v) {
-      V sum = sums[r][v];
-      if (job.accumulate) {
-        V before;
-        std::memcpy(&before, out + v * lanes, sizeof(V));
-        sum += before;
-      }
-      std::memcpy(out + v * lanes, &sum, sizeof(V));
-    }
-  }
+  Tile<T, lanes, rows, vectors> tile;
+  tile.add_product({job.a + i * job.a_row_stride, job.a_row_stride, job.a_depth_stride}, job.b + j, job.b_row_stride,
+                   job.depth);
+  tile.store(job.out + i * job.out_row_stride + j, job.out_row_stride, job.accumulate);
 }
 
 // All rows of a panel of columns.
 template <typename T, int lanes, int rows, int vectors>
-DTNN_ALWAYS_INLINE void multiply_panel(const SmallMatmul<T>& job, int64_t j) {
+DTNN_ALWAYS_INLINE void multiply_panel(const SmallMatmul<T>& job, int64_t j, Prefetch& ahead) {
   int64_t i = 0;
-  for (; i + rows <= job.rows; i += rows) multiply_tile<T, lanes, rows, vectors>(job, i, j);
+  for (; i + rows <= job.rows; i += rows) {
+    ahead.advance();
+    multiply_tile<T, lanes, rows, vectors>(job, i, j);
+  }
   for (; i < job.rows; ++i) multiply_tile<T, lanes, 1, vectors>(job, i, j);
 }
 
 // Panels as wide as they come, then narrower ones for the last columns. rows * 2 accumulators fill the registers.
 template <typename T, int lanes, int rows>
-DTNN_ALWAYS_INLINE void multiply_all(const SmallMatmul<T>& job) {
+DTNN_ALWAYS_INLINE void multiply_all(const SmallMatmul<T>& job, Prefetch& ahead) {
+  ahead.share_out((job.cols / (2 * lanes)) * (job.rows / rows));
   int64_t j = 0;
-  for (; j + 2 * lanes <= job.cols; j += 2 * lanes) multiply_panel<T, lanes, rows, 2>(job, j);
-  for (; j + lanes <= job.cols; j += lanes) multiply_panel<T, lanes, rows, 1>(job, j);
+  for (; j + 2 * lanes <= job.cols; j += 2 * lanes) multiply_panel<T, lanes, rows, 2>(job, j, ahead);
+  for (; j + lanes <= job.cols; j += lanes) multiply_panel<T, lanes, rows, 1>(job, j, ahead);
   constexpr int narrow = lanes > 4 ? lanes / 4 : 1;
-  for (; j + narrow <= job.cols; j += narrow) multiply_panel<T, narrow, rows, 1>(job, j);
-  for (; j < job.cols; ++j) multiply_panel<T, 1, rows, 1>(job, j);
+  for (; j + narrow <= job.cols; j += narrow) multiply_panel<T, narrow, rows, 1>(job, j, ahead);
+  for (; j < job.cols; ++j) multiply_panel<T, 1, rows, 1>(job, j, ahead);
 }
 
-#if defined(__x86_64__) && defined(__GNUC__)
-// Tiles are sized for the registers of each instruction set, so the machine is asked here and not by the loader.
-__attribute__((target("arch=x86-64-v4"))) void multiply_avx512(const SmallMatmul<float>& job) {
-  multiply_all<float, 16, 8>(job);
+template <typename T>
+constexpr int lanes_of(int bytes) {
+  return bytes / static_cast<int>(sizeof(T));
 }
-__attribute__((target("arch=x86-64-v4"))) void multiply_avx512(const SmallMatmul<double>& job) {
-  multiply_all<double, 8, 8>(job);
+
+// Tiles are sized for the registers of each level, so every level has its own template arguments.
+#ifdef DTNN_HAVE_SIMD_LEVELS
+template <typename T>
+DTNN_FOR_AVX512 void multiply_avx512(const SmallMatmul<T>& job, Prefetch& ahead) {
+  multiply_all<T, lanes_of<T>(64), 8>(job, ahead);
 }
-__attribute__((target("arch=x86-64-v3"))) void multiply_avx2(const SmallMatmul<float>& job) {
-  multiply_all<float, 8, 4>(job);
-}
-__attribute__((target("arch=x86-64-v3"))) void multiply_avx2(const SmallMatmul<double>& job) {
-  multiply_all<double, 4, 4>(job);
+template <typename T>
+DTNN_FOR_AVX2 void multiply_avx2(const SmallMatmul<T>& job, Prefetch& ahead) {
+  multiply_all<T, lanes_of<T>(32), 4>(job, ahead);
 }
 #endif
 
 template <typename T>
-void multiply_with_best(const SmallMatmul<T>& job) {
-#if defined(__x86_64__) && defined(__GNUC__)
-  static const bool has_avx512 = __builtin_cpu_supports("x86-64-v4");
-  static const bool has_avx2 = __builtin_cpu_supports("x86-64-v3");
-  if (has_avx512) return multiply_avx512(job);
-  if (has_avx2) return multiply_avx2(job);
+void multiply_with_best(const SmallMatmul<T>& job, Prefetch& ahead) {
+#ifdef DTNN_HAVE_SIMD_LEVELS
+  if (simd_level() == SimdLevel::kAvx512) return multiply_avx512(job, ahead);
+  if (simd_level() == SimdLevel::kAvx2) return multiply_avx2(job, ahead);
 #endif
-  multiply_all<T, 16 / static_cast<int>(sizeof(T)), 4>(job);
+  multiply_all<T, lanes_of<T>(16), 4>(job, ahead);
 }
 
 }  // namespace
 
-void multiply(const SmallMatmul<float>& job) { multiply_with_best(job); }
-void multiply(const SmallMatmul<double>& job) { multiply_with_best(job); }
+void multiply(const SmallMatmul<float>& job, Prefetch& ahead) { multiply_with_best(job, ahead); }
+void multiply(const SmallMatmul<double>& job, Prefetch& ahead) { multiply_with_best(job, ahead); }
 
 }  // namespace dtnn

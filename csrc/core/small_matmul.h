@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
-// A dense matrix product for the short, narrow matrices of channel mixing (tens to hundreds of channels, a block of
-// rows that fits in cache), on one thread. It exists because a product that is called per block can be fused with what
+// Dense matrix products for the short, narrow matrices of channel mixing (tens to hundreds of channels, a block of rows
+// that fits in cache), on one thread. They exist because a product that is called per block can be fused with what
 // comes before and after it, and because its order of summation does not depend on the number of threads.
 #pragma once
 
 #include <cstdint>
+#include <memory>
+
+#include "core/prefetch.h"
 
 namespace dtnn {
 
@@ -26,7 +29,31 @@ struct SmallMatmul {
   bool accumulate;
 };
 
-void multiply(const SmallMatmul<float>& job);
-void multiply(const SmallMatmul<double>& job);
+// For a `b` that is used once; `ahead` is fetched on the way.
+void multiply(const SmallMatmul<float>& job, Prefetch& ahead);
+void multiply(const SmallMatmul<double>& job, Prefetch& ahead);
+
+// A right factor [depth, cols] that is used for many blocks of rows, copied into panels as wide as the tiles of the
+// product: a tile then reads it as one stream. The last panel is filled up with zeros.
+template <typename T>
+class PackedMatrix {
+ public:
+  // Element [k, j] is b[k * row_stride + j * col_stride].
+  PackedMatrix(const T* b, int64_t row_stride, int64_t col_stride, int64_t depth, int64_t cols);
+
+  const T* panels() const { return data_; }
+  int64_t depth() const { return depth_; }
+  int64_t cols() const { return cols_; }
+
+ private:
+  std::unique_ptr<T[]> storage_;
+  T* data_;
+  int64_t depth_;
+  int64_t cols_;
+};
+
+// out [rows, cols] = a [rows, depth] times b, both with contiguous rows one after the other.
+void multiply(const float* a, const PackedMatrix<float>& b, float* out, int64_t rows, Prefetch& ahead);
+void multiply(const double* a, const PackedMatrix<double>& b, double* out, int64_t rows, Prefetch& ahead);
 
 }  // namespace dtnn

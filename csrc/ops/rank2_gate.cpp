@@ -3,20 +3,12 @@
 
 #include <torch/csrc/stable/library.h>
 
-#include <array>
 #include <tuple>
 
 namespace dtnn {
 namespace {
 
 using OptionalTensor = std::optional<Tensor>;
-
-// torch's own sigmoid: its vector exponential, and the bits of the twin.
-Tensor sigmoid(const Tensor& gate) {
-  std::array<StableIValue, 1> stack{torch::stable::detail::from(gate)};
-  TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::sigmoid", "", stack.data(), TORCH_ABI_VERSION));
-  return torch::stable::contiguous(torch::stable::detail::to<Tensor>(stack[0]));
-}
 
 std::tuple<Tensor, Tensor> gate_on_cpu(const Tensor& x, const Tensor& gate, const Tensor& weight,
                                        const OptionalTensor& residual, bool save_linear) {
@@ -31,8 +23,9 @@ std::tuple<Tensor, Tensor> gate_on_cpu(const Tensor& x, const Tensor& gate, cons
   Tensor out = torch::stable::new_empty(x, {shape.num_atoms, shape.components, shape.channels_out});
   Tensor linear = save_linear ? torch::stable::new_empty(x, {shape.num_atoms, shape.components, shape.channels_out})
                               : torch::stable::new_empty(x, {0});
-  rank2_gate_cpu(shape, torch::stable::contiguous(x), sigmoid(gate), transposed_weight(weight),
-                 added.has_value() ? &*added : nullptr, out, save_linear ? &linear : nullptr);
+  rank2_gate_cpu(shape, torch::stable::contiguous(x), torch::stable::contiguous(gate),
+                 torch::stable::contiguous(weight), added.has_value() ? &*added : nullptr, out,
+                 save_linear ? &linear : nullptr);
   return {out, linear};
 }
 
@@ -46,8 +39,9 @@ std::tuple<Tensor, Tensor, Tensor> backward_on_cpu(const Tensor& grad_out, const
   Rank2GateGrads grads{torch::stable::new_empty(x, {shape.num_atoms, shape.components, shape.channels_in}),
                        torch::stable::new_empty(x, {shape.num_atoms, shape.channels_out}),
                        torch::stable::new_empty(x, {shape.channels_out, shape.channels_in})};
-  rank2_gate_backward_cpu(shape, torch::stable::contiguous(grad_out), torch::stable::contiguous(x), sigmoid(gate),
-                          torch::stable::contiguous(weight), torch::stable::contiguous(linear), grads);
+  rank2_gate_backward_cpu(shape, torch::stable::contiguous(grad_out), torch::stable::contiguous(x),
+                          torch::stable::contiguous(gate), torch::stable::contiguous(weight),
+                          torch::stable::contiguous(linear), grads);
   return {grads.grad_x, grads.grad_gate, grads.grad_weight};
 }
 

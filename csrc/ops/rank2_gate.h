@@ -17,9 +17,8 @@
 
 namespace dtnn {
 
-// All tensors are contiguous; `scale` is sigmoid(gate), weight_t the weight transposed. A null pointer is an absent
-// part.
-void rank2_gate_cpu(const Rank2Shape& shape, const Tensor& x, const Tensor& scale, const Tensor& weight_t,
+// All tensors are contiguous; a null pointer is an absent part.
+void rank2_gate_cpu(const Rank2Shape& shape, const Tensor& x, const Tensor& gate, const Tensor& weight,
                     const Tensor* residual, Tensor& out, Tensor* linear);
 
 struct Rank2GateGrads {
@@ -27,7 +26,7 @@ struct Rank2GateGrads {
   Tensor grad_gate;
   Tensor grad_weight;
 };
-void rank2_gate_backward_cpu(const Rank2Shape& shape, const Tensor& grad_out, const Tensor& x, const Tensor& scale,
+void rank2_gate_backward_cpu(const Rank2Shape& shape, const Tensor& grad_out, const Tensor& x, const Tensor& gate,
                              const Tensor& weight, const Tensor& linear, Rank2GateGrads& grads);
 
 }  // namespace dtnn

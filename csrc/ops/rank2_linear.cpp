@@ -42,10 +42,6 @@ void check_invariants(const char* op, const char* name, const Tensor& tensor, co
   check_shape(op, name, tensor, wanted.c_str(), {shape.num_atoms, shape.channels_out});
 }
 
-Tensor transposed_weight(const Tensor& weight) {
-  return torch::stable::contiguous(torch::stable::transpose(weight, 0, 1));
-}
-
 namespace {
 
 using OptionalTensor = std::optional<Tensor>;
@@ -62,7 +58,7 @@ void check_eps(const char* op, double eps, ScalarType type) {
 Tensor linear_on_cpu(const Tensor& x, const Tensor& weight) {
   const Rank2Shape shape = check_rank2("rank2_linear", x, weight);
   Tensor y = torch::stable::new_empty(x, {shape.num_atoms, shape.components, shape.channels_out});
-  rank2_linear_cpu(shape, torch::stable::contiguous(x), transposed_weight(weight), 0, y, nullptr);
+  rank2_linear_cpu(shape, torch::stable::contiguous(x), torch::stable::contiguous(weight), 0, y, nullptr);
   return y;
 }
 
@@ -71,7 +67,7 @@ TensorPair linear_norm_on_cpu(const Tensor& x, const Tensor& weight, double eps)
   check_eps("rank2_linear", eps, x.scalar_type());
   Tensor y = torch::stable::new_empty(x, {shape.num_atoms, shape.components, shape.channels_out});
   Tensor norm = torch::stable::new_empty(x, {shape.num_atoms, shape.channels_out});
-  rank2_linear_cpu(shape, torch::stable::contiguous(x), transposed_weight(weight), eps, y, &norm);
+  rank2_linear_cpu(shape, torch::stable::contiguous(x), torch::stable::contiguous(weight), eps, y, &norm);
   return {y, norm};
 }
 

@@ -40,9 +40,6 @@ void check_components(const char* op, const char* name, const Tensor& tensor, co
                       bool channels_out = true);
 void check_invariants(const char* op, const char* name, const Tensor& tensor, const Rank2Shape& shape, const Tensor& x);
 
-// The weight [D, C] as contiguous [C, D], the factor on the right of a product.
-Tensor transposed_weight(const Tensor& weight);
-
 struct Rank2BackwardArgs {
   std::optional<Tensor> grad_y;
   std::optional<Tensor> grad_norm;
@@ -53,8 +50,8 @@ struct Rank2BackwardArgs {
   bool need_weight;
 };
 
-// All tensors below are contiguous; weight_t is the weight transposed, [C, D].
-void rank2_linear_cpu(const Rank2Shape& shape, const Tensor& x, const Tensor& weight_t, double eps, Tensor& y,
+// All tensors below are contiguous.
+void rank2_linear_cpu(const Rank2Shape& shape, const Tensor& x, const Tensor& weight, double eps, Tensor& y,
                       Tensor* norm);
 void rank2_linear_backward_cpu(const Rank2Shape& shape, const Rank2BackwardArgs& args, const Tensor& x,
                                const Tensor& weight, Tensor& grad_x, Tensor& grad_weight);

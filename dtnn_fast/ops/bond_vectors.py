@@ -84,7 +84,7 @@ def _backward_backward(ctx, grad_grad_positions, grad_grad_cell):  # type: ignor
 
 def _twin_backward(grad, pairs, shifts, ptr, num_atoms, num_cells):  # type: ignore[no-untyped-def]
     center, neighbor = pairs
-    crystal = torch.zeros_like(center) if ptr is None else torch.searchsorted(ptr, center, right=True) - 1
+    crystal = torch.zeros_like(center) if ptr is None else torch.searchsorted(ptr.contiguous(), center.contiguous(), right=True) - 1
     grad_positions = grad.new_zeros(num_atoms, 3).index_add(0, neighbor, grad).index_add(0, center, -grad)
     products = shifts.to(grad.dtype).unsqueeze(2) * grad.unsqueeze(1)
     return grad_positions, grad.new_zeros(num_cells, 3, 3).index_add(0, crystal, products)

@@ -91,7 +91,7 @@ _ROWS, _COLUMNS = [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]
 
 def _twin_backward(grad, atom_vector, ptr):  # type: ignore[no-untyped-def]
     num_atoms, _, channels = atom_vector.shape
-    crystal = torch.searchsorted(ptr, torch.arange(num_atoms, device=ptr.device), right=True) - 1
+    crystal = torch.searchsorted(ptr.contiguous(), torch.arange(num_atoms, device=ptr.device), right=True) - 1
     share = (grad / ptr.diff().to(grad.dtype)[:, None, None])[crystal]
     both = share + share.transpose(1, 2)
     components = both[:, _ROWS, _COLUMNS]

@@ -44,7 +44,7 @@ def full_to_half(pairs: Tensor, shifts: Tensor, row_ptr: Tensor) -> FullToHalf:
     index = [number[e] if e in number else number[reverses[e]] for e in range(len(reverses))]
     direction = [1 if e in number else -1 for e in range(len(reverses))]
     chosen = torch.tensor(kept, dtype=torch.int64)
-    half_row_ptr = torch.searchsorted(chosen, row_ptr)
+    half_row_ptr = torch.searchsorted(chosen, row_ptr.contiguous())
     return FullToHalf(
         NeighborList(pairs[:, chosen], shifts[chosen], half_row_ptr),
         chosen,

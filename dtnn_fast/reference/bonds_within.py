@@ -34,7 +34,7 @@ def bonds_within(
     num_crystals = 1 if ptr is None else len(ptr) - 1
     cutoffs = torch.tensor(list_cutoffs("bonds_within", cutoff, num_crystals), dtype=torch.float64)
     center, neighbor = pairs
-    crystal = torch.zeros_like(center) if ptr is None else torch.searchsorted(ptr, center, right=True) - 1
+    crystal = torch.zeros_like(center) if ptr is None else torch.searchsorted(ptr.contiguous(), center.contiguous(), right=True) - 1
     is_self = (center == neighbor) & (shifts == 0).all(dim=1)
     inside = squared_lengths(positions, cell, pairs, shifts, ptr) < cutoffs[crystal] ** 2
     keep = inside | is_self

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 
-from dtnn_fast import use_backend
+from dtnn_fast import ops, use_backend
 
 OPS = torch.ops.dtnn_fast
 
@@ -135,6 +135,6 @@ def test_what_vmap_cannot_do_is_said():
     b = batch(2)
     vector, rank2 = b.atoms(3, 2), b.atoms(6, 2)
     with pytest.raises(RuntimeError, match=r"neighbor_list: expected one call for all crystals, .* got torch\.vmap"):
-        vmap(lambda r: OPS.neighbor_list(r, b.cell, b.pbc, b.ptr, 2.0, False))(torch.stack([b.positions] * 2))
+        vmap(lambda r: ops.neighbor_list(r, b.cell, b.pbc, 2.0, b.ptr))(torch.stack([b.positions] * 2))
     with pytest.raises(RuntimeError, match=r"tensor_readout: expected at least one sample under torch\.vmap, got none"):
         vmap(lambda s: OPS.tensor_readout(s, vector, rank2, b.ptr))(vector.new_empty(0, 5, 2))

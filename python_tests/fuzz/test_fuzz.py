@@ -48,7 +48,9 @@ def test_finds_a_wrong_result(monkeypatch: pytest.MonkeyPatch) -> None:
     def rank2_linear(x, weight, norm, eps):
         return ops.rank2_linear(x, weight) * 1.001
 
-    monkeypatch.setattr(judge, "CASES", [lambda: Call(rank2_linear, reference.rank2_linear, linear_call().arguments)])
+    monkeypatch.setattr(
+        judge, "CASES", {(lambda: Call(rank2_linear, reference.rank2_linear, linear_call().arguments)): 1}
+    )
     monkeypatch.setattr(judge, "SHARE_OF_BAD_CALLS", 0.0)
     with pytest.raises(MismatchError, match="values differ from the twin's"):
         judge.run_call(0)
@@ -58,14 +60,16 @@ def test_finds_a_wrong_derivative(monkeypatch: pytest.MonkeyPatch) -> None:
     def rank2_linear(x, weight, norm, eps):
         return x.detach() @ weight.t() + 0 * x.sum()
 
-    monkeypatch.setattr(judge, "CASES", [lambda: Call(rank2_linear, reference.rank2_linear, linear_call().arguments)])
+    monkeypatch.setattr(
+        judge, "CASES", {(lambda: Call(rank2_linear, reference.rank2_linear, linear_call().arguments)): 1}
+    )
     monkeypatch.setattr(judge, "SHARE_OF_BAD_CALLS", 0.0)
 
     def outcomes():
         for seed in range(20):
             judge.run_call(seed)
 
-    with pytest.raises(MismatchError, match="values differ from the twin's"):
+    with pytest.raises(MismatchError, match="the twin"):
         outcomes()
 
 
@@ -74,7 +78,7 @@ def test_finds_bad_input_that_passes(monkeypatch: pytest.MonkeyPatch) -> None:
         return torch.zeros(4, 3, 2)
 
     call = Call(rank2_linear, reference.rank2_linear, linear_call().arguments | {"x": torch.randn(4, 3, 6)})
-    monkeypatch.setattr(judge, "CASES", [lambda: call])
+    monkeypatch.setattr(judge, "CASES", {(lambda: call): 1})
     monkeypatch.setattr(judge, "mutate", lambda call: call)
     monkeypatch.setattr(judge, "SHARE_OF_BAD_CALLS", 1.0)
     with pytest.raises(MismatchError, match="accepted, but the twin says"):
@@ -85,7 +89,9 @@ def test_finds_an_error_without_the_name(monkeypatch: pytest.MonkeyPatch) -> Non
     def rank2_linear(x, weight, norm, eps):
         raise RuntimeError("The size of tensor a must match the size of tensor b")
 
-    monkeypatch.setattr(judge, "CASES", [lambda: Call(rank2_linear, reference.rank2_linear, linear_call().arguments)])
+    monkeypatch.setattr(
+        judge, "CASES", {(lambda: Call(rank2_linear, reference.rank2_linear, linear_call().arguments)): 1}
+    )
     monkeypatch.setattr(judge, "SHARE_OF_BAD_CALLS", 1.0)
     with pytest.raises(MismatchError, match="raised without the operation's name"):
         judge.run_call(0)

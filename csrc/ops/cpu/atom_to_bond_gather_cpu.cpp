@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <atomic>
 
-#include "core/cpu_clones.h"
+#include "core/simd_level.h"
 #include "ops/atom_to_bond_gather.h"
 #include "ops/cpu/large_pages.h"
 
@@ -38,18 +38,15 @@ DTNN_ALWAYS_INLINE bool gather_bonds(const GatherJob<T>& job, T center, T neighb
   return true;
 }
 
-DTNN_CPU_CLONES bool gather_bonds_f32(const GatherJob<float>& job, float center, float neighbor, int64_t first,
-                                      int64_t last) {
-  return gather_bonds(job, center, neighbor, first, last);
-}
+DTNN_SIMD_VERSIONS(bool, gather_rows, gather_bonds,
+                   (const GatherJob<float>& job, float center, float neighbor, int64_t first, int64_t last),
+                   (job, center, neighbor, first, last))
+DTNN_SIMD_VERSIONS(bool, gather_rows, gather_bonds,
+                   (const GatherJob<double>& job, double center, double neighbor, int64_t first, int64_t last),
+                   (job, center, neighbor, first, last))
 
-DTNN_CPU_CLONES bool gather_bonds_f64(const GatherJob<double>& job, double center, double neighbor, int64_t first,
-                                      int64_t last) {
-  return gather_bonds(job, center, neighbor, first, last);
-}
-
-template <typename T, typename Kernel>
-Tensor run(const Tensor& atom_values, const BondEnds& ends, Kernel kernel) {
+template <typename T>
+Tensor run(const Tensor& atom_values, const BondEnds& ends) {
   const Tensor values = torch::stable::contiguous(atom_values);
   const int64_t num_bonds = ends.num_bonds();
   Tensor out = empty_rows(values, num_bonds);
@@ -61,7 +58,7 @@ Tensor run(const Tensor& atom_values, const BondEnds& ends, Kernel kernel) {
   std::atomic<bool> in_range{true};  // a throw may not cross the thread pool
   const int64_t grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(1, job.payload));
   torch::stable::parallel_for(0, num_bonds, grain, [&](int64_t first, int64_t last) {
-    if (!kernel(job, static_cast<T>(ends.center), static_cast<T>(ends.neighbor), first, last)) in_range = false;
+    if (!gather_rows(job, static_cast<T>(ends.center), static_cast<T>(ends.neighbor), first, last)) in_range = false;
   });
   DTNN_CHECK(in_range, "atom_to_bond_gather: expected `pairs` with atoms in [0, ", job.num_atoms,
              "), got an index outside");
@@ -71,8 +68,8 @@ Tensor run(const Tensor& atom_values, const BondEnds& ends, Kernel kernel) {
 }  // namespace
 
 Tensor atom_to_bond_gather_cpu(const Tensor& atom_values, const BondEnds& ends) {
-  if (atom_values.scalar_type() == ScalarType::Float) return run<float>(atom_values, ends, gather_bonds_f32);
-  return run<double>(atom_values, ends, gather_bonds_f64);
+  if (atom_values.scalar_type() == ScalarType::Float) return run<float>(atom_values, ends);
+  return run<double>(atom_values, ends);
 }
 
 }  // namespace dtnn

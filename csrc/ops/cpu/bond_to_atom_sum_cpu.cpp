@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <atomic>
 
-#include "core/cpu_clones.h"
+#include "core/simd_level.h"
 #include "ops/bond_to_atom_sum.h"
 #include "ops/cpu/large_pages.h"
 
@@ -50,24 +50,21 @@ DTNN_ALWAYS_INLINE bool sum_atoms(const SumJob<T>& job, const int64_t* row_ptr, 
   return true;
 }
 
-DTNN_CPU_CLONES bool sum_atoms_f32(const SumJob<float>& job, const int64_t* row_ptr, const int64_t* order,
-                                   const int64_t* order_ptr, float center, float neighbor, int64_t first,
-                                   int64_t last) {
-  return sum_atoms(job, row_ptr, order, order_ptr, center, neighbor, first, last);
-}
-
-DTNN_CPU_CLONES bool sum_atoms_f64(const SumJob<double>& job, const int64_t* row_ptr, const int64_t* order,
-                                   const int64_t* order_ptr, double center, double neighbor, int64_t first,
-                                   int64_t last) {
-  return sum_atoms(job, row_ptr, order, order_ptr, center, neighbor, first, last);
-}
+DTNN_SIMD_VERSIONS(bool, sum_rows, sum_atoms,
+                   (const SumJob<float>& job, const int64_t* row_ptr, const int64_t* order, const int64_t* order_ptr,
+                    float center, float neighbor, int64_t first, int64_t last),
+                   (job, row_ptr, order, order_ptr, center, neighbor, first, last))
+DTNN_SIMD_VERSIONS(bool, sum_rows, sum_atoms,
+                   (const SumJob<double>& job, const int64_t* row_ptr, const int64_t* order, const int64_t* order_ptr,
+                    double center, double neighbor, int64_t first, int64_t last),
+                   (job, row_ptr, order, order_ptr, center, neighbor, first, last))
 
 bool covers_all_bonds(const int64_t* row_ptr, int64_t num_atoms, int64_t num_bonds) {
   return row_ptr[0] == 0 && row_ptr[num_atoms] == num_bonds;
 }
 
-template <typename T, typename Kernel>
-Tensor run(const Tensor& bond_values, const BondEnds& ends, Kernel kernel) {
+template <typename T>
+Tensor run(const Tensor& bond_values, const BondEnds& ends) {
   const Tensor values = torch::stable::contiguous(bond_values);
   const int64_t num_atoms = ends.num_atoms();
   Tensor out = empty_rows(values, num_atoms);
@@ -89,8 +86,8 @@ Tensor run(const Tensor& bond_values, const BondEnds& ends, Kernel kernel) {
   const int64_t elements_per_atom = std::max<int64_t>(1, job.payload * (job.num_bonds + 1) / (num_atoms + 1));
   const int64_t grain = std::max<int64_t>(1, 32768 / elements_per_atom);
   torch::stable::parallel_for(0, num_atoms, grain, [&](int64_t first, int64_t last) {
-    if (!kernel(job, row_ptr, order, order_ptr, static_cast<T>(ends.center), static_cast<T>(ends.neighbor), first,
-                last)) {
+    if (!sum_rows(job, row_ptr, order, order_ptr, static_cast<T>(ends.center), static_cast<T>(ends.neighbor), first,
+                  last)) {
       consistent = false;
     }
   });
@@ -103,8 +100,8 @@ Tensor run(const Tensor& bond_values, const BondEnds& ends, Kernel kernel) {
 }  // namespace
 
 Tensor bond_to_atom_sum_cpu(const Tensor& bond_values, const BondEnds& ends) {
-  if (bond_values.scalar_type() == ScalarType::Float) return run<float>(bond_values, ends, sum_atoms_f32);
-  return run<double>(bond_values, ends, sum_atoms_f64);
+  if (bond_values.scalar_type() == ScalarType::Float) return run<float>(bond_values, ends);
+  return run<double>(bond_values, ends);
 }
 
 }  // namespace dtnn

@@ -2,7 +2,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "core/cpu_clones.h"
+#include "core/simd_level.h"
 #include "ops/bonds_within.h"
 #include "ops/cpu/large_pages.h"
 #include "ops/cpu/list_kernels.h"
@@ -27,7 +27,7 @@ struct Row {
 
 // Sets a bit for each bond of the row that is kept, from bit `start` of `bits` on, which are 0 before. Returns their
 // number. The neighbors are atoms.
-DTNN_CPU_CLONES int64_t mark_bonds(const Row& row, uint64_t* bits, int64_t start) {
+DTNN_ALWAYS_INLINE int64_t mark(const Row& row, uint64_t* bits, int64_t start) {
   const double* r = row.positions;
   const double x = r[3 * row.center], y = r[3 * row.center + 1], z = r[3 * row.center + 2];
   const double a0 = row.cell[0], a1 = row.cell[1], a2 = row.cell[2], b0 = row.cell[3], b1 = row.cell[4],
@@ -57,6 +57,8 @@ DTNN_CPU_CLONES int64_t mark_bonds(const Row& row, uint64_t* bits, int64_t start
   }
   return kept;
 }
+
+DTNN_SIMD_VERSIONS(int64_t, mark_bonds, mark, (const Row& row, uint64_t* bits, int64_t start), (row, bits, start))
 
 void check_values(const CrystalBatch& batch) {
   const double* positions = batch.positions.const_data_ptr<double>();

@@ -1,76 +1,127 @@
 // SPDX-License-Identifier: MIT
-// How the CPU kernels of rank2_linear and rank2_gate walk over atoms: in blocks whose rows stay in cache, so that the
-// product and everything fused with it read and write memory once. Blocks depend on the shape alone, never on the
-// number of threads, and so do the results.
+// How the CPU kernels of rank2_linear and rank2_gate walk over atoms. A step is a few rows that stay in the first level
+// of the cache between the product and what is fused with it; while one is multiplied, the memory of the next is
+// fetched. A block is some steps that stay in the second level: the gradient of the weight sums over its rows. Steps
+// and blocks depend on the shape alone, never on the number of threads, and so do the results.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
-#include <vector>
+#include <memory>
 
 #include "core/small_matmul.h"
 #include "ops/rank2_linear.h"
 
 namespace dtnn {
 
-inline int64_t atoms_per_block(const Rank2Shape& shape) {
-  const int64_t elements_per_atom = std::max<int64_t>(1, shape.components * (shape.channels_in + shape.channels_out));
-  return std::max<int64_t>(1, 32768 / elements_per_atom);
+struct AtomRange {
+  int64_t first;
+  int64_t last;
+
+  int64_t size() const { return last - first; }
+};
+
+inline int64_t elements_per_row(const Rank2Shape& shape) {
+  return std::max<int64_t>(1, shape.channels_in + shape.channels_out);
 }
 
-// y [rows, D] = x [rows, C] times weight_t [C, D].
+// At least two tiles of 12 rows (two or four of 6), and 16 KiB of x and y in float32: memory is fetched a step ahead.
+inline int64_t atoms_per_step(const Rank2Shape& shape) {
+  const int64_t rows = std::max<int64_t>(24, 4096 / elements_per_row(shape) / 12 * 12);
+  return std::max<int64_t>(1, rows / shape.components);
+}
+
+// 128 KiB of x and y in float32.
+inline int64_t steps_per_block(const Rank2Shape& shape) {
+  return std::max<int64_t>(1, 32768 / elements_per_row(shape) / (atoms_per_step(shape) * shape.components));
+}
+
+// Memory that is written before it is read.
 template <typename T>
-void mix_rows(const Rank2Shape& shape, const T* x, const T* weight_t, T* y, int64_t rows) {
-  const int64_t in = shape.channels_in, out = shape.channels_out;
-  multiply(SmallMatmul<T>{x, in, 1, weight_t, out, y, out, rows, out, in, false});
+std::unique_ptr<T[]> uninitialized(int64_t size) {
+  return std::unique_ptr<T[]>(new T[static_cast<size_t>(size)]);
 }
 
-// grad_x [rows, C] = grad_y [rows, D] times weight [D, C].
-template <typename T>
-void mix_rows_back(const Rank2Shape& shape, const T* grad_y, const T* weight, T* grad_x, int64_t rows) {
-  const int64_t in = shape.channels_in, out = shape.channels_out;
-  multiply(SmallMatmul<T>{grad_y, out, 1, weight, in, grad_x, in, rows, in, out, false});
-}
-
-// grad_weight [D, C] += grad_y [rows, D]^T times x [rows, C].
-template <typename T>
-void add_weight_grad(const Rank2Shape& shape, const T* grad_y, const T* x, T* grad_weight, int64_t rows) {
-  const int64_t in = shape.channels_in, out = shape.channels_out;
-  multiply(SmallMatmul<T>{grad_y, 1, out, x, in, grad_weight, in, out, in, rows, true});
-}
-
-// Calls block(first_atom, last_atom, scratch) for all blocks, on all threads; scratch holds one block of [.., K, D].
-template <typename T, typename Block>
-void for_each_block(const Rank2Shape& shape, const Block& block) {
-  const int64_t step = atoms_per_block(shape);
-  const int64_t num_blocks = (shape.num_atoms + step - 1) / step;
-  torch::stable::parallel_for(0, num_blocks, 1, [&](int64_t first, int64_t last) {
-    std::vector<T> scratch(step * shape.components * shape.channels_out);
-    for (int64_t b = first; b < last; ++b) block(b * step, std::min((b + 1) * step, shape.num_atoms), scratch.data());
+// Calls step(atoms, next_atoms, scratch) for all steps, on all threads; scratch holds scratch_per_atom numbers for each
+// atom of a step.
+template <typename T, typename Step>
+void for_each_step(const Rank2Shape& shape, int64_t scratch_per_atom, const Step& step) {
+  const int64_t size = atoms_per_step(shape), num_atoms = shape.num_atoms;
+  const int64_t num_steps = (num_atoms + size - 1) / size;
+  torch::stable::parallel_for(0, num_steps, steps_per_block(shape), [&](int64_t first, int64_t last) {
+    const std::unique_ptr<T[]> scratch = uninitialized<T>(size * scratch_per_atom);
+    for (int64_t s = first; s < last; ++s) {
+      const int64_t end = std::min((s + 1) * size, num_atoms);
+      step(AtomRange{s * size, end}, AtomRange{end, std::min(end + size, num_atoms)}, scratch.get());
+    }
   });
 }
 
-// As for_each_block, for blocks that also add to the gradient of the weight: block(first, last, scratch, grad_weight).
+// What the backward of a channel mixing works on; null pointers where a gradient is not wanted.
+template <typename T>
+struct MixBackward {
+  const T* x;
+  const PackedMatrix<T>* weight;  // [D, C]
+  T* grad_x;
+  T* grad_weight;
+};
+
+// grad_weight [D, C] = (grad_weight +) total [rows, D]^T times x [rows, C].
+template <typename T>
+void add_weight_grad(const Rank2Shape& shape, const T* total, const T* x, T* grad_weight, int64_t rows, bool accumulate,
+                     Prefetch& ahead) {
+  const int64_t in = shape.channels_in, out = shape.channels_out;
+  multiply(SmallMatmul<T>{total, 1, out, x, in, grad_weight, in, out, in, rows, accumulate}, ahead);
+}
+
+// The gradients of x and of the weight from the gradient of y, `total`, which comes from the caller step by step:
+//   total_of(atoms, scratch) returns total [atoms, K, D], in scratch or in memory where all atoms stand one after the
+//   other;
+//   fetch(atoms, prefetch) names the memory that total_of works on.
 // Blocks are summed in a fixed number of groups, and the groups in order.
-template <typename T, typename Block>
-void sum_weight_grad(const Rank2Shape& shape, T* grad_weight, const Block& block) {
-  constexpr int64_t max_groups = 32;
-  const int64_t step = atoms_per_block(shape);
-  const int64_t num_blocks = (shape.num_atoms + step - 1) / step;
-  const int64_t num_groups = std::min(max_groups, num_blocks);
-  const int64_t size = shape.channels_in * shape.channels_out;
-  std::vector<T> partial(num_groups * size, T(0));
-  torch::stable::parallel_for(0, num_groups, 1, [&](int64_t first, int64_t last) {
-    std::vector<T> scratch(step * shape.components * shape.channels_out);
-    for (int64_t g = first; g < last; ++g) {
-      for (int64_t b = g * num_blocks / num_groups; b < (g + 1) * num_blocks / num_groups; ++b) {
-        block(b * step, std::min((b + 1) * step, shape.num_atoms), scratch.data(), partial.data() + g * size);
+template <typename T, typename TotalOf, typename Fetch>
+void mix_backward(const Rank2Shape& shape, const MixBackward<T>& job, const TotalOf& total_of, const Fetch& fetch) {
+  constexpr int64_t max_groups = 32, blocks_per_group = 4;
+  const int64_t k = shape.components, c = shape.channels_in, d = shape.channels_out;
+  const int64_t step = atoms_per_step(shape), block = step * steps_per_block(shape);
+  const int64_t num_blocks = (shape.num_atoms + block - 1) / block;
+  const int64_t num_groups = std::clamp<int64_t>(num_blocks / blocks_per_group, 1, max_groups);
+  const int64_t size = job.grad_weight == nullptr ? 0 : c * d;
+  const std::unique_ptr<T[]> partial = uninitialized<T>((num_groups - 1) * size);  // of all groups but the first
+
+  const auto one_block = [&](AtomRange atoms, T* scratch, T* grad_weight, bool accumulate) {
+    const T* total = nullptr;
+    for (int64_t first = atoms.first; first < atoms.last; first += step) {
+      const AtomRange now{first, std::min(first + step, atoms.last)};
+      const T* of_step = total_of(now, scratch + (first - atoms.first) * k * d);
+      if (total == nullptr) total = of_step;
+      if (job.grad_x == nullptr) continue;
+      Prefetch ahead;
+      if (size > 0) ahead.add(job.x + now.first * k * c, now.size() * k * c);
+      const AtomRange next{now.last, std::min(now.last + step, shape.num_atoms)};
+      ahead.add(job.grad_x + next.first * k * c, next.size() * k * c);
+      if (size == 0 || next.first < atoms.last) fetch(next, ahead);
+      multiply(of_step, *job.weight, job.grad_x + now.first * k * c, now.size() * k, ahead);
+    }
+    if (size == 0) return;
+    Prefetch ahead;
+    fetch(AtomRange{atoms.last, std::min(atoms.last + block, shape.num_atoms)}, ahead);
+    add_weight_grad(shape, total, job.x + atoms.first * k * c, grad_weight, atoms.size() * k, accumulate, ahead);
+  };
+
+  torch::stable::parallel_for(0, num_groups, 1, [&](int64_t first_group, int64_t last_group) {
+    const std::unique_ptr<T[]> scratch = uninitialized<T>(block * k * d);
+    for (int64_t g = first_group; g < last_group; ++g) {
+      T* grad_weight = g == 0 ? job.grad_weight : partial.get() + (g - 1) * size;
+      const int64_t first = g * num_blocks / num_groups, last = (g + 1) * num_blocks / num_groups;
+      for (int64_t b = first; b < last; ++b) {
+        one_block({b * block, std::min((b + 1) * block, shape.num_atoms)}, scratch.get(), grad_weight, b > first);
       }
     }
   });
-  std::fill(grad_weight, grad_weight + size, T(0));
-  for (int64_t g = 0; g < num_groups; ++g) {
-    for (int64_t p = 0; p < size; ++p) grad_weight[p] += partial[g * size + p];
+  if (size > 0 && num_blocks == 0) std::fill_n(job.grad_weight, size, T(0));
+  for (int64_t g = 0; g + 1 < num_groups; ++g) {
+    for (int64_t p = 0; p < size; ++p) job.grad_weight[p] += partial[g * size + p];
   }
 }
 

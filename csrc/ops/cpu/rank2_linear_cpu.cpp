@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <cmath>
 
-#include "core/cpu_clones.h"
+#include "core/simd_level.h"
 #include "ops/cpu/large_pages.h"
 #include "ops/cpu/rank2_blocks.h"
 #include "ops/rank2_linear.h"
@@ -34,22 +34,38 @@ struct NormGrad {
   T eps;
 };
 
-// total [atoms, K, D], the gradient of y through y itself and through the norm; `first` is the block's first atom.
-template <typename T>
-DTNN_ALWAYS_INLINE void total_grads(const NormGrad<T>& grads, int64_t first, int64_t last, int64_t components,
-                                    int64_t channels, T* __restrict total) {
-  for (int64_t n = first; n < last; ++n) {
-    const T* grad_norm = grads.grad_norm + n * channels;
-    const T* norm = grads.norm + n * channels;
-    for (int64_t k = 0; k < components; ++k, total += channels) {
-      const int64_t row = (n * components + k) * channels;
-      const T* y = grads.y + row;
-      const T weight = static_cast<T>(component_weight(k));
-      for (int64_t d = 0; d < channels; ++d) total[d] = weight * y[d] * (grad_norm[d] / (norm[d] + grads.eps));
-      if (grads.grad_y == nullptr) continue;
-      for (int64_t d = 0; d < channels; ++d) total[d] += grads.grad_y[row + d];
+// total [atoms, K, D], the gradient of y through y itself and through the norm.
+template <int components, bool with_grad_y, typename T>
+DTNN_ALWAYS_INLINE void total_grads(const NormGrad<T>& grads, AtomRange atoms, int64_t channels, T* __restrict total) {
+  for (int64_t n = atoms.first; n < atoms.last; ++n, total += components * channels) {
+    const T* __restrict grad_norm = grads.grad_norm + n * channels;
+    const T* __restrict norm = grads.norm + n * channels;
+    const T* __restrict y = grads.y + n * components * channels;
+    const T* __restrict grad_y = with_grad_y ? grads.grad_y + n * components * channels : nullptr;
+    for (int64_t d = 0; d < channels; ++d) {
+      const T slope = grad_norm[d] / (norm[d] + grads.eps);
+#pragma GCC unroll 6
+      for (int k = 0; k < components; ++k) {
+        const T of_norm = static_cast<T>(component_weight(k)) * y[k * channels + d] * slope;
+        total[k * channels + d] = with_grad_y ? of_norm + grad_y[k * channels + d] : of_norm;
+      }
     }
   }
+}
+
+template <bool with_grad_y, typename T>
+DTNN_ALWAYS_INLINE void total_grads_by_components(const NormGrad<T>& grads, AtomRange atoms, int64_t components,
+                                                  int64_t channels, T* total) {
+  if (components == 1) return total_grads<1, with_grad_y>(grads, atoms, channels, total);
+  if (components == 3) return total_grads<3, with_grad_y>(grads, atoms, channels, total);
+  return total_grads<6, with_grad_y>(grads, atoms, channels, total);
+}
+
+template <typename T>
+DTNN_ALWAYS_INLINE void any_total_grads(const NormGrad<T>& grads, AtomRange atoms, int64_t components, int64_t channels,
+                                        T* total) {
+  if (grads.grad_y == nullptr) return total_grads_by_components<false>(grads, atoms, components, channels, total);
+  return total_grads_by_components<true>(grads, atoms, components, channels, total);
 }
 
 // The number of components as a constant lets the compiler unroll the sum and keep the channels in vectors.
@@ -61,22 +77,19 @@ DTNN_ALWAYS_INLINE void norms_by_components(const T* y, int64_t atoms, int64_t c
   return norms<T>(y, atoms, 6, channels, eps, norm);
 }
 
-DTNN_CPU_CLONES void block_norms(const float* y, int64_t atoms, int64_t components, int64_t channels, float eps,
-                                 float* norm) {
-  norms_by_components(y, atoms, components, channels, eps, norm);
-}
-DTNN_CPU_CLONES void block_norms(const double* y, int64_t atoms, int64_t components, int64_t channels, double eps,
-                                 double* norm) {
-  norms_by_components(y, atoms, components, channels, eps, norm);
-}
-DTNN_CPU_CLONES void block_total_grads(const NormGrad<float>& grads, int64_t first, int64_t last, int64_t components,
-                                       int64_t channels, float* total) {
-  total_grads(grads, first, last, components, channels, total);
-}
-DTNN_CPU_CLONES void block_total_grads(const NormGrad<double>& grads, int64_t first, int64_t last, int64_t components,
-                                       int64_t channels, double* total) {
-  total_grads(grads, first, last, components, channels, total);
-}
+DTNN_SIMD_VERSIONS(void, block_norms, norms_by_components,
+                   (const float* y, int64_t atoms, int64_t components, int64_t channels, float eps, float* norm),
+                   (y, atoms, components, channels, eps, norm))
+DTNN_SIMD_VERSIONS(void, block_norms, norms_by_components,
+                   (const double* y, int64_t atoms, int64_t components, int64_t channels, double eps, double* norm),
+                   (y, atoms, components, channels, eps, norm))
+DTNN_SIMD_VERSIONS(void, block_total_grads, any_total_grads,
+                   (const NormGrad<float>& grads, AtomRange atoms, int64_t components, int64_t channels, float* total),
+                   (grads, atoms, components, channels, total))
+DTNN_SIMD_VERSIONS(void, block_total_grads, any_total_grads,
+                   (const NormGrad<double>& grads, AtomRange atoms, int64_t components, int64_t channels,
+                    double* total),
+                   (grads, atoms, components, channels, total))
 
 template <typename T>
 const T* data_or_null(const std::optional<Tensor>& tensor) {
@@ -84,15 +97,20 @@ const T* data_or_null(const std::optional<Tensor>& tensor) {
 }
 
 template <typename T>
-void forward(const Rank2Shape& shape, const Tensor& x, const Tensor& weight_t, T eps, Tensor& y, Tensor* norm) {
+void forward(const Rank2Shape& shape, const Tensor& x, const Tensor& weight, T eps, Tensor& y, Tensor* norm) {
   const T* in = x.const_data_ptr<T>();
-  const T* weights = weight_t.const_data_ptr<T>();
   T* out = y.mutable_data_ptr<T>();
   T* norm_out = norm == nullptr ? nullptr : norm->mutable_data_ptr<T>();
   const int64_t k = shape.components, c = shape.channels_in, d = shape.channels_out;
-  for_each_block<T>(shape, [&](int64_t first, int64_t last, T*) {
-    mix_rows(shape, in + first * k * c, weights, out + first * k * d, (last - first) * k);
-    if (norm_out != nullptr) block_norms(out + first * k * d, last - first, k, d, eps, norm_out + first * d);
+  const PackedMatrix<T> weight_t(weight.const_data_ptr<T>(), 1, c, c, d);
+  for_each_step<T>(shape, 0, [&](AtomRange atoms, AtomRange next, T*) {
+    Prefetch ahead;
+    ahead.add(in + next.first * k * c, next.size() * k * c);
+    ahead.add(out + next.first * k * d, next.size() * k * d);
+    if (norm_out != nullptr) ahead.add(norm_out + next.first * d, next.size() * d);
+    multiply(in + atoms.first * k * c, weight_t, out + atoms.first * k * d, atoms.size() * k, ahead);
+    if (norm_out == nullptr) return;
+    block_norms(out + atoms.first * k * d, atoms.size(), k, d, eps, norm_out + atoms.first * d);
   });
 }
 
@@ -101,34 +119,34 @@ void backward(const Rank2Shape& shape, const Rank2BackwardArgs& args, const Tens
               Tensor& grad_x, Tensor& grad_weight) {
   const NormGrad<T> grads{data_or_null<T>(args.grad_y), data_or_null<T>(args.grad_norm), data_or_null<T>(args.y),
                           data_or_null<T>(args.norm), static_cast<T>(args.eps)};
-  const T* in = x.const_data_ptr<T>();
-  const T* weights = weight.const_data_ptr<T>();
-  T* grad_in = args.need_x ? grad_x.mutable_data_ptr<T>() : nullptr;
   const int64_t k = shape.components, c = shape.channels_in, d = shape.channels_out;
-  const auto block = [&](int64_t first, int64_t last, T* scratch, T* grad_weights) {
-    const T* total = grads.grad_y == nullptr ? scratch : grads.grad_y + first * k * d;
-    if (grads.grad_norm != nullptr) {
-      block_total_grads(grads, first, last, k, d, scratch);
-      total = scratch;
-    }
-    const int64_t rows = (last - first) * k;
-    if (grad_in != nullptr) mix_rows_back(shape, total, weights, grad_in + first * k * c, rows);
-    if (grad_weights != nullptr) add_weight_grad(shape, total, in + first * k * c, grad_weights, rows);
+  std::optional<PackedMatrix<T>> packed;
+  if (args.need_x) packed.emplace(weight.const_data_ptr<T>(), c, 1, d, c);
+  const MixBackward<T> job{x.const_data_ptr<T>(), packed.has_value() ? &*packed : nullptr,
+                           args.need_x ? grad_x.mutable_data_ptr<T>() : nullptr,
+                           args.need_weight ? grad_weight.mutable_data_ptr<T>() : nullptr};
+  const auto total_of = [&](AtomRange atoms, T* scratch) -> const T* {
+    if (grads.grad_norm == nullptr) return grads.grad_y + atoms.first * k * d;
+    block_total_grads(grads, atoms, k, d, scratch);
+    return scratch;
   };
-  if (args.need_weight) {
-    sum_weight_grad<T>(shape, grad_weight.mutable_data_ptr<T>(), block);
-  } else {
-    for_each_block<T>(shape, [&](int64_t first, int64_t last, T* scratch) { block(first, last, scratch, nullptr); });
-  }
+  const auto fetch = [&](AtomRange atoms, Prefetch& ahead) {
+    if (grads.grad_y != nullptr) ahead.add(grads.grad_y + atoms.first * k * d, atoms.size() * k * d);
+    if (grads.grad_norm == nullptr) return;
+    ahead.add(grads.y + atoms.first * k * d, atoms.size() * k * d);
+    ahead.add(grads.grad_norm + atoms.first * d, atoms.size() * d);
+    ahead.add(grads.norm + atoms.first * d, atoms.size() * d);
+  };
+  mix_backward(shape, job, total_of, fetch);
 }
 
 }  // namespace
 
-void rank2_linear_cpu(const Rank2Shape& shape, const Tensor& x, const Tensor& weight_t, double eps, Tensor& y,
+void rank2_linear_cpu(const Rank2Shape& shape, const Tensor& x, const Tensor& weight, double eps, Tensor& y,
                       Tensor* norm) {
   advise_large_pages(y);
-  if (x.scalar_type() == ScalarType::Float) return forward<float>(shape, x, weight_t, eps, y, norm);
-  return forward<double>(shape, x, weight_t, eps, y, norm);
+  if (x.scalar_type() == ScalarType::Float) return forward<float>(shape, x, weight, eps, y, norm);
+  return forward<double>(shape, x, weight, eps, y, norm);
 }
 
 void rank2_linear_backward_cpu(const Rank2Shape& shape, const Rank2BackwardArgs& args, const Tensor& x,

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "core/cpu_clones.h"
+#include "core/simd_level.h"
 #include "ops/bond_vectors.h"
 #include "ops/tensor_readout.h"
 
@@ -49,14 +49,12 @@ DTNN_ALWAYS_INLINE void atom_tensors(const T* s, const T* v, const T* t, int64_t
   }
 }
 
-DTNN_CPU_CLONES void fill_atom_tensors(const float* s, const float* v, const float* t, int64_t channels, int64_t atoms,
-                                       float* out) {
-  atom_tensors(s, v, t, channels, atoms, out);
-}
-DTNN_CPU_CLONES void fill_atom_tensors(const double* s, const double* v, const double* t, int64_t channels,
-                                       int64_t atoms, double* out) {
-  atom_tensors(s, v, t, channels, atoms, out);
-}
+DTNN_SIMD_VERSIONS(void, fill_atom_tensors, atom_tensors,
+                   (const float* s, const float* v, const float* t, int64_t channels, int64_t atoms, float* out),
+                   (s, v, t, channels, atoms, out))
+DTNN_SIMD_VERSIONS(void, fill_atom_tensors, atom_tensors,
+                   (const double* s, const double* v, const double* t, int64_t channels, int64_t atoms, double* out),
+                   (s, v, t, channels, atoms, out))
 
 // A checked ptr: ascending from 0 to N, every crystal with atoms.
 const int64_t* checked_ptr(const char* op, const Tensor& ptr, int64_t num_atoms) {

@@ -34,6 +34,12 @@ def nested_neighbor_lists() -> Call:
     return Call(ops.nested_neighbor_lists, reference.nested_neighbor_lists, batch | {"half": random.random() < 0.5})
 
 
+def nearest_neighbors() -> Call:
+    batch = random_batch()
+    del batch["cutoff"]
+    return Call(ops.nearest_neighbors, reference.nearest_neighbors, batch | {"k": pick((0, 1, 4, 12))})
+
+
 def bonds_within() -> Call:
     batch, bonds = random_bonds(half=random.random() < 0.5)
     del batch["pbc"]
@@ -121,17 +127,19 @@ def tensor_readout() -> Call:
     return Call(ops.tensor_readout, reference.tensor_readout, arguments)
 
 
-# A new operation of dtnn_fast.ops goes here: test_fuzz.py compares the names.
-CASES: tuple[Callable[[], Call], ...] = (
-    neighbor_list,
-    nested_neighbor_lists,
-    bonds_within,
-    bond_reverses,
-    full_to_half,
-    bond_vectors,
-    bond_to_atom_sum,
-    atom_to_bond_gather,
-    rank2_linear,
-    rank2_gate,
-    tensor_readout,
-)
+# How often each is drawn: what is made of several calls of others takes longer. A new operation of dtnn_fast.ops goes
+# here; test_fuzz.py compares the names.
+CASES: dict[Callable[[], Call], float] = {
+    neighbor_list: 1,
+    nested_neighbor_lists: 0.2,
+    nearest_neighbors: 0.1,
+    bonds_within: 1,
+    bond_reverses: 1,
+    full_to_half: 0.2,
+    bond_vectors: 1,
+    bond_to_atom_sum: 1,
+    atom_to_bond_gather: 1,
+    rank2_linear: 1,
+    rank2_gate: 1,
+    tensor_readout: 1,
+}

@@ -14,12 +14,13 @@ from .mutations import mutate
 SHARE_OF_BAD_CALLS = 0.5
 SHARE_OF_TWO_THREADS = 0.1
 # The twin of neighbor_list loops over atoms in Python: it is asked now and then.
-SHARE_OF_TWINS = {"neighbor_list": 0.1, "nested_neighbor_lists": 0.1}
+SHARE_OF_TWINS = {"neighbor_list": 0.1, "nested_neighbor_lists": 0.1, "nearest_neighbors": 0.02}
 # Functions that pass arguments on to others, whose errors name those.
 BUILT_ON = {
     "bond_to_atom_sum": ("neighbor_order",),
     "atom_to_bond_gather": ("neighbor_order",),
     "nested_neighbor_lists": ("neighbor_list", "bonds_within"),
+    "nearest_neighbors": ("neighbor_list",),
     "full_to_half": ("bond_reverses",),
 }
 
@@ -38,7 +39,7 @@ def run_call(seed: int) -> str:
     random.seed(seed)
     torch.manual_seed(seed)
     torch.set_num_threads(2 if random.random() < SHARE_OF_TWO_THREADS else 1)
-    call = random.choice(CASES)()
+    call = random.choices(list(CASES), list(CASES.values()))[0]()
     try:
         return _bad_call(mutate(call)) if random.random() < SHARE_OF_BAD_CALLS else _good_call(call, seed)
     except MismatchError as error:
