@@ -21,6 +21,10 @@ struct NeighborListArguments : CrystalBatch {
   bool self_pairs;
 };
 
+NeighborListArguments check_neighbor_list_arguments(const char* op, const Tensor& positions, const Tensor& cell,
+                                                    const Tensor& pbc, const std::optional<Tensor>& ptr, double cutoff,
+                                                    const std::optional<Tensor>& cutoffs, bool half, bool self_pairs);
+
 using NeighborListTensors = std::tuple<Tensor, Tensor, Tensor>;  // pairs, shifts, row_ptr
 
 // One for each device, called after the shared checks; see neighbor_list.cpp.

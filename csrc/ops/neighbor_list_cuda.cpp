@@ -4,15 +4,24 @@
 // count is done again.
 #ifdef DTNN_WITH_CUDA
 
-#include "ops/neighbor_list_cuda.h"
-
 #include "cuda_stream.h"
-#include "ops/cpu/list_kernels.h"
+#include "ops/cuda/neighbor_list.h"
+#include "ops/neighbor_list_fixed.h"
 
 namespace dtnn {
 namespace {
 
 constexpr const char* kOp = "neighbor_list";
+
+// One count, ready to be filled. The tensors must live until the fill is enqueued; the allocator keeps their memory
+// from other work of the same stream until then.
+struct NeighborCount {
+  cuda::NeighborListArgs args;
+  bool with_large;
+  Tensor workspace;
+  Tensor status;
+  cuda::NeighborBuffers buffers;
+};
 
 cuda::NeighborListArgs arguments_of(const NeighborListArguments& arguments) {
   return {arguments.positions.const_data_ptr<double>(),
@@ -45,6 +54,24 @@ Tensor allocate_workspace(const NeighborListArguments& arguments, bool with_larg
                     next += (count * bytes + kAlignment - 1) / kAlignment * kAlignment;
                   });
   return workspace;
+}
+
+// Enqueues the count into row_ptr [N+1].
+NeighborCount enqueue_neighbor_count(const char* op, const NeighborListArguments& arguments, bool with_large,
+                                     Tensor& row_ptr, void* stream) {
+  constexpr int64_t kMost = 0x7fffffff;
+  DTNN_CHECK(arguments.num_atoms() < kMost && arguments.num_crystals() < kMost, op,
+             ": expected fewer than 2^31 - 1 atoms and crystals, got ", arguments.num_atoms(), " and ",
+             arguments.num_crystals());
+  cuda::NeighborBuffers buffers;
+  Tensor workspace = allocate_workspace(arguments, with_large, buffers);
+  Tensor status =
+      torch::stable::empty({cuda::kNumStatusWords}, ScalarType::Long, std::nullopt, arguments.positions.device());
+  buffers.status = status.mutable_data_ptr<int64_t>();
+  const NeighborCount count{arguments_of(arguments), with_large, workspace, status, buffers};
+  check_launch(op, cuda::launch_neighbor_list_count(count.args, buffers, row_ptr.mutable_data_ptr<int64_t>(),
+                                                    with_large, stream));
+  return count;
 }
 
 NeighborListArguments copy_to_cpu(const NeighborListArguments& arguments) {
@@ -98,32 +125,13 @@ Tensor empty_list(std::initializer_list<int64_t> sizes, ScalarType type, int64_t
 
 }  // namespace
 
-NeighborCount enqueue_neighbor_count(const char* op, const NeighborListArguments& arguments, bool with_large,
-                                     Tensor& row_ptr, void* stream) {
-  constexpr int64_t kMost = 0x7fffffff;
-  DTNN_CHECK(arguments.num_atoms() < kMost && arguments.num_crystals() < kMost, op,
-             ": expected fewer than 2^31 - 1 atoms and crystals, got ", arguments.num_atoms(), " and ",
-             arguments.num_crystals());
-  cuda::NeighborBuffers buffers;
-  Tensor workspace = allocate_workspace(arguments, with_large, buffers);
-  Tensor status =
-      torch::stable::empty({cuda::kNumStatusWords}, ScalarType::Long, std::nullopt, arguments.positions.device());
-  buffers.status = status.mutable_data_ptr<int64_t>();
-  const NeighborCount count{arguments_of(arguments), with_large, workspace, status, buffers};
-  check_launch(op, cuda::launch_neighbor_list_count(count.args, buffers, row_ptr.mutable_data_ptr<int64_t>(),
-                                                    with_large, stream));
-  return count;
-}
-
 NeighborListTensors neighbor_list_cuda(const NeighborListArguments& arguments) {
   const OnDeviceOf current(arguments.positions);
   void* const stream = current_cuda_stream(kOp, arguments.positions);
   const torch::stable::Device device = arguments.positions.device();
-  const int64_t num_atoms = arguments.num_atoms(), num_crystals = arguments.num_crystals();
-  if (num_crystals == 0) crystal_bounds(kOp, copy_to_cpu(arguments));  // no kernel looks at a `ptr` without crystals
-
+  const int64_t num_atoms = arguments.num_atoms();
   Tensor row_ptr = torch::stable::empty({num_atoms + 1}, ScalarType::Long, std::nullopt, device);
-  const bool expect_large = num_atoms >= cuda::kLargeCrystal * num_crystals;
+  const bool expect_large = num_atoms >= cuda::kLargeCrystal * arguments.num_crystals();
   NeighborCount count = enqueue_neighbor_count(kOp, arguments, expect_large, row_ptr, stream);
   CountStatus status(count);
   if (cuda::fault_of(status.fault_word) == cuda::NeighborFault::kNeedsGrid) {
@@ -140,6 +148,23 @@ NeighborListTensors neighbor_list_cuda(const NeighborListArguments& arguments) {
                                     row_ptr.mutable_data_ptr<int64_t>(), num_bonds};
   check_launch(kOp, cuda::launch_neighbor_list_fill(count.args, count.buffers, output, count.with_large, stream));
   return {pairs, shifts, row_ptr};
+}
+
+FixedNeighborListTensors neighbor_list_fixed_cuda(const NeighborListArguments& arguments, int64_t capacity) {
+  const char* op = "neighbor_list_fixed";
+  const OnDeviceOf current(arguments.positions);
+  void* const stream = current_cuda_stream(op, arguments.positions);
+  FixedNeighborListTensors list = empty_fixed_list(arguments, capacity);
+  auto& [pairs, shifts, row_ptr, num_bonds, status] = list;
+  const bool with_large = arguments.num_atoms() >= cuda::kLargeCrystal;
+  const NeighborCount count = enqueue_neighbor_count(op, arguments, with_large, row_ptr, stream);
+  int64_t* const centers = pairs.mutable_data_ptr<int64_t>();
+  const cuda::NeighborOutput output{centers, centers + capacity, shifts.mutable_data_ptr<int32_t>(),
+                                    row_ptr.mutable_data_ptr<int64_t>(), capacity};
+  check_launch(op, cuda::launch_neighbor_list_fill(count.args, count.buffers, output, with_large, stream));
+  const cuda::FixedListState state{num_bonds.mutable_data_ptr<int64_t>(), status.mutable_data_ptr<int64_t>()};
+  check_launch(op, cuda::launch_neighbor_list_pad(count.args, count.buffers, output, state, stream));
+  return list;
 }
 
 }  // namespace dtnn

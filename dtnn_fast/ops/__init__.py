@@ -16,6 +16,7 @@ from .. import _library  # noqa: F401  loads the compiled operations before anyt
 from ..reference.bond_reverses import FullToHalf
 from ..reference.bonds_within import BondsWithin
 from ..reference.neighbor_list import NeighborList
+from ..reference.neighbor_list_fixed import FixedNeighborList
 from ..reference.neighbor_order import NeighborOrder, neighbor_order
 from ..reference.nested_neighbor_lists import NestedNeighborLists
 from .atom_to_bond_gather import atom_to_bond_gather
@@ -26,6 +27,7 @@ from .bonds_within import bonds_within
 from .device_errors import check_device_errors, immediate_device_errors
 from .nearest_neighbors import nearest_neighbors
 from .neighbor_list import neighbor_list
+from .neighbor_list_fixed import neighbor_list_fixed
 from .nested_neighbor_lists import nested_neighbor_lists
 from .rank2_gate import rank2_gate
 from .rank2_linear import rank2_linear
@@ -34,6 +36,7 @@ from .tensor_readout import tensor_readout
 
 __all__ = [
     "BondsWithin",
+    "FixedNeighborList",
     "FullToHalf",
     "NeighborList",
     "NeighborOrder",
@@ -49,6 +52,7 @@ __all__ = [
     "immediate_device_errors",
     "nearest_neighbors",
     "neighbor_list",
+    "neighbor_list_fixed",
     "neighbor_order",
     "nested_neighbor_lists",
     "rank2_gate",

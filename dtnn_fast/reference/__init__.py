@@ -11,6 +11,7 @@ from .bond_vectors import bond_vectors
 from .bonds_within import BondsWithin, bonds_within
 from .nearest_neighbors import nearest_neighbors
 from .neighbor_list import NeighborList, neighbor_list
+from .neighbor_list_fixed import FixedNeighborList, neighbor_list_fixed
 from .neighbor_order import NeighborOrder, neighbor_order
 from .nested_neighbor_lists import NestedNeighborLists, nested_neighbor_lists
 from .rank2_gate import rank2_gate
@@ -20,6 +21,7 @@ from .tensor_readout import tensor_readout
 
 __all__ = [
     "BondsWithin",
+    "FixedNeighborList",
     "FullToHalf",
     "NeighborList",
     "NeighborOrder",
@@ -33,6 +35,7 @@ __all__ = [
     "full_to_half",
     "nearest_neighbors",
     "neighbor_list",
+    "neighbor_list_fixed",
     "neighbor_order",
     "nested_neighbor_lists",
     "rank2_gate",

@@ -287,3 +287,26 @@ def test_counts_to_row_pointers(emulator: Emulator, n: int) -> None:
         emulator.call("prefix_sum", ours, n, total)
         np.testing.assert_array_equal(ours, expected)
         assert total[0] == expected[-1]
+
+
+@pytest.mark.parametrize("max_grid", [1, 2**31 - 1])
+def test_padding(emulator: Emulator, max_grid: int) -> None:
+    emulator.configure("shuffle:1", max_grid)
+    batch = labelled_batch(0, 6, 3.0)
+    pairs, shifts, row_ptr = cpu_list(batch)
+    num_bonds, num_atoms = pairs.shape[1], len(batch.positions)
+    for capacity in (num_bonds + 700, num_bonds, num_bonds - 1, 0):
+        fits = capacity >= num_bonds
+        rows, _ = count(emulator, batch, half=False, self_pairs=False, with_large=False)
+        ours, our_shifts = np.full((2, capacity), -7), np.full((capacity, 3), -7, np.int32)
+        found, status = np.array([-7]), np.array([-7])
+        emulator.call("neighbor_list_fill", ours[0], ours[1], our_shifts, rows, capacity)
+        emulator.call("neighbor_list_pad", ours[0], ours[1], our_shifts, rows, capacity, found, status)
+        assert (found[0], status[0]) == (num_bonds, 0 if fits else 1)
+        real = num_bonds if fits else 0
+        np.testing.assert_array_equal(ours[:, :real], pairs[:, :real])
+        np.testing.assert_array_equal(our_shifts[:real], shifts[:real])
+        assert (ours[:, real:] == num_atoms - 1).all()
+        assert not our_shifts[real:].any()
+        np.testing.assert_array_equal(rows[:-1], row_ptr[:-1] if fits else 0)
+        assert rows[-1] == capacity

@@ -31,8 +31,8 @@ class EmulatedNeighborList {
   const char* fill(const cuda::NeighborOutput& output) {
     return cuda::launch_neighbor_list_fill(args_, buffers_, output, with_large_, nullptr);
   }
-  const char* pad(const cuda::NeighborOutput& output) {
-    return cuda::launch_neighbor_list_pad(args_, buffers_, output, nullptr);
+  const char* pad(const cuda::NeighborOutput& output, int64_t* num_bonds, int64_t* status) {
+    return cuda::launch_neighbor_list_pad(args_, buffers_, output, {num_bonds, status}, nullptr);
   }
   const std::vector<int64_t>& status() const { return status_; }
   cuda::NeighborFault fault() const { return cuda::fault_of(status_[cuda::kFaultWord]); }
@@ -121,7 +121,9 @@ inline std::string check_box_batch(const BoxBatch& batch, double cutoff, bool ha
     if (ours != expected[bond]) return "wrong bond " + std::to_string(bond);
     if (bond < row_ptr[ours[0]] || bond >= row_ptr[ours[0] + 1]) return "wrong row_ptr";
   }
-  if (const char* error = list.pad(output)) return error;
+  int64_t padded_bonds = -1, padded_status = -1;
+  if (const char* error = list.pad(output, &padded_bonds, &padded_status)) return error;
+  if (padded_bonds != num_bonds || padded_status != cuda::kComplete) return "wrong state of the padded list";
   for (int64_t bond = num_bonds; bond < capacity; ++bond)
     if (pairs[bond] != args.num_atoms - 1 || shifts[3 * bond + 2] != 0) return "wrong padding";
   return row_ptr[args.num_atoms] == capacity ? "" : "wrong end of row_ptr";

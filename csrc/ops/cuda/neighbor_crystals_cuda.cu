@@ -3,6 +3,7 @@
 // all of the GPU looks at their atoms.
 #include "gpu.h"
 #include "neighbor/crystal.h"
+#include "neighbor/find_crystal.h"
 #include "neighbor/grid.h"
 #include "neighbor/warp.h"
 #include "neighbor_list.h"
@@ -226,6 +227,9 @@ __device__ bool describe(const NeighborListArgs& args, int64_t index, int64_t fi
 __global__ void __launch_bounds__(kThreads, 1)
     describe_crystals(NeighborListArgs args, NeighborBuffers buffers, bool with_large) {
   const int lane = lane_index();
+  if (args.num_crystals == 0 && lane == 0 && (args.num_atoms != 0 || args.ptr[0] != 0)) {
+    report_fault(buffers, 0, NeighborFault::kPtr);
+  }
   const int64_t stride = int64_t{gridDim.x} * kWarps;
   for (int64_t index = int64_t{blockIdx.x} * kWarps + warp_index(); index < args.num_crystals; index += stride) {
     const int64_t begin = args.ptr == nullptr ? 0 : args.ptr[index];
@@ -245,8 +249,8 @@ __global__ void __launch_bounds__(kThreads, 1)
       }
       if (fault != NeighborFault::kNone) report_fault(buffers, index, fault);
     }
-    const bool stop = __any_sync(kAllLanes, fault != NeighborFault::kNone) != 0;  // also orders lane 0's writes
-    if (stop || large) continue;
+    __syncwarp();  // what lane 0 has written is read by all
+    if (__any_sync(kAllLanes, fault != NeighborFault::kNone) || large) continue;
     Extent extent;
     for (int64_t atom = begin + lane; atom < end; atom += kWarp) {
       extent.include(crystal, args.positions + 3 * begin, args.positions + 3 * atom);
@@ -263,28 +267,13 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
 }
 
-// The crystal of an atom: the last one that begins at or before it and is not empty.
-__device__ int64_t find_crystal(const NeighborListArgs& args, int64_t atom) {
-  if (args.ptr == nullptr) return 0;
-  int64_t low = 0, high = args.num_crystals;  // ptr[low] <= atom < ptr[high]
-  while (high - low > 1) {
-    const int64_t middle = low + (high - low) / 2;
-    if (args.ptr[middle] <= atom) {
-      low = middle;
-    } else {
-      high = middle;
-    }
-  }
-  return low;
-}
-
 // The extent of large crystals, by one thread for each atom.
 __global__ void __launch_bounds__(kMeasureThreads) measure_crystals(NeighborListArgs args, NeighborBuffers buffers) {
   if (has_fault(buffers)) return;
   const int64_t stride = int64_t{gridDim.x} * kMeasureThreads;
   for (int64_t first = int64_t{blockIdx.x} * kMeasureThreads; first < args.num_atoms; first += stride) {
     const int64_t atom = first + threadIdx.x;
-    const int64_t index = atom < args.num_atoms ? find_crystal(args, atom) : -1;
+    const int64_t index = atom < args.num_atoms ? find_crystal(args.ptr, args.num_crystals, atom) : -1;
     const bool large = index >= 0 && buffers.crystals[index].num_atoms >= kLargeCrystal;
     Extent extent;
     if (large) {
@@ -319,9 +308,9 @@ int64_t neighbor_crystal_bytes() { return sizeof(NeighborCrystal); }
 
 const char* launch_describe_crystals(const NeighborListArgs& args, const NeighborBuffers& buffers, bool with_large,
                                      void* stream) {
-  if (args.num_crystals == 0) return nullptr;
-  DTNN_LAUNCH(describe_crystals, blocks_of(args.num_crystals, kWarps), kThreads, 0, stream, args, buffers, with_large);
-  if (with_large && args.num_atoms > 0) {
+  const unsigned blocks = blocks_of(args.num_crystals > 0 ? args.num_crystals : 1, kWarps);
+  DTNN_LAUNCH(describe_crystals, blocks, kThreads, 0, stream, args, buffers, with_large);
+  if (with_large && args.num_atoms > 0 && args.num_crystals > 0) {
     DTNN_LAUNCH(measure_crystals, blocks_of(args.num_atoms, kMeasureThreads), kMeasureThreads, 0, stream, args,
                 buffers);
     DTNN_LAUNCH(finish_large_crystals, blocks_of(args.num_crystals, kThreads), kThreads, 0, stream, args, buffers);

@@ -77,14 +77,21 @@ struct NeighborOutput {
   int64_t capacity;    // if there are more bonds, none is written
 };
 
+// What became of a list of fixed size.
+struct FixedListState {
+  int64_t* num_bonds;  // [1]
+  int64_t* status;     // [1], a FixedListStatus
+};
+enum FixedListStatus : int64_t { kComplete, kOverflow, kBadValues };
+
 const char* launch_neighbor_list_count(const NeighborListArgs& args, const NeighborBuffers& buffers, int64_t* row_ptr,
                                        bool with_large, void* stream);
 const char* launch_neighbor_list_fill(const NeighborListArgs& args, const NeighborBuffers& buffers,
                                       const NeighborOutput& output, bool with_large, void* stream);
-// For the list of fixed size: makes the places behind the last bond bonds of the last atom to itself, all of them where
-// there was a fault or an overflow.
+// For the list of fixed size, the contract of which is in ops/neighbor_list_fixed.h: makes the places behind the last
+// bond bonds of the last atom to itself, all of them where there was a fault or an overflow.
 const char* launch_neighbor_list_pad(const NeighborListArgs& args, const NeighborBuffers& buffers,
-                                     const NeighborOutput& output, void* stream);
+                                     const NeighborOutput& output, const FixedListState& state, void* stream);
 
 // Turns counts[1..n] into their running sums, in place, and counts[0] into 0; counts[n] also goes to `total` where that
 // is not null. tile_sums: [num_prefix_tiles(n)].

@@ -83,9 +83,10 @@ __global__ void __launch_bounds__(kWriteWarps* kWarp)
 }
 
 __global__ void __launch_bounds__(kPadThreads)
-    pad_bonds(NeighborListArgs args, NeighborBuffers buffers, NeighborOutput output) {
-  const bool fails = has_fault(buffers) || buffers.status[kNumBonds] > output.capacity;
-  const int64_t num_bonds = fails ? 0 : buffers.status[kNumBonds];
+    pad_bonds(NeighborListArgs args, NeighborBuffers buffers, NeighborOutput output, FixedListState state) {
+  const bool faulty = has_fault(buffers), overflows = !faulty && buffers.status[kNumBonds] > output.capacity;
+  const bool is_complete = !faulty && !overflows;
+  const int64_t num_bonds = is_complete ? buffers.status[kNumBonds] : 0;
   const int64_t thread = int64_t{blockIdx.x} * kPadThreads + threadIdx.x, stride = int64_t{gridDim.x} * kPadThreads;
   for (int64_t bond = num_bonds + thread; bond < output.capacity; bond += stride) {
     output.centers[bond] = args.num_atoms - 1;
@@ -93,8 +94,12 @@ __global__ void __launch_bounds__(kPadThreads)
 #pragma unroll
     for (int m = 0; m < 3; ++m) output.shifts[3 * bond + m] = 0;
   }
-  for (int64_t atom = thread; fails && atom < args.num_atoms; atom += stride) output.row_ptr[atom] = 0;
-  if (thread == 0) output.row_ptr[args.num_atoms] = output.capacity;
+  for (int64_t atom = thread; !is_complete && atom < args.num_atoms; atom += stride) output.row_ptr[atom] = 0;
+  if (thread == 0) {
+    output.row_ptr[args.num_atoms] = output.capacity;
+    *state.num_bonds = faulty ? 0 : buffers.status[kNumBonds];
+    *state.status = faulty ? kBadValues : overflows ? kOverflow : kComplete;
+  }
 }
 
 unsigned blocks_of(int64_t work, int64_t per_block) { return grid_size((work + per_block - 1) / per_block); }
@@ -131,9 +136,10 @@ const char* launch_neighbor_list_fill(const NeighborListArgs& args, const Neighb
 }
 
 const char* launch_neighbor_list_pad(const NeighborListArgs& args, const NeighborBuffers& buffers,
-                                     const NeighborOutput& output, void* stream) {
+                                     const NeighborOutput& output, const FixedListState& state, void* stream) {
   const int64_t work = output.capacity > args.num_atoms ? output.capacity : args.num_atoms;
-  DTNN_LAUNCH(pad_bonds, blocks_of(work > 0 ? work : 1, kPadThreads), kPadThreads, 0, stream, args, buffers, output);
+  const unsigned blocks = blocks_of(work > 0 ? work : 1, kPadThreads);
+  DTNN_LAUNCH(pad_bonds, blocks, kPadThreads, 0, stream, args, buffers, output, state);
   return launch_error();
 }
 

@@ -11,7 +11,9 @@ DTNN_CASE(neighbor_crystals) {
     dtnn::cases::EmulatedNeighborList list(args, with_large);
     std::vector<int64_t> row_ptr(args.num_atoms + 1), none;
     const dtnn::cuda::NeighborOutput output{nullptr, nullptr, nullptr, row_ptr.data(), 0};
-    if (list.count(row_ptr.data()) != nullptr || list.fill(output) != nullptr || list.pad(output) != nullptr) {
+    int64_t num_bonds = -1, status = -1;
+    if (list.count(row_ptr.data()) != nullptr || list.fill(output) != nullptr ||
+        list.pad(output, &num_bonds, &status) != nullptr || num_bonds != 0 || status != dtnn::cuda::kBadValues) {
       return NeighborFault::kNone;
     }
     const int64_t word = list.status()[dtnn::cuda::kFaultWord];

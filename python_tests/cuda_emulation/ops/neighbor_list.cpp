@@ -32,9 +32,9 @@ const char* neighbor_list_fill(int64_t* centers, int64_t* neighbors, int32_t* sh
   return current->fill({centers, neighbors, shifts, row_ptr, capacity});
 }
 
-const char* neighbor_list_pad(int64_t* centers, int64_t* neighbors, int32_t* shifts, int64_t* row_ptr,
-                              int64_t capacity) {
-  return current->pad({centers, neighbors, shifts, row_ptr, capacity});
+const char* neighbor_list_pad(int64_t* centers, int64_t* neighbors, int32_t* shifts, int64_t* row_ptr, int64_t capacity,
+                              int64_t* num_bonds, int64_t* status) {
+  return current->pad({centers, neighbors, shifts, row_ptr, capacity}, num_bonds, status);
 }
 }
 

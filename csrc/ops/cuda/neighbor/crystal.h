@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// What the kernels of neighbor_list know of one crystal, and the criterion for a bond.
+// What the kernels of neighbor_list know of one crystal, and which bonds its list holds.
 #pragma once
 
 #include "../gpu.h"
 #include "../neighbor_list.h"
+#include "bond_test.h"
 #include "lattice.h"
 
 namespace dtnn::cuda {
@@ -42,9 +43,10 @@ struct NeighborCrystal {
   int32_t bin_reach[3];  // bins to look at on either side
 };
 
-using Steps = int64_t[3];
-
-__device__ inline bool has_fault(const NeighborBuffers& buffers) { return buffers.status[kFaultWord] != 0; }
+// The same answer for all lanes of a warp, which must call it together, also while other warps report faults.
+__device__ inline bool has_fault(const NeighborBuffers& buffers) {
+  return __any_sync(0xffffffffu, buffers.status[kFaultWord] != 0) != 0;
+}
 
 __device__ inline void report_fault(const NeighborBuffers& buffers, int64_t crystal, NeighborFault fault) {
   const uint64_t word = ~(static_cast<uint64_t>(crystal) << 4 | static_cast<uint64_t>(fault));
@@ -64,36 +66,6 @@ __device__ __forceinline__ void to_shift(const NeighborCrystal& crystal, const S
                steps[2] * crystal.combination[2][m];
   }
 }
-
-// One atom's side of the criterion, in registers.
-struct BondTest {
-  double center[3];
-  double cell[9];
-  double squared_cutoff;
-
-  __device__ BondTest(const NeighborCrystal& crystal, const double* position) {
-    squared_cutoff = __dmul_rn(crystal.cutoff, crystal.cutoff);
-#pragma unroll
-    for (int x = 0; x < 3; ++x) center[x] = position[x];
-#pragma unroll
-    for (int k = 0; k < 9; ++k) cell[k] = crystal.cell[k];
-  }
-
-  // The contract's criterion, to the bit: each operation rounded once, whatever the compiler's flags.
-  __device__ __forceinline__ bool is_near(const double neighbor[3], const Steps& shift) const {
-    const double s0 = static_cast<double>(shift[0]), s1 = static_cast<double>(shift[1]),
-                 s2 = static_cast<double>(shift[2]);
-    double squared[3];
-#pragma unroll
-    for (int x = 0; x < 3; ++x) {
-      const double along =
-          __dadd_rn(__dadd_rn(__dmul_rn(s0, cell[x]), __dmul_rn(s1, cell[3 + x])), __dmul_rn(s2, cell[6 + x]));
-      const double d = __dadd_rn(__dsub_rn(neighbor[x], center[x]), along);
-      squared[x] = __dmul_rn(d, d);
-    }
-    return __dadd_rn(__dadd_rn(squared[0], squared[1]), squared[2]) < squared_cutoff;
-  }
-};
 
 // Whether the list holds the bond (i, j, shift), in atoms of one crystal.
 __device__ __forceinline__ bool is_bond(const NeighborListArgs& args, const BondTest& test, int64_t i, int64_t j,

@@ -25,7 +25,7 @@ __device__ __forceinline__ void search_direct(const NeighborListArgs& args, cons
   const int lane = lane_index();
   const double* const positions = args.positions + 3 * crystal.first_atom;
   const int64_t i = atom - crystal.first_atom;
-  const BondTest test(crystal, positions + 3 * i);
+  const BondTest test(crystal.cell, crystal.cutoff, positions + 3 * i);
   const int64_t first_neighbor = args.half ? i : 0;  // a half list has none before
 
   const auto prepare = [&](int64_t q) {
@@ -91,7 +91,7 @@ __device__ __forceinline__ void search_grid(const NeighborListArgs& args, const 
                                             Found&& found) {
   const int lane = lane_index();
   const int64_t i = atom - crystal.first_atom;
-  const BondTest test(crystal, args.positions + 3 * atom);
+  const BondTest test(crystal.cell, crystal.cutoff, args.positions + 3 * atom);
   const int32_t* const home = buffers.home + 4 * atom;
   const int64_t* const bin_start = buffers.bin_start + crystal.first_atom;
 

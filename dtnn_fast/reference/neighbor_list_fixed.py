@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+"""Twin of dtnn_fast.ops.neighbor_list_fixed: the list, then padding."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .neighbor_list import neighbor_list
+
+COMPLETE, OVERFLOW, BAD_VALUES = range(3)
+
+
+class FixedNeighborList(NamedTuple):
+    """A neighbor list of fixed size and what became of it; see `dtnn_fast.ops.neighbor_list_fixed`."""
+
+    pairs: Tensor
+    shifts: Tensor
+    row_ptr: Tensor
+    num_bonds: Tensor
+    status: Tensor
+
+
+def neighbor_list_fixed(
+    positions: Tensor,
+    cell: Tensor,
+    pbc: Tensor,
+    cutoff: float | Tensor,
+    capacity: int,
+    ptr: Tensor | None = None,
+    half: bool = False,
+    self_pairs: bool = False,
+) -> FixedNeighborList:
+    """The list of `neighbor_list` in arrays of a fixed size; see `dtnn_fast.ops.neighbor_list_fixed`."""
+    bonds = neighbor_list(positions, cell, pbc, cutoff, ptr, half, self_pairs)
+    num_bonds, num_atoms = bonds.pairs.shape[1], positions.shape[0]
+    fits = num_bonds <= capacity
+    pairs = torch.full((2, capacity), num_atoms - 1)
+    shifts = torch.zeros(capacity, 3, dtype=torch.int32)
+    row_ptr = torch.zeros(num_atoms + 1, dtype=torch.int64)
+    if fits:
+        pairs[:, :num_bonds], shifts[:num_bonds], row_ptr[:] = bonds
+    row_ptr[-1] = capacity
+    return FixedNeighborList(
+        pairs, shifts, row_ptr, torch.tensor([num_bonds]), torch.tensor([COMPLETE if fits else OVERFLOW])
+    )
