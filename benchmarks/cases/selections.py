@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Cases of what is made from lists: shorter lists, several cutoffs at once, reverses, the nearest neighbors."""
+"""Cases of what is made from lists, or like them: shorter and nested lists, reverses, nearest neighbors, fixed sizes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NEAREST = 12
 
 def all_cases() -> list[Case]:
     """Each on every size."""
-    makers = (_bonds_within, _nested, _reverses, _nearest)
+    makers = (_fixed, _bonds_within, _nested, _reverses, _nearest)
     return [make(size) for make in makers for size in SIZES]
 
 
@@ -50,6 +50,28 @@ def _crystals(size: str, device: torch.device) -> tuple[torch.Tensor, ...]:
     """positions, cell, pbc, ptr."""
     crystals = batch(size)
     return tuple(x.to(device) for x in (crystals.positions, crystals.cell, crystals.pbc, crystals.ptr))
+
+
+def _fixed(size: str) -> Case:
+    """With room for a tenth more bonds than there are: the list that a CUDA graph can hold."""
+
+    def inputs(device: torch.device, seed: int) -> Inputs:
+        positions, cell, pbc, ptr = _crystals(size, device)
+        room = _num_bonds(size, CUTOFF) * 11 // 10
+        return Inputs((), (positions + 0.01 * seed, cell, pbc, CUTOFF, room, ptr))
+
+    def stages(inputs: Inputs) -> tuple[traffic.Traffic]:
+        positions, cell, _, _, room, _ = inputs.constants
+        return (
+            traffic.neighbor_list(len(positions), len(cell), room)[0]._replace(flops=23 * _num_bonds(size, CUTOFF)),
+        )
+
+    def search(inputs: Inputs) -> tuple[Callable[..., Any], Inputs]:
+        positions, cell, pbc, cutoff, _, ptr = inputs.constants
+        return partial(ops.neighbor_list, positions, cell, pbc, cutoff, ptr), Inputs(())
+
+    peers = (Peer("neighbor_list", search, passes=(FORWARD,)),)
+    return _case("neighbor_list_fixed", size, inputs, stages, peers=peers, **_twin_of_small(size))
 
 
 def _bonds_within(size: str) -> Case:
