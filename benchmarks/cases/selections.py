@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Cases of what is made from lists, or like them: shorter and nested lists, reverses, nearest neighbors, fixed sizes."""
+"""Cases of what is made from lists or like them: shorter and nested lists, reverses, nearest neighbors, fixed size."""
 
 from __future__ import annotations
 
