@@ -67,7 +67,7 @@ check() {
 }
 
 measure() {
-  local options=(--device "$device" --budget "$(($(left) - 75))")
+  local options=(--device "$device" --budget "$(($(left) - 60))")
   [[ $device == cpu ]] && options+=(--quick -k "1_crystal or prediction")
   run_pytest benchmarks "${options[@]}" --benchmark-json="$out/benchmarks.json"
 }
@@ -96,7 +96,7 @@ export python out device limit
 
 [[ $build == yes ]] && stage build 200 bash -uc install
 stage checks 150 bash -uc check
-stage benchmarks "$(($(left) - 55))" bash -uc "SECONDS=$SECONDS; measure"
+stage benchmarks "$(($(left) - 35))" bash -uc "SECONDS=$SECONDS; measure"
 stage report 20 bash -uc report
 [[ $device == cuda ]] && stage sanitizer 120 bash -uc sanitize
 
