@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from dtnn_fast import ops
+
 from .traffic import Traffic
 
 # Each pass includes those before it: that is how a training step runs them.
@@ -59,6 +61,7 @@ class Case:
         bandwidth_promise: the share of the copy bandwidth that a GPU must reach where memory is the limit.
         seconds_promise: by device, the longest time that the forward pass may take.
         twin_devices: where the twin runs.
+        kernels: the operations that must have a kernel for the device; `op` itself when empty.
         count: the number of results of a call, on which batched peers must agree; None for floating-point results.
     """
 
@@ -75,10 +78,21 @@ class Case:
     promises: Mapping[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
     bandwidth_promise: float | None = None
     seconds_promise: Mapping[str, float] = field(default_factory=dict)
+    kernels: tuple[str, ...] = ()
     count: Callable[[Any], int] | None = None
 
     def __repr__(self) -> str:
         return self.label
+
+    @property
+    def capturable(self) -> bool:
+        """A CUDA graph can hold it: the sizes of its outputs do not depend on values."""
+        return self.native not in (
+            ops.neighbor_list,
+            ops.bonds_within,
+            ops.nested_neighbor_lists,
+            ops.nearest_neighbors,
+        )
 
     @property
     def label(self) -> str:

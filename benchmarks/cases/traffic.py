@@ -46,6 +46,18 @@ def bonds_within(atoms: int, crystals: int, bonds: int, kept: int) -> tuple[Traf
     return (Traffic(inputs + outputs, 23 * bonds),)
 
 
+def nested_neighbor_lists(atoms: int, crystals: int, bonds: list[int]) -> tuple[Traffic]:
+    """A list for each cutoff, from short to long, and where each shorter one is in the next."""
+    (longest,) = neighbor_list(atoms, crystals, bonds[-1])
+    shorter = sum(count * (3 * INDEX + 3 * SHIFT) + atoms * INDEX for count in bonds[:-1])
+    return (Traffic(longest.bytes + shorter, longest.flops),)
+
+
+def bond_reverses(atoms: int, bonds: int) -> tuple[Traffic]:
+    """A list in, an index for each bond out."""
+    return (Traffic(bonds * (3 * INDEX + 3 * SHIFT) + atoms * INDEX, 0),)
+
+
 def bond_vectors(atoms: int, crystals: int, bonds: int, size: int) -> tuple[Traffic, ...]:
     """``d = (r_j - r_i) + S @ cell``; its derivative is the transposed map, and so on."""
     places = atoms * 3 * size + crystals * (9 * size + INDEX)

@@ -18,8 +18,15 @@ SMALL = [case for case in CASES if case.name.startswith(("1 crystal", "32 crysta
 CPU = torch.device("cpu")
 
 
-def num_bytes(*tensors: object) -> int:
-    return sum(t.numel() * t.element_size() for t in tensors if isinstance(t, Tensor))
+def num_bytes(*values: object) -> int:
+    """Of all tensors in there."""
+    size = 0
+    for value in values:
+        if isinstance(value, Tensor):
+            size += value.numel() * value.element_size()
+        elif isinstance(value, (tuple, list)):
+            size += num_bytes(*value)
+    return size
 
 
 def label(case: Case) -> str:
@@ -32,13 +39,13 @@ def test_bytes_of_the_forward_pass_are_those_of_its_tensors(case):
     outputs = as_tuple(case.native(*inputs.leaves, *inputs.constants))
     moved = num_bytes(*inputs.leaves, *inputs.constants, *outputs)
     if case.op == "bond_to_atom_sum":  # by center: the centers themselves need not be read, nor the first row's 0
-        pairs, row_ptr, *_ = inputs.constants
-        moved -= num_bytes(pairs) + 8
+        pairs, _, _, by_neighbor = inputs.constants
+        moved -= num_bytes(pairs, by_neighbor) + 8
     if case.op == "atom_to_bond_gather":  # by center: one end of each bond, and no segments
-        pairs, row_ptr, *_ = inputs.constants
-        moved -= num_bytes(pairs) // 2 + num_bytes(row_ptr)
+        pairs, row_ptr, _, by_neighbor = inputs.constants
+        moved -= num_bytes(pairs) // 2 + num_bytes(row_ptr, by_neighbor)
     # What is counted is within the few bytes of B+1 and N+1 of what is there.
-    assert case.traffic(inputs, FORWARD).bytes == pytest.approx(moved, abs=16)
+    assert case.traffic(inputs, FORWARD).bytes == pytest.approx(moved, abs=32)
 
 
 @pytest.mark.parametrize("case", [case for case in SMALL if SECOND in case.passes], ids=label)

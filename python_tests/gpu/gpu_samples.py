@@ -64,8 +64,33 @@ class Sample(NamedTuple):
 
 def directions(like: Tensor, seed: int) -> Tensor:
     """Normal values of this shape, drawn on the CPU."""
+    return _drawn(like.shape, seed, like.device, like.dtype).clone()
+
+
+@cache
+def _drawn(shape: torch.Size, seed: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like.device, like.dtype)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(device, dtype)
+
+
+def capture(call: Callable[[], list[Tensor]], device: torch.device) -> Callable[[], list[Tensor]]:
+    """The call as a CUDA graph; on a CPU, which has none, the call itself."""
+    if device.type == "cpu":
+        return call
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        call()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        outputs = call()
+
+    def replay() -> list[Tensor]:
+        graph.replay()
+        return outputs
+
+    return replay
 
 
 def _move(constant: Any, device: torch.device) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from gpu_samples import capture, directions
 from torch import Tensor
 
 from dtnn_fast import ops
@@ -159,3 +160,44 @@ def test_bond_reverses(name, device):
     need("bond_reverses", device)
     batch = BATCHES[name]()
     assert_same([ops.bond_reverses(*batch.on(device).list())], [ops.bond_reverses(*batch.list())])
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_nested_lists(name, device):
+    need("neighbor_list", device)
+    need("bonds_within", device)
+    here, there = BATCHES[name]().on(device), BATCHES[name]()
+    found = ops.nested_neighbor_lists(here.positions, here.cell, here.pbc, (2.0, 4.0, CUTOFF), here.ptr, half=True)
+    for cutoff, bonds in zip((2.0, 4.0, CUTOFF), found.lists, strict=True):
+        assert_same(bonds, there.list(cutoff, half=True))
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_nearest_neighbors(name, device):
+    need("neighbor_list", device)
+    here, there = BATCHES[name]().on(device), BATCHES[name]()
+    found = ops.nearest_neighbors(here.positions, here.cell, here.pbc, 12, here.ptr)
+    assert_same(found, ops.nearest_neighbors(there.positions, there.cell, there.pbc, 12, there.ptr))
+
+
+def test_list_of_fixed_size_in_a_cuda_graph(device):
+    """Replays follow the positions; a graph that is too small says so and how much it would need."""
+    need("neighbor_list_fixed", device)
+    batch = labelled(30).on(device)
+    capacity = batch.list().pairs.shape[1] + 1000
+    for room in (capacity, 10):
+        positions = batch.positions.clone()
+
+        def find(positions=positions, room=room) -> list[Tensor]:
+            return list(ops.neighbor_list_fixed(positions, batch.cell, batch.pbc, CUTOFF, room, batch.ptr))
+
+        replay = capture(find, device)
+        for step in range(3):
+            positions.copy_(batch.positions + 0.02 * step * directions(batch.positions, step))
+            pairs, shifts, row_ptr, num_bonds, status = replay()
+            expected = batch._replace(positions=positions).list()
+            count = expected.pairs.shape[1]
+            assert num_bonds.item() == count
+            assert status.item() == (0 if count <= room else 1)
+            if count <= room:
+                assert_same([pairs[:, :count], shifts[:count], row_ptr[:-1]], [*expected[:2], expected.row_ptr[:-1]])

@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
-from gpu_samples import MEDIUM, Sample, directions, name_of
+from gpu_samples import MEDIUM, Sample, capture, directions, name_of
 
 # The default stream is kept busy for so many clock cycles, 0.2 s: a kernel that runs there by mistake comes too late.
 BUSY_CYCLES = 400_000_000
@@ -29,26 +27,6 @@ def test_work_goes_to_the_current_stream(sample: Sample, device: torch.device):
         if torch.cuda.default_stream().query():
             pytest.skip("the default stream was not busy long enough to tell")
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-
-
-def capture(call: Callable[[], list[torch.Tensor]], device: torch.device) -> Callable[[], list[torch.Tensor]]:
-    """The call as a CUDA graph; on a CPU, which has none, the call itself."""
-    if device.type == "cpu":
-        return call
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        call()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        outputs = call()
-
-    def replay() -> list[torch.Tensor]:
-        graph.replay()
-        return outputs
-
-    return replay
 
 
 @pytest.mark.parametrize("sample", MEDIUM, ids=name_of)
