@@ -15,10 +15,10 @@
 // give its rows and the bonds sorted by neighbor. Only the backward on CUDA uses them; without row_ptr it has to sort
 // the bonds by center, without the others by neighbor.
 // Sums have a fixed order, those of the cell in float64: on the CPU over the bonds as stored, where a crystal of 65,536
-// bonds or more is summed in parts that follow from the bonds, and the parts in order; on CUDA over an atom's bonds as center and then as neighbor, and over tiles of bonds
-// (cuda/segment_sums.h). So results are the same to the bit on every call, and for any number of threads.
-// Empties: N, E and B may be 0. Errors: an index out of range, ends in two crystals, ptr not from 0 to N. On CUDA they
-// come later (cuda/device_errors.h).
+// bonds or more is summed in parts that follow from the bonds, and the parts in order; on CUDA over an atom's bonds as
+// center and then as neighbor, and over tiles of bonds (cuda/segment_sums.h). So results are the same to the bit on
+// every call, and for any number of threads. Empties: N, E and B may be 0. Errors: an index out of range, ends in two
+// crystals, ptr not from 0 to N. On CUDA they come later (cuda/device_errors.h).
 #pragma once
 
 #include <optional>
