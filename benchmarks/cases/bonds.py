@@ -41,11 +41,13 @@ def _bond_vectors(size: str) -> Case:
     def inputs(device: torch.device, seed: int) -> Inputs:
         graph = bonds(size)
         positions, cell = graph.batch.positions.float().to(device), graph.batch.cell.float().to(device)
-        constants = (graph.list.pairs, graph.list.shifts, graph.batch.ptr)
-        return Inputs((positions + 0.01 * seed, cell), tuple(x.to(device) for x in constants))
+        tensors = (graph.list.pairs, graph.list.shifts, graph.batch.ptr, graph.list.row_ptr)
+        # With the rows and the order by neighbor, as the model passes them: the backward on CUDA would sort without.
+        by_neighbor = ops.NeighborOrder(*(x.to(device) for x in graph.by_neighbor))
+        return Inputs((positions + 0.01 * seed, cell), (*(x.to(device) for x in tensors), by_neighbor))
 
     def stages(inputs: Inputs) -> tuple[traffic.Traffic, ...]:
-        (positions, cell), (pairs, _, _) = inputs
+        (positions, cell), (pairs, *_) = inputs
         return traffic.bond_vectors(len(positions), len(cell), pairs.shape[1], FLOAT)
 
     promising = size not in BATCHES[:2]

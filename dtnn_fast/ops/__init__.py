@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The operations: native kernels, differentiable to second order, usable under torch.compile.
 
-All have CPU kernels; `bond_to_atom_sum` and `atom_to_bond_gather` have CUDA kernels too. Derivatives exist to second
-order in reverse mode (``torch.autograd.grad``, ``torch.func.grad``) and in forward mode (``torch.func.jvp``, which runs
-on the twins in `dtnn_fast.reference`). What holds under torch.compile, torch.export, torch.autocast and torch.vmap is
-in docs/compile.md.
+All have CPU and CUDA kernels. Derivatives exist to second order in reverse mode (``torch.autograd.grad``,
+``torch.func.grad``) and in forward mode (``torch.func.jvp``, which runs on the twins in `dtnn_fast.reference`). What
+holds under torch.compile, torch.export, torch.autocast and torch.vmap is in docs/compile.md.
 
 Bad input raises with the operation's name, the argument, what was expected and what came. On CUDA the values of indices
 (`pairs`, `row_ptr`, `ptr`, `neighbor_order`) are only seen by the kernels, and the host does not wait for them: a
