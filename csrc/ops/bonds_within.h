@@ -5,9 +5,9 @@
 // The bonds e of a list with  |r_j - r_i + S @ cell| < cutoff  at these positions, by the arithmetic of neighbor_list
 // (core/neighbor_list.h), in their order; kept are their indices e. Where the list holds every bond shorter than the
 // cutoff, the result is neighbor_list's to the bit. Self pairs (i, i, 0) are always kept. `cutoffs` as in
-// neighbor_list. The list's rows must agree with row_ptr, and bonds join atoms of one crystal: anything else is an error,
-// on every device. Empties: N, E, B and E' may be 0. The same bits for any
-// number of threads. Integers come out: not differentiable.
+// neighbor_list. The list's rows must agree with row_ptr, and bonds join atoms of one crystal: anything else is an
+// error, on every device. Empties: N, E, B and E' may be 0. The same bits for any number of threads. Integers come out:
+// not differentiable.
 #pragma once
 
 #include <tuple>
