@@ -63,7 +63,11 @@ install() {
 check() {
   local parallel=()
   "$python" -c 'import xdist' 2>/dev/null && [[ $device == cuda ]] && parallel=(-n 6)
-  DTNN_TEST_DEVICE=$device run_pytest python_tests/gpu --durations=5 "${parallel[@]}"
+  export DTNN_TEST_DEVICE=$device
+  run_pytest python_tests/gpu --ignore=python_tests/gpu/test_gpu_streams.py --durations=5 "${parallel[@]}"
+  local status=$?
+  # Alone: where processes share the GPU, a stream may have slept enough before the test looks.
+  run_pytest python_tests/gpu/test_gpu_streams.py && return "$status"
 }
 
 measure() {

@@ -18,3 +18,10 @@ def test_row_starts(emulator: Emulator, num_keys: int, num_rows: int) -> None:
             emulator.call("row_starts", keys, num_keys, row_ptr, num_rows)
             np.testing.assert_array_equal(row_ptr[:-1], np.searchsorted(keys, np.arange(num_rows + 1)))
             assert row_ptr[-1] == -7
+
+
+def test_keys_out_of_range_write_no_row_that_is_not_there(emulator: Emulator) -> None:
+    for bad in (2**63 - 1, -(2**63), 6, -1):
+        row_ptr = np.full(10, -7)
+        emulator.call("row_starts", np.array([0, bad, 3, bad]), 4, row_ptr[2:8], 5)
+        assert (row_ptr[[0, 1, 8, 9]] == -7).all()

@@ -168,7 +168,10 @@ const char* launch_product(const Rank2Rows<typename Multiply::Item>& rows,
                        size_t{tiling.weight_steps} * kStepPacks * tiling.columns;
   auto* const kernel = multiply_rows<Multiply, Epilogue>;
   const int bytes = static_cast<int>(packs * kPackBytes);
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);  // an error shows at the launch
+  // Always the most, since the limit is one for all threads that launch this kernel; an error shows at the launch.
+  if (bytes > kSharedBytesWithoutOptIn) {
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMaxSharedBytes);
+  }
   // Whole turns of the columns, so that a block keeps its part of the weight.
   const unsigned most = kMaxBlocks / tiling.column_tiles * tiling.column_tiles;
   const unsigned blocks = tiling.num_tiles < most || most == 0 ? tiling.num_tiles : most;

@@ -275,7 +275,10 @@ const char* launch_sum(const Rank2WeightGradArgs<T>& args, void* stream) {
   const size_t tile = size_t{tiling.width_out} * tiling.width_in * sizeof(T);
   const int bytes = static_cast<int>(stages > tile ? stages : tile);
   auto* const kernel = sum_outer_products<Outer>;
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);  // an error shows at the launch
+  // Always the most, since the limit is one for all threads that launch this kernel; an error shows at the launch.
+  if (bytes > kSharedBytesWithoutOptIn) {
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMaxSharedBytes);
+  }
   DTNN_LAUNCH(kernel, grid_size(tiling.num_tiles), tiling.threads(), bytes, stream, inputs);
   if (tiling.num_chunks == 1) return launch_error();
   if (const char* const error = launch_error()) return error;

@@ -14,7 +14,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int64_t k = int64_t{blockIdx.x} * kThreads + threadIdx.x; k <= num_keys; k += stride) {
     const int64_t before = k == 0 ? -1 : keys[k - 1];
     const int64_t here = k == num_keys ? num_rows : keys[k];
-    const int64_t first = before < -1 ? 0 : before + 1;
+    const int64_t first = before < -1 ? 0 : before > num_rows ? num_rows + 1 : before + 1;
     const int64_t last = here < num_rows ? here : num_rows;
     for (int64_t row = first; row <= last; ++row) row_ptr[row] = k;
   }
