@@ -46,6 +46,9 @@
 
 namespace dtnn::cuda {
 
+constexpr int kMaxSharedBytes = 163 * 1024;  // of a block of an sm_80, the least of the GPUs that are built for
+constexpr int kSharedBytesWithoutOptIn = 48 * 1024;
+
 // The message of the last launch in this thread, nullptr when it went well.
 inline const char* launch_error() {
   const cudaError_t error = cudaGetLastError();

@@ -19,8 +19,6 @@ constexpr unsigned kStepDepth = kStepPacks * kPackSize<T>;
 
 constexpr unsigned kProductThreads = 256;
 constexpr unsigned kMaxWarpColumns = 4;
-constexpr size_t kMaxSharedBytes = 163 * 1024;  // of a block of an sm_80
-constexpr int kSharedBytesWithoutOptIn = 48 * 1024;
 // Two blocks of these parts fit into the shared memory of an sm_90: the weight 64 KiB, two chunks of 24 KiB.
 constexpr size_t kMaxWeightBytes = 80 * 1024;
 constexpr size_t kMaxChunkBytes = 24 * 1024;
