@@ -102,7 +102,7 @@ def test_promises_name_sides_of_the_case():
 def test_quick_run(tmp_path):
     """`pytest benchmarks --quick` as a user would call it, on the smallest inputs, and its report."""
     result = tmp_path / "quick.json"
-    command = [sys.executable, "-m", "pytest", "benchmarks", "--quick", "-k", "1_crystal or prediction", "-q"]
+    command = [sys.executable, "-P", "-m", "pytest", "benchmarks", "--quick", "-k", "1_crystal or prediction", "-q"]
     command += ["--device", "cpu", "-p", "no:cacheprovider", "-p", "no:xdist", f"--benchmark-json={result}"]
     # As pytest-benchmark measures nothing, and writes no file, in a worker of pytest-xdist.
     alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
