@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--kernels", type=Path, help="replace the table of floors in this file instead of printing")
     options = parser.parse_args(arguments)
     documents = [json.loads(path.read_text(encoding="utf-8")) for path in options.results]
-    # What compares our own ways of making a list (test_more_lists.py) has no twin, and prints its ratios itself.
+    # A kept list (test_skin_neighbor_list.py) is not one call of an operation, and prints its ratio itself.
     infos = [benchmark["extra_info"] for document in documents for benchmark in document["benchmarks"]]
     rows = [Row(info) for info in infos if "median_s" in info and "op" in info]
     if not rows:
