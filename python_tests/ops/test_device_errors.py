@@ -38,7 +38,8 @@ def test_immediate_errors_end_with_the_block_also_after_an_exception():
 def test_immediate_errors_by_environment(value, is_on):
     program = "import torch, dtnn_fast.ops; print(torch.ops.dtnn_fast.set_immediate_device_errors(False))"
     environment = {**os.environ, "DTNN_FAST_IMMEDIATE_DEVICE_ERRORS": value}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-P", "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(is_on)
 
 
