@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class Predictions:
 
     def of_part(self, part: str) -> Predictions:
         """Those of the crystals of one part of the split, in the same order."""
-        chosen = np.flatnonzero(np.asarray(self.parts) == part)
+        chosen = np.flatnonzero(np.asarray(self.parts) == part).tolist()
         return Predictions(
             [self.ids[index] for index in chosen],
             [part] * len(chosen),
@@ -58,7 +59,7 @@ class Predictions:
 
 def save_predictions(path: Path, predictions: Predictions) -> None:
     """Write an .npz with the arrays ids, parts, predicted_<target> and expected_<target>."""
-    arrays = {f"predicted_{target}": tensors for target, tensors in predictions.predicted.items()}
+    arrays: dict[str, Any] = {f"predicted_{target}": tensors for target, tensors in predictions.predicted.items()}
     arrays |= {f"expected_{target}": tensors for target, tensors in predictions.expected.items()}
     np.savez_compressed(path, ids=np.array(predictions.ids), parts=np.array(predictions.parts), **arrays)
 
