@@ -114,6 +114,46 @@ def check_weights(path: Path, digest: str) -> None:
         )
 
 
+@dataclass(frozen=True)
+class PretrainedEncoderConfig:
+    """Which potential a model reads, as it stands in the model's config.json.
+
+    Args:
+        kind: one of `PRETRAINED`.
+        digest: SHA-256 of the weights that the model was trained on; empty for those of the installed package.
+
+    Raises:
+        ValueError: there is no such potential, or dtnn_fast knows other weights of it.
+    """
+
+    kind: str
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        known = find_potential(self.kind).digest
+        if self.digest not in ("", known):
+            raise ValueError(
+                f"expected {self.kind} with weights of SHA-256 {known[:16]}..., got a model of {self.digest[:16]}..."
+            )
+        object.__setattr__(self, "digest", known)
+
+    @property
+    def cutoffs(self) -> tuple[float, ...]:
+        """One per layer, in Angstrom; all the same."""
+        facts = find_potential(self.kind)
+        return (facts.cutoff,) * facts.num_layers
+
+    @property
+    def mean_bonds(self) -> tuple[float, ...]:
+        """The mean number of bonds of an atom in each layer."""
+        facts = find_potential(self.kind)
+        return (facts.mean_bonds,) * facts.num_layers
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, for a JSON file."""
+        return {"kind": self.kind, "digest": self.digest}
+
+
 class PretrainedEncoder(nn.Module):
     """Latents of every layer of a frozen potential.
 
