@@ -91,6 +91,10 @@ class DTNN(nn.Module):
         if not all(1 <= z <= MAX_ATOMIC_NUMBER for z in self.config.elements):
             found = list(self.config.elements)
             raise ValueError(f"DTNN: expected `elements` from 1 to {MAX_ATOMIC_NUMBER}, got {found}")
+        if encoder is not None and encoder.num_layers != layer:
+            raise ValueError(
+                f"DTNN: expected `encoder` with the {layer} layers that are read, got {encoder.num_layers}"
+            )
         # Layers above the one that is decoded would have no effect on the result.
         self.encoder = build_encoder(self.config.encoder, num_layers=layer) if encoder is None else encoder
         mean_bonds = self.config.encoder.mean_bonds[layer - 1]
