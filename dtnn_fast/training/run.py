@@ -107,7 +107,7 @@ def train_run(
     data: LabelledGraphs | LabelledLatents = (
         LabelledGraphs(crystals, targets, cutoffs)
         if table is None
-        else LabelledLatents(crystals, targets, cutoffs, table)
+        else LabelledLatents(crystals, targets, cutoffs, table, settings.model.decoder.bonds and not table.bond_counts)
     )
     trainer = Trainer(settings, data, parts, folder, encoder=encoder)
     # Only now: crystals that cannot be used leave the folder free for the next attempt.
