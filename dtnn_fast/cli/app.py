@@ -12,6 +12,7 @@ from .. import __version__
 from ..errors import DTNNError
 from . import FATAL
 from .console import print_error
+from .data import data
 from .info import info
 from .predict import predict
 from .screen import screen
@@ -60,3 +61,4 @@ def _options(
 
 for _command in (screen, predict, train, info):
     app.command()(_command)
+app.add_typer(data, name="data")
