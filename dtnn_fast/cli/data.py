@@ -16,7 +16,7 @@ from .console import stderr, stdout
 
 STOPPED = 130  # what shells give for a program that ends by Ctrl-C
 # A symmetry that so many tensors lack points to the frame, not to the calculations.
-_MANY = 0.2
+_MANY = 0.1
 
 
 class SourceName(StrEnum):
@@ -121,7 +121,7 @@ def fetch(
     keep = tempfile.TemporaryDirectory() if downloads is None else nullcontext(downloads)
     try:
         with keep as folder, FetchProgress() as progress:
-            request = Request(chosen, Path(folder), file, limit, progress.on_rows, progress.on_bytes)
+            request = Request(chosen, Path(folder), file, limit, progress.show)
             found = fetch_set(request, selection)
     except KeyboardInterrupt:
         stderr().print("stopped: nothing was written", style="yellow")

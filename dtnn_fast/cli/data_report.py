@@ -20,11 +20,12 @@ _SCALARS = ("database_version", "date", "url", "file", "sha256", "query", "encod
 
 
 class FetchProgress:
-    """Bars for the bytes of a large file and for the rows, shown once something is known of them."""
+    """Bars on a terminal for what comes: kilobytes of a large file, tensors, rows."""
 
     def __init__(self) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=stderr(), transient=True)
+        console = stderr()
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> FetchProgress:
@@ -34,15 +35,10 @@ class FetchProgress:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def on_bytes(self, done: int, whole: int) -> None:
-        """Show how much of a file has come."""
-        self._show("kilobytes", done // 1024, whole // 1024)
-
-    def on_rows(self, done: int, rows: int) -> None:
-        """Show how many rows have come."""
-        self._show("rows", done, rows)
-
-    def _show(self, what: str, done: int, whole: int) -> None:
+    def show(self, what: str, done: int, whole: int) -> None:
+        """Move the bar of what is counted; see `data.fetch.download.OnProgress`."""
+        if what == "bytes":
+            what, done, whole = "kilobytes", done // 1024, whole // 1024
         if what not in self._tasks:
             self._tasks[what] = self._progress.add_task(what, total=whole or None)
         self._progress.update(self._tasks[what], completed=done)
@@ -50,11 +46,11 @@ class FetchProgress:
 
 def print_counts(console: Console, provenance: Mapping[str, Any]) -> None:
     """A table of how many rows were kept and dropped, and why."""
-    table = Table(title=f"{provenance['title']}, version {provenance['database_version']}")
+    table = Table(title=f"{provenance.get('title')}, version {provenance.get('database_version')}")
     table.add_column("rows")
     table.add_column("count", justify="right")
     table.add_row("kept", f"{provenance['kept']:,}", style="bold")
-    for why, count in provenance["dropped"].items():
+    for why, count in provenance.get("dropped", {}).items():
         table.add_row(f"dropped: {why}", f"{count:,}")
     console.print(table)
 

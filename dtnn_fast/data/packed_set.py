@@ -93,6 +93,8 @@ def read_packed(path: Path) -> PackedSet:
         try:
             targets = dict(_targets(arrays, index))
             more = json.loads(info[index])
+            if not isinstance(more, dict):
+                raise ValueError(f"expected its info to be a JSON object, got {type(more).__name__}")
         except ValueError as error:
             items.append(Rejected(name, source, str(error)))
             continue
@@ -157,10 +159,10 @@ def _problem(arrays: Mapping[str, np.ndarray]) -> str | None:
         if array.shape != shape or array.dtype.kind not in kinds.get(name, "f"):
             return f"{name} has shape {list(array.shape)} and dtype {array.dtype}, expected shape {list(shape)}"
     try:
-        json.loads(str(arrays["provenance"]))
+        provenance = json.loads(str(arrays["provenance"]))
     except ValueError as error:
         return f"provenance is not JSON: {error}"
-    return None
+    return None if isinstance(provenance, dict) else "provenance is no JSON object"
 
 
 def _joined(parts: Sequence[np.ndarray], empty_shape: tuple[int, ...]) -> np.ndarray:

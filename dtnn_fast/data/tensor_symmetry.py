@@ -89,4 +89,6 @@ def from_ieee_frame(crystal: Crystal, tensors: dict[str, np.ndarray]) -> dict[st
         core.Lattice(crystal.cell), crystal.atomic_numbers.tolist(), crystal.positions, coords_are_cartesian=True
     )
     rotation = np.asarray(tensor_class.get_ieee_rotation(structure))
-    return {name: rotation.T @ tensor @ rotation for name, tensor in tensors.items()}
+    turned = {name: rotation.T @ tensor @ rotation for name, tensor in tensors.items()}
+    # The product rounds the two halves of the tensor differently.
+    return {name: 0.5 * (tensor + tensor.T) for name, tensor in turned.items()}

@@ -79,6 +79,11 @@ def test_tensor_with_one_bad_element_is_a_rejection(packed, crystals):
     assert sum(isinstance(item, Rejected) for item in items) == 1
 
 
+def test_info_of_another_form_is_a_rejection(packed):
+    items = read_packed(spoil(packed, info=np.array(["[]", "{"] + ["{}"] * 18))).items
+    assert [isinstance(item, Rejected) for item in items] == [True, True] + [False] * 18
+
+
 @pytest.mark.parametrize(
     ("arrays", "reason"),
     [
@@ -89,6 +94,7 @@ def test_tensor_with_one_bad_element_is_a_rejection(packed, crystals):
         ({"positions": np.zeros((4, 3))}, "positions"),
         ({"total": np.zeros((20, 3, 4))}, r"total has shape \[20, 3, 4\]"),
         ({"provenance": np.array("{")}, "provenance is not JSON"),
+        ({"provenance": np.array("[]")}, "provenance is no JSON object"),
         ({"id": np.array([{}] * 20, dtype=object)}, "without pickled objects"),
     ],
 )
@@ -124,12 +130,17 @@ def test_bad_arguments(tmp_path, crystals):
         write_packed(tmp_path / "a.npz", [replace(crystals[0], pbc=np.array([True, True, False]))], {})
 
 
+def interrupted_write(path):
+    with replacing(path) as unfinished:
+        unfinished.write_text("half")
+        raise KeyboardInterrupt
+
+
 def test_failed_write_leaves_the_earlier_file(packed, crystals):
     before = packed.read_bytes()
     with pytest.raises(TypeError):
         write_packed(packed, crystals, {"not JSON": object()})
-    with pytest.raises(KeyboardInterrupt), replacing(packed) as unfinished:
-        unfinished.write_text("half")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_write(packed)
     assert packed.read_bytes() == before
     assert os.listdir(packed.parent) == [packed.name]

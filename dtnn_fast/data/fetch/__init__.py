@@ -3,7 +3,7 @@
 
 from .dropped import Dropped, Why, count_dropped, write_dropped
 from .run import FetchedSet, Request, fetch_set
-from .select import Frame, Selection, select
+from .selection import Frame, Selection, select
 from .sources import SOURCES, Source
 
 __all__ = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -15,18 +16,18 @@ from ..replacing import replacing
 _CHUNK = 1 << 18
 _TIMEOUT_SECONDS = 60.0
 
-# Called with the bytes so far and those of the whole file, 0 where the server does not say.
-OnBytes = Callable[[int, int], None]
+# Called with what is counted ("bytes", "tensors", "rows"), how many there are so far, and of how many, 0 where unknown.
+OnProgress = Callable[[str, int, int], None]
 
 
-def download(url: str, path: Path, sha256: str | None = None, on_bytes: OnBytes | None = None) -> Path:
+def download(url: str, path: Path, sha256: str | None = None, on_progress: OnProgress | None = None) -> Path:
     """Download a file, unless it is there already.
 
     Args:
         url: where from.
         path: where to; the folder must exist.
         sha256: the checksum in hexadecimal that the file must have, or None where it is not known.
-        on_bytes: see `OnBytes`.
+        on_progress: see `OnProgress`; it counts bytes.
 
     Returns:
         `path`
@@ -38,9 +39,11 @@ def download(url: str, path: Path, sha256: str | None = None, on_bytes: OnBytes 
     if not path.exists():
         with replacing(path) as unfinished:
             try:
-                _stream(url, unfinished, on_bytes)
+                _stream(url, unfinished, on_progress)
             except (OSError, http.client.HTTPException, ValueError) as error:  # URLError is an OSError
-                raise FetchError(f"{url}: the download failed: {error or type(error).__name__}") from error
+                # A URLError shows its cause in brackets; an HTTPError, which is one too, says more than its reason.
+                cause = error.reason if type(error) is urllib.error.URLError else error
+                raise FetchError(f"{url}: the download failed: {cause or type(error).__name__}") from error
             _check(unfinished, url, sha256)
     else:
         _check(path, str(path), sha256)
@@ -53,7 +56,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _stream(url: str, path: Path, on_bytes: OnBytes | None) -> None:
+def _stream(url: str, path: Path, on_progress: OnProgress | None) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "dtnn-fast"})
     with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer, path.open("wb") as file:
         whole = int(answer.headers.get("Content-Length") or 0)
@@ -61,8 +64,8 @@ def _stream(url: str, path: Path, on_bytes: OnBytes | None) -> None:
         while chunk := answer.read(_CHUNK):
             file.write(chunk)
             done += len(chunk)
-            if on_bytes is not None:
-                on_bytes(done, whole)
+            if on_progress is not None:
+                on_progress("bytes", done, whole)
     # Read in pieces, a connection that closes early looks like the end of the file.
     if done < whole:
         raise OSError(f"it broke off after {done:,} of {whole:,} bytes")

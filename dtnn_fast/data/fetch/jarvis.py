@@ -19,10 +19,10 @@ from typing import Any
 
 from ...errors import BadCrystalError, BadFileError, FetchError
 from ..crystal import Crystal
-from .download import OnBytes, download, sha256_of
+from .download import OnProgress, download, sha256_of
 from .dropped import Dropped, Why
 from .row import labelled_crystal
-from .sources import Fetched, OnRows
+from .sources import Fetched
 from .vasprun import read_vasprun
 
 # dft_3d as in jarvis-tools 2026.6.12, jarvis/db/figshare.py.
@@ -37,8 +37,7 @@ def fetch_jarvis(
     folder: Path,
     file: Path | None = None,
     limit: int | None = None,
-    on_bytes: OnBytes | None = None,
-    on_rows: OnRows | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Fetched:
     """Download dft_3d, or read one that is there, and the archives of its perturbation-theory runs.
 
@@ -46,8 +45,7 @@ def fetch_jarvis(
         folder: where downloads are kept; what is there already is not downloaded again.
         file: a copy of dft_3d, the .zip of figshare or the .json in it, instead of a download.
         limit: at most so many runs, or None for all.
-        on_bytes: see `OnBytes`; of dft_3d.
-        on_rows: see `OnRows`; of the runs.
+        on_progress: see `OnProgress`; it counts the bytes of dft_3d.
 
     Returns:
         The crystals of the runs with tensors in the frame of the cell. An archive that cannot be had or read is a
@@ -57,13 +55,13 @@ def fetch_jarvis(
         FetchError: the download of dft_3d failed, or, while the rows are read, that of several archives in a row.
         BadFileError: dft_3d is damaged.
     """
-    path = download(URL, folder / f"{VERSION}.zip", None, on_bytes) if file is None else file
+    path = download(URL, folder / f"{VERSION}.zip", None, on_progress) if file is None else file
     entries = _entries(path)
     runs = [(entry, address) for entry in entries if (address := _address(entry)) is not None][:limit]
     record: dict[str, Any] = {"url": URL} if file is None else {"file": path.name}
     record |= {"database_version": VERSION if file is None else path.name, "sha256": sha256_of(path)}
     record |= {"query": {"raw_files": "DFPT", "limit": limit}, "entries": len(entries), "rows": len(runs)}
-    return Fetched(_rows(runs, folder, on_rows), record)
+    return Fetched(_rows(runs, folder), record)
 
 
 def _entries(path: Path) -> list[Mapping[str, Any]]:
@@ -94,11 +92,9 @@ def _address(entry: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _rows(
-    runs: list[tuple[Mapping[str, Any], str]], folder: Path, on_rows: OnRows | None
-) -> Iterator[Crystal | Dropped]:
+def _rows(runs: list[tuple[Mapping[str, Any], str]], folder: Path) -> Iterator[Crystal | Dropped]:
     failures = 0
-    for number, (entry, address) in enumerate(runs, start=1):
+    for entry, address in runs:
         name = str(entry.get("jid"))
         try:
             archive = download(address, folder / f"{PurePosixPath(name).name}.zip")
@@ -110,8 +106,6 @@ def _rows(
         else:
             failures = 0
             yield _row(name, entry, archive)
-        if on_rows is not None:
-            on_rows(number, len(runs))
 
 
 def _row(name: str, entry: Mapping[str, Any], archive: Path) -> Crystal | Dropped:

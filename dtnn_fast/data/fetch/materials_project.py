@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 
 from ...errors import FetchError, optional_import
 from ..crystal import Crystal
+from .download import OnProgress
 from .dropped import Dropped, Why
 from .row import Tensors, labelled_crystal
-from .sources import Fetched, OnRows
+from .sources import Fetched
 
 KEY_VARIABLE = "MP_API_KEY"
 SUMMARY_FIELDS = ("material_id", "formula_pretty", "structure", "band_gap", "energy_above_hull")
@@ -30,7 +31,7 @@ T = TypeVar("T")
 
 
 def fetch_materials_project(
-    limit: int | None = None, on_rows: OnRows | None = None, open_client: OpenClient | None = None
+    limit: int | None = None, on_progress: OnProgress | None = None, open_client: OpenClient | None = None
 ) -> Fetched:
     """Fetch the structures and tensors of all materials that have a dielectric tensor and are not deprecated.
 
@@ -39,7 +40,7 @@ def fetch_materials_project(
 
     Args:
         limit: at most so many materials, or None for all.
-        on_rows: see `OnRows`.
+        on_progress: see `OnProgress`; it counts tensors.
         open_client: opens another client than mp-api's.
 
     Returns:
@@ -69,8 +70,8 @@ def fetch_materials_project(
         for start in range(0, len(names), _IDS_PER_REQUEST):
             ids = names[start : start + _IDS_PER_REQUEST]
             tensors |= _ask(key, partial(_tensors, opened, ids))
-            if on_rows is not None:
-                on_rows(start + len(ids), len(names))
+            if on_progress is not None:
+                on_progress("tensors", start + len(ids), len(names))
     record = {
         "database_version": str(version) if version else "not given by the server",
         "query": {"materials.summary": query, "materials.dielectric": "material_ids of these", "limit": limit},

@@ -14,7 +14,7 @@ from typing import Any
 from ...errors import BadFileError
 from ..crystal import Crystal
 from ..readers.text import read_text
-from .download import OnBytes, download, sha256_of
+from .download import OnProgress, download, sha256_of
 from .dropped import Dropped, Why
 from .row import Tensors, labelled_crystal
 from .sources import Fetched
@@ -28,7 +28,7 @@ _COLUMNS = ("material_id", "structure", "e_electronic", "e_total")
 
 
 def fetch_matminer(
-    folder: Path, file: Path | None = None, limit: int | None = None, on_bytes: OnBytes | None = None
+    folder: Path, file: Path | None = None, limit: int | None = None, on_progress: OnProgress | None = None
 ) -> Fetched:
     """Download matminer's file, or read one that is there.
 
@@ -36,7 +36,7 @@ def fetch_matminer(
         folder: where the download is kept; a file that is there already is used.
         file: a copy of the file, .json or .json.gz, instead of a download.
         limit: at most so many rows, or None for all.
-        on_bytes: see `OnBytes`.
+        on_progress: see `OnProgress`; it counts bytes.
 
     Returns:
         The crystals with tensors in the frame of the cell.
@@ -46,10 +46,10 @@ def fetch_matminer(
         BadFileError: the file is damaged, or of another kind.
     """
     record: dict[str, Any] = {"url": URL} if file is None else {"file": file.name}
-    path = download(URL, folder / FILE_NAME, SHA256, on_bytes) if file is None else file
+    path = download(URL, folder / FILE_NAME, SHA256, on_progress) if file is None else file
     rows = _table(path)[:limit]
     checksum = sha256_of(path)
-    record |= {"sha256": checksum, "database_version": f"file of SHA-256 {checksum[:12]}"}
+    record |= {"sha256": checksum, "database_version": f"SHA-256 {checksum[:12]}"}
     record |= {"query": {"limit": limit}, "rows": len(rows)}
     return Fetched((_row(number, row) for number, row in enumerate(rows)), record)
 

@@ -43,7 +43,7 @@ def fetch_paper(file: Path, limit: int | None = None) -> Fetched:
     record: dict[str, Any] = {
         "file": file.name,
         "sha256": checksum,
-        "database_version": f"file of SHA-256 {checksum[:12]}",
+        "database_version": f"SHA-256 {checksum[:12]}",
     }
     record |= {"query": {"limit": limit}, "rows": len(entries)}
     return Fetched((_row(name, entry) for name, entry in entries), record)

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 from ... import __version__
 from ...errors import DTNNError
 from ..crystal import Crystal
-from .download import OnBytes
+from .download import OnProgress
 from .dropped import Dropped, count_dropped
 from .jarvis import fetch_jarvis
 from .materials_project import OpenClient, fetch_materials_project
 from .matminer import fetch_matminer
 from .paper import fetch_paper
-from .select import LARGEST_VIOLATION, Selection, select
-from .sources import JARVIS, MATERIALS_PROJECT, MATMINER, PAPER, Fetched, OnRows, Source
+from .selection import LARGEST_VIOLATION, Selection, select
+from .sources import JARVIS, MATERIALS_PROJECT, MATMINER, PAPER, Fetched, Source
 
 
 class Request(NamedTuple):
@@ -29,8 +29,7 @@ class Request(NamedTuple):
         folder: where downloads are kept.
         file: a local copy to read instead of a download; the source "paper" needs it, "mp" takes none.
         limit: at most so many rows, or None for all.
-        on_rows: called with the number of rows so far and of all rows.
-        on_bytes: called with the bytes of a large file so far, and of the whole file.
+        on_progress: see `download.OnProgress`.
         open_client: opens the client of the Materials Project.
     """
 
@@ -38,8 +37,7 @@ class Request(NamedTuple):
     folder: Path
     file: Path | None = None
     limit: int | None = None
-    on_rows: OnRows | None = None
-    on_bytes: OnBytes | None = None
+    on_progress: OnProgress | None = None
     open_client: OpenClient | None = None
 
 
@@ -92,11 +90,11 @@ def fetch_set(request: Request, selection: Selection) -> FetchedSet:
 
 
 def _fetch(request: Request) -> Fetched:
-    source, folder, file, limit, on_rows, on_bytes, open_client = request
+    source, folder, file, limit, on_progress, open_client = request
     if source is MATERIALS_PROJECT:
         if file is not None:
             raise DTNNError("the source mp takes no file: it asks the Materials Project")
-        return fetch_materials_project(limit, on_rows, open_client)
+        return fetch_materials_project(limit, on_progress, open_client)
     if source is PAPER:
         if file is None:
             raise DTNNError(
@@ -105,15 +103,14 @@ def _fetch(request: Request) -> Fetched:
             )
         return fetch_paper(file, limit)
     if source is JARVIS:
-        return fetch_jarvis(folder, file, limit, on_bytes, on_rows)
+        return fetch_jarvis(folder, file, limit, on_progress)
     assert source is MATMINER
-    return fetch_matminer(folder, file, limit, on_bytes)
+    return fetch_matminer(folder, file, limit, on_progress)
 
 
 def _counted(fetched: Fetched, request: Request) -> Iterator[Crystal | Dropped]:
-    """The rows, counted while they are judged where the source does not count them itself."""
-    counts_itself = request.source in (JARVIS, MATERIALS_PROJECT)
+    """The rows, counted while they are judged."""
     for number, row in enumerate(fetched.rows, start=1):
         yield row
-        if request.on_rows is not None and not counts_itself:
-            request.on_rows(number, fetched.record["rows"])
+        if request.on_progress is not None:
+            request.on_progress("rows", number, fetched.record["rows"])

@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ..crystal import Crystal
 from .dropped import Dropped
-from .select import Frame
-
-# Called with the number of rows so far and of all rows.
-OnRows = Callable[[int, int], None]
+from .selection import Frame
 
 
 class Source(NamedTuple):
