@@ -12,6 +12,7 @@ from .. import __version__
 from ..errors import DTNNError
 from . import FATAL
 from .console import print_error
+from .data import data
 from .evaluate import evaluate
 from .info import info
 from .predict import predict
@@ -61,3 +62,4 @@ def _options(
 
 for _command in (screen, predict, train, evaluate, info):
     app.command()(_command)
+app.add_typer(data, name="data")

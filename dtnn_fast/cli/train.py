@@ -41,7 +41,8 @@ def train(
         typer.Argument(
             show_default=False,
             metavar="[DATA]...",
-            help="Files or folders of labelled crystals (.jsonl with eps_electronic and eps_total). "
+            help="Files or folders of labelled crystals (.jsonl with eps_electronic and eps_total, or .npz of "
+            "dtnn-fast data fetch). "
             "Without any: the 955 labelled crystals that come with dtnn-fast.",
         ),
     ] = None,
