@@ -86,7 +86,7 @@ def test_everything_is_written(program, data, runs, tmp_path):
     assert "| painn | total | - | 0, 1 |" in text
 
     rows = table(output / "errors.csv")
-    assert {row["model"] for row in rows} == {"DTNN", "painn", "median"}
+    assert {row["model"] for row in rows} == {"DTNN", "painn", "training median"}
     for target in ("electronic", "ionic", "total"):
         (chosen,) = {row["layer"] for row in rows if (row["model"], row["target"]) == ("DTNN", target)}
         results = [
