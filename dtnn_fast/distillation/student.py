@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: MIT
+"""The encoder that learns, with the linear maps of its latents onto the teacher's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..encoders.latents import Latents
+from ..encoders.native import NativeEncoder, NativeEncoderConfig
+from ..errors import DTNNError
+from ..nn.graph import CrystalGraph
+from ..nn.layers import ChannelMix, Linear
+from ..nn.symmetric import norm_squared, trace
+from .labels import RANKS
+
+_SMALLEST_SPREAD = 1e-6
+
+
+@dataclass(frozen=True)
+class Match:
+    """A layer of ours that learns a layer of the teacher's, both counted from 1."""
+
+    ours: int
+    theirs: int
+
+
+class Spread(NamedTuple):
+    """Where the labels of one layer and rank lie, by channel.
+
+    Args:
+        mean: 0 for vectors and tensors, which have no preferred direction. [C].
+        deviation: root mean square around it, of the norm for vectors and tensors. [C].
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+
+def squared_errors(difference: Tensor, rank: str) -> Tensor:
+    """Squares of scalars [N, C], or squared norms of vectors [N, 3, C] and tensors [N, 6, C]. -> [N, C]."""
+    return difference * difference if rank == "scalar" else norm_squared(difference)
+
+
+def traceless(tensor: Tensor) -> Tensor:
+    """t - 1/3 (tr t) 1. [N, 6, C] -> [N, 6, C]."""
+    identity = tensor.new_tensor([1.0, 1.0, 1.0, 0.0, 0.0, 0.0]).view(6, 1)
+    return tensor - identity * (trace(tensor) / 3.0).unsqueeze(-2)
+
+
+class Student(nn.Module):
+    """The native encoder with, for each match and rank, a linear map onto the teacher's whitened latents.
+
+    Scalars have a map with bias, vectors and tensors a mixing of channels; the teacher's tensors are traceless, so ours
+    are taken without their trace.
+
+    Args:
+        config: settings of the encoder; it is built with all its layers.
+        matches: which layer learns which.
+        spreads: of the labels, by name such as ``"vector_3"``; a rank that a layer of the teacher lacks is absent.
+
+    Raises:
+        DTNNError: a match names a layer that there is not.
+    """
+
+    def __init__(self, config: NativeEncoderConfig, matches: tuple[Match, ...], spreads: Mapping[str, Spread]) -> None:
+        super().__init__()
+        self.encoder = NativeEncoder(config)
+        self.matches = matches
+        self.maps = nn.ModuleDict()
+        for match in matches:
+            if not 1 <= match.ours <= self.encoder.num_layers or f"scalar_{match.theirs}" not in spreads:
+                raise DTNNError(
+                    f"distill: cannot teach layer {match.ours} of the encoder's {self.encoder.num_layers} "
+                    f"the teacher's layer {match.theirs}"
+                )
+            for rank in RANKS:
+                if (spread := spreads.get(f"{rank}_{match.theirs}")) is not None:
+                    self._add_map(match, rank, spread)
+
+    def _add_map(self, match: Match, rank: str, spread: Spread) -> None:
+        outputs, channels = len(spread.mean), self.encoder.channels
+        inputs = {"scalar": channels.scalar, "vector": channels.vector, "rank2": channels.rank2}[rank]
+        name = f"{rank}_{match.theirs}"
+        self.maps[self._key(match, rank)] = Linear(inputs, outputs) if rank == "scalar" else ChannelMix(inputs, outputs)
+        if not hasattr(self, f"{name}_mean"):
+            self.register_buffer(f"{name}_mean", spread.mean.float())
+            self.register_buffer(f"{name}_deviation", spread.deviation.float().clamp(min=_SMALLEST_SPREAD))
+
+    @staticmethod
+    def _key(match: Match, rank: str) -> str:
+        return f"{rank}_{match.ours}_to_{match.theirs}"
+
+    def learned(self) -> list[tuple[Match, str]]:
+        """The matches and ranks that have a map."""
+        return [(match, rank) for match in self.matches for rank in RANKS if self._key(match, rank) in self.maps]
+
+    def forward(self, graph: CrystalGraph, labels: Mapping[str, Tensor]) -> Tensor:
+        """The loss: the unexplained part of the variance, as a mean over channels, then ranks and layers.
+
+        Args:
+            graph: crystals, built with the encoder's cutoffs.
+            labels: the teacher's latents of their atoms.
+
+        Returns:
+            A scalar.
+        """
+        errors = self.channel_errors(graph, labels)
+        return torch.stack([channels.mean() for channels in errors.values()]).mean()
+
+    def channel_errors(self, graph: CrystalGraph, labels: Mapping[str, Tensor]) -> dict[tuple[Match, str], Tensor]:
+        """Squared errors of the maps in units of the labels' variance, as means over the atoms; see `forward`.
+
+        Returns:
+            [C] for each match and rank.
+        """
+        latents = self.encoder(graph)
+        return {
+            (match, rank): self._errors(latents[match.ours - 1], match, rank, labels) for match, rank in self.learned()
+        }
+
+    def variance(self, name: str) -> Tensor:
+        """The variance of a label in the units in which it is stored. [C]."""
+        deviation: Tensor = getattr(self, f"{name}_deviation")
+        return deviation * deviation
+
+    def _errors(self, latents: Latents, match: Match, rank: str, labels: Mapping[str, Tensor]) -> Tensor:
+        values = cast(Tensor, getattr(latents, f"atom_{rank}"))
+        if rank == "rank2":
+            values = traceless(values)
+        name = f"{rank}_{match.theirs}"
+        mean, deviation = getattr(self, f"{name}_mean"), getattr(self, f"{name}_deviation")
+        expected = (labels[name].to(values.dtype) - mean) / deviation
+        return squared_errors(self.maps[self._key(match, rank)](values) - expected, rank).mean(0)
