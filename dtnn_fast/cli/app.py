@@ -12,6 +12,7 @@ from .. import __version__
 from ..errors import DTNNError
 from . import FATAL
 from .console import print_error
+from .evaluate import evaluate
 from .info import info
 from .predict import predict
 from .screen import screen
@@ -58,5 +59,5 @@ def _options(
     pass
 
 
-for _command in (screen, predict, train, info):
+for _command in (screen, predict, train, evaluate, info):
     app.command()(_command)

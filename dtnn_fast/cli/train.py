@@ -112,6 +112,12 @@ def train(
             rich_help_panel=_RUN,
         ),
     ] = None,
+    label: Annotated[
+        str,
+        typer.Option(
+            show_default=False, help="Name of the model in the tables of dtnn-fast evaluate.", rich_help_panel=_RUN
+        ),
+    ] = "",
     threads: Annotated[
         int | None,
         typer.Option(min=1, show_default="all cores", help="CPU threads.", rich_help_panel=_RUN),
@@ -168,12 +174,12 @@ def train(
     results = {}
     for number, settings in runs.items():
         place = folder if splits is None else folder / f"split-{number}"
-        results[number] = _run(settings, crystals, place)
+        results[number] = _run(settings, crystals, place, label)
     if splits is not None:
         _summarise(folder, results)
 
 
-def _run(settings: TrainingSettings, crystals: list[Any], folder: Path) -> dict[str, Any]:
+def _run(settings: TrainingSettings, crystals: list[Any], folder: Path, label: str) -> dict[str, Any]:
     from ..training.run import MODEL_FOLDER, train_run  # noqa: PLC0415  slow to import
     from .train_progress import Stopped, TrainingProgress  # noqa: PLC0415
     from .train_report import print_errors  # noqa: PLC0415
@@ -186,6 +192,7 @@ def _run(settings: TrainingSettings, crystals: list[Any], folder: Path) -> dict[
                 crystals,
                 folder,
                 command_line(),
+                label=label,
                 on_epoch=progress.on_epoch,
                 on_batch=progress.on_batch,
                 on_start=progress.on_start,

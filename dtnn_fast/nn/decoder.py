@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -52,6 +53,11 @@ class DecoderConfig:
                 f"`mean_bonds` above 0, got {self}"
             )
 
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The encoder layers whose latents are read."""
+        return (4, 5) if self.layer == 5 else (self.layer,)
+
     def to_json(self) -> dict[str, Any]:
         """As plain values, for a JSON file."""
         return asdict(self)
@@ -88,12 +94,17 @@ class BondInput(NamedTuple):
         return cls(scalar, envelope, summed, tier)
 
 
-def _take_layer(latents: list[Latents], layer: int) -> Latents:
-    if not 1 <= layer <= len(latents):
-        raise ValueError(f"Decoder: expected latents of at least {layer} layers, got {len(latents)}")
-    taken = latents[layer - 1]
+def _latents_of(latents: Sequence[Latents | None], layer: int) -> Latents:
+    taken = latents[layer - 1] if 1 <= layer <= len(latents) else None
+    if taken is None:
+        raise ValueError(f"Decoder: expected latents of layer {layer}, got {len(latents)} layers without it")
+    return taken
+
+
+def _take_layer(latents: Sequence[Latents | None], layer: int) -> Latents:
+    taken = _latents_of(latents, layer)
     if layer == 5:
-        before = latents[3]
+        before = _latents_of(latents, 4)
         taken = taken._replace(atom_vector=before.atom_vector, atom_rank2=before.atom_rank2)
     return taken
 
@@ -182,20 +193,20 @@ class Decoder(nn.Module):
         self.offset.fill_(offset)
         self.scale.fill_(scale)
 
-    def forward(self, latents: list[Latents], ptr: Tensor) -> Tensor:
+    def forward(self, latents: Sequence[Latents | None], ptr: Tensor) -> Tensor:
         """The dielectric tensor of each crystal.
 
         epsilon = mean over atoms of (a_s' I + a_v' (x) a_v' + a_t')      (Eq. 27)
 
         Args:
-            latents: of the encoder's layers, from the first.
+            latents: of the encoder's layers, from the first; those that are not read may be None.
             ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``. [B+1].
 
         Returns:
             [B, 3, 3].
 
         Raises:
-            ValueError: the encoder has too few layers, or no bond latents.
+            ValueError: latents of a layer that is read are missing, or there are no bond latents.
         """
         taken = _take_layer(latents, self.config.layer)
         bonds = BondInput.of(taken) if self.config.bonds else None

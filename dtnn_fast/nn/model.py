@@ -17,7 +17,10 @@ from ..data.check import check_crystal
 from ..data.convert import to_crystals
 from ..data.crystal import Crystal
 from ..data.elements import MAX_ATOMIC_NUMBER
-from ..encoders.native import NativeEncoder, NativeEncoderConfig
+from ..encoders.build import Encoder, EncoderConfig, build_encoder, encoder_config
+from ..encoders.latents import EncodedCrystals
+from ..encoders.native import NativeEncoderConfig
+from .batches import batches_of_atoms
 from .decoder import Decoder, DecoderConfig
 from .graph import CrystalGraph, build_graph
 from .plain import from_plain
@@ -36,7 +39,7 @@ class DTNNConfig:
         elements: atomic numbers that the model was trained on; others are refused. Empty means all.
     """
 
-    encoder: NativeEncoderConfig = field(default_factory=NativeEncoderConfig)
+    encoder: EncoderConfig = field(default_factory=NativeEncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     targets: tuple[str, ...] = ("total",)
     elements: tuple[int, ...] = ()
@@ -57,13 +60,7 @@ class DTNNConfig:
         Raises:
             ValueError: a setting is missing, unknown, or of another type or range.
         """
-        encoder = values.get("encoder")
-        if isinstance(encoder, dict):
-            kind = encoder.get("kind")
-            if kind != "native":
-                raise ValueError(f"expected an encoder of the `kind` native, got {kind!r}")
-            encoder = {name: value for name, value in encoder.items() if name != "kind"}
-        return from_plain(cls, {**values, "encoder": encoder})
+        return from_plain(cls, {**values, "encoder": encoder_config(values.get("encoder"))})
 
 
 class DTNN(nn.Module):
@@ -71,16 +68,18 @@ class DTNN(nn.Module):
 
     Args:
         config: settings; the defaults are the paper's decoder on the native encoder.
+        encoder: the encoder to use, of these settings and with the layers that the decoder reads; None makes one.
 
     Raises:
         ValueError: the settings contradict each other.
+        MissingPackageError: a pretrained encoder's package is not installed.
 
     Example:
         >>> model = DTNN.from_pretrained("dielectric-total")
         >>> model.predict(structures)  # pymatgen Structure, ASE Atoms, or a list of them -> ndarray [B, 3, 3]
     """
 
-    def __init__(self, config: DTNNConfig | None = None) -> None:
+    def __init__(self, config: DTNNConfig | None = None, encoder: Encoder | None = None) -> None:
         super().__init__()
         self.config = config or DTNNConfig()
         layer, cutoffs = self.config.decoder.layer, self.config.encoder.cutoffs
@@ -93,7 +92,7 @@ class DTNN(nn.Module):
             found = list(self.config.elements)
             raise ValueError(f"DTNN: expected `elements` from 1 to {MAX_ATOMIC_NUMBER}, got {found}")
         # Layers above the one that is decoded would have no effect on the result.
-        self.encoder = NativeEncoder(self.config.encoder, num_layers=layer)
+        self.encoder = build_encoder(self.config.encoder, num_layers=layer) if encoder is None else encoder
         mean_bonds = self.config.encoder.mean_bonds[layer - 1]
         decoder = replace(self.config.decoder, mean_bonds=mean_bonds)
         self.decoders = nn.ModuleDict(
@@ -134,17 +133,19 @@ class DTNN(nn.Module):
         """The parameters' dtype."""
         return next(self.parameters()).dtype
 
-    def forward(self, graph: CrystalGraph) -> dict[str, Tensor]:
+    def forward(self, crystals: CrystalGraph | EncodedCrystals) -> dict[str, Tensor]:
         """The tensors of each crystal by target, differentiable in positions and cell.
 
         Args:
-            graph: crystals with the encoder's cutoffs, on the device and in the dtype of the model.
+            crystals: a graph with the encoder's cutoffs, or what this model's encoder made of one; on the device and in
+                the dtype of the model.
 
         Returns:
             [B, 3, 3] for each target.
         """
-        latents = self.encoder(graph)
-        return {target: decoder(latents, graph.ptr) for target, decoder in self.decoders.items()}
+        if isinstance(crystals, CrystalGraph):
+            crystals = EncodedCrystals(self.encoder(crystals), crystals.ptr)
+        return {target: decoder(*crystals) for target, decoder in self.decoders.items()}
 
     def graph(self, crystals: Sequence[Crystal]) -> CrystalGraph:
         """The graph of crystals for this model, on its device and in its dtype."""
@@ -221,17 +222,3 @@ class DTNN(nn.Module):
         """Trainable parameters of the encoder, and of the decoder of one target."""
         count = {"encoder": self.encoder, "decoder": next(iter(self.decoders.values()))}
         return {name: sum(p.numel() for p in part.parameters()) for name, part in count.items()}
-
-
-def batches_of_atoms(crystals: Sequence[Crystal], batch_atoms: int) -> Iterable[list[int]]:
-    """Groups of about `batch_atoms` atoms, in the order of size so that batches are even."""
-    batch: list[int] = []
-    atoms = 0
-    for index in sorted(range(len(crystals)), key=lambda k: crystals[k].num_atoms):
-        if batch and atoms + crystals[index].num_atoms > batch_atoms:
-            yield batch
-            batch, atoms = [], 0
-        batch.append(index)
-        atoms += crystals[index].num_atoms
-    if batch:
-        yield batch

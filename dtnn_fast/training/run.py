@@ -22,7 +22,9 @@ from ..data.splits import Split, split
 from ..errors import BadFileError
 from .checkpoint import CHECKPOINT_FILE
 from .dataset import LabelledGraphs
+from .hardware import hardware
 from .metrics import median_tensor, summarise
+from .predictions import PREDICTIONS_FILE, Predictions, save_predictions
 from .settings import TrainingSettings
 from .trainer import Epoch, Trainer
 
@@ -59,6 +61,7 @@ def train_run(
     folder: Path,
     command: str = "",
     *,
+    label: str = "",
     on_epoch: Callable[[Trainer, Epoch], None] = lambda trainer, epoch: None,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
     on_start: Callable[[Trainer], None] = lambda trainer: None,
@@ -70,6 +73,7 @@ def train_run(
         crystals: labelled, cleaned and checked.
         folder: of the run; made when absent.
         command: the command line, for the record.
+        label: name of the model in the tables of dtnn-fast evaluate, for the record.
         on_epoch: called after each epoch.
         on_batch: called after each batch.
         on_start: called before the first epoch, when a checkpoint has been read.
@@ -90,13 +94,15 @@ def train_run(
     trainer = Trainer(settings, data, parts, folder)
     # Only now: crystals that cannot be used leave the folder free for the next attempt.
     if is_new:
-        _claim(folder, identity, command)
+        _claim(folder, identity, command, label)
     on_start(trainer)
     for epoch in trainer.epochs(on_batch):
         _write_history(folder / HISTORY_FILE, trainer.history)
         on_epoch(trainer, epoch)
     trainer.load_best().save(folder / MODEL_FOLDER)
-    results = _results(trainer, parts)
+    predictions = _predictions(trainer, parts)
+    save_predictions(folder / PREDICTIONS_FILE, predictions)
+    results = _results(trainer, predictions)
     (folder / RESULTS_FILE).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     return results
 
@@ -130,9 +136,10 @@ def _is_new(folder: Path, identity: dict[str, Any]) -> bool:
     return False
 
 
-def _claim(folder: Path, identity: dict[str, Any], command: str) -> None:
+def _claim(folder: Path, identity: dict[str, Any], command: str, label: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    record = {"command": command, **identity, "versions": versions(), "threads": torch.get_num_threads()}
+    surroundings = {"versions": versions(), "hardware": hardware(), "threads": torch.get_num_threads()}
+    record = {"command": command, "label": label, **identity, **surroundings}
     (folder / SETTINGS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
@@ -148,27 +155,37 @@ def _write_history(path: Path, history: Sequence[Epoch]) -> None:
             writer.writerow(row)
 
 
-def _results(trainer: Trainer, parts: Split) -> dict[str, Any]:
-    """Errors of the best weights on each part, and of the median of the training set on the test part."""
+def _predictions(trainer: Trainer, parts: Split) -> Predictions:
+    """Of the best weights, for the crystals of each part in the order of the split."""
     data = trainer.data
+    names = [part for part in PARTS for _ in getattr(parts, part)]
+    indices = np.concatenate([getattr(parts, part) for part in PARTS]).tolist()
+    return Predictions(
+        [data.crystals[index].id for index in indices],
+        names,
+        {target: tensors.double().numpy() for target, tensors in trainer.predict(indices).items()},
+        {target: data.tensors[target][indices].double().numpy() for target in data.targets},
+    )
+
+
+def _results(trainer: Trainer, predictions: Predictions) -> dict[str, Any]:
+    """Errors of the best weights on each part, and of the median of the training set on the test part."""
+    systems = {c.id: str(c.info.get("crystal_system") or "unknown") for c in trainer.data.crystals}
     results: dict[str, Any] = {
         "best_epoch": trainer.best_epoch,
         "epochs": len(trainer.history),
         "train_seconds": sum(epoch.seconds for epoch in trainer.history),
         "parameters": dict(trainer.model.num_parameters()),
-        "errors": {},
+        "errors": {target: {} for target in predictions.expected},
         "median_model": {},
     }
-    for part in PARTS:
-        indices = getattr(parts, part)
-        systems = [str(data.crystals[i].info.get("crystal_system") or "unknown") for i in indices]
-        predicted = trainer.predict(indices)
-        for target in data.targets:
-            expected = data.tensors[target][indices].double().numpy()
-            errors = results["errors"].setdefault(target, {})
-            errors[part] = summarise(predicted[target].double().numpy(), expected, systems)
-            if part == "test":
-                median = median_tensor(data.tensors[target][parts.train].double().numpy())
-                trivial = np.broadcast_to(median, expected.shape)
-                results["median_model"][target] = summarise(trivial, expected, systems)
+    by_part = {part: predictions.of_part(part) for part in PARTS}
+    for target in predictions.expected:
+        for part, those in by_part.items():
+            groups = [systems[id] for id in those.ids]
+            results["errors"][target][part] = summarise(those.predicted[target], those.expected[target], groups)
+        test = by_part["test"]
+        median = median_tensor(by_part["train"].expected[target])
+        trivial = np.broadcast_to(median, test.expected[target].shape)
+        results["median_model"][target] = summarise(trivial, test.expected[target], [systems[id] for id in test.ids])
     return results

@@ -137,7 +137,7 @@ def test_a_decoder_with_bonds_needs_bond_latents():
         model.decoders["total"](bare, graph.ptr)
     simple = Decoder(DecoderConfig(bonds=False, latent=16), SMALL).double().eval()
     assert torch.isfinite(simple(bare, graph.ptr)).all()
-    with pytest.raises(ValueError, match="expected latents of at least 4 layers, got 3"):
+    with pytest.raises(ValueError, match="expected latents of layer 4, got 3 layers"):
         simple(bare[:3], graph.ptr)
 
 
