@@ -12,6 +12,7 @@ from .. import __version__
 from ..errors import DTNNError
 from . import FATAL
 from .console import print_error
+from .distill import distill
 from .evaluate import evaluate
 from .info import info
 from .predict import predict
@@ -59,5 +60,5 @@ def _options(
     pass
 
 
-for _command in (screen, predict, train, evaluate, info):
+for _command in (screen, predict, train, distill, evaluate, info):
     app.command()(_command)

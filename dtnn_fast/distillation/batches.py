@@ -100,11 +100,13 @@ class LabelledShards:
                 yield self._batch(members)
             skip = max(skip - len(mine), 0)
 
-    def held_out(self) -> Iterator[Batch]:
-        """All crystals of the held-out chemical systems, in the order of the shards."""
+    def held_out(self, made: bool) -> Iterator[Batch]:
+        """All real or all made crystals of the held-out chemical systems, in the order of the shards."""
         for number in range(self.num_shards):
             shard = read_shard(self.folder, number)
-            places = [(shard, k) for k in torch.nonzero(shard["held_out"]).flatten().tolist()]
+            places = [
+                (shard, k) for k in torch.nonzero((shard["held_out"] == 1) & (shard["made"] == made)).flatten().tolist()
+            ]
             for members in self._cut(places):
                 yield self._batch(members)
 

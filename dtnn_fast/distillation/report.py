@@ -11,10 +11,10 @@ from torch import Tensor
 
 from .batches import Batch
 from .labels import RANKS
-from .student import Match, Student, squared_errors
+from .student import Match, Student
 
 # A channel of the teacher's that is the same on all atoms has nothing to explain.
-_SMALLEST_VARIANCE = 1e-8
+_SMALLEST_PART = 1e-6
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Explained:
     Args:
         ours: the layer that learned it.
         theirs: the teacher's layer.
-        ranks: 1 - (squared error) / (variance) by rank, as a mean over channels.
+        ranks: by rank; 1 is everything, 0 no more than the mean.
     """
 
     ours: int
@@ -32,57 +32,32 @@ class Explained:
     ranks: dict[str, float]
 
 
-class _Sums:
-    """Sums over atoms from which a channel's variance comes."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.first: Tensor | float = 0.0
-        self.second: Tensor | float = 0.0
-
-    def add(self, values: Tensor, rank: str) -> None:
-        values = values.double()
-        self.count += len(values)
-        if rank == "scalar":
-            self.first = self.first + values.sum(0)
-        self.second = self.second + squared_errors(values, rank).sum(0)
-
-    def scatter(self) -> Tensor:
-        """Sum of squared distances from the mean. [C]."""
-        return torch.as_tensor(self.second - self.first * self.first / max(self.count, 1))
-
-
 @torch.no_grad()
 def explained_variance(student: Student, batches: Iterable[Batch], device: torch.device | str) -> list[Explained]:
-    """Explained variance per match and rank.
+    """Explained variance per match and rank, with the weights of the atoms of `Student.channel_errors`.
 
-    1 - sum |prediction - label|^2 / sum |label - mean|^2,  for each channel, then the mean over channels
+    1 - sum w |prediction - label|^2 / sum w |label - mean|^2,  for each channel, then the mean over channels
 
     Args:
         student: what learned.
-        batches: labelled crystals; their own variance is what is to be explained.
+        batches: labelled crystals; the mean is that of the training crystals.
         device: where the student is.
 
     Returns:
-        One entry per match.
+        One entry per match; none without crystals.
     """
     student.eval()
-    errors: dict[tuple[Match, str], Tensor] = {}
-    sums: dict[str, _Sums] = {}
+    sums: dict[tuple[Match, str], tuple[Tensor, Tensor]] = {}
     for batch in batches:
         there = batch.to(device)
-        for (match, rank), channels in student.channel_errors(there.graph, there.labels).items():
-            total = channels.double() * there.graph.num_atoms
-            errors[match, rank] = errors.get((match, rank), torch.zeros_like(total)) + total
-        for name, values in there.labels.items():
-            sums.setdefault(name, _Sums()).add(values, name.partition("_")[0])
+        for key, part in student.channel_errors(there.graph, there.labels).items():
+            errors, squares = sums.get(key, (torch.zeros(()), torch.zeros(())))
+            sums[key] = errors + part.errors.double().cpu(), squares + part.squares.double().cpu()
     explained: dict[Match, dict[str, float]] = {}
-    for (match, rank), total in errors.items():
-        name = f"{rank}_{match.theirs}"
-        scatter = sums[name].scatter() / student.variance(name).double()
-        varies = scatter > _SMALLEST_VARIANCE * sums[name].count
-        unexplained = (total / scatter)[varies].mean() if varies.any() else torch.tensor(0.0)
-        explained.setdefault(match, {})[rank] = 1.0 - float(unexplained)
+    for (match, rank), (errors, squares) in sums.items():
+        varies = squares > _SMALLEST_PART * squares.mean()
+        unexplained = float((errors / squares)[varies].mean()) if varies.any() else 1.0
+        explained.setdefault(match, {})[rank] = 1.0 - unexplained
     return [Explained(match.ours, match.theirs, ranks) for match, ranks in explained.items()]
 
 

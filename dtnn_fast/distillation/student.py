@@ -18,7 +18,7 @@ from ..nn.layers import ChannelMix, Linear
 from ..nn.symmetric import norm_squared, trace
 from .labels import RANKS
 
-_SMALLEST_SPREAD = 1e-6
+SMALLEST_SPREAD = 1e-6
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,18 @@ class Spread(NamedTuple):
 
     mean: Tensor
     deviation: Tensor
+
+
+class ChannelErrors(NamedTuple):
+    """Weighted sums over atoms, in units of the variance of the labels.
+
+    Args:
+        errors: of the squared errors. [C].
+        squares: of the squared distances from the mean, which is the error of predicting nothing but the mean. [C].
+    """
+
+    errors: Tensor
+    squares: Tensor
 
 
 def squared_errors(difference: Tensor, rank: str) -> Tensor:
@@ -89,7 +101,7 @@ class Student(nn.Module):
         self.maps[self._key(match, rank)] = Linear(inputs, outputs) if rank == "scalar" else ChannelMix(inputs, outputs)
         if not hasattr(self, f"{name}_mean"):
             self.register_buffer(f"{name}_mean", spread.mean.float())
-            self.register_buffer(f"{name}_deviation", spread.deviation.float().clamp(min=_SMALLEST_SPREAD))
+            self.register_buffer(f"{name}_deviation", spread.deviation.float().clamp(min=SMALLEST_SPREAD))
 
     @staticmethod
     def _key(match: Match, rank: str) -> str:
@@ -100,7 +112,7 @@ class Student(nn.Module):
         return [(match, rank) for match in self.matches for rank in RANKS if self._key(match, rank) in self.maps]
 
     def forward(self, graph: CrystalGraph, labels: Mapping[str, Tensor]) -> Tensor:
-        """The loss: the unexplained part of the variance, as a mean over channels, then ranks and layers.
+        """The loss: the unexplained part of the variance, as a mean over ranks and layers.
 
         Args:
             graph: crystals, built with the encoder's cutoffs.
@@ -109,30 +121,34 @@ class Student(nn.Module):
         Returns:
             A scalar.
         """
-        errors = self.channel_errors(graph, labels)
-        return torch.stack([channels.mean() for channels in errors.values()]).mean()
+        parts = self.channel_errors(graph, labels).values()
+        return torch.stack([part.errors.sum() / part.squares.sum().clamp(min=SMALLEST_SPREAD) for part in parts]).mean()
 
-    def channel_errors(self, graph: CrystalGraph, labels: Mapping[str, Tensor]) -> dict[tuple[Match, str], Tensor]:
-        """Squared errors of the maps in units of the labels' variance, as means over the atoms; see `forward`.
+    def channel_errors(
+        self, graph: CrystalGraph, labels: Mapping[str, Tensor]
+    ) -> dict[tuple[Match, str], ChannelErrors]:
+        """Squared errors of the maps beside those of always predicting the mean; see `forward`.
+
+        A few atoms, in crystals that are far from equilibrium, have latents a hundred times larger than most. So that
+        they do not decide, each atom has the weight 1 / (1 + |y|^2), where |y|^2 is the mean over channels of its
+        whitened label.
 
         Returns:
-            [C] for each match and rank.
+            For each match and rank.
         """
         latents = self.encoder(graph)
         return {
             (match, rank): self._errors(latents[match.ours - 1], match, rank, labels) for match, rank in self.learned()
         }
 
-    def variance(self, name: str) -> Tensor:
-        """The variance of a label in the units in which it is stored. [C]."""
-        deviation: Tensor = getattr(self, f"{name}_deviation")
-        return deviation * deviation
-
-    def _errors(self, latents: Latents, match: Match, rank: str, labels: Mapping[str, Tensor]) -> Tensor:
+    def _errors(self, latents: Latents, match: Match, rank: str, labels: Mapping[str, Tensor]) -> ChannelErrors:
         values = cast(Tensor, getattr(latents, f"atom_{rank}"))
         if rank == "rank2":
             values = traceless(values)
         name = f"{rank}_{match.theirs}"
         mean, deviation = getattr(self, f"{name}_mean"), getattr(self, f"{name}_deviation")
         expected = (labels[name].to(values.dtype) - mean) / deviation
-        return squared_errors(self.maps[self._key(match, rank)](values) - expected, rank).mean(0)
+        squares = squared_errors(expected, rank)
+        weight = 1.0 / (1.0 + squares.mean(-1, keepdim=True))
+        errors = squared_errors(self.maps[self._key(match, rank)](values) - expected, rank)
+        return ChannelErrors((weight * errors).sum(0), (weight * squares).sum(0))
