@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from enum import StrEnum
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -67,7 +67,7 @@ def distill(
         str | None,
         typer.Option(
             show_default="each layer the one of the same number",
-            help="Which layer learns which of the teacher's, such as 1:1,2:2,3:4.",
+            help="Which layer learns which of the teacher's, with a weight if not 1, such as 1:1:0.3,2:2:0.3,3:4.",
             rich_help_panel=_ENCODER,
         ),
     ] = None,
@@ -113,7 +113,7 @@ def distill(
         raise typer.BadParameter(f"expected three numbers such as 64,16,16, got {channels!r}", param_hint="--channels")
     if radii != sorted(radii):
         raise typer.BadParameter(f"expected cutoffs that never fall, got {cutoffs!r}", param_hint="--cutoffs")
-    matches = _parse_matches(learn) if learn else [(layer, layer) for layer in range(1, len(radii) + 1)]
+    matches = _parse_matches(learn) if learn else [(layer, layer, 1.0) for layer in range(1, len(radii) + 1)]
 
     import torch  # noqa: PLC0415  slow to import
 
@@ -204,13 +204,17 @@ def _numbers(text: str, kind: type[_Number], option: str, example: str) -> list[
     return numbers
 
 
-def _parse_matches(text: str) -> list[tuple[int, int]]:
+def _parse_matches(text: str) -> list[tuple[int, int, float]]:
     matches = []
-    for part in text.split(","):
-        ours, _, theirs = part.partition(":")
-        if not (ours.isdecimal() and theirs.isdecimal()):
-            raise typer.BadParameter(
-                f"expected pairs of layers such as 1:1,2:2,3:4, got {text!r}", param_hint="--learn"
-            )
-        matches.append((int(ours), int(theirs)))
+    try:
+        for part in text.split(","):
+            ours, theirs, *weight = part.split(":")
+            matches.append((int(ours), int(theirs), float(weight[0]) if weight else 1.0))
+            if len(weight) > 1 or not 0 < matches[-1][2] < inf:
+                raise ValueError
+    except ValueError:
+        raise typer.BadParameter(
+            f"expected pairs of layers with or without a weight, such as 1:1,2:2:0.5,3:4, got {text!r}",
+            param_hint="--learn",
+        ) from None
     return list(dict.fromkeys(matches))

@@ -42,7 +42,8 @@ class DistillSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        positive = min(self.epochs, self.batch_atoms, self.learning_rate, self.clip_norm)
+        weights = [match.weight for match in self.matches]
+        positive = min(self.epochs, self.batch_atoms, self.learning_rate, self.clip_norm, *weights)
         if positive <= 0 or not self.matches or not 0 <= self.average < 1 or min(self.warmup, self.weight_decay) < 0:
             raise ValueError(f"DistillSettings: expected positive sizes and `average` in [0, 1), got {self}")
 

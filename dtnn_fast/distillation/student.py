@@ -23,10 +23,17 @@ SMALLEST_SPREAD = 1e-6
 
 @dataclass(frozen=True)
 class Match:
-    """A layer of ours that learns a layer of the teacher's, both counted from 1."""
+    """A layer of ours that learns a layer of the teacher's, both counted from 1.
+
+    Args:
+        ours: the layer that learns.
+        theirs: the layer that it learns.
+        weight: in the loss, relative to the other matches.
+    """
 
     ours: int
     theirs: int
+    weight: float = 1.0
 
 
 class Spread(NamedTuple):
@@ -112,7 +119,7 @@ class Student(nn.Module):
         return [(match, rank) for match in self.matches for rank in RANKS if self._key(match, rank) in self.maps]
 
     def forward(self, graph: CrystalGraph, labels: Mapping[str, Tensor]) -> Tensor:
-        """The loss: the unexplained part of the variance, as a mean over ranks and layers.
+        """The loss: the unexplained part of the variance, as a mean over ranks and layers with the weights of the matches.
 
         Args:
             graph: crystals, built with the encoder's cutoffs.
@@ -121,8 +128,13 @@ class Student(nn.Module):
         Returns:
             A scalar.
         """
-        parts = self.channel_errors(graph, labels).values()
-        return torch.stack([part.errors.sum() / part.squares.sum().clamp(min=SMALLEST_SPREAD) for part in parts]).mean()
+        parts = self.channel_errors(graph, labels)
+        total = sum(match.weight for match, _ in parts)
+        losses = [
+            match.weight / total * part.errors.sum() / part.squares.sum().clamp(min=SMALLEST_SPREAD)
+            for (match, _), part in parts.items()
+        ]
+        return torch.stack(losses).sum()
 
     def channel_errors(
         self, graph: CrystalGraph, labels: Mapping[str, Tensor]

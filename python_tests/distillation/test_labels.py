@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from fake_teacher import SETTINGS
 from safetensors.torch import load_file
 
 from dtnn_fast.distillation.batches import LabelledShards, read_ahead
@@ -20,8 +21,6 @@ from dtnn_fast.distillation.labels import (
 )
 from dtnn_fast.errors import BadFileError, DTNNError
 from dtnn_fast.nn.graph import build_graph
-
-SETTINGS = LabelSettings(CrystalSettings(made=60, held_out=0.3, seed=3), shard_size=25)
 
 
 def test_labels_are_the_teachers_latents(crystals, teacher, labels):
