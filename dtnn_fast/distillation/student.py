@@ -119,7 +119,7 @@ class Student(nn.Module):
         return [(match, rank) for match in self.matches for rank in RANKS if self._key(match, rank) in self.maps]
 
     def forward(self, graph: CrystalGraph, labels: Mapping[str, Tensor]) -> Tensor:
-        """The loss: the unexplained part of the variance, as a mean over ranks and layers with the weights of the matches.
+        """The loss: the unexplained part of the variance, a mean over ranks and layers with the weights of the matches.
 
         Args:
             graph: crystals, built with the encoder's cutoffs.
