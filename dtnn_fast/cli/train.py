@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,9 @@ import typer
 from .console import command_line, stderr, stdout
 
 if TYPE_CHECKING:
+    from ..data.crystal import Crystal
+    from ..encoders.build import Encoder
+    from ..encoders.latent_table import LatentTable
     from ..training.settings import TrainingSettings
 
 _MODEL, _TRAINING, _RUN = "The model", "The training", "The run"
@@ -44,6 +48,19 @@ def train(
         Target,
         typer.Option(help="Tensor to learn; 'all' trains the three together on one encoder.", rich_help_panel=_MODEL),
     ] = Target.total,
+    encoder: Annotated[
+        str,
+        typer.Option(
+            metavar="native|sevennet-0|sevennet-l3i5|FOLDER",
+            help="native: from random weights. A pretrained potential (its package must be installed) or the folder "
+            "of a saved encoder keeps its weights, and runs only once over the crystals.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = "native",
+    finetune: Annotated[
+        bool,
+        typer.Option("--finetune", help="Train the encoder of a folder too.", rich_help_panel=_MODEL),
+    ] = False,
     layer: Annotated[
         int, typer.Option(min=1, max=5, help="Encoder layer whose latents are read.", rich_help_panel=_MODEL)
     ] = 4,
@@ -55,7 +72,7 @@ def train(
     ] = True,
     channels: Annotated[
         str,
-        typer.Option(help="Scalar, vector and rank-2 channels of the encoder.", rich_help_panel=_MODEL),
+        typer.Option(help="Scalar, vector and rank-2 channels of the native encoder.", rich_help_panel=_MODEL),
     ] = "128,32,32",
     latent: Annotated[int, typer.Option(min=1, help="Channels of the decoder.", rich_help_panel=_MODEL)] = 128,
     dropout: Annotated[
@@ -112,6 +129,14 @@ def train(
             rich_help_panel=_RUN,
         ),
     ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            show_default="~/.cache/dtnn_fast",
+            help="Folder where the latents of frozen encoders are kept.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
     label: Annotated[
         str,
         typer.Option(
@@ -137,16 +162,21 @@ def train(
     import torch  # noqa: PLC0415  slow to import
 
     from ..data.collect import write_rejected  # noqa: PLC0415  slow to import
-    from ..encoders import Channels, NativeEncoderConfig  # noqa: PLC0415
+    from ..encoders import Channels  # noqa: PLC0415
     from ..nn.decoder import DecoderConfig  # noqa: PLC0415
     from ..nn.model import DTNNConfig  # noqa: PLC0415
     from ..training.settings import TrainingSettings  # noqa: PLC0415
+    from .encoder_option import choose_encoder  # noqa: PLC0415
     from .training_data import load_training_data  # noqa: PLC0415
 
     if threads is not None:
         torch.set_num_threads(threads)
+    chosen = choose_encoder(encoder, Channels(*widths), layer)
+    frozen = None if finetune else chosen.encoder
+    if finetune and not Path(encoder).is_dir():
+        raise typer.BadParameter("only the encoder of a folder can be trained further", param_hint="--finetune")
     model = DTNNConfig(
-        encoder=NativeEncoderConfig(channels=Channels(*widths)),
+        encoder=chosen.config,
         decoder=DecoderConfig(layer=layer, latent=latent, dropout=dropout, bonds=bonds, residual=residual),
         targets=targets,
     )
@@ -163,7 +193,7 @@ def train(
         )
         for number in seeds
     }
-    crystals, rejected = load_training_data(data or [], targets, clean)
+    crystals, rejected = load_training_data(data or [], targets, clean, chosen.elements)
     folder = output or Path("runs") / time.strftime("%Y-%m-%d-%H%M%S")
     folder.mkdir(parents=True, exist_ok=True)
     write_rejected(folder / "rejected.csv", rejected)
@@ -171,15 +201,39 @@ def train(
         f"{len(crystals)} crystals to learn from, {len(rejected)} rejected"
         + (f" (reasons in {folder / 'rejected.csv'})" if rejected else "")
     )
+    table = None if frozen is None else _latents(frozen, crystals, model.decoder.layers, cache)
     results = {}
     for number, settings in runs.items():
         place = folder if splits is None else folder / f"split-{number}"
-        results[number] = _run(settings, crystals, place, label)
+        results[number] = _run(settings, crystals, place, label, chosen.encoder, table)
     if splits is not None:
         _summarise(folder, results)
 
 
-def _run(settings: TrainingSettings, crystals: list[Any], folder: Path, label: str) -> dict[str, Any]:
+def _latents(encoder: Encoder, crystals: list[Crystal], layers: Sequence[int], cache: Path | None) -> LatentTable:
+    from rich.progress import Progress  # noqa: PLC0415  slow to import
+
+    from ..encoders.latent_cache import cached_latents, default_cache_folder  # noqa: PLC0415
+
+    with Progress(console=stderr(), transient=True) as progress:
+        task = progress.add_task("latents of the frozen encoder", total=None)
+        return cached_latents(
+            encoder,
+            crystals,
+            layers,
+            cache or default_cache_folder(),
+            on_batch=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+
+
+def _run(
+    settings: TrainingSettings,
+    crystals: list[Crystal],
+    folder: Path,
+    label: str,
+    encoder: Encoder | None,
+    table: LatentTable | None,
+) -> dict[str, Any]:
     from ..training.run import MODEL_FOLDER, train_run  # noqa: PLC0415  slow to import
     from .train_progress import Stopped, TrainingProgress  # noqa: PLC0415
     from .train_report import print_errors  # noqa: PLC0415
@@ -193,6 +247,8 @@ def _run(settings: TrainingSettings, crystals: list[Any], folder: Path, label: s
                 folder,
                 command_line(),
                 label=label,
+                encoder=encoder,
+                table=table,
                 on_epoch=progress.on_epoch,
                 on_batch=progress.on_batch,
                 on_start=progress.on_start,

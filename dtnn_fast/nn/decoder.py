@@ -101,7 +101,12 @@ def _latents_of(latents: Sequence[Latents | None], layer: int) -> Latents:
     return taken
 
 
-def _take_layer(latents: Sequence[Latents | None], layer: int) -> Latents:
+def take_layer(latents: Sequence[Latents | None], layer: int) -> Latents:
+    """The latents that a decoder of this layer reads: 5 has the vectors and tensors of layer 4.
+
+    Raises:
+        ValueError: they are missing.
+    """
     taken = _latents_of(latents, layer)
     if layer == 5:
         before = _latents_of(latents, 4)
@@ -167,15 +172,16 @@ class Decoder(nn.Module):
     Args:
         config: settings.
         channels: channels of the encoder's latents.
+        bonds: channels of its bond latents; None where they are those of the atoms.
     """
 
-    def __init__(self, config: DecoderConfig, channels: Channels) -> None:
+    def __init__(self, config: DecoderConfig, channels: Channels, bonds: Channels | None = None) -> None:
         super().__init__()
         self.config = config
         latent = config.latent
         inner = Channels(latent, latent, latent)
         self.blocks = nn.ModuleList(
-            DecoderBlock(config, inner if index else channels, channels) for index in range(config.blocks)
+            DecoderBlock(config, inner if index else channels, bonds or channels) for index in range(config.blocks)
         )
         width = latent if config.blocks else channels.scalar
         self.scalar_value = MLP((width, latent, 1), config.dropout)
@@ -208,7 +214,7 @@ class Decoder(nn.Module):
         Raises:
             ValueError: latents of a layer that is read are missing, or there are no bond latents.
         """
-        taken = _take_layer(latents, self.config.layer)
+        taken = take_layer(latents, self.config.layer)
         bonds = BondInput.of(taken) if self.config.bonds else None
         scalar, vector, rank2 = taken.atom_scalar, taken.atom_vector, taken.atom_rank2
         for block in self.blocks:

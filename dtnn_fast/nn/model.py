@@ -18,10 +18,12 @@ from ..data.convert import to_crystals
 from ..data.crystal import Crystal
 from ..data.elements import MAX_ATOMIC_NUMBER
 from ..encoders.build import Encoder, EncoderConfig, build_encoder, encoder_config
-from ..encoders.latents import EncodedCrystals
+from ..encoders.built_bonds import built_bond_channels, with_built_bonds
+from ..encoders.latents import EncodedCrystals, Latents
 from ..encoders.native import NativeEncoderConfig
+from ..encoders.pretrained import PretrainedEncoder
 from .batches import batches_of_atoms
-from .decoder import Decoder, DecoderConfig
+from .decoder import Decoder, DecoderConfig, take_layer
 from .graph import CrystalGraph, build_graph
 from .plain import from_plain
 
@@ -91,12 +93,17 @@ class DTNN(nn.Module):
         if not all(1 <= z <= MAX_ATOMIC_NUMBER for z in self.config.elements):
             found = list(self.config.elements)
             raise ValueError(f"DTNN: expected `elements` from 1 to {MAX_ATOMIC_NUMBER}, got {found}")
+        if encoder is not None and encoder.num_layers != layer:
+            raise ValueError(
+                f"DTNN: expected `encoder` with the {layer} layers that are read, got {encoder.num_layers}"
+            )
         # Layers above the one that is decoded would have no effect on the result.
         self.encoder = build_encoder(self.config.encoder, num_layers=layer) if encoder is None else encoder
         mean_bonds = self.config.encoder.mean_bonds[layer - 1]
         decoder = replace(self.config.decoder, mean_bonds=mean_bonds)
+        bonds = built_bond_channels(self.encoder.channels) if self._builds_bonds else None
         self.decoders = nn.ModuleDict(
-            {target: Decoder(decoder, self.encoder.channels) for target in self.config.targets}
+            {target: Decoder(decoder, self.encoder.channels, bonds) for target in self.config.targets}
         )
 
     @classmethod
@@ -144,8 +151,24 @@ class DTNN(nn.Module):
             [B, 3, 3] for each target.
         """
         if isinstance(crystals, CrystalGraph):
-            crystals = EncodedCrystals(self.encoder(crystals), crystals.ptr)
-        return {target: decoder(*crystals) for target, decoder in self.decoders.items()}
+            crystals = EncodedCrystals(self.encoder(crystals), crystals.ptr, crystals)
+        latents = self._with_bonds(crystals)
+        return {target: decoder(latents, crystals.ptr) for target, decoder in self.decoders.items()}
+
+    @property
+    def _builds_bonds(self) -> bool:
+        """Whether the decoders read bonds that the encoder does not give."""
+        return self.config.decoder.bonds and isinstance(self.encoder, PretrainedEncoder)
+
+    def _with_bonds(self, crystals: EncodedCrystals) -> Sequence[Latents | None]:
+        if not self._builds_bonds:
+            return crystals.latents
+        if crystals.graph is None:
+            raise ValueError("DTNN: expected `crystals` with their graph, which this model builds bond latents from")
+        layer = self.config.decoder.layer
+        taken = take_layer(crystals.latents, layer)
+        built = with_built_bonds(taken, crystals.graph, self.config.encoder.cutoffs[layer - 1])
+        return [*crystals.latents[: layer - 1], built]
 
     def graph(self, crystals: Sequence[Crystal]) -> CrystalGraph:
         """The graph of crystals for this model, on its device and in its dtype."""

@@ -75,7 +75,7 @@ def load_checkpoint(
     try:
         model.load_state_dict(part("best"))  # only to see that it fits
         model.load_state_dict(part("model"))
-        moments = _moments(part("optimizer"), list(model.parameters()))
+        moments = _moments(part("optimizer"), optimizer.param_groups[0]["params"])
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
         torch.set_rng_state(random_state)
     except (RuntimeError, ValueError, TypeError) as error:

@@ -15,7 +15,11 @@ import numpy as np
 
 from ..data.crystal import Crystal
 from ..data.splits import Split, split
+from ..encoders.build import Encoder
+from ..encoders.latent_cache import encoder_digest
+from ..encoders.latent_table import LatentTable
 from .dataset import LabelledGraphs
+from .encoded import LabelledLatents
 from .metrics import median_tensor, summarise
 from .predictions import PREDICTIONS_FILE, Predictions, save_predictions
 from .run_folder import claim, is_new
@@ -49,6 +53,8 @@ def train_run(
     command: str = "",
     *,
     label: str = "",
+    encoder: Encoder | None = None,
+    table: LatentTable | None = None,
     on_epoch: Callable[[Trainer, Epoch], None] = lambda trainer, epoch: None,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
     on_start: Callable[[Trainer], None] = lambda trainer: None,
@@ -61,6 +67,8 @@ def train_run(
         folder: of the run; made when absent.
         command: the command line, for the record.
         label: name of the model in the tables of dtnn-fast evaluate, for the record.
+        encoder: to start from; None for one with random weights.
+        table: latents of the crystals by this encoder, which then stays as it is.
         on_epoch: called after each epoch.
         on_batch: called after each batch.
         on_start: called before the first epoch, when a checkpoint has been read.
@@ -73,12 +81,22 @@ def train_run(
         BadCrystalError: a crystal has no tensor to learn from.
         DTNNError: there are too few crystals, or the loss is no number any more.
     """
-    settings = replace(settings, model=replace(settings.model, elements=known_elements(crystals)))
+    settings = replace(
+        settings,
+        model=replace(settings.model, elements=known_elements(crystals)),
+        frozen=table is not None,
+        start="" if encoder is None else encoder_digest(encoder),
+    )
     identity = _identity(settings, crystals)
     unclaimed = is_new(folder, identity)
     parts = split([crystal.id for crystal in crystals], settings.seed)
-    data = LabelledGraphs(crystals, settings.model.targets, _cutoffs(settings))
-    trainer = Trainer(settings, data, parts, folder)
+    targets, cutoffs = settings.model.targets, _cutoffs(settings)
+    data: LabelledGraphs | LabelledLatents = (
+        LabelledGraphs(crystals, targets, cutoffs)
+        if table is None
+        else LabelledLatents(crystals, targets, cutoffs, table, settings.model.decoder.bonds and not table.bond_counts)
+    )
+    trainer = Trainer(settings, data, parts, folder, encoder=encoder)
     # Only now: crystals that cannot be used leave the folder free for the next attempt.
     if unclaimed:
         claim(folder, identity, command, label=label)

@@ -23,6 +23,8 @@ class TrainingSettings:
         clip_norm: gradients are scaled down to this norm.
         epochs: the most epochs to train.
         patience: epochs without a better validation error after which training stops.
+        frozen: whether the encoder keeps its weights, so that its latents are computed once.
+        start: fingerprint of the encoder's weights at the start; empty for random ones.
     """
 
     model: DTNNConfig = field(default_factory=DTNNConfig)
@@ -34,6 +36,8 @@ class TrainingSettings:
     clip_norm: float = 2.0
     epochs: int = 1000
     patience: int = 200
+    frozen: bool = False
+    start: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, for a JSON file."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,11 +16,14 @@ import torch
 from torch import Tensor
 
 from ..data.splits import Split
+from ..encoders.build import Encoder
+from ..encoders.native import NativeEncoder
 from ..errors import BadFileError, DTNNError
 from ..nn.decoder import Decoder
 from ..nn.model import DTNN
 from .checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
 from .dataset import LabelledGraphs
+from .encoded import LabelledLatents
 from .metrics import isotropic_scale, mae_ten
 from .settings import TrainingSettings
 
@@ -57,25 +61,30 @@ class Trainer:
         split: indices into `data`.
         folder: where checkpoints are; training goes on from one that is there. None keeps nothing.
         checkpoint_every: epochs between checkpoints.
+        encoder: to start from; None for one with random weights.
     """
 
     def __init__(
         self,
         settings: TrainingSettings,
-        data: LabelledGraphs,
+        data: LabelledGraphs | LabelledLatents,
         split: Split,
         folder: Path | None = None,
         checkpoint_every: int = 5,
+        encoder: Encoder | None = None,
     ) -> None:
         if min(len(split.train), len(split.validation)) == 0:
             raise DTNNError(f"train: expected at least 10 crystals, to have some for validation, got {len(data)}")
         self.settings, self.data, self.split, self.folder = settings, data, split, folder
         self.checkpoint_every = checkpoint_every
         torch.manual_seed(settings.seed)
-        self.model = DTNN(settings.model)
+        # A copy, because the next run starts from the same weights.
+        start = copy.deepcopy(encoder) if isinstance(encoder, NativeEncoder) else encoder
+        self.model = DTNN(settings.model, start)
+        self.model.encoder.requires_grad_(not settings.frozen)
         self.weights = self._scale_to_training_set()
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
+            [parameter for parameter in self.model.parameters() if parameter.requires_grad],
             lr=settings.learning_rate,
             betas=settings.betas,
             weight_decay=settings.weight_decay,
