@@ -142,7 +142,7 @@ class PaiNNTensor(nn.Module):
     ``T = mean over atoms of a I + (v (x) w + w (x) v) / 2``
 
     a, v and w come from two gated blocks. PaiNN's head for molecules has the atom's position in the place of w. In a
-    crystal that would depend on the origin and on which image of an atom lies in the cell, so w is a second vector here.
+    crystal that would depend on the origin and on which image of an atom is in the cell, so w is a second vector here.
 
     Args:
         cutoff: Angstrom.
