@@ -66,7 +66,7 @@ class Recipe:
 RECIPES = {
     # The defaults that come with schnetpack 2.0.4 (configs: model/representation/painn, experiment/qm9_atomwise,
     # task/optimizer/adam, task/scheduler/reduce_on_plateau, callbacks/earlystopping), with the batch of its
-    # data/materials_project, since these are crystals. Its 100,000 epochs are no limit in practice; 1000 is the others'.
+    # data/materials_project, since these are crystals. Its 100,000 epochs are no limit; 1000 is that of the others.
     ModelName.painn: Recipe(
         cutoff=5.0,
         batch_size=32,
