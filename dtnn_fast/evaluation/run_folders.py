@@ -12,6 +12,7 @@ from typing import Any
 
 from ..data.rejected import Rejected
 from ..errors import BadFileError
+from ..training.ensemble import MEMBERS_FOLDER
 from ..training.predictions import PREDICTIONS_FILE, Predictions, load_predictions
 from ..training.run import RESULTS_FILE
 from ..training.run_folder import SETTINGS_FILE
@@ -68,6 +69,8 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Path], list[Rejected]]:
             reason = "no runs there: expected folders with settings.json" if path.is_dir() else "no such folder"
             rejected.append(Rejected(path.name, str(path), reason))
         for folder in below:
+            if MEMBERS_FOLDER in folder.relative_to(path).parts:
+                continue  # a part of the ensemble whose run is above
             folders.setdefault(folder.resolve(), folder)
     return list(folders.values()), rejected
 
@@ -105,7 +108,8 @@ def read_run(folder: Path) -> Run:
     model = settings.get("model")
     decoder = model.get("decoder") if isinstance(model, dict) else None
     layer = decoder.get("layer") if isinstance(decoder, dict) else None
-    if isinstance(model, dict) and isinstance(decoder, dict) and isinstance(layer, int):
+    several = isinstance(decoder, dict) and bool(decoder.get("more_layers"))
+    if isinstance(model, dict) and isinstance(decoder, dict) and isinstance(layer, int) and not several:
         same["model"] = {**model, "decoder": {name: value for name, value in decoder.items() if name != "layer"}}
     return Run(
         folder,
@@ -113,7 +117,7 @@ def read_run(folder: Path) -> Run:
         _seed(settings, folder),
         digest,
         not isinstance(decoder, dict),
-        layer if isinstance(layer, int) else None,
+        layer if isinstance(layer, int) and not several else None,
         json.dumps(same, sort_keys=True),
         record,
         _read_object(folder / RESULTS_FILE),
