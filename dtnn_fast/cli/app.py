@@ -13,6 +13,7 @@ from ..errors import DTNNError
 from . import FATAL
 from .console import print_error
 from .data import data
+from .distill import distill
 from .evaluate import evaluate
 from .info import info
 from .predict import predict
@@ -60,6 +61,6 @@ def _options(
     pass
 
 
-for _command in (screen, predict, train, evaluate, info):
+for _command in (screen, predict, train, distill, evaluate, info):
     app.command()(_command)
 app.add_typer(data, name="data")

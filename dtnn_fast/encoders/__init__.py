@@ -4,7 +4,7 @@
 from .latents import Latents
 from .native import NativeEncoder, NativeEncoderConfig
 from .native_layer import Channels
-from .pretrained import PRETRAINED, PretrainedEncoder, pretrained_encoder
+from .pretrained import PRETRAINED, PretrainedEncoder, PretrainedEncoderConfig, pretrained_encoder
 
 __all__ = [
     "PRETRAINED",
@@ -13,5 +13,6 @@ __all__ = [
     "NativeEncoder",
     "NativeEncoderConfig",
     "PretrainedEncoder",
+    "PretrainedEncoderConfig",
     "pretrained_encoder",
 ]

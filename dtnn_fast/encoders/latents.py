@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..nn.graph import BondTier
+from ..nn.graph import BondTier, CrystalGraph
 
 
 class Latents(NamedTuple):
@@ -42,7 +42,9 @@ class EncodedCrystals(NamedTuple):
     Args:
         latents: of the layers 1 ... n, in this order; None for a layer that was not kept.
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``. [B+1], int64.
+        graph: the crystals, needed where bond latents are to be built.
     """
 
     latents: Sequence[Latents | None]
     ptr: Tensor
+    graph: CrystalGraph | None = None

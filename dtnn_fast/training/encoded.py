@@ -23,19 +23,25 @@ class LabelledLatents:
         targets: names of the tensors to learn.
         cutoffs: of the encoder's layers, from the first. Angstrom.
         table: latents of these crystals, in their order.
+        build_bonds: whether bond latents are to be built from those of the atoms, which needs the crystals' graphs.
 
     Raises:
         BadCrystalError: a crystal lacks one of the targets, or it is no 3x3 tensor of finite numbers.
     """
 
     def __init__(
-        self, crystals: Sequence[Crystal], targets: Iterable[str], cutoffs: Sequence[float], table: LatentTable
+        self,
+        crystals: Sequence[Crystal],
+        targets: Iterable[str],
+        cutoffs: Sequence[float],
+        table: LatentTable,
+        build_bonds: bool = False,
     ) -> None:
         self.crystals, self.targets = list(crystals), tuple(targets)
         self.tensors = target_tensors(self.crystals, self.targets)
         self.cutoffs, self.table = tuple(cutoffs), table
         # The latents of bonds need to know which atoms they connect.
-        reached = [self.cutoffs[layer - 1] for layer in table.bond_counts]
+        reached = [self.cutoffs[layer - 1] for layer in (table.layers if build_bonds else table.bond_counts)]
         self.graphs = [build_graph([crystal], reached) for crystal in self.crystals] if reached else []
 
     def __len__(self) -> int:
@@ -53,5 +59,5 @@ class LabelledLatents:
             bonds = [parts.get(name) for name in BOND_PARTS]
             latents[layer - 1] = Latents._make((*atoms, *bonds, tier))
         ends = self.table.atom_counts[chosen].cumsum(0)
-        encoded = EncodedCrystals(latents, torch.cat([ends.new_zeros(1), ends]))
+        encoded = EncodedCrystals(latents, torch.cat([ends.new_zeros(1), ends]), graph)
         return encoded, {target: tensors[chosen] for target, tensors in self.tensors.items()}
