@@ -17,6 +17,7 @@ from .info import info
 from .predict import predict
 from .screen import screen
 from .train import train
+from .tune import tune
 
 
 class _Program(TyperGroup):
@@ -59,5 +60,5 @@ def _options(
     pass
 
 
-for _command in (screen, predict, train, evaluate, info):
+for _command in (screen, predict, train, evaluate, tune, info):
     app.command()(_command)

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .console import command_line, stderr, stdout
+from .train_options import LARGEST_SEED, Target, parse_channels, parse_splits
 
 if TYPE_CHECKING:
     from ..data.crystal import Crystal
@@ -21,17 +20,6 @@ if TYPE_CHECKING:
     from ..training.settings import TrainingSettings
 
 _MODEL, _TRAINING, _RUN = "The model", "The training", "The run"
-_LARGEST_SEED = 2**32 - 1  # what NumPy's RandomState takes
-_MOST_SPLITS = 1000
-
-
-class Target(StrEnum):
-    """Which tensor to learn."""
-
-    electronic = "electronic"
-    ionic = "ionic"
-    total = "total"
-    all = "all"
 
 
 def train(
@@ -74,6 +62,7 @@ def train(
         str,
         typer.Option(help="Scalar, vector and rank-2 channels of the native encoder.", rich_help_panel=_MODEL),
     ] = "128,32,32",
+    blocks: Annotated[int, typer.Option(min=0, help="Blocks of the decoder.", rich_help_panel=_MODEL)] = 2,
     latent: Annotated[int, typer.Option(min=1, help="Channels of the decoder.", rich_help_panel=_MODEL)] = 128,
     dropout: Annotated[
         float, typer.Option(min=0.0, max=0.99, help="Dropout probability.", rich_help_panel=_MODEL)
@@ -105,7 +94,7 @@ def train(
         int | None,
         typer.Option(
             min=0,
-            max=_LARGEST_SEED,
+            max=LARGEST_SEED,
             show_default="0",
             help="Of the split into training, validation and test, and of the initial weights.",
             rich_help_panel=_RUN,
@@ -155,9 +144,9 @@ def train(
     """
     if seed is not None and splits is not None:
         raise typer.BadParameter("use either --seed or --splits", param_hint="--splits")
-    seeds = [seed or 0] if splits is None else _parse_splits(splits)
-    widths = _parse_channels(channels)
-    targets = tuple(t.value for t in Target if t is not Target.all) if target is Target.all else (target.value,)
+    seeds = [seed or 0] if splits is None else parse_splits(splits)
+    widths = parse_channels(channels)
+    targets = target.names
 
     import torch  # noqa: PLC0415  slow to import
 
@@ -166,7 +155,7 @@ def train(
     from ..nn.decoder import DecoderConfig  # noqa: PLC0415
     from ..nn.model import DTNNConfig  # noqa: PLC0415
     from ..training.settings import TrainingSettings  # noqa: PLC0415
-    from .encoder_option import choose_encoder  # noqa: PLC0415
+    from .encoder_option import choose_encoder, frozen_latents  # noqa: PLC0415
     from .training_data import load_training_data  # noqa: PLC0415
 
     if threads is not None:
@@ -177,7 +166,9 @@ def train(
         raise typer.BadParameter("only the encoder of a folder can be trained further", param_hint="--finetune")
     model = DTNNConfig(
         encoder=chosen.config,
-        decoder=DecoderConfig(layer=layer, latent=latent, dropout=dropout, bonds=bonds, residual=residual),
+        decoder=DecoderConfig(
+            layer=layer, blocks=blocks, latent=latent, dropout=dropout, bonds=bonds, residual=residual
+        ),
         targets=targets,
     )
     runs = {
@@ -201,29 +192,13 @@ def train(
         f"{len(crystals)} crystals to learn from, {len(rejected)} rejected"
         + (f" (reasons in {folder / 'rejected.csv'})" if rejected else "")
     )
-    table = None if frozen is None else _latents(frozen, crystals, model.decoder.layers, cache)
+    table = None if frozen is None else frozen_latents(frozen, crystals, model.decoder.layers, cache)
     results = {}
     for number, settings in runs.items():
         place = folder if splits is None else folder / f"split-{number}"
         results[number] = _run(settings, crystals, place, label, chosen.encoder, table)
     if splits is not None:
         _summarise(folder, results)
-
-
-def _latents(encoder: Encoder, crystals: list[Crystal], layers: Sequence[int], cache: Path | None) -> LatentTable:
-    from rich.progress import Progress  # noqa: PLC0415  slow to import
-
-    from ..encoders.latent_cache import cached_latents, default_cache_folder  # noqa: PLC0415
-
-    with Progress(console=stderr(), transient=True) as progress:
-        task = progress.add_task("latents of the frozen encoder", total=None)
-        return cached_latents(
-            encoder,
-            crystals,
-            layers,
-            cache or default_cache_folder(),
-            on_batch=lambda done, total: progress.update(task, completed=done, total=total),
-        )
 
 
 def _run(
@@ -269,32 +244,3 @@ def _summarise(folder: Path, results: dict[int, dict[str, Any]]) -> None:
     record = {"command": command_line(), **summary, "splits": results}
     (folder / "summary.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print_summary(stdout(), summary, list(results))
-
-
-def _parse_splits(text: str) -> list[int]:
-    seeds: list[int] = []
-    try:
-        for part in text.split(","):
-            first, dash, last = part.partition("-")
-            numbers = range(int(first), int(last if dash else first) + 1)
-            if not numbers or len(seeds) + len(numbers) > _MOST_SPLITS or numbers[-1] > _LARGEST_SEED:
-                raise ValueError
-            seeds += numbers
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(
-            f"expected up to {_MOST_SPLITS} seeds of at most {_LARGEST_SEED}, such as 0-4 or 0,2,4, got {text!r}",
-            param_hint="--splits",
-        ) from None
-    return list(dict.fromkeys(seeds))
-
-
-def _parse_channels(text: str) -> list[int]:
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 3 or min(numbers) < 1:
-        raise typer.BadParameter(
-            f"expected three positive numbers such as 128,32,32, got {text!r}", param_hint="--channels"
-        )
-    return numbers

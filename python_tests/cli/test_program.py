@@ -13,7 +13,7 @@ def python(code):
     return subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("command", [[], ["screen"], ["predict"], ["train"], ["evaluate"], ["info"]])
+@pytest.mark.parametrize("command", [[], ["screen"], ["predict"], ["train"], ["evaluate"], ["tune"], ["info"]])
 def test_help_does_not_import_torch(command):
     arguments = ["dtnn-fast", *command, "--help"]
     code = (
