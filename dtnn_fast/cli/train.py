@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .console import command_line, stderr, stdout
-from .train_options import LARGEST_SEED, Target, parse_channels, parse_splits
+from .train_options import LARGEST_SEED, Target, parse_channels, parse_layers, parse_splits
 
 if TYPE_CHECKING:
     from ..data.crystal import Crystal
@@ -28,7 +28,8 @@ def train(
         typer.Argument(
             show_default=False,
             metavar="[DATA]...",
-            help="Files or folders of labelled crystals (.jsonl with eps_electronic and eps_total). "
+            help="Files or folders of labelled crystals (.jsonl with eps_electronic and eps_total, or .npz of "
+            "dtnn-fast data fetch). "
             "Without any: the 955 labelled crystals that come with dtnn-fast.",
         ),
     ] = None,
@@ -50,14 +51,27 @@ def train(
         typer.Option("--finetune", help="Train the encoder of a folder too.", rich_help_panel=_MODEL),
     ] = False,
     layer: Annotated[
-        int, typer.Option(min=1, max=5, help="Encoder layer whose latents are read.", rich_help_panel=_MODEL)
-    ] = 4,
+        str,
+        typer.Option(
+            metavar="4|2,3|1-5",
+            help="Encoder layer whose latents are read, or several; bonds are those of the last.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = "4",
     bonds: Annotated[
         bool, typer.Option("--bonds/--no-bonds", help="Use bond latents, or not: DTNN-simple.", rich_help_panel=_MODEL)
     ] = True,
     residual: Annotated[
         bool, typer.Option("--residual/--no-residual", help="Blocks add their input.", rich_help_panel=_MODEL)
     ] = True,
+    joint: Annotated[
+        bool,
+        typer.Option(
+            "--joint",
+            help="With --target all: one decoder for all targets, the total tensor being the sum of the other two.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = False,
     channels: Annotated[
         str,
         typer.Option(help="Scalar, vector and rank-2 channels of the native encoder.", rich_help_panel=_MODEL),
@@ -82,6 +96,15 @@ def train(
     clip_norm: Annotated[
         float, typer.Option(min=1e-12, help="Largest norm of a gradient.", rich_help_panel=_TRAINING)
     ] = 2.0,
+    average: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=0.9999,
+            help="Judge and keep a running mean of the weights in which the old mean counts this much at each step.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = 0.0,
     clean: Annotated[
         bool,
         typer.Option(
@@ -146,6 +169,9 @@ def train(
         raise typer.BadParameter("use either --seed or --splits", param_hint="--splits")
     seeds = [seed or 0] if splits is None else parse_splits(splits)
     widths = parse_channels(channels)
+    layers = parse_layers(layer)
+    if joint and target is not Target.all:
+        raise typer.BadParameter("needs --target all", param_hint="--joint")
     targets = target.names
 
     import torch  # noqa: PLC0415  slow to import
@@ -160,14 +186,21 @@ def train(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    chosen = choose_encoder(encoder, Channels(*widths), layer)
+    chosen = choose_encoder(encoder, Channels(*widths), layers[-1])
     frozen = None if finetune else chosen.encoder
     if finetune and not Path(encoder).is_dir():
         raise typer.BadParameter("only the encoder of a folder can be trained further", param_hint="--finetune")
     model = DTNNConfig(
         encoder=chosen.config,
         decoder=DecoderConfig(
-            layer=layer, blocks=blocks, latent=latent, dropout=dropout, bonds=bonds, residual=residual
+            layer=layers[-1],
+            more_layers=layers[:-1],
+            blocks=blocks,
+            latent=latent,
+            dropout=dropout,
+            bonds=bonds,
+            residual=residual,
+            joint=joint,
         ),
         targets=targets,
     )
@@ -181,6 +214,7 @@ def train(
             clip_norm=clip_norm,
             epochs=epochs,
             patience=patience,
+            average=average,
         )
         for number in seeds
     }
@@ -192,7 +226,7 @@ def train(
         f"{len(crystals)} crystals to learn from, {len(rejected)} rejected"
         + (f" (reasons in {folder / 'rejected.csv'})" if rejected else "")
     )
-    table = None if frozen is None else frozen_latents(frozen, crystals, model.decoder.layers, cache)
+    table = None if frozen is None else frozen_latents(frozen, crystals, model.decoder.kept_layers, cache)
     results = {}
     for number, settings in runs.items():
         place = folder if splits is None else folder / f"split-{number}"

@@ -27,8 +27,8 @@ def train_command(settings: TrainingSettings, encoder: str, channels: str, rest:
     words: list[str | Path] = ["dtnn-fast", "train", *rest, "--target", _target(targets), "--encoder", encoder]
     if encoder == "native":
         words += ["--channels", channels]
+    words += ["--layer", ",".join(map(str, decoder.layers))]
     numbers = {
-        "--layer": decoder.layer,
         "--blocks": decoder.blocks,
         "--latent": decoder.latent,
         "--dropout": decoder.dropout,
@@ -38,11 +38,13 @@ def train_command(settings: TrainingSettings, encoder: str, channels: str, rest:
         "--clip-norm": settings.clip_norm,
         "--epochs": settings.epochs,
         "--patience": settings.patience,
+        "--average": settings.average,
     }
     for option, number in numbers.items():
         words += [option, repr(number)]
     words.append("--bonds" if decoder.bonds else "--no-bonds")
     words.append("--residual" if decoder.residual else "--no-residual")
+    words += ["--joint"] if decoder.joint else []
     return shlex.join(map(str, words))
 
 

@@ -9,6 +9,7 @@ import typer
 
 LARGEST_SEED = 2**32 - 1  # what NumPy's RandomState takes
 _MOST_SPLITS = 1000
+_MOST_LAYERS = 5
 
 
 class Target(StrEnum):
@@ -45,6 +46,25 @@ def parse_splits(text: str) -> list[int]:
             param_hint="--splits",
         ) from None
     return list(dict.fromkeys(seeds))
+
+
+def parse_layers(text: str) -> tuple[int, ...]:
+    """Layers of an encoder from text such as "4", "2,3" or "1-5", in rising order.
+
+    Raises:
+        typer.BadParameter: it is no such text.
+    """
+    try:
+        first, dash, last = text.partition("-")
+        numbers = range(int(first), int(last) + 1) if dash else [int(part) for part in text.split(",")]
+        layers = tuple(sorted(set(numbers)))
+        if not layers or layers[0] < 1 or layers[-1] > _MOST_LAYERS:
+            raise ValueError
+    except ValueError:
+        raise typer.BadParameter(
+            f"expected layers from 1 to {_MOST_LAYERS} such as 4, 2,3 or 1-5, got {text!r}", param_hint="--layer"
+        ) from None
+    return layers
 
 
 def parse_channels(text: str) -> list[int]:

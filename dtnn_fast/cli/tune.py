@@ -38,6 +38,7 @@ def tune(
     channels: Annotated[
         str, typer.Option(help="Scalar, vector and rank-2 channels of the native encoder.", rich_help_panel=_MODEL)
     ] = "128,32,32",
+    joint: Annotated[bool, typer.Option("--joint", help="As in dtnn-fast train.", rich_help_panel=_MODEL)] = False,
     fix: Annotated[
         list[str] | None,
         typer.Option(
@@ -67,6 +68,9 @@ def tune(
     clip_norm: Annotated[
         float, typer.Option(min=1e-12, help="Largest norm of a gradient.", rich_help_panel=_SEARCH)
     ] = 2.0,
+    average: Annotated[
+        float, typer.Option(min=0.0, max=0.9999, help="As in dtnn-fast train.", rich_help_panel=_SEARCH)
+    ] = 0.0,
     clean: Annotated[
         bool, typer.Option("--clean/--no-clean", help="As in dtnn-fast train.", rich_help_panel=_SEARCH)
     ] = True,
@@ -90,6 +94,8 @@ def tune(
     """
     seeds = parse_splits(splits)
     widths = parse_channels(channels)
+    if joint and target is not Target.all:
+        raise typer.BadParameter("needs --target all", param_hint="--joint")
 
     import torch  # noqa: PLC0415  slow to import
 
@@ -115,9 +121,10 @@ def tune(
     if threads is not None:
         torch.set_num_threads(threads)
     choose = partial(choose_encoder, encoder, Channels(*widths))
-    chosen = choose(int(fixed.get("layer", DecoderConfig().layer)))
-    model = DTNNConfig(encoder=chosen.config, targets=target.names)
-    base = with_values(TrainingSettings(model, clip_norm=clip_norm, epochs=epochs, patience=patience), fixed)
+    chosen = choose(DecoderConfig().layer)
+    model = DTNNConfig(chosen.config, DecoderConfig(joint=joint), target.names)
+    base = TrainingSettings(model, clip_norm=clip_norm, epochs=epochs, patience=patience, average=average)
+    base = with_values(base, fixed)
     crystals, rejected = load_training_data(data or [], target.names, clean, chosen.elements)
     identity = {
         "settings": base.to_json(),
@@ -138,15 +145,10 @@ def tune(
     ids = [crystal.id for crystal in crystals]
     progress = TuningProgress(study, trials)
     objective = Objective(base, fixed, {number: split(ids, number) for number in seeds}, trainers, progress.on_epoch)
-    stopped = False
-    try:
-        with progress:
-            study.search(objective, trials, on_trial=progress.on_trial)
-    except KeyboardInterrupt:
-        stopped = True
+    whole = progress.search(objective)
     more: list[str | Path] = [*(data or []), *([] if clean else ["--no-clean"]), "--splits", splits]
     report(study, objective, output, lambda best: train_command(best, encoder, channels, more))
-    if stopped:
+    if not whole:
         stderr().print(
             f"stopped after {len(study.finished)} trials, which are in {study.path}: the same command goes on",
             style="yellow",

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ..errors import DTNNError
 from ..training.hardware import hardware
-from ..training.run import versions
+from ..training.run_folder import versions
 from ..training.settings import TrainingSettings
 from ..training.trainer import Epoch, Trainer
 from ..tuning.objective import Objective
@@ -34,7 +34,7 @@ class TuningProgress:
     """
 
     def __init__(self, study: Study, trials: int) -> None:
-        self.study, self.console = study, stderr()
+        self.study, self.trials, self.console = study, trials, stderr()
         self._bar = Progress(
             TextColumn("trial"),
             MofNCompleteColumn(),
@@ -48,12 +48,14 @@ class TuningProgress:
         )
         self._task = self._bar.add_task("", total=trials, completed=len(study.finished))
 
-    def __enter__(self) -> TuningProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+    def search(self, objective: Objective) -> bool:
+        """Search until there are as many trials as wanted; false when Ctrl-C ended it."""
+        try:
+            with self._bar:
+                self.study.search(objective, self.trials, on_trial=self.on_trial)
+        except KeyboardInterrupt:
+            return False
+        return True
 
     def on_epoch(self, trainer: Trainer, epoch: Epoch) -> None:
         """Show how far the run of a trial is."""
@@ -127,4 +129,4 @@ def _print_best(console: Console, study: Study, fixed: Mapping[str, Value]) -> N
 def _short(value: Value) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.3g}"
+    return value if isinstance(value, str) else f"{value:.3g}"

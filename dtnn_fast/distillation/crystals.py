@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..data.bundled import load_labelled, load_structures
 from ..data.check import check_crystal
 from ..data.crystal import Crystal
 from ..data.elements import SYMBOLS
@@ -21,6 +20,8 @@ from .substitution import RADII, substituted
 
 # A source whose variants all fall out must not hold up the making of the others for good.
 _MOST_TRIES = 5
+# The source of made crystals.
+MADE = "made"
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,6 @@ def is_held_out(crystal: Crystal, fraction: float) -> bool:
     """Whether the crystal's chemical system is one of those kept aside; it depends on nothing but the elements."""
     digest = hashlib.sha256(chemical_system(crystal).encode()).digest()
     return int.from_bytes(digest[:8], "big") < fraction * 2**64
-
-
-def bundled_sources() -> list[Crystal]:
-    """All crystals that come with dtnn_fast, each id once."""
-    crystals = load_labelled()
-    known = {crystal.id for crystal in crystals}
-    return crystals + [crystal for crystal in load_structures() if crystal.id not in known]
 
 
 def make_crystals(sources: Sequence[Crystal], settings: CrystalSettings, elements: Collection[int]) -> MadeCrystals:
@@ -159,7 +153,7 @@ def _variants(sources: Sequence[Crystal], settings: CrystalSettings, elements: C
             crystal = _rattled(
                 _strained(crystal, settings.strain * rng.random(), rng), settings.rattle * rng.random(), rng
             )
-        yield replace(crystal, id=f"{source.id}-made-{number}", source="distillation", targets={}, info={})
+        yield replace(crystal, id=f"{source.id}-made-{number}", source=MADE, targets={}, info={})
 
 
 def _strained(crystal: Crystal, spread: float, rng: np.random.Generator) -> Crystal:

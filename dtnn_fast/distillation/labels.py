@@ -19,14 +19,14 @@ from torch import Tensor
 
 from ..data.crystal import Crystal
 from ..encoders.latents import Latents
-from ..encoders.native_layer import Channels
-from ..errors import BadFileError, DTNNError
+from ..errors import BadFileError
 from ..nn.graph import CrystalGraph, build_graph
-from .crystals import CrystalSettings, is_held_out
+from .crystals import MADE, CrystalSettings, is_held_out
 
 FORMAT = "dtnn_fast distillation labels 1"
 MANIFEST_FILE = "manifest.json"
 RANKS = ("scalar", "vector", "rank2")
+PER_CRYSTAL = ("cell", "held_out", "made")
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
@@ -36,14 +36,13 @@ class Teacher(Protocol):
     name: str
     digest: str
     elements: tuple[int, ...]
-    cutoffs: tuple[float, ...]
-    channels: Channels
 
-    def __call__(self, graph: CrystalGraph) -> list[Latents]:
+    @property
+    def cutoffs(self) -> tuple[float, ...]:
+        """The cutoffs of the graphs that it takes, in Angstrom."""
+
+    def forward(self, graph: CrystalGraph) -> list[Latents]:
         """Latents of each layer."""
-
-    def energy(self, graph: CrystalGraph) -> Tensor:
-        """Energy of each crystal. [B], eV."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,6 @@ class LabelSettings:
         crystals: how the crystals are made.
         shard_size: crystals in a file.
         dtype: of the stored latents, "float16" or "float32".
-        energies: whether the teacher's energies are stored too, which takes a second pass through it.
 
     Raises:
         ValueError: a setting is out of range.
@@ -63,7 +61,6 @@ class LabelSettings:
     crystals: CrystalSettings
     shard_size: int = 256
     dtype: str = "float16"
-    energies: bool = False
 
     def __post_init__(self) -> None:
         if self.shard_size < 1 or self.dtype not in DTYPES:
@@ -102,7 +99,6 @@ def label(
 
     Raises:
         BadFileError: the folder holds other labels.
-        DTNNError: a latent is not finite, or too large for the dtype.
     """
     size = settings.shard_size
     shards = [crystals[start : start + size] for start in range(0, len(crystals), size)]
@@ -111,9 +107,9 @@ def label(
     for done, number in enumerate(mine, start=1):
         path = shard_path(folder, number)
         if not path.exists():
-            tensors = _labelled(shards[number], teacher, settings, batch_atoms, device)
+            tensors, rejected = _labelled(shards[number], teacher, settings, batch_atoms, device)
             unfinished = path.with_suffix(".part")
-            save_file(tensors, unfinished)
+            save_file(tensors, unfinished, metadata={"rejected": json.dumps(rejected)})
             os.replace(unfinished, path)
         on_shard(done, len(mine))
 
@@ -170,34 +166,39 @@ def _labelled(
     settings: LabelSettings,
     batch_atoms: int,
     device: torch.device | str,
-) -> dict[str, Tensor]:
-    """The tensors of one shard: the crystals themselves, and the latents of their atoms by layer and rank."""
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The crystals of one shard with the latents of their atoms by layer and rank, and the ids of those left out.
+
+    Where atoms are much too close a potential knows nothing, and its latents are not finite or too large for the dtype.
+    """
     parts: dict[str, list[Tensor]] = {}
     for batch in _batches(crystals, batch_atoms):
         graph = build_graph(batch, teacher.cutoffs).to(device)
         with torch.no_grad():
-            for layer, latents in enumerate(teacher(graph), start=1):
+            for layer, latents in enumerate(teacher.forward(graph), start=1):
                 for rank, values in zip(RANKS, latents[:3], strict=True):
                     if values.shape[-1]:
                         parts.setdefault(f"{rank}_{layer}", []).append(values.cpu())
-            if settings.energies:
-                parts.setdefault("energy", []).append(teacher.energy(graph).cpu())
-    labels = {name: _stored(name, torch.cat(values), settings) for name, values in parts.items()}
-    held_out = [is_held_out(crystal, settings.crystals.held_out) for crystal in crystals]
-    return labels | {
+    labels = {name: torch.cat(values).to(DTYPES[settings.dtype]) for name, values in parts.items()}
+    tensors = labels | {
         "atomic_numbers": torch.from_numpy(np.concatenate([c.atomic_numbers for c in crystals])).to(torch.uint8),
         "positions": torch.from_numpy(np.concatenate([c.positions for c in crystals])),
         "cell": torch.from_numpy(np.stack([c.cell for c in crystals])),
-        "ptr": torch.tensor([0, *(c.num_atoms for c in crystals)]).cumsum(0),
-        "held_out": torch.tensor(held_out).to(torch.uint8),
+        "held_out": torch.tensor([is_held_out(c, settings.crystals.held_out) for c in crystals]).to(torch.uint8),
+        "made": torch.tensor([c.source == MADE for c in crystals]).to(torch.uint8),
     }
-
-
-def _stored(name: str, values: Tensor, settings: LabelSettings) -> Tensor:
-    stored = values if name == "energy" else values.to(DTYPES[settings.dtype])
-    if not torch.isfinite(stored).all():
-        raise DTNNError(f"distill: the teacher's {name} is not finite or too large for {settings.dtype}")
-    return stored.contiguous()
+    sizes = torch.tensor([c.num_atoms for c in crystals])
+    atoms = torch.ones(int(sizes.sum()), dtype=torch.bool)
+    for values in labels.values():
+        atoms &= torch.isfinite(values).flatten(1).all(1)
+    crystal = torch.repeat_interleave(sizes)
+    usable = torch.ones(len(crystals), dtype=torch.bool).index_fill(0, crystal[~atoms], False)
+    kept = {
+        name: values[usable if name in PER_CRYSTAL else usable[crystal]].contiguous()
+        for name, values in tensors.items()
+    }
+    kept["ptr"] = torch.cat([sizes.new_zeros(1), sizes[usable].cumsum(0)])
+    return kept, [crystals[index].id for index in torch.nonzero(~usable).flatten().tolist()]
 
 
 def _batches(crystals: Iterable[Crystal], batch_atoms: int) -> Iterator[list[Crystal]]:
@@ -214,6 +215,23 @@ def _batches(crystals: Iterable[Crystal], batch_atoms: int) -> Iterator[list[Cry
         yield batch
 
 
+def rejected_of(folder: Path) -> list[str]:
+    """The ids of the crystals that have no usable labels, of all shards.
+
+    Raises:
+        BadFileError: a shard is missing or damaged.
+    """
+    ids: list[str] = []
+    for number in range(int(read_manifest(folder)["crystals"]["shards"])):
+        path = shard_path(folder, number)
+        try:
+            with safe_open(path, framework="pt") as file:
+                ids += json.loads(file.metadata()["rejected"])
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise BadFileError(f"{path}: not a whole shard: {error}") from error
+    return ids
+
+
 def read_shard(folder: Path, number: int) -> dict[str, Tensor]:
     """Read the tensors of a shard.
 
@@ -228,6 +246,6 @@ def read_shard(folder: Path, number: int) -> dict[str, Tensor]:
         raise BadFileError(f"{path}: missing: label the rest with the same command") from error
     except (SafetensorError, OSError) as error:
         raise BadFileError(f"{path}: not a whole shard: {error}") from error
-    if not {"atomic_numbers", "positions", "cell", "ptr", "held_out", "scalar_1"} <= tensors.keys():
+    if not {"atomic_numbers", "positions", "cell", "ptr", "held_out", "made", "scalar_1"} <= tensors.keys():
         raise BadFileError(f"{path}: not a shard of labels: holds {', '.join(sorted(tensors))}")
     return tensors

@@ -13,7 +13,8 @@ from typing import Any
 from ..data.rejected import Rejected
 from ..errors import BadFileError
 from ..training.predictions import PREDICTIONS_FILE, Predictions, load_predictions
-from ..training.run import RESULTS_FILE, SETTINGS_FILE
+from ..training.run import RESULTS_FILE
+from ..training.run_folder import SETTINGS_FILE
 
 # Parts of a path that say which run of a model it is, not which model.
 _NO_NAME = re.compile(r"split-?\d+|layer-?\d+|electronic|ionic|total|all")
@@ -103,7 +104,7 @@ def read_run(folder: Path) -> Run:
     same = {name: value for name, value in settings.items() if name != "seed"}
     model = settings.get("model")
     decoder = model.get("decoder") if isinstance(model, dict) else None
-    layer = decoder.get("layer") if isinstance(decoder, dict) else None
+    layer = decoder.get("layer") if isinstance(decoder, dict) and not decoder.get("more_layers") else None
     if isinstance(model, dict) and isinstance(decoder, dict) and isinstance(layer, int):
         same["model"] = {**model, "decoder": {name: value for name, value in decoder.items() if name != "layer"}}
     return Run(

@@ -6,33 +6,27 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from .. import __version__
 from ..data.crystal import Crystal
 from ..data.splits import Split, split
 from ..encoders.build import Encoder
 from ..encoders.latent_cache import encoder_digest
 from ..encoders.latent_table import LatentTable
-from ..errors import BadFileError
-from .checkpoint import CHECKPOINT_FILE
 from .dataset import LabelledGraphs
 from .encoded import LabelledLatents
-from .hardware import hardware
 from .metrics import median_tensor, summarise
 from .predictions import PREDICTIONS_FILE, Predictions, save_predictions
+from .run_folder import claim, is_new
 from .settings import TrainingSettings
 from .trainer import Epoch, Trainer
 
-SETTINGS_FILE, HISTORY_FILE, RESULTS_FILE, MODEL_FOLDER = "settings.json", "history.csv", "results.json", "model"
+HISTORY_FILE, RESULTS_FILE, MODEL_FOLDER = "history.csv", "results.json", "model"
 PARTS = ("test", "validation", "train")
 
 
@@ -45,13 +39,6 @@ def data_digest(crystals: Sequence[Crystal]) -> str:
             digest.update(np.ascontiguousarray(array).tobytes())
         lines.append(digest.hexdigest())
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()[:16]
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    names = ("torch", "numpy", "safetensors")
-    found = {"dtnn_fast": __version__, "python": platform.python_version(), "machine": platform.machine()}
-    return found | {name: metadata.version(name) for name in names}
 
 
 def known_elements(crystals: Sequence[Crystal]) -> tuple[int, ...]:
@@ -101,12 +88,12 @@ def train_run(
         start="" if encoder is None else encoder_digest(encoder),
     )
     identity = _identity(settings, crystals)
-    is_new = _is_new(folder, identity)
+    unclaimed = is_new(folder, identity)
     parts = split([crystal.id for crystal in crystals], settings.seed)
     trainer = Trainer(settings, labelled_data(settings, crystals, table), parts, folder, encoder=encoder)
     # Only now: crystals that cannot be used leave the folder free for the next attempt.
-    if is_new:
-        _claim(folder, identity, command, label)
+    if unclaimed:
+        claim(folder, identity, command, label=label)
     on_start(trainer)
     for epoch in trainer.epochs(on_batch):
         _write_history(folder / HISTORY_FILE, trainer.history)
@@ -144,31 +131,6 @@ def _identity(settings: TrainingSettings, crystals: Sequence[Crystal]) -> dict[s
     data = {"crystals": len(crystals), "digest": data_digest(crystals)}
     identity: dict[str, Any] = json.loads(json.dumps({"settings": settings.to_json(), "data": data}))
     return identity
-
-
-def _is_new(folder: Path, identity: dict[str, Any]) -> bool:
-    """Whether the folder holds no run yet; one that is there must be this one."""
-    path = folder / SETTINGS_FILE
-    if not path.exists():
-        if (folder / CHECKPOINT_FILE).exists():
-            raise BadFileError(f"{path}: missing beside a checkpoint; choose another folder or remove it")
-        return True
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadFileError(f"{path}: not a run's settings: {error}") from error
-    if not isinstance(before, dict):
-        raise BadFileError(f"{path}: not a run's settings: expected an object, got {before!r}")
-    if {key: before.get(key) for key in identity} != identity:
-        raise BadFileError(f"{folder}: holds a run with other settings or data; choose another folder or remove it")
-    return False
-
-
-def _claim(folder: Path, identity: dict[str, Any], command: str, label: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    surroundings = {"versions": versions(), "hardware": hardware(), "threads": torch.get_num_threads()}
-    record = {"command": command, "label": label, **identity, **surroundings}
-    (folder / SETTINGS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_history(path: Path, history: Sequence[Epoch]) -> None:

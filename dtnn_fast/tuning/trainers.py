@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The trainers of trials; what trials of the same encoder layer share is made once."""
+"""The trainers of trials; what trials of the same encoder layers share is made once."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ class Trainers:
         latents_of: Callable[[Encoder, Sequence[int]], LatentTable],
     ) -> None:
         self.crystals, self._encoder_of, self._latents_of = crystals, encoder_of, latents_of
-        self._encoders: dict[int, tuple[Encoder | None, LatentTable | None]] = {}
-        self._data: dict[tuple[int, bool], LabelledGraphs | LabelledLatents] = {}
+        self._encoders: dict[tuple[int, ...], tuple[Encoder | None, LatentTable | None]] = {}
+        self._data: dict[tuple[tuple[int, ...], bool], LabelledGraphs | LabelledLatents] = {}
 
     def __call__(self, settings: TrainingSettings, parts: Split) -> Trainer:
         """The trainer of these settings on these parts of the crystals."""
         decoder = settings.model.decoder
-        encoder, table = self._encoder(decoder.layer, decoder.layers)
-        kind = (decoder.layer, decoder.bonds)
+        encoder, table = self._encoder(decoder.layer, decoder.kept_layers)
+        kind = (decoder.kept_layers, decoder.bonds)
         if kind not in self._data:
             self._data[kind] = labelled_data(settings, self.crystals, table)
         settings = replace(settings, frozen=table is not None)
         return Trainer(settings, self._data[kind], parts, encoder=encoder)
 
-    def _encoder(self, layer: int, layers: Sequence[int]) -> tuple[Encoder | None, LatentTable | None]:
-        if layer not in self._encoders:
-            encoder = self._encoder_of(layer)
+    def _encoder(self, last: int, layers: tuple[int, ...]) -> tuple[Encoder | None, LatentTable | None]:
+        if layers not in self._encoders:
+            encoder = self._encoder_of(last)
             table = None if encoder is None else self._latents_of(encoder, layers)
-            self._encoders[layer] = (encoder, table)
-        return self._encoders[layer]
+            self._encoders[layers] = (encoder, table)
+        return self._encoders[layers]

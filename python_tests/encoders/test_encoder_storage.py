@@ -53,7 +53,7 @@ def test_a_number_of_layers_that_there_is_not_is_refused(folder, num_layers):
         ({"format": "dtnn_fast model 1"}, "expected the format 'dtnn_fast encoder 1'"),
         ({"encoder": None}, "expected `encoder` of the kind native"),
         ({"encoder": {"kind": "other"}}, "expected `encoder` of the kind native"),
-        ({"encoder": {"kind": "native"}}, "`encoder` lacks 'channels'"),
+        ({"encoder": {"kind": "native"}}, "`encoder` lacks"),
         ({"teacher": 3}, "and `teacher`"),
     ],
 )

@@ -33,13 +33,13 @@ def test_a_frozen_encoder_runs_once_for_each_layer():
         return encode_crystals(encoder, CRYSTALS, layers)
 
     trainers = Trainers(CRYSTALS, encoder_of, latents_of)
-    for layer in (4, 2, 4, 5):
+    for layer in ("4", "2", "4", "5", "1-4"):
         trainer = trainers(with_values(BASE, {"layer": layer, "blocks": 1}), PARTS)
         assert trainer.settings.frozen
         before = [p.clone() for p in trainer.model.encoder.parameters()]
         list(trainer.epochs())
         assert all(torch.equal(a, b) for a, b in zip(before, trainer.model.encoder.parameters(), strict=True))
-    assert calls == [(4,), (2,), (4, 5)]
+    assert calls == [(4,), (2,), (4, 5), (1, 2, 3, 4)]
 
 
 @pytest.mark.parametrize("frozen", [True, False])
