@@ -89,13 +89,7 @@ def train_run(
     identity = _identity(settings, crystals)
     unclaimed = is_new(folder, identity)
     parts = split([crystal.id for crystal in crystals], settings.seed)
-    targets, cutoffs = settings.model.targets, _cutoffs(settings)
-    data: LabelledGraphs | LabelledLatents = (
-        LabelledGraphs(crystals, targets, cutoffs)
-        if table is None
-        else LabelledLatents(crystals, targets, cutoffs, table, settings.model.decoder.bonds and not table.bond_counts)
-    )
-    trainer = Trainer(settings, data, parts, folder, encoder=encoder)
+    trainer = Trainer(settings, labelled_data(settings, crystals, table), parts, folder, encoder=encoder)
     # Only now: crystals that cannot be used leave the folder free for the next attempt.
     if unclaimed:
         claim(folder, identity, command, label=label)
@@ -111,8 +105,24 @@ def train_run(
     return results
 
 
-def _cutoffs(settings: TrainingSettings) -> tuple[float, ...]:
-    return settings.model.encoder.cutoffs[: settings.model.decoder.layer]
+def labelled_data(
+    settings: TrainingSettings, crystals: Sequence[Crystal], table: LatentTable | None
+) -> LabelledGraphs | LabelledLatents:
+    """What a model of these settings learns from: graphs for its encoder, or the latents that it would have given.
+
+    Args:
+        settings: of the run.
+        crystals: labelled, cleaned and checked.
+        table: latents of the crystals; None where the encoder is trained.
+
+    Raises:
+        BadCrystalError: a crystal has no tensor to learn from.
+    """
+    targets, decoder = settings.model.targets, settings.model.decoder
+    cutoffs = settings.model.encoder.cutoffs[: decoder.layer]
+    if table is None:
+        return LabelledGraphs(crystals, targets, cutoffs)
+    return LabelledLatents(crystals, targets, cutoffs, table, decoder.bonds and not table.bond_counts)
 
 
 def _identity(settings: TrainingSettings, crystals: Sequence[Crystal]) -> dict[str, Any]:
