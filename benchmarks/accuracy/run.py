@@ -82,12 +82,13 @@ def train_run(
         MissingPackageError: the package of the model is not installed.
         DTNNError: the loss is no number any more.
     """
-    _claim(folder, settings, crystals, command)
     parts = split([crystal.id for crystal in crystals], settings.seed)
     data = LabelledGraphs(crystals, settings.target, settings.recipe.cutoff)
     statistics = TrainingStatistics.of(*data.batch(parts.train), known_elements(crystals))
     torch.manual_seed(settings.seed)
     model = make_model(settings.model, settings.recipe.cutoff, statistics)
+    # Only now: a missing package leaves the folder free.
+    _claim(folder, settings, crystals, command)
     trainer = Trainer(settings.recipe, model, data, parts, settings.seed, folder)
     on_start(trainer)
     for epoch in trainer.epochs():
