@@ -12,6 +12,9 @@ from .. import __version__
 from ..errors import DTNNError
 from . import FATAL
 from .console import print_error
+from .data import data
+from .distill import distill
+from .evaluate import evaluate
 from .info import info
 from .predict import predict
 from .screen import screen
@@ -58,5 +61,6 @@ def _options(
     pass
 
 
-for _command in (screen, predict, train, info):
+for _command in (screen, predict, train, distill, evaluate, info):
     app.command()(_command)
+app.add_typer(data, name="data")

@@ -34,8 +34,8 @@ def screen(
         typer.Argument(
             metavar="[PATHS]...",
             show_default=False,
-            help="Files (CIF, POSCAR, extxyz, pymatgen JSON, .jsonl, each also .gz) or folders of them. Without any: "
-            "the crystals that come with dtnn-fast.",
+            help="Files (CIF, POSCAR, extxyz, pymatgen JSON, .jsonl, each also .gz, or .npz of data fetch) or folders "
+            "of them. Without any: the crystals that come with dtnn-fast.",
         ),
     ] = None,
     model: ModelOption = "dielectric",
@@ -201,7 +201,7 @@ def _screen_bundled(model: DTNN, batch_atoms: int) -> _Screened:
 def _write_summary(path: Path, summary: dict[str, Any]) -> None:
     import torch  # noqa: PLC0415  slow to import
 
-    from ..training.run import versions  # noqa: PLC0415  slow to import
+    from ..training.run_folder import versions  # noqa: PLC0415  slow to import
 
     record = {**summary, "threads": torch.get_num_threads(), "versions": versions()}
     path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,11 +16,15 @@ import typer
 from .console import command_line, stderr, stdout
 
 if TYPE_CHECKING:
+    from ..data.crystal import Crystal
+    from ..encoders.build import Encoder
+    from ..encoders.latent_table import LatentTable
     from ..training.settings import TrainingSettings
 
 _MODEL, _TRAINING, _RUN = "The model", "The training", "The run"
 _LARGEST_SEED = 2**32 - 1  # what NumPy's RandomState takes
 _MOST_SPLITS = 1000
+_MOST_LAYERS = 5
 
 
 class Target(StrEnum):
@@ -36,7 +42,8 @@ def train(
         typer.Argument(
             show_default=False,
             metavar="[DATA]...",
-            help="Files or folders of labelled crystals (.jsonl with eps_electronic and eps_total). "
+            help="Files or folders of labelled crystals (.jsonl with eps_electronic and eps_total, or .npz of "
+            "dtnn-fast data fetch). "
             "Without any: the 955 labelled crystals that come with dtnn-fast.",
         ),
     ] = None,
@@ -44,18 +51,44 @@ def train(
         Target,
         typer.Option(help="Tensor to learn; 'all' trains the three together on one encoder.", rich_help_panel=_MODEL),
     ] = Target.total,
+    encoder: Annotated[
+        str,
+        typer.Option(
+            metavar="native|sevennet-0|sevennet-l3i5|FOLDER",
+            help="native: from random weights. A pretrained potential (its package must be installed) or the folder "
+            "of a saved encoder keeps its weights, and runs only once over the crystals.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = "native",
+    finetune: Annotated[
+        bool,
+        typer.Option("--finetune", help="Train the encoder of a folder too.", rich_help_panel=_MODEL),
+    ] = False,
     layer: Annotated[
-        int, typer.Option(min=1, max=5, help="Encoder layer whose latents are read.", rich_help_panel=_MODEL)
-    ] = 4,
+        str,
+        typer.Option(
+            metavar="4|2,3|1-5",
+            help="Encoder layer whose latents are read, or several; bonds are those of the last.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = "4",
     bonds: Annotated[
         bool, typer.Option("--bonds/--no-bonds", help="Use bond latents, or not: DTNN-simple.", rich_help_panel=_MODEL)
     ] = True,
     residual: Annotated[
         bool, typer.Option("--residual/--no-residual", help="Blocks add their input.", rich_help_panel=_MODEL)
     ] = True,
+    joint: Annotated[
+        bool,
+        typer.Option(
+            "--joint",
+            help="With --target all: one decoder for all targets, the total tensor being the sum of the other two.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = False,
     channels: Annotated[
         str,
-        typer.Option(help="Scalar, vector and rank-2 channels of the encoder.", rich_help_panel=_MODEL),
+        typer.Option(help="Scalar, vector and rank-2 channels of the native encoder.", rich_help_panel=_MODEL),
     ] = "128,32,32",
     latent: Annotated[int, typer.Option(min=1, help="Channels of the decoder.", rich_help_panel=_MODEL)] = 128,
     dropout: Annotated[
@@ -76,6 +109,15 @@ def train(
     clip_norm: Annotated[
         float, typer.Option(min=1e-12, help="Largest norm of a gradient.", rich_help_panel=_TRAINING)
     ] = 2.0,
+    average: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=0.9999,
+            help="Judge and keep a running mean of the weights in which the old mean counts this much at each step.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = 0.0,
     clean: Annotated[
         bool,
         typer.Option(
@@ -102,6 +144,15 @@ def train(
             rich_help_panel=_RUN,
         ),
     ] = None,
+    members: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=100,
+            help="Train so many models alike for each seed, and take their mean, with error bars from their spread.",
+            rich_help_panel=_RUN,
+        ),
+    ] = 1,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -112,6 +163,20 @@ def train(
             rich_help_panel=_RUN,
         ),
     ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            show_default="~/.cache/dtnn_fast",
+            help="Folder where the latents of frozen encoders are kept.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    label: Annotated[
+        str,
+        typer.Option(
+            show_default=False, help="Name of the model in the tables of dtnn-fast evaluate.", rich_help_panel=_RUN
+        ),
+    ] = "",
     threads: Annotated[
         int | None,
         typer.Option(min=1, show_default="all cores", help="CPU threads.", rich_help_panel=_RUN),
@@ -126,22 +191,38 @@ def train(
         raise typer.BadParameter("use either --seed or --splits", param_hint="--splits")
     seeds = [seed or 0] if splits is None else _parse_splits(splits)
     widths = _parse_channels(channels)
+    layers = _parse_layers(layer)
+    if joint and target is not Target.all:
+        raise typer.BadParameter("needs --target all", param_hint="--joint")
     targets = tuple(t.value for t in Target if t is not Target.all) if target is Target.all else (target.value,)
 
     import torch  # noqa: PLC0415  slow to import
 
     from ..data.collect import write_rejected  # noqa: PLC0415  slow to import
-    from ..encoders import Channels, NativeEncoderConfig  # noqa: PLC0415
+    from ..encoders import Channels  # noqa: PLC0415
     from ..nn.decoder import DecoderConfig  # noqa: PLC0415
     from ..nn.model import DTNNConfig  # noqa: PLC0415
     from ..training.settings import TrainingSettings  # noqa: PLC0415
+    from .encoder_option import choose_encoder  # noqa: PLC0415
     from .training_data import load_training_data  # noqa: PLC0415
 
     if threads is not None:
         torch.set_num_threads(threads)
+    chosen = choose_encoder(encoder, Channels(*widths), layers[-1])
+    frozen = None if finetune else chosen.encoder
+    if finetune and not Path(encoder).is_dir():
+        raise typer.BadParameter("only the encoder of a folder can be trained further", param_hint="--finetune")
     model = DTNNConfig(
-        encoder=NativeEncoderConfig(channels=Channels(*widths)),
-        decoder=DecoderConfig(layer=layer, latent=latent, dropout=dropout, bonds=bonds, residual=residual),
+        encoder=chosen.config,
+        decoder=DecoderConfig(
+            layer=layers[-1],
+            more_layers=layers[:-1],
+            latent=latent,
+            dropout=dropout,
+            bonds=bonds,
+            residual=residual,
+            joint=joint,
+        ),
         targets=targets,
     )
     runs = {
@@ -154,10 +235,11 @@ def train(
             clip_norm=clip_norm,
             epochs=epochs,
             patience=patience,
+            average=average,
         )
         for number in seeds
     }
-    crystals, rejected = load_training_data(data or [], targets, clean)
+    crystals, rejected = load_training_data(data or [], targets, clean, chosen.elements)
     folder = output or Path("runs") / time.strftime("%Y-%m-%d-%H%M%S")
     folder.mkdir(parents=True, exist_ok=True)
     write_rejected(folder / "rejected.csv", rejected)
@@ -165,15 +247,42 @@ def train(
         f"{len(crystals)} crystals to learn from, {len(rejected)} rejected"
         + (f" (reasons in {folder / 'rejected.csv'})" if rejected else "")
     )
+    table = None if frozen is None else _latents(frozen, crystals, model.decoder.kept_layers, cache)
     results = {}
     for number, settings in runs.items():
         place = folder if splits is None else folder / f"split-{number}"
-        results[number] = _run(settings, crystals, place)
+        if members == 1:
+            results[number] = _run(settings, crystals, place, label, chosen.encoder, table)
+        else:
+            results[number] = _run_ensemble(settings, members, crystals, place, label, chosen.encoder, table)
     if splits is not None:
         _summarise(folder, results)
 
 
-def _run(settings: TrainingSettings, crystals: list[Any], folder: Path) -> dict[str, Any]:
+def _latents(encoder: Encoder, crystals: list[Crystal], layers: Sequence[int], cache: Path | None) -> LatentTable:
+    from rich.progress import Progress  # noqa: PLC0415  slow to import
+
+    from ..encoders.latent_cache import cached_latents, default_cache_folder  # noqa: PLC0415
+
+    with Progress(console=stderr(), transient=True) as progress:
+        task = progress.add_task("latents of the frozen encoder", total=None)
+        return cached_latents(
+            encoder,
+            crystals,
+            layers,
+            cache or default_cache_folder(),
+            on_batch=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+
+
+def _run(
+    settings: TrainingSettings,
+    crystals: list[Crystal],
+    folder: Path,
+    label: str,
+    encoder: Encoder | None,
+    table: LatentTable | None,
+) -> dict[str, Any]:
     from ..training.run import MODEL_FOLDER, train_run  # noqa: PLC0415  slow to import
     from .train_progress import Stopped, TrainingProgress  # noqa: PLC0415
     from .train_report import print_errors  # noqa: PLC0415
@@ -186,6 +295,9 @@ def _run(settings: TrainingSettings, crystals: list[Any], folder: Path) -> dict[
                 crystals,
                 folder,
                 command_line(),
+                label=label,
+                encoder=encoder,
+                table=table,
                 on_epoch=progress.on_epoch,
                 on_batch=progress.on_batch,
                 on_start=progress.on_start,
@@ -195,6 +307,30 @@ def _run(settings: TrainingSettings, crystals: list[Any], folder: Path) -> dict[
         raise typer.Exit(130) from None
     print_errors(stdout(), result, title=f"Test errors, seed {settings.seed}")
     stdout().print(f"model: {folder / MODEL_FOLDER}   (dtnn-fast screen --model {folder / MODEL_FOLDER})")
+    return result
+
+
+def _run_ensemble(
+    settings: TrainingSettings,
+    members: int,
+    crystals: list[Crystal],
+    folder: Path,
+    label: str,
+    encoder: Encoder | None,
+    table: LatentTable | None,
+) -> dict[str, Any]:
+    from ..training.ensemble import MEMBERS_FOLDER, combine_runs  # noqa: PLC0415  slow to import
+    from .train_report import print_error_bars, print_errors  # noqa: PLC0415
+
+    if encoder is None or table is None:
+        raise typer.BadParameter("needs a frozen encoder, which the members share", param_hint="--members")
+    places = [folder / MEMBERS_FOLDER / str(member) for member in range(members)]
+    for member, place in enumerate(places):
+        _run(replace(settings, member=member), crystals, place, f"{label} member {member}", encoder, table)
+    systems = {crystal.id: str(crystal.info["crystal_system"]) for crystal in crystals}
+    result = combine_runs(folder, places, systems, command_line(), label)
+    print_errors(stdout(), result, title=f"Test errors of the ensemble, seed {settings.seed}")
+    print_error_bars(stdout(), result["error_bars"])
     return result
 
 
@@ -223,6 +359,20 @@ def _parse_splits(text: str) -> list[int]:
             param_hint="--splits",
         ) from None
     return list(dict.fromkeys(seeds))
+
+
+def _parse_layers(text: str) -> tuple[int, ...]:
+    try:
+        first, dash, last = text.partition("-")
+        numbers = range(int(first), int(last) + 1) if dash else [int(part) for part in text.split(",")]
+        layers = tuple(sorted(set(numbers)))
+        if not layers or layers[0] < 1 or layers[-1] > _MOST_LAYERS:
+            raise ValueError
+    except ValueError:
+        raise typer.BadParameter(
+            f"expected layers from 1 to {_MOST_LAYERS} such as 4, 2,3 or 1-5, got {text!r}", param_hint="--layer"
+        ) from None
+    return layers
 
 
 def _parse_channels(text: str) -> list[int]:

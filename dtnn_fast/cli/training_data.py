@@ -16,7 +16,7 @@ from ..errors import BadCrystalError, DTNNError
 
 
 def load_training_data(
-    paths: Sequence[Path], targets: Sequence[str], use_cleaning_rule: bool
+    paths: Sequence[Path], targets: Sequence[str], use_cleaning_rule: bool, elements: frozenset[int] | None = None
 ) -> tuple[list[Crystal], list[Rejected]]:
     """Load labelled crystals that can be learned from.
 
@@ -24,6 +24,7 @@ def load_training_data(
         paths: files and folders; none means the labelled crystals that come with dtnn_fast.
         targets: tensors that each crystal must have.
         use_cleaning_rule: whether crystals with a total tensor outside of [-10, 100] are dropped.
+        elements: atomic numbers that the encoder knows; None for all.
 
     Returns:
         The crystals, each with its crystal system in `info` where that can be found, and those that were left out.
@@ -42,7 +43,7 @@ def load_training_data(
     crystals: list[Crystal] = []
     ids: set[str] = set()
     for item in items:
-        usable = item if isinstance(item, Rejected) else _check(item, targets, ids)
+        usable = item if isinstance(item, Rejected) else _check(item, targets, ids, elements)
         if isinstance(usable, Rejected):
             rejected.append(usable)
             continue
@@ -58,14 +59,16 @@ def load_training_data(
     return crystals, rejected
 
 
-def _check(crystal: Crystal, targets: Sequence[str], ids: set[str]) -> Crystal | Rejected:
+def _check(
+    crystal: Crystal, targets: Sequence[str], ids: set[str], elements: frozenset[int] | None
+) -> Crystal | Rejected:
     missing = [target for target in targets if target not in crystal.targets]
     if missing:
         return Rejected(crystal.id, crystal.source, f"no label: the {missing[0]} dielectric tensor is not given")
     if crystal.id in ids:
         return Rejected(crystal.id, crystal.source, "its id occurs twice, so it could be in training and test")
     try:
-        check_crystal(crystal)
+        check_crystal(crystal, elements)
     except BadCrystalError as error:
         return Rejected.because(error, crystal.id, crystal.source)
     return crystal

@@ -4,5 +4,15 @@
 from .latents import Latents
 from .native import NativeEncoder, NativeEncoderConfig
 from .native_layer import Channels
+from .pretrained import PRETRAINED, PretrainedEncoder, PretrainedEncoderConfig, pretrained_encoder
 
-__all__ = ["Channels", "Latents", "NativeEncoder", "NativeEncoderConfig"]
+__all__ = [
+    "PRETRAINED",
+    "Channels",
+    "Latents",
+    "NativeEncoder",
+    "NativeEncoderConfig",
+    "PretrainedEncoder",
+    "PretrainedEncoderConfig",
+    "pretrained_encoder",
+]

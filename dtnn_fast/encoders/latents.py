@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
 
-from ..nn.graph import BondTier
+from ..nn.graph import BondTier, CrystalGraph
 
 
 class Latents(NamedTuple):
@@ -33,3 +34,17 @@ class Latents(NamedTuple):
     bond_vector: Tensor | None
     bond_length: Tensor | None
     bonds: BondTier | None
+
+
+class EncodedCrystals(NamedTuple):
+    """What decoders read.
+
+    Args:
+        latents: of the layers 1 ... n, in this order; None for a layer that was not kept.
+        ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``. [B+1], int64.
+        graph: the crystals, needed where bond latents are to be built.
+    """
+
+    latents: Sequence[Latents | None]
+    ptr: Tensor
+    graph: CrystalGraph | None = None

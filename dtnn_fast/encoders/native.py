@@ -23,11 +23,14 @@ class NativeEncoderConfig:
         cutoffs: one per layer, never falling. Angstrom.
         mean_bonds: mean number of bonds of an atom in each layer, over the bundled labelled crystals.
         channels: channels of the state.
+        bounded_messages: whether the vectors and tensors of atoms enter the messages with a root mean square below 1,
+            so that large weights cannot make the state grow from layer to layer.
     """
 
     cutoffs: tuple[float, ...] = (3.0, 3.0, 4.0, 6.0, 6.0)
     mean_bonds: tuple[float, ...] = (7.0, 7.0, 16.0, 48.0, 48.0)
     channels: Channels = field(default_factory=Channels)
+    bounded_messages: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, for a JSON file."""
@@ -59,7 +62,10 @@ class NativeEncoder(nn.Module):
         self.elements: Tensor
         self.register_buffer("elements", subshell_table(), persistent=False)
         self.embedding = Linear(len(SUBSHELLS), self.config.channels.scalar, bias=False)
-        self.layers = nn.ModuleList(NativeLayer(self.config.channels, mean) for mean in mean_bonds[: self.num_layers])
+        self.layers = nn.ModuleList(
+            NativeLayer(self.config.channels, mean, self.config.bounded_messages)
+            for mean in mean_bonds[: self.num_layers]
+        )
 
     @property
     def cutoffs(self) -> tuple[float, ...]:

@@ -82,9 +82,14 @@ class BondGeometry:
         return bond_to_atom_sum(values, self.tier.pairs, self.tier.row_ptr, ends, self.tier.by_neighbor)
 
 
+def _soft_scale(squares: Tensor) -> Tensor:
+    """By what to multiply the channels of an atom so that their root mean square stays below 1; smooth."""
+    return torch.rsqrt(1.0 + squares.mean(-1, keepdim=True))
+
+
 def _soft_normalised(components: Tensor, norm: Tensor) -> tuple[Tensor, Tensor]:
     """Scale the channels of an atom together so that their root mean square stays below 1; smooth and equivariant."""
-    scale = torch.rsqrt(1.0 + (norm * norm).mean(-1, keepdim=True))
+    scale = _soft_scale(norm * norm)
     return components * scale.unsqueeze(1), norm * scale
 
 
@@ -94,10 +99,12 @@ class NativeLayer(nn.Module):
     Args:
         channels: channels of the state.
         mean_bonds: the mean number of bonds of an atom at this layer's cutoff, which scales the sums.
+        bounded_messages: see `NativeEncoderConfig`.
     """
 
-    def __init__(self, channels: Channels, mean_bonds: float) -> None:
+    def __init__(self, channels: Channels, mean_bonds: float, bounded_messages: bool = True) -> None:
         super().__init__()
+        self.bounded_messages = bounded_messages
         scalar, vector, rank2 = channels.scalar, channels.vector, channels.rank2
         self.scale = 1.0 / math.sqrt(mean_bonds)
         self.num_message = vector
@@ -158,7 +165,7 @@ class NativeLayer(nn.Module):
         atom_scalar, atom_vector, atom_rank2 = atoms
         bond_scalar, bond_vector = bonds
         u = geometry.direction.unsqueeze(-1)
-        q, tau = self.vector_in(atom_vector), self.rank2_in(atom_rank2)
+        q, tau = self._for_messages(atom_vector, atom_rank2)
         q_difference = geometry.gather(q, "difference")
         tau_sum = geometry.gather(tau, "sum")
         tau_u = torch.bmm(direction_matrix(geometry.direction), tau_sum)
@@ -184,6 +191,13 @@ class NativeLayer(nn.Module):
         # y4 u (x) u + y5 sym(u (x) b) = sym(u (x) (y4 u + y5 b)): one product instead of two.
         new_rank2 = symmetric_product(u.expand_as(new_vector), y4 * u + y5 * new_vector)
         return new_scalar, new_vector, new_rank2
+
+    def _for_messages(self, atom_vector: Tensor, atom_rank2: Tensor) -> tuple[Tensor, Tensor]:
+        q, tau = self.vector_in(atom_vector), self.rank2_in(atom_rank2)
+        if not self.bounded_messages:
+            return q, tau
+        # The invariants are quadratic in q and tau: without a bound, large weights grow from layer to layer.
+        return q * _soft_scale(norm_squared(q)).unsqueeze(1), tau * _soft_scale(norm_squared(tau)).unsqueeze(1)
 
     def _updated(
         self, atoms: tuple[Tensor, Tensor, Tensor], sums: tuple[Tensor, Tensor, Tensor]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields, is_dataclass
+from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
@@ -31,6 +32,8 @@ def from_plain(kind: type[T], values: Any, name: str = "") -> T:
 
 
 def _convert(kind: Any, value: Any, name: str) -> Any:
+    if get_origin(kind) is UnionType and isinstance(value, get_args(kind)):
+        return value  # one of several dataclasses, which the caller chose and made
     if is_dataclass(kind):
         return _convert_fields(kind, value, name)
     if get_origin(kind) is tuple and isinstance(value, list):

@@ -7,12 +7,9 @@ import json
 from importlib import resources
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-
 from ..errors import BadFileError
 from .model import DTNN, TARGETS, DTNNConfig
+from .weights_file import load_weights, put_weights, save_weights
 
 FORMAT = "dtnn_fast model 1"
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
@@ -31,8 +28,7 @@ def save_model(model: DTNN, folder: str | Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     config = {"format": FORMAT, **model.config.to_json()}
     (target / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    save_file(state, target / WEIGHTS_FILE, metadata={"format": FORMAT})
+    save_weights(model, target / WEIGHTS_FILE, FORMAT)
 
 
 def load_model(name: str | Path) -> DTNN:
@@ -54,24 +50,7 @@ def _load_folder(folder: Path) -> DTNN:
     except ValueError as error:
         raise BadFileError(f"{folder / CONFIG_FILE}: {error}") from error
     weights = folder / WEIGHTS_FILE
-    try:
-        state = load_file(weights)
-    except FileNotFoundError as error:
-        raise BadFileError(f"{weights}: the model's weights are missing") from error
-    except (SafetensorError, OSError) as error:
-        raise BadFileError(f"{weights}: not a whole safetensors file: {error}") from error
-    dtypes = {value.dtype for value in state.values()}
-    if len(dtypes) > 1 or not all(dtype.is_floating_point for dtype in dtypes):
-        found = ", ".join(sorted(map(str, dtypes)))
-        raise BadFileError(f"{weights}: expected weights of one floating-point dtype, got {found}")
-    try:
-        for dtype in dtypes:
-            model.to(dtype)
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise BadFileError(f"{weights}: does not fit {CONFIG_FILE} beside it: {error}") from error
-    if not all(torch.isfinite(value).all() for value in state.values()):
-        raise BadFileError(f"{weights}: damaged: holds values that are not finite")
+    put_weights(model, load_weights(weights), weights)
     return model
 
 

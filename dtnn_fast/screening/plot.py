@@ -3,35 +3,18 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import optional_import
+from ..plotting import BLUE, OCHRE, RED, label_points, log_axis, mark_panels, picture, plain_numbers, subscripts
 from .predictions import Predictions
 from .ranking import main_target
 
-_STYLE = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.8,
-    "legend.frameon": False,
-    "mathtext.default": "regular",
-}
-_NEW, _LABELLED, _ACCENT = "#2a6f97", "#e09f3e", "#9e2a2b"
+_NEW, _LABELLED, _ACCENT = BLUE, OCHRE, RED
 _FEWEST_KNOWN = 20
-# Where a label may stand beside its point, in points: the first place that is free, near ones first.
-_PLACES = [
-    (side * distance * math.cos(angle), distance * math.sin(angle))
-    for distance in (8, 16, 26, 38, 52)
-    for angle in (0.4, -0.4, 1.0, -1.0, 1.4, -1.4)
-    for side in (1, -1)
-]
 
 
 def plot_screening(
@@ -49,29 +32,19 @@ def plot_screening(
     Raises:
         MissingPackageError: matplotlib is not installed.
     """
-    matplotlib = optional_import("matplotlib", extra="cli", purpose="draw plot.png")
-    figure_class = optional_import("matplotlib.figure", extra="cli", purpose="draw plot.png").Figure
-    canvas_class = optional_import(
-        "matplotlib.backends.backend_agg", extra="cli", purpose="draw plot.png"
-    ).FigureCanvasAgg
     target = main_target(predictions.targets)
     known, predicted = _known_means(predictions, target), _means(predictions, target)
     # The axes of this panel are logarithmic.
     both = np.isfinite(known) & (known > 0.0) & (predicted > 0.0)
     with_parity = int(both.sum()) >= _FEWEST_KNOWN
-    with matplotlib.rc_context(_STYLE):
-        figure = figure_class(figsize=(12.4 if with_parity else 8.8, 3.9), layout="constrained", dpi=200)
-        canvas_class(figure)
+    with picture(path, width=12.4 if with_parity else 8.8, height=3.9) as figure:
         axes = figure.subplots(1, 3 if with_parity else 2, width_ratios=[1.35, 0.95, 1] if with_parity else [1.25, 1])
         points = _draw_map(figure, axes[0], predictions, order[:labels], target)
         _draw_histogram(axes[1], predictions, target, np.array([id in labelled for id in predictions.ids]))
         if with_parity:
             _draw_parity(axes[2], known[both], predicted[both], target)
-        for axis, letter in zip(axes, "abc", strict=False):
-            axis.set_title(letter, loc="left", fontweight="bold")
-        # Last, because every panel changes the place of the others.
-        _label(figure, axes[0], points)
-        figure.savefig(path)
+        mark_panels(axes)
+        label_points(figure, axes[0], points)
 
 
 def _means(predictions: Predictions, target: str) -> np.ndarray:
@@ -108,71 +81,19 @@ def _draw_map(
         x[above], y[above], c=anisotropy[above], s=11, cmap="viridis", vmin=0.0, vmax=end, linewidths=0, alpha=0.85
     )
     if x.min() > 0.0 and x.max() > 5.0 * x.min():
-        _log_axis(axis.set_xscale, axis.xaxis, x)
+        log_axis(axis.set_xscale, axis.xaxis, x)
     if y.min() > 0.0 and y.max() > 5.0 * y.min():
-        _log_axis(axis.set_yscale, axis.yaxis, y)
+        log_axis(axis.set_yscale, axis.yaxis, y)
     elif y.min() <= 0.0 < y.max():
         axis.set_yscale("symlog", linthresh=max(1.0, float(np.median(np.abs(y)))))
-        axis.yaxis.set_major_formatter(_plain_numbers())
+        axis.yaxis.set_major_formatter(plain_numbers())
     axis.margins(0.06)
     extend = "max" if anisotropy.max() > end else "neither"
     bar = figure.colorbar(points, ax=axis, pad=0.015, extend=extend)
     bar.set_label(rf"anisotropy of the {target} tensor $\varepsilon_3-\varepsilon_1$")
     bar.outline.set_linewidth(0.5)
     axis.scatter(x[first], y[first], s=34, facecolors="none", edgecolors=_ACCENT, linewidths=0.9)
-    return [(x[row], y[row], _subscripts(predictions.formulas[row])) for row in first.tolist()]
-
-
-def _plain_numbers() -> Any:
-    ticker = optional_import("matplotlib.ticker", extra="cli", purpose="draw plot.png")
-    return ticker.FuncFormatter(lambda value, _: f"{value:g}")
-
-
-def _log_axis(set_scale: Any, axis: Any, values: np.ndarray) -> None:
-    """A logarithmic axis with ticks such as 2, 5, 10, 20 as plain numbers."""
-    ticker = optional_import("matplotlib.ticker", extra="cli", purpose="draw plot.png")
-    set_scale("log")
-    axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0) if values.max() < 300.0 * values.min() else (1.0,)))
-    axis.set_major_formatter(_plain_numbers())
-    axis.set_minor_formatter(ticker.NullFormatter())
-
-
-def _label(figure: Any, axis: Any, points: list[tuple[float, float, str]]) -> None:
-    """Write names beside points without covering one another."""
-    transforms = optional_import("matplotlib.transforms", extra="cli", purpose="draw plot.png")
-    text_class = optional_import("matplotlib.text", extra="cli", purpose="draw plot.png").Text
-    effects = optional_import("matplotlib.patheffects", extra="cli", purpose="draw plot.png")
-    outline = effects.withStroke(linewidth=2.5, foreground="white")
-    figure.canvas.draw()
-    renderer = figure.canvas.get_renderer()
-    frame = axis.get_window_extent()
-    # A box of 8 points around each ring, in pixels.
-    size = 8.0 * figure.dpi / 72.0
-    centers = [axis.transData.transform((x, y)) for x, y, _ in points]
-    rings = [transforms.Bbox.from_bounds(*(center - size / 2), size, size) for center in centers]
-    taken: list[Any] = list(rings)
-    for x, y, text in points:
-        for dx, dy in _PLACES:
-            label = axis.annotate(
-                text,
-                (x, y),
-                (dx, dy),
-                textcoords="offset points",
-                ha="left" if dx > 0 else "right",
-                va="center",
-                fontsize=8,
-                color=_ACCENT,
-                path_effects=[outline],
-                arrowprops={"arrowstyle": "-", "lw": 0.5, "color": _ACCENT, "shrinkA": 0, "shrinkB": 4},
-            )
-            label.update_positions(renderer)
-            # Of the text alone: the extent of an annotation includes its line, which may cross what it likes.
-            box = text_class.get_window_extent(label).padded(1.5)
-            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-            if inside and not any(box.overlaps(other) for other in taken):
-                taken.append(box)
-                break
-            label.remove()
+    return [(x[row], y[row], subscripts(predictions.formulas[row])) for row in first.tolist()]
 
 
 def _draw_histogram(axis: Any, predictions: Predictions, target: str, labelled: np.ndarray) -> None:
@@ -191,7 +112,7 @@ def _draw_histogram(axis: Any, predictions: Predictions, target: str, labelled: 
         label=[f"{name} ({len(values):,})" for values, _, name in shown],
     )
     if positive:
-        _log_axis(axis.set_xscale, axis.xaxis, means)
+        log_axis(axis.set_xscale, axis.xaxis, means)
     median = float(np.median(means))
     axis.axvline(median, ymax=0.74, color="0.3", linewidth=0.9, linestyle="--", label=f"median {median:.1f}")
     axis.set(xlabel=f"mean {target} permittivity", ylabel="crystals")
@@ -204,13 +125,9 @@ def _draw_parity(axis: Any, x: np.ndarray, y: np.ndarray, target: str) -> None:
     low, high = 0.9 * min(x.min(), y.min()), 1.1 * max(x.max(), y.max())
     axis.plot([low, high], [low, high], color="0.3", linewidth=0.9)
     axis.scatter(x, y, s=9, color=_LABELLED, alpha=0.7, linewidths=0)
-    _log_axis(axis.set_xscale, axis.xaxis, x)
-    _log_axis(axis.set_yscale, axis.yaxis, y)
+    log_axis(axis.set_xscale, axis.xaxis, x)
+    log_axis(axis.set_yscale, axis.yaxis, y)
     axis.set(xlim=(low, high), ylim=(low, high))
     axis.set(xlabel=f"mean {target} permittivity, DFPT", ylabel="predicted")
     text = f"{len(x):,} labelled crystals,\nthose of training included\nMAE {np.abs(x - y).mean():.2f}"
     axis.text(0.04, 0.96, text, transform=axis.transAxes, va="top", fontsize=8)
-
-
-def _subscripts(formula: str) -> str:
-    return re.sub(r"(\d+)", r"$_{\1}$", formula)

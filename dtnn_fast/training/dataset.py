@@ -14,6 +14,22 @@ from ..errors import BadCrystalError
 from ..nn.graph import CrystalGraph, build_graph, collate
 
 
+def target_tensors(crystals: Sequence[Crystal], targets: Iterable[str]) -> dict[str, Tensor]:
+    """The tensors to learn. [n, 3, 3] for each target, float32.
+
+    Raises:
+        BadCrystalError: a crystal lacks one of the targets, or it is no 3x3 tensor of finite numbers.
+    """
+    targets = tuple(targets)
+    for crystal in crystals:
+        for target in targets:
+            _check_target(crystal, target)
+    return {
+        target: torch.from_numpy(np.array([crystal.targets[target] for crystal in crystals])).float()
+        for target in targets
+    }
+
+
 def _check_target(crystal: Crystal, target: str) -> None:
     if target not in crystal.targets:
         raise BadCrystalError(f"{crystal.label}: no {target} dielectric tensor to learn from")
@@ -41,14 +57,8 @@ class LabelledGraphs:
     def __init__(self, crystals: Sequence[Crystal], targets: Iterable[str], cutoffs: Sequence[float]) -> None:
         self.crystals = list(crystals)
         self.targets = tuple(targets)
-        for crystal in self.crystals:
-            for target in self.targets:
-                _check_target(crystal, target)
+        self.tensors = target_tensors(self.crystals, self.targets)
         self.graphs = [build_graph([crystal], cutoffs) for crystal in self.crystals]
-        self.tensors = {
-            target: torch.from_numpy(np.array([crystal.targets[target] for crystal in self.crystals])).float()
-            for target in self.targets
-        }
 
     def __len__(self) -> int:
         return len(self.crystals)

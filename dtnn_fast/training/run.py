@@ -6,28 +6,27 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from .. import __version__
 from ..data.crystal import Crystal
 from ..data.splits import Split, split
-from ..errors import BadFileError
-from .checkpoint import CHECKPOINT_FILE
+from ..encoders.build import Encoder
+from ..encoders.latent_cache import encoder_digest
+from ..encoders.latent_table import LatentTable
 from .dataset import LabelledGraphs
-from .metrics import median_tensor, summarise
+from .encoded import LabelledLatents
+from .predictions import PREDICTIONS_FILE, Predictions, save_predictions
+from .results import PARTS, errors_of_parts
+from .run_folder import claim, is_new
 from .settings import TrainingSettings
 from .trainer import Epoch, Trainer
 
-SETTINGS_FILE, HISTORY_FILE, RESULTS_FILE, MODEL_FOLDER = "settings.json", "history.csv", "results.json", "model"
-PARTS = ("test", "validation", "train")
+HISTORY_FILE, RESULTS_FILE, MODEL_FOLDER = "history.csv", "results.json", "model"
 
 
 def data_digest(crystals: Sequence[Crystal]) -> str:
@@ -41,13 +40,6 @@ def data_digest(crystals: Sequence[Crystal]) -> str:
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()[:16]
 
 
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    names = ("torch", "numpy", "safetensors")
-    found = {"dtnn_fast": __version__, "python": platform.python_version(), "machine": platform.machine()}
-    return found | {name: metadata.version(name) for name in names}
-
-
 def known_elements(crystals: Sequence[Crystal]) -> tuple[int, ...]:
     """The atomic numbers that occur."""
     return tuple(sorted({int(z) for crystal in crystals for z in crystal.atomic_numbers}))
@@ -59,6 +51,9 @@ def train_run(
     folder: Path,
     command: str = "",
     *,
+    label: str = "",
+    encoder: Encoder | None = None,
+    table: LatentTable | None = None,
     on_epoch: Callable[[Trainer, Epoch], None] = lambda trainer, epoch: None,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
     on_start: Callable[[Trainer], None] = lambda trainer: None,
@@ -70,6 +65,9 @@ def train_run(
         crystals: labelled, cleaned and checked.
         folder: of the run; made when absent.
         command: the command line, for the record.
+        label: name of the model in the tables of dtnn-fast evaluate, for the record.
+        encoder: to start from; None for one with random weights.
+        table: latents of the crystals by this encoder, which then stays as it is.
         on_epoch: called after each epoch.
         on_batch: called after each batch.
         on_start: called before the first epoch, when a checkpoint has been read.
@@ -82,21 +80,33 @@ def train_run(
         BadCrystalError: a crystal has no tensor to learn from.
         DTNNError: there are too few crystals, or the loss is no number any more.
     """
-    settings = replace(settings, model=replace(settings.model, elements=known_elements(crystals)))
+    settings = replace(
+        settings,
+        model=replace(settings.model, elements=known_elements(crystals)),
+        frozen=table is not None,
+        start="" if encoder is None else encoder_digest(encoder),
+    )
     identity = _identity(settings, crystals)
-    is_new = _is_new(folder, identity)
+    unclaimed = is_new(folder, identity)
     parts = split([crystal.id for crystal in crystals], settings.seed)
-    data = LabelledGraphs(crystals, settings.model.targets, _cutoffs(settings))
-    trainer = Trainer(settings, data, parts, folder)
+    targets, cutoffs = settings.model.targets, _cutoffs(settings)
+    data: LabelledGraphs | LabelledLatents = (
+        LabelledGraphs(crystals, targets, cutoffs)
+        if table is None
+        else LabelledLatents(crystals, targets, cutoffs, table, settings.model.decoder.bonds and not table.bond_counts)
+    )
+    trainer = Trainer(settings, data, parts, folder, encoder=encoder)
     # Only now: crystals that cannot be used leave the folder free for the next attempt.
-    if is_new:
-        _claim(folder, identity, command)
+    if unclaimed:
+        claim(folder, identity, command, label=label)
     on_start(trainer)
     for epoch in trainer.epochs(on_batch):
         _write_history(folder / HISTORY_FILE, trainer.history)
         on_epoch(trainer, epoch)
     trainer.load_best().save(folder / MODEL_FOLDER)
-    results = _results(trainer, parts)
+    predictions = _predictions(trainer, parts)
+    save_predictions(folder / PREDICTIONS_FILE, predictions)
+    results = _results(trainer, predictions)
     (folder / RESULTS_FILE).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     return results
 
@@ -112,30 +122,6 @@ def _identity(settings: TrainingSettings, crystals: Sequence[Crystal]) -> dict[s
     return identity
 
 
-def _is_new(folder: Path, identity: dict[str, Any]) -> bool:
-    """Whether the folder holds no run yet; one that is there must be this one."""
-    path = folder / SETTINGS_FILE
-    if not path.exists():
-        if (folder / CHECKPOINT_FILE).exists():
-            raise BadFileError(f"{path}: missing beside a checkpoint; choose another folder or remove it")
-        return True
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadFileError(f"{path}: not a run's settings: {error}") from error
-    if not isinstance(before, dict):
-        raise BadFileError(f"{path}: not a run's settings: expected an object, got {before!r}")
-    if {key: before.get(key) for key in identity} != identity:
-        raise BadFileError(f"{folder}: holds a run with other settings or data; choose another folder or remove it")
-    return False
-
-
-def _claim(folder: Path, identity: dict[str, Any], command: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    record = {"command": command, **identity, "versions": versions(), "threads": torch.get_num_threads()}
-    (folder / SETTINGS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-
-
 def _write_history(path: Path, history: Sequence[Epoch]) -> None:
     targets = list(history[0].validation) if history else []
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -148,27 +134,25 @@ def _write_history(path: Path, history: Sequence[Epoch]) -> None:
             writer.writerow(row)
 
 
-def _results(trainer: Trainer, parts: Split) -> dict[str, Any]:
-    """Errors of the best weights on each part, and of the median of the training set on the test part."""
+def _predictions(trainer: Trainer, parts: Split) -> Predictions:
+    """Of the best weights, for the crystals of each part in the order of the split."""
     data = trainer.data
-    results: dict[str, Any] = {
+    names = [part for part in PARTS for _ in getattr(parts, part)]
+    indices = np.concatenate([getattr(parts, part) for part in PARTS]).tolist()
+    return Predictions(
+        [data.crystals[index].id for index in indices],
+        names,
+        {target: tensors.double().numpy() for target, tensors in trainer.predict(indices).items()},
+        {target: data.tensors[target][indices].double().numpy() for target in data.targets},
+    )
+
+
+def _results(trainer: Trainer, predictions: Predictions) -> dict[str, Any]:
+    systems = {c.id: str(c.info.get("crystal_system") or "unknown") for c in trainer.data.crystals}
+    return {
         "best_epoch": trainer.best_epoch,
         "epochs": len(trainer.history),
         "train_seconds": sum(epoch.seconds for epoch in trainer.history),
         "parameters": dict(trainer.model.num_parameters()),
-        "errors": {},
-        "median_model": {},
+        **errors_of_parts(predictions, systems),
     }
-    for part in PARTS:
-        indices = getattr(parts, part)
-        systems = [str(data.crystals[i].info.get("crystal_system") or "unknown") for i in indices]
-        predicted = trainer.predict(indices)
-        for target in data.targets:
-            expected = data.tensors[target][indices].double().numpy()
-            errors = results["errors"].setdefault(target, {})
-            errors[part] = summarise(predicted[target].double().numpy(), expected, systems)
-            if part == "test":
-                median = median_tensor(data.tensors[target][parts.train].double().numpy())
-                trivial = np.broadcast_to(median, expected.shape)
-                results["median_model"][target] = summarise(trivial, expected, systems)
-    return results

@@ -16,6 +16,7 @@ class TrainingSettings:
     Args:
         model: settings of the model, with the targets.
         seed: of the split, the initial weights, dropout and the order of crystals.
+        member: number of the member in an ensemble; another one has the same split, and all else from other numbers.
         batch_size: crystals per step.
         learning_rate: at the start; it falls to 0 along a half cosine over `epochs`.
         betas: decay rates of AdamW's moments.
@@ -23,10 +24,15 @@ class TrainingSettings:
         clip_norm: gradients are scaled down to this norm.
         epochs: the most epochs to train.
         patience: epochs without a better validation error after which training stops.
+        average: weights are judged and kept as a running mean over steps in which the old mean counts this much (at
+            first less); 0 takes them as they are.
+        frozen: whether the encoder keeps its weights, so that its latents are computed once.
+        start: fingerprint of the encoder's weights at the start; empty for random ones.
     """
 
     model: DTNNConfig = field(default_factory=DTNNConfig)
     seed: int = 0
+    member: int = 0
     batch_size: int = 64
     learning_rate: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
@@ -34,6 +40,9 @@ class TrainingSettings:
     clip_norm: float = 2.0
     epochs: int = 1000
     patience: int = 200
+    average: float = 0.0
+    frozen: bool = False
+    start: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, for a JSON file."""

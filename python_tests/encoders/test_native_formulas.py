@@ -51,6 +51,11 @@ def encode(encoder: NativeEncoder, crystal):
         bv = torch.stack([memory.get(key, zero)[1] for key in keys])
 
         q, tau = v @ layer.vector_in.weight.T, t @ layer.rank2_in.weight.T
+        if encoder.config.bounded_messages:
+            q, tau = (
+                x / (1 + x.flatten(1, -2).square().sum(1).mean(1)).sqrt().view(-1, *[1] * (x.dim() - 1))
+                for x in (q, tau)
+            )
         dq, taus = q[j] - q[i], tau[i] + tau[j]
         tau_u = torch.einsum("eabc,eb->eac", taus, u[:, :, 0])
         invariants = [

@@ -17,7 +17,8 @@ from dtnn_fast import DTNN, __version__
 from dtnn_fast.data.splits import split
 from dtnn_fast.errors import BadCrystalError, BadFileError, DTNNError
 from dtnn_fast.training.dataset import LabelledGraphs
-from dtnn_fast.training.metrics import METRICS
+from dtnn_fast.training.metrics import METRICS, summarise
+from dtnn_fast.training.predictions import load_predictions
 from dtnn_fast.training.run import train_run
 from dtnn_fast.training.settings import TrainingSettings
 from dtnn_fast.training.trainer import Trainer
@@ -148,14 +149,18 @@ def test_neighbor_lists_are_made_once_for_each_crystal(monkeypatch, tmp_path):
 
 def test_the_folder_of_a_run_says_everything(tmp_path):
     folder = tmp_path / "new" / "run"
-    results = train_run(SETTINGS, CRYSTALS, folder, command="dtnn-fast train --seed 0")
+    results = train_run(SETTINGS, CRYSTALS, folder, command="dtnn-fast train --seed 0", label="DTNN")
     names = {path.name for path in folder.iterdir()}
-    assert names == {"settings.json", "history.csv", "results.json", "model", "checkpoint.safetensors"}
+    files = {"settings.json", "history.csv", "results.json", "predictions.npz", "checkpoint.safetensors"}
+    assert names == {*files, "model"}
 
     record = json.loads((folder / "settings.json").read_text())
     assert record["command"] == "dtnn-fast train --seed 0"
     assert record["versions"]["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
     assert record["versions"]["dtnn_fast"] == __version__
+    assert record["label"] == "DTNN"
+    assert record["hardware"]["cores"] >= 1
+    assert record["hardware"]["cpu"]
     assert record["data"]["crystals"] == len(CRYSTALS)
     again = TrainingSettings.from_json(record["settings"])
     elements = tuple(sorted({int(z) for crystal in CRYSTALS for z in crystal.atomic_numbers}))
@@ -178,6 +183,15 @@ def test_the_folder_of_a_run_says_everything(tmp_path):
         systems = {CRYSTALS[n].info["crystal_system"] for n in getattr(parts, part)}
         assert set(errors) == {"all", *systems}
     assert results["median_model"]["total"]["all"]["count"] == len(parts.test)
+
+    predictions = load_predictions(folder / "predictions.npz")
+    for part in ("test", "validation", "train"):
+        those = predictions.of_part(part)
+        assert those.ids == [IDS[n] for n in getattr(parts, part)]
+        expected = np.array([CRYSTALS[n].targets["total"] for n in getattr(parts, part)])
+        np.testing.assert_allclose(those.expected["total"], expected, rtol=1e-6, atol=1e-6)
+        again = summarise(those.predicted["total"], those.expected["total"], [""] * len(those.ids))
+        assert again["all"] == results["errors"]["total"][part]["all"]
 
     model = DTNN.from_pretrained(folder / "model")
     test = [CRYSTALS[n] for n in parts.test]

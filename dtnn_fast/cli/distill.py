@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: MIT
+"""The command distill."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from math import inf, isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from .common import ThreadsOption
+from .console import command_line, stderr, stdout
+from .distill_progress import ENCODER_FOLDER, DistillProgress, print_explained
+
+if TYPE_CHECKING:
+    from ..distillation.labels import LabelSettings, Teacher
+    from ..distillation.parallel import Workers
+    from ..distillation.report import Explained
+    from ..distillation.settings import DistillSettings
+
+_CRYSTALS, _ENCODER, _TRAINING, _RUN = "The crystals", "The encoder", "The training", "The run"
+LABELS_FOLDER = "labels"
+_Number = TypeVar("_Number", int, float)
+
+
+class TeacherName(StrEnum):
+    """The pretrained encoders."""
+
+    sevennet_0 = "sevennet-0"
+    sevennet_l3i5 = "sevennet-l3i5"
+
+
+def distill(
+    data: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            show_default=False,
+            metavar="[DATA]...",
+            help="Files or folders of crystals. Without any: all crystals that come with dtnn-fast.",
+        ),
+    ] = None,
+    teacher: Annotated[
+        TeacherName, typer.Option(help="Whose latents are learned.", rich_help_panel=_ENCODER)
+    ] = TeacherName.sevennet_0,
+    crystals: Annotated[
+        int,
+        typer.Option(
+            min=0, help="How many rattled, strained or substituted crystals to make.", rich_help_panel=_CRYSTALS
+        ),
+    ] = 16000,
+    held_out: Annotated[
+        float,
+        typer.Option(
+            min=1e-6, max=0.9, help="Part of the chemical systems kept aside for the report.", rich_help_panel=_CRYSTALS
+        ),
+    ] = 0.05,
+    channels: Annotated[
+        str, typer.Option(help="Scalar, vector and rank-2 channels of the encoder.", rich_help_panel=_ENCODER)
+    ] = "64,16,16",
+    cutoffs: Annotated[
+        str, typer.Option(help="Cutoff of each layer, never falling, in Angstrom.", rich_help_panel=_ENCODER)
+    ] = "3,3,4,6",
+    learn: Annotated[
+        str | None,
+        typer.Option(
+            show_default="each layer the one of the same number",
+            help="Which layer learns which of the teacher's, with a weight if not 1, such as 1:1:0.3,2:2:0.3,3:4.",
+            rich_help_panel=_ENCODER,
+        ),
+    ] = None,
+    epochs: Annotated[
+        float, typer.Option(min=1e-3, help="Passes over the crystals.", rich_help_panel=_TRAINING)
+    ] = 30.0,
+    batch_atoms: Annotated[
+        int, typer.Option(min=1, help="Atoms per step and process.", rich_help_panel=_TRAINING)
+    ] = 256,
+    learning_rate: Annotated[
+        float, typer.Option(min=1e-12, help="The largest; falls along a half cosine.", rich_help_panel=_TRAINING)
+    ] = 2e-3,
+    seed: Annotated[int, typer.Option(min=0, help="Of crystals, weights and order.", rich_help_panel=_RUN)] = 0,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            show_default="labels in the folder of the run",
+            help="Folder of the teacher's latents, made when absent; several runs can share one.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            show_default="runs/distill-<date-time>",
+            help="Folder of the run. One that holds an unfinished run with the same settings is continued.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.", rich_help_panel=_RUN)] = "cpu",
+    threads: ThreadsOption = None,
+) -> None:
+    """Teach the native encoder the latents of a pretrained potential.
+
+    Press Ctrl-C to stop; the same command with the same --output goes on later. Several processes, one per GPU, work
+    together under torchrun: torchrun --nproc-per-node 4 -m dtnn_fast distill --device cuda --output FOLDER.
+    """
+    radii = _numbers(cutoffs, float, "--cutoffs", "3,3,4,6")
+    widths = _numbers(channels, int, "--channels", "64,16,16")
+    if len(widths) != 3:
+        raise typer.BadParameter(f"expected three numbers such as 64,16,16, got {channels!r}", param_hint="--channels")
+    if radii != sorted(radii):
+        raise typer.BadParameter(f"expected cutoffs that never fall, got {cutoffs!r}", param_hint="--cutoffs")
+    matches = _parse_matches(learn) if learn else [(layer, layer, 1.0) for layer in range(1, len(radii) + 1)]
+
+    import torch  # noqa: PLC0415  slow to import
+
+    from ..distillation.crystals import CrystalSettings  # noqa: PLC0415  slow to import
+    from ..distillation.labels import LabelSettings  # noqa: PLC0415
+    from ..distillation.mean_bonds import mean_bonds  # noqa: PLC0415
+    from ..distillation.parallel import workers  # noqa: PLC0415
+    from ..distillation.settings import DistillSettings  # noqa: PLC0415
+    from ..distillation.student import Match  # noqa: PLC0415
+    from ..encoders import Channels, NativeEncoderConfig, pretrained_encoder  # noqa: PLC0415
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    settings = DistillSettings(
+        encoder=NativeEncoderConfig(tuple(radii), mean_bonds(radii), Channels(*widths)),
+        matches=tuple(Match(*pair) for pair in matches),
+        epochs=epochs,
+        batch_atoms=batch_atoms,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    making = LabelSettings(CrystalSettings(made=crystals, held_out=held_out, seed=seed))
+    folder = output or Path("runs") / time.strftime("distill-%Y-%m-%d-%H%M%S")
+    with workers(device) as group:
+        if group.count > 1 and output is None:
+            raise typer.BadParameter("several processes need a common folder", param_hint="--output")
+        progress = DistillProgress(folder, silent=group.rank > 0)
+        try:
+            with progress:
+                place = labels or folder / LABELS_FOLDER
+                _label(data or [], pretrained_encoder(teacher.value).to(group.device), making, place, group, progress)
+                explained = _train(settings, place, folder, group, progress)
+        except KeyboardInterrupt:
+            stderr().print(progress.how_to_resume(), style="yellow")
+            raise typer.Exit(130) from None
+        if group.rank == 0:
+            print_explained(stdout(), explained)
+            stdout().print(f"encoder: {folder / ENCODER_FOLDER}")
+
+
+def _label(
+    paths: list[Path],
+    teacher: Teacher,
+    settings: LabelSettings,
+    folder: Path,
+    group: Workers,
+    progress: DistillProgress,
+) -> None:
+    from ..data.collect import write_rejected  # noqa: PLC0415  slow to import
+    from ..distillation.crystals import make_crystals  # noqa: PLC0415
+    from ..distillation.labels import label, rejected_of  # noqa: PLC0415
+    from ..distillation.sources import load_sources  # noqa: PLC0415
+
+    sources, unreadable = load_sources(paths)
+    made = make_crystals(sources, settings.crystals, teacher.elements)
+    progress.on_crystals(made, unreadable)
+    label(made.crystals, teacher, folder, settings, device=group.device, part=group.part, on_shard=progress.on_shard)
+    group.wait()
+    if group.rank == 0:
+        write_rejected(folder / "rejected.csv", unreadable)
+        progress.on_labels(folder, rejected_of(folder))
+
+
+def _train(
+    settings: DistillSettings, labels: Path, folder: Path, group: Workers, progress: DistillProgress
+) -> dict[str, list[Explained]]:
+    from ..distillation.run import distill_run  # noqa: PLC0415  slow to import
+
+    return distill_run(
+        settings,
+        labels,
+        folder,
+        group,
+        command_line(),
+        on_start=progress.on_start,
+        on_record=progress.on_record,
+        on_report=progress.on_report,
+    )
+
+
+def _numbers(text: str, kind: type[_Number], option: str, example: str) -> list[_Number]:
+    try:
+        numbers = [kind(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or not all(number > 0 and isfinite(number) for number in numbers):
+        raise typer.BadParameter(f"expected positive numbers such as {example}, got {text!r}", param_hint=option)
+    return numbers
+
+
+def _parse_matches(text: str) -> list[tuple[int, int, float]]:
+    matches = []
+    try:
+        for part in text.split(","):
+            ours, theirs, *weight = part.split(":")
+            matches.append((int(ours), int(theirs), float(weight[0]) if weight else 1.0))
+            if len(weight) > 1 or not 0 < matches[-1][2] < inf:
+                raise ValueError
+    except ValueError:
+        raise typer.BadParameter(
+            f"expected pairs of layers with or without a weight, such as 1:1,2:2:0.5,3:4, got {text!r}",
+            param_hint="--learn",
+        ) from None
+    return list(dict.fromkeys(matches))

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""The command evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .common import exit_with
+from .console import command_line, stderr, stdout
+
+REJECTED_FILE, ERRORS_FILE = "rejected.csv", "errors.csv"
+
+
+def evaluate(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUNS...",
+            show_default=False,
+            help="Run folders, or folders of them at any depth: of dtnn-fast train, or of any model that leaves "
+            "settings.json, results.json and predictions.npz.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for figures and CSV files; earlier ones are replaced.")
+    ] = Path("evaluation"),
+    markdown: Annotated[
+        Path | None,
+        typer.Option(show_default=False, help="Write a page of results: tables, figures, commands, hardware, times."),
+    ] = None,
+    notes: Annotated[
+        Path | None,
+        typer.Option(show_default=False, help="Markdown file that follows the introduction of that page."),
+    ] = None,
+    show: Annotated[
+        str | None,
+        typer.Option(
+            show_default="of ours, the one with the lowest validation error",
+            help="Model of which figures show elements and crystal systems.",
+        ),
+    ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            show_default="the labelled crystals that come with dtnn-fast",
+            help="File or folder of the labelled crystals that the runs used; may be given several times.",
+        ),
+    ] = None,
+    clean: Annotated[
+        bool,
+        typer.Option("--clean/--no-clean", help="Whether the runs dropped crystals by the cleaning rule; as in train."),
+    ] = True,
+) -> None:
+    """Compare trained models on their test crystals.
+
+    Prints the errors of all models by crystal system, mean and deviation over the splits, with the best in bold, and
+    draws figures. Runs of one model are found by their label (dtnn-fast train --label NAME), or else by their path.
+    Only runs on the same crystals and tensors are compared; others are listed in rejected.csv and do not stop the rest.
+
+    Exit code: 0 all runs were used, 3 some were rejected or lack splits, 2 nothing could be compared.
+    """
+    from ..data.collect import write_rejected  # noqa: PLC0415  slow to import
+    from ..errors import optional_import  # noqa: PLC0415
+    from ..evaluation.csv_files import write_errors  # noqa: PLC0415
+    from ..evaluation.data_set import DataSet  # noqa: PLC0415
+    from ..evaluation.evaluation import evaluate as evaluate_runs  # noqa: PLC0415
+    from ..evaluation.evaluation import targets_of, write_figures  # noqa: PLC0415
+    from ..evaluation.page import tables, write_page  # noqa: PLC0415
+    from ..evaluation.run_folders import find_runs, read_runs  # noqa: PLC0415
+    from .evaluate_report import print_tables  # noqa: PLC0415
+    from .training_data import load_training_data  # noqa: PLC0415
+
+    optional_import("matplotlib", extra="cli", purpose="draw the figures")
+    note = notes.read_text(encoding="utf-8") if notes else ""
+    folders, absent = find_runs(runs)
+    found, unread = read_runs(folders)
+    output.mkdir(parents=True, exist_ok=True)
+    write_rejected(output / REJECTED_FILE, [*absent, *unread])
+    crystals, _ = load_training_data(data or [], targets_of(found), clean)
+    evaluation = evaluate_runs(found, DataSet(crystals), [*absent, *unread])
+    evaluation.shown(show)
+    write_rejected(output / REJECTED_FILE, evaluation.rejected)
+    write_errors(output / ERRORS_FILE, evaluation.errors)
+    print_tables(stdout(), [table for _, members in tables(evaluation) for table in members])
+    pictures = write_figures(output, evaluation, show)
+    if markdown is not None:
+        write_page(markdown, evaluation, pictures, command_line(), note)
+    written = [output / ERRORS_FILE, *(picture for _, picture in pictures), *([markdown] if markdown else [])]
+    stderr().print(f"{len(evaluation.runs)} runs compared on {len(crystals)} crystals")
+    stdout().print(f"results: {', '.join(map(str, written))}")
+    exit_with(evaluation.rejected, f"see {output / REJECTED_FILE}")

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: MIT
+"""Labels: the latents of the teacher for every crystal, in shards on disk that are made once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..data.crystal import Crystal
+from ..encoders.latents import Latents
+from ..errors import BadFileError
+from ..nn.graph import CrystalGraph, build_graph
+from .crystals import MADE, CrystalSettings, is_held_out
+
+FORMAT = "dtnn_fast distillation labels 1"
+MANIFEST_FILE = "manifest.json"
+RANKS = ("scalar", "vector", "rank2")
+PER_CRYSTAL = ("cell", "held_out", "made")
+DTYPES = {"float16": torch.float16, "float32": torch.float32}
+
+
+class Teacher(Protocol):
+    """What a pretrained encoder must have to be distilled."""
+
+    name: str
+    digest: str
+    elements: tuple[int, ...]
+
+    @property
+    def cutoffs(self) -> tuple[float, ...]:
+        """The cutoffs of the graphs that it takes, in Angstrom."""
+
+    def forward(self, graph: CrystalGraph) -> list[Latents]:
+        """Latents of each layer."""
+
+
+@dataclass(frozen=True)
+class LabelSettings:
+    """How labels are made and stored.
+
+    Args:
+        crystals: how the crystals are made.
+        shard_size: crystals in a file.
+        dtype: of the stored latents, "float16" or "float32".
+
+    Raises:
+        ValueError: a setting is out of range.
+    """
+
+    crystals: CrystalSettings
+    shard_size: int = 256
+    dtype: str = "float16"
+
+    def __post_init__(self) -> None:
+        if self.shard_size < 1 or self.dtype not in DTYPES:
+            raise ValueError(
+                f"LabelSettings: expected `shard_size` of 1 or more and `dtype` of {', '.join(DTYPES)}, got {self}"
+            )
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """The file of a shard, counted from 0."""
+    return folder / f"labels-{number:05d}.safetensors"
+
+
+def label(
+    crystals: Sequence[Crystal],
+    teacher: Teacher,
+    folder: Path,
+    settings: LabelSettings,
+    *,
+    batch_atoms: int = 512,
+    device: torch.device | str = "cpu",
+    part: tuple[int, int] = (0, 1),
+    on_shard: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Label crystals shard by shard; shards that are there are left alone, so that a stopped run goes on.
+
+    Args:
+        crystals: what to label, in the order of the shards.
+        teacher: gives the latents.
+        folder: where the shards and their manifest go; made when absent.
+        settings: how they are made.
+        batch_atoms: about how many atoms the teacher treats at once.
+        device: where the teacher is.
+        part: this process and how many of them share the work.
+        on_shard: called with the shards done by this process and how many it has.
+
+    Raises:
+        BadFileError: the folder holds other labels.
+    """
+    size = settings.shard_size
+    shards = [crystals[start : start + size] for start in range(0, len(crystals), size)]
+    _claim(folder, _manifest(crystals, teacher, settings, len(shards)))
+    mine = range(part[0], len(shards), part[1])
+    for done, number in enumerate(mine, start=1):
+        path = shard_path(folder, number)
+        if not path.exists():
+            tensors, rejected = _labelled(shards[number], teacher, settings, batch_atoms, device)
+            unfinished = path.with_suffix(".part")
+            save_file(tensors, unfinished, metadata={"rejected": json.dumps(rejected)})
+            os.replace(unfinished, path)
+        on_shard(done, len(mine))
+
+
+def _manifest(
+    crystals: Sequence[Crystal], teacher: Teacher, settings: LabelSettings, num_shards: int
+) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for crystal in crystals:
+        for array in (crystal.atomic_numbers, crystal.positions, crystal.cell):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return {
+        "format": FORMAT,
+        "teacher": {"name": teacher.name, "digest": teacher.digest, "elements": list(teacher.elements)},
+        "settings": asdict(settings),
+        "crystals": {"count": len(crystals), "digest": digest.hexdigest()[:16], "shards": num_shards},
+    }
+
+
+def _claim(folder: Path, manifest: dict[str, Any]) -> None:
+    path = folder / MANIFEST_FILE
+    if path.exists():
+        if read_manifest(folder) != manifest:
+            raise BadFileError(f"{folder}: holds labels of other crystals, settings or another teacher")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".part{os.getpid()}")
+    unfinished.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read what a folder of labels holds.
+
+    Raises:
+        BadFileError: there are no labels, or the manifest is damaged.
+    """
+    path = folder / MANIFEST_FILE
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BadFileError(f"{path}: missing: not a folder of labels") from error
+    except (OSError, ValueError) as error:
+        raise BadFileError(f"{path}: not a manifest of labels: {error}") from error
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found != FORMAT:
+        raise BadFileError(f"{path}: expected the format {FORMAT!r}, got {found!r}")
+    return dict(manifest)
+
+
+def _labelled(
+    crystals: Sequence[Crystal],
+    teacher: Teacher,
+    settings: LabelSettings,
+    batch_atoms: int,
+    device: torch.device | str,
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The crystals of one shard with the latents of their atoms by layer and rank, and the ids of those left out.
+
+    Where atoms are much too close a potential knows nothing, and its latents are not finite or too large for the dtype.
+    """
+    parts: dict[str, list[Tensor]] = {}
+    for batch in _batches(crystals, batch_atoms):
+        graph = build_graph(batch, teacher.cutoffs).to(device)
+        with torch.no_grad():
+            for layer, latents in enumerate(teacher.forward(graph), start=1):
+                for rank, values in zip(RANKS, latents[:3], strict=True):
+                    if values.shape[-1]:
+                        parts.setdefault(f"{rank}_{layer}", []).append(values.cpu())
+    labels = {name: torch.cat(values).to(DTYPES[settings.dtype]) for name, values in parts.items()}
+    tensors = labels | {
+        "atomic_numbers": torch.from_numpy(np.concatenate([c.atomic_numbers for c in crystals])).to(torch.uint8),
+        "positions": torch.from_numpy(np.concatenate([c.positions for c in crystals])),
+        "cell": torch.from_numpy(np.stack([c.cell for c in crystals])),
+        "held_out": torch.tensor([is_held_out(c, settings.crystals.held_out) for c in crystals]).to(torch.uint8),
+        "made": torch.tensor([c.source == MADE for c in crystals]).to(torch.uint8),
+    }
+    sizes = torch.tensor([c.num_atoms for c in crystals])
+    atoms = torch.ones(int(sizes.sum()), dtype=torch.bool)
+    for values in labels.values():
+        atoms &= torch.isfinite(values).flatten(1).all(1)
+    crystal = torch.repeat_interleave(sizes)
+    usable = torch.ones(len(crystals), dtype=torch.bool).index_fill(0, crystal[~atoms], False)
+    kept = {
+        name: values[usable if name in PER_CRYSTAL else usable[crystal]].contiguous()
+        for name, values in tensors.items()
+    }
+    kept["ptr"] = torch.cat([sizes.new_zeros(1), sizes[usable].cumsum(0)])
+    return kept, [crystals[index].id for index in torch.nonzero(~usable).flatten().tolist()]
+
+
+def _batches(crystals: Iterable[Crystal], batch_atoms: int) -> Iterator[list[Crystal]]:
+    """Crystals in their order, in groups of about `batch_atoms` atoms."""
+    batch: list[Crystal] = []
+    atoms = 0
+    for crystal in crystals:
+        if batch and atoms + crystal.num_atoms > batch_atoms:
+            yield batch
+            batch, atoms = [], 0
+        batch.append(crystal)
+        atoms += crystal.num_atoms
+    if batch:
+        yield batch
+
+
+def rejected_of(folder: Path) -> list[str]:
+    """The ids of the crystals that have no usable labels, of all shards.
+
+    Raises:
+        BadFileError: a shard is missing or damaged.
+    """
+    ids: list[str] = []
+    for number in range(int(read_manifest(folder)["crystals"]["shards"])):
+        path = shard_path(folder, number)
+        try:
+            with safe_open(path, framework="pt") as file:
+                ids += json.loads(file.metadata()["rejected"])
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise BadFileError(f"{path}: not a whole shard: {error}") from error
+    return ids
+
+
+def read_shard(folder: Path, number: int) -> dict[str, Tensor]:
+    """Read the tensors of a shard.
+
+    Raises:
+        BadFileError: it is missing or damaged.
+    """
+    path = shard_path(folder, number)
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dictionary
+    except FileNotFoundError as error:
+        raise BadFileError(f"{path}: missing: label the rest with the same command") from error
+    except (SafetensorError, OSError) as error:
+        raise BadFileError(f"{path}: not a whole shard: {error}") from error
+    if not {"atomic_numbers", "positions", "cell", "ptr", "held_out", "made", "scalar_1"} <= tensors.keys():
+        raise BadFileError(f"{path}: not a shard of labels: holds {', '.join(sorted(tensors))}")
+    return tensors

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: MIT
+"""What a distillation is made of."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..encoders.native import NativeEncoderConfig
+from .student import Match
+
+
+@dataclass(frozen=True)
+class DistillSettings:
+    """Settings of the training; those of crystals and labels are in `LabelSettings`.
+
+    Args:
+        encoder: settings of the encoder that learns.
+        matches: which of its layers learns which of the teacher's.
+        epochs: passes over the crystals.
+        batch_atoms: about how many atoms a step takes, on each of the processes.
+        learning_rate: the largest; it falls to 0 along a half cosine.
+        warmup: steps in which the learning rate rises from 0.
+        weight_decay: of AdamW.
+        clip_norm: gradients are scaled down to this norm.
+        average: decay per step of the moving average of the weights, which is what is saved in the end.
+        seed: of the initial weights and the order of crystals.
+
+    Raises:
+        ValueError: a setting is out of range.
+    """
+
+    encoder: NativeEncoderConfig = field(default_factory=NativeEncoderConfig)
+    matches: tuple[Match, ...] = tuple(Match(layer, layer) for layer in range(1, 6))
+    epochs: float = 30.0
+    batch_atoms: int = 256
+    learning_rate: float = 2e-3
+    warmup: int = 300
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    average: float = 0.998
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        weights = [match.weight for match in self.matches]
+        positive = min(self.epochs, self.batch_atoms, self.learning_rate, self.clip_norm, *weights)
+        if positive <= 0 or not self.matches or not 0 <= self.average < 1 or min(self.warmup, self.weight_decay) < 0:
+            raise ValueError(f"DistillSettings: expected positive sizes and `average` in [0, 1), got {self}")
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, for a JSON file."""
+        return asdict(self) | {"encoder": self.encoder.to_json()}

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: MIT
+"""The real crystals that others are made of: those of the user's files, or the bundled ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ..data.bundled import load_labelled, load_structures
+from ..data.collect import find_files, read_files
+from ..data.crystal import Crystal
+from ..data.rejected import Rejected
+from ..errors import DTNNError
+
+
+def load_sources(paths: Sequence[Path] = ()) -> tuple[list[Crystal], list[Rejected]]:
+    """Load crystals; labels are not needed.
+
+    Args:
+        paths: files and folders; none means all crystals that come with dtnn_fast, each id once.
+
+    Returns:
+        The crystals, and what could not be read.
+
+    Raises:
+        DTNNError: nothing could be read.
+    """
+    if not paths:
+        crystals = load_labelled()
+        known = {crystal.id for crystal in crystals}
+        return crystals + [crystal for crystal in load_structures() if crystal.id not in known], []
+    found = find_files(paths)
+    items: Iterable[Crystal | Rejected] = read_files(found.files)
+    read = list(items)
+    crystals = [item for item in read if isinstance(item, Crystal)]
+    rejected = [*found.rejected, *(item for item in read if isinstance(item, Rejected))]
+    if not crystals:
+        raise DTNNError(f"distill: no crystals found in {', '.join(map(str, paths))}")
+    return crystals, rejected

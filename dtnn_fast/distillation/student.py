@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: MIT
+"""The encoder that learns, with the linear maps of its latents onto the teacher's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..encoders.latents import Latents
+from ..encoders.native import NativeEncoder, NativeEncoderConfig
+from ..errors import DTNNError
+from ..nn.graph import CrystalGraph
+from ..nn.layers import ChannelMix, Linear
+from ..nn.symmetric import norm_squared, trace
+from .labels import RANKS
+
+SMALLEST_SPREAD = 1e-6
+
+
+@dataclass(frozen=True)
+class Match:
+    """A layer of ours that learns a layer of the teacher's, both counted from 1.
+
+    Args:
+        ours: the layer that learns.
+        theirs: the layer that it learns.
+        weight: in the loss, relative to the other matches.
+    """
+
+    ours: int
+    theirs: int
+    weight: float = 1.0
+
+
+class Spread(NamedTuple):
+    """Where the labels of one layer and rank lie, by channel.
+
+    Args:
+        mean: 0 for vectors and tensors, which have no preferred direction. [C].
+        deviation: root mean square around it, of the norm for vectors and tensors. [C].
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+
+class ChannelErrors(NamedTuple):
+    """Weighted sums over atoms, in units of the variance of the labels.
+
+    Args:
+        errors: of the squared errors. [C].
+        squares: of the squared distances from the mean, which is the error of predicting nothing but the mean. [C].
+    """
+
+    errors: Tensor
+    squares: Tensor
+
+
+def squared_errors(difference: Tensor, rank: str) -> Tensor:
+    """Squares of scalars [N, C], or squared norms of vectors [N, 3, C] and tensors [N, 6, C]. -> [N, C]."""
+    return difference * difference if rank == "scalar" else norm_squared(difference)
+
+
+def traceless(tensor: Tensor) -> Tensor:
+    """t - 1/3 (tr t) 1. [N, 6, C] -> [N, 6, C]."""
+    identity = tensor.new_tensor([1.0, 1.0, 1.0, 0.0, 0.0, 0.0]).view(6, 1)
+    return tensor - identity * (trace(tensor) / 3.0).unsqueeze(-2)
+
+
+class Student(nn.Module):
+    """The native encoder with, for each match and rank, a linear map onto the teacher's whitened latents.
+
+    Scalars have a map with bias, vectors and tensors a mixing of channels; the teacher's tensors are traceless, so ours
+    are taken without their trace.
+
+    Args:
+        config: settings of the encoder; it is built with all its layers.
+        matches: which layer learns which.
+        spreads: of the labels, by name such as ``"vector_3"``; a rank that a layer of the teacher lacks is absent.
+
+    Raises:
+        DTNNError: a match names a layer that there is not.
+    """
+
+    def __init__(self, config: NativeEncoderConfig, matches: tuple[Match, ...], spreads: Mapping[str, Spread]) -> None:
+        super().__init__()
+        self.encoder = NativeEncoder(config)
+        self.matches = matches
+        self.maps = nn.ModuleDict()
+        for match in matches:
+            if not 1 <= match.ours <= self.encoder.num_layers or f"scalar_{match.theirs}" not in spreads:
+                raise DTNNError(
+                    f"distill: cannot teach layer {match.ours} of the encoder's {self.encoder.num_layers} "
+                    f"the teacher's layer {match.theirs}"
+                )
+            for rank in RANKS:
+                if (spread := spreads.get(f"{rank}_{match.theirs}")) is not None:
+                    self._add_map(match, rank, spread)
+
+    def _add_map(self, match: Match, rank: str, spread: Spread) -> None:
+        outputs, channels = len(spread.mean), self.encoder.channels
+        inputs = {"scalar": channels.scalar, "vector": channels.vector, "rank2": channels.rank2}[rank]
+        name = f"{rank}_{match.theirs}"
+        self.maps[self._key(match, rank)] = Linear(inputs, outputs) if rank == "scalar" else ChannelMix(inputs, outputs)
+        if not hasattr(self, f"{name}_mean"):
+            self.register_buffer(f"{name}_mean", spread.mean.float())
+            self.register_buffer(f"{name}_deviation", spread.deviation.float().clamp(min=SMALLEST_SPREAD))
+
+    @staticmethod
+    def _key(match: Match, rank: str) -> str:
+        return f"{rank}_{match.ours}_to_{match.theirs}"
+
+    def learned(self) -> list[tuple[Match, str]]:
+        """The matches and ranks that have a map."""
+        return [(match, rank) for match in self.matches for rank in RANKS if self._key(match, rank) in self.maps]
+
+    def forward(self, graph: CrystalGraph, labels: Mapping[str, Tensor]) -> Tensor:
+        """The loss: the unexplained part of the variance, a mean over ranks and layers with the weights of the matches.
+
+        Args:
+            graph: crystals, built with the encoder's cutoffs.
+            labels: the teacher's latents of their atoms.
+
+        Returns:
+            A scalar.
+        """
+        parts = self.channel_errors(graph, labels)
+        total = sum(match.weight for match, _ in parts)
+        losses = [
+            match.weight / total * part.errors.sum() / part.squares.sum().clamp(min=SMALLEST_SPREAD)
+            for (match, _), part in parts.items()
+        ]
+        return torch.stack(losses).sum()
+
+    def channel_errors(
+        self, graph: CrystalGraph, labels: Mapping[str, Tensor]
+    ) -> dict[tuple[Match, str], ChannelErrors]:
+        """Squared errors of the maps beside those of always predicting the mean; see `forward`.
+
+        A few atoms, in crystals that are far from equilibrium, have latents a hundred times larger than most. So that
+        they do not decide, each atom has the weight 1 / (1 + |y|^2), where |y|^2 is the mean over channels of its
+        whitened label.
+
+        Returns:
+            For each match and rank.
+        """
+        latents = self.encoder(graph)
+        return {
+            (match, rank): self._errors(latents[match.ours - 1], match, rank, labels) for match, rank in self.learned()
+        }
+
+    def _errors(self, latents: Latents, match: Match, rank: str, labels: Mapping[str, Tensor]) -> ChannelErrors:
+        values = cast(Tensor, getattr(latents, f"atom_{rank}"))
+        if rank == "rank2":
+            values = traceless(values)
+        name = f"{rank}_{match.theirs}"
+        mean, deviation = getattr(self, f"{name}_mean"), getattr(self, f"{name}_deviation")
+        expected = (labels[name].to(values.dtype) - mean) / deviation
+        squares = squared_errors(expected, rank)
+        weight = 1.0 / (1.0 + squares.mean(-1, keepdim=True))
+        errors = squared_errors(self.maps[self._key(match, rank)](values) - expected, rank)
+        return ChannelErrors((weight * errors).sum(0), (weight * squares).sum(0))

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: MIT
+"""Encoders whose latents come from a pretrained universal potential, and which are never trained here.
+
+A potential becomes an encoder by one file: a subclass of `PretrainedEncoder` with two methods, and an entry of
+`PRETRAINED`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import BadFileError
+from ..nn.graph import BondTier, CrystalGraph
+from .latents import Latents
+from .native_layer import Channels
+
+
+class AtomLatents(NamedTuple):
+    """What a layer of a potential knows of the atoms.
+
+    Args:
+        scalar: [N, Cs].
+        vector: [N, 3, Cv].
+        rank2: [N, 6, Ct].
+    """
+
+    scalar: Tensor
+    vector: Tensor
+    rank2: Tensor
+
+
+class DirectedBonds(NamedTuple):
+    """Every bond from both of its ends, as potentials want them.
+
+    Args:
+        pairs: center and neighbor. [2, 2 E], int64.
+        vectors: from center to neighbor. [2 E, 3], Angstrom.
+    """
+
+    pairs: Tensor
+    vectors: Tensor
+
+    @classmethod
+    def of(cls, tier: BondTier, vectors: Tensor) -> DirectedBonds:
+        """From a half list and its vectors."""
+        return cls(torch.cat([tier.pairs, tier.pairs.flip(0)], dim=1), torch.cat([vectors, -vectors]))
+
+
+@dataclass(frozen=True)
+class Potential:
+    """What is fixed about a pretrained potential, known without loading it.
+
+    Args:
+        module: the module of this package whose `load` makes the encoder.
+        digest: SHA-256 of its weight file; a file with another one is never read.
+        cutoff: Angstrom.
+        mean_bonds: mean number of bonds of an atom, over the bundled labelled crystals.
+        num_layers: layers with latents.
+        channels: of the latents; the last layer may have scalars only.
+    """
+
+    module: str
+    digest: str
+    cutoff: float
+    mean_bonds: float
+    num_layers: int
+    channels: Channels
+
+
+def _sevennet(digest: str) -> Potential:
+    return Potential("sevennet", digest, cutoff=5.0, mean_bonds=28.0, num_layers=5, channels=Channels(128, 64, 32))
+
+
+PRETRAINED = {
+    "sevennet-0": _sevennet("7052cb42b7b3be42b40b97fa0d21077a48c54b5548948fc4dcf346629f813c36"),
+    "sevennet-l3i5": _sevennet("a7ff190d41efe5b8317a03d20a468e4036a1a3e64e0b14fdbab64ac3f4bfc09d"),
+}
+
+
+def find_potential(name: str) -> Potential:
+    """The potential of this name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in PRETRAINED:
+        raise ValueError(f"expected a pretrained encoder of {', '.join(PRETRAINED)}, got {name!r}")
+    return PRETRAINED[name]
+
+
+def check_weights(path: Path, digest: str) -> None:
+    """Refuse a weight file that is missing or not the very one that is meant, before anything reads it.
+
+    Raises:
+        BadFileError: the file is missing, damaged or another one.
+    """
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BadFileError(f"{path}: the potential's weights cannot be read: {error}") from error
+    if found != digest:
+        raise BadFileError(
+            f"{path}: damaged, or the weights of another version: expected SHA-256 {digest[:16]}..., "
+            f"got {found[:16]}..."
+        )
+
+
+@dataclass(frozen=True)
+class PretrainedEncoderConfig:
+    """Which potential a model reads, as it stands in the model's config.json.
+
+    Args:
+        kind: one of `PRETRAINED`.
+        digest: SHA-256 of the weights that the model was trained on; empty for those of the installed package.
+
+    Raises:
+        ValueError: there is no such potential, or dtnn_fast knows other weights of it.
+    """
+
+    kind: str
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        known = find_potential(self.kind).digest
+        if self.digest not in ("", known):
+            raise ValueError(
+                f"expected {self.kind} with weights of SHA-256 {known[:16]}..., got a model of {self.digest[:16]}..."
+            )
+        object.__setattr__(self, "digest", known)
+
+    @property
+    def cutoffs(self) -> tuple[float, ...]:
+        """One per layer, in Angstrom; all the same."""
+        facts = find_potential(self.kind)
+        return (facts.cutoff,) * facts.num_layers
+
+    @property
+    def mean_bonds(self) -> tuple[float, ...]:
+        """The mean number of bonds of an atom in each layer."""
+        facts = find_potential(self.kind)
+        return (facts.mean_bonds,) * facts.num_layers
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, for a JSON file."""
+        return {"kind": self.kind, "digest": self.digest}
+
+
+class PretrainedEncoder(nn.Module):
+    """Latents of every layer of a frozen potential.
+
+    The potential's own parameters are not among `parameters()` and not in `state_dict()`: they are neither trained nor
+    saved, and are read from the installed package each time.
+
+    Args:
+        name: one of `PRETRAINED`.
+        potential: the potential's module.
+        elements: atomic numbers that it knows.
+        num_layers: how many layers to compute, from the first; None for all.
+
+    Raises:
+        ValueError: there is no such potential, or it has fewer layers.
+    """
+
+    def __init__(
+        self, name: str, potential: nn.Module, elements: tuple[int, ...], num_layers: int | None = None
+    ) -> None:
+        super().__init__()
+        facts = find_potential(name)
+        self.name, self.digest, self.channels = name, facts.digest, facts.channels
+        self.elements = elements
+        self.num_layers = facts.num_layers if num_layers is None else num_layers
+        if not 1 <= self.num_layers <= facts.num_layers:
+            raise ValueError(f"{name}: expected `num_layers` from 1 to {facts.num_layers}, got {num_layers}")
+        self.cutoffs = (facts.cutoff,)
+        # In a tuple torch does not see it as a part of this module.
+        self._hidden = (potential.eval().requires_grad_(False),)
+
+    @property
+    def potential(self) -> nn.Module:
+        """The potential's module, in evaluation mode and without gradients for its parameters."""
+        return self._hidden[0]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PretrainedEncoder:
+        self.potential._apply(fn)
+        super()._apply(fn)
+        return self
+
+    def forward(self, graph: CrystalGraph) -> list[Latents]:
+        """Latents of the layers 1 ... num_layers, in this order, without bond latents.
+
+        Args:
+            graph: crystals, built with this encoder's cutoffs.
+        """
+        layers = self.atom_latents(graph.atomic_numbers, self._bonds(graph))
+        return [Latents(*layer, None, None, None, None) for layer in layers]
+
+    def energy(self, graph: CrystalGraph) -> Tensor:
+        """The potential's own energy of each crystal. [B], eV.
+
+        Args:
+            graph: crystals, built with this encoder's cutoffs.
+        """
+        energies = self.atom_energies(graph.atomic_numbers, self._bonds(graph))
+        crystal = torch.repeat_interleave(graph.ptr.diff())
+        return energies.new_zeros(graph.num_crystals).index_add(0, crystal, energies)
+
+    def _bonds(self, graph: CrystalGraph) -> DirectedBonds:
+        tier = graph.tier(self.cutoffs[0])
+        return DirectedBonds.of(tier, graph.vectors(tier))
+
+    @abstractmethod
+    def atom_latents(self, atomic_numbers: Tensor, bonds: DirectedBonds) -> list[AtomLatents]:
+        """The latents of each layer, from the first to `num_layers`.
+
+        Args:
+            atomic_numbers: of elements that the potential knows. [N], int64.
+            bonds: those within the cutoff.
+        """
+
+    @abstractmethod
+    def atom_energies(self, atomic_numbers: Tensor, bonds: DirectedBonds) -> Tensor:
+        """Each atom's part of the energy; see `atom_latents`. [N], eV."""
+
+
+def pretrained_encoder(name: str, num_layers: int | None = None) -> PretrainedEncoder:
+    """Load a pretrained encoder from the package that ships its weights.
+
+    Args:
+        name: one of `PRETRAINED`.
+        num_layers: how many layers to compute, from the first; None for all.
+
+    Returns:
+        The encoder, in float32 on the CPU.
+
+    Raises:
+        ValueError: there is no such potential, or it has fewer layers.
+        MissingPackageError: the package is not installed.
+        BadFileError: its weights are missing, damaged, or those of another version.
+
+    Example:
+        >>> encoder = pretrained_encoder("sevennet-0")
+        >>> latents = encoder(build_graph(crystals, encoder.cutoffs))
+    """
+    module: Any = importlib.import_module(f".{find_potential(name).module}", __package__)
+    encoder: PretrainedEncoder = module.load(name, num_layers)
+    return encoder

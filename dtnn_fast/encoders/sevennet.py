@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: MIT
+"""SevenNet-0 and SevenNet-l3i5 (Y. Park et al., J. Chem. Theory Comput. 20, 4857, 2024) as encoders.
+
+Both were trained on MPtrj. A node of their first four layers has, after the gate, 128 scalars, 64 features of l = 1 and
+32 of l = 2 (l3i5 also 32 of l = 3, which have no place in a rank-2 model and are left out); the fifth has 128 scalars.
+Their features carry no parity: they are equivariant under rotations, but under reflections only nearly. Of the variance
+over the bundled crystals, less than 1e-3 changes sign where it should not (python_tests/encoders/test_sevennet.py).
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import optional_import
+from .irreps import rank2_from_irreps, vectors_from_irreps
+from .pretrained import AtomLatents, DirectedBonds, PretrainedEncoder, check_weights, find_potential
+
+_FILES = {
+    "sevennet-0": "SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth",
+    "sevennet-l3i5": "SevenNet_l3i5/checkpoint_l3i5.pth",
+}
+
+
+class SevenNetEncoder(PretrainedEncoder):
+    """Latents of SevenNet after the gate of each of its five layers."""
+
+    def atom_latents(self, atomic_numbers: Tensor, bonds: DirectedBonds) -> list[AtomLatents]:
+        """See `PretrainedEncoder.atom_latents`."""
+        data = self._start(atomic_numbers, bonds)
+        latents: list[AtomLatents] = []
+        for name, module in self.potential.named_children():
+            data = module(data)
+            if name.endswith("_equivariant_gate"):
+                latents.append(self._split(data["x"]))
+                if len(latents) == self.num_layers:
+                    break
+        return latents
+
+    def atom_energies(self, atomic_numbers: Tensor, bonds: DirectedBonds) -> Tensor:
+        """See `PretrainedEncoder.atom_energies`."""
+        data = self._start(atomic_numbers, bonds)
+        for module in self.potential.children():
+            data = module(data)
+            if "atomic_energy" in data:
+                break
+        energies: Tensor = data["atomic_energy"].squeeze(-1)
+        return energies
+
+    def _start(self, atomic_numbers: Tensor, bonds: DirectedBonds) -> dict[str, Tensor]:
+        # The model's own forward would also differentiate for forces, and takes a data object of torch_geometric. Its
+        # modules take a dictionary with these keys.
+        numbers: Tensor = self.potential.z_to_onehot_tensor  # type: ignore[assignment]
+        species = numbers.to(atomic_numbers.device)[atomic_numbers]
+        return {
+            "x": species,
+            "node_attr": atomic_numbers,
+            "atomic_numbers": atomic_numbers,
+            "edge_index": bonds.pairs,
+            "edge_vec": bonds.vectors,
+        }
+
+    def _split(self, features: Tensor) -> AtomLatents:
+        count, channels = len(features), self.channels
+        ends = (channels.scalar, channels.scalar + 3 * channels.vector)
+        scalar, vector, rest = features.tensor_split(ends, dim=1)
+        if vector.shape[1] == 0:  # the last layer has scalars only
+            return AtomLatents(scalar, features.new_zeros(count, 3, 0), features.new_zeros(count, 6, 0))
+        rank2 = rest[:, : 5 * channels.rank2]  # l = 3 comes after it
+        return AtomLatents(scalar, vectors_from_irreps(vector), rank2_from_irreps(rank2))
+
+
+def load(name: str, num_layers: int | None = None) -> SevenNetEncoder:
+    """Load one of SevenNet's potentials; see `pretrained_encoder`."""
+    package: Any = optional_import("sevenn", extra="sevennet", purpose=f"compute the latents of {name}")
+    path = Path(package.__file__).parent / "pretrained_potentials" / _FILES[name]
+    # The checkpoint is a pickle: it is read only because its digest says that it is the published one.
+    check_weights(path, find_potential(name).digest)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # e3nn's, about TorchScript; and a hint at accelerators for Nvidia GPUs
+        checkpoint: Any = optional_import("sevenn.checkpoint", extra="sevennet", purpose="read SevenNet's weights")
+        potential = checkpoint.SevenNetCheckpoint(path).build_model()
+    return SevenNetEncoder(name, potential, tuple(sorted(potential.type_map)), num_layers)

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: MIT
+"""What the program's pictures have in common: style, axes, and names beside points. Matplotlib is imported lazily."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import optional_import
+
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "legend.frameon": False,
+    "mathtext.default": "regular",
+}
+BLUE, OCHRE, RED, GREEN, GREY = "#2a6f97", "#e09f3e", "#9e2a2b", "#588157", "#6c757d"
+# Where a label may stand beside its point, in points: the first place that is free, near ones first.
+_PLACES = [
+    (side * distance * math.cos(angle), distance * math.sin(angle))
+    for distance in (8, 16, 26, 38, 52)
+    for angle in (0.4, -0.4, 1.0, -1.0, 1.4, -1.4)
+    for side in (1, -1)
+]
+
+
+@contextmanager
+def picture(path: Path, width: float, height: float) -> Iterator[Any]:
+    """A figure that is written as a PNG in the end.
+
+    Args:
+        path: of the picture.
+        width: in inches.
+        height: in inches.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+    """
+    matplotlib = _import("matplotlib", path)
+    figure_class = _import("matplotlib.figure", path).Figure
+    canvas_class = _import("matplotlib.backends.backend_agg", path).FigureCanvasAgg
+    with matplotlib.rc_context(STYLE):
+        figure = figure_class(figsize=(width, height), layout="constrained", dpi=200)
+        canvas_class(figure)
+        yield figure
+        figure.savefig(path)
+
+
+def _import(module: str, path: Path | None = None) -> Any:
+    return optional_import(module, extra="cli", purpose=f"draw {path.name if path else 'pictures'}")
+
+
+def mark_panels(axes: Sequence[Any]) -> None:
+    """Letters a, b, ... at the top left."""
+    for axis, letter in zip(axes, "abcdefgh", strict=False):
+        axis.set_title(letter, loc="left", fontweight="bold")
+
+
+def plain_numbers() -> Any:
+    """A formatter that writes 1000 and 0.1."""
+    return _import("matplotlib.ticker").FuncFormatter(lambda value, _: f"{value:g}")
+
+
+def log_axis(set_scale: Any, axis: Any, values: np.ndarray) -> None:
+    """A logarithmic axis with ticks such as 2, 5, 10, 20 as plain numbers."""
+    ticker = _import("matplotlib.ticker")
+    set_scale("log")
+    axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0) if values.max() < 300.0 * values.min() else (1.0,)))
+    axis.set_major_formatter(plain_numbers())
+    axis.set_minor_formatter(ticker.NullFormatter())
+
+
+def label_points(
+    figure: Any, axis: Any, points: Sequence[tuple[float, float, str]], size: float = 8.0, color: str = RED
+) -> None:
+    """Write names beside points without covering one another; what finds no free place is left out.
+
+    Args:
+        figure: complete but for the names, because every panel changes the place of the others.
+        axis: where the points are.
+        points: their places and names, the most important first.
+        size: of the letters, and of the space that is kept free around each point, in points.
+        color: of the letters.
+    """
+    effects = _import("matplotlib.patheffects")
+    outline = effects.withStroke(linewidth=2.5, foreground="white")
+    figure.draw_without_rendering()
+    pixels = figure.dpi / 72.0
+    frame = axis.get_window_extent().extents
+    centers = np.array([axis.transData.transform((x, y)) for x, y, _ in points])
+    # Boxes of what is in the way: left, bottom, right, top in pixels.
+    taken = [np.array([x, y, x, y]) + 0.5 * size * pixels * np.array([-1, -1, 1, 1]) for x, y in centers]
+    for (x, y, text), center in zip(points, centers, strict=True):
+        width, height = _text_size(figure, text, size)
+        for dx, dy in _PLACES:
+            near, middle = center + pixels * np.array([dx, dy])
+            left = near if dx > 0 else near - width
+            half = height / 2 + 1.5
+            box = np.array([left - 1.5, middle - half, left + width + 1.5, middle + half])
+            inside = (box[:2] >= frame[:2]).all() and (box[2:] <= frame[2:]).all()
+            others = np.array(taken)
+            if inside and not ((box[:2] < others[:, 2:]) & (others[:, :2] < box[2:])).all(1).any():
+                taken.append(box)
+                axis.annotate(
+                    text,
+                    (x, y),
+                    (dx, dy),
+                    textcoords="offset points",
+                    ha="left" if dx > 0 else "right",
+                    va="center",
+                    fontsize=size,
+                    color=color,
+                    path_effects=[outline],
+                    arrowprops={"arrowstyle": "-", "lw": 0.5, "color": color, "shrinkA": 0, "shrinkB": 4},
+                )
+                break
+
+
+def _text_size(figure: Any, text: str, size: float) -> tuple[float, float]:
+    """Width and height of a text in pixels."""
+    written = figure.text(0, 0, text, fontsize=size)
+    extent = written.get_window_extent()
+    written.remove()
+    return extent.width, extent.height
+
+
+def subscripts(formula: str) -> str:
+    """A formula with its numbers set low."""
+    return re.sub(r"(\d+)", r"$_{\1}$", formula)

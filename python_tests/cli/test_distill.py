@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: MIT
+"""dtnn-fast distill: from crystals to an encoder, with a teacher that is made in a moment."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+import dtnn_fast.encoders
+from dtnn_fast.cli.distill import TeacherName
+from dtnn_fast.cli.distill_progress import DistillProgress
+from dtnn_fast.encoders import PRETRAINED
+from dtnn_fast.encoders.storage import load_encoder
+
+SMALL = ["--crystals", 30, "--held-out", 0.3, "--channels", "8,4,4", "--cutoffs", "2.5,3", "--threads", 1]
+
+
+@pytest.fixture
+def few(tmp_path, labelled, row_of):
+    """A file of small crystals with a broken line."""
+    rows = [row_of(crystal) for crystal in labelled if crystal.num_atoms <= 4][:25]
+    path = tmp_path / "few.jsonl"
+    path.write_text("\n".join([*map(json.dumps, rows), "{broken", ""]))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def teacher(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "distillation")
+    from fake_teacher import FakeTeacher  # noqa: PLC0415  of the other folder
+
+    monkeypatch.setattr(dtnn_fast.encoders, "pretrained_encoder", lambda name: FakeTeacher())
+    yield
+    sys.modules.pop("fake_teacher")
+
+
+def test_distill_then_nothing_left_to_do(program, few, tmp_path):
+    arguments = ["distill", few, "--epochs", 4, "--batch-atoms", 40, "--learn", "1:1:0.5,2:1", *SMALL]
+    first = program(*arguments, "--output", tmp_path / "run")
+    assert first.exit_code == 0
+    assert "crystals: 55; dropped: 1 cannot be read" in first.stderr
+    assert "Explained variance on held-out chemical systems: real crystals" in first.stdout
+    assert "not valid JSON" in (tmp_path / "run" / "labels" / "rejected.csv").read_text()
+    encoder = load_encoder(tmp_path / "run" / "encoder")
+    assert encoder.config.cutoffs == (2.5, 3.0)
+    assert 2 < encoder.config.mean_bonds[0] < encoder.config.mean_bonds[1] < 9
+    assert encoder.channels.scalar == 8
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert settings["settings"]["matches"] == [
+        {"ours": 1, "theirs": 1, "weight": 0.5},
+        {"ours": 2, "theirs": 1, "weight": 1.0},
+    ]
+    again = program(*arguments, "--output", tmp_path / "run")
+    assert "already finished" in again.stderr
+    assert again.stdout == first.stdout
+    shared = program(*arguments, "--seed", 0, "--labels", tmp_path / "run" / "labels", "--output", tmp_path / "second")
+    assert shared.exit_code == 0
+    assert not (tmp_path / "second" / "labels").exists()
+
+
+def test_stopping_says_how_to_go_on(program, few, tmp_path, monkeypatch):
+    def interrupt(self, trainer, record):
+        raise KeyboardInterrupt
+
+    arguments = ["distill", few, "--epochs", 1, "--learn", "1:1", *SMALL, "--output", tmp_path / "run"]
+    with monkeypatch.context() as patch:
+        patch.setattr(DistillProgress, "on_record", interrupt)
+        stopped = program(*arguments)
+    assert stopped.exit_code == 130
+    assert f"run the same command with --output {tmp_path / 'run'} to go on" in stopped.stderr
+    assert program(*arguments).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--channels", "8,4"], "expected three numbers"),
+        (["--channels", "8,4,x"], "expected positive numbers"),
+        (["--cutoffs", "3,2"], "expected cutoffs that never fall"),
+        (["--cutoffs", "nan"], "expected positive numbers"),
+        (["--learn", "1-1"], "expected pairs of layers"),
+        (["--learn", "1:1:0"], "expected pairs of layers"),
+        (["--teacher", "other"], "Invalid value"),
+    ],
+)
+def test_wrong_options_are_named(program, option, message):
+    result = program("distill", *option)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_a_layer_that_there_is_not_is_named(program, few, tmp_path):
+    result = program("distill", few, "--learn", "1:9", *SMALL, "--output", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "cannot teach layer 1 of the encoder's 2 the teacher's layer 9" in result.stderr
+
+
+def test_every_pretrained_encoder_can_be_the_teacher():
+    assert {name.value for name in TeacherName} == set(PRETRAINED)

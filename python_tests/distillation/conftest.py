@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: MIT
+"""Labels of a teacher that is made in a moment; runs the tests of this folder on one thread."""
+
+import pytest
+from fake_teacher import SETTINGS, FakeTeacher
+from model_cases import one_thread  # noqa: F401  a fixture that every test uses
+
+from dtnn_fast.data.bundled import load_labelled
+from dtnn_fast.distillation.crystals import make_crystals
+from dtnn_fast.distillation.labels import label
+
+
+@pytest.fixture(scope="session")
+def sources():
+    return [crystal for crystal in load_labelled() if crystal.num_atoms <= 4][:40]
+
+
+@pytest.fixture
+def teacher():
+    return FakeTeacher()
+
+
+@pytest.fixture(scope="session")
+def crystals(sources):
+    return make_crystals(sources, SETTINGS.crystals, FakeTeacher.elements).crystals
+
+
+@pytest.fixture(scope="session")
+def labels(crystals, tmp_path_factory):
+    """A folder of labels."""
+    folder = tmp_path_factory.mktemp("labels")
+    label(crystals, FakeTeacher(), folder, SETTINGS)
+    return folder

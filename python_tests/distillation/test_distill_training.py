@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: MIT
+"""Training on labels: it learns, resumes to the bit, and two processes do what one would."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from fake_teacher import FakeTeacher
+from safetensors.torch import load_file
+
+from dtnn_fast.distillation.batches import LabelledShards
+from dtnn_fast.distillation.parallel import Workers, workers
+from dtnn_fast.distillation.report import explained_variance, rows
+from dtnn_fast.distillation.run import distill_run
+from dtnn_fast.distillation.settings import DistillSettings
+from dtnn_fast.distillation.spreads import spreads_of
+from dtnn_fast.distillation.student import Match, Spread, Student, traceless
+from dtnn_fast.distillation.trainer import DistillTrainer
+from dtnn_fast.encoders import Channels, NativeEncoderConfig
+from dtnn_fast.encoders.storage import load_encoder, read_encoder_config
+from dtnn_fast.errors import BadFileError, DTNNError
+
+ALONE = Workers(0, 1, torch.device("cpu"))
+ENCODER = NativeEncoderConfig((2.5, 3.0), (4.0, 7.0), Channels(8, 4, 3, 4))
+SETTINGS = DistillSettings(ENCODER, (Match(1, 1), Match(2, 2)), epochs=5, batch_atoms=60, warmup=3, average=0.9)
+NAMES = ["rank2_1", "scalar_1", "scalar_2", "vector_1"]
+
+
+def test_the_teacher_itself_explains_everything_and_the_mean_nothing(labels):
+    teacher = FakeTeacher()
+    settings = replace(ENCODER, channels=teacher.encoder.channels)
+    student = Student(settings, (Match(1, 1), Match(2, 2)), spreads_of(labels))
+    assert [rank for match, rank in student.learned() if match.theirs == 2] == ["scalar"]
+    shards = LabelledShards(labels, ENCODER.cutoffs, NAMES)
+    with torch.no_grad():
+        for module in student.maps.values():
+            module.weight.zero_()
+        for match in student.matches:
+            student.maps[f"scalar_{match.ours}_to_{match.theirs}"].bias.zero_()
+    nothing = explained_variance(student, shards.held_out(made=True), "cpu")
+    assert all(abs(part) < 1e-6 for entry in nothing for part in entry.ranks.values())
+    student.encoder.load_state_dict(teacher.encoder.state_dict())
+    with torch.no_grad():
+        for match, rank in student.learned():
+            name, key = f"{rank}_{match.theirs}", f"{rank}_{match.ours}_to_{match.theirs}"
+            deviation = getattr(student, f"{name}_deviation")
+            student.maps[key].weight.copy_(torch.diag(1 / deviation))
+            if rank == "scalar":
+                student.maps[key].bias.copy_(-getattr(student, f"{name}_mean") / deviation)
+    found = explained_variance(student, shards.held_out(made=True), "cpu")
+    assert all(part > 0.9999 for entry in found for part in entry.ranks.values())
+    assert rows(found)[1] == ["2", "2", "1.000", "-", "-"]
+
+
+def test_spreads_leave_the_furthest_atoms_out(labels):
+    spread = spreads_of(labels)["vector_1"]
+    assert torch.equal(spread.mean, torch.zeros(3))
+    values = torch.cat([batch.labels["vector_1"] for batch in LabelledShards(labels, (3.0,), NAMES).training(0, 0)])
+    everything = values.float().square().sum(1).mean(0).sqrt()
+    assert (spread.deviation < everything).all()
+    assert (spread.deviation > 0.7 * everything).all()
+
+
+def test_a_trace_is_taken_off():
+    tensor = torch.randn(4, 6, 2)
+    assert traceless(tensor)[:, :3].sum(1).abs().max() < 1e-6
+    assert torch.equal(traceless(tensor)[:, 3:], tensor[:, 3:])
+
+
+def run(folder, labels, settings=SETTINGS, group=ALONE, **more):
+    return distill_run(settings, labels, folder, group, record_every=5, report_every=2, **more)
+
+
+def test_training_learns_and_leaves_an_encoder(labels, tmp_path):
+    reports = []
+    settings = replace(SETTINGS, epochs=25, learning_rate=0.02)
+    explained = run(tmp_path, labels, settings, on_report=reports.append)
+    assert len(reports) > 2
+    assert explained["real"][0].ranks["scalar"] > 0.5
+    assert explained["made"][0].ranks["vector"] > 0.3
+    record = json.loads((tmp_path / "report.json").read_text())
+    assert record["held_out"]["made"][0]["ranks"] == explained["made"][0].ranks
+    encoder = load_encoder(tmp_path / "encoder")
+    assert encoder.config == ENCODER
+    _, teacher = read_encoder_config(tmp_path / "encoder" / "config.json")
+    assert (teacher["name"], teacher["report"]) == ("fake", record)
+    history = (tmp_path / "history.csv").read_text().splitlines()
+    assert history[0] == "step,epoch,batch,loss,seconds"
+    assert float(history[-1].split(",")[3]) < 0.7 * float(history[1].split(",")[3])
+
+
+class StoppedError(Exception):
+    pass
+
+
+def stop_at(step):
+    def on_record(trainer, record):
+        if record.step == step:
+            raise StoppedError
+
+    return on_record
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits(labels, tmp_path):
+    whole = run(tmp_path / "whole", labels)
+    trainer_steps = []
+    with pytest.raises(StoppedError):
+        run(tmp_path / "parts", labels, on_record=stop_at(5))
+    with pytest.raises(StoppedError):
+        run(tmp_path / "parts", labels, on_record=stop_at(15))
+    parts = run(tmp_path / "parts", labels, on_start=lambda trainer: trainer_steps.append(trainer.progress.step))
+    assert trainer_steps == [15]
+    assert parts == whole
+    for name in ("encoder/model.safetensors", "checkpoint.safetensors"):
+        first, second = (load_file(tmp_path / place / name) for place in ("whole", "parts"))
+        assert all(torch.equal(value, second[key]) for key, value in first.items()), name
+    again = run(tmp_path / "parts", labels)  # nothing is left to do
+    assert again == whole
+    with pytest.raises(BadFileError, match="other settings"):
+        run(tmp_path / "parts", labels, replace(SETTINGS, seed=1))
+
+
+def test_averages_follow_the_weights(labels, tmp_path):
+    shards = LabelledShards(labels, ENCODER.cutoffs, NAMES, SETTINGS.batch_atoms)
+    trainer = DistillTrainer(replace(SETTINGS, average=0.0), shards, spreads_of(labels), tmp_path, ALONE)
+    for _ in trainer.records():
+        pass
+    for name, value in trainer.averaged().state_dict().items():
+        assert torch.equal(value, trainer.student.state_dict()[name])
+    assert trainer.learning_rate(0) == pytest.approx(SETTINGS.learning_rate / 3, rel=0.05)
+    assert trainer.learning_rate(trainer.num_steps) == 0
+
+
+@pytest.mark.parametrize("match", [Match(3, 1), Match(0, 1), Match(1, 4)])
+def test_layers_that_there_are_not_are_refused(match):
+    with pytest.raises(DTNNError, match="cannot teach layer"):
+        Student(ENCODER, (match,), {"scalar_1": Spread(torch.zeros(6), torch.ones(6))})
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"matches": ()}, {"average": 1.0}, {"warmup": -1}])
+def test_wrong_settings_are_refused(wrong):
+    with pytest.raises(ValueError, match="DistillSettings: expected"):
+        replace(SETTINGS, **wrong)
+
+
+def main(labels, folder):
+    """What each of two processes does."""
+    from pathlib import Path  # noqa: PLC0415  for the processes
+
+    torch.set_num_threads(1)
+    settings = replace(SETTINGS, epochs=6)
+    with workers() as group:
+        assert group.count == 2
+        assert group.any(group.rank == 1)
+        with pytest.raises(StoppedError):
+            run(Path(folder), Path(labels), settings, group, on_record=stop_at(5))
+        group.wait()
+        run(Path(folder), Path(labels), settings, group)
+
+
+def test_two_processes_train_one_encoder_and_resume(labels, tmp_path):
+    here = os.path.dirname(__file__)
+    code = f"import sys; sys.path[:0] = [{here!r}, {os.path.dirname(here)!r}]; import test_distill_training as t"
+    script = tmp_path / "worker.py"
+    script.write_text(f"{code}; t.main({str(labels)!r}, {str(tmp_path / 'run')!r})\n")
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [sys.executable, "-P", *torchrun, script], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    # The mean of the two gradients is the gradient of the mean loss: one process that takes both batches agrees.
+    checkpoint = load_file(tmp_path / "run" / "checkpoint.safetensors")
+    student = both_batches_at_once(labels)
+    for name, value in student.state_dict().items():
+        torch.testing.assert_close(checkpoint[f"model.{name}"], value, rtol=1e-3, atol=1e-4)
+
+
+def both_batches_at_once(labels):
+    shards = LabelledShards(labels, ENCODER.cutoffs, NAMES, SETTINGS.batch_atoms)
+    alone = DistillTrainer(replace(SETTINGS, epochs=3), shards, spreads_of(labels), labels, ALONE)
+    step = epoch = 0
+    while step < alone.num_steps:
+        for pair in zip(*(shards.training(0, epoch, (rank, 2)) for rank in (0, 1)), strict=True):
+            if step == alone.num_steps:
+                break
+            for group in alone.optimizer.param_groups:
+                group["lr"] = alone.learning_rate(step)
+            loss = torch.stack([alone.student(batch.graph, batch.labels) for batch in pair]).mean()
+            alone.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(alone.student.parameters(), SETTINGS.clip_norm)
+            alone.optimizer.step()
+            step += 1
+        epoch += 1
+    return alone.student
