@@ -80,6 +80,7 @@ def _record(predictions: Predictions, rejected: list[Rejected], model: str) -> d
                     "mean": float(numbers[target]["mean"][row]),
                     "principal_values": [float(numbers[target][name][row]) for name in ("e1", "e2", "e3")],
                     "anisotropy": float(numbers[target]["anisotropy"][row]),
+                    **({"error_bar": float(predictions.errors[target][row])} if target in predictions.errors else {}),
                 }
                 for target, tensors in predictions.tensors.items()
             },
@@ -101,8 +102,9 @@ def _as_text(crystal: dict[str, Any]) -> str:
     for target, values in crystal["tensors"].items():
         matrix = [" ".join(f"{round(value, 3) + 0.0:9.3f}" for value in row) for row in values["tensor"]]
         principal = "  ".join(f"{value:.3f}" for value in values["principal_values"])
+        bar = f"   error bar {values['error_bar']:.3f}" if "error_bar" in values else ""
         notes = [
-            f"mean {values['mean']:.3f}",
+            f"mean {values['mean']:.3f}{bar}",
             f"principal values {principal}",
             f"anisotropy {values['anisotropy']:.3f}",
         ]

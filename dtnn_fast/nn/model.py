@@ -294,14 +294,12 @@ class DTNN(nn.Module):
                 "predict_with_errors: expected an ensemble with calibrated error bars, got a model without"
             )
         chosen = self._one_target(target)
-        scale = self.config.error_scales[self.config.targets.index(chosen)]
         crystals = self._checked(structures)
         tensors, errors = np.empty((len(crystals), 3, 3)), np.empty(len(crystals))
-        with self.evaluating(), torch.no_grad():
+        with self.evaluating():
             for batch in batches_of_atoms(crystals, batch_atoms):
-                members = self.member_tensors(self.graph([crystals[index] for index in batch]))[chosen]
-                values = members.double().cpu().numpy()
-                tensors[batch], errors[batch] = values.mean(0), scale * spread(values)
+                values, bars = self.predict_batch_with_errors([crystals[index] for index in batch])
+                tensors[batch], errors[batch] = values[chosen], bars[chosen]
         return tensors, errors
 
     def _one_target(self, target: str | None) -> str:
@@ -328,8 +326,27 @@ class DTNN(nn.Module):
         Returns:
             [B, 3, 3] for each target, float64.
         """
+        return self.predict_batch_with_errors(crystals)[0]
+
+    def predict_batch_with_errors(
+        self, crystals: Sequence[Crystal]
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """As `predict_batch`, and the error bars of `predict_with_errors`, none without an ensemble.
+
+        Args:
+            crystals: at least one.
+
+        Returns:
+            [B, 3, 3] for each target, float64; and [B] for each target, or an empty dictionary.
+        """
         with torch.no_grad():
-            return {target: tensors.double().cpu().numpy() for target, tensors in self(self.graph(crystals)).items()}
+            members = {
+                target: values.double().cpu().numpy()
+                for target, values in self.member_tensors(self.graph(crystals)).items()
+            }
+        scales = zip(self.config.targets, self.config.error_scales, strict=False)
+        errors = {target: scale * spread(members[target]) for target, scale in scales}
+        return {target: values.mean(0) for target, values in members.items()}, errors
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
@@ -61,7 +62,7 @@ def screen_crystals(
     try:
         with model.evaluating():
             while True:
-                window = _Window(model.config.targets)
+                window = _Window(model.config.targets, model.config.targets if model.config.error_scales else ())
                 parts.append(window)
                 window.fill(islice(stream, WINDOW), known, on_done)
                 if not window.crystals and not window.rejected:
@@ -79,14 +80,21 @@ def screen_crystals(
 _Part = tuple[Predictions, list[Rejected]]
 
 
+class _Answer(NamedTuple):
+    """The tensors of a crystal by target, and their error bars where the model has them."""
+
+    tensors: dict[str, np.ndarray]
+    errors: dict[str, float]
+
+
 class _Window:
     """Some crystals of the stream, with the tensors of each by its index, or why there are none."""
 
-    def __init__(self, targets: Sequence[str]) -> None:
-        self.targets = targets
+    def __init__(self, targets: Sequence[str], error_targets: Sequence[str]) -> None:
+        self.targets, self.error_targets = targets, error_targets
         self.crystals: list[Crystal] = []
         self.rejected: list[Rejected] = []
-        self.results: dict[int, dict[str, np.ndarray] | str] = {}
+        self.results: dict[int, _Answer | str] = {}
 
     def fill(
         self, items: Iterable[Crystal | Rejected], known: frozenset[int] | None, on_done: Callable[[int], None]
@@ -104,17 +112,17 @@ class _Window:
         """Predictions in the order of the stream, without crystals that have no result yet, and the rejected."""
         rejected = list(self.rejected)
         predicted: list[Crystal] = []
-        tensors: dict[str, list[np.ndarray]] = {target: [] for target in self.targets}
+        answers: list[_Answer] = []
         for index, result in sorted(self.results.items(), key=lambda entry: entry[0]):
             crystal = self.crystals[index]
             if isinstance(result, str):
                 rejected.append(Rejected(crystal.id, crystal.source, result))
                 continue
             predicted.append(crystal)
-            for target in self.targets:
-                tensors[target].append(result[target])
-        stacked = {target: np.array(values).reshape(-1, 3, 3) for target, values in tensors.items()}
-        return Predictions.of(predicted, stacked), rejected
+            answers.append(result)
+        tensors = {t: np.array([answer.tensors[t] for answer in answers]).reshape(-1, 3, 3) for t in self.targets}
+        errors = {t: np.array([answer.errors[t] for answer in answers]) for t in self.error_targets}
+        return Predictions.of(predicted, tensors, errors), rejected
 
 
 def _join(windows: Sequence[_Window | _Part]) -> _Part:
@@ -130,18 +138,21 @@ def _check(crystal: Crystal, known: frozenset[int] | None) -> Crystal | Rejected
     return crystal
 
 
-def _predict(model: DTNN, crystals: Sequence[Crystal]) -> list[dict[str, np.ndarray] | str]:
+def _predict(model: DTNN, crystals: Sequence[Crystal]) -> list[_Answer | str]:
     """The tensors of each crystal, or why there are none; a batch that fails is halved until the culprit is alone."""
     try:
-        tensors = model.predict_batch(crystals)
+        tensors, errors = model.predict_batch_with_errors(crystals)
     except Exception as error:
         if len(crystals) == 1:
             return [f"the model failed: {error or type(error).__name__}"]
         half = len(crystals) // 2
         return _predict(model, crystals[:half]) + _predict(model, crystals[half:])
-    answers: list[dict[str, np.ndarray] | str] = []
+    answers: list[_Answer | str] = []
     for index in range(len(crystals)):
-        answer = {target: values[index] for target, values in tensors.items()}
-        broken = [target for target, tensor in answer.items() if not np.isfinite(tensor).all()]
+        answer = _Answer(
+            {target: values[index] for target, values in tensors.items()},
+            {target: float(values[index]) for target, values in errors.items()},
+        )
+        broken = [target for target, tensor in answer.tensors.items() if not np.isfinite(tensor).all()]
         answers.append(f"the predicted {broken[0]} tensor is not finite" if broken else answer)
     return answers

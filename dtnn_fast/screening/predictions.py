@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,9 @@ DESCRIPTIONS = {
     "e3": "largest principal value",
     "anisotropy": "largest minus smallest principal value, e3 - e1",
 }
+# The column of a model with error bars, and what it is.
+ERROR = "error"
+ERROR_DESCRIPTION = "error bar: nine of ten crystals have the mean absolute error of their six elements below it"
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Predictions:
         num_atoms: atoms in the cell. [B], int64.
         tensors: relative permittivity by target. [B, 3, 3] each, float64.
         known: published tensors by target, NaN where there are none. [B, 3, 3] each, float64.
+        errors: error bars by target, of a model that has them; see `DTNN.predict_with_errors`. [B] each, float64.
     """
 
     ids: list[str]
@@ -46,13 +50,19 @@ class Predictions:
     num_atoms: np.ndarray
     tensors: dict[str, np.ndarray]
     known: dict[str, np.ndarray]
+    errors: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @classmethod
-    def of(cls, crystals: Sequence[Crystal], tensors: Mapping[str, np.ndarray]) -> Predictions:
-        """Put crystals and their tensors together."""
+    def of(
+        cls,
+        crystals: Sequence[Crystal],
+        tensors: Mapping[str, np.ndarray],
+        errors: Mapping[str, np.ndarray] | None = None,
+    ) -> Predictions:
+        """Put crystals, their tensors and error bars together."""
         unknown = np.full((3, 3), np.nan)
         return cls(
             [crystal.id for crystal in crystals],
@@ -65,6 +75,7 @@ class Predictions:
                 target: np.array([c.targets.get(target, unknown) for c in crystals]).reshape(-1, 3, 3)
                 for target in tensors
             },
+            dict(errors or {}),
         )
 
     @classmethod
@@ -78,6 +89,7 @@ class Predictions:
             np.concatenate([part.num_atoms for part in parts]),
             {target: np.concatenate([part.tensors[target] for part in parts]) for target in parts[0].tensors},
             {target: np.concatenate([part.known[target] for part in parts]) for target in parts[0].known},
+            {target: np.concatenate([part.errors[target] for part in parts]) for target in parts[0].errors},
         )
 
     @property
@@ -96,6 +108,8 @@ class Predictions:
         }
         for target, tensors in self.tensors.items():
             columns |= {f"{target}_{name}": values for name, values in tensor_columns(tensors).items()}
+            if target in self.errors:
+                columns[f"{target}_{ERROR}"] = self.errors[target]
         return columns
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import __version__
 from ..errors import optional_import
-from .predictions import DESCRIPTIONS, PRINCIPAL, Predictions
+from .predictions import DESCRIPTIONS, ERROR, ERROR_DESCRIPTION, PRINCIPAL, Predictions
 
 RANKED_NUMBERS = ("mean", *PRINCIPAL, "anisotropy")
 
@@ -67,7 +67,8 @@ def write_ranking(
         targets: of the model.
         labelled: ids of crystals whose tensors were known before.
     """
-    numbers = [f"{target}_{name}" for target in targets for name in RANKED_NUMBERS]
+    names = [f"{target}_{name}" for target in targets for name in (*RANKED_NUMBERS, ERROR)]
+    numbers = [name for name in names if name in columns]
     texts = ["id", "formula", "crystal_system", "num_atoms", "source"]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -93,12 +94,13 @@ def write_parquet(path: Path, predictions: Predictions, model_name: str) -> None
     parquet = optional_import("pyarrow.parquet", extra="cli", purpose="write predictions.parquet")
     columns = predictions.columns()
     kinds = {"num_atoms": pa.int64(), **dict.fromkeys(("id", "formula", "source", "crystal_system"), pa.string())}
+    meanings = {**DESCRIPTIONS, ERROR: ERROR_DESCRIPTION}
     fields = []
     for name in columns:
         described = {}
         if name not in kinds:
             target, _, number = name.partition("_")
-            described = {"description": f"{target}: {DESCRIPTIONS[number]}", "unit": "1 (relative permittivity)"}
+            described = {"description": f"{target}: {meanings[number]}", "unit": "1 (relative permittivity)"}
         fields.append(pa.field(name, kinds.get(name, pa.float64()), metadata=described or None))
     metadata = {
         "dtnn_fast_version": __version__,

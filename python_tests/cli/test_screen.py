@@ -225,15 +225,15 @@ def test_predict_json_and_bad_files(program, folder, tiny_model, tmp_path):
 
 def interrupt_after(monkeypatch, calls):
     """Make the model raise KeyboardInterrupt once it was asked `calls` times."""
-    forward, done = DTNN.forward, []
+    member_tensors, done = DTNN.member_tensors, []
 
     def interrupted(self, *arguments, **options):
         if len(done) == calls:
             raise KeyboardInterrupt
         done.append(1)
-        return forward(self, *arguments, **options)
+        return member_tensors(self, *arguments, **options)
 
-    monkeypatch.setattr(DTNN, "forward", interrupted)
+    monkeypatch.setattr(DTNN, "member_tensors", interrupted)
 
 
 def test_ctrl_c_keeps_what_was_predicted(program, folder, tiny_model, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """dtnn-fast train with encoders that exist: frozen, cached, finetuned, in ensembles; and what it refuses."""
 
+import csv
 import json
 
 import numpy as np
@@ -71,6 +72,14 @@ def test_an_ensemble_with_error_bars(program, data, encoder, tmp_path, labelled)
     assert result.exit_code == 0
     assert "Test errors of the ensemble, seed 0: total" in result.stdout
     assert "of the test crystals are within their error bar" in result.stdout
+    screened = program("screen", data, "--model", folder / "model", "--output", tmp_path / "screening")
+    assert screened.exit_code == 0
+    with (tmp_path / "screening" / "ranking.csv").open() as file:
+        assert all(float(row["total_error"]) > 0 for row in csv.DictReader(file))
+    shown = program("predict", data, "--model", folder / "model", "--json", "--output", tmp_path / "one.json")
+    assert shown.exit_code == 0
+    crystal = json.loads((tmp_path / "one.json").read_text())["crystals"][0]
+    assert all(values["error_bar"] > 0 for values in crystal["tensors"].values())
     tensors, errors = DTNN.from_pretrained(folder / "model").predict_with_errors(labelled[:3], "total")
     assert np.isfinite(tensors).all()
     assert (errors > 0).all()

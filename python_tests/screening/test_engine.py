@@ -14,22 +14,24 @@ from dtnn_fast.screening import engine
 class FakeModel(torch.nn.Module):
     """Gives each crystal the unit tensor times its number of atoms; some fail, some become NaN."""
 
-    predict_batch, evaluating = DTNN.predict_batch, DTNN.evaluating
+    predict_batch_with_errors, evaluating = DTNN.predict_batch_with_errors, DTNN.evaluating
 
-    def __init__(self, failing=(), broken=()):
+    def __init__(self, failing=(), broken=(), error_scales=()):
         super().__init__()
         self.failing, self.broken, self.calls = set(failing), set(broken), 0
-        self.config = type("Config", (), {"elements": (), "targets": ("total",)})
+        self.config = type("Config", (), {"elements": (), "targets": ("total",), "error_scales": error_scales})
 
     def graph(self, crystals):
         return crystals
 
-    def forward(self, crystals):
+    def member_tensors(self, crystals):
         self.calls += 1
         if any(crystal.id in self.failing for crystal in crystals):
             raise RuntimeError("not enough memory")
         scale = torch.tensor([float("nan") if c.id in self.broken else float(c.num_atoms) for c in crystals])
-        return {"total": scale[:, None, None] * torch.eye(3)}
+        single = scale[:, None, None] * torch.eye(3)
+        # Two members that lie one to each side, by 0.1 for each atom.
+        return {"total": torch.stack([0.9 * single, 1.1 * single]) if self.config.error_scales else single[None]}
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +64,19 @@ def test_batches_are_used(crystals):
     assert model.calls == 1
 
 
+@pytest.mark.parametrize("window", [7, 2048])
+def test_error_bars_of_an_ensemble(crystals, monkeypatch, window):
+    monkeypatch.setattr(engine, "WINDOW", window)
+    predictions, _ = engine.screen_crystals(FakeModel(error_scales=(2.0,)), crystals, 60)
+    sizes = np.array([crystal.num_atoms for crystal in crystals])
+    # Three of the six elements deviate by 0.1 for each atom.
+    np.testing.assert_allclose(predictions.errors["total"], 2 * 0.1 * sizes * np.sqrt(0.5), rtol=1e-6)
+    np.testing.assert_array_equal(predictions.columns()["total_error"], predictions.errors["total"])
+    plain, _ = engine.screen_crystals(FakeModel(), crystals)
+    assert not plain.errors
+    assert "total_error" not in plain.columns()
+
+
 def test_known_tensors_are_kept(crystals):
     predictions, _ = engine.screen_crystals(FakeModel(), crystals)
     np.testing.assert_array_equal(predictions.known["total"], [crystal.targets["total"] for crystal in crystals])
@@ -74,13 +89,13 @@ def test_an_interrupt_keeps_what_was_done(crystals, monkeypatch, window):
     model.broken.remove(min(crystals, key=lambda c: c.num_atoms).id)
     seen = []
 
-    def forward(batch):
+    def member_tensors(batch):
         if len(seen) >= 12:
             raise KeyboardInterrupt
         seen.extend(c.id for c in batch)
-        return FakeModel.forward(model, batch)
+        return FakeModel.member_tensors(model, batch)
 
-    monkeypatch.setattr(model, "forward", forward)
+    monkeypatch.setattr(model, "member_tensors", member_tensors)
     model.train()
     unread = Rejected("line 9", "file.jsonl:9", "not valid JSON")
     with pytest.raises(engine.ScreeningStopped) as stop:
