@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -131,6 +132,15 @@ def train(
             rich_help_panel=_RUN,
         ),
     ] = None,
+    members: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=100,
+            help="Train so many models alike for each seed, and take their mean, with error bars from their spread.",
+            rich_help_panel=_RUN,
+        ),
+    ] = 1,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -230,7 +240,10 @@ def train(
     results = {}
     for number, settings in runs.items():
         place = folder if splits is None else folder / f"split-{number}"
-        results[number] = _run(settings, crystals, place, label, chosen.encoder, table)
+        if members == 1:
+            results[number] = _run(settings, crystals, place, label, chosen.encoder, table)
+        else:
+            results[number] = _run_ensemble(settings, members, crystals, place, label, chosen.encoder, table)
     if splits is not None:
         _summarise(folder, results)
 
@@ -267,6 +280,30 @@ def _run(
         raise typer.Exit(130) from None
     print_errors(stdout(), result, title=f"Test errors, seed {settings.seed}")
     stdout().print(f"model: {folder / MODEL_FOLDER}   (dtnn-fast screen --model {folder / MODEL_FOLDER})")
+    return result
+
+
+def _run_ensemble(
+    settings: TrainingSettings,
+    members: int,
+    crystals: list[Crystal],
+    folder: Path,
+    label: str,
+    encoder: Encoder | None,
+    table: LatentTable | None,
+) -> dict[str, Any]:
+    from ..training.ensemble import MEMBERS_FOLDER, combine_runs  # noqa: PLC0415  slow to import
+    from .train_report import print_error_bars, print_errors  # noqa: PLC0415
+
+    if encoder is None or table is None:
+        raise typer.BadParameter("needs a frozen encoder, which the members share", param_hint="--members")
+    places = [folder / MEMBERS_FOLDER / str(member) for member in range(members)]
+    for member, place in enumerate(places):
+        _run(replace(settings, member=member), crystals, place, f"{label} member {member}", encoder, table)
+    systems = {crystal.id: str(crystal.info["crystal_system"]) for crystal in crystals}
+    result = combine_runs(folder, places, systems, command_line(), label)
+    print_errors(stdout(), result, title=f"Test errors of the ensemble, seed {settings.seed}")
+    print_error_bars(stdout(), result["error_bars"])
     return result
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..data.rejected import Rejected
 from ..errors import BadFileError
+from ..training.ensemble import MEMBERS_FOLDER
 from ..training.predictions import PREDICTIONS_FILE, Predictions, load_predictions
 from ..training.run import RESULTS_FILE
 from ..training.run_folder import SETTINGS_FILE
@@ -67,7 +68,14 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Path], list[Rejected]]:
         if not below:
             reason = "no runs there: expected folders with settings.json" if path.is_dir() else "no such folder"
             rejected.append(Rejected(path.name, str(path), reason))
-        for folder in below:
+        # The members of an ensemble are parts of the run above them.
+        whole = [folder for folder in below if MEMBERS_FOLDER not in folder.relative_to(path).parts]
+        ensembles = dict.fromkeys(folder.parents[1] for folder in below if folder.parent.name == MEMBERS_FOLDER)
+        for folder in ensembles:
+            if folder not in whole and folder.is_relative_to(path):
+                reason = "members of an ensemble that is not finished; its command goes on with it"
+                rejected.append(Rejected(folder.name, str(folder), reason))
+        for folder in whole:
             folders.setdefault(folder.resolve(), folder)
     return list(folders.values()), rejected
 
@@ -104,8 +112,9 @@ def read_run(folder: Path) -> Run:
     same = {name: value for name, value in settings.items() if name != "seed"}
     model = settings.get("model")
     decoder = model.get("decoder") if isinstance(model, dict) else None
-    layer = decoder.get("layer") if isinstance(decoder, dict) and not decoder.get("more_layers") else None
-    if isinstance(model, dict) and isinstance(decoder, dict) and isinstance(layer, int):
+    layer = decoder.get("layer") if isinstance(decoder, dict) else None
+    several = isinstance(decoder, dict) and bool(decoder.get("more_layers"))
+    if isinstance(model, dict) and isinstance(decoder, dict) and isinstance(layer, int) and not several:
         same["model"] = {**model, "decoder": {name: value for name, value in decoder.items() if name != "layer"}}
     return Run(
         folder,
@@ -113,7 +122,7 @@ def read_run(folder: Path) -> Run:
         _seed(settings, folder),
         digest,
         not isinstance(decoder, dict),
-        layer if isinstance(layer, int) else None,
+        layer if isinstance(layer, int) and not several else None,
         json.dumps(same, sort_keys=True),
         record,
         _read_object(folder / RESULTS_FILE),

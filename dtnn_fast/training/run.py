@@ -20,14 +20,13 @@ from ..encoders.latent_cache import encoder_digest
 from ..encoders.latent_table import LatentTable
 from .dataset import LabelledGraphs
 from .encoded import LabelledLatents
-from .metrics import median_tensor, summarise
 from .predictions import PREDICTIONS_FILE, Predictions, save_predictions
+from .results import PARTS, errors_of_parts
 from .run_folder import claim, is_new
 from .settings import TrainingSettings
 from .trainer import Epoch, Trainer
 
 HISTORY_FILE, RESULTS_FILE, MODEL_FOLDER = "history.csv", "results.json", "model"
-PARTS = ("test", "validation", "train")
 
 
 def data_digest(crystals: Sequence[Crystal]) -> str:
@@ -159,23 +158,11 @@ def _predictions(trainer: Trainer, parts: Split) -> Predictions:
 
 
 def _results(trainer: Trainer, predictions: Predictions) -> dict[str, Any]:
-    """Errors of the best weights on each part, and of the median of the training set on the test part."""
     systems = {c.id: str(c.info.get("crystal_system") or "unknown") for c in trainer.data.crystals}
-    results: dict[str, Any] = {
+    return {
         "best_epoch": trainer.best_epoch,
         "epochs": len(trainer.history),
         "train_seconds": sum(epoch.seconds for epoch in trainer.history),
         "parameters": dict(trainer.model.num_parameters()),
-        "errors": {target: {} for target in predictions.expected},
-        "median_model": {},
+        **errors_of_parts(predictions, systems),
     }
-    by_part = {part: predictions.of_part(part) for part in PARTS}
-    for target in predictions.expected:
-        for part, those in by_part.items():
-            groups = [systems[id] for id in those.ids]
-            results["errors"][target][part] = summarise(those.predicted[target], those.expected[target], groups)
-        test = by_part["test"]
-        median = median_tensor(by_part["train"].expected[target])
-        trivial = np.broadcast_to(median, test.expected[target].shape)
-        results["median_model"][target] = summarise(trivial, test.expected[target], [systems[id] for id in test.ids])
-    return results
