@@ -112,9 +112,8 @@ def read_run(folder: Path) -> Run:
     same = {name: value for name, value in settings.items() if name != "seed"}
     model = settings.get("model")
     decoder = model.get("decoder") if isinstance(model, dict) else None
-    layer = decoder.get("layer") if isinstance(decoder, dict) else None
-    several = isinstance(decoder, dict) and bool(decoder.get("more_layers"))
-    if isinstance(model, dict) and isinstance(decoder, dict) and isinstance(layer, int) and not several:
+    layer = decoder.get("layer") if isinstance(decoder, dict) and not decoder.get("more_layers") else None
+    if isinstance(model, dict) and isinstance(decoder, dict) and isinstance(layer, int):
         same["model"] = {**model, "decoder": {name: value for name, value in decoder.items() if name != "layer"}}
     return Run(
         folder,
@@ -122,7 +121,7 @@ def read_run(folder: Path) -> Run:
         _seed(settings, folder),
         digest,
         not isinstance(decoder, dict),
-        layer if isinstance(layer, int) and not several else None,
+        layer if isinstance(layer, int) else None,
         json.dumps(same, sort_keys=True),
         record,
         _read_object(folder / RESULTS_FILE),

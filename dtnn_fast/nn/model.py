@@ -17,6 +17,7 @@ from ..data.check import check_crystal
 from ..data.convert import to_crystals
 from ..data.crystal import Crystal
 from ..data.elements import MAX_ATOMIC_NUMBER
+from ..data.tensor_symmetry import find_symmetry, symmetrised
 from ..encoders.build import Encoder, EncoderConfig, build_encoder, encoder_config
 from ..encoders.built_bonds import built_bond_channels, with_built_bonds
 from ..encoders.latents import EncodedCrystals, Latents
@@ -231,13 +232,18 @@ class DTNN(nn.Module):
         """The graph of crystals for this model, on its device and in its dtype."""
         return build_graph(crystals, self.encoder.cutoffs, self.dtype).to(self.device)
 
-    def predict(self, structures: Any, target: str | None = None, batch_atoms: int = 1024) -> np.ndarray:
+    def predict(
+        self, structures: Any, target: str | None = None, batch_atoms: int = 1024, symmetrise: bool = False
+    ) -> np.ndarray:
         """Predict dielectric tensors.
 
         Args:
             structures: a pymatgen Structure, an ASE Atoms, a `Crystal`, or a list of them.
             target: which tensor; may be left out when the model has one.
             batch_atoms: about how many atoms are treated together.
+            symmetrise: average each tensor over the point group of its crystal, which spglib finds within 0.1 Angstrom.
+                The model's tensors have this symmetry up to rounding where the crystal has it perfectly; then what it
+                forbids is exactly zero.
 
         Returns:
             Relative permittivity, symmetric, in the frame of each structure's cell. [B, 3, 3], float64.
@@ -245,8 +251,15 @@ class DTNN(nn.Module):
         Raises:
             BadCrystalError: a structure cannot be used; the message says which one and why.
             ValueError: `target` is not one of the model's, or left out where there are several.
+            MissingPackageError: `symmetrise` without spglib.
         """
-        return self.predict_targets(structures, batch_atoms)[self._one_target(target)]
+        tensors = self.predict_targets(structures, batch_atoms)[self._one_target(target)]
+        if symmetrise:
+            for place, crystal in enumerate(to_crystals(structures)):
+                symmetry = find_symmetry(crystal)
+                if symmetry is not None:
+                    tensors[place] = symmetrised(tensors[place], symmetry.rotations)
+        return tensors
 
     def predict_targets(self, structures: Any, batch_atoms: int = 1024) -> dict[str, np.ndarray]:
         """Predict the tensors of all targets of the model at once; see `predict`."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dtnn_fast.cli.train import _parse_layers
+from dtnn_fast.cli.train_options import parse_layers
 from dtnn_fast.encoders import Channels, NativeEncoder, NativeEncoderConfig
 from dtnn_fast.encoders.storage import save_encoder
 from dtnn_fast.nn.model import DTNN
@@ -123,9 +123,9 @@ def test_options_that_contradict_each_other(program, data, tmp_path, arguments, 
 
 
 def test_layers():
-    assert _parse_layers("4") == (4,)
-    assert _parse_layers("3,2") == (2, 3)
-    assert _parse_layers("1-5") == (1, 2, 3, 4, 5)
+    assert parse_layers("4") == (4,)
+    assert parse_layers("3,2") == (2, 3)
+    assert parse_layers("1-5") == (1, 2, 3, 4, 5)
 
 
 def test_a_folder_without_an_encoder(program, data, tmp_path):

@@ -65,9 +65,10 @@ def test_what_a_run_says(tmp_path):
     assert "layer" not in run.settings
     assert list(run.predictions.expected) == ["ionic", "total"]
     assert read_run(write_run(tmp_path / "y", 3, off_by(1.0), layer=None)).is_baseline
-    several = read_run(write_run(tmp_path / "z", 3, off_by(1.0), layer=[3, 4]))
+    model = {"decoder": {"layer": 4, "more_layers": [3]}}
+    several = read_run(write_run(tmp_path / "z", 3, off_by(1.0), settings={"seed": 3, "model": model}))
     assert (several.layer, several.is_baseline) == (None, False)
-    assert "[3, 4]" in several.settings
+    assert json.loads(several.settings)["model"] == model
 
 
 def test_the_seed_may_stand_in_the_name_of_the_folder_only(tmp_path):
