@@ -84,10 +84,10 @@ def evaluate(
     evaluation.shown(show)
     write_rejected(output / REJECTED_FILE, evaluation.rejected)
     write_errors(output / ERRORS_FILE, evaluation.errors)
-    print_tables(stdout(), [table for _, members in tables(evaluation) for table in members])
     pictures = write_figures(output, evaluation, show)
     if markdown is not None:
         write_page(markdown, evaluation, pictures, command_line(), note)
+    print_tables(stdout(), [table for _, members in tables(evaluation) for table in members])
     written = [output / ERRORS_FILE, *(picture for _, picture in pictures), *([markdown] if markdown else [])]
     stderr().print(f"{len(evaluation.runs)} runs compared on {len(crystals)} crystals")
     stdout().print(f"results: {', '.join(map(str, written))}")

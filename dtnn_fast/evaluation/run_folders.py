@@ -68,9 +68,14 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Path], list[Rejected]]:
         if not below:
             reason = "no runs there: expected folders with settings.json" if path.is_dir() else "no such folder"
             rejected.append(Rejected(path.name, str(path), reason))
-        for folder in below:
-            if MEMBERS_FOLDER in folder.relative_to(path).parts:
-                continue  # a part of the ensemble whose run is above
+        # The members of an ensemble are parts of the run above them.
+        whole = [folder for folder in below if MEMBERS_FOLDER not in folder.relative_to(path).parts]
+        ensembles = dict.fromkeys(folder.parents[1] for folder in below if folder.parent.name == MEMBERS_FOLDER)
+        for folder in ensembles:
+            if folder not in whole and folder.is_relative_to(path):
+                reason = "members of an ensemble that is not finished; its command goes on with it"
+                rejected.append(Rejected(folder.name, str(folder), reason))
+        for folder in whole:
             folders.setdefault(folder.resolve(), folder)
     return list(folders.values()), rejected
 

@@ -31,6 +31,20 @@ def test_runs_are_found_at_any_depth_and_once(tmp_path):
     assert "no runs there" in find_runs([tmp_path / "empty"])[1][0].reason
 
 
+def test_members_belong_to_their_ensemble(tmp_path):
+    for name in ("done/split-0", "open/split-0"):
+        for member in ("0", "1"):
+            write_run(tmp_path / name / "members" / member, 0, off_by(1.0))
+    write_run(tmp_path / "done" / "split-0", 0, off_by(1.0))
+    folders, rejected = find_runs([tmp_path])
+    assert folders == [tmp_path / "done" / "split-0"]
+    assert [left.source for left in rejected] == [str(tmp_path / "open" / "split-0")]
+    assert "ensemble that is not finished" in rejected[0].reason
+    # A member that is asked for is a run like any other.
+    alone = tmp_path / "done" / "split-0" / "members" / "1"
+    assert find_runs([alone]) == ([alone], [])
+
+
 @pytest.mark.parametrize(
     ("place", "label", "name"),
     [
@@ -51,9 +65,10 @@ def test_what_a_run_says(tmp_path):
     assert "layer" not in run.settings
     assert list(run.predictions.expected) == ["ionic", "total"]
     assert read_run(write_run(tmp_path / "y", 3, off_by(1.0), layer=None)).is_baseline
-    several = read_run(write_run(tmp_path / "z", 3, off_by(1.0), layer=[3, 4]))
+    model = {"decoder": {"layer": 4, "more_layers": [3]}}
+    several = read_run(write_run(tmp_path / "z", 3, off_by(1.0), settings={"seed": 3, "model": model}))
     assert (several.layer, several.is_baseline) == (None, False)
-    assert "[3, 4]" in several.settings
+    assert json.loads(several.settings)["model"] == model
 
 
 def test_the_seed_may_stand_in_the_name_of_the_folder_only(tmp_path):

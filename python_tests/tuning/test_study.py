@@ -73,7 +73,7 @@ def test_fixed_settings_are_not_searched(tmp_path):
 def test_bad_trials_are_given_up_early(tmp_path):
     """From the sixth trial on, one that is worse than the median of the others is not trained to the end."""
     made = study(tmp_path)
-    made.search(objective(), 30)
+    made.search(objective(), 16)
     given_up = [trial for trial in made.finished if trial.state.name == "PRUNED"]
     assert given_up
     assert all(len(trial.intermediate_values) < BASE.epochs for trial in given_up)
