@@ -47,6 +47,7 @@ VARIANTS = {
     "fewer-tensors": config(channels=Channels(scalar=16, vector=8, rank2=5, radial=4)),
     "several-layers": config(layer=4, more_layers=(1, 3)),
     "all-layers": config(layer=5, bonds=False, more_layers=(1, 2, 3, 4)),
+    "positive": config(positive=("total",)),
     "joint": config(targets=("electronic", "ionic", "total"), joint=True),
     "more-tensors": config(channels=Channels(scalar=12, vector=4, rank2=6, radial=3)),
 }

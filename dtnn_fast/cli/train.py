@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .console import command_line, stderr, stdout
-from .train_options import LARGEST_SEED, Target, parse_channels, parse_layers, parse_splits
+from .train_options import LARGEST_SEED, Target, parse_channels, parse_layers, parse_positive, parse_splits
 
 if TYPE_CHECKING:
     from ..data.crystal import Crystal
@@ -65,6 +65,15 @@ def train(
     residual: Annotated[
         bool, typer.Option("--residual/--no-residual", help="Blocks add their input.", rich_help_panel=_MODEL)
     ] = True,
+    positive: Annotated[
+        str,
+        typer.Option(
+            metavar="TARGET[,TARGET]",
+            show_default="none",
+            help="Targets whose tensors are positive definite by construction (less the unit tensor, except the ionic).",
+            rich_help_panel=_MODEL,
+        ),
+    ] = "",
     joint: Annotated[
         bool,
         typer.Option(
@@ -211,6 +220,7 @@ def train(
             bonds=bonds,
             residual=residual,
             joint=joint,
+            positive=parse_positive(positive),
         ),
         targets=targets,
     )

@@ -45,6 +45,7 @@ def train_command(settings: TrainingSettings, encoder: str, channels: str, rest:
     words.append("--bonds" if decoder.bonds else "--no-bonds")
     words.append("--residual" if decoder.residual else "--no-residual")
     words += ["--joint"] if decoder.joint else []
+    words += ["--positive", ",".join(decoder.positive)] if decoder.positive else []
     return shlex.join(map(str, words))
 
 

@@ -82,3 +82,12 @@ def parse_channels(text: str) -> list[int]:
             f"expected three positive numbers such as 128,32,32, got {text!r}", param_hint="--channels"
         )
     return numbers
+
+
+def parse_positive(text: str) -> tuple[str, ...]:
+    """The targets of --positive."""
+    known = Target.all.names
+    names = tuple(dict.fromkeys(part for part in text.split(",") if part))
+    if not set(names) <= set(known):
+        raise typer.BadParameter(f"expected some of {', '.join(known)}, got {text!r}", param_hint="--positive")
+    return names

@@ -17,6 +17,11 @@ from ..ops import bond_to_atom_sum, tensor_readout
 from .decoder_inputs import AtomInput, BondInput, layer_latents, vector_layers
 from .layers import MLP, ChannelMix, GatedMix, Linear
 
+# Vacuum has a permittivity of 1, to which electrons and ions can only add.
+_BOUNDS = {"electronic": 1.0, "ionic": 0.0, "total": 1.0}
+# An offset of the training set at the bound would leave the positive definite form without a gradient.
+_SMALLEST_ABOVE_BOUND = 0.1
+
 
 @dataclass(frozen=True)
 class DecoderConfig:
@@ -33,6 +38,7 @@ class DecoderConfig:
         residual: whether blocks add their input to their output.
         joint: whether one decoder serves all targets: its blocks are shared, the electronic and the ionic tensor have
             readouts, and the total one is their sum.
+        positive: targets whose tensors are made positive definite: the ionic one, and the others less the unit tensor.
         mean_bonds: mean number of bonds of an atom in the layer's list, which scales the sums over bonds; `DTNN` takes
             the encoder's instead.
 
@@ -48,6 +54,7 @@ class DecoderConfig:
     bonds: bool = True
     residual: bool = True
     joint: bool = False
+    positive: tuple[str, ...] = ()
     mean_bonds: float = 48.0
 
     def __post_init__(self) -> None:
@@ -57,6 +64,10 @@ class DecoderConfig:
                 f"`mean_bonds` above 0, got {self}"
             )
         order = (0, *self.more_layers, self.layer)
+        if not set(self.positive) <= _BOUNDS.keys():
+            raise ValueError(
+                f"DecoderConfig: expected `positive` of {', '.join(_BOUNDS)}, got {', '.join(map(str, self.positive))}"
+            )
         if self.more_layers and list(order) != sorted(set(order)):
             raise ValueError(
                 f"DecoderConfig: expected `more_layers` that rise from 1 or more and stay below `layer`, got "
@@ -133,16 +144,21 @@ class DecoderBlock(nn.Module):
 class Readout(nn.Module):
     """From the channels of atoms to a tensor for each crystal.
 
-    epsilon = mean over atoms of (a_s' I + a_v' (x) a_v' + a_t')      (Eq. 27)
+    epsilon = offset I + scale T,  T = mean over atoms of (a_s' I + a_v' (x) a_v' + a_t')      (Eq. 27)
+
+    In the positive definite form, with b the smallest value that physics allows for a principal value,
+    epsilon = b I + M^2,  M = m I + scale T / (2 m),  m = sqrt(offset - b), which is the same to first order in T.
 
     Args:
         channels: of the atoms.
         hidden: channels inside the perceptrons.
         dropout: probability in the perceptrons.
+        bound: b of the positive definite form; None for the plain one.
     """
 
-    def __init__(self, channels: Channels, hidden: int, dropout: float) -> None:
+    def __init__(self, channels: Channels, hidden: int, dropout: float, bound: float | None = None) -> None:
         super().__init__()
+        self.bound = bound
         self.scalar_value = MLP((channels.scalar, hidden, 1), dropout)
         self.scalar_gate = MLP((channels.scalar, hidden, 1), dropout)
         self.vector_readout = ChannelMix(channels.vector, 1)
@@ -163,7 +179,11 @@ class Readout(nn.Module):
         atom_scalar = self.scalar_value(scalar) * torch.sigmoid(self.scalar_gate(scalar))  # Eq. 12
         tensors = tensor_readout(atom_scalar, self.vector_readout(vector), self.rank2_readout(rank2), ptr)
         identity = torch.eye(3, dtype=tensors.dtype, device=tensors.device)
-        return self.offset * identity + self.scale * tensors
+        if self.bound is None:
+            return self.offset * identity + self.scale * tensors
+        middle = (self.offset - self.bound).clamp(min=_SMALLEST_ABOVE_BOUND).sqrt()
+        root = middle * identity + (0.5 * self.scale / middle) * tensors
+        return self.bound * identity + root @ root
 
 
 class Decoder(nn.Module):
@@ -188,7 +208,12 @@ class Decoder(nn.Module):
             DecoderBlock(config, inner if index else outer, bonds or channels) for index in range(config.blocks)
         )
         last = inner if config.blocks else outer
-        self.readouts = nn.ModuleDict({target: Readout(last, latent, config.dropout) for target in targets})
+        self.readouts = nn.ModuleDict(
+            {
+                target: Readout(last, latent, config.dropout, _BOUNDS[target] if target in config.positive else None)
+                for target in targets
+            }
+        )
 
     def forward(self, latents: Sequence[Latents | None], ptr: Tensor) -> dict[str, Tensor]:
         """The tensors of each crystal.

@@ -122,6 +122,7 @@ def test_a_model_of_other_weights_is_refused(program, data, tmp_path):
         (["--layer", "4-9"], "expected layers from 1 to 5"),
         (["--layer", "x"], "expected layers from 1 to 5"),
         (["--joint"], "needs --target all"),
+        (["--positive", "all"], "expected some of electronic, ionic, total"),
         (["--members", "2", "--encoder", "native", "--epochs", "1"], "needs a frozen encoder"),
     ],
 )

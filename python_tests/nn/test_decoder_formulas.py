@@ -7,7 +7,7 @@ import pytest
 import torch
 from model_cases import SMALL, VARIANTS, assert_close, asymmetric_crystals, config, randomised, variant
 
-from dtnn_fast.nn.decoder import Decoder, DecoderConfig
+from dtnn_fast.nn.decoder import Decoder, DecoderConfig, Readout
 from dtnn_fast.nn.model import DTNN, DTNNConfig
 
 EPS = 0.01  # of the smooth norm
@@ -61,7 +61,11 @@ def decode(model: DTNN, graph):
     v, t = v @ readout.vector_readout.weight.T, t @ readout.rank2_readout.weight.T
     atoms = s[:, :, None] * IDENTITY + v * v.transpose(1, 2) + t[..., 0]
     means = [atoms[a:b].mean(0) for a, b in zip(graph.ptr[:-1], graph.ptr[1:], strict=True)]
-    return readout.offset * IDENTITY + readout.scale * torch.stack(means)
+    if not settings.positive:
+        return readout.offset * IDENTITY + readout.scale * torch.stack(means)
+    m = max(readout.offset.item() - 1.0, 0.1) ** 0.5
+    root = m * IDENTITY + readout.scale / (2 * m) * torch.stack(means)
+    return IDENTITY + root @ root
 
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name != "joint"])
@@ -190,3 +194,27 @@ def test_sizes_of_frozen_latents_are_divided_out():
         for part in joined.split(width, dim=-1):
             assert part.square().mean() == pytest.approx(1.0)
     torch.testing.assert_close(vector[..., SMALL.vector :] * atoms.vector_size[1], latents[3].atom_vector)
+
+
+def test_the_positive_form_is_positive_and_the_plain_one_to_first_order():
+    torch.manual_seed(0)
+    plain, positive = (Readout(SMALL, 8, 0.0, bound).double() for bound in (None, 1.0))
+    positive.load_state_dict(plain.state_dict())
+    atoms = torch.randn(6, SMALL.scalar), torch.randn(6, 3, SMALL.vector), torch.randn(6, 6, SMALL.rank2)
+    inputs = [x.double() for x in atoms]
+    ptr = torch.tensor([0, 2, 6])
+    with torch.no_grad():
+        for scale in (1e-4, 100.0):
+            for readout in (plain, positive):
+                readout.set_range(5.0, scale)
+            given, wanted = positive(*inputs, ptr), plain(*inputs, ptr)
+            assert (torch.linalg.eigvalsh(given) >= 1.0 - 1e-9).all()
+            if scale < 1:
+                torch.testing.assert_close(given, wanted, atol=1e-6, rtol=0)
+            else:
+                assert torch.linalg.eigvalsh(wanted).min() < 0
+
+
+def test_positive_targets_must_exist():
+    with pytest.raises(ValueError, match="expected `positive` of electronic, ionic, total, got optical"):
+        DecoderConfig(positive=("optical",))
