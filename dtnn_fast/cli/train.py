@@ -70,7 +70,7 @@ def train(
         typer.Option(
             metavar="TARGET[,TARGET]",
             show_default="none",
-            help="Targets whose tensors are positive definite by construction (less the unit tensor, except the ionic).",
+            help="Targets whose tensors are positive definite by construction, less the unit tensor (ionic: as it is).",
             rich_help_panel=_MODEL,
         ),
     ] = "",
