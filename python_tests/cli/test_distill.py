@@ -45,7 +45,7 @@ def test_distill_then_nothing_left_to_do(program, few, tmp_path):
     encoder = load_encoder(tmp_path / "run" / "encoder")
     assert encoder.config.cutoffs == (2.5, 3.0)
     assert 2 < encoder.config.mean_bonds[0] < encoder.config.mean_bonds[1] < 9
-    assert encoder.channels.scalar == 8
+    assert (encoder.bond_channels.scalar, encoder.channels.scalar) == (8, 6)
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())
     assert settings["settings"]["matches"] == [
         {"ours": 1, "theirs": 1, "weight": 0.5},
