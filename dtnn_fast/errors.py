@@ -19,6 +19,10 @@ class BadFileError(DTNNError, ValueError):
     """A file cannot be read; the message names the file and what is wrong with it."""
 
 
+class FetchError(DTNNError, OSError):
+    """Data cannot be fetched; the message names the source and what is wrong."""
+
+
 class MissingPackageError(DTNNError, ImportError):
     """An optional package is needed and absent; the message says what to install."""
 

@@ -90,40 +90,46 @@ def label_points(
         size: of the letters, and of the space that is kept free around each point, in points.
         color: of the letters.
     """
-    transforms = _import("matplotlib.transforms")
-    text_class = _import("matplotlib.text").Text
     effects = _import("matplotlib.patheffects")
     outline = effects.withStroke(linewidth=2.5, foreground="white")
-    figure.canvas.draw()
-    renderer = figure.canvas.get_renderer()
-    frame = axis.get_window_extent()
-    # A box around each point, in pixels.
-    pixels = size * figure.dpi / 72.0
-    centers = [axis.transData.transform((x, y)) for x, y, _ in points]
-    rings = [transforms.Bbox.from_bounds(*(center - pixels / 2), pixels, pixels) for center in centers]
-    taken: list[Any] = list(rings)
-    for x, y, text in points:
+    figure.draw_without_rendering()
+    pixels = figure.dpi / 72.0
+    frame = axis.get_window_extent().extents
+    centers = np.array([axis.transData.transform((x, y)) for x, y, _ in points])
+    # Boxes of what is in the way: left, bottom, right, top in pixels.
+    taken = [np.array([x, y, x, y]) + 0.5 * size * pixels * np.array([-1, -1, 1, 1]) for x, y in centers]
+    for (x, y, text), center in zip(points, centers, strict=True):
+        width, height = _text_size(figure, text, size)
         for dx, dy in _PLACES:
-            label = axis.annotate(
-                text,
-                (x, y),
-                (dx, dy),
-                textcoords="offset points",
-                ha="left" if dx > 0 else "right",
-                va="center",
-                fontsize=size,
-                color=color,
-                path_effects=[outline],
-                arrowprops={"arrowstyle": "-", "lw": 0.5, "color": color, "shrinkA": 0, "shrinkB": 4},
-            )
-            label.update_positions(renderer)
-            # Of the text alone: the extent of an annotation includes its line, which may cross what it likes.
-            box = text_class.get_window_extent(label).padded(1.5)
-            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-            if inside and not any(box.overlaps(other) for other in taken):
+            near, middle = center + pixels * np.array([dx, dy])
+            left = near if dx > 0 else near - width
+            half = height / 2 + 1.5
+            box = np.array([left - 1.5, middle - half, left + width + 1.5, middle + half])
+            inside = (box[:2] >= frame[:2]).all() and (box[2:] <= frame[2:]).all()
+            others = np.array(taken)
+            if inside and not ((box[:2] < others[:, 2:]) & (others[:, :2] < box[2:])).all(1).any():
                 taken.append(box)
+                axis.annotate(
+                    text,
+                    (x, y),
+                    (dx, dy),
+                    textcoords="offset points",
+                    ha="left" if dx > 0 else "right",
+                    va="center",
+                    fontsize=size,
+                    color=color,
+                    path_effects=[outline],
+                    arrowprops={"arrowstyle": "-", "lw": 0.5, "color": color, "shrinkA": 0, "shrinkB": 4},
+                )
                 break
-            label.remove()
+
+
+def _text_size(figure: Any, text: str, size: float) -> tuple[float, float]:
+    """Width and height of a text in pixels."""
+    written = figure.text(0, 0, text, fontsize=size)
+    extent = written.get_window_extent()
+    written.remove()
+    return extent.width, extent.height
 
 
 def subscripts(formula: str) -> str:

@@ -45,6 +45,9 @@ VARIANTS = {
     "no-blocks": config(blocks=0),
     "three-blocks": config(blocks=3),
     "fewer-tensors": config(channels=Channels(scalar=16, vector=8, rank2=5, radial=4)),
+    "several-layers": config(layer=4, more_layers=(1, 3)),
+    "all-layers": config(layer=5, bonds=False, more_layers=(1, 2, 3, 4)),
+    "joint": config(targets=("electronic", "ionic", "total"), joint=True),
     "more-tensors": config(channels=Channels(scalar=12, vector=4, rank2=6, radial=3)),
 }
 
@@ -58,10 +61,10 @@ def randomised(settings: DTNNConfig, seed: int = 0) -> DTNN:
             spread = 0.9 / parameter.shape[-1] ** 0.5 if parameter.dim() > 1 else 0.5
             parameter.copy_(spread * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
         graph = model.graph(asymmetric_crystals())
-        for decoder in model.decoders.values():
-            decoder.offset.fill_(0.7)
-            decoder.scale.fill_(1.9)
-            for readout in (decoder.vector_readout, decoder.rank2_readout):
+        for readouts in model.readouts().values():
+            readouts.offset.fill_(0.7)
+            readouts.scale.fill_(1.9)
+            for readout in (readouts.vector_readout, readouts.rank2_readout):
                 outputs: list[Tensor] = []
                 hook = readout.register_forward_hook(lambda module, inputs, output, to=outputs: to.append(output))
                 model(graph)

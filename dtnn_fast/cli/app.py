@@ -12,6 +12,7 @@ from .. import __version__
 from ..errors import DTNNError
 from . import FATAL
 from .console import print_error
+from .data import data
 from .distill import distill
 from .evaluate import evaluate
 from .info import info
@@ -62,3 +63,4 @@ def _options(
 
 for _command in (screen, predict, train, distill, evaluate, info):
     app.command()(_command)
+app.add_typer(data, name="data")

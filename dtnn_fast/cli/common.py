@@ -60,7 +60,9 @@ def require_some(predicted: int, rejected: Sequence[Rejected], what: str) -> Non
     if predicted:
         return
     if not rejected:
-        raise DTNNError(f"no crystals found in {what}: expected .cif, .vasp, POSCAR, .extxyz, .json or .jsonl files")
+        raise DTNNError(
+            f"no crystals found in {what}: expected .cif, .vasp, POSCAR, .extxyz, .json, .jsonl or .npz files"
+        )
     more = f" (and {len(rejected) - 1} more)" if len(rejected) > 1 else ""
     raise DTNNError(f"nothing could be predicted: {describe(rejected[0])}{more}")
 

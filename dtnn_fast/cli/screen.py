@@ -34,8 +34,8 @@ def screen(
         typer.Argument(
             metavar="[PATHS]...",
             show_default=False,
-            help="Files (CIF, POSCAR, extxyz, pymatgen JSON, .jsonl, each also .gz) or folders of them. Without any: "
-            "the crystals that come with dtnn-fast.",
+            help="Files (CIF, POSCAR, extxyz, pymatgen JSON, .jsonl, each also .gz, or .npz of data fetch) or folders "
+            "of them. Without any: the crystals that come with dtnn-fast.",
         ),
     ] = None,
     model: ModelOption = "dielectric",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _MODEL, _TRAINING, _RUN = "The model", "The training", "The run"
 _LARGEST_SEED = 2**32 - 1  # what NumPy's RandomState takes
 _MOST_SPLITS = 1000
+_MOST_LAYERS = 5
 
 
 class Target(StrEnum):
@@ -40,7 +41,8 @@ def train(
         typer.Argument(
             show_default=False,
             metavar="[DATA]...",
-            help="Files or folders of labelled crystals (.jsonl with eps_electronic and eps_total). "
+            help="Files or folders of labelled crystals (.jsonl with eps_electronic and eps_total, or .npz of "
+            "dtnn-fast data fetch). "
             "Without any: the 955 labelled crystals that come with dtnn-fast.",
         ),
     ] = None,
@@ -62,14 +64,27 @@ def train(
         typer.Option("--finetune", help="Train the encoder of a folder too.", rich_help_panel=_MODEL),
     ] = False,
     layer: Annotated[
-        int, typer.Option(min=1, max=5, help="Encoder layer whose latents are read.", rich_help_panel=_MODEL)
-    ] = 4,
+        str,
+        typer.Option(
+            metavar="4|2,3|1-5",
+            help="Encoder layer whose latents are read, or several; bonds are those of the last.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = "4",
     bonds: Annotated[
         bool, typer.Option("--bonds/--no-bonds", help="Use bond latents, or not: DTNN-simple.", rich_help_panel=_MODEL)
     ] = True,
     residual: Annotated[
         bool, typer.Option("--residual/--no-residual", help="Blocks add their input.", rich_help_panel=_MODEL)
     ] = True,
+    joint: Annotated[
+        bool,
+        typer.Option(
+            "--joint",
+            help="With --target all: one decoder for all targets, the total tensor being the sum of the other two.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = False,
     channels: Annotated[
         str,
         typer.Option(help="Scalar, vector and rank-2 channels of the native encoder.", rich_help_panel=_MODEL),
@@ -93,6 +108,15 @@ def train(
     clip_norm: Annotated[
         float, typer.Option(min=1e-12, help="Largest norm of a gradient.", rich_help_panel=_TRAINING)
     ] = 2.0,
+    average: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=0.9999,
+            help="Judge and keep a running mean of the weights in which the old mean counts this much at each step.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = 0.0,
     clean: Annotated[
         bool,
         typer.Option(
@@ -157,6 +181,9 @@ def train(
         raise typer.BadParameter("use either --seed or --splits", param_hint="--splits")
     seeds = [seed or 0] if splits is None else _parse_splits(splits)
     widths = _parse_channels(channels)
+    layers = _parse_layers(layer)
+    if joint and target is not Target.all:
+        raise typer.BadParameter("needs --target all", param_hint="--joint")
     targets = tuple(t.value for t in Target if t is not Target.all) if target is Target.all else (target.value,)
 
     import torch  # noqa: PLC0415  slow to import
@@ -171,13 +198,21 @@ def train(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    chosen = choose_encoder(encoder, Channels(*widths), layer)
+    chosen = choose_encoder(encoder, Channels(*widths), layers[-1])
     frozen = None if finetune else chosen.encoder
     if finetune and not Path(encoder).is_dir():
         raise typer.BadParameter("only the encoder of a folder can be trained further", param_hint="--finetune")
     model = DTNNConfig(
         encoder=chosen.config,
-        decoder=DecoderConfig(layer=layer, latent=latent, dropout=dropout, bonds=bonds, residual=residual),
+        decoder=DecoderConfig(
+            layer=layers[-1],
+            more_layers=layers[:-1],
+            latent=latent,
+            dropout=dropout,
+            bonds=bonds,
+            residual=residual,
+            joint=joint,
+        ),
         targets=targets,
     )
     runs = {
@@ -190,6 +225,7 @@ def train(
             clip_norm=clip_norm,
             epochs=epochs,
             patience=patience,
+            average=average,
         )
         for number in seeds
     }
@@ -201,7 +237,7 @@ def train(
         f"{len(crystals)} crystals to learn from, {len(rejected)} rejected"
         + (f" (reasons in {folder / 'rejected.csv'})" if rejected else "")
     )
-    table = None if frozen is None else _latents(frozen, crystals, model.decoder.layers, cache)
+    table = None if frozen is None else _latents(frozen, crystals, model.decoder.kept_layers, cache)
     results = {}
     for number, settings in runs.items():
         place = folder if splits is None else folder / f"split-{number}"
@@ -286,6 +322,20 @@ def _parse_splits(text: str) -> list[int]:
             param_hint="--splits",
         ) from None
     return list(dict.fromkeys(seeds))
+
+
+def _parse_layers(text: str) -> tuple[int, ...]:
+    try:
+        first, dash, last = text.partition("-")
+        numbers = range(int(first), int(last) + 1) if dash else [int(part) for part in text.split(",")]
+        layers = tuple(sorted(set(numbers)))
+        if not layers or layers[0] < 1 or layers[-1] > _MOST_LAYERS:
+            raise ValueError
+    except ValueError:
+        raise typer.BadParameter(
+            f"expected layers from 1 to {_MOST_LAYERS} such as 4, 2,3 or 1-5, got {text!r}", param_hint="--layer"
+        ) from None
+    return layers
 
 
 def _parse_channels(text: str) -> list[int]:

@@ -75,10 +75,10 @@ class TrainingProgress:
             f"crystals: {len(parts.train)} training, {len(parts.validation)} validation, {len(parts.test)} test"
         )
         counts = trainer.model.num_parameters()
-        decoders = len(trainer.model.decoders)
+        decoders, is_joint = len(trainer.model.decoders), trainer.settings.model.decoder.joint
         self.console.print(
             f"parameters: encoder {counts['encoder']:,}, decoder {counts['decoder']:,}"
-            + (f" for each of {decoders} targets" if decoders > 1 else "")
+            + (f" for each of {decoders} targets" if decoders > 1 else " for all targets" if is_joint else "")
         )
         if trainer.finished:
             self.console.print(f"already finished after epoch {done}")

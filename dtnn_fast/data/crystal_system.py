@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..errors import optional_import
@@ -53,14 +55,19 @@ def space_group_number(crystal: Crystal, symprec: float = 0.1) -> int | None:
         BadCrystalError: positions or cell are no finite numbers, or the cell has no volume.
         MissingPackageError: spglib is not installed.
     """
-    spglib = optional_import("spglib", extra="io", purpose="find the crystal system")
+    dataset = symmetry_dataset(crystal, symprec)
+    return None if dataset is None else int(dataset.number)
+
+
+def symmetry_dataset(crystal: Crystal, symprec: float) -> Any:
+    """Ask spglib (an optional package) for its ``SpglibDataset``; arguments and errors as for `space_group_number`."""
+    spglib = optional_import("spglib", extra="io", purpose="find the symmetry of crystals")
     check_cell(crystal)  # spglib can crash the interpreter on NaN and on cells without volume
     fractional = crystal.positions @ np.linalg.inv(crystal.cell)
     try:
-        dataset = spglib.get_symmetry_dataset((crystal.cell, fractional, crystal.atomic_numbers), symprec=symprec)
+        return spglib.get_symmetry_dataset((crystal.cell, fractional, crystal.atomic_numbers), symprec=symprec)
     except getattr(spglib, "SpglibError", RuntimeError):  # raised instead of returning None by newer versions
         return None
-    return None if dataset is None else int(dataset.number)
 
 
 def crystal_system(crystal: Crystal, symprec: float = 0.1) -> str:

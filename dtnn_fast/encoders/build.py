@@ -23,7 +23,7 @@ def encoder_config(values: Any) -> EncoderConfig:
     if not isinstance(values, dict):
         raise ValueError(f"expected `encoder` to be an object, got {values!r}")
     kind = values.get("kind")
-    if kind in PRETRAINED:
+    if isinstance(kind, str) and kind in PRETRAINED:
         return from_plain(PretrainedEncoderConfig, values, "encoder")
     if kind != "native":
         raise ValueError(f"expected an encoder of the `kind` {', '.join(KINDS)}, got {kind!r}")

@@ -84,7 +84,7 @@ def compare(models: Sequence[Model], data: DataSet) -> list[ModelErrors]:
 def median_model(target: str, seeds: Sequence[int], data: DataSet) -> ModelErrors:
     """The errors of always predicting the median of the training tensors, element by element."""
     measured = _measure([_median_predictions(target, seed, data) for seed in seeds], target, data)
-    return ModelErrors("median", target, None, "median", tuple(seeds), True, *measured)
+    return ModelErrors("training median", target, None, "median", tuple(seeds), True, *measured)
 
 
 def _median_predictions(target: str, seed: int, data: DataSet) -> Predictions:

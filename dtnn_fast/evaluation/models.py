@@ -20,7 +20,7 @@ class Model:
         name: for the tables.
         target: the tensor it predicts.
         layer: the encoder layer that is decoded; None for a baseline.
-        runs: by seed.
+        runs: by seed, at least one.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Model:
     @property
     def is_baseline(self) -> bool:
         """Whether this is a model of others."""
-        return self.layer is None
+        return next(iter(self.runs.values())).is_baseline
 
 
 def group_runs(runs: Sequence[Run]) -> tuple[list[Model], list[Rejected]]:

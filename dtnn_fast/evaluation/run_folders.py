@@ -30,8 +30,9 @@ class Run:
         model: the label of the run, or else the part of the path that names it.
         seed: of the split.
         digest: of the data set; see `data_digest`.
-        settings: everything that was set but the seed and the encoder layer, as JSON: runs of one model agree in it.
-        layer: the encoder layer that is decoded, or None for a model without our decoder: a baseline.
+        is_baseline: whether this is a model of others: one without our decoder.
+        layer: the encoder layer that is decoded; None where it is not a single one.
+        settings: everything that was set but the seed and that layer, as JSON: runs of one model agree in it.
         record: settings.json.
         results: results.json.
         predictions: of the best weights, on all parts of the split.
@@ -41,16 +42,12 @@ class Run:
     model: str
     seed: int
     digest: str
-    settings: str
+    is_baseline: bool
     layer: int | None
+    settings: str
     record: dict[str, Any]
     results: dict[str, Any]
     predictions: Predictions
-
-    @property
-    def is_baseline(self) -> bool:
-        """Whether this is a model of others."""
-        return self.layer is None
 
 
 def find_runs(paths: Iterable[Path]) -> tuple[list[Path], list[Rejected]]:
@@ -104,14 +101,20 @@ def read_run(folder: Path) -> Run:
     digest = data.get("digest") if isinstance(data, dict) else None
     if not isinstance(settings, dict) or not isinstance(digest, str):
         raise BadFileError(f"{folder / SETTINGS_FILE}: expected the objects `settings` and `data` with `digest`")
-    layer, others = _without_layer({name: value for name, value in settings.items() if name != "seed"})
+    same = {name: value for name, value in settings.items() if name != "seed"}
+    model = settings.get("model")
+    decoder = model.get("decoder") if isinstance(model, dict) else None
+    layer = decoder.get("layer") if isinstance(decoder, dict) else None
+    if isinstance(model, dict) and isinstance(decoder, dict) and isinstance(layer, int):
+        same["model"] = {**model, "decoder": {name: value for name, value in decoder.items() if name != "layer"}}
     return Run(
         folder,
         _name(record, folder),
         _seed(settings, folder),
         digest,
-        json.dumps(others, sort_keys=True),
-        layer,
+        not isinstance(decoder, dict),
+        layer if isinstance(layer, int) else None,
+        json.dumps(same, sort_keys=True),
         record,
         _read_object(folder / RESULTS_FILE),
         load_predictions(folder / PREDICTIONS_FILE),
@@ -128,17 +131,6 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise BadFileError(f"{path}: expected a JSON object, got {type(values).__name__}")
     return values
-
-
-def _without_layer(settings: dict[str, Any]) -> tuple[int | None, dict[str, Any]]:
-    """The layer of our decoder, and the settings without it."""
-    model = settings.get("model")
-    decoder = model.get("decoder") if isinstance(model, dict) else None
-    layer = decoder.get("layer") if isinstance(decoder, dict) else None
-    if not isinstance(model, dict) or not isinstance(decoder, dict) or not isinstance(layer, int):
-        return None, settings
-    rest = {name: value for name, value in decoder.items() if name != "layer"}
-    return layer, {**settings, "model": {**model, "decoder": rest}}
 
 
 def _name(record: dict[str, Any], folder: Path) -> str:

@@ -82,7 +82,7 @@ def _notes(models: Sequence[ModelErrors], target: str) -> list[str]:
 
 def overview_table(models: Sequence[ModelErrors], targets: Sequence[str]) -> Table:
     """One row for each model: MAE_ten on all test crystals, mean and median over the crystals, for each target."""
-    header = [f"{target}, {what}" for what in ("mean", "median") for target in targets]
+    header = [*targets, *(f"{target}, median error" for target in targets)]
     table = Table("MAE_ten on all test crystals", ["model", *header])
     rows = {model.name: [Cell(model.name)] for model in models}
     for metric in ("mae_ten", MEDIAN_ERROR):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from ..encoders.latents import Latents
 from ..encoders.native_layer import Channels
 from ..ops import bond_to_atom_sum, tensor_readout
-from .graph import BondTier
+from .decoder_inputs import AtomInput, BondInput, layer_latents, vector_layers
 from .layers import MLP, ChannelMix, GatedMix, Linear
-from .radial import smooth_cutoff
 
 
 @dataclass(frozen=True)
@@ -26,11 +25,14 @@ class DecoderConfig:
     Args:
         layer: the encoder layer n whose latents are used, 1 to 5; 5 takes scalars and bonds of layer 5, and vectors and
             tensors of layer 4.
+        more_layers: lower layers whose latents of atoms are read as well, in rising order.
         blocks: number of blocks.
         latent: channels inside the decoder.
         dropout: probability in the perceptrons of atoms.
         bonds: whether bond latents are used; without them it is the paper's DTNN-simple.
         residual: whether blocks add their input to their output.
+        joint: whether one decoder serves all targets: its blocks are shared, the electronic and the ionic tensor have
+            readouts, and the total one is their sum.
         mean_bonds: mean number of bonds of an atom in the layer's list, which scales the sums over bonds; `DTNN` takes
             the encoder's instead.
 
@@ -39,11 +41,13 @@ class DecoderConfig:
     """
 
     layer: int = 4
+    more_layers: tuple[int, ...] = ()
     blocks: int = 2
     latent: int = 128
     dropout: float = 0.2
     bonds: bool = True
     residual: bool = True
+    joint: bool = False
     mean_bonds: float = 48.0
 
     def __post_init__(self) -> None:
@@ -52,66 +56,26 @@ class DecoderConfig:
                 f"DecoderConfig: expected `blocks` of 0 or more, `latent` of 1 or more, `dropout` in [0, 1) and "
                 f"`mean_bonds` above 0, got {self}"
             )
+        order = (0, *self.more_layers, self.layer)
+        if self.more_layers and list(order) != sorted(set(order)):
+            raise ValueError(
+                f"DecoderConfig: expected `more_layers` that rise from 1 or more and stay below `layer`, got "
+                f"{list(self.more_layers)} with {self.layer}"
+            )
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The encoder layers whose latents are read."""
-        return (4, 5) if self.layer == 5 else (self.layer,)
+        """The encoder layers whose scalars are read, in rising order."""
+        return (*self.more_layers, self.layer)
+
+    @property
+    def kept_layers(self) -> tuple[int, ...]:
+        """The encoder layers that anything is read from, in rising order."""
+        return tuple(sorted({*self.layers, *vector_layers(self.layers)}))
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, for a JSON file."""
         return asdict(self)
-
-
-class BondInput(NamedTuple):
-    """What the blocks take from the bonds; both blocks use the same.
-
-    Args:
-        scalar: bond scalars. [E, Cs].
-        envelope: the smooth cutoff. [E, 1].
-        summed_vector: bond vectors away from each atom, summed over its bonds. [N, 3, Cv].
-        tier: the bonds.
-    """
-
-    scalar: Tensor
-    envelope: Tensor
-    summed_vector: Tensor
-    tier: BondTier
-
-    @classmethod
-    def of(cls, latents: Latents) -> BondInput:
-        """From the latents of a layer.
-
-        Raises:
-            ValueError: they have no bonds.
-        """
-        scalar, vector, length, tier = latents[3:]
-        if scalar is None or vector is None or length is None or tier is None:
-            raise ValueError("Decoder: expected latents with bonds; use DTNN-simple (bonds=False) with this encoder")
-        envelope = smooth_cutoff(length, tier.cutoff).unsqueeze(-1)
-        # Away from the atom: as stored at the center, reversed at the neighbor.
-        summed = -bond_to_atom_sum(vector, tier.pairs, tier.row_ptr, "difference", tier.by_neighbor)
-        return cls(scalar, envelope, summed, tier)
-
-
-def _latents_of(latents: Sequence[Latents | None], layer: int) -> Latents:
-    taken = latents[layer - 1] if 1 <= layer <= len(latents) else None
-    if taken is None:
-        raise ValueError(f"Decoder: expected latents of layer {layer}, got {len(latents)} layers without it")
-    return taken
-
-
-def take_layer(latents: Sequence[Latents | None], layer: int) -> Latents:
-    """The latents that a decoder of this layer reads: 5 has the vectors and tensors of layer 4.
-
-    Raises:
-        ValueError: they are missing.
-    """
-    taken = _latents_of(latents, layer)
-    if layer == 5:
-        before = _latents_of(latents, 4)
-        taken = taken._replace(atom_vector=before.atom_vector, atom_rank2=before.atom_rank2)
-    return taken
 
 
 class DecoderBlock(nn.Module):
@@ -166,28 +130,23 @@ class DecoderBlock(nn.Module):
         return self.bond_out(self.bond_scale * summed)
 
 
-class Decoder(nn.Module):
-    """Blocks and the readout; the result is symmetric and rotates with the crystal.
+class Readout(nn.Module):
+    """From the channels of atoms to a tensor for each crystal.
+
+    epsilon = mean over atoms of (a_s' I + a_v' (x) a_v' + a_t')      (Eq. 27)
 
     Args:
-        config: settings.
-        channels: channels of the encoder's latents.
-        bonds: channels of its bond latents; None where they are those of the atoms.
+        channels: of the atoms.
+        hidden: channels inside the perceptrons.
+        dropout: probability in the perceptrons.
     """
 
-    def __init__(self, config: DecoderConfig, channels: Channels, bonds: Channels | None = None) -> None:
+    def __init__(self, channels: Channels, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.config = config
-        latent = config.latent
-        inner = Channels(latent, latent, latent)
-        self.blocks = nn.ModuleList(
-            DecoderBlock(config, inner if index else channels, bonds or channels) for index in range(config.blocks)
-        )
-        width = latent if config.blocks else channels.scalar
-        self.scalar_value = MLP((width, latent, 1), config.dropout)
-        self.scalar_gate = MLP((width, latent, 1), config.dropout)
-        self.vector_readout = ChannelMix(latent if config.blocks else channels.vector, 1)
-        self.rank2_readout = ChannelMix(latent if config.blocks else channels.rank2, 1)
+        self.scalar_value = MLP((channels.scalar, hidden, 1), dropout)
+        self.scalar_gate = MLP((channels.scalar, hidden, 1), dropout)
+        self.vector_readout = ChannelMix(channels.vector, 1)
+        self.rank2_readout = ChannelMix(channels.rank2, 1)
         # Tensors leave in units of `scale` around `offset` times the unit tensor: set from the training set.
         self.offset: Tensor
         self.scale: Tensor
@@ -195,31 +154,60 @@ class Decoder(nn.Module):
         self.register_buffer("scale", torch.tensor(1.0))
 
     def set_range(self, offset: float, scale: float) -> None:
-        """Let the untrained decoder start where the training tensors lie: `offset` on the diagonal, spread `scale`."""
+        """Let the untrained readout start where the training tensors lie: `offset` on the diagonal, spread `scale`."""
         self.offset.fill_(offset)
         self.scale.fill_(scale)
 
-    def forward(self, latents: Sequence[Latents | None], ptr: Tensor) -> Tensor:
-        """The dielectric tensor of each crystal.
+    def forward(self, scalar: Tensor, vector: Tensor, rank2: Tensor, ptr: Tensor) -> Tensor:
+        """Scalars [N, C], vectors [N, 3, C], tensors [N, 6, C] and segments [B+1] to tensors [B, 3, 3]."""
+        atom_scalar = self.scalar_value(scalar) * torch.sigmoid(self.scalar_gate(scalar))  # Eq. 12
+        tensors = tensor_readout(atom_scalar, self.vector_readout(vector), self.rank2_readout(rank2), ptr)
+        identity = torch.eye(3, dtype=tensors.dtype, device=tensors.device)
+        return self.offset * identity + self.scale * tensors
 
-        epsilon = mean over atoms of (a_s' I + a_v' (x) a_v' + a_t')      (Eq. 27)
+
+class Decoder(nn.Module):
+    """Blocks and a readout for each target; the results are symmetric and rotate with the crystal.
+
+    Args:
+        config: settings.
+        channels: channels of the encoder's latents.
+        targets: names of the readouts.
+        bonds: channels of the bond latents; None where they are those of the atoms.
+    """
+
+    def __init__(
+        self, config: DecoderConfig, channels: Channels, targets: Sequence[str], bonds: Channels | None = None
+    ) -> None:
+        super().__init__()
+        self.config = config
+        latent = config.latent
+        self.atom_input = AtomInput(channels, config.layers)
+        inner, outer = Channels(latent, latent, latent), self.atom_input.channels
+        self.blocks = nn.ModuleList(
+            DecoderBlock(config, inner if index else outer, bonds or channels) for index in range(config.blocks)
+        )
+        last = inner if config.blocks else outer
+        self.readouts = nn.ModuleDict({target: Readout(last, latent, config.dropout) for target in targets})
+
+    def forward(self, latents: Sequence[Latents | None], ptr: Tensor) -> dict[str, Tensor]:
+        """The tensors of each crystal.
 
         Args:
             latents: of the encoder's layers, from the first; those that are not read may be None.
             ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``. [B+1].
 
         Returns:
-            [B, 3, 3].
+            [B, 3, 3] for each readout, and for a joint decoder "total", the sum of the two.
 
         Raises:
             ValueError: latents of a layer that is read are missing, or there are no bond latents.
         """
-        taken = take_layer(latents, self.config.layer)
-        bonds = BondInput.of(taken) if self.config.bonds else None
-        scalar, vector, rank2 = taken.atom_scalar, taken.atom_vector, taken.atom_rank2
+        bonds = BondInput.of(layer_latents(latents, self.config.layer)) if self.config.bonds else None
+        scalar, vector, rank2 = self.atom_input(latents)
         for block in self.blocks:
             scalar, vector, rank2 = block(scalar, vector, rank2, bonds)
-        atom_scalar = self.scalar_value(scalar) * torch.sigmoid(self.scalar_gate(scalar))  # Eq. 12
-        tensors = tensor_readout(atom_scalar, self.vector_readout(vector), self.rank2_readout(rank2), ptr)
-        identity = torch.eye(3, dtype=tensors.dtype, device=tensors.device)
-        return self.offset * identity + self.scale * tensors
+        tensors = {target: readout(scalar, vector, rank2, ptr) for target, readout in self.readouts.items()}
+        if self.config.joint:
+            tensors["total"] = tensors["electronic"] + tensors["ionic"]
+        return tensors

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,11 +24,13 @@ from ..encoders.native import NativeEncoder, NativeEncoderConfig
 from ..encoders.native_layer import Channels
 from ..encoders.pretrained import PretrainedEncoder
 from .batches import batches_of_atoms
-from .decoder import Decoder, DecoderConfig, take_layer
+from .decoder import Decoder, DecoderConfig, Readout
+from .decoder_inputs import take_layer
 from .graph import CrystalGraph, build_graph
 from .plain import from_plain
 
 TARGETS = ("electronic", "ionic", "total")
+JOINT_READOUTS = ("electronic", "ionic")
 
 
 @dataclass(frozen=True)
@@ -102,13 +104,18 @@ class DTNN(nn.Module):
         self.encoder = build_encoder(self.config.encoder, num_layers=layer) if encoder is None else encoder
         mean_bonds = self.config.encoder.mean_bonds[layer - 1]
         decoder = replace(self.config.decoder, mean_bonds=mean_bonds)
+<<<<<<< HEAD
         bonds: Channels | None = None
         if isinstance(self.encoder, NativeEncoder):
             bonds = self.encoder.bond_channels
         elif self._builds_bonds:
             bonds = built_bond_channels(self.encoder.channels)
+=======
+        bonds = built_bond_channels(self.encoder.channels) if self._builds_bonds else None
+        groups = {"joint": JOINT_READOUTS} if decoder.joint else {target: (target,) for target in self.config.targets}
+>>>>>>> main
         self.decoders = nn.ModuleDict(
-            {target: Decoder(decoder, self.encoder.channels, bonds) for target in self.config.targets}
+            {name: Decoder(decoder, self.encoder.channels, targets, bonds) for name, targets in groups.items()}
         )
 
     @classmethod
@@ -158,7 +165,10 @@ class DTNN(nn.Module):
         if isinstance(crystals, CrystalGraph):
             crystals = EncodedCrystals(self.encoder(crystals), crystals.ptr, crystals)
         latents = self._with_bonds(crystals)
-        return {target: decoder(latents, crystals.ptr) for target, decoder in self.decoders.items()}
+        tensors: dict[str, Tensor] = {}
+        for decoder in self.decoders.values():
+            tensors |= decoder(latents, crystals.ptr)
+        return {target: tensors[target] for target in self.config.targets}
 
     @property
     def _builds_bonds(self) -> bool:
@@ -243,10 +253,16 @@ class DTNN(nn.Module):
         nn.Module.__init__(chosen)
         chosen.config = replace(self.config, targets=tuple(targets))
         chosen.encoder = self.encoder
-        chosen.decoders = nn.ModuleDict({target: self.decoders[target] for target in chosen.config.targets})
+        names = self.decoders if self.config.decoder.joint else chosen.config.targets
+        chosen.decoders = nn.ModuleDict({name: self.decoders[name] for name in names})
         return chosen
 
+    def readouts(self) -> dict[str, Readout]:
+        """The readouts of all decoders by target; a joint decoder has none for the total tensor."""
+        decoders = [cast(Decoder, decoder) for decoder in self.decoders.values()]
+        return {target: cast(Readout, part) for decoder in decoders for target, part in decoder.readouts.items()}
+
     def num_parameters(self) -> Mapping[str, int]:
-        """Trainable parameters of the encoder, and of the decoder of one target."""
+        """Trainable parameters of the encoder, and of one decoder."""
         count = {"encoder": self.encoder, "decoder": next(iter(self.decoders.values()))}
         return {name: sum(p.numel() for p in part.parameters()) for name, part in count.items()}

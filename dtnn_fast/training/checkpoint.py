@@ -19,7 +19,12 @@ CHECKPOINT_FILE = "checkpoint.safetensors"
 
 
 def save_checkpoint(
-    folder: Path, model: nn.Module, best: dict[str, Tensor], optimizer: torch.optim.Optimizer, progress: dict[str, Any]
+    folder: Path,
+    model: nn.Module,
+    best: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    progress: dict[str, Any],
+    mean: nn.Module | None = None,
 ) -> None:
     """Write everything that a run needs to go on as if it had not stopped; an older checkpoint is replaced at once.
 
@@ -29,9 +34,11 @@ def save_checkpoint(
         best: the weights with the best validation error so far.
         optimizer: its moments are kept.
         progress: plain values: epoch, history, best error.
+        mean: running mean of the weights, if there is one.
     """
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in best.items()}
+    tensors |= {f"mean.{name}": value for name, value in (mean.state_dict() if mean else {}).items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
     tensors["random_state"] = torch.get_rng_state()
@@ -42,7 +49,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, mean: nn.Module | None = None
 ) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
     """Put model, optimizer and torch's random numbers into the state of the run's checkpoint.
 
@@ -50,6 +57,7 @@ def load_checkpoint(
         folder: the run's folder.
         model: receives the weights.
         optimizer: receives its moments.
+        mean: receives the running mean of the weights.
 
     Returns:
         The progress and the best weights, or None when there is no checkpoint yet.
@@ -75,6 +83,8 @@ def load_checkpoint(
     try:
         model.load_state_dict(part("best"))  # only to see that it fits
         model.load_state_dict(part("model"))
+        if mean is not None:
+            mean.load_state_dict(part("mean"))
         moments = _moments(part("optimizer"), optimizer.param_groups[0]["params"])
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
         torch.set_rng_state(random_state)

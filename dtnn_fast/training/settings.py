@@ -23,6 +23,8 @@ class TrainingSettings:
         clip_norm: gradients are scaled down to this norm.
         epochs: the most epochs to train.
         patience: epochs without a better validation error after which training stops.
+        average: weights are judged and kept as a running mean over steps in which the old mean counts this much (at
+            first less); 0 takes them as they are.
         frozen: whether the encoder keeps its weights, so that its latents are computed once.
         start: fingerprint of the encoder's weights at the start; empty for random ones.
     """
@@ -36,6 +38,7 @@ class TrainingSettings:
     clip_norm: float = 2.0
     epochs: int = 1000
     patience: int = 200
+    average: float = 0.0
     frozen: bool = False
     start: str = ""
 

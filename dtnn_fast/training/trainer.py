@@ -21,6 +21,7 @@ from ..encoders.native import NativeEncoder
 from ..errors import BadFileError, DTNNError
 from ..nn.decoder import Decoder
 from ..nn.model import DTNN
+from .average import RunningMean
 from .checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
 from .dataset import LabelledGraphs
 from .encoded import LabelledLatents
@@ -89,29 +90,34 @@ class Trainer:
             betas=settings.betas,
             weight_decay=settings.weight_decay,
         )
+        self.mean = RunningMean(self.model, settings.average)
         self.history: list[Epoch] = []
         self.best_score, self.best_epoch = math.inf, 0
         self.best_state = self._state()
         self._resume()
 
     def _state(self) -> dict[str, Tensor]:
-        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        return {name: value.detach().clone() for name, value in self.mean.model.state_dict().items()}
 
     def _scale_to_training_set(self) -> dict[str, float]:
-        """Set each decoder's offset and scale; the weight of each target in the loss."""
-        weights = {}
-        for target, decoder in self.model.decoders.items():
-            offset, scale = isotropic_scale(self.data.tensors[target][self.split.train])
-            cast(Decoder, decoder).set_range(offset, scale)
-            weights[target] = 1.0 if len(self.model.decoders) == 1 else 1.0 / scale
-        return weights
+        """Set offset and scale of each readout, and the sizes of frozen latents; the targets' weights in the loss."""
+        ranges = {target: isotropic_scale(tensors[self.split.train]) for target, tensors in self.data.tensors.items()}
+        for target, readout in self.model.readouts().items():
+            readout.set_range(*ranges[target])
+        if isinstance(self.data, LabelledLatents):
+            encoded, _ = self.data.batch(self.split.train.tolist())
+            for decoder in self.model.decoders.values():
+                cast(Decoder, decoder).atom_input.set_sizes(encoded.latents)
+        return {target: 1.0 if len(ranges) == 1 else 1.0 / scale for target, (_, scale) in ranges.items()}
 
     def _resume(self) -> None:
-        found = load_checkpoint(self.folder, self.model, self.optimizer) if self.folder else None
+        mean = self.mean.model if self.settings.average else None
+        found = load_checkpoint(self.folder, self.model, self.optimizer, mean) if self.folder else None
         if self.folder is None or found is None:
             return
         progress, self.best_state = found
         try:
+            self.mean.steps = progress["mean_steps"]
             self.history = [Epoch(**epoch) for epoch in progress["history"]]
             self.best_score, self.best_epoch = progress["best_score"], progress["best_epoch"]
         except (KeyError, TypeError) as error:
@@ -125,8 +131,10 @@ class Trainer:
             "history": [asdict(epoch) for epoch in self.history],
             "best_score": self.best_score,
             "best_epoch": self.best_epoch,
+            "mean_steps": self.mean.steps,
         }
-        save_checkpoint(self.folder, self.model, self.best_state, self.optimizer, progress)
+        mean = self.mean.model if self.settings.average else None
+        save_checkpoint(self.folder, self.model, self.best_state, self.optimizer, progress, mean)
 
     @property
     def finished(self) -> bool:
@@ -161,6 +169,7 @@ class Trainer:
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
             self.optimizer.step()
+            self.mean.update()
             total += loss.item() * len(indices)
             on_batch(step + 1, len(starts))
         return total / len(order)
@@ -188,20 +197,20 @@ class Trainer:
             yield record
 
     def predict(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
-        """The current model's tensors for crystals of the data set. [B, 3, 3] by target."""
-        self.model.eval()
+        """The tensors by the weights that are judged, for crystals of the data set. [B, 3, 3] by target."""
+        model = self.mean.model.eval()
         parts: dict[str, list[Tensor]] = {target: [] for target in self.data.targets}
         with torch.no_grad():
             for start in range(0, len(indices), EVALUATION_BATCH):
                 graph, _ = self.data.batch(list(indices[start : start + EVALUATION_BATCH]))
-                for target, tensors in self.model(graph).items():
+                for target, tensors in model(graph).items():
                     parts[target].append(tensors)
         return {target: torch.cat(tensors) for target, tensors in parts.items()}
 
     def load_best(self) -> DTNN:
         """Put the weights with the best validation error into the model, and return it."""
-        self.model.load_state_dict(self.best_state)
-        return self.model.eval()
+        self.mean.model.load_state_dict(self.best_state)
+        return self.mean.model.eval()
 
 
 def _cosine(fraction: float) -> float:

@@ -34,7 +34,7 @@ def tiny_model(tmp_path_factory, labelled):
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def program():
     """Runs the program with some arguments; `result.stdout`, `.stderr` and `.exit_code` say what happened."""
 

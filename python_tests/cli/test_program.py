@@ -13,7 +13,9 @@ def python(code):
     return subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("command", [[], ["screen"], ["predict"], ["train"], ["info"]])
+@pytest.mark.parametrize(
+    "command", [[], ["screen"], ["predict"], ["train"], ["evaluate"], ["distill"], ["info"], ["data", "fetch"]]
+)
 def test_help_does_not_import_torch(command):
     arguments = ["dtnn-fast", *command, "--help"]
     code = (

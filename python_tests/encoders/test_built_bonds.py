@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Built bond latents: even scalars, odd vectors that turn with the crystal, and the formulas written out for one bond."""
+"""Built bond latents: the formulas written out for one bond, and models that turn with the crystal."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def test_a_batch_of_latents_gives_what_the_graphs_give(crystals, layer, bonds):
     encoder = make_encoder(layer)
     settings = config(layer=layer, bonds=bonds)
     model = DTNN(settings, encoder).eval()
-    table = encode_crystals(encoder, crystals, settings.decoder.layers)
+    table = encode_crystals(encoder, crystals, settings.decoder.kept_layers)
     latents = LabelledLatents(crystals, ["total"], encoder.cutoffs, table)
     graphs = LabelledGraphs(crystals, ["total"], encoder.cutoffs)
     chosen = [17, 3, 11]
@@ -133,9 +133,10 @@ def test_a_cache_of_other_weights_under_this_name_is_refused(crystals, encoder, 
         cached_latents(encoder, crystals, (4,), tmp_path / "a")
 
 
-def test_a_frozen_run_leaves_the_encoder_alone_and_resumes(crystals, encoder, tmp_path):
-    settings = TrainingSettings(config(dropout=0.1), epochs=6, learning_rate=1e-3, batch_size=8)
-    table = encode_crystals(encoder, crystals, settings.model.decoder.layers)
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_a_frozen_run_leaves_the_encoder_alone_and_resumes(crystals, encoder, tmp_path, average):
+    settings = TrainingSettings(config(dropout=0.1), epochs=6, learning_rate=1e-3, batch_size=8, average=average)
+    table = encode_crystals(encoder, crystals, settings.model.decoder.kept_layers)
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
 
     def stop(trainer, epoch):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Read crystals from files: JSON lines, CIF, POSCAR, extended XYZ and pymatgen's JSON."""
+"""Read crystals from files: JSON lines, CIF, POSCAR, extended XYZ, pymatgen's JSON and packed sets."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ..rejected import Rejected
 from .cif import read_cif
 from .extxyz import read_extxyz
 from .jsonl import read_jsonl
+from .npz import read_npz
 from .poscar import read_poscar
 from .pymatgen_json import read_pymatgen_json
 from .text import looks_like, read_text
@@ -25,20 +26,25 @@ __all__ = ["KINDS", "FoundFiles", "Kind", "Rejected", "iter_paths", "kind_of", "
 
 
 class Kind(NamedTuple):
-    """A kind of file: its name for messages, how its names end, and its reader."""
+    """A kind of file: its name for messages, how its names end, its reader, and whether it is text.
+
+    A reader takes the path and the text of the file, which is empty for a kind that is not text.
+    """
 
     name: str
     suffixes: tuple[str, ...]
     read: Callable[[Path, str], Iterator[Crystal | Rejected]]
+    is_text: bool = True
 
 
-# Any of them may be compressed by gzip and end in .gz as well.
+# Those that are text may be compressed by gzip and end in .gz as well.
 KINDS = {
     "jsonl": Kind("JSON lines", (".jsonl",), read_jsonl),
     "cif": Kind("CIF", (".cif", ".mcif"), read_cif),
     "poscar": Kind("POSCAR", (".vasp", ".poscar"), read_poscar),
     "extxyz": Kind("extended XYZ", (".extxyz", ".xyz"), read_extxyz),
     "json": Kind("pymatgen JSON", (".json",), read_pymatgen_json),
+    "npz": Kind("packed set", (".npz",), read_npz, is_text=False),
 }
 
 
@@ -63,9 +69,9 @@ class FoundFiles(NamedTuple):
 def kind_of(path: Path) -> str | None:
     """Give the kind of a file by its name, a key of `KINDS`, or None."""
     name = path.name.lower().removesuffix(".gz")
-    for kind, (_, suffixes, _) in KINDS.items():
-        if name.endswith(suffixes):
-            return kind
+    for name_of_kind, kind in KINDS.items():
+        if name.endswith(kind.suffixes):
+            return name_of_kind
     return "poscar" if _POSCAR_NAME.fullmatch(name) else None
 
 
@@ -74,7 +80,7 @@ def read_crystals(path: Path | str) -> list[Crystal | Rejected]:
 
     Args:
         path: a file whose name says its kind: .jsonl, .cif, .vasp, .poscar, POSCAR, CONTCAR, .extxyz, .xyz or .json,
-            each also with .gz.
+            each also with .gz, or .npz.
 
     Returns:
         In the order of the file, a Crystal, or a Rejected with the reason where one of them cannot be read.
@@ -87,6 +93,8 @@ def read_crystals(path: Path | str) -> list[Crystal | Rejected]:
     if path.is_dir():
         raise BadFileError(f"{path}: is a folder: list its files with iter_paths")
     kind = _require_kind(path)
+    if not KINDS[kind].is_text:
+        return list(KINDS[kind].read(path, ""))
     text = read_text(path)
     looks = looks_like(text)
     # Whether a text is JSON or JSON lines is told better by the readers, which parse all of it.
@@ -138,6 +146,8 @@ def iter_paths(paths: Iterable[Path | str]) -> FoundFiles:
 def _require_kind(path: Path) -> str:
     kind = kind_of(path)
     if kind is None:
-        known = ", ".join(suffix for kind_ in KINDS.values() for suffix in kind_.suffixes)
-        raise BadFileError(f"{path}: unknown kind of file: expected {known}, POSCAR or CONTCAR, each also with .gz")
+        known = ", ".join(suffix for kind_ in KINDS.values() if kind_.is_text for suffix in kind_.suffixes)
+        raise BadFileError(
+            f"{path}: unknown kind of file: expected {known}, POSCAR or CONTCAR, each also with .gz, or .npz"
+        )
     return kind

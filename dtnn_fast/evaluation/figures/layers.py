@@ -28,8 +28,10 @@ def draw_layers(path: Path, ablations: Mapping[str, Sequence[ModelErrors]]) -> N
             for place, (name, models) in enumerate(ablations.items()):
                 chosen = [model for model in models if model.target == target]
                 spreads = [model.errors["all"]["mae_ten"] for model in chosen]
+                # Beside one another, so that bars of deviations do not hide each other.
+                shift = 0.07 * (place - (len(ablations) - 1) / 2)
                 axis.errorbar(
-                    [model.layer for model in chosen],
+                    [(model.layer or 0) + shift for model in chosen],
                     [spread.mean for spread in spreads],
                     [spread.std for spread in spreads],
                     marker="o",

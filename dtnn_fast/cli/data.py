@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: MIT
+"""The commands data fetch and data info."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import nullcontext
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import DTNNError
+from .console import stderr, stdout
+
+STOPPED = 130  # what shells give for a program that ends by Ctrl-C
+# A symmetry that so many tensors lack points to the frame, not to the calculations.
+_MANY = 0.1
+
+
+class SourceName(StrEnum):
+    """Where to fetch from."""
+
+    mp = "mp"
+    matminer = "matminer"
+    paper = "paper"
+    jarvis = "jarvis"
+
+
+class Encoder(StrEnum):
+    """Whose elements the crystals may have."""
+
+    native = "native"
+    sevennet_0 = "sevennet-0"
+    sevennet_l3i5 = "sevennet-l3i5"
+
+
+class FrameName(StrEnum):
+    """The Cartesian frame of a source's tensors."""
+
+    cell = "cell"
+    ieee = "ieee"
+
+
+data = typer.Typer(help="Fetch labelled crystals from public sources, and look at fetched files.", no_args_is_help=True)
+
+
+@data.command()
+def fetch(
+    source: Annotated[
+        SourceName,
+        typer.Argument(
+            help="mp: the Materials Project (needs the extra mp and an API key in MP_API_KEY). matminer: its data set "
+            "dielectric_constant. paper: a JSON file in the form of the paper's repository (--file). jarvis: the "
+            "perturbation-theory runs of JARVIS-DFT, one download for each."
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", show_default="<source>.npz", help="The packed file to write; ends in .npz."),
+    ] = None,
+    encoder: Annotated[
+        Encoder, typer.Option(help="Drop crystals with an element that this encoder does not know.")
+    ] = Encoder.native,
+    file: Annotated[
+        Path | None, typer.Option(show_default=False, help="Read this copy of the source's file; download nothing.")
+    ] = None,
+    downloads: Annotated[
+        Path | None,
+        typer.Option(
+            show_default="a temporary folder",
+            help="Keep downloaded files here, and use those that are there: an interrupted fetch goes on.",
+        ),
+    ] = None,
+    clean: Annotated[
+        bool,
+        typer.Option(
+            "--clean/--no-clean", help="The paper's rule: drop total tensors with an element outside of -10 to 100."
+        ),
+    ] = True,
+    check_symmetry: Annotated[
+        bool,
+        typer.Option(
+            "--check-symmetry/--no-check-symmetry", help="Drop tensors that lack the symmetry of their crystal."
+        ),
+    ] = True,
+    frame: Annotated[
+        FrameName | None,
+        typer.Option(
+            show_default="as documented for the source",
+            help="The frame of the source's tensors: that of the cell, or the IEEE standard one.",
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, show_default="all", help="At most so many rows.")] = None,
+) -> None:
+    """Fetch crystals with dielectric tensors into one packed file that train, screen and predict read.
+
+    Rows that cannot be used are counted by reason, and listed in a file beside it: mp.dropped.csv for mp.npz. Nothing
+    half-written is left when a fetch fails or is stopped.
+    """
+    target = Path(f"{source.value}.npz") if output is None else output
+    if target.suffix != ".npz":
+        raise typer.BadParameter(f"expected a name that ends in .npz, got {target}", param_hint="--output")
+
+    from ..data.fetch import SOURCES, Frame, Request, Selection, Why, fetch_set, write_dropped  # noqa: PLC0415  slow
+    from ..data.packed_set import write_packed  # noqa: PLC0415  slow to import
+    from .data_report import FetchProgress, print_counts  # noqa: PLC0415
+
+    chosen = SOURCES[source.value]
+    selection = Selection(
+        encoder=encoder.value,
+        frame=chosen.frame if frame is None else Frame(frame.value),
+        check_symmetry=check_symmetry,
+        **({} if clean else {"tensor_range": None}),
+    )
+    # Before minutes of downloads: that the results can be written.
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if downloads is not None:
+        downloads.mkdir(parents=True, exist_ok=True)
+    keep = tempfile.TemporaryDirectory() if downloads is None else nullcontext(downloads)
+    try:
+        with keep as folder, FetchProgress() as progress:
+            request = Request(chosen, Path(folder), file, limit, progress.show)
+            found = fetch_set(request, selection)
+    except KeyboardInterrupt:
+        stderr().print("stopped: nothing was written", style="yellow")
+        raise typer.Exit(STOPPED) from None
+
+    listed = target.with_suffix(".dropped.csv")
+    write_dropped(listed, found.dropped)
+    print_counts(stdout(), found.provenance)
+    if not found.kept:
+        raise DTNNError(f"no crystal is left of {len(found.dropped):,} rows: see {listed}")
+    asymmetric = found.provenance["dropped"].get(Why.SYMMETRY.value, 0)
+    if asymmetric > _MANY * (len(found.kept) + asymmetric):
+        other = FrameName.ieee if selection.frame is Frame.cell else FrameName.cell
+        stderr().print(f"many tensors lack the symmetry of their crystal: try --frame {other.value}", style="yellow")
+    write_packed(target, found.kept, found.provenance)
+    stdout().print(f"results: {target}, {listed}   (dtnn-fast train {target})")
+
+
+@data.command()
+def info(file: Annotated[Path, typer.Argument(help="A file of dtnn-fast data fetch.")]) -> None:
+    """Say where a packed file came from, what to cite, and what is in it."""
+    from ..data.packed_set import read_packed  # noqa: PLC0415  slow to import
+    from ..data.rejected import Rejected  # noqa: PLC0415
+    from .common import describe  # noqa: PLC0415
+    from .data_report import print_set  # noqa: PLC0415
+
+    items, provenance = read_packed(file)
+    print_set(stdout(), [item for item in items if not isinstance(item, Rejected)], provenance)
+    for item in items:
+        if isinstance(item, Rejected):
+            stderr().print(f"cannot be used: {describe(item)}", style="yellow")

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: MIT
+"""The settings that are searched, and what a trial of the search makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from ..errors import DTNNError
+from ..training.settings import TrainingSettings
+
+Value = bool | int | float
+
+
+class Trial(Protocol):
+    """What is needed of a trial of Optuna."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """A number of a range."""
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        """One of some values."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some values."""
+
+    values: tuple[Value, ...]
+
+    def suggest(self, trial: Trial, name: str) -> Value:
+        """The value of a trial."""
+        value: Value = trial.suggest_categorical(name, self.values)
+        return value
+
+    def __contains__(self, value: Value) -> bool:
+        return value in self.values
+
+    def __str__(self) -> str:
+        return "one of " + ", ".join(str(value).lower() for value in self.values)
+
+
+@dataclass(frozen=True)
+class Range:
+    """A number of a range, on a logarithmic scale or not."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def suggest(self, trial: Trial, name: str) -> Value:
+        """The value of a trial."""
+        return trial.suggest_float(name, self.low, self.high, log=self.log)
+
+    def __contains__(self, value: Value) -> bool:
+        return self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        return f"a number from {self.low:g} to {self.high:g}"
+
+
+# The names are those of the options of dtnn-fast train. Around the paper's settings.
+SPACE: Mapping[str, Choice | Range] = {
+    "layer": Choice((1, 2, 3, 4, 5)),
+    "blocks": Choice((1, 2, 3)),
+    "latent": Choice((32, 64, 128, 256)),
+    "dropout": Range(0.0, 0.5),
+    "bonds": Choice((True, False)),
+    "residual": Choice((True, False)),
+    "learning_rate": Range(1e-5, 1e-2, log=True),
+    "weight_decay": Range(1e-6, 1.0, log=True),
+    "batch_size": Choice((16, 32, 64, 128)),
+}
+_OF_TRAINING = ("learning_rate", "weight_decay", "batch_size")
+
+
+def values_of(settings: TrainingSettings) -> dict[str, Value]:
+    """The searched settings of a run, by name."""
+    return {name: getattr(settings if name in _OF_TRAINING else settings.model.decoder, name) for name in SPACE}
+
+
+def with_values(settings: TrainingSettings, values: Mapping[str, Value]) -> TrainingSettings:
+    """A run with some of the searched settings changed."""
+    unknown = values.keys() - SPACE.keys()
+    if unknown:
+        raise ValueError(f"with_values: expected names of {', '.join(SPACE)}, got {', '.join(sorted(unknown))}")
+    training: dict[str, Any] = {name: value for name, value in values.items() if name in _OF_TRAINING}
+    decoder: dict[str, Any] = {name: value for name, value in values.items() if name not in _OF_TRAINING}
+    model = replace(settings.model, decoder=replace(settings.model.decoder, **decoder))
+    return replace(settings, model=model, **training)
+
+
+def suggest(trial: Trial, base: TrainingSettings, fixed: Mapping[str, Value]) -> TrainingSettings:
+    """The settings of a trial.
+
+    Args:
+        trial: of Optuna.
+        base: everything that is not searched.
+        fixed: searched settings that keep a value.
+    """
+    searched = {name: space.suggest(trial, name) for name, space in SPACE.items() if name not in fixed}
+    return with_values(base, {**fixed, **searched})
+
+
+def parse_fixed(text: str) -> tuple[str, Value]:
+    """A setting and its value from text such as ``"layer=4"`` or ``"bonds=false"``.
+
+    Raises:
+        DTNNError: there is no such setting, or the value is not one that is searched.
+    """
+    name, _, given = text.partition("=")
+    name = name.strip().replace("-", "_")
+    if name not in SPACE:
+        raise DTNNError(f"tune: expected NAME=VALUE with a name of {', '.join(SPACE)}, got {text!r}")
+    space = SPACE[name]
+    try:
+        value = _parse(given.strip().lower(), space)
+    except ValueError:
+        value = None
+    if value is None or value not in space:
+        raise DTNNError(f"tune: expected `{name}` to be {space}, got {given.strip()!r}")
+    return name, value
+
+
+def _parse(text: str, space: Choice | Range) -> Value | None:
+    if isinstance(space, Range):
+        return float(text)
+    if isinstance(space.values[0], bool):
+        return {"true": True, "false": False}.get(text)
+    return int(text)

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: MIT
+"""The baselines turn with the crystal, depend on nothing but the crystal, can learn, and are what their papers say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TypeVar
+
+import numpy as np
+import pytest
+import torch
+from accuracy import painn
+from accuracy.graphs import BondGraph, LabelledGraphs, build_graph, collate
+from accuracy.models import ModelName, TrainingStatistics, make_model
+from accuracy.recipes import RECIPES
+from model_cases import labelled, one_thread  # noqa: F401  a fixture that every test uses
+
+from dtnn_fast.data.crystal import Crystal
+from dtnn_fast.data.elements import SYMBOLS
+from dtnn_fast.training.metrics import mae_ten, median_tensor
+
+CUTOFF = 5.0
+PACKAGES = {ModelName.painn: "torch", ModelName.matten: "e3nn", ModelName.m3gnet: "matgl"}
+MODELS = pytest.mark.parametrize("name", list(ModelName))
+
+
+@pytest.fixture
+def exact() -> Iterator[None]:
+    """New tensors are in float64."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def some_crystals(count: int) -> list[Crystal]:
+    """Small ones whose tensors are not isotropic."""
+    return [c for c in labelled() if 3 <= c.num_atoms <= 6 and np.ptp(c.targets["total"].diagonal()) > 1][:count]
+
+
+def graph_of(crystals: list[Crystal]) -> BondGraph:
+    return collate([build_graph(crystal, CUTOFF, torch.float64) for crystal in crystals])
+
+
+def new_model(name: ModelName, crystals: list[Crystal]):
+    pytest.importorskip(PACKAGES[name])
+    elements = {int(z) for crystal in crystals for z in crystal.atomic_numbers}
+    torch.manual_seed(0)
+    return make_model(name, CUTOFF, TrainingStatistics(tuple(sorted(elements)), 30.0, 20.0, 1.0, 2.0))
+
+
+def moved(crystal: Crystal, **arrays: np.ndarray) -> Crystal:
+    known = {"atomic_numbers": crystal.atomic_numbers, "positions": crystal.positions, "cell": crystal.cell}
+    return Crystal(crystal.id, **{**known, **arrays})
+
+
+@MODELS
+@pytest.mark.usefixtures("exact")
+def test_the_tensor_turns_with_the_crystal_and_depends_on_nothing_else(name):
+    crystals = some_crystals(3)
+    model = new_model(name, crystals).double().eval()
+    with torch.no_grad():
+        tensors = model(graph_of(crystals)).numpy()
+        size = np.abs(tensors - np.eye(3)).max()
+        anisotropy = np.abs(tensors - tensors.trace(axis1=1, axis2=2)[:, None, None] / 3 * np.eye(3)).max()
+        assert anisotropy > 1e-6 * size > 0  # there is something to turn
+        close = {"rtol": 0, "atol": 1e-9 * anisotropy + 1e-15}
+        np.testing.assert_allclose(tensors, tensors.transpose(0, 2, 1), **close)
+
+        turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))
+        for matrix in (turn, turn @ np.diag([1.0, 1.0, -1.0])):  # a rotation and a reflection
+            turned = [moved(c, positions=c.positions @ matrix.T, cell=c.cell @ matrix.T) for c in crystals]
+            np.testing.assert_allclose(model(graph_of(turned)).numpy(), matrix @ tensors @ matrix.T, **close)
+        assert np.linalg.det(turn) * np.linalg.det(matrix) < 0
+
+        others = {
+            "origin": [moved(c, positions=c.positions + 0.7) for c in crystals],
+            "order": [
+                moved(c, atomic_numbers=c.atomic_numbers[::-1].copy(), positions=c.positions[::-1].copy())
+                for c in crystals
+            ],
+            "cell": [moved(c, cell=np.array([[1, 1, 0], [0, 1, 0], [2, 0, 1]]) @ c.cell) for c in crystals],
+            "supercell": [
+                moved(
+                    c,
+                    atomic_numbers=np.tile(c.atomic_numbers, 2),
+                    positions=np.concatenate([c.positions, c.positions + c.cell[0]]),
+                    cell=np.diag([2, 1, 1]) @ c.cell,
+                )
+                for c in crystals
+            ],
+        }
+        for what, same in others.items():
+            np.testing.assert_allclose(model(graph_of(same)).numpy(), tensors, **close, err_msg=what)
+        alone = np.concatenate([model(graph_of([c])).numpy() for c in crystals])
+        np.testing.assert_allclose(alone, tensors, **close, err_msg="alone")
+
+
+@MODELS
+def test_a_handful_of_crystals_is_learned_by_heart(name):
+    crystals = some_crystals(4)
+    data = LabelledGraphs(crystals, "total", CUTOFF)
+    graph, expected = data.batch(range(4))
+    pytest.importorskip(PACKAGES[name])
+    elements = {int(z) for crystal in crystals for z in crystal.atomic_numbers}
+    torch.manual_seed(0)
+    model = make_model(name, CUTOFF, TrainingStatistics.of(graph, expected, elements)).train()
+    optimizer = torch.optim.Adam(model.parameters(), RECIPES[name].learning_rate)
+    for _ in range(80):
+        loss = mae_ten(model(graph), expected)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    trivial = mae_ten(torch.from_numpy(median_tensor(expected.numpy())).expand_as(expected), expected)
+    assert loss.item() < 0.6 * trivial.item()
+
+
+# Names of our parameters, in order, and of the same ones in schnetpack.
+NAMES = (
+    ("filters.linear", "filter_net"),
+    ("messages", "interactions"),
+    ("senders", "interatomic_context_net"),
+    ("updates", "mixing"),
+    ("mix.", "mu_channel_mix."),
+    ("factors", "intraatomic_context_net"),
+)
+
+
+def test_painn_is_that_of_schnetpack(monkeypatch):
+    # What keeps schnetpack from being imported beside torch 2.13 is this name, which torch no longer has.
+    monkeypatch.setattr("torch.utils.data.dataloader.T_co", TypeVar("T_co"), raising=False)
+    layers = pytest.importorskip("schnetpack.nn")
+    representation = pytest.importorskip("schnetpack.representation")
+
+    torch.manual_seed(0)
+    ours, graph = painn.PaiNN(CUTOFF), collate([build_graph(c, CUTOFF) for c in some_crystals(3)])
+    basis, ending = layers.BesselRBF(painn.RADIAL, CUTOFF), layers.CosineCutoff(CUTOFF)
+    theirs = representation.PaiNN(painn.FEATURES, painn.BLOCKS, basis, ending, max_z=len(SYMBOLS))
+    state = {}
+    for name, value in ours.named_parameters():
+        for our_part, their_part in NAMES:
+            name = name.replace(our_part, their_part)  # noqa: PLW2901  step by step
+        state[re.sub(r"\.2\.(weight|bias)$", r".1.\1", name)] = value
+    missing = theirs.load_state_dict(state, strict=False).missing_keys
+    assert set(missing) == {"radial_basis.freqs", "cutoff_fn.cutoff"}  # no parameters
+    scalars, vectors = ours(graph)
+    centers, neighbors = graph.pairs
+    inputs = {"_atomic_numbers": graph.atomic_numbers, "_Rij": graph.vectors, "_idx_i": centers, "_idx_j": neighbors}
+    found = theirs(inputs)
+    torch.testing.assert_close(scalars, found["scalar_representation"])
+    torch.testing.assert_close(vectors, found["vector_representation"])
+    assert vectors.abs().max() > 1e-2
+
+
+def test_the_maps_of_matten_are_those_of_e3nn():
+    o3 = pytest.importorskip("e3nn.o3")
+    from accuracy.matten_layers import BondProduct, SpeciesLinear  # noqa: PLC0415  needs e3nn
+
+    torch.manual_seed(0)
+    graph = collate([build_graph(c, CUTOFF) for c in some_crystals(2)])
+    irreps, bond = o3.Irreps("3x0o + 4x0e + 2x1o + 2x1e + 2x2e"), o3.Irreps("0e + 1o + 2e")
+    atoms, species = torch.randn(graph.num_atoms, irreps.dim), torch.arange(graph.num_atoms) % 5
+
+    ours = SpeciesLinear(irreps, o3.Irreps("2x0e + 3x1o + 1x2o"), 5)
+    theirs = o3.FullyConnectedTensorProduct(irreps, "5x0e", "2x0e + 3x1o + 1x2o")
+    # e3nn's weights: for each kind [channels in, elements, channels out], in the order of the output.
+    weights = torch.cat([weight.permute(2, 0, 1).flatten() for weight in ours.weights])
+    expected = theirs(atoms, torch.nn.functional.one_hot(species, 5).float(), weights)
+    torch.testing.assert_close(ours(atoms, species), expected)
+
+    product = BondProduct(irreps, bond, irreps)
+    harmonics = o3.spherical_harmonics(bond, graph.vectors, normalize=True)
+    weights = torch.randn(graph.pairs.shape[1], product.num_weights)
+    paths = [
+        (first, second, channels, irrep)
+        for first, (channels, one) in enumerate(irreps)
+        for second, (_, other) in enumerate(bond)
+        for irrep in one * other
+        if irrep in irreps
+    ]
+    kinds, places, _ = o3.Irreps([(channels, irrep) for _, _, channels, irrep in paths]).sort()
+    instructions = [(a, b, place, "uvu", True) for (a, b, _, _), place in zip(paths, places, strict=True)]
+    theirs = o3.TensorProduct(irreps, bond, kinds, instructions, internal_weights=False, shared_weights=False)
+    # e3nn's weights: path by path; ours: block by block, paths last.
+    theirs_weights = [
+        block.unflatten(1, (channels, -1)).mT.flatten(1)
+        for (channels, _), block in zip(irreps, weights.split(product.split_weights, dim=1), strict=True)
+    ]
+    messages = theirs(atoms[graph.pairs[1]], harmonics, torch.cat(theirs_weights, dim=1))
+    expected = torch.zeros(graph.num_atoms, kinds.dim).index_add(0, graph.pairs[0], messages)
+    assert product.irreps_out == kinds.simplify()
+    torch.testing.assert_close(product(atoms, harmonics, weights, graph), expected, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: MIT
+"""Runs of the baselines: they resume to the bit, leave what `dtnn-fast evaluate` reads, and queue up."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accuracy.models import ModelName
+from accuracy.recipes import RECIPES, Cosine, Plateau
+from accuracy.run import RunSettings, train_run
+from accuracy.train import app
+from accuracy.trainer import Epoch, Trainer
+from model_cases import labelled, one_thread  # noqa: F401  a fixture that every test uses
+from typer.testing import CliRunner
+
+from dtnn_fast.errors import BadFileError
+from dtnn_fast.training.metrics import crystal_errors
+from dtnn_fast.training.predictions import load_predictions
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = {ModelName.painn: "torch", ModelName.matten: "e3nn", ModelName.m3gnet: "matgl"}
+CRYSTALS = [crystal for crystal in labelled() if crystal.num_atoms <= 3][:20]
+
+
+def settings(name: ModelName = ModelName.painn, epochs: int = 2, **more) -> RunSettings:
+    recipe = replace(RECIPES[name], batch_size=8, cutoff=4.0, epochs=epochs, **more)
+    return RunSettings(name, "total", 0, recipe)
+
+
+def stop_after_first(trainer: Trainer, epoch: Epoch) -> None:
+    trainer.checkpoint()
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", list(ModelName))
+def test_a_run_that_was_stopped_goes_on_to_the_same_bits(name, tmp_path):
+    pytest.importorskip(PACKAGES[name])
+    # Schedules that change the learning rate at once, so that it must be kept as well.
+    schedule = Cosine(3, 0.1) if name is ModelName.m3gnet else Plateau(0.5, patience=0, threshold=10.0)
+    run = settings(name, 3, schedule=schedule)
+    seen: list[Trainer] = []
+    whole = train_run(run, CRYSTALS, tmp_path / "whole", on_start=seen.append)
+    with pytest.raises(KeyboardInterrupt):
+        train_run(run, CRYSTALS, tmp_path / "parts", on_epoch=stop_after_first)
+    parts = train_run(run, CRYSTALS, tmp_path / "parts", on_start=seen.append)
+
+    first, second = (trainer.model.state_dict() for trainer in seen)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert whole["errors"] == parts["errors"]
+    rates = [epoch.learning_rate for epoch in seen[0].history]
+    assert len(set(rates)) > 1
+    for trainer in seen:
+        assert [(e.learning_rate, e.train_loss, e.validation) for e in trainer.history] == [
+            (e.learning_rate, e.train_loss, e.validation) for e in seen[0].history
+        ]
+    again = train_run(run, CRYSTALS, tmp_path / "parts")  # a finished run is not trained any further
+    assert (again["epochs"], again["errors"]) == (3, parts["errors"])
+
+
+def test_a_run_leaves_settings_history_results_and_predictions(tmp_path):
+    results = train_run(settings(), CRYSTALS, tmp_path, command="the command")
+    assert json.loads((tmp_path / "results.json").read_text()) == results
+    record = json.loads((tmp_path / "settings.json").read_text())
+    assert (record["label"], record["command"]) == ("PaiNN", "the command")
+    assert (record["settings"]["seed"], record["settings"]["target"]) == (0, "total")
+    assert record["data"]["crystals"] == len(CRYSTALS)
+    history = np.genfromtxt(tmp_path / "history.csv", delimiter=",", names=True)
+    assert list(history["epoch"]) == [1, 2]
+    np.testing.assert_array_equal(history["score"], history["validation_total"])
+
+    predictions = load_predictions(tmp_path / "predictions.npz")
+    by_id = {crystal.id: crystal.targets["total"] for crystal in CRYSTALS}
+    assert set(predictions.ids) == set(by_id)
+    np.testing.assert_allclose(predictions.expected["total"], [by_id[id] for id in predictions.ids], rtol=1e-6)
+    for part, count in (("train", 16), ("validation", 2), ("test", 2)):
+        those = predictions.of_part(part)
+        assert len(those.ids) == count
+        errors = crystal_errors(those.predicted["total"], those.expected["total"])
+        found = results["errors"]["total"][part]["all"]["mae_ten"]
+        assert found == pytest.approx(errors["mae_ten"].mean())
+        if part == "validation":
+            assert found == pytest.approx(history["score"].min(), rel=1e-5)  # of the best epoch
+
+
+def test_a_folder_of_another_or_a_damaged_run_is_left_alone(tmp_path):
+    train_run(settings(epochs=1), CRYSTALS, tmp_path)
+    before = (tmp_path / "results.json").read_bytes()
+    with pytest.raises(BadFileError, match="other settings or data"):
+        train_run(settings(epochs=2), CRYSTALS, tmp_path)
+    with pytest.raises(BadFileError, match="other settings or data"):
+        train_run(settings(epochs=1), CRYSTALS[:-1], tmp_path)
+    assert (tmp_path / "results.json").read_bytes() == before
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(BadFileError, match="not a whole checkpoint"):
+        train_run(settings(epochs=1), CRYSTALS, tmp_path)
+    (tmp_path / "settings.json").write_text("[]")
+    answer = CliRunner().invoke(app, ["painn", "--target", "total", "--split", "0", "--output", str(tmp_path)])
+    assert answer.exit_code == 2
+    assert "not a run's settings" in answer.output
+
+
+# In the place of python: it says what it was asked for, and fails for one of the models.
+STAND_IN = """#!/usr/bin/env bash
+while [ "$1" != benchmarks.accuracy.train ]; do shift; done
+echo "asked for $2 $4 $6"
+[ "$2" = matten ] && exit 7
+echo "{}" > "$8/results.json"
+"""
+
+
+def test_the_queue_skips_what_is_finished_and_survives_failures(tmp_path):
+    stand_in, runs = tmp_path / "python", tmp_path / "runs"
+    stand_in.write_text(STAND_IN)
+    stand_in.chmod(0o755)
+    environment = {**os.environ, "PYTHON": str(stand_in), "SPLITS": "0 1", "TARGETS": "total ionic"}
+
+    def queue() -> subprocess.CompletedProcess[str]:
+        command = ["bash", str(ROOT / "benchmarks/accuracy/run_all.sh"), str(runs)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+    first = queue()
+    assert first.returncode == 1
+    assert "done, 4 failed" in first.stdout
+    asked = [line.split(maxsplit=1)[1] for line in first.stdout.splitlines() if " split " in line]
+    each = [f"{m} {t} split {s}" for s in (0, 1) for t in ("total", "ionic") for m in ("painn", "matten", "m3gnet")]
+    assert asked == each
+    assert (runs / "m3gnet" / "ionic" / "split-1" / "results.json").exists()
+    assert (runs / "matten" / "total" / "split-0" / "train.log").read_text() == "asked for matten total 0\n"
+    second = queue()
+    assert second.stdout.count(" split ") == 4  # those that failed, and no other

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: MIT
+"""dtnn-fast evaluate: real runs of train beside a baseline, broken folders, figures and the page."""
+
+import csv
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+from dtnn_fast.training.predictions import Predictions, load_predictions, save_predictions
+
+SMALL = ["--channels", "8,4,4", "--latent", "8", "--epochs", "1"]
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, labelled):
+    inside = [c for c in labelled if np.abs(c.targets["total"]).max() < 90 and c.num_atoms < 5][:30]
+    rows = []
+    for c in inside:
+        row = {"id": c.id, "lattice_angstrom": c.cell.tolist(), "atomic_numbers": c.atomic_numbers.tolist()}
+        row["frac_coords"] = (c.positions @ np.linalg.inv(c.cell)).tolist()
+        row |= {f"eps_{name}": c.targets[name].tolist() for name in ("electronic", "total")}
+        rows.append(json.dumps(row))
+    path = tmp_path_factory.mktemp("data") / "data.jsonl"
+    path.write_text("\n".join(rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(program, data, tmp_path_factory):
+    """Two layers of our model on two splits, and a baseline that is ours with an error of 1 more in xx."""
+    tmp_path = tmp_path_factory.mktemp("finished")
+    for layer in (3, 4):
+        place = tmp_path / "runs" / f"layer-{layer}"
+        arguments = ["--layer", layer, "--splits", "0-1", "--label", "DTNN", "--output", place, "--target", "all"]
+        assert program("train", data, *arguments, *SMALL).exit_code == 0
+    for seed in (0, 1):
+        ours = tmp_path / "runs" / "layer-4" / f"split-{seed}"
+        record = json.loads((ours / "settings.json").read_text())
+        before = load_predictions(ours / "predictions.npz")
+        for target in ("electronic", "ionic", "total"):
+            folder = tmp_path / "runs" / "painn" / target / f"split-{seed}"
+            folder.mkdir(parents=True)
+            off = before.predicted[target] + np.diag([1.0, 0.0, 0.0])
+            changed = Predictions(before.ids, before.parts, {target: off}, {target: before.expected[target]})
+            save_predictions(folder / "predictions.npz", changed)
+            settings = {"settings": {"seed": seed, "target": target}, "data": record["data"], "command": "train painn"}
+            (folder / "settings.json").write_text(json.dumps(settings))
+            (folder / "results.json").write_text("{}")
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def runs(finished, tmp_path):
+    """A copy that a test may spoil."""
+    return shutil.copytree(finished, tmp_path / "runs")
+
+
+def table(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_everything_is_written(program, data, runs, tmp_path):
+    output, page, notes = tmp_path / "out", tmp_path / "page.md", tmp_path / "notes.md"
+    notes.write_text("Settings were not chosen at all.")
+    result = program("evaluate", runs, "--data", data, "-o", output, "--markdown", page, "--notes", notes)
+    assert result.exit_code == 0, result.stderr
+    assert "10 runs compared on 30 crystals" in result.stderr
+    assert "total: MAE_ten by crystal system" in result.stdout
+    assert "DTNN: MAE_ten by encoder layer" in result.stdout
+    names = {path.name for path in output.iterdir()}
+    pictures = {"layers.png", "elements.png", "systems.png", "data.png"}
+    numbers = {"layers.csv", "elements.csv", "systems.csv", "data_elements.csv", "data_crystals.csv"}
+    assert names == {*pictures, *numbers, "errors.csv", "rejected.csv"}
+    for name in pictures:
+        content = (output / name).read_bytes()
+        assert content.startswith(PNG)
+        assert len(content) > 10_000
+    text = page.read_text()
+    assert "Settings were not chosen at all." in text
+    assert "](out/systems.png)" in text
+    assert "| painn | total | - | 0, 1 |" in text
+
+    rows = table(output / "errors.csv")
+    assert {row["model"] for row in rows} == {"DTNN", "painn", "training median"}
+    for target in ("electronic", "ionic", "total"):
+        (chosen,) = {row["layer"] for row in rows if (row["model"], row["target"]) == ("DTNN", target)}
+        results = [
+            json.loads((runs / f"layer-{chosen}" / f"split-{seed}" / "results.json").read_text())["errors"][target]
+            for seed in (0, 1)
+        ]
+        kept = {
+            row["error"]: row
+            for row in rows
+            if (row["model"], row["target"], row["crystals"]) == ("DTNN", target, "all")
+        }
+        for metric, row in kept.items():
+            assert float(row["mean"]) == pytest.approx(np.mean([r["test"]["all"][metric] for r in results]), rel=1e-5)
+        # The layer was chosen on validation crystals.
+        means = {
+            row["layer"]: float(row["validation_mean"])
+            for row in table(output / "layers.csv")
+            if row["target"] == target
+        }
+        assert chosen == min(means, key=means.get)
+
+
+def test_broken_runs_do_not_stop_the_rest(program, data, runs, tmp_path):
+    (runs / "layer-3" / "split-1" / "predictions.npz").write_bytes(b"PK\x03\x04")
+    (runs / "painn" / "ionic" / "split-0" / "results.json").unlink()
+    result = program("evaluate", runs, tmp_path / "absent", "--data", data, "-o", tmp_path / "out")
+    assert result.exit_code == 3
+    assert "8 runs compared" in result.stderr
+    found = {row["source"]: row["reason"] for row in table(tmp_path / "out" / "rejected.csv")}
+    assert "no such folder" in found[str(tmp_path / "absent")]
+    assert "not the predictions of a run" in found[str(runs / "layer-3" / "split-1")]
+    assert "not finished" in found[str(runs / "painn" / "ionic" / "split-0")]
+    assert {"painn (ionic)", "DTNN (total, layer 3)"} <= found.keys()
+    assert "painn has 1 of 2 splits for ionic" in result.stdout
+
+
+def test_runs_on_other_data_are_told_so(program, runs, tmp_path):
+    result = program("evaluate", runs, "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "of another data set: its digest is" in result.stderr
+    assert "that of the 940 crystals" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_no_runs_at_all(program, tmp_path):
+    result = program("evaluate", tmp_path, "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "no runs there" in result.stderr
+
+
+def test_an_unknown_model_to_show(program, data, runs, tmp_path):
+    result = program("evaluate", runs, "--data", data, "-o", tmp_path / "out", "--show", "matten")
+    assert result.exit_code == 2
+    assert "one of DTNN, painn, got 'matten'" in result.stderr
+
+
+def test_without_matplotlib_it_says_what_to_install(program, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = program("evaluate", tmp_path, "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert 'pip install "dtnn-fast[cli]"' in result.stderr

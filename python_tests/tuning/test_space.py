@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""The searched settings reach the run, and only they."""
+
+from dataclasses import replace
+
+import pytest
+
+from dtnn_fast.errors import DTNNError
+from dtnn_fast.training.settings import TrainingSettings
+from dtnn_fast.tuning.space import SPACE, parse_fixed, suggest, values_of, with_values
+
+
+class Largest:
+    """A trial that takes the last value of everything."""
+
+    def __init__(self):
+        self.asked = []
+
+    def suggest_float(self, name, low, high, *, log=False):
+        self.asked.append(name)
+        return high
+
+    def suggest_categorical(self, name, choices):
+        self.asked.append(name)
+        return choices[-1]
+
+
+def test_the_defaults_are_in_the_space():
+    assert all(value in SPACE[name] for name, value in values_of(TrainingSettings()).items())
+
+
+def test_a_trial_sets_what_is_searched_and_nothing_else():
+    base = TrainingSettings(seed=3, epochs=7, clip_norm=1.5)
+    trial = Largest()
+    settings = suggest(trial, base, {"layer": 2, "batch_size": 16})
+    assert trial.asked == [name for name in SPACE if name not in ("layer", "batch_size")]
+    assert values_of(settings) == {
+        "layer": 2,
+        "blocks": 3,
+        "latent": 256,
+        "dropout": 0.5,
+        "bonds": False,
+        "residual": False,
+        "learning_rate": 1e-2,
+        "weight_decay": 1.0,
+        "batch_size": 16,
+    }
+    assert (settings.seed, settings.epochs, settings.clip_norm) == (3, 7, 1.5)
+    assert replace(settings.model, decoder=base.model.decoder) == base.model
+    assert with_values(settings, values_of(base)) == base
+
+
+def test_unknown_values_are_refused():
+    with pytest.raises(ValueError, match=r"expected names of layer, .*, got epochs"):
+        with_values(TrainingSettings(), {"epochs": 3})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("layer=4", ("layer", 4)),
+        ("batch-size = 32", ("batch_size", 32)),
+        ("bonds=False", ("bonds", False)),
+        ("learning_rate=3e-4", ("learning_rate", 3e-4)),
+    ],
+)
+def test_fixed_settings(text, expected):
+    name, value = parse_fixed(text)
+    assert (name, value) == expected
+    assert type(value) is type(expected[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs=3", "expected NAME=VALUE with a name of layer, .*, got 'epochs=3'"),
+        ("layer", "expected `layer` to be one of 1, 2, 3, 4, 5, got ''"),
+        ("layer=6", "expected `layer` to be one of 1, 2, 3, 4, 5, got '6'"),
+        ("layer=true", "got 'true'"),
+        ("bonds=maybe", "expected `bonds` to be one of true, false, got 'maybe'"),
+        ("dropout=0.9", "expected `dropout` to be a number from 0 to 0.5, got '0.9'"),
+        ("dropout=nan", "got 'nan'"),
+    ],
+)
+def test_fixed_settings_that_make_no_sense(text, message):
+    with pytest.raises(DTNNError, match=message):
+        parse_fixed(text)
