@@ -104,16 +104,12 @@ class DTNN(nn.Module):
         self.encoder = build_encoder(self.config.encoder, num_layers=layer) if encoder is None else encoder
         mean_bonds = self.config.encoder.mean_bonds[layer - 1]
         decoder = replace(self.config.decoder, mean_bonds=mean_bonds)
-<<<<<<< HEAD
         bonds: Channels | None = None
         if isinstance(self.encoder, NativeEncoder):
             bonds = self.encoder.bond_channels
         elif self._builds_bonds:
             bonds = built_bond_channels(self.encoder.channels)
-=======
-        bonds = built_bond_channels(self.encoder.channels) if self._builds_bonds else None
         groups = {"joint": JOINT_READOUTS} if decoder.joint else {target: (target,) for target in self.config.targets}
->>>>>>> main
         self.decoders = nn.ModuleDict(
             {name: Decoder(decoder, self.encoder.channels, targets, bonds) for name, targets in groups.items()}
         )
