@@ -17,25 +17,15 @@ import torch
 
 from dtnn_fast.data.crystal import Crystal
 from dtnn_fast.data.splits import Split, split
-from dtnn_fast.errors import BadFileError
-from dtnn_fast.training.checkpoint import CHECKPOINT_FILE
-from dtnn_fast.training.metrics import median_tensor, summarise
 from dtnn_fast.training.predictions import PREDICTIONS_FILE, Predictions, save_predictions
-from dtnn_fast.training.run import (
-    HISTORY_FILE,
-    RESULTS_FILE,
-    SETTINGS_FILE,
-    data_digest,
-    known_elements,
-    versions,
-)
+from dtnn_fast.training.results import PARTS, errors_of_parts
+from dtnn_fast.training.run import HISTORY_FILE, RESULTS_FILE, data_digest, known_elements
+from dtnn_fast.training.run_folder import claim, is_new
 
 from .graphs import LabelledGraphs
 from .models import ModelName, TrainingStatistics, make_model
 from .recipes import Recipe
 from .trainer import Epoch, Trainer
-
-PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -82,12 +72,16 @@ def train_run(
         MissingPackageError: the package of the model is not installed.
         DTNNError: the loss is no number any more.
     """
-    _claim(folder, settings, crystals, command)
+    identity = _identity(settings, crystals)
+    unclaimed = is_new(folder, identity)
     parts = split([crystal.id for crystal in crystals], settings.seed)
     data = LabelledGraphs(crystals, settings.target, settings.recipe.cutoff)
     statistics = TrainingStatistics.of(*data.batch(parts.train), known_elements(crystals))
     torch.manual_seed(settings.seed)
     model = make_model(settings.model, settings.recipe.cutoff, statistics)
+    # Only now: a missing package leaves the folder free.
+    if unclaimed:
+        claim(folder, identity, command, label=settings.model.label, packages=_packages())
     trainer = Trainer(settings.recipe, model, data, parts, settings.seed, folder)
     on_start(trainer)
     for epoch in trainer.epochs():
@@ -96,36 +90,22 @@ def train_run(
     trainer.load_best()
     predictions = _predictions(trainer, parts)
     save_predictions(folder / PREDICTIONS_FILE, predictions)
-    results = _results(settings, trainer, parts, predictions)
+    results = _results(settings, trainer, predictions)
     # Last, since this file says that the run is whole.
     (folder / RESULTS_FILE).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     return results
 
 
-def _claim(folder: Path, settings: RunSettings, crystals: Sequence[Crystal], command: str) -> None:
-    """Write settings.json, or see that the one that is there belongs to this run."""
+def _identity(settings: RunSettings, crystals: Sequence[Crystal]) -> dict[str, Any]:
+    """What tells runs apart, as it reads back from JSON."""
     data = {"crystals": len(crystals), "digest": data_digest(crystals)}
-    identity = json.loads(json.dumps({"settings": asdict(settings), "data": data}))
-    path = folder / SETTINGS_FILE
-    if path.exists():
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-            same = {key: before[key] for key in identity} == identity
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BadFileError(f"{path}: not a run's settings: {error!r}") from error
-        if not same:
-            raise BadFileError(f"{folder}: holds a run with other settings or data; choose another folder or remove it")
-        return
-    if (folder / CHECKPOINT_FILE).exists():
-        raise BadFileError(f"{path}: missing beside a checkpoint; choose another folder or remove it")
-    folder.mkdir(parents=True, exist_ok=True)
-    surroundings = {"versions": _versions(), "threads": torch.get_num_threads()}
-    record = {"command": command, "label": settings.model.label, **identity, **surroundings}
-    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    identity: dict[str, Any] = json.loads(json.dumps({"settings": asdict(settings), "data": data}))
+    return identity
 
 
-def _versions() -> dict[str, str]:
-    found = versions()
+def _packages() -> dict[str, str]:
+    """Versions of the packages of others behind the models."""
+    found = {}
     for name in ("e3nn", "matgl"):
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
@@ -153,25 +133,13 @@ def _predictions(trainer: Trainer, parts: Split) -> Predictions:
     )
 
 
-def _results(settings: RunSettings, trainer: Trainer, parts: Split, predictions: Predictions) -> dict[str, Any]:
-    """Errors on each part, and of the median of the training set on the test part."""
-    target, crystals = settings.target, trainer.data.crystals
-    systems = {
-        part: [str(crystals[index].info.get("crystal_system") or "unknown") for index in getattr(parts, part)]
-        for part in PARTS
-    }
-    errors = {}
-    for part in PARTS:
-        of_part = predictions.of_part(part)
-        errors[part] = summarise(of_part.predicted[target], of_part.expected[target], systems[part])
-    expected = predictions.of_part("test").expected[target]
-    median = median_tensor(predictions.of_part("train").expected[target])
+def _results(settings: RunSettings, trainer: Trainer, predictions: Predictions) -> dict[str, Any]:
+    systems = {c.id: str(c.info.get("crystal_system") or "unknown") for c in trainer.data.crystals}
     return {
         "model": settings.model,
         "best_epoch": trainer.best_epoch,
         "epochs": len(trainer.history),
         "train_seconds": sum(epoch.seconds for epoch in trainer.history),
-        "parameters": {"model": sum(p.numel() for p in trainer.model.parameters())},
-        "errors": {target: errors},
-        "median_model": {target: summarise(np.broadcast_to(median, expected.shape), expected, systems["test"])},
+        "parameters": {"model": sum(parameter.numel() for parameter in trainer.model.parameters())},
+        **errors_of_parts(predictions, systems),
     }

@@ -19,6 +19,7 @@ from .info import info
 from .predict import predict
 from .screen import screen
 from .train import train
+from .tune import tune
 
 
 class _Program(TyperGroup):
@@ -61,6 +62,6 @@ def _options(
     pass
 
 
-for _command in (screen, predict, train, distill, evaluate, info):
+for _command in (screen, predict, train, tune, distill, evaluate, info):
     app.command()(_command)
 app.add_typer(data, name="data")

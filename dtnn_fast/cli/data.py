@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import DTNNError
+from ..errors import BadFileError, DTNNError
 from .console import stderr, stdout
 
 STOPPED = 130  # what shells give for a program that ends by Ctrl-C
@@ -103,6 +103,7 @@ def fetch(
     if target.suffix != ".npz":
         raise typer.BadParameter(f"expected a name that ends in .npz, got {target}", param_hint="--output")
 
+    from ..data.cleaning import TENSOR_RANGE  # noqa: PLC0415  slow to import
     from ..data.fetch import SOURCES, Frame, Request, Selection, Why, fetch_set, write_dropped  # noqa: PLC0415  slow
     from ..data.packed_set import write_packed  # noqa: PLC0415  slow to import
     from .data_report import FetchProgress, print_counts  # noqa: PLC0415
@@ -112,10 +113,9 @@ def fetch(
         encoder=encoder.value,
         frame=chosen.frame if frame is None else Frame(frame.value),
         check_symmetry=check_symmetry,
-        **({} if clean else {"tensor_range": None}),
+        tensor_range=TENSOR_RANGE if clean else None,
     )
-    # Before minutes of downloads: that the results can be written.
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _prepare(target)
     if downloads is not None:
         downloads.mkdir(parents=True, exist_ok=True)
     keep = tempfile.TemporaryDirectory() if downloads is None else nullcontext(downloads)
@@ -138,6 +138,18 @@ def fetch(
         stderr().print(f"many tensors lack the symmetry of their crystal: try --frame {other.value}", style="yellow")
     write_packed(target, found.kept, found.provenance)
     stdout().print(f"results: {target}, {listed}   (dtnn-fast train {target})")
+
+
+def _prepare(target: Path) -> None:
+    """See that the result can be written, before minutes of downloads."""
+    if target.is_dir():
+        raise BadFileError(f"{target}: is a folder, where the packed file must go")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        raise BadFileError(f"{target.parent}: nothing can be written there: {error.strerror or error}") from error
 
 
 @data.command()

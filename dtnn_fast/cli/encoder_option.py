@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
+from .console import stderr
+
 if TYPE_CHECKING:
+    from ..data.crystal import Crystal
     from ..encoders.build import Encoder, EncoderConfig
+    from ..encoders.latent_table import LatentTable
     from ..encoders.native_layer import Channels
 
 
@@ -58,3 +63,32 @@ def choose_encoder(name: str, channels: Channels, num_layers: int) -> EncoderCho
         )
     encoder = load_encoder(name, num_layers)
     return EncoderChoice(encoder.config, encoder)
+
+
+def frozen_latents(
+    encoder: Encoder, crystals: Sequence[Crystal], layers: Sequence[int], cache: Path | None
+) -> LatentTable:
+    """Latents of crystals by an encoder that keeps its weights, with a progress bar.
+
+    Args:
+        encoder: that computes them, unless they are in the cache.
+        crystals: of elements that it knows.
+        layers: that are needed.
+        cache: its folder; None for the usual one.
+
+    Raises:
+        BadFileError: the file in the cache is damaged.
+    """
+    from rich.progress import Progress  # noqa: PLC0415  slow to import
+
+    from ..encoders.latent_cache import cached_latents, default_cache_folder  # noqa: PLC0415
+
+    with Progress(console=stderr(), transient=True) as progress:
+        task = progress.add_task("latents of the frozen encoder", total=None)
+        return cached_latents(
+            encoder,
+            crystals,
+            layers,
+            cache or default_cache_folder(),
+            on_batch=lambda done, total: progress.update(task, completed=done, total=total),
+        )

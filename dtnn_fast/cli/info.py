@@ -22,6 +22,7 @@ _OPTIONAL = {
     "spglib": "crystal systems",
     "pyarrow": "predictions.parquet",
     "matplotlib": "plot.png",
+    "sevenn": "the encoders sevennet-0 and sevennet-l3i5",
 }
 
 

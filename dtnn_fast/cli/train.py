@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .console import command_line, stderr, stdout
+from .train_options import LARGEST_SEED, Target, parse_channels, parse_layers, parse_splits
 
 if TYPE_CHECKING:
     from ..data.crystal import Crystal
@@ -21,18 +21,6 @@ if TYPE_CHECKING:
     from ..training.settings import TrainingSettings
 
 _MODEL, _TRAINING, _RUN = "The model", "The training", "The run"
-_LARGEST_SEED = 2**32 - 1  # what NumPy's RandomState takes
-_MOST_SPLITS = 1000
-_MOST_LAYERS = 5
-
-
-class Target(StrEnum):
-    """Which tensor to learn."""
-
-    electronic = "electronic"
-    ionic = "ionic"
-    total = "total"
-    all = "all"
 
 
 def train(
@@ -89,6 +77,7 @@ def train(
         str,
         typer.Option(help="Scalar, vector and rank-2 channels of the native encoder.", rich_help_panel=_MODEL),
     ] = "128,32,32",
+    blocks: Annotated[int, typer.Option(min=0, help="Blocks of the decoder.", rich_help_panel=_MODEL)] = 2,
     latent: Annotated[int, typer.Option(min=1, help="Channels of the decoder.", rich_help_panel=_MODEL)] = 128,
     dropout: Annotated[
         float, typer.Option(min=0.0, max=0.99, help="Dropout probability.", rich_help_panel=_MODEL)
@@ -129,7 +118,7 @@ def train(
         int | None,
         typer.Option(
             min=0,
-            max=_LARGEST_SEED,
+            max=LARGEST_SEED,
             show_default="0",
             help="Of the split into training, validation and test, and of the initial weights.",
             rich_help_panel=_RUN,
@@ -143,6 +132,15 @@ def train(
             rich_help_panel=_RUN,
         ),
     ] = None,
+    members: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=100,
+            help="Train so many models alike for each seed, and take their mean, with error bars from their spread.",
+            rich_help_panel=_RUN,
+        ),
+    ] = 1,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -179,12 +177,12 @@ def train(
     """
     if seed is not None and splits is not None:
         raise typer.BadParameter("use either --seed or --splits", param_hint="--splits")
-    seeds = [seed or 0] if splits is None else _parse_splits(splits)
-    widths = _parse_channels(channels)
-    layers = _parse_layers(layer)
+    seeds = [seed or 0] if splits is None else parse_splits(splits)
+    widths = parse_channels(channels)
+    layers = parse_layers(layer)
     if joint and target is not Target.all:
         raise typer.BadParameter("needs --target all", param_hint="--joint")
-    targets = tuple(t.value for t in Target if t is not Target.all) if target is Target.all else (target.value,)
+    targets = target.names
 
     import torch  # noqa: PLC0415  slow to import
 
@@ -193,7 +191,7 @@ def train(
     from ..nn.decoder import DecoderConfig  # noqa: PLC0415
     from ..nn.model import DTNNConfig  # noqa: PLC0415
     from ..training.settings import TrainingSettings  # noqa: PLC0415
-    from .encoder_option import choose_encoder  # noqa: PLC0415
+    from .encoder_option import choose_encoder, frozen_latents  # noqa: PLC0415
     from .training_data import load_training_data  # noqa: PLC0415
 
     if threads is not None:
@@ -207,6 +205,7 @@ def train(
         decoder=DecoderConfig(
             layer=layers[-1],
             more_layers=layers[:-1],
+            blocks=blocks,
             latent=latent,
             dropout=dropout,
             bonds=bonds,
@@ -237,29 +236,16 @@ def train(
         f"{len(crystals)} crystals to learn from, {len(rejected)} rejected"
         + (f" (reasons in {folder / 'rejected.csv'})" if rejected else "")
     )
-    table = None if frozen is None else _latents(frozen, crystals, model.decoder.kept_layers, cache)
+    table = None if frozen is None else frozen_latents(frozen, crystals, model.decoder.kept_layers, cache)
     results = {}
     for number, settings in runs.items():
         place = folder if splits is None else folder / f"split-{number}"
-        results[number] = _run(settings, crystals, place, label, chosen.encoder, table)
+        if members == 1:
+            results[number] = _run(settings, crystals, place, label, chosen.encoder, table)
+        else:
+            results[number] = _run_ensemble(settings, members, crystals, place, label, chosen.encoder, table)
     if splits is not None:
         _summarise(folder, results)
-
-
-def _latents(encoder: Encoder, crystals: list[Crystal], layers: Sequence[int], cache: Path | None) -> LatentTable:
-    from rich.progress import Progress  # noqa: PLC0415  slow to import
-
-    from ..encoders.latent_cache import cached_latents, default_cache_folder  # noqa: PLC0415
-
-    with Progress(console=stderr(), transient=True) as progress:
-        task = progress.add_task("latents of the frozen encoder", total=None)
-        return cached_latents(
-            encoder,
-            crystals,
-            layers,
-            cache or default_cache_folder(),
-            on_batch=lambda done, total: progress.update(task, completed=done, total=total),
-        )
 
 
 def _run(
@@ -297,6 +283,30 @@ def _run(
     return result
 
 
+def _run_ensemble(
+    settings: TrainingSettings,
+    members: int,
+    crystals: list[Crystal],
+    folder: Path,
+    label: str,
+    encoder: Encoder | None,
+    table: LatentTable | None,
+) -> dict[str, Any]:
+    from ..training.ensemble import MEMBERS_FOLDER, combine_runs  # noqa: PLC0415  slow to import
+    from .train_report import print_error_bars, print_errors  # noqa: PLC0415
+
+    if encoder is None or table is None:
+        raise typer.BadParameter("needs a frozen encoder, which the members share", param_hint="--members")
+    places = [folder / MEMBERS_FOLDER / str(member) for member in range(members)]
+    for member, place in enumerate(places):
+        _run(replace(settings, member=member), crystals, place, f"{label} member {member}", encoder, table)
+    systems = {crystal.id: str(crystal.info["crystal_system"]) for crystal in crystals}
+    result = combine_runs(folder, places, systems, command_line(), label)
+    print_errors(stdout(), result, title=f"Test errors of the ensemble, seed {settings.seed}")
+    print_error_bars(stdout(), result["error_bars"])
+    return result
+
+
 def _summarise(folder: Path, results: dict[int, dict[str, Any]]) -> None:
     from ..training.summary import over_splits  # noqa: PLC0415  slow to import
     from .train_report import print_summary  # noqa: PLC0415
@@ -305,46 +315,3 @@ def _summarise(folder: Path, results: dict[int, dict[str, Any]]) -> None:
     record = {"command": command_line(), **summary, "splits": results}
     (folder / "summary.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print_summary(stdout(), summary, list(results))
-
-
-def _parse_splits(text: str) -> list[int]:
-    seeds: list[int] = []
-    try:
-        for part in text.split(","):
-            first, dash, last = part.partition("-")
-            numbers = range(int(first), int(last if dash else first) + 1)
-            if not numbers or len(seeds) + len(numbers) > _MOST_SPLITS or numbers[-1] > _LARGEST_SEED:
-                raise ValueError
-            seeds += numbers
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(
-            f"expected up to {_MOST_SPLITS} seeds of at most {_LARGEST_SEED}, such as 0-4 or 0,2,4, got {text!r}",
-            param_hint="--splits",
-        ) from None
-    return list(dict.fromkeys(seeds))
-
-
-def _parse_layers(text: str) -> tuple[int, ...]:
-    try:
-        first, dash, last = text.partition("-")
-        numbers = range(int(first), int(last) + 1) if dash else [int(part) for part in text.split(",")]
-        layers = tuple(sorted(set(numbers)))
-        if not layers or layers[0] < 1 or layers[-1] > _MOST_LAYERS:
-            raise ValueError
-    except ValueError:
-        raise typer.BadParameter(
-            f"expected layers from 1 to {_MOST_LAYERS} such as 4, 2,3 or 1-5, got {text!r}", param_hint="--layer"
-        ) from None
-    return layers
-
-
-def _parse_channels(text: str) -> list[int]:
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 3 or min(numbers) < 1:
-        raise typer.BadParameter(
-            f"expected three positive numbers such as 128,32,32, got {text!r}", param_hint="--channels"
-        )
-    return numbers

@@ -40,9 +40,17 @@ def print_errors(console: Console, result: Mapping[str, Any], title: str) -> Non
             cells = [f"{errors[metric]:.3f} ({median[group][metric]:.3f})" for metric in METRICS]
             table.add_row(group, str(errors["count"]), *cells, style="bold" if group == "all" else "")
         console.print(table)
-    console.print(
-        f"best epoch {result['best_epoch']} of {result['epochs']}, {result['train_seconds']:.0f} s of training"
-    )
+    stopped = f"best epoch {result['best_epoch']} of {result['epochs']}, " if "best_epoch" in result else ""
+    console.print(f"{stopped}{result['train_seconds']:.0f} s of training")
+
+
+def print_error_bars(console: Console, bars: Mapping[str, Mapping[str, float]]) -> None:
+    """Print how many test crystals lie within the error bars of an ensemble; see `combine_runs`."""
+    for target, bar in bars.items():
+        console.print(
+            f"{target}: {100 * bar['test_coverage']:.0f} % of the test crystals are within their error bar, made for "
+            f"{100 * bar['level']:.0f} %"
+        )
 
 
 def print_summary(console: Console, summary: Mapping[str, Any], seeds: Sequence[int]) -> None:

@@ -47,6 +47,28 @@ def find_symmetry(crystal: Crystal, symprec: float = 0.1) -> CrystalSymmetry | N
     return CrystalSymmetry(int(dataset.number), crystal.cell.T @ operations @ np.linalg.inv(crystal.cell.T))
 
 
+def symmetrised(tensor: np.ndarray, rotations: np.ndarray) -> np.ndarray:
+    """The part of a tensor that the symmetry of its crystal allows, with exact zeros where it allows nothing else.
+
+    epsilon' = mean over R of (R epsilon R^T)
+
+    Args:
+        tensor: a symmetric tensor. [3, 3]
+        rotations: the point group in the same frame. [G, 3, 3]; in a cell that is not perfectly symmetric these are no
+            perfect rotations, so the nearest ones are taken.
+
+    Returns:
+        A symmetric tensor. [3, 3], float64
+    """
+    left, _, right = np.linalg.svd(rotations)
+    turns = left @ right
+    mean = (turns @ tensor @ turns.transpose(0, 2, 1)).mean(axis=0)
+    mean = 0.5 * (mean + mean.T)
+    # Cells are published with six to eight digits: that much is left of terms that cancel.
+    mean[np.abs(mean) < 1e-6 * np.abs(mean).max(initial=0.0)] = 0.0
+    return mean
+
+
 def symmetry_violation(tensor: np.ndarray, rotations: np.ndarray) -> float:
     """How much of a tensor the symmetry of its crystal forbids.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..data.rejected import Rejected
 from ..errors import BadFileError
+from ..training.ensemble import MEMBERS_FOLDER
 from ..training.predictions import PREDICTIONS_FILE, Predictions, load_predictions
 from ..training.run import RESULTS_FILE
 from ..training.run_folder import SETTINGS_FILE
@@ -68,6 +69,8 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Path], list[Rejected]]:
             reason = "no runs there: expected folders with settings.json" if path.is_dir() else "no such folder"
             rejected.append(Rejected(path.name, str(path), reason))
         for folder in below:
+            if MEMBERS_FOLDER in folder.relative_to(path).parts:
+                continue  # a part of the ensemble whose run is above
             folders.setdefault(folder.resolve(), folder)
     return list(folders.values()), rejected
 
@@ -104,7 +107,7 @@ def read_run(folder: Path) -> Run:
     same = {name: value for name, value in settings.items() if name != "seed"}
     model = settings.get("model")
     decoder = model.get("decoder") if isinstance(model, dict) else None
-    layer = decoder.get("layer") if isinstance(decoder, dict) else None
+    layer = decoder.get("layer") if isinstance(decoder, dict) and not decoder.get("more_layers") else None
     if isinstance(model, dict) and isinstance(decoder, dict) and isinstance(layer, int):
         same["model"] = {**model, "decoder": {name: value for name, value in decoder.items() if name != "layer"}}
     return Run(

@@ -17,6 +17,7 @@ from ..data.check import check_crystal
 from ..data.convert import to_crystals
 from ..data.crystal import Crystal
 from ..data.elements import MAX_ATOMIC_NUMBER
+from ..data.tensor_symmetry import find_symmetry, symmetrised
 from ..encoders.build import Encoder, EncoderConfig, build_encoder, encoder_config
 from ..encoders.built_bonds import built_bond_channels, with_built_bonds
 from ..encoders.latents import EncodedCrystals, Latents
@@ -28,6 +29,7 @@ from .decoder import Decoder, DecoderConfig, Readout
 from .decoder_inputs import take_layer
 from .graph import CrystalGraph, build_graph
 from .plain import from_plain
+from .spread import spread
 
 TARGETS = ("electronic", "ionic", "total")
 JOINT_READOUTS = ("electronic", "ionic")
@@ -42,12 +44,16 @@ class DTNNConfig:
         decoder: settings of the decoders, the same for each target.
         targets: the tensors that the model predicts, from `TARGETS`.
         elements: atomic numbers that the model was trained on; others are refused. Empty means all.
+        members: how many models of the same kind are taken together, on one encoder.
+        error_scales: for each target, the factor that makes an error bar of the members' spread; empty for none.
     """
 
     encoder: EncoderConfig = field(default_factory=NativeEncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     targets: tuple[str, ...] = ("total",)
     elements: tuple[int, ...] = ()
+    members: int = 1
+    error_scales: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, for a JSON file."""
@@ -56,6 +62,8 @@ class DTNNConfig:
             "decoder": self.decoder.to_json(),
             "targets": list(self.targets),
             "elements": list(self.elements),
+            "members": self.members,
+            "error_scales": list(self.error_scales),
         }
 
     @classmethod
@@ -66,6 +74,16 @@ class DTNNConfig:
             ValueError: a setting is missing, unknown, or of another type or range.
         """
         return from_plain(cls, {**values, "encoder": encoder_config(values.get("encoder"))})
+
+
+def member_name(decoder: str, member: int) -> str:
+    """The name of a member's decoder: the decoder's own for the first member, then with the member's number."""
+    return f"{decoder}_{member}" if member else decoder
+
+
+def member_of(name: str) -> int:
+    """The member that a decoder of this name belongs to."""
+    return int(name.partition("_")[2] or 0)
 
 
 class DTNN(nn.Module):
@@ -96,6 +114,16 @@ class DTNN(nn.Module):
         if not all(1 <= z <= MAX_ATOMIC_NUMBER for z in self.config.elements):
             found = list(self.config.elements)
             raise ValueError(f"DTNN: expected `elements` from 1 to {MAX_ATOMIC_NUMBER}, got {found}")
+        scales = self.config.error_scales
+        if (
+            self.config.members < 1
+            or (scales and len(scales) != len(self.config.targets))
+            or min(scales, default=0) < 0
+        ):
+            raise ValueError(
+                f"DTNN: expected `members` of 1 or more and no `error_scales` or one of 0 or more for each target, got "
+                f"{self.config.members} and {list(scales)}"
+            )
         if encoder is not None and encoder.num_layers != layer:
             raise ValueError(
                 f"DTNN: expected `encoder` with the {layer} layers that are read, got {encoder.num_layers}"
@@ -111,8 +139,27 @@ class DTNN(nn.Module):
             bonds = built_bond_channels(self.encoder.channels)
         groups = {"joint": JOINT_READOUTS} if decoder.joint else {target: (target,) for target in self.config.targets}
         self.decoders = nn.ModuleDict(
-            {name: Decoder(decoder, self.encoder.channels, targets, bonds) for name, targets in groups.items()}
+            {
+                member_name(name, member): Decoder(decoder, self.encoder.channels, targets, bonds)
+                for member in range(self.config.members)
+                for name, targets in groups.items()
+            }
         )
+
+    @classmethod
+    def of_parts(cls, config: DTNNConfig, encoder: Encoder, decoders: Mapping[str, nn.Module]) -> DTNN:
+        """A model of parts that exist, whose parameters it shares.
+
+        Args:
+            config: the settings that fit the parts.
+            encoder: with the layers that the decoders read.
+            decoders: by `member_name`.
+        """
+        model = cls.__new__(cls)
+        nn.Module.__init__(model)
+        model.config, model.encoder = config, encoder
+        model.decoders = nn.ModuleDict(dict(decoders))
+        return model
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> DTNN:
@@ -156,15 +203,20 @@ class DTNN(nn.Module):
                 the dtype of the model.
 
         Returns:
-            [B, 3, 3] for each target.
+            [B, 3, 3] for each target; of an ensemble the mean of its members.
         """
+        tensors = self.member_tensors(crystals)
+        return {target: values[0] if len(values) == 1 else values.mean(0) for target, values in tensors.items()}
+
+    def member_tensors(self, crystals: CrystalGraph | EncodedCrystals) -> dict[str, Tensor]:
+        """The tensors of each member by target; see `forward`. [members, B, 3, 3]."""
         if isinstance(crystals, CrystalGraph):
             crystals = EncodedCrystals(self.encoder(crystals), crystals.ptr, crystals)
         latents = self._with_bonds(crystals)
-        tensors: dict[str, Tensor] = {}
-        for decoder in self.decoders.values():
-            tensors |= decoder(latents, crystals.ptr)
-        return {target: tensors[target] for target in self.config.targets}
+        members: list[dict[str, Tensor]] = [{} for _ in range(self.config.members)]
+        for name, decoder in self.decoders.items():
+            members[member_of(name)] |= decoder(latents, crystals.ptr)
+        return {target: torch.stack([tensors[target] for tensors in members]) for target in self.config.targets}
 
     @property
     def _builds_bonds(self) -> bool:
@@ -185,13 +237,18 @@ class DTNN(nn.Module):
         """The graph of crystals for this model, on its device and in its dtype."""
         return build_graph(crystals, self.encoder.cutoffs, self.dtype).to(self.device)
 
-    def predict(self, structures: Any, target: str | None = None, batch_atoms: int = 1024) -> np.ndarray:
+    def predict(
+        self, structures: Any, target: str | None = None, batch_atoms: int = 1024, symmetrise: bool = False
+    ) -> np.ndarray:
         """Predict dielectric tensors.
 
         Args:
             structures: a pymatgen Structure, an ASE Atoms, a `Crystal`, or a list of them.
             target: which tensor; may be left out when the model has one.
             batch_atoms: about how many atoms are treated together.
+            symmetrise: average each tensor over the point group of its crystal, which spglib finds within 0.1 Angstrom.
+                The model's tensors have this symmetry up to rounding where the crystal has it perfectly; then what it
+                forbids is exactly zero.
 
         Returns:
             Relative permittivity, symmetric, in the frame of each structure's cell. [B, 3, 3], float64.
@@ -199,26 +256,73 @@ class DTNN(nn.Module):
         Raises:
             BadCrystalError: a structure cannot be used; the message says which one and why.
             ValueError: `target` is not one of the model's, or left out where there are several.
+            MissingPackageError: `symmetrise` without spglib.
         """
-        targets = self.config.targets
-        if target is None and len(targets) == 1:
-            target = targets[0]
-        if target not in targets:
-            raise ValueError(f"predict: expected `target` to be one of {', '.join(targets)}, got {target!r}")
-        return self.predict_targets(structures, batch_atoms)[target]
+        tensors = self.predict_targets(structures, batch_atoms)[self._one_target(target)]
+        if symmetrise:
+            for place, crystal in enumerate(to_crystals(structures)):
+                symmetry = find_symmetry(crystal)
+                if symmetry is not None:
+                    tensors[place] = symmetrised(tensors[place], symmetry.rotations)
+        return tensors
 
     def predict_targets(self, structures: Any, batch_atoms: int = 1024) -> dict[str, np.ndarray]:
         """Predict the tensors of all targets of the model at once; see `predict`."""
-        crystals = to_crystals(structures)
-        known = frozenset(self.config.elements) or None
-        for crystal in crystals:
-            check_crystal(crystal, known)
+        crystals = self._checked(structures)
         results = {target: np.empty((len(crystals), 3, 3)) for target in self.config.targets}
         with self.evaluating():
             for batch in batches_of_atoms(crystals, batch_atoms):
                 for target, tensors in self.predict_batch([crystals[index] for index in batch]).items():
                     results[target][batch] = tensors
         return results
+
+    def predict_with_errors(
+        self, structures: Any, target: str | None = None, batch_atoms: int = 1024
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Predict tensors and how far off they may be, with an ensemble whose error bars were calibrated.
+
+        Args:
+            structures: see `predict`.
+            target: see `predict`.
+            batch_atoms: see `predict`.
+
+        Returns:
+            The tensors [B, 3, 3], and for each an error bar [B]: the mean absolute error over its six elements is
+            expected below it for nine crystals of ten. float64.
+
+        Raises:
+            ValueError: the model is no ensemble with calibrated error bars; or see `predict`.
+            BadCrystalError: see `predict`.
+        """
+        if not self.config.error_scales:
+            raise ValueError(
+                "predict_with_errors: expected an ensemble with calibrated error bars, got a model without"
+            )
+        chosen = self._one_target(target)
+        scale = self.config.error_scales[self.config.targets.index(chosen)]
+        crystals = self._checked(structures)
+        tensors, errors = np.empty((len(crystals), 3, 3)), np.empty(len(crystals))
+        with self.evaluating(), torch.no_grad():
+            for batch in batches_of_atoms(crystals, batch_atoms):
+                members = self.member_tensors(self.graph([crystals[index] for index in batch]))[chosen]
+                values = members.double().cpu().numpy()
+                tensors[batch], errors[batch] = values.mean(0), scale * spread(values)
+        return tensors, errors
+
+    def _one_target(self, target: str | None) -> str:
+        targets = self.config.targets
+        if target is None and len(targets) == 1:
+            return targets[0]
+        if target is None or target not in targets:
+            raise ValueError(f"predict: expected `target` to be one of {', '.join(targets)}, got {target!r}")
+        return target
+
+    def _checked(self, structures: Any) -> list[Crystal]:
+        crystals = to_crystals(structures)
+        known = frozenset(self.config.elements) or None
+        for crystal in crystals:
+            check_crystal(crystal, known)
+        return crystals
 
     def predict_batch(self, crystals: Sequence[Crystal]) -> dict[str, np.ndarray]:
         """Predict the tensors of crystals that passed `check_crystal`, all in one graph and in the mode of the model.
@@ -245,13 +349,15 @@ class DTNN(nn.Module):
 
     def with_targets(self, targets: Iterable[str]) -> DTNN:
         """A model of some of the targets that shares the parameters of this one."""
-        chosen = DTNN.__new__(DTNN)
-        nn.Module.__init__(chosen)
-        chosen.config = replace(self.config, targets=tuple(targets))
-        chosen.encoder = self.encoder
-        names = self.decoders if self.config.decoder.joint else chosen.config.targets
-        chosen.decoders = nn.ModuleDict({name: self.decoders[name] for name in names})
-        return chosen
+        wanted = tuple(targets)
+        scales = dict(zip(self.config.targets, self.config.error_scales, strict=False))
+        kept = tuple(scales[target] for target in wanted) if scales else ()
+        decoders = {
+            name: decoder
+            for name, decoder in self.decoders.items()
+            if self.config.decoder.joint or name.partition("_")[0] in wanted
+        }
+        return DTNN.of_parts(replace(self.config, targets=wanted, error_scales=kept), self.encoder, decoders)
 
     def readouts(self) -> dict[str, Readout]:
         """The readouts of all decoders by target; a joint decoder has none for the total tensor."""

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# The six unique elements of a symmetric tensor, in the order xx yy zz yz xz xy.
-ROWS, COLUMNS = (0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)
+from ..nn.spread import COLUMNS, ROWS
+
 METRICS = ("mae_ten", "mae_mean_diag", "mae_diag", "mae_off_diag")
 
 

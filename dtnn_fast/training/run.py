@@ -20,14 +20,13 @@ from ..encoders.latent_cache import encoder_digest
 from ..encoders.latent_table import LatentTable
 from .dataset import LabelledGraphs
 from .encoded import LabelledLatents
-from .metrics import median_tensor, summarise
 from .predictions import PREDICTIONS_FILE, Predictions, save_predictions
+from .results import PARTS, errors_of_parts
 from .run_folder import claim, is_new
 from .settings import TrainingSettings
 from .trainer import Epoch, Trainer
 
 HISTORY_FILE, RESULTS_FILE, MODEL_FOLDER = "history.csv", "results.json", "model"
-PARTS = ("test", "validation", "train")
 
 
 def data_digest(crystals: Sequence[Crystal]) -> str:
@@ -90,13 +89,7 @@ def train_run(
     identity = _identity(settings, crystals)
     unclaimed = is_new(folder, identity)
     parts = split([crystal.id for crystal in crystals], settings.seed)
-    targets, cutoffs = settings.model.targets, _cutoffs(settings)
-    data: LabelledGraphs | LabelledLatents = (
-        LabelledGraphs(crystals, targets, cutoffs)
-        if table is None
-        else LabelledLatents(crystals, targets, cutoffs, table, settings.model.decoder.bonds and not table.bond_counts)
-    )
-    trainer = Trainer(settings, data, parts, folder, encoder=encoder)
+    trainer = Trainer(settings, labelled_data(settings, crystals, table), parts, folder, encoder=encoder)
     # Only now: crystals that cannot be used leave the folder free for the next attempt.
     if unclaimed:
         claim(folder, identity, command, label=label)
@@ -112,8 +105,24 @@ def train_run(
     return results
 
 
-def _cutoffs(settings: TrainingSettings) -> tuple[float, ...]:
-    return settings.model.encoder.cutoffs[: settings.model.decoder.layer]
+def labelled_data(
+    settings: TrainingSettings, crystals: Sequence[Crystal], table: LatentTable | None
+) -> LabelledGraphs | LabelledLatents:
+    """What a model of these settings learns from: graphs for its encoder, or the latents that it would have given.
+
+    Args:
+        settings: of the run.
+        crystals: labelled, cleaned and checked.
+        table: latents of the crystals; None where the encoder is trained.
+
+    Raises:
+        BadCrystalError: a crystal has no tensor to learn from.
+    """
+    targets, decoder = settings.model.targets, settings.model.decoder
+    cutoffs = settings.model.encoder.cutoffs[: decoder.layer]
+    if table is None:
+        return LabelledGraphs(crystals, targets, cutoffs)
+    return LabelledLatents(crystals, targets, cutoffs, table, decoder.bonds and not table.bond_counts)
 
 
 def _identity(settings: TrainingSettings, crystals: Sequence[Crystal]) -> dict[str, Any]:
@@ -149,23 +158,11 @@ def _predictions(trainer: Trainer, parts: Split) -> Predictions:
 
 
 def _results(trainer: Trainer, predictions: Predictions) -> dict[str, Any]:
-    """Errors of the best weights on each part, and of the median of the training set on the test part."""
     systems = {c.id: str(c.info.get("crystal_system") or "unknown") for c in trainer.data.crystals}
-    results: dict[str, Any] = {
+    return {
         "best_epoch": trainer.best_epoch,
         "epochs": len(trainer.history),
         "train_seconds": sum(epoch.seconds for epoch in trainer.history),
         "parameters": dict(trainer.model.num_parameters()),
-        "errors": {target: {} for target in predictions.expected},
-        "median_model": {},
+        **errors_of_parts(predictions, systems),
     }
-    by_part = {part: predictions.of_part(part) for part in PARTS}
-    for target in predictions.expected:
-        for part, those in by_part.items():
-            groups = [systems[id] for id in those.ids]
-            results["errors"][target][part] = summarise(those.predicted[target], those.expected[target], groups)
-        test = by_part["test"]
-        median = median_tensor(by_part["train"].expected[target])
-        trivial = np.broadcast_to(median, test.expected[target].shape)
-        results["median_model"][target] = summarise(trivial, test.expected[target], [systems[id] for id in test.ids])
-    return results

@@ -16,6 +16,7 @@ class TrainingSettings:
     Args:
         model: settings of the model, with the targets.
         seed: of the split, the initial weights, dropout and the order of crystals.
+        member: number of the member in an ensemble; another one has the same split, and all else from other numbers.
         batch_size: crystals per step.
         learning_rate: at the start; it falls to 0 along a half cosine over `epochs`.
         betas: decay rates of AdamW's moments.
@@ -31,6 +32,7 @@ class TrainingSettings:
 
     model: DTNNConfig = field(default_factory=DTNNConfig)
     seed: int = 0
+    member: int = 0
     batch_size: int = 64
     learning_rate: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)

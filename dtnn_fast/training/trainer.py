@@ -29,6 +29,8 @@ from .metrics import isotropic_scale, mae_ten
 from .settings import TrainingSettings
 
 EVALUATION_BATCH = 128
+# Seeds of members of an ensemble lie as far apart as no split's seed is large.
+_MEMBER_STRIDE = 2**32
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Trainer:
             raise DTNNError(f"train: expected at least 10 crystals, to have some for validation, got {len(data)}")
         self.settings, self.data, self.split, self.folder = settings, data, split, folder
         self.checkpoint_every = checkpoint_every
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(settings.seed + _MEMBER_STRIDE * settings.member)
         # A copy, because the next run starts from the same weights.
         start = copy.deepcopy(encoder) if isinstance(encoder, NativeEncoder) else encoder
         self.model = DTNN(settings.model, start)
@@ -149,7 +151,8 @@ class Trainer:
     def _train_epoch(self, epoch: int, on_batch: Callable[[int, int], None]) -> float:
         settings = self.settings
         # Its own numbers for each epoch, so that a resumed run takes the same order.
-        order = np.random.RandomState((settings.seed, epoch)).permutation(self.split.train)
+        numbers = (settings.seed, epoch, settings.member) if settings.member else (settings.seed, epoch)
+        order = np.random.RandomState(numbers).permutation(self.split.train)
         starts = range(0, len(order), settings.batch_size)
         total = 0.0
         self.model.train()

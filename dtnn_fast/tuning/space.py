@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from ..errors import DTNNError
 from ..training.settings import TrainingSettings
 
-Value = bool | int | float
+Value = bool | int | float | str
 
 
 class Trial(Protocol):
@@ -54,15 +54,17 @@ class Range:
         return trial.suggest_float(name, self.low, self.high, log=self.log)
 
     def __contains__(self, value: Value) -> bool:
-        return self.low <= value <= self.high
+        return not isinstance(value, str) and self.low <= value <= self.high
 
     def __str__(self) -> str:
         return f"a number from {self.low:g} to {self.high:g}"
 
 
+# What the values of "layer" mean: one encoder layer, or the first ones together.
+LAYERS = {"1": (1,), "2": (2,), "3": (3,), "4": (4,), "5": (5,), "1-4": (1, 2, 3, 4), "1-5": (1, 2, 3, 4, 5)}
 # The names are those of the options of dtnn-fast train. Around the paper's settings.
 SPACE: Mapping[str, Choice | Range] = {
-    "layer": Choice((1, 2, 3, 4, 5)),
+    "layer": Choice(tuple(LAYERS)),
     "blocks": Choice((1, 2, 3)),
     "latent": Choice((32, 64, 128, 256)),
     "dropout": Range(0.0, 0.5),
@@ -76,8 +78,17 @@ _OF_TRAINING = ("learning_rate", "weight_decay", "batch_size")
 
 
 def values_of(settings: TrainingSettings) -> dict[str, Value]:
-    """The searched settings of a run, by name."""
-    return {name: getattr(settings if name in _OF_TRAINING else settings.model.decoder, name) for name in SPACE}
+    """The searched settings of a run, by name.
+
+    Raises:
+        ValueError: its layers are no value of the search.
+    """
+    values = {name: getattr(settings if name in _OF_TRAINING else settings.model.decoder, name) for name in SPACE}
+    layers = settings.model.decoder.layers
+    names = [name for name, meant in LAYERS.items() if meant == layers]
+    if not names:
+        raise ValueError(f"values_of: expected layers that are {SPACE['layer']}, got {list(layers)}")
+    return {**values, "layer": names[0]}
 
 
 def with_values(settings: TrainingSettings, values: Mapping[str, Value]) -> TrainingSettings:
@@ -87,6 +98,9 @@ def with_values(settings: TrainingSettings, values: Mapping[str, Value]) -> Trai
         raise ValueError(f"with_values: expected names of {', '.join(SPACE)}, got {', '.join(sorted(unknown))}")
     training: dict[str, Any] = {name: value for name, value in values.items() if name in _OF_TRAINING}
     decoder: dict[str, Any] = {name: value for name, value in values.items() if name not in _OF_TRAINING}
+    if "layer" in decoder:
+        *more, last = LAYERS[decoder["layer"]]
+        decoder |= {"layer": last, "more_layers": tuple(more)}
     model = replace(settings.model, decoder=replace(settings.model.decoder, **decoder))
     return replace(settings, model=model, **training)
 
@@ -104,7 +118,7 @@ def suggest(trial: Trial, base: TrainingSettings, fixed: Mapping[str, Value]) ->
 
 
 def parse_fixed(text: str) -> tuple[str, Value]:
-    """A setting and its value from text such as ``"layer=4"`` or ``"bonds=false"``.
+    """A setting and its value from text such as ``"layer=1-5"`` or ``"bonds=false"``.
 
     Raises:
         DTNNError: there is no such setting, or the value is not one that is searched.
@@ -126,6 +140,8 @@ def parse_fixed(text: str) -> tuple[str, Value]:
 def _parse(text: str, space: Choice | Range) -> Value | None:
     if isinstance(space, Range):
         return float(text)
+    if isinstance(space.values[0], str):
+        return text
     if isinstance(space.values[0], bool):
         return {"true": True, "false": False}.get(text)
     return int(text)

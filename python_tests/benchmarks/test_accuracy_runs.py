@@ -69,6 +69,7 @@ def test_a_run_leaves_settings_history_results_and_predictions(tmp_path):
     assert json.loads((tmp_path / "results.json").read_text()) == results
     record = json.loads((tmp_path / "settings.json").read_text())
     assert (record["label"], record["command"]) == ("PaiNN", "the command")
+    assert {"torch", "numpy"} <= set(record["versions"])
     assert (record["settings"]["seed"], record["settings"]["target"]) == (0, "total")
     assert record["data"]["crystals"] == len(CRYSTALS)
     history = np.genfromtxt(tmp_path / "history.csv", delimiter=",", names=True)

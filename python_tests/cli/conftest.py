@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A tiny model with random weights, and the program itself."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -47,7 +49,7 @@ def program():
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def row_of():
     """A crystal as a row of our .jsonl files, with its tensors."""
 
@@ -62,3 +64,12 @@ def row_of():
         }
 
     return make
+
+
+@pytest.fixture(scope="session")
+def few_crystals(labelled, row_of, tmp_path_factory):
+    """A file of thirty small labelled crystals."""
+    inside = [c for c in labelled if np.abs(c.targets["total"]).max() < 90 and c.num_atoms < 5][:30]
+    path = tmp_path_factory.mktemp("data") / "data.jsonl"
+    path.write_text("\n".join(json.dumps(row_of(crystal)) for crystal in inside))
+    return path

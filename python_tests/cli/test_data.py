@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from dtnn_fast.cli.data import Encoder, FrameName, SourceName
 from dtnn_fast.cli.training_data import load_training_data
+from dtnn_fast.data.encoder_elements import ENCODER_ELEMENTS
+from dtnn_fast.data.fetch import SOURCES, Frame
 from dtnn_fast.data.packed_set import read_packed
 from dtnn_fast.data.readers import read_crystals
 
@@ -63,6 +66,13 @@ def test_fetch_then_train_and_screen(program, tmp_path, table, tiny_model):
     assert len((output / "ranking.csv").read_text().splitlines()) == 5
 
 
+def test_choices_are_those_of_the_package():
+    """Written twice, because the package is slow to import and --help must not be."""
+    assert [*SourceName] == [*SOURCES]
+    assert [*FrameName] == [*Frame]
+    assert [*Encoder] == [*ENCODER_ELEMENTS]
+
+
 def test_info(program, tmp_path):
     target = tmp_path / "paper.npz"
     assert program("data", "fetch", "paper", "--file", RECORDED / "paper.json", "-o", target).exit_code == 0
@@ -105,6 +115,15 @@ def test_output_must_be_an_npz(program, tmp_path):
     result = program("data", "fetch", "matminer", "-o", tmp_path / "a.json")
     assert result.exit_code == 2
     assert "ends in .npz" in result.stderr
+
+
+def test_output_that_cannot_be_written(program, tmp_path):
+    (tmp_path / "folder.npz").mkdir()
+    assert "is a folder" in program("data", "fetch", "matminer", "-o", tmp_path / "folder.npz").stderr
+    (tmp_path / "file").write_text("")
+    result = program("data", "fetch", "matminer", "-o", tmp_path / "file" / "a.npz")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
 
 
 def test_stopped(program, tmp_path, monkeypatch):

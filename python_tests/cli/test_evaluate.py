@@ -16,27 +16,13 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory, labelled):
-    inside = [c for c in labelled if np.abs(c.targets["total"]).max() < 90 and c.num_atoms < 5][:30]
-    rows = []
-    for c in inside:
-        row = {"id": c.id, "lattice_angstrom": c.cell.tolist(), "atomic_numbers": c.atomic_numbers.tolist()}
-        row["frac_coords"] = (c.positions @ np.linalg.inv(c.cell)).tolist()
-        row |= {f"eps_{name}": c.targets[name].tolist() for name in ("electronic", "total")}
-        rows.append(json.dumps(row))
-    path = tmp_path_factory.mktemp("data") / "data.jsonl"
-    path.write_text("\n".join(rows))
-    return path
-
-
-@pytest.fixture(scope="module")
-def finished(program, data, tmp_path_factory):
+def finished(program, few_crystals, tmp_path_factory):
     """Two layers of our model on two splits, and a baseline that is ours with an error of 1 more in xx."""
     tmp_path = tmp_path_factory.mktemp("finished")
     for layer in (3, 4):
         place = tmp_path / "runs" / f"layer-{layer}"
         arguments = ["--layer", layer, "--splits", "0-1", "--label", "DTNN", "--output", place, "--target", "all"]
-        assert program("train", data, *arguments, *SMALL).exit_code == 0
+        assert program("train", few_crystals, *arguments, *SMALL).exit_code == 0
     for seed in (0, 1):
         ours = tmp_path / "runs" / "layer-4" / f"split-{seed}"
         record = json.loads((ours / "settings.json").read_text())
@@ -64,10 +50,10 @@ def table(path):
         return list(csv.DictReader(file))
 
 
-def test_everything_is_written(program, data, runs, tmp_path):
+def test_everything_is_written(program, few_crystals, runs, tmp_path):
     output, page, notes = tmp_path / "out", tmp_path / "page.md", tmp_path / "notes.md"
     notes.write_text("Settings were not chosen at all.")
-    result = program("evaluate", runs, "--data", data, "-o", output, "--markdown", page, "--notes", notes)
+    result = program("evaluate", runs, "--data", few_crystals, "-o", output, "--markdown", page, "--notes", notes)
     assert result.exit_code == 0, result.stderr
     assert "10 runs compared on 30 crystals" in result.stderr
     assert "total: MAE_ten by crystal system" in result.stdout
@@ -109,10 +95,10 @@ def test_everything_is_written(program, data, runs, tmp_path):
         assert chosen == min(means, key=means.get)
 
 
-def test_broken_runs_do_not_stop_the_rest(program, data, runs, tmp_path):
+def test_broken_runs_do_not_stop_the_rest(program, few_crystals, runs, tmp_path):
     (runs / "layer-3" / "split-1" / "predictions.npz").write_bytes(b"PK\x03\x04")
     (runs / "painn" / "ionic" / "split-0" / "results.json").unlink()
-    result = program("evaluate", runs, tmp_path / "absent", "--data", data, "-o", tmp_path / "out")
+    result = program("evaluate", runs, tmp_path / "absent", "--data", few_crystals, "-o", tmp_path / "out")
     assert result.exit_code == 3
     assert "8 runs compared" in result.stderr
     found = {row["source"]: row["reason"] for row in table(tmp_path / "out" / "rejected.csv")}
@@ -137,8 +123,8 @@ def test_no_runs_at_all(program, tmp_path):
     assert "no runs there" in result.stderr
 
 
-def test_an_unknown_model_to_show(program, data, runs, tmp_path):
-    result = program("evaluate", runs, "--data", data, "-o", tmp_path / "out", "--show", "matten")
+def test_an_unknown_model_to_show(program, few_crystals, runs, tmp_path):
+    result = program("evaluate", runs, "--data", few_crystals, "-o", tmp_path / "out", "--show", "matten")
     assert result.exit_code == 2
     assert "one of DTNN, painn, got 'matten'" in result.stderr
 

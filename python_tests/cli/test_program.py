@@ -14,7 +14,8 @@ def python(code):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["screen"], ["predict"], ["train"], ["evaluate"], ["distill"], ["info"], ["data", "fetch"]]
+    "command",
+    [[], ["screen"], ["predict"], ["train"], ["tune"], ["evaluate"], ["distill"], ["info"], ["data", "fetch"]],
 )
 def test_help_does_not_import_torch(command):
     arguments = ["dtnn-fast", *command, "--help"]

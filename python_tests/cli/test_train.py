@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from dtnn_fast.cli.train import _parse_splits
+from dtnn_fast.cli.train_options import parse_splits
 from dtnn_fast.cli.train_progress import TrainingProgress
 from dtnn_fast.nn.model import DTNN
 
@@ -102,7 +102,7 @@ def test_splits(program, data, tmp_path):
 
 
 def test_splits_of_one_line():
-    assert _parse_splits("0-2,5,1") == [0, 1, 2, 5]
+    assert parse_splits("0-2,5,1") == [0, 1, 2, 5]
 
 
 @pytest.mark.parametrize(

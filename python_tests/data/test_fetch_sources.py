@@ -213,7 +213,12 @@ def test_matminer_rows_that_cannot_be_used(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [([1], "columns"), ({"columns": ["a"], "data": []}, "no column material_id"), ({"data": []}, "columns")],
+    [
+        ([1], "columns"),
+        ({"columns": ["a"], "data": []}, "no column material_id"),
+        ({"data": []}, "columns"),
+        ({"columns": [[]], "data": []}, "columns"),
+    ],
 )
 def test_matminer_other_json(tmp_path, content, reason):
     with pytest.raises(BadFileError, match=reason):

@@ -10,7 +10,7 @@ from dtnn_fast.data.bundled import load_labelled
 from dtnn_fast.data.crystal import Crystal
 from dtnn_fast.data.fetch import Frame, Selection, Why, select
 from dtnn_fast.data.fetch.selection import LARGEST_VIOLATION
-from dtnn_fast.data.tensor_symmetry import find_symmetry, from_ieee_frame, symmetry_violation
+from dtnn_fast.data.tensor_symmetry import find_symmetry, from_ieee_frame, symmetrised, symmetry_violation
 
 # How many rotations leave a tensor of that system alone at least.
 FEWEST_ROTATIONS = {
@@ -97,3 +97,21 @@ def test_ieee_frame_of_a_crystal_without_symmetry_is_a_rejection(monkeypatch):
 def _anisotropic(crystal):
     values = np.linalg.eigvalsh(crystal.targets["total"])
     return values[2] > 1.5 * values[0]
+
+
+@pytest.mark.parametrize("crystal", ONE_OF_EACH_SYSTEM, ids=SYSTEM_IDS)
+def test_a_symmetrised_tensor_has_exact_zeros_and_keeps_what_is_allowed(crystal):
+    symmetry = find_symmetry(crystal)
+    rough = np.random.default_rng(0).normal(size=(3, 3))
+    once = symmetrised(rough + rough.T, symmetry.rotations)
+    assert symmetry_violation(once, symmetry.rotations) < 1e-6
+    np.testing.assert_array_equal(once, once.T)
+    np.testing.assert_allclose(symmetrised(once, symmetry.rotations), once, atol=1e-6)
+    if crystal.info.get("crystal_system") == "cubic":
+        assert (once[~np.eye(3, dtype=bool)] == 0).all()
+
+
+def test_nearly_a_rotation_does_not_scale_the_tensor():
+    tensor = np.diag([2.0, 3.0, 5.0])
+    stretched = np.eye(3)[None] * np.array([1.01, 0.99])[:, None, None]
+    np.testing.assert_allclose(symmetrised(tensor, stretched), tensor, atol=1e-12)

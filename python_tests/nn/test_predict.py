@@ -11,6 +11,7 @@ from model_cases import (
     assert_close,
     asymmetric_crystals,
     config,
+    labelled,
     randomised,
     small_crystals,
     unwrapped,
@@ -19,7 +20,7 @@ from model_cases import (
 
 from dtnn_fast.data.crystal import Crystal
 from dtnn_fast.errors import BadCrystalError
-from dtnn_fast.nn.model import DTNNConfig
+from dtnn_fast.nn.model import DTNN, DTNNConfig
 
 MODEL = variant("layer4-bonds-residual")
 CRYSTALS = [*asymmetric_crystals(), *small_crystals(6)]
@@ -162,3 +163,13 @@ def test_an_element_the_model_was_not_trained_on_is_named():
     assert np.isfinite(model.predict(quartz_like)).all()
     with pytest.raises(BadCrystalError, match="lead: element Pb is unknown to the model; it knows O Mg Si"):
         model.predict([quartz_like, Crystal.make("lead", [82, 8], [[0, 0, 0], [2, 2, 2]], CUBE)])
+
+
+def test_symmetrised_predictions_obey_the_symmetry_exactly():
+    pytest.importorskip("spglib")
+    model = DTNN.from_pretrained("dielectric-total")
+    cubic = [crystal for crystal in labelled() if crystal.info["crystal_system"] == "cubic"][:5]
+    plain, exact = model.predict(cubic), model.predict(cubic, symmetrise=True)
+    assert (exact[:, ~np.eye(3, dtype=bool)] == 0).all()
+    np.testing.assert_allclose(exact, plain, atol=0.05)
+    np.testing.assert_allclose(exact[:, 0, 0], exact[:, 2, 2], rtol=1e-6)

@@ -32,10 +32,10 @@ def test_the_defaults_are_in_the_space():
 def test_a_trial_sets_what_is_searched_and_nothing_else():
     base = TrainingSettings(seed=3, epochs=7, clip_norm=1.5)
     trial = Largest()
-    settings = suggest(trial, base, {"layer": 2, "batch_size": 16})
+    settings = suggest(trial, base, {"layer": "1-4", "batch_size": 16})
     assert trial.asked == [name for name in SPACE if name not in ("layer", "batch_size")]
     assert values_of(settings) == {
-        "layer": 2,
+        "layer": "1-4",
         "blocks": 3,
         "latent": 256,
         "dropout": 0.5,
@@ -45,12 +45,17 @@ def test_a_trial_sets_what_is_searched_and_nothing_else():
         "weight_decay": 1.0,
         "batch_size": 16,
     }
+    assert (settings.model.decoder.layer, settings.model.decoder.more_layers) == (4, (1, 2, 3))
     assert (settings.seed, settings.epochs, settings.clip_norm) == (3, 7, 1.5)
     assert replace(settings.model, decoder=base.model.decoder) == base.model
     assert with_values(settings, values_of(base)) == base
 
 
 def test_unknown_values_are_refused():
+    model = TrainingSettings().model
+    odd = replace(model, decoder=replace(model.decoder, layer=4, more_layers=(2,)))
+    with pytest.raises(ValueError, match=r"expected layers that are one of 1, .*, got \[2, 4\]"):
+        values_of(TrainingSettings(odd))
     with pytest.raises(ValueError, match=r"expected names of layer, .*, got epochs"):
         with_values(TrainingSettings(), {"epochs": 3})
 
@@ -58,7 +63,8 @@ def test_unknown_values_are_refused():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("layer=4", ("layer", 4)),
+        ("layer=4", ("layer", "4")),
+        ("layer=1-5", ("layer", "1-5")),
         ("batch-size = 32", ("batch_size", 32)),
         ("bonds=False", ("bonds", False)),
         ("learning_rate=3e-4", ("learning_rate", 3e-4)),
@@ -74,8 +80,8 @@ def test_fixed_settings(text, expected):
     ("text", "message"),
     [
         ("epochs=3", "expected NAME=VALUE with a name of layer, .*, got 'epochs=3'"),
-        ("layer", "expected `layer` to be one of 1, 2, 3, 4, 5, got ''"),
-        ("layer=6", "expected `layer` to be one of 1, 2, 3, 4, 5, got '6'"),
+        ("layer", "expected `layer` to be one of 1, 2, 3, 4, 5, 1-4, 1-5, got ''"),
+        ("layer=6", "expected `layer` to be one of 1, 2, 3, 4, 5, 1-4, 1-5, got '6'"),
         ("layer=true", "got 'true'"),
         ("bonds=maybe", "expected `bonds` to be one of true, false, got 'maybe'"),
         ("dropout=0.9", "expected `dropout` to be a number from 0 to 0.5, got '0.9'"),

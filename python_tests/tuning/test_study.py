@@ -63,9 +63,9 @@ def test_the_search_starts_from_the_base_and_gets_better(tmp_path):
 
 def test_fixed_settings_are_not_searched(tmp_path):
     made = study(tmp_path)
-    made.search(objective(fixed={"layer": 2, "learning_rate": 1e-3}), 3)
+    made.search(objective(fixed={"layer": "2", "learning_rate": 1e-3}), 3)
     assert all("layer" not in trial.params and "learning_rate" not in trial.params for trial in made.finished)
-    settings = best_settings(BASE, made.best, {"layer": 2, "learning_rate": 1e-3})
+    settings = best_settings(BASE, made.best, {"layer": "2", "learning_rate": 1e-3})
     assert (settings.model.decoder.layer, settings.learning_rate) == (2, 1e-3)
     assert made.best.value == pytest.approx(0.1 * 1.25)
 
@@ -157,14 +157,14 @@ def test_without_optuna_it_says_what_to_install(tmp_path, monkeypatch):
 
 def test_records(tmp_path):
     made = study(tmp_path)
-    made.search(objective(fixed={"layer": 3}), 8)
-    write_trials(tmp_path / "trials.csv", made.finished, {"layer": 3})
+    made.search(objective(fixed={"layer": "3"}), 8)
+    write_trials(tmp_path / "trials.csv", made.finished, {"layer": "3"})
     with (tmp_path / "trials.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["trial"]) for row in rows] == list(range(8))
     assert {row["layer"] for row in rows} == {"3"}
     best = min((row for row in rows if row["state"] == "complete"), key=lambda row: float(row["validation_error"]))
-    settings = best_settings(BASE, made.best, {"layer": 3})
+    settings = best_settings(BASE, made.best, {"layer": "3"})
     write_best(tmp_path / "best.json", made.best, settings, "dtnn-fast train", {"trials": 8})
     record = json.loads((tmp_path / "best.json").read_text())
     assert record["trial"] == int(best["trial"])

@@ -19,6 +19,7 @@ from typing import Any
 
 from ...errors import BadCrystalError, BadFileError, FetchError
 from ..crystal import Crystal
+from ..rejected import Rejected
 from .download import OnProgress, download, sha256_of
 from .dropped import Dropped, Why
 from .row import labelled_crystal
@@ -31,6 +32,8 @@ VERSION = "jdft_3d-9-24-2025"
 _SOURCE = "JARVIS-DFT"
 # So many archives in a row that cannot be downloaded mean that the server, not an archive, is the trouble.
 _MOST_FAILURES = 5
+# What zipfile raises for archives that are damaged, encrypted or compressed in a way that it does not know.
+_ARCHIVE_ERRORS = (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def fetch_jarvis(
@@ -74,7 +77,7 @@ def _entries(path: Path) -> list[Mapping[str, Any]]:
         entries = json.loads(text)
     except OSError as error:
         raise BadFileError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError, StopIteration, zipfile.BadZipFile, zlib.error) as error:
+    except (RecursionError, StopIteration, *_ARCHIVE_ERRORS) as error:
         raise BadFileError(f"{path}: damaged, or not dft_3d of JARVIS-DFT: {error}") from error
     if not isinstance(entries, list) or not any(isinstance(entry, Mapping) and "jid" in entry for entry in entries):
         raise BadFileError(f'{path}: not dft_3d of JARVIS-DFT: expected a list of objects with "jid"')
@@ -111,9 +114,10 @@ def _rows(runs: list[tuple[Mapping[str, Any], str]], folder: Path) -> Iterator[C
 def _row(name: str, entry: Mapping[str, Any], archive: Path) -> Crystal | Dropped:
     try:
         run = read_vasprun(_member(archive, "vasprun.xml"), name)
-    except (ValueError, OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        why = Why.BAD_STRUCTURE if isinstance(error, BadCrystalError) else Why.ROW
-        return Dropped.of(why, name, _SOURCE, str(error).removeprefix(f"{name}: "))
+    except BadCrystalError as error:
+        return Dropped(Rejected.because(error, name, _SOURCE), Why.BAD_STRUCTURE)
+    except _ARCHIVE_ERRORS as error:
+        return Dropped.of(Why.ROW, name, _SOURCE, f"{archive.name} cannot be read: {error}")
     gap = entry.get("optb88vdw_bandgap")
     info = {"formula": entry.get("formula"), "band_gap_ev": gap if isinstance(gap, int | float) else None}
     return labelled_crystal(name, _SOURCE, run.crystal, run.tensors, info)

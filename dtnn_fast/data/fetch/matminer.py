@@ -64,7 +64,11 @@ def _table(path: Path) -> list[dict[str, Any]]:
         raise BadFileError(f"{path}: not valid JSON: {error}") from error
     columns = table.get("columns") if isinstance(table, Mapping) else None
     data = table.get("data") if isinstance(table, Mapping) else None
-    if not isinstance(columns, list) or not isinstance(data, list):
+    if (
+        not isinstance(columns, list)
+        or not all(isinstance(name, str) for name in columns)
+        or not isinstance(data, list)
+    ):
         raise BadFileError(f'{path}: not a table of matminer: expected an object with "columns" and "data"')
     missing = [name for name in _COLUMNS if name not in columns]
     if missing:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -93,7 +94,7 @@ def _judge(crystal: Crystal, selection: Selection, ids: set[str]) -> Crystal | D
         return drop(Why.ELEMENT, f"the encoder {selection.encoder} does not know {', '.join(unknown)}")
     if selection.frame is Frame.ieee:
         try:
-            crystal.targets.update(from_ieee_frame(crystal, crystal.targets))
+            crystal = replace(crystal, targets=from_ieee_frame(crystal, crystal.targets))
         except MissingPackageError:
             raise
         # spglib finds no symmetry, which pymatgen does not expect and so fails in one of these ways.
@@ -119,6 +120,5 @@ def _with_symmetry(crystal: Crystal) -> Crystal | Dropped:
             f"its largest element (kept up to {LARGEST_VIOLATION:g}): its frame may be another one than the structure's"
         )
         return Dropped.of(Why.SYMMETRY, crystal.id, crystal.source, reason)
-    crystal.info["space_group"] = symmetry.space_group
-    crystal.info["crystal_system"] = crystal_system_of_group(symmetry.space_group)
-    return crystal
+    system = crystal_system_of_group(symmetry.space_group)
+    return replace(crystal, info=crystal.info | {"space_group": symmetry.space_group, "crystal_system": system})

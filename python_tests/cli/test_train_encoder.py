@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: MIT
+"""dtnn-fast train with encoders that exist: frozen, cached, finetuned, in ensembles; and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from dtnn_fast.cli.train_options import parse_layers
+from dtnn_fast.encoders import Channels, NativeEncoder, NativeEncoderConfig
+from dtnn_fast.encoders.storage import save_encoder
+from dtnn_fast.nn.model import DTNN
+
+SMALL = ["--latent", "8", "--dropout", "0", "--learning-rate", "0.01", "--epochs", "2"]
+
+
+@pytest.fixture
+def encoder(tmp_path):
+    torch.manual_seed(0)
+    save_encoder(NativeEncoder(NativeEncoderConfig(channels=Channels(8, 4, 4))), tmp_path / "encoder", {"name": "none"})
+    return tmp_path / "encoder"
+
+
+@pytest.fixture
+def data(tmp_path, labelled, row_of):
+    """A hundred small crystals, and one with an element that no potential knows."""
+    small = [crystal for crystal in labelled if crystal.num_atoms < 5 and crystal.targets["total"].max() < 100]
+    rows = [row_of(crystal) for crystal in small[:100]]
+    rows.append({**rows[0], "id": "radium", "atomic_numbers": [88] * len(rows[0]["atomic_numbers"])})
+    path = tmp_path / "data.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def weights(folder):
+    return {name: value for name, value in DTNN.from_pretrained(folder).state_dict().items() if "encoder" in name}
+
+
+def test_a_saved_encoder_stays_and_its_latents_are_kept(program, data, encoder, tmp_path):
+    cache, folder = tmp_path / "cache", tmp_path / "run"
+    arguments = ["train", data, "--encoder", encoder, "--layer", "2,3", "--cache", cache, *SMALL]
+    assert program(*arguments, "--output", folder, "--splits", "0-1").exit_code == 0
+    assert len(list(cache.iterdir())) == 1
+    first, second = weights(folder / "split-0" / "model"), weights(folder / "split-1" / "model")
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    settings = json.loads((folder / "split-0" / "settings.json").read_text())["settings"]
+    assert settings["frozen"]
+    assert settings["start"]
+    assert program(*arguments, "--finetune", "--output", tmp_path / "tuned").exit_code == 0
+    tuned = weights(tmp_path / "tuned" / "model")
+    assert not all(torch.equal(first[name], tuned[name]) for name in first)
+
+
+def test_an_ensemble_with_error_bars(program, data, encoder, tmp_path, labelled):
+    folder = tmp_path / "run"
+    arguments = [
+        "train",
+        data,
+        "--encoder",
+        encoder,
+        "--cache",
+        tmp_path / "cache",
+        "--target",
+        "all",
+        "--joint",
+        *SMALL,
+    ]
+    result = program(*arguments, "--members", 2, "--output", folder, "--average", "0.9")
+    assert result.exit_code == 0
+    assert "Test errors of the ensemble, seed 0: total" in result.stdout
+    assert "of the test crystals are within their error bar" in result.stdout
+    tensors, errors = DTNN.from_pretrained(folder / "model").predict_with_errors(labelled[:3], "total")
+    assert np.isfinite(tensors).all()
+    assert (errors > 0).all()
+
+
+def test_a_pretrained_potential(program, data, tmp_path):
+    pytest.importorskip("sevenn")
+    folder = tmp_path / "run"
+    arguments = ["--encoder", "sevennet-0", "--layer", "1-3", "--no-bonds", "--cache", tmp_path / "cache"]
+    result = program("train", data, *arguments, *SMALL, "--output", folder)
+    assert result.exit_code == 0
+    assert "100 crystals to learn from, 1 rejected" in result.stderr
+    assert "element Ra is unknown" in (folder / "rejected.csv").read_text()
+    model = DTNN.from_pretrained(folder / "model")
+    assert model.config.encoder.kind == "sevennet-0"
+    assert not [name for name in model.state_dict() if name.startswith("encoder")]
+    screened = program("screen", data, "--model", folder / "model", "--output", tmp_path / "screening")
+    assert screened.exit_code == 3  # all but radium
+
+
+def test_a_model_of_other_weights_is_refused(program, data, tmp_path):
+    pytest.importorskip("sevenn")
+    arguments = ["--encoder", "sevennet-0", "--layer", "1", "--no-bonds", "--cache", tmp_path / "cache"]
+    program("train", data, *arguments, *SMALL, "--output", tmp_path / "run")
+    path = tmp_path / "run" / "model" / "config.json"
+    config = json.loads(path.read_text())
+    config["encoder"]["digest"] = "0" * 64
+    path.write_text(json.dumps(config))
+    result = program("screen", data, "--model", tmp_path / "run" / "model", "--output", tmp_path / "screening")
+    assert result.exit_code != 0
+    assert "expected sevennet-0 with weights of SHA-256 7052cb42" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--encoder", "mace"], "expected native, sevennet-0, sevennet-l3i5, or the folder of a saved encoder"),
+        (["--encoder", "native", "--finetune"], "only the encoder of a folder can be trained further"),
+        (["--layer", "0"], "expected layers from 1 to 5"),
+        (["--layer", "4-9"], "expected layers from 1 to 5"),
+        (["--layer", "x"], "expected layers from 1 to 5"),
+        (["--joint"], "needs --target all"),
+        (["--members", "2", "--encoder", "native", "--epochs", "1"], "needs a frozen encoder"),
+    ],
+)
+def test_options_that_contradict_each_other(program, data, tmp_path, arguments, message):
+    result = program("train", data, *arguments, "--channels", "8,4,4", "--output", tmp_path / "run")
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_layers():
+    assert parse_layers("4") == (4,)
+    assert parse_layers("3,2") == (2, 3)
+    assert parse_layers("1-5") == (1, 2, 3, 4, 5)
+
+
+def test_a_folder_without_an_encoder(program, data, tmp_path):
+    (tmp_path / "empty").mkdir()
+    result = program("train", data, "--encoder", tmp_path / "empty", "--output", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "not the folder of a saved encoder" in " ".join(result.stderr.split())
