@@ -86,7 +86,8 @@ def one_thread() -> Iterator[None]:
 @cache
 def variant(name: str) -> DTNN:
     """The randomised model of a variant; tests must not change it."""
-    return randomised(VARIANTS[name])
+    # With the weights of seed 0 one of its tensors happens to be nearly zero.
+    return randomised(VARIANTS[name], seed=1 if name == "fewer-tensors" else 0)
 
 
 @cache

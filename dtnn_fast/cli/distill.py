@@ -59,24 +59,24 @@ def distill(
     ] = 0.05,
     channels: Annotated[
         str, typer.Option(help="Scalar, vector and rank-2 channels of the encoder.", rich_help_panel=_ENCODER)
-    ] = "64,16,16",
+    ] = "128,32,32",
     cutoffs: Annotated[
         str, typer.Option(help="Cutoff of each layer, never falling, in Angstrom.", rich_help_panel=_ENCODER)
-    ] = "3,3,4,6",
+    ] = "4,4,5",
     learn: Annotated[
         str | None,
         typer.Option(
-            show_default="each layer the one of the same number",
+            show_default="the last one layer 4, the others those of the same number with weight 0.3",
             help="Which layer learns which of the teacher's, with a weight if not 1, such as 1:1:0.3,2:2:0.3,3:4.",
             rich_help_panel=_ENCODER,
         ),
     ] = None,
     epochs: Annotated[
         float, typer.Option(min=1e-3, help="Passes over the crystals.", rich_help_panel=_TRAINING)
-    ] = 30.0,
+    ] = 17.0,
     batch_atoms: Annotated[
         int, typer.Option(min=1, help="Atoms per step and process.", rich_help_panel=_TRAINING)
-    ] = 256,
+    ] = 128,
     learning_rate: Annotated[
         float, typer.Option(min=1e-12, help="The largest; falls along a half cosine.", rich_help_panel=_TRAINING)
     ] = 2e-3,
@@ -107,13 +107,13 @@ def distill(
     Press Ctrl-C to stop; the same command with the same --output goes on later. Several processes, one per GPU, work
     together under torchrun: torchrun --nproc-per-node 4 -m dtnn_fast distill --device cuda --output FOLDER.
     """
-    radii = _numbers(cutoffs, float, "--cutoffs", "3,3,4,6")
-    widths = _numbers(channels, int, "--channels", "64,16,16")
+    radii = _numbers(cutoffs, float, "--cutoffs", "4,4,5")
+    widths = _numbers(channels, int, "--channels", "128,32,32")
     if len(widths) != 3:
-        raise typer.BadParameter(f"expected three numbers such as 64,16,16, got {channels!r}", param_hint="--channels")
+        raise typer.BadParameter(f"expected three numbers such as 128,32,32, got {channels!r}", param_hint="--channels")
     if radii != sorted(radii):
         raise typer.BadParameter(f"expected cutoffs that never fall, got {cutoffs!r}", param_hint="--cutoffs")
-    matches = _parse_matches(learn) if learn else [(layer, layer, 1.0) for layer in range(1, len(radii) + 1)]
+    matches = _parse_matches(learn) if learn else _usual_matches(len(radii))
 
     import torch  # noqa: PLC0415  slow to import
 
@@ -202,6 +202,11 @@ def _numbers(text: str, kind: type[_Number], option: str, example: str) -> list[
     if not numbers or not all(number > 0 and isfinite(number) for number in numbers):
         raise typer.BadParameter(f"expected positive numbers such as {example}, got {text!r}", param_hint=option)
     return numbers
+
+
+def _usual_matches(count: int) -> list[tuple[int, int, float]]:
+    """Decoders read layer 4 of the potential unless told otherwise."""
+    return [*((layer, layer, 0.3) for layer in range(1, count)), (count, max(count, 4), 1.0)]
 
 
 def _parse_matches(text: str) -> list[tuple[int, int, float]]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..encoders.native import NativeEncoderConfig
@@ -15,7 +15,7 @@ class DistillSettings:
     """Settings of the training; those of crystals and labels are in `LabelSettings`.
 
     Args:
-        encoder: settings of the encoder that learns.
+        encoder: settings of the encoder that learns; its readouts get the channels of the labels.
         matches: which of its layers learns which of the teacher's.
         epochs: passes over the crystals.
         batch_atoms: about how many atoms a step takes, on each of the processes.
@@ -30,10 +30,10 @@ class DistillSettings:
         ValueError: a setting is out of range.
     """
 
-    encoder: NativeEncoderConfig = field(default_factory=NativeEncoderConfig)
-    matches: tuple[Match, ...] = tuple(Match(layer, layer) for layer in range(1, 6))
-    epochs: float = 30.0
-    batch_atoms: int = 256
+    encoder: NativeEncoderConfig
+    matches: tuple[Match, ...]
+    epochs: float = 17.0
+    batch_atoms: int = 128
     learning_rate: float = 2e-3
     warmup: int = 300
     weight_decay: float = 0.01

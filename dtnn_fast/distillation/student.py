@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The encoder that learns, with the linear maps of its latents onto the teacher's."""
+"""The encoder that learns, and how far its latents are from the teacher's."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NamedTuple, cast
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,7 @@ from ..encoders.latents import Latents
 from ..encoders.native import NativeEncoder, NativeEncoderConfig
 from ..errors import DTNNError
 from ..nn.graph import CrystalGraph
-from ..nn.layers import ChannelMix, Linear
-from ..nn.symmetric import norm_squared, trace
+from ..nn.symmetric import norm_squared
 from .labels import RANKS
 
 SMALLEST_SPREAD = 1e-6
@@ -65,58 +64,56 @@ def squared_errors(difference: Tensor, rank: str) -> Tensor:
     return difference * difference if rank == "scalar" else norm_squared(difference)
 
 
-def traceless(tensor: Tensor) -> Tensor:
-    """t - 1/3 (tr t) 1. [N, 6, C] -> [N, 6, C]."""
-    identity = tensor.new_tensor([1.0, 1.0, 1.0, 0.0, 0.0, 0.0]).view(6, 1)
-    return tensor - identity * (trace(tensor) / 3.0).unsqueeze(-2)
+def readout_of(spreads: Mapping[str, Spread]) -> tuple[int, ...]:
+    """The channels of the teacher's latents, of which a layer may lack some ranks."""
+    sizes = dict.fromkeys(RANKS, 1)
+    for name, spread in spreads.items():
+        rank = name.partition("_")[0]
+        sizes[rank] = max(sizes[rank], len(spread.mean))
+    return tuple(sizes.values())
 
 
 class Student(nn.Module):
-    """The native encoder with, for each match and rank, a linear map onto the teacher's whitened latents.
+    """The native encoder, whose latents are to be the teacher's, whitened.
 
-    Scalars have a map with bias, vectors and tensors a mixing of channels; the teacher's tensors are traceless, so ours
-    are taken without their trace.
+    Its readouts have the channels of the teacher's latents: scalars minus their mean, everything over its deviation.
 
     Args:
-        config: settings of the encoder; it is built with all its layers.
+        config: settings of the encoder; it is built with all its layers, and with readouts of the teacher's channels.
         matches: which layer learns which.
         spreads: of the labels, by name such as ``"vector_3"``; a rank that a layer of the teacher lacks is absent.
 
     Raises:
-        DTNNError: a match names a layer that there is not.
+        DTNNError: a match names a layer that there is not, or two of them the same layer of ours.
     """
 
     def __init__(self, config: NativeEncoderConfig, matches: tuple[Match, ...], spreads: Mapping[str, Spread]) -> None:
         super().__init__()
-        self.encoder = NativeEncoder(config)
-        self.matches = matches
-        self.maps = nn.ModuleDict()
         for match in matches:
-            if not 1 <= match.ours <= self.encoder.num_layers or f"scalar_{match.theirs}" not in spreads:
+            if not 1 <= match.ours <= len(config.cutoffs) or f"scalar_{match.theirs}" not in spreads:
                 raise DTNNError(
-                    f"distill: cannot teach layer {match.ours} of the encoder's {self.encoder.num_layers} "
+                    f"distill: cannot teach layer {match.ours} of the encoder's {len(config.cutoffs)} "
                     f"the teacher's layer {match.theirs}"
                 )
+        if len({match.ours for match in matches}) < len(matches):
+            raise DTNNError("distill: a layer of the encoder can learn only one layer of the teacher's")
+        self.encoder = NativeEncoder(replace(config, readout=readout_of(spreads)))
+        self.matches = matches
+        self.names: set[str] = set()
+        for match in matches:
             for rank in RANKS:
                 if (spread := spreads.get(f"{rank}_{match.theirs}")) is not None:
-                    self._add_map(match, rank, spread)
+                    self._add_spread(f"{rank}_{match.theirs}", spread)
 
-    def _add_map(self, match: Match, rank: str, spread: Spread) -> None:
-        outputs, channels = len(spread.mean), self.encoder.channels
-        inputs = {"scalar": channels.scalar, "vector": channels.vector, "rank2": channels.rank2}[rank]
-        name = f"{rank}_{match.theirs}"
-        self.maps[self._key(match, rank)] = Linear(inputs, outputs) if rank == "scalar" else ChannelMix(inputs, outputs)
-        if not hasattr(self, f"{name}_mean"):
+    def _add_spread(self, name: str, spread: Spread) -> None:
+        if name not in self.names:
+            self.names.add(name)
             self.register_buffer(f"{name}_mean", spread.mean.float())
             self.register_buffer(f"{name}_deviation", spread.deviation.float().clamp(min=SMALLEST_SPREAD))
 
-    @staticmethod
-    def _key(match: Match, rank: str) -> str:
-        return f"{rank}_{match.ours}_to_{match.theirs}"
-
     def learned(self) -> list[tuple[Match, str]]:
-        """The matches and ranks that have a map."""
-        return [(match, rank) for match in self.matches for rank in RANKS if self._key(match, rank) in self.maps]
+        """The matches, and the ranks that they have labels for."""
+        return [(match, rank) for match in self.matches for rank in RANKS if f"{rank}_{match.theirs}" in self.names]
 
     def forward(self, graph: CrystalGraph, labels: Mapping[str, Tensor]) -> Tensor:
         """The loss: the unexplained part of the variance, a mean over ranks and layers with the weights of the matches.
@@ -139,7 +136,7 @@ class Student(nn.Module):
     def channel_errors(
         self, graph: CrystalGraph, labels: Mapping[str, Tensor]
     ) -> dict[tuple[Match, str], ChannelErrors]:
-        """Squared errors of the maps beside those of always predicting the mean; see `forward`.
+        """Squared errors beside those of always predicting the mean; see `forward`.
 
         A few atoms, in crystals that are far from equilibrium, have latents a hundred times larger than most. So that
         they do not decide, each atom has the weight 1 / (1 + |y|^2), where |y|^2 is the mean over channels of its
@@ -154,13 +151,11 @@ class Student(nn.Module):
         }
 
     def _errors(self, latents: Latents, match: Match, rank: str, labels: Mapping[str, Tensor]) -> ChannelErrors:
-        values = cast(Tensor, getattr(latents, f"atom_{rank}"))
-        if rank == "rank2":
-            values = traceless(values)
+        values: Tensor = getattr(latents, f"atom_{rank}")
         name = f"{rank}_{match.theirs}"
         mean, deviation = getattr(self, f"{name}_mean"), getattr(self, f"{name}_deviation")
         expected = (labels[name].to(values.dtype) - mean) / deviation
         squares = squared_errors(expected, rank)
         weight = 1.0 / (1.0 + squares.mean(-1, keepdim=True))
-        errors = squared_errors(self.maps[self._key(match, rank)](values) - expected, rank)
+        errors = squared_errors(values - expected, rank)
         return ChannelErrors((weight * errors).sum(0), (weight * squares).sum(0))

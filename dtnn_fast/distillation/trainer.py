@@ -66,7 +66,7 @@ class DistillTrainer:
         record_every: int = 100,
     ) -> None:
         self.settings, self.shards, self.folder, self.workers = settings, shards, folder, workers
-        self.record_every = record_every
+        self.spreads, self.record_every = spreads, record_every
         torch.manual_seed(settings.seed)
         self.student = Student(settings.encoder, settings.matches, spreads).to(workers.device)
         self.optimizer = torch.optim.AdamW(
@@ -167,12 +167,7 @@ class DistillTrainer:
 
     def averaged(self) -> Student:
         """The student with the moving average of the weights, in evaluation mode."""
-        spreads = {
-            name.removesuffix("_mean"): Spread(value, self.average[name.removesuffix("_mean") + "_deviation"])
-            for name, value in self.average.items()
-            if name.endswith("_mean")
-        }
-        student = Student(self.settings.encoder, self.settings.matches, spreads).to(self.workers.device)
+        student = Student(self.settings.encoder, self.settings.matches, self.spreads).to(self.workers.device)
         student.load_state_dict(self.average)
         return student.eval()
 

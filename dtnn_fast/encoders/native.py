@@ -13,6 +13,7 @@ from ..nn.layers import Linear
 from .elements import SUBSHELLS, subshell_table
 from .latents import Latents
 from .native_layer import BondGeometry, Channels, NativeLayer
+from .native_readout import NativeReadout
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,22 @@ class NativeEncoderConfig:
         channels: channels of the state.
         bounded_messages: whether the vectors and tensors of atoms enter the messages with a root mean square below 1,
             so that large weights cannot make the state grow from layer to layer.
+        readout: how many scalars, vectors and rank-2 tensors are read out of the state of each layer; empty where the
+            state itself is what the encoder gives.
+
+    Raises:
+        ValueError: `readout` is neither empty nor three numbers above 0.
     """
 
     cutoffs: tuple[float, ...] = (3.0, 3.0, 4.0, 6.0, 6.0)
     mean_bonds: tuple[float, ...] = (7.0, 7.0, 16.0, 48.0, 48.0)
     channels: Channels = field(default_factory=Channels)
     bounded_messages: bool = True
+    readout: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.readout and (len(self.readout) != 3 or min(self.readout) < 1):
+            raise ValueError(f"NativeEncoderConfig: expected `readout` empty or of three sizes, got {self.readout}")
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, for a JSON file."""
@@ -66,6 +77,9 @@ class NativeEncoder(nn.Module):
             NativeLayer(self.config.channels, mean, self.config.bounded_messages)
             for mean in mean_bonds[: self.num_layers]
         )
+        self.readouts = nn.ModuleList(
+            NativeReadout(self.config.channels, self.channels) for _ in self.layers if self.config.readout
+        )
 
     @property
     def cutoffs(self) -> tuple[float, ...]:
@@ -74,7 +88,12 @@ class NativeEncoder(nn.Module):
 
     @property
     def channels(self) -> Channels:
-        """Channels of the latents."""
+        """Channels of the latents of atoms."""
+        return Channels(*self.config.readout) if self.config.readout else self.config.channels
+
+    @property
+    def bond_channels(self) -> Channels:
+        """Channels of the latents of bonds."""
         return self.config.channels
 
     def forward(self, graph: CrystalGraph) -> list[Latents]:
@@ -84,7 +103,7 @@ class NativeEncoder(nn.Module):
             graph: crystals, built with at least the cutoffs of this encoder.
         """
         geometry = self._geometry(graph)
-        positions, channels = graph.positions, self.channels
+        positions, channels = graph.positions, self.config.channels
         atom_scalar = self.embedding(self.elements[graph.atomic_numbers].to(positions.dtype))
         atoms = (
             atom_scalar,
@@ -94,19 +113,20 @@ class NativeEncoder(nn.Module):
         bonds = (positions.new_zeros(0, channels.scalar), positions.new_zeros(0, 3, channels.vector))
         latents: list[Latents] = []
         reached: float | None = None
-        for layer, cutoff in zip(self.layers, self.cutoffs, strict=True):
+        for number, (layer, cutoff) in enumerate(zip(self.layers, self.cutoffs, strict=True)):
             if cutoff != reached:
                 bonds = self._widen(bonds, geometry[cutoff], first=reached is None)
                 reached = cutoff
             atoms, bonds = layer(atoms, bonds, geometry[cutoff])
-            latents.append(Latents._make((*atoms, *bonds, geometry[cutoff].length, geometry[cutoff].tier)))
+            read = self.readouts[number](*atoms) if self.readouts else atoms
+            latents.append(Latents._make((*read, *bonds, geometry[cutoff].length, geometry[cutoff].tier)))
         return latents
 
     def _geometry(self, graph: CrystalGraph) -> dict[float, BondGeometry]:
         geometry = {}
         for cutoff in dict.fromkeys(self.cutoffs):
             tier = graph.tier(cutoff)
-            geometry[cutoff] = BondGeometry.of(tier, graph.vectors(tier), self.channels.radial)
+            geometry[cutoff] = BondGeometry.of(tier, graph.vectors(tier), self.config.channels.radial)
         return geometry
 
     @staticmethod

@@ -82,14 +82,14 @@ class BondGeometry:
         return bond_to_atom_sum(values, self.tier.pairs, self.tier.row_ptr, ends, self.tier.by_neighbor)
 
 
-def _soft_scale(squares: Tensor) -> Tensor:
+def soft_scale(squares: Tensor) -> Tensor:
     """By what to multiply the channels of an atom so that their root mean square stays below 1; smooth."""
     return torch.rsqrt(1.0 + squares.mean(-1, keepdim=True))
 
 
 def _soft_normalised(components: Tensor, norm: Tensor) -> tuple[Tensor, Tensor]:
     """Scale the channels of an atom together so that their root mean square stays below 1; smooth and equivariant."""
-    scale = _soft_scale(norm * norm)
+    scale = soft_scale(norm * norm)
     return components * scale.unsqueeze(1), norm * scale
 
 
@@ -197,7 +197,7 @@ class NativeLayer(nn.Module):
         if not self.bounded_messages:
             return q, tau
         # The invariants are quadratic in q and tau: without a bound, large weights grow from layer to layer.
-        return q * _soft_scale(norm_squared(q)).unsqueeze(1), tau * _soft_scale(norm_squared(tau)).unsqueeze(1)
+        return q * soft_scale(norm_squared(q)).unsqueeze(1), tau * soft_scale(norm_squared(tau)).unsqueeze(1)
 
     def _updated(
         self, atoms: tuple[Tensor, Tensor, Tensor], sums: tuple[Tensor, Tensor, Tensor]

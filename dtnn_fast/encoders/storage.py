@@ -58,9 +58,9 @@ def load_encoder(folder: str | Path, num_layers: int | None = None) -> NativeEnc
         raise BadFileError(f"{place / CONFIG_FILE}: {error}") from error
     weights = place / WEIGHTS_FILE
     state = load_weights(weights)
-    left_out = tuple(f"layers.{layer}." for layer in range(encoder.num_layers, len(config.cutoffs)))
-    kept = {name: value for name, value in state.items() if not name.startswith(left_out)} if left_out else state
-    put_weights(encoder, kept, weights)
+    above = range(encoder.num_layers, len(config.cutoffs))
+    left_out = tuple(f"{part}.{layer}." for part in ("layers", "readouts") for layer in above)
+    put_weights(encoder, {name: value for name, value in state.items() if not name.startswith(left_out)}, weights)
     return encoder.eval()
 
 

@@ -21,7 +21,8 @@ from ..data.tensor_symmetry import find_symmetry, symmetrised
 from ..encoders.build import Encoder, EncoderConfig, build_encoder, encoder_config
 from ..encoders.built_bonds import built_bond_channels, with_built_bonds
 from ..encoders.latents import EncodedCrystals, Latents
-from ..encoders.native import NativeEncoderConfig
+from ..encoders.native import NativeEncoder, NativeEncoderConfig
+from ..encoders.native_layer import Channels
 from ..encoders.pretrained import PretrainedEncoder
 from .batches import batches_of_atoms
 from .decoder import Decoder, DecoderConfig, Readout
@@ -131,7 +132,11 @@ class DTNN(nn.Module):
         self.encoder = build_encoder(self.config.encoder, num_layers=layer) if encoder is None else encoder
         mean_bonds = self.config.encoder.mean_bonds[layer - 1]
         decoder = replace(self.config.decoder, mean_bonds=mean_bonds)
-        bonds = built_bond_channels(self.encoder.channels) if self._builds_bonds else None
+        bonds: Channels | None = None
+        if isinstance(self.encoder, NativeEncoder):
+            bonds = self.encoder.bond_channels
+        elif self._builds_bonds:
+            bonds = built_bond_channels(self.encoder.channels)
         groups = {"joint": JOINT_READOUTS} if decoder.joint else {target: (target,) for target in self.config.targets}
         self.decoders = nn.ModuleDict(
             {

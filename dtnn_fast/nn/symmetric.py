@@ -47,3 +47,9 @@ def norm_squared(components: Tensor) -> Tensor:
 def trace(tensor: Tensor) -> Tensor:
     """tr t. [..., 6, C] -> [..., C]."""
     return tensor[..., :3, :].sum(-2)
+
+
+def traceless(tensor: Tensor) -> Tensor:
+    """t - 1/3 (tr t) 1. [..., 6, C] -> [..., 6, C]."""
+    diagonal, off_diagonal = tensor.split(3, dim=-2)
+    return torch.cat([diagonal - diagonal.mean(-2, keepdim=True), off_diagonal], dim=-2)

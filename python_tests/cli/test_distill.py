@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import dtnn_fast.encoders
-from dtnn_fast.cli.distill import TeacherName
+from dtnn_fast.cli.distill import TeacherName, _usual_matches
 from dtnn_fast.cli.distill_progress import DistillProgress
 from dtnn_fast.encoders import PRETRAINED
 from dtnn_fast.encoders.storage import load_encoder
@@ -45,7 +45,7 @@ def test_distill_then_nothing_left_to_do(program, few, tmp_path):
     encoder = load_encoder(tmp_path / "run" / "encoder")
     assert encoder.config.cutoffs == (2.5, 3.0)
     assert 2 < encoder.config.mean_bonds[0] < encoder.config.mean_bonds[1] < 9
-    assert encoder.channels.scalar == 8
+    assert (encoder.bond_channels.scalar, encoder.channels.scalar) == (8, 6)
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())
     assert settings["settings"]["matches"] == [
         {"ours": 1, "theirs": 1, "weight": 0.5},
@@ -94,6 +94,12 @@ def test_a_layer_that_there_is_not_is_named(program, few, tmp_path):
     result = program("distill", few, "--learn", "1:9", *SMALL, "--output", tmp_path / "run")
     assert result.exit_code == 2
     assert "cannot teach layer 1 of the encoder's 2 the teacher's layer 9" in result.stderr
+
+
+def test_the_last_layer_learns_what_decoders_read():
+    assert _usual_matches(3) == [(1, 1, 0.3), (2, 2, 0.3), (3, 4, 1.0)]
+    assert _usual_matches(1) == [(1, 4, 1.0)]
+    assert _usual_matches(5)[-1] == (5, 5, 1.0)
 
 
 def test_every_pretrained_encoder_can_be_the_teacher():

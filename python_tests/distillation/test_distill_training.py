@@ -18,7 +18,7 @@ from dtnn_fast.distillation.report import explained_variance, rows
 from dtnn_fast.distillation.run import distill_run
 from dtnn_fast.distillation.settings import DistillSettings
 from dtnn_fast.distillation.spreads import spreads_of
-from dtnn_fast.distillation.student import Match, Spread, Student, traceless
+from dtnn_fast.distillation.student import Match, Spread, Student
 from dtnn_fast.distillation.trainer import DistillTrainer
 from dtnn_fast.encoders import Channels, NativeEncoderConfig
 from dtnn_fast.encoders.storage import load_encoder, read_encoder_config
@@ -30,30 +30,38 @@ SETTINGS = DistillSettings(ENCODER, (Match(1, 1), Match(2, 2)), epochs=5, batch_
 NAMES = ["rank2_1", "scalar_1", "scalar_2", "vector_1"]
 
 
-def test_the_teacher_itself_explains_everything_and_the_mean_nothing(labels):
-    teacher = FakeTeacher()
-    settings = replace(ENCODER, channels=teacher.encoder.channels)
-    student = Student(settings, (Match(1, 1), Match(2, 2)), spreads_of(labels))
+class Answers(torch.nn.Module):
+    """Gives the teacher's latents, whitened, times a factor."""
+
+    def __init__(self, spreads, factor):
+        super().__init__()
+        self.teacher, self.spreads, self.factor = FakeTeacher(), spreads, factor
+
+    def forward(self, graph):
+        layers = []
+        for number, layer in enumerate(self.teacher.forward(graph), start=1):
+            parts = {}
+            for rank in ("scalar", "vector", "rank2"):
+                if (spread := self.spreads.get(f"{rank}_{number}")) is not None:
+                    values = getattr(layer, f"atom_{rank}")
+                    parts[f"atom_{rank}"] = self.factor * (values - spread.mean) / spread.deviation
+            layers.append(layer._replace(**parts))
+        return layers
+
+
+@pytest.mark.parametrize(("factor", "explained"), [(1.0, 1.0), (0.0, 0.0), (0.5, 0.75)])
+def test_explained_variance_of_a_known_answer(labels, factor, explained):
+    spreads = spreads_of(labels)
+    student = Student(ENCODER, (Match(1, 1), Match(2, 2)), spreads)
+    assert student.encoder.config.readout == (6, 3, 2)
     assert [rank for match, rank in student.learned() if match.theirs == 2] == ["scalar"]
+    student.encoder = Answers(spreads, factor)
     shards = LabelledShards(labels, ENCODER.cutoffs, NAMES)
-    with torch.no_grad():
-        for module in student.maps.values():
-            module.weight.zero_()
-        for match in student.matches:
-            student.maps[f"scalar_{match.ours}_to_{match.theirs}"].bias.zero_()
-    nothing = explained_variance(student, shards.held_out(made=True), "cpu")
-    assert all(abs(part) < 1e-6 for entry in nothing for part in entry.ranks.values())
-    student.encoder.load_state_dict(teacher.encoder.state_dict())
-    with torch.no_grad():
-        for match, rank in student.learned():
-            name, key = f"{rank}_{match.theirs}", f"{rank}_{match.ours}_to_{match.theirs}"
-            deviation = getattr(student, f"{name}_deviation")
-            student.maps[key].weight.copy_(torch.diag(1 / deviation))
-            if rank == "scalar":
-                student.maps[key].bias.copy_(-getattr(student, f"{name}_mean") / deviation)
     found = explained_variance(student, shards.held_out(made=True), "cpu")
-    assert all(part > 0.9999 for entry in found for part in entry.ranks.values())
-    assert rows(found)[1] == ["2", "2", "1.000", "-", "-"]
+    assert [(entry.ours, entry.theirs) for entry in found] == [(1, 1), (2, 2)]
+    for entry in found:
+        assert list(entry.ranks.values()) == pytest.approx([explained] * len(entry.ranks), abs=1e-4)
+    assert rows(found)[1][2:] == [f"{explained:.3f}", "-", "-"]
 
 
 def test_spreads_leave_the_furthest_atoms_out(labels):
@@ -63,12 +71,6 @@ def test_spreads_leave_the_furthest_atoms_out(labels):
     everything = values.float().square().sum(1).mean(0).sqrt()
     assert (spread.deviation < everything).all()
     assert (spread.deviation > 0.7 * everything).all()
-
-
-def test_a_trace_is_taken_off():
-    tensor = torch.randn(4, 6, 2)
-    assert traceless(tensor)[:, :3].sum(1).abs().max() < 1e-6
-    assert torch.equal(traceless(tensor)[:, 3:], tensor[:, 3:])
 
 
 def run(folder, labels, settings=SETTINGS, group=ALONE, **more):
@@ -85,7 +87,7 @@ def test_training_learns_and_leaves_an_encoder(labels, tmp_path):
     record = json.loads((tmp_path / "report.json").read_text())
     assert record["held_out"]["made"][0]["ranks"] == explained["made"][0].ranks
     encoder = load_encoder(tmp_path / "encoder")
-    assert encoder.config == ENCODER
+    assert encoder.config == replace(ENCODER, readout=(6, 3, 2))
     _, teacher = read_encoder_config(tmp_path / "encoder" / "config.json")
     assert (teacher["name"], teacher["report"]) == ("fake", record)
     history = (tmp_path / "history.csv").read_text().splitlines()
@@ -139,6 +141,11 @@ def test_averages_follow_the_weights(labels, tmp_path):
 def test_layers_that_there_are_not_are_refused(match):
     with pytest.raises(DTNNError, match="cannot teach layer"):
         Student(ENCODER, (match,), {"scalar_1": Spread(torch.zeros(6), torch.ones(6))})
+
+
+def test_a_layer_that_should_learn_two_is_refused(labels):
+    with pytest.raises(DTNNError, match="only one layer"):
+        Student(ENCODER, (Match(1, 1), Match(1, 2)), spreads_of(labels))
 
 
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"matches": ()}, {"average": 1.0}, {"warmup": -1}])
