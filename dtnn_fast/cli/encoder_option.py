@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from ..encoders.native_layer import Channels
 
 
+# The encoder of the model that comes with the package.
+BUNDLED_ENCODER = "distilled"
+
+
 class EncoderChoice(NamedTuple):
     """The encoder to train with.
 
@@ -40,7 +44,7 @@ def choose_encoder(name: str, channels: Channels, num_layers: int) -> EncoderCho
     """The encoder that the option names.
 
     Args:
-        name: "native", a pretrained potential, or the folder of a saved encoder.
+        name: "native", a pretrained potential, "distilled" or the folder of a saved encoder.
         channels: of a native encoder with random weights.
         num_layers: how many layers are needed.
 
@@ -51,17 +55,25 @@ def choose_encoder(name: str, channels: Channels, num_layers: int) -> EncoderCho
     from ..encoders import PRETRAINED, NativeEncoderConfig, PretrainedEncoderConfig  # noqa: PLC0415  slow to import
     from ..encoders.build import KINDS, build_encoder  # noqa: PLC0415
     from ..encoders.storage import load_encoder  # noqa: PLC0415
+    from ..errors import BadFileError  # noqa: PLC0415
+    from ..nn.storage import bundled_encoder  # noqa: PLC0415
 
     if name == "native":
         return EncoderChoice(NativeEncoderConfig(channels=channels), None)
     if name in PRETRAINED:
         config = PretrainedEncoderConfig(name)
         return EncoderChoice(config, build_encoder(config, num_layers))
-    if not Path(name).is_dir():
+    if name != BUNDLED_ENCODER and not Path(name).is_dir():
+        known = ", ".join((*KINDS, BUNDLED_ENCODER))
         raise typer.BadParameter(
-            f"expected {', '.join(KINDS)}, or the folder of a saved encoder, got {name!r}", param_hint="--encoder"
+            f"expected {known}, or the folder of a saved encoder, got {name!r}", param_hint="--encoder"
         )
-    encoder = load_encoder(name, num_layers)
+    try:
+        encoder = bundled_encoder(num_layers) if name == BUNDLED_ENCODER else load_encoder(name, num_layers)
+    except BadFileError:
+        raise
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--layer") from error
     return EncoderChoice(encoder.config, encoder)
 
 

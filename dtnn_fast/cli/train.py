@@ -41,15 +41,15 @@ def train(
     encoder: Annotated[
         str,
         typer.Option(
-            metavar="native|sevennet-0|sevennet-l3i5|FOLDER",
-            help="native: from random weights. A pretrained potential (its package must be installed) or the folder "
-            "of a saved encoder keeps its weights, and runs only once over the crystals.",
+            metavar="native|distilled|sevennet-0|sevennet-l3i5|FOLDER",
+            help="native: from random weights. The distilled encoder of the bundled model, a pretrained potential "
+            "(its package must be installed) and the folder of a saved encoder keep their weights, and run once.",
             rich_help_panel=_MODEL,
         ),
     ] = "native",
     finetune: Annotated[
         bool,
-        typer.Option("--finetune", help="Train the encoder of a folder too.", rich_help_panel=_MODEL),
+        typer.Option("--finetune", help="Train a distilled or saved encoder too.", rich_help_panel=_MODEL),
     ] = False,
     layer: Annotated[
         str,
@@ -196,7 +196,7 @@ def train(
     import torch  # noqa: PLC0415  slow to import
 
     from ..data.collect import write_rejected  # noqa: PLC0415  slow to import
-    from ..encoders import Channels  # noqa: PLC0415
+    from ..encoders import Channels, NativeEncoder  # noqa: PLC0415
     from ..nn.decoder import DecoderConfig  # noqa: PLC0415
     from ..nn.model import DTNNConfig  # noqa: PLC0415
     from ..training.settings import TrainingSettings  # noqa: PLC0415
@@ -207,8 +207,8 @@ def train(
         torch.set_num_threads(threads)
     chosen = choose_encoder(encoder, Channels(*widths), layers[-1])
     frozen = None if finetune else chosen.encoder
-    if finetune and not Path(encoder).is_dir():
-        raise typer.BadParameter("only the encoder of a folder can be trained further", param_hint="--finetune")
+    if finetune and not isinstance(chosen.encoder, NativeEncoder):
+        raise typer.BadParameter("only a native encoder with weights can be trained further", param_hint="--finetune")
     model = DTNNConfig(
         encoder=chosen.config,
         decoder=DecoderConfig(

@@ -30,7 +30,7 @@ def tune(
     encoder: Annotated[
         str,
         typer.Option(
-            metavar="native|sevennet-0|sevennet-l3i5|FOLDER",
+            metavar="native|distilled|sevennet-0|sevennet-l3i5|FOLDER",
             help="As in dtnn-fast train. A trial with a frozen encoder takes a fraction of the time.",
             rich_help_panel=_MODEL,
         ),

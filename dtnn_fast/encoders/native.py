@@ -96,6 +96,12 @@ class NativeEncoder(nn.Module):
         """Channels of the latents of bonds."""
         return self.config.channels
 
+    def first_layers(self, count: int) -> NativeEncoder:
+        """An encoder of the first layers that shares their parameters."""
+        part = NativeEncoder(self.config, count)
+        part.embedding, part.layers, part.readouts = self.embedding, self.layers[:count], self.readouts[:count]
+        return part
+
     def forward(self, graph: CrystalGraph) -> list[Latents]:
         """Latents of the layers 1 ... num_layers, in this order.
 

@@ -116,8 +116,11 @@ def test_a_model_of_other_weights_is_refused(program, data, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--encoder", "mace"], "expected native, sevennet-0, sevennet-l3i5, or the folder of a saved encoder"),
-        (["--encoder", "native", "--finetune"], "only the encoder of a folder can be trained further"),
+        (
+            ["--encoder", "mace"],
+            "expected native, sevennet-0, sevennet-l3i5, distilled, or the folder of a saved encoder",
+        ),
+        (["--encoder", "native", "--finetune"], "only a native encoder with weights can be trained further"),
         (["--layer", "0"], "expected layers from 1 to 5"),
         (["--layer", "4-9"], "expected layers from 1 to 5"),
         (["--layer", "x"], "expected layers from 1 to 5"),
@@ -143,3 +146,18 @@ def test_a_folder_without_an_encoder(program, data, tmp_path):
     result = program("train", data, "--encoder", tmp_path / "empty", "--output", tmp_path / "run")
     assert result.exit_code == 2
     assert "not the folder of a saved encoder" in " ".join(result.stderr.split())
+
+
+def test_the_bundled_encoder(program, data, tmp_path):
+    folder, cache = tmp_path / "run", tmp_path / "cache"
+    result = program("train", data, "--encoder", "distilled", "--layer", "2", "--cache", cache, *SMALL, "-o", folder)
+    assert result.exit_code == 0
+    ours, theirs = (DTNN.from_pretrained(name).encoder.state_dict() for name in (folder / "model", "dielectric"))
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_a_layer_that_the_encoder_lacks(program, data, encoder, tmp_path):
+    save_encoder(NativeEncoder(NativeEncoderConfig((3.0,), (7.0,), Channels(8, 4, 4))), tmp_path / "one", {})
+    result = program("train", data, "--encoder", tmp_path / "one", "--layer", "2", "--output", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "expected `num_layers` from 1 to 1, got 2" in " ".join(result.stderr.replace("│", " ").split())
