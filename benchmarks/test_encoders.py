@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Crystals a second from structure to tensors: the bundled model on the distilled encoder, and its teacher SevenNet-0."""
+"""Crystals a second from structure to tensors: the bundled model, and one on its teacher SevenNet-0."""
 
 from __future__ import annotations
 
