@@ -73,7 +73,7 @@ def distill(
     ] = None,
     epochs: Annotated[
         float, typer.Option(min=1e-3, help="Passes over the crystals.", rich_help_panel=_TRAINING)
-    ] = 17.0,
+    ] = 22.0,
     batch_atoms: Annotated[
         int, typer.Option(min=1, help="Atoms per step and process.", rich_help_panel=_TRAINING)
     ] = 128,

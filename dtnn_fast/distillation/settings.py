@@ -32,7 +32,7 @@ class DistillSettings:
 
     encoder: NativeEncoderConfig
     matches: tuple[Match, ...]
-    epochs: float = 17.0
+    epochs: float = 22.0
     batch_atoms: int = 128
     learning_rate: float = 2e-3
     warmup: int = 300
