@@ -63,7 +63,8 @@ def randomised(settings: DTNNConfig, seed: int = 0) -> DTNN:
             parameter.copy_(spread * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
         graph = model.graph(asymmetric_crystals())
         for readouts in model.readouts().values():
-            readouts.offset.fill_(0.7)
+            # The positive definite form starts above its bound.
+            readouts.offset.fill_(0.7 if readouts.bound is None else 5.0)
             readouts.scale.fill_(1.9)
             for readout in (readouts.vector_readout, readouts.rank2_readout):
                 outputs: list[Tensor] = []
