@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BadFileError, DTNNError
+from ..errors import DTNNError
+from ..json_object import read_json_object
 from ..nn.ensemble import combine
 from ..nn.model import DTNN
 from .error_bars import LEVEL, coverage, error_scale
@@ -43,23 +44,13 @@ def combine_runs(
         BadFileError: a member is unfinished or damaged, or the folder holds another run.
         DTNNError: the members were not trained alike.
     """
-    records = [_read(member / SETTINGS_FILE) for member in members]
-    results = [_read(member / RESULTS_FILE) for member in members]
+    records = [read_json_object(member / SETTINGS_FILE) for member in members]
+    results = [read_json_object(member / RESULTS_FILE) for member in members]
     predictions = [load_predictions(member / PREDICTIONS_FILE) for member in members]
     _check_alike(members, records, predictions)
     first = predictions[0]
     stacked = {target: np.stack([member.predicted[target] for member in predictions]) for target in first.predicted}
-    scales, bars = {}, {}
-    parts = np.asarray(first.parts)
-    for target, tensors in stacked.items():
-        validation, test = parts == "validation", parts == "test"
-        expected = first.expected[target]
-        scales[target] = error_scale(tensors[:, validation], expected[validation])
-        bars[target] = {
-            "level": LEVEL,
-            "scale": scales[target],
-            "test_coverage": coverage(tensors[:, test], expected[test], scales[target]),
-        }
+    bars = calibrate(stacked, first)
     identity = {
         "settings": {**records[0]["settings"], "members": len(members)},
         "data": records[0]["data"],
@@ -68,32 +59,71 @@ def combine_runs(
         claim(folder, identity, command, label=label)
     try:
         models = [DTNN.from_pretrained(member / MODEL_FOLDER) for member in members]
-        combine(models, scales).save(folder / MODEL_FOLDER)
+        ensemble = combine(models, {target: bar["scale"] for target, bar in bars.items()})
     except ValueError as error:
         raise DTNNError(f"{folder}: {error}") from error
-    mean = Predictions(
-        first.ids, first.parts, {target: tensors.mean(0) for target, tensors in stacked.items()}, first.expected
-    )
+    ensemble.save(folder / MODEL_FOLDER)
+    seconds = sum(result["train_seconds"] for result in results)
+    return write_ensemble(folder, stacked, first, bars, systems, results[0]["parameters"], seconds)
+
+
+def calibrate(members: Mapping[str, np.ndarray], those: Predictions) -> dict[str, dict[str, float]]:
+    """Scale error bars on the validation crystals, and judge them on the test crystals.
+
+    Args:
+        members: tensors of each member by target. [members, n, 3, 3].
+        those: the crystals that they are of, with the expected tensors.
+
+    Returns:
+        For each target the level that was aimed at, the factor of the spread, and the share of test crystals covered.
+    """
+    parts = np.asarray(those.parts)
+    validation, test = parts == "validation", parts == "test"
+    bars = {}
+    for target, tensors in members.items():
+        expected = those.expected[target]
+        scale = error_scale(tensors[:, validation], expected[validation])
+        covered = coverage(tensors[:, test], expected[test], scale)
+        bars[target] = {"level": LEVEL, "scale": scale, "test_coverage": covered}
+    return bars
+
+
+def write_ensemble(
+    folder: Path,
+    members: Mapping[str, np.ndarray],
+    those: Predictions,
+    bars: Mapping[str, Mapping[str, float]],
+    systems: Mapping[str, str],
+    parameters: Mapping[str, int],
+    seconds: float,
+) -> dict[str, Any]:
+    """Write predictions.npz and results.json of the mean of members.
+
+    Args:
+        folder: of the run.
+        members: see `calibrate`.
+        those: see `calibrate`.
+        bars: what `calibrate` gave.
+        systems: the crystal system of each crystal by its id.
+        parameters: for the record.
+        seconds: of training, all members together.
+
+    Returns:
+        What results.json holds.
+    """
+    means = {target: tensors.mean(0) for target, tensors in members.items()}
+    mean = Predictions(those.ids, those.parts, means, those.expected)
     save_predictions(folder / PREDICTIONS_FILE, mean)
-    whole = {
-        "train_seconds": sum(result["train_seconds"] for result in results),
-        "parameters": results[0]["parameters"],
-        "members": len(members),
+    results = {
+        "train_seconds": seconds,
+        "parameters": dict(parameters),
+        "members": len(next(iter(members.values()))),
         "error_bars": bars,
         **errors_of_parts(mean, systems),
     }
-    (folder / RESULTS_FILE).write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
-    return whole
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadFileError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(values, dict):
-        raise BadFileError(f"{path}: expected an object, got {values!r}")
-    return values
+    # Last, since this file says that the run is whole.
+    (folder / RESULTS_FILE).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    return results
 
 
 def _check_alike(

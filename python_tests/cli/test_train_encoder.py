@@ -161,3 +161,28 @@ def test_a_layer_that_the_encoder_lacks(program, data, encoder, tmp_path):
     result = program("train", data, "--encoder", tmp_path / "one", "--layer", "2", "--output", tmp_path / "run")
     assert result.exit_code == 2
     assert "expected `num_layers` from 1 to 1, got 2" in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_an_ensemble_of_several_encoders(program, data, encoder, tmp_path):
+    torch.manual_seed(1)
+    other = tmp_path / "other"
+    save_encoder(NativeEncoder(NativeEncoderConfig(channels=Channels(12, 6, 6))), other, {"name": "none"})
+    for name, place, more in (("one", encoder, ["--members", "2"]), ("two", other, [])):
+        arguments = ["train", data, "--encoder", place, "--layer", "2", "--cache", tmp_path / "cache", *SMALL, *more]
+        assert program(*arguments, "--output", tmp_path / name, "--splits", "0-1").exit_code == 0
+    runs, output = [tmp_path / "one", tmp_path / "two"], tmp_path / "mixed"
+    answer = program("ensemble", *runs, "--data", data, "--output", output, "--label", "two encoders")
+    assert answer.exit_code == 0, answer.output
+    assert "of the test crystals are within their error bar" in answer.output
+    summary = json.loads((output / "summary.json").read_text())
+    assert set(summary["splits"]) == {"0", "1"}
+    assert json.loads((output / "split-1" / "settings.json").read_text())["label"] == "two encoders"
+
+    predicted = program("predict", data, "--model", output / "split-0" / "model", "--json")
+    assert predicted.exit_code == 0
+    first = json.loads(predicted.stdout)["crystals"][0]
+    assert first["tensors"]["total"]["error_bar"] >= 0
+    assert program("ensemble", tmp_path / "one", "--data", data, "--output", tmp_path / "alone").exit_code == 2
+    answer = program("ensemble", *runs, "--output", tmp_path / "without")
+    assert answer.exit_code == 2
+    assert "other crystals than those given" in " ".join(answer.output.split())
