@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..errors import BadFileError, DTNNError
 from ..json_object import read_json_object
 from ..nn.mixed import MixedEnsemble
 from ..nn.model import DTNN
-from .ensemble import MEMBERS_FOLDER, calibrate, write_ensemble
+from .ensemble import MEMBERS_FOLDER
+from .members import Members
 from .predictions import PREDICTIONS_FILE, Predictions, load_predictions
 from .run import MODEL_FOLDER, RESULTS_FILE
 from .run_folder import SETTINGS_FILE, claim, is_new
@@ -24,7 +23,8 @@ def mix_runs(
 ) -> dict[str, Any]:
     """Make a run folder of the mean over the members of several runs, all of which count the same.
 
-    The error bars are scaled on the validation crystals and judged on the test crystals.
+    The error bars are scaled on crystals that two members or more were not trained on, and judged on the test
+    crystals.
 
     Args:
         folder: of the new run; made when absent.
@@ -43,13 +43,10 @@ def mix_runs(
     records = [read_json_object(run / SETTINGS_FILE) for run in runs]
     results = [read_json_object(run / RESULTS_FILE) for run in runs]
     _check_data(runs, records)
-    members = [prediction for run in runs for prediction in _member_predictions(run)]
-    first = members[0]
-    unknown = [id for id in first.ids if id not in systems]
+    together = Members.of([prediction for run in runs for prediction in _member_predictions(run)])
+    unknown = [id for id in together.ids if id not in systems]
     if unknown:
         raise DTNNError(f"{runs[0]}: trained on other crystals than those given, such as {unknown[0]}")
-    order = {id: place for place, id in enumerate(first.ids)}
-    stacked = {target: np.stack([_in_order(m, order, target) for m in members]) for target in first.predicted}
     settings = [record["settings"] for record in records]
     identity = {
         "settings": {"seed": settings[0]["seed"], "models": [_without_seed(one) for one in settings]},
@@ -57,7 +54,7 @@ def mix_runs(
     }
     if is_new(folder, identity):
         claim(folder, identity, command, label=label)
-    bars = calibrate(stacked, first)
+    bars = together.error_bars()
     try:
         models = [DTNN.from_pretrained(run / MODEL_FOLDER) for run in runs]
         ensemble = MixedEnsemble(models, {target: bar["scale"] for target, bar in bars.items()})
@@ -67,7 +64,7 @@ def mix_runs(
     counts = [result["parameters"] for result in results]
     parameters = {name: sum(count[name] for count in counts) for name in counts[0]}
     seconds = sum(result["train_seconds"] for result in results)
-    return write_ensemble(folder, stacked, first, bars, systems, parameters, seconds)
+    return together.write(folder, bars, systems, parameters, seconds)
 
 
 def runs_by_split(paths: Sequence[Path]) -> dict[int | None, list[Path]]:
@@ -122,12 +119,3 @@ def _member_predictions(run: Path) -> list[Predictions]:
     count = read_json_object(run / RESULTS_FILE).get("members", 1)
     places = [run / MEMBERS_FOLDER / str(member) for member in range(count)] if count > 1 else [run]
     return [load_predictions(place / PREDICTIONS_FILE) for place in places]
-
-
-def _in_order(predictions: Predictions, order: Mapping[str, int], target: str) -> np.ndarray:
-    """The tensors of a target, sorted as the ids of `order`."""
-    if target not in predictions.predicted or len(predictions.ids) != len(order):
-        raise DTNNError(f"ensemble: expected runs with the same crystals and targets, one lacks {target} tensors")
-    sorted_tensors = np.empty_like(predictions.predicted[target])
-    sorted_tensors[[order[id] for id in predictions.ids]] = predictions.predicted[target]
-    return sorted_tensors
