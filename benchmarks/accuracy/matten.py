@@ -56,17 +56,18 @@ class Convolution(nn.Module):
 
 
 class MatTen(nn.Module):
-    """Three gated convolutions, a last one without gate, the mean over the atoms, and a linear map to a tensor.
+    """Three gated convolutions, a last one without gate, the mean over the atoms, and a head for each tensor.
 
     Args:
         cutoff: Angstrom.
         elements: the atomic numbers that occur, sorted.
         mean_neighbors: bonds of an atom in the training set.
+        readouts: R, how many tensors.
     """
 
     index_of_element: Tensor
 
-    def __init__(self, cutoff: float, elements: Sequence[int], mean_neighbors: float) -> None:
+    def __init__(self, cutoff: float, elements: Sequence[int], mean_neighbors: float, readouts: int) -> None:
         super().__init__()
         o3 = _e3nn("o3")
         self.cutoff, num_species = cutoff, len(elements)
@@ -83,14 +84,17 @@ class MatTen(nn.Module):
         last = o3.Irreps(LAYER_IRREPS)
         self.convolutions.append(Convolution(irreps, last, num_species, mean_neighbors))
         tensor = _e3nn("io").CartesianTensor(TENSOR_FORMULA)
-        self.head = nn.Sequential(o3.Linear(last, HEAD_IRREPS), o3.Linear(HEAD_IRREPS, o3.Irreps(tensor)))
+        self.heads = nn.ModuleList(
+            nn.Sequential(o3.Linear(last, HEAD_IRREPS), o3.Linear(HEAD_IRREPS, o3.Irreps(tensor)))
+            for _ in range(readouts)
+        )
         self.register_buffer("change_of_basis", tensor.reduced_tensor_products().change_of_basis, persistent=False)
         index_of_element = torch.full((len(SYMBOLS),), -1)
         index_of_element[list(elements)] = torch.arange(len(elements))
         self.register_buffer("index_of_element", index_of_element)
 
     def forward(self, graph: BondGraph) -> Tensor:
-        """[B, 3, 3]."""
+        """[B, R, 3, 3]."""
         species = self.index_of_element[graph.atomic_numbers]
         harmonics = self.harmonics(graph.vectors)
         lengths = _e3nn("math").soft_one_hot_linspace(
@@ -102,8 +106,9 @@ class MatTen(nn.Module):
             atoms = self.convolutions[layer](atoms, species, harmonics, lengths, graph)
             atoms = self.norms[layer](self.gates[layer](atoms))
         atoms = self.convolutions[LAYERS](atoms, species, harmonics, lengths, graph)
-        irreducible = self.head(graph.crystal_mean(atoms))
-        return torch.einsum("bk,kij->bij", irreducible, cast(Tensor, self.change_of_basis))
+        crystals = graph.crystal_mean(atoms)
+        irreducible = torch.stack([head(crystals) for head in self.heads], dim=1)
+        return torch.einsum("brk,kij->brij", irreducible, cast(Tensor, self.change_of_basis))
 
 
 def _reachable(irreps_in: Any, irrep: Any) -> bool:
