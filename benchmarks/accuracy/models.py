@@ -10,6 +10,7 @@ from enum import StrEnum
 import torch
 from torch import Tensor, nn
 
+from dtnn_fast.errors import DTNNError
 from dtnn_fast.nn.model import JOINT_READOUTS
 from dtnn_fast.training.metrics import isotropic_scale
 
@@ -94,6 +95,17 @@ class Ranged(nn.Module):
         if self.readouts == JOINT_READOUTS:
             tensors["total"] = tensors["electronic"] + tensors["ionic"]
         return tensors
+
+    def compile_parts(self) -> None:
+        """Replace slow parts by compiled ones, which give the same.
+
+        Raises:
+            DTNNError: the model has none, or they cannot be compiled here.
+        """
+        compile_parts = getattr(self.model, "compile_parts", None)
+        if compile_parts is None:
+            raise DTNNError(f"--compile: {type(self.model).__name__} has no parts that are compiled")
+        compile_parts()
 
 
 def make_model(name: ModelName, cutoff: float, statistics: TrainingStatistics) -> Ranged:

@@ -51,6 +51,7 @@ def train_run(
     folder: Path,
     command: str = "",
     *,
+    compiled: bool = False,
     on_start: Callable[[Trainer], None] = lambda trainer: None,
     on_epoch: Callable[[Trainer, Epoch], None] = lambda trainer, epoch: None,
 ) -> dict[str, Any]:
@@ -61,6 +62,7 @@ def train_run(
         crystals: labelled, cleaned and checked.
         folder: of the run; made when absent.
         command: the command line, for the record.
+        compiled: whether slow parts of the model are compiled, for the same results up to rounding.
         on_start: called before the first epoch, when a checkpoint has been read.
         on_epoch: called after each epoch.
 
@@ -70,7 +72,7 @@ def train_run(
     Raises:
         BadFileError: the folder holds a run with other settings or data, or a damaged one.
         MissingPackageError: the package of the model is not installed.
-        DTNNError: the loss is no number any more.
+        DTNNError: the loss is no number any more, or nothing can be compiled.
     """
     identity = _identity(settings, crystals)
     unclaimed = is_new(folder, identity)
@@ -79,6 +81,8 @@ def train_run(
     statistics = TrainingStatistics.of(*data.batch(parts.train), known_elements(crystals))
     torch.manual_seed(settings.seed)
     model = make_model(settings.model, settings.recipe.cutoff, statistics)
+    if compiled:
+        model.compile_parts()
     # Only now: a missing package leaves the folder free.
     if unclaimed:
         claim(folder, identity, command, label=settings.model.label, packages=_packages())

@@ -78,6 +78,9 @@ def train(
         Schedule, typer.Option(help=f"A half cosine over {SHORT.epochs} epochs, or its authors' schedule.")
     ] = Schedule.short,
     epochs: Annotated[int | None, typer.Option(min=1, show_default="the schedule's", help="Most epochs.")] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="MatTen: compile the products at the bonds with the C++ compiler.")
+    ] = False,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Train a baseline of the paper's Table 2 with its authors' settings (docs/baselines.md)."""
@@ -86,7 +89,15 @@ def train(
     try:
         crystals, rejected = load_training_data(data or [], target.names, use_cleaning_rule=True)
         stderr().print(f"{len(crystals)} crystals to learn from, {len(rejected)} rejected")
-        results = train_run(settings, crystals, output, _command_line(), on_start=_say_start, on_epoch=_say_epoch)
+        results = train_run(
+            settings,
+            crystals,
+            output,
+            _command_line(),
+            compiled=compiled,
+            on_start=_say_start,
+            on_epoch=_say_epoch,
+        )
     except (DTNNError, OSError) as error:
         print_error(str(error))
         raise typer.Exit(2) from error

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from typing import TypeVar
 
@@ -19,6 +20,7 @@ from torch import nn
 
 from dtnn_fast.data.crystal import Crystal
 from dtnn_fast.data.elements import SYMBOLS
+from dtnn_fast.errors import DTNNError
 from dtnn_fast.training.metrics import mae_ten, median_tensor
 
 CUTOFF = 5.0
@@ -187,7 +189,7 @@ def test_painn_is_that_of_schnetpack(monkeypatch):
 
 def test_the_maps_of_matten_are_those_of_e3nn():
     o3 = pytest.importorskip("e3nn.o3")
-    from accuracy.matten_layers import BondProduct, SpeciesLinear  # noqa: PLC0415  needs e3nn
+    from accuracy.matten_layers import BondProduct, Couplings, SpeciesLinear  # noqa: PLC0415  needs e3nn
 
     torch.manual_seed(0)
     graph = collate([build_graph(c, CUTOFF) for c in some_crystals(2)])
@@ -201,7 +203,8 @@ def test_the_maps_of_matten_are_those_of_e3nn():
     expected = theirs(atoms, torch.nn.functional.one_hot(species, 5).float(), weights)
     torch.testing.assert_close(ours(atoms, species), expected)
 
-    product = BondProduct(irreps, bond, irreps)
+    couplings = Couplings(bond, 2)
+    product = BondProduct(irreps, couplings, irreps)
     harmonics = o3.spherical_harmonics(bond, graph.vectors, normalize=True)
     weights = torch.randn(graph.pairs.shape[1], product.num_weights)
     paths = [
@@ -214,12 +217,40 @@ def test_the_maps_of_matten_are_those_of_e3nn():
     kinds, places, _ = o3.Irreps([(channels, irrep) for _, _, channels, irrep in paths]).sort()
     instructions = [(a, b, place, "uvu", True) for (a, b, _, _), place in zip(paths, places, strict=True)]
     theirs = o3.TensorProduct(irreps, bond, kinds, instructions, internal_weights=False, shared_weights=False)
-    # e3nn's weights: path by path; ours: block by block, paths last.
-    theirs_weights = [
-        block.unflatten(1, (channels, -1)).mT.flatten(1)
-        for (channels, _), block in zip(irreps, weights.split(product.split_weights, dim=1), strict=True)
-    ]
-    messages = theirs(atoms[graph.pairs[1]], harmonics, torch.cat(theirs_weights, dim=1))
+    messages = theirs(atoms[graph.pairs[1]], harmonics, weights)
     expected = torch.zeros(graph.num_atoms, kinds.dim).index_add(0, graph.pairs[0], messages)
     assert product.irreps_out == kinds.simplify()
-    torch.testing.assert_close(product(atoms, harmonics, weights, graph), expected, rtol=1e-4, atol=1e-4)
+    found = product(atoms, couplings(harmonics), weights, graph)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_compiled_products_of_matten_are_those_of_torch(monkeypatch):
+    o3 = pytest.importorskip("e3nn.o3")
+    from accuracy.bond_product import CompiledProduct  # noqa: PLC0415  like the next
+    from accuracy.matten import BOND_IRREPS, LAYER_IRREPS  # noqa: PLC0415  needs e3nn
+    from accuracy.matten_layers import BondProduct, Couplings  # noqa: PLC0415  needs e3nn
+
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(DTNNError, match="no C\\+\\+ compiler no-such-compiler"):
+        CompiledProduct()
+    monkeypatch.delenv("CXX")
+    if shutil.which("c++") is None:
+        pytest.skip("no C++ compiler")
+
+    torch.manual_seed(0)
+    graph = collate([build_graph(c, CUTOFF) for c in some_crystals(2)])
+    irreps, bond = o3.Irreps(LAYER_IRREPS), o3.Irreps(BOND_IRREPS)
+    couplings = Couplings(bond, 4)
+    tables = couplings(o3.spherical_harmonics(bond, graph.vectors, normalize=True))
+    for irreps_in, irreps_out in ((o3.Irreps("16x0e"), irreps), (irreps, irreps), (irreps, o3.Irreps("0e + 2e"))):
+        product = BondProduct(irreps_in, couplings, irreps_out)
+        atoms = torch.randn(graph.num_atoms, irreps_in.dim, requires_grad=True)
+        weights = torch.randn(graph.pairs.shape[1], product.num_weights, requires_grad=True)
+        expected = product(atoms, tables, weights, graph)
+        direction = torch.randn_like(expected)
+        expected_grads = torch.autograd.grad((expected * direction).sum(), (atoms, weights))
+        product.compiled = CompiledProduct()
+        found = product(atoms, tables, weights, graph)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        grads = torch.autograd.grad((found * direction).sum(), (atoms, weights))
+        torch.testing.assert_close(grads, expected_grads, rtol=1e-4, atol=1e-3)
