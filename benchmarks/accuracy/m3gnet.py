@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from dtnn_fast.data.elements import SYMBOLS
 from dtnn_fast.errors import optional_import
 
 from .graphs import BondGraph
 from .m3gnet_bonds import DEGREES, RADIAL, Bonds
-from .m3gnet_layers import AngleSums, AtomsAndBonds, silu
+from .m3gnet_layers import AngleSums, AtomsAndBonds
+from .m3gnet_linear import constant_weights, linear, silu
 
 BLOCKS, UNITS, THREEBODY_CUTOFF = 3, 64, 4.0
 
@@ -64,13 +64,13 @@ class M3GNetTensor(nn.Module):
         network, maps, angles = self.network, AtomsAndBonds(bonds), AngleSums(bonds, harmonics)
         atoms = network.embedding.layer_node_embedding(self.index_of_element[bonds.graph.atomic_numbers])
         embedding = network.embedding.layer_edge_embedding.layers[0]
-        features = silu(functional.linear(radial, embedding.weight, embedding.bias))
+        features = silu(linear(radial, embedding.weight, embedding.bias))
         for angle_layer, block in zip(network.three_body_interactions, network.graph_layers, strict=True):
             conv = block.conv
             features = angles(angle_layer, atoms, features, angular, cutoff)
-            weights = functional.linear(radial, conv.edge_weight_func.weight)
+            weights = linear(radial, conv.edge_weight_func.weight)
             features = features + maps.gated_mlp(conv.edge_update_func, atoms, features) * weights
-            weights = functional.linear(radial, conv.node_weight_func.weight)
+            weights = linear(radial, conv.node_weight_func.weight)
             atoms = atoms + maps.sum(maps.gated_mlp(conv.node_update_func, atoms, features) * weights)
         return network.final_layer(atoms)
 
@@ -80,9 +80,10 @@ class M3GNetTensor(nn.Module):
         with torch.enable_grad():
             functions = bonds.functions.leaves()
             energies = self.energies(bonds, *functions).sum(0)
-            derivatives = [
-                torch.autograd.grad(energy, functions, retain_graph=True, create_graph=self.training)
-                for energy in energies
-            ]
+            with constant_weights():
+                derivatives = [
+                    torch.autograd.grad(energy, functions, retain_graph=True, create_graph=self.training)
+                    for energy in energies
+                ]
             tensors = torch.stack([bonds.strain_derivative(*by_function) for by_function in derivatives], dim=1)
         return tensors * (self.mean_volume / graph.volumes)[:, None, None, None]

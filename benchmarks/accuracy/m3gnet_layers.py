@@ -5,57 +5,21 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from dtnn_fast.ops import atom_to_bond_gather, bond_to_atom_sum
 from dtnn_fast.reference import NeighborOrder, neighbor_order
 
 from .m3gnet_bonds import COMPONENTS, RADIAL, SELF_PRODUCTS, Bonds
-
-
-class _SiluDerivative(Function):
-    """``slopes silu'(x)``, once more differentiable."""
-
-    @staticmethod
-    def forward(ctx, slopes, x):
-        ctx.save_for_backward(slopes, x)
-        return torch.ops.aten.silu_backward(slopes, x)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, by_result):
-        slopes, x = ctx.saved_tensors
-        # silu''(x) = s (1 - s) (2 + x (1 - 2 s)) with the sigmoid s
-        sigmoid = torch.sigmoid(x)
-        by_x = torch.ops.aten.sigmoid_backward(slopes * by_result, sigmoid)
-        by_x *= sigmoid.mul_(x).mul_(-2).add_(x).add_(2)
-        return torch.ops.aten.silu_backward(by_result, x), by_x
-
-
-class _Silu(Function):
-    """``x sigmoid(x)``: torch's own takes twenty operations for a second derivative."""
-
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return functional.silu(x)
-
-    @staticmethod
-    def backward(ctx, by_result):
-        return _SiluDerivative.apply(by_result, *ctx.saved_tensors)
-
-
-silu = _Silu.apply
+from .m3gnet_linear import linear, silu
 
 
 def gated_tail(mlp: nn.Module, layer: Tensor, gate: Tensor) -> Tensor:
     """A gated MLP of matgl from the results of its first linear layer and of its first gate."""
-    for linear in [module for module in mlp.layers if isinstance(module, nn.Linear)][1:]:
-        layer = functional.linear(silu(layer), linear.weight, linear.bias)
-    for linear in [module for module in mlp.gates if isinstance(module, nn.Linear)][1:]:
-        gate = functional.linear(silu(gate), linear.weight, linear.bias)
+    for module in [module for module in mlp.layers if isinstance(module, nn.Linear)][1:]:
+        layer = linear(silu(layer), module.weight, module.bias)
+    for module in [module for module in mlp.gates if isinstance(module, nn.Linear)][1:]:
+        gate = linear(silu(gate), module.weight, module.bias)
     if mlp.activate_last:
         layer = silu(layer)
     return layer * torch.sigmoid(gate)
@@ -68,16 +32,16 @@ class AtomsAndBonds:
         self.pairs, self.row_ptr = bonds.graph.pairs, bonds.graph.row_ptr
         self.by_neighbor: NeighborOrder = neighbor_order(self.pairs, bonds.graph.num_atoms)
 
-    def linear(self, linear: nn.Linear, atoms: Tensor, bonds: Tensor) -> Tensor:
+    def linear(self, module: nn.Linear, atoms: Tensor, bonds: Tensor) -> Tensor:
         """[N, F], [E, F] -> [E, G]."""
         features = atoms.shape[1]
-        weights = linear.weight.split([features, features, linear.in_features - 2 * features], dim=1)
-        centers = functional.linear(atoms, weights[0], linear.bias)
+        weights = module.weight.split([features, features, module.in_features - 2 * features], dim=1)
+        centers = functional.linear(atoms, weights[0], module.bias)
         neighbors = functional.linear(atoms, weights[1])
         gathered = atom_to_bond_gather(centers, self.pairs, self.row_ptr) + atom_to_bond_gather(
             neighbors, self.pairs, self.row_ptr, "neighbor", self.by_neighbor
         )
-        return torch.addmm(gathered, bonds, weights[2].mT)
+        return gathered + linear(bonds, weights[2])
 
     def gated_mlp(self, mlp: nn.Module, atoms: Tensor, bonds: Tensor) -> Tensor:
         """[N, F], [E, F] -> [E, G]."""
@@ -100,18 +64,18 @@ class AngleSums:
         self.short, self.pairs, self.row_ptr = bonds.short, bonds.short_pairs, bonds.short_row_ptr
         self.by_neighbor = neighbor_order(self.pairs, bonds.graph.num_atoms)
         radial, direction = _columns(harmonics)
-        self.radial, self.harmonics = radial, harmonics @ direction
+        self.radial, self.harmonics = radial, linear(harmonics, direction.mT)
         self.self_products = harmonics.new_tensor(SELF_PRODUCTS).repeat_interleave(RADIAL)
 
     def __call__(self, layer: nn.Module, atoms: Tensor, bonds: Tensor, angular: Tensor, cutoff: Tensor) -> Tensor:
         """The bonds after matgl's ThreeBodyInteractions. [N, F], [E, F] -> [E, F]."""
         atoms = layer.update_network_atom(atoms)
         terms = angular * atom_to_bond_gather(atoms, self.pairs, self.row_ptr, "neighbor", self.by_neighbor)
-        sums = bond_to_atom_sum((terms @ self.radial) * self.harmonics, self.pairs, self.row_ptr)
+        sums = bond_to_atom_sum(linear(terms, self.radial.mT) * self.harmonics, self.pairs, self.row_ptr)
         gathered = atom_to_bond_gather(sums, self.pairs, self.row_ptr)
-        others = (gathered * self.harmonics) @ self.radial.mT - terms * self.self_products
+        others = linear(gathered * self.harmonics, self.radial) - terms * self.self_products
         mlp, others = layer.update_network_bond, cutoff * others
-        first = [functional.linear(others, part[0].weight, part[0].bias) for part in (mlp.layers, mlp.gates)]
+        first = [linear(others, part[0].weight, part[0].bias) for part in (mlp.layers, mlp.gates)]
         return bonds.index_add(0, self.short, gated_tail(mlp, *first))
 
 
