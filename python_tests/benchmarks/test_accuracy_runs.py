@@ -137,7 +137,7 @@ def test_a_folder_of_another_or_a_damaged_run_is_left_alone(tmp_path):
     (tmp_path / "settings.json").write_text("[]")
     answer = CliRunner().invoke(app, ["painn", "--target", "joint", "--split", "0", "--output", str(tmp_path)])
     assert answer.exit_code == 2
-    assert "not a run's settings" in answer.output
+    assert "expected a JSON object" in answer.output
 
 
 # In the place of python: it says what it was asked for, and fails for one of the models.
