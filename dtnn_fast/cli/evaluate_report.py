@@ -13,7 +13,7 @@ from ..evaluation.tables import Cell, Table
 
 
 def print_tables(console: Console, tables: Sequence[Table]) -> None:
-    """Print tables with the best of each row in bold; where the output is a file, between **."""
+    """Print tables with the best in bold; where the output is a file, between **."""
     for table in tables:
         printed = rich_table.Table(title=table.title, caption="; ".join(table.notes) or None, box=None)
         for number, name in enumerate(table.header):

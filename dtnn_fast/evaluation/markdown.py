@@ -7,7 +7,7 @@ from .tables import Cell, Table
 
 
 def to_markdown(table: Table, level: int = 3) -> str:
-    """A heading, the table with the best of each row in bold, and its notes.
+    """A heading, the table with the best in bold, and its notes.
 
     Args:
         table: what to write.

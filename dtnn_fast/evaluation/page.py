@@ -17,7 +17,7 @@ _INTRODUCTION = """# Results
 Errors on test crystals, as mean and standard deviation over {splits} random splits of {count} labelled crystals: a
 tenth for testing, a tenth for validation (ids sorted, `numpy.random.RandomState(seed).permutation(n)`, seeds {seeds}).
 Every model was tested on the same crystals and tensors, which is checked. MAE_ten is the mean absolute error over the
-six unique elements of the tensor; the best of a row is in bold. A few crystals with huge tensors move the means, so the
+six unique elements of the tensor; the best is in bold. A few crystals with huge tensors move the means, so the
 median over the test crystals is given too. "training median" always predicts the median of the training tensors,
 element by element. Where a model was trained on several encoder layers, the one with the lowest validation error stands
 here; test crystals decide nothing."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..data.crystal_system import CRYSTAL_SYSTEMS, UNKNOWN
@@ -24,7 +24,7 @@ INCOMPLETE = "*"
 
 @dataclass(frozen=True)
 class Cell:
-    """Text, and whether it is the best of its row."""
+    """Text, and whether it is the best of those that it is compared with."""
 
     text: str
     best: bool = False
@@ -107,24 +107,35 @@ def system_table(models: Sequence[ModelErrors], target: str) -> Table:
         models: of all targets, the median among them.
         target: of the table.
     """
-    columns = [model for model in models if model.target == target]
-    counts = next(model for model in columns if model.complete).counts
-    table = Table(f"{target}: MAE_ten by crystal system", ["crystals", "tested a split", *_headings(columns)])
-    lines = [(group, group, "mae_ten") for group in (*SYSTEMS, "all") if group in counts]
-    for name, group, metric in (*lines, ("all, median", "all", MEDIAN_ERROR)):
-        spreads = [model.errors[group][metric] if group in model.errors else None for model in columns]
-        table.rows.append([Cell(name), Cell(f"{counts[group]:.1f}"), *_cells(columns, spreads)])
-    table.notes = _notes(models, target)
+    those = [model for model in models if model.target == target]
+    counts = next(model for model in those if model.complete).counts
+    groups = [group for group in (*SYSTEMS, "all") if group in counts]
+    columns = {
+        f"{group} ({counts[group]:.1f})": [
+            model.errors[group]["mae_ten"] if group in model.errors else None for model in those
+        ]
+        for group in groups
+    }
+    columns["all, median"] = [model.errors["all"][MEDIAN_ERROR] for model in those]
+    table = _by_model(f"{target}: MAE_ten by crystal system", those, columns)
+    table.notes = ["in brackets: how many crystals are tested in a split, in the mean", *_notes(models, target)]
+    return table
+
+
+def _by_model(title: str, models: Sequence[ModelErrors], columns: Mapping[str, Sequence[Spread | None]]) -> Table:
+    """A row for each model, as there may be many of them; the best is that of a column."""
+    table = Table(title, ["model", *columns])
+    cells = [_cells(models, spreads) for spreads in columns.values()]
+    for place, heading in enumerate(_headings(models)):
+        table.rows.append([Cell(heading), *(column[place] for column in cells)])
     return table
 
 
 def metric_table(models: Sequence[ModelErrors], target: str) -> Table:
     """The four errors of arXiv 2405.09052, Eq. 3 to 6, on all test crystals."""
-    columns = [model for model in models if model.target == target]
-    table = Table(f"{target}: the four errors on all test crystals", ["error", *_headings(columns)])
-    for metric in METRICS:
-        spreads = [model.errors["all"][metric] for model in columns]
-        table.rows.append([Cell(METRIC_NAMES[metric]), *_cells(columns, spreads)])
+    those = [model for model in models if model.target == target]
+    columns = {METRIC_NAMES[metric]: [model.errors["all"][metric] for model in those] for metric in METRICS}
+    table = _by_model(f"{target}: the four errors on all test crystals", those, columns)
     table.notes = _notes(models, target)
     return table
 

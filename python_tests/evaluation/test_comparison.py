@@ -30,6 +30,14 @@ def rows(table):
     return {row[0].text: [("*" if cell.best else "") + cell.text for cell in row[1:]] for row in table.rows}
 
 
+def columns(table):
+    """Cells below each heading, which ends before the count of crystals; the best ones with an asterisk in front."""
+    return {
+        heading.partition(" (")[0]: [("*" if row[place].best else "") + row[place].text for row in table.rows]
+        for place, heading in enumerate(table.header)
+    }
+
+
 @pytest.fixture
 def three_models(tmp_path):
     """Ours is off by 1, 2 and 3 on the diagonal in three splits, the baselines by 2, 3, 4 and by 9."""
@@ -41,19 +49,20 @@ def three_models(tmp_path):
 
 def test_table_two(three_models):
     table = system_table(three_models.errors, "total")
-    assert table.header == ["crystals", "tested a split", "ours", "far", "near", "training median"]
-    found = rows(table)
+    found = columns(table)
+    assert found["model"] == ["ours", "far", "near", "training median"]
+    assert "all (2.0)" in table.header
     # An error of d on the diagonal is one of 3 d / 6 over the six elements.
-    assert found["all"][:-1] == ["2.0", "*1.00 ± 0.50", "4.50 ± 0.00", "1.50 ± 0.50"]
-    assert found["all, median"][:-1] == ["2.0", "*1.00 ± 0.50", "4.50 ± 0.00", "1.50 ± 0.50"]
+    assert found["all"][:-1] == ["*1.00 ± 0.50", "4.50 ± 0.00", "1.50 ± 0.50"]
+    assert found["all, median"][:-1] == ["*1.00 ± 0.50", "4.50 ± 0.00", "1.50 ± 0.50"]
     # Each split counts for the systems among its two test crystals only.
     for system, first in (("cubic", 0), ("hexagonal", 1)):
         tests = {seed: [id for id in DATA.part(seed, "test") if int(id[1:]) % 2 == first] for seed in (0, 1, 2)}
         errors = [0.5 * (seed + 1) for seed, ids in tests.items() if ids]
         assert errors
         spread = f"{np.mean(errors):.2f}" + (f" ± {np.std(errors, ddof=1):.2f}" if len(errors) > 1 else "")
-        assert found[system][0] == f"{sum(map(len, tests.values())) / 3:.1f}"
-        assert found[system][1] == f"*{spread}"
+        assert f"{system} ({sum(map(len, tests.values())) / 3:.1f})" in table.header
+        assert found[system][0] == f"*{spread}"
     assert "trigonal" not in found
 
 
@@ -64,7 +73,7 @@ def test_the_median_of_the_training_tensors_is_beside_them(three_models):
         off = np.abs(DATA.tensors(DATA.part(seed, "test"), "total") - median)
         errors.append(off[:, (0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)].mean())
     text = f"{np.mean(errors):.2f} ± {np.std(errors, ddof=1):.2f}"
-    assert rows(system_table(three_models.errors, "total"))["all"][-1] == text
+    assert columns(system_table(three_models.errors, "total"))["all"][-1] == text
     assert rows(overview_table(three_models.errors, ["total"]))["training median"][0] == text
 
 
@@ -72,18 +81,24 @@ def test_the_four_errors_differ(tmp_path):
     """Off by 3, 0, 0 on the diagonal and by 6 in xy."""
     error = np.array([[3.0, 6.0, 0.0], [6.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
     write_run(tmp_path / "a" / "split-0", 0, lambda id, part: error)
-    found = rows(metric_table(evaluation_of(tmp_path).errors, "total"))
+    found = columns(metric_table(evaluation_of(tmp_path).errors, "total"))
     values = {name: cells[0] for name, cells in found.items()}
-    assert values == {"MAE_ten": "1.50", "MAE_mean-diag": "1.00", "MAE_diag": "1.00", "MAE_off-diag": "2.00"}
+    assert values == {
+        "model": "a",
+        "MAE_ten": "1.50",
+        "MAE_mean-diag": "1.00",
+        "MAE_diag": "1.00",
+        "MAE_off-diag": "2.00",
+    }
 
 
 def test_the_median_error_forgives_one_bad_crystal(tmp_path):
     data = DataSet(made_up_crystals(30))
     bad = data.part(0, "test")[0]
     write_run(tmp_path / "a" / "split-0", 0, lambda id, part: (90.0 if id == bad else 4.0) * np.eye(3), data=data)
-    found = rows(system_table(evaluation_of(tmp_path, data=data).errors, "total"))
-    assert found["all"][1] == f"{(45.0 + 2.0 + 2.0) / 3:.2f}"
-    assert found["all, median"][1] == "2.00"
+    found = columns(system_table(evaluation_of(tmp_path, data=data).errors, "total"))
+    assert found["all"][0] == f"{(45.0 + 2.0 + 2.0) / 3:.2f}"
+    assert found["all, median"][0] == "2.00"
 
 
 def test_ratios_are_to_the_best_baseline(three_models):
@@ -101,9 +116,9 @@ def test_a_model_that_lacks_splits_is_listed_but_neither_best_nor_compared(tmp_p
     write_model(tmp_path / "partial", {1: 0.1}, layer=None)
     evaluation = evaluation_of(tmp_path)
     table = system_table(evaluation.errors, "total")
-    assert rows(table)["all"][:-1] == ["2.0", "*1.00 ± 0.00", "1.50 ± 0.00", "0.05"]
-    assert table.header[-2] == "partial*"
-    assert table.notes == ["* partial has 1 of 2 splits for total: not compared"]
+    assert columns(table)["all"][:-1] == ["*1.00 ± 0.00", "1.50 ± 0.00", "0.05"]
+    assert columns(table)["model"][-2] == "partial*"
+    assert table.notes[1:] == ["* partial has 1 of 2 splits for total: not compared"]
     assert [ratio.baseline for ratio in evaluation.ratios] == ["near"]
     assert [left.source for left in evaluation.rejected] == ["partial (total)"]
 
@@ -111,7 +126,7 @@ def test_a_model_that_lacks_splits_is_listed_but_neither_best_nor_compared(tmp_p
 def test_what_reads_the_same_is_equally_good(tmp_path):
     write_model(tmp_path / "a", {0: 2.000, 1: 2.000})
     write_model(tmp_path / "b", {0: 2.001, 1: 2.001}, layer=None)
-    assert rows(system_table(evaluation_of(tmp_path).errors, "total"))["all"][1:3] == ["*1.00 ± 0.00"] * 2
+    assert columns(system_table(evaluation_of(tmp_path).errors, "total"))["all"][:2] == ["*1.00 ± 0.00"] * 2
 
 
 def test_the_layer_is_chosen_on_validation_crystals(tmp_path):
@@ -190,7 +205,8 @@ def test_markdown(three_models):
     lines = text.splitlines()
     assert lines[0] == "### total: the four errors on all test crystals"
     assert lines[3] == "| --- | ---: | ---: | ---: | ---: |"
-    assert lines[4].startswith("| MAE_ten | **1.00 ± 0.50** | 4.50 ± 0.00 | 1.50 ± 0.50 | ")
+    assert lines[4].startswith("| ours | **1.00 ± 0.50** | ")
+    assert lines[5].startswith("| far | 4.50 ± 0.00 | ")
 
 
 def test_the_page_says_everything(three_models, tmp_path):
