@@ -35,6 +35,14 @@ class FakeTeacher:
                 layers.append(latents._replace(atom_rank2=rank2))
         return layers
 
+    def latents_and_energy(self, graph):
+        """Energies of -2 to -6 eV per element, and something of the scalars of the first layer."""
+        layers = self.forward(graph)
+        constants = -2.0 - graph.atomic_numbers % 5
+        atoms = constants + 0.3 * layers[0].atom_scalar.tanh().sum(1)
+        crystal = torch.repeat_interleave(graph.ptr.diff())
+        return layers, torch.zeros(graph.num_crystals).index_add(0, crystal, atoms)
+
     def to(self, device):
         """It stays on the CPU."""
         assert str(device) == "cpu"

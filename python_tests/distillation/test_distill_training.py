@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from dtnn_fast.distillation.batches import LabelledShards
 from dtnn_fast.distillation.parallel import Workers, workers
-from dtnn_fast.distillation.report import explained_variance, rows
+from dtnn_fast.distillation.report import evaluate, rows
 from dtnn_fast.distillation.run import distill_run
 from dtnn_fast.distillation.settings import DistillSettings
 from dtnn_fast.distillation.spreads import spreads_of
@@ -57,7 +57,7 @@ def test_explained_variance_of_a_known_answer(labels, factor, explained):
     assert [rank for match, rank in student.learned() if match.theirs == 2] == ["scalar"]
     student.encoder = Answers(spreads, factor)
     shards = LabelledShards(labels, ENCODER.cutoffs, NAMES)
-    found = explained_variance(student, shards.held_out(made=True), "cpu")
+    found = evaluate(student, shards.held_out(made=True), "cpu").latents
     assert [(entry.ours, entry.theirs) for entry in found] == [(1, 1), (2, 2)]
     for entry in found:
         assert list(entry.ranks.values()) == pytest.approx([explained] * len(entry.ranks), abs=1e-4)
@@ -80,12 +80,14 @@ def run(folder, labels, settings=SETTINGS, group=ALONE, **more):
 def test_training_learns_and_leaves_an_encoder(labels, tmp_path):
     reports = []
     settings = replace(SETTINGS, epochs=25, learning_rate=0.02)
-    explained = run(tmp_path, labels, settings, on_report=reports.append)
+    held_out = run(tmp_path, labels, settings, on_report=reports.append)
     assert len(reports) > 2
-    assert explained["real"][0].ranks["scalar"] > 0.5
-    assert explained["made"][0].ranks["vector"] > 0.3
+    assert held_out["real"].latents[0].ranks["scalar"] > 0.5
+    assert held_out["made"].latents[0].ranks["vector"] > 0.3
     record = json.loads((tmp_path / "report.json").read_text())
-    assert record["held_out"]["made"][0]["ranks"] == explained["made"][0].ranks
+    assert record["held_out"]["made"][0]["ranks"] == held_out["made"].latents[0].ranks
+    assert "held_out_energies" not in record
+    assert not (tmp_path / "energy_head.safetensors").exists()
     encoder = load_encoder(tmp_path / "encoder")
     assert encoder.config == replace(ENCODER, readout=(6, 3, 2))
     _, teacher = read_encoder_config(tmp_path / "encoder" / "config.json")
@@ -196,7 +198,7 @@ def both_batches_at_once(labels):
                 break
             for group in alone.optimizer.param_groups:
                 group["lr"] = alone.learning_rate(step)
-            loss = torch.stack([alone.student(batch.graph, batch.labels) for batch in pair]).mean()
+            loss = torch.stack([alone.student(batch.graph, batch.labels).total for batch in pair]).mean()
             alone.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(alone.student.parameters(), SETTINGS.clip_norm)
