@@ -110,7 +110,7 @@ def distill(
     device: Annotated[str, typer.Option(help="cpu or cuda.", rich_help_panel=_RUN)] = "cpu",
     threads: ThreadsOption = None,
 ) -> None:
-    """Teach the native encoder the latents of a pretrained potential.
+    """Teach the native encoder the latents of a pretrained potential, and its energies with --energy-weight.
 
     Press Ctrl-C to stop; the same command with the same --output goes on later. Several processes, one per GPU, work
     together under torchrun: torchrun --nproc-per-node 4 -m dtnn_fast distill --device cuda --output FOLDER.

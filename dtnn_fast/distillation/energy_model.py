@@ -43,9 +43,9 @@ class EnergyHead(NamedTuple):
 
 
 class EnergyModel(nn.Module):
-    """A distilled encoder that gives energies.
+    """A distilled encoder that gives energies, in float64 whatever the dtype of the encoder.
 
-    E = sum_a w . s_a + c_Z
+    E = sum over atoms of  w . s_a + c_Z
 
     Args:
         encoder: with all its layers.
@@ -62,13 +62,13 @@ class EnergyModel(nn.Module):
         self.register_buffer("constants", head.constants)
 
     def forward(self, graph: CrystalGraph) -> Tensor:
-        """The energy of each crystal, differentiable in positions and cell. [B], float64, eV.
+        """The energy of each crystal, differentiable in positions and cell. [B], eV.
 
         Args:
             graph: crystals of `elements`, built with the encoder's cutoffs.
         """
         scalar = self.encoder(graph)[-1].atom_scalar
-        energies = scalar.double() @ self.weight + self.constants[graph.atomic_numbers]
+        energies = scalar.to(self.weight.dtype) @ self.weight + self.constants[graph.atomic_numbers]
         return torch.segment_reduce(energies, "sum", offsets=graph.ptr)
 
     def predict_energies(self, structures: Any, batch_atoms: int = 1024) -> np.ndarray:

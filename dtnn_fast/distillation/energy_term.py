@@ -74,6 +74,6 @@ class EnergyTerm(nn.Module):
 
     def head(self) -> EnergyHead:
         """What has been learned, on the CPU."""
-        weight = (self.deviation * self.weight).detach().cpu()
-        constants = (self.constants + self.deviation * self.shift).detach().cpu()
+        weight = (self.deviation * self.weight.double()).detach().cpu()
+        constants = (self.constants + self.deviation * self.shift.double()).detach().cpu()
         return EnergyHead(weight, constants, self.elements)

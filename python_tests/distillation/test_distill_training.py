@@ -13,6 +13,7 @@ from fake_teacher import FakeTeacher
 from safetensors.torch import load_file
 
 from dtnn_fast.distillation.batches import LabelledShards
+from dtnn_fast.distillation.compositions import fit_labels
 from dtnn_fast.distillation.parallel import Workers, workers
 from dtnn_fast.distillation.report import evaluate, rows
 from dtnn_fast.distillation.run import distill_run
@@ -27,6 +28,7 @@ from dtnn_fast.errors import BadFileError, DTNNError
 ALONE = Workers(0, 1, torch.device("cpu"))
 ENCODER = NativeEncoderConfig((2.5, 3.0), (4.0, 7.0), Channels(8, 4, 3, 4))
 SETTINGS = DistillSettings(ENCODER, (Match(1, 1), Match(2, 2)), epochs=5, batch_atoms=60, warmup=3, average=0.9)
+ENERGY_WEIGHTS = (0.0, 0.5)
 NAMES = ["rank2_1", "scalar_1", "scalar_2", "vector_1"]
 
 
@@ -161,14 +163,15 @@ def main(labels, folder):
     from pathlib import Path  # noqa: PLC0415  for the processes
 
     torch.set_num_threads(1)
-    settings = replace(SETTINGS, epochs=6)
     with workers() as group:
         assert group.count == 2
         assert group.any(group.rank == 1)
-        with pytest.raises(StoppedError):
-            run(Path(folder), Path(labels), settings, group, on_record=stop_at(5))
-        group.wait()
-        run(Path(folder), Path(labels), settings, group)
+        for weight in ENERGY_WEIGHTS:
+            settings, place = replace(SETTINGS, epochs=6, energy_weight=weight), Path(folder) / str(weight)
+            with pytest.raises(StoppedError):
+                run(place, Path(labels), settings, group, on_record=stop_at(5))
+            group.wait()
+            run(place, Path(labels), settings, group)
 
 
 def test_two_processes_train_one_encoder_and_resume(labels, tmp_path):
@@ -182,15 +185,19 @@ def test_two_processes_train_one_encoder_and_resume(labels, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     # The mean of the two gradients is the gradient of the mean loss: one process that takes both batches agrees.
-    checkpoint = load_file(tmp_path / "run" / "checkpoint.safetensors")
-    student = both_batches_at_once(labels)
-    for name, value in student.state_dict().items():
-        torch.testing.assert_close(checkpoint[f"model.{name}"], value, rtol=1e-3, atol=1e-4)
+    for weight in ENERGY_WEIGHTS:
+        checkpoint = load_file(tmp_path / "run" / str(weight) / "checkpoint.safetensors")
+        student = both_batches_at_once(labels, weight)
+        assert (student.energy is not None) == (weight > 0)
+        for name, value in student.state_dict().items():
+            torch.testing.assert_close(checkpoint[f"model.{name}"], value, rtol=1e-3, atol=1e-4)
 
 
-def both_batches_at_once(labels):
-    shards = LabelledShards(labels, ENCODER.cutoffs, NAMES, SETTINGS.batch_atoms)
-    alone = DistillTrainer(replace(SETTINGS, epochs=3), shards, spreads_of(labels), labels, ALONE)
+def both_batches_at_once(labels, weight):
+    names, fit = ([*NAMES, "energy"], fit_labels(labels)) if weight else (NAMES, None)
+    shards = LabelledShards(labels, ENCODER.cutoffs, names, SETTINGS.batch_atoms)
+    settings = replace(SETTINGS, epochs=3, energy_weight=weight)
+    alone = DistillTrainer(settings, shards, spreads_of(labels), labels, ALONE, fit=fit)
     step = epoch = 0
     while step < alone.num_steps:
         for pair in zip(*(shards.training(0, epoch, (rank, 2)) for rank in (0, 1)), strict=True):
