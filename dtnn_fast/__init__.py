@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Dielectric tensors of inorganic crystals from the Dielectric Tensor Neural Network (arXiv 2405.09052).
 
-``DTNN`` is the model, ``dtnn_fast.ops`` the operations it is built from, ``dtnn_fast.reference`` their readable twins.
+``DTNN`` is the model, ``MixedEnsemble`` several on different encoders, ``dtnn_fast.ops`` the operations they are built
+from, ``dtnn_fast.reference`` their readable twins.
 Names are imported when first used, so that ``dtnn_fast.numpy`` works without torch and start-up is quick.
 """
 
@@ -11,13 +12,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["DTNN", "__version__", "use_backend"]
+__all__ = ["DTNN", "MixedEnsemble", "__version__", "use_backend"]
 
 if TYPE_CHECKING:
     from ._backend import use_backend
+    from .nn.mixed import MixedEnsemble
     from .nn.model import DTNN
 
-_HOME = {"DTNN": ".nn.model", "use_backend": "._backend"}
+_HOME = {"DTNN": ".nn.model", "MixedEnsemble": ".nn.mixed", "use_backend": "._backend"}
 _SUBMODULES = {"data", "encoders", "nn", "numpy", "ops", "reference", "screening", "training"}
 
 

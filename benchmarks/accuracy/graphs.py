@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dtnn_fast.data.crystal import Crystal
 from dtnn_fast.ops import bond_vectors, neighbor_list
+from dtnn_fast.training.dataset import target_tensors
 
 
 @dataclass(frozen=True)
@@ -112,20 +113,21 @@ def _join_segments(parts: Sequence[Tensor]) -> Tensor:
 
 
 class LabelledGraphs:
-    """Crystals with their graphs and tensors of one target.
+    """Crystals with their graphs and target tensors.
 
     Args:
         crystals: labelled, cleaned and checked.
-        target: "electronic", "ionic" or "total".
+        targets: of "electronic", "ionic" and "total".
         cutoff: of the bonds. Angstrom.
     """
 
-    def __init__(self, crystals: Sequence[Crystal], target: str, cutoff: float) -> None:
-        self.crystals, self.target = list(crystals), target
+    def __init__(self, crystals: Sequence[Crystal], targets: Sequence[str], cutoff: float) -> None:
+        self.crystals, self.targets = list(crystals), tuple(targets)
         self.graphs = [build_graph(crystal, cutoff) for crystal in self.crystals]
-        self.tensors = torch.from_numpy(np.array([crystal.targets[target] for crystal in self.crystals])).float()
+        self.tensors = target_tensors(self.crystals, self.targets)
 
-    def batch(self, indices: Sequence[int] | np.ndarray) -> tuple[BondGraph, Tensor]:
-        """The joined graph of some crystals, and their tensors [B, 3, 3]."""
+    def batch(self, indices: Sequence[int] | np.ndarray) -> tuple[BondGraph, dict[str, Tensor]]:
+        """The joined graph of some crystals, and their tensors [B, 3, 3] by target."""
         chosen = [int(index) for index in indices]
-        return collate([self.graphs[index] for index in chosen]), self.tensors[chosen]
+        graph = collate([self.graphs[index] for index in chosen])
+        return graph, {target: tensors[chosen] for target, tensors in self.tensors.items()}

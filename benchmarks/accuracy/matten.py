@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from dtnn_fast.data.elements import SYMBOLS
 from dtnn_fast.errors import optional_import
 
+from .bond_product import CompiledProduct
 from .graphs import BondGraph
-from .matten_layers import BondProduct, SpeciesLinear
+from .matten_layers import BondProduct, Couplings, SpeciesLinear
 
 EMBEDDING, RADIAL, RADIAL_HIDDEN, LAYERS = 16, 8, 32, 3
 BOND_IRREPS = "0e + 1o + 2e + 3o + 4e"
@@ -34,76 +35,99 @@ class Convolution(nn.Module):
     Args:
         irreps_in: of the atoms.
         irreps_out: of the atoms after it.
+        couplings: with the harmonics of the bonds.
         num_species: number of elements.
         mean_neighbors: bonds of an atom.
     """
 
-    def __init__(self, irreps_in: Any, irreps_out: Any, num_species: int, mean_neighbors: float) -> None:
+    def __init__(
+        self, irreps_in: Any, irreps_out: Any, couplings: Couplings, num_species: int, mean_neighbors: float
+    ) -> None:
         super().__init__()
         self.mean_neighbors = mean_neighbors
         self.before = SpeciesLinear(irreps_in, irreps_in, num_species)
-        self.product = BondProduct(irreps_in, _e3nn("o3").Irreps(BOND_IRREPS), irreps_out)
+        self.product = BondProduct(irreps_in, couplings, irreps_out)
         self.weights = _e3nn("nn").FullyConnectedNet(
             [RADIAL, RADIAL_HIDDEN, RADIAL_HIDDEN, self.product.num_weights], nn.functional.silu
         )
         self.after = SpeciesLinear(self.product.irreps_out, irreps_out, num_species)
         self.beside = SpeciesLinear(irreps_in, irreps_out, num_species)
 
-    def forward(self, atoms: Tensor, species: Tensor, harmonics: Tensor, lengths: Tensor, graph: BondGraph) -> Tensor:
+    def forward(
+        self, atoms: Tensor, species: Tensor, tables: list[Tensor], lengths: Tensor, graph: BondGraph
+    ) -> Tensor:
         """Features of the atoms. [N, irreps_out.dim]."""
-        received = self.product(self.before(atoms, species), harmonics, self.weights(lengths), graph)
+        received = self.product(self.before(atoms, species), tables, self.weights(lengths), graph)
         return cast(Tensor, self.beside(atoms, species) + self.after(received / self.mean_neighbors**0.5, species))
 
 
 class MatTen(nn.Module):
-    """Three gated convolutions, a last one without gate, the mean over the atoms, and a linear map to a tensor.
+    """Three gated convolutions, a last one without gate, the mean over the atoms, and a head for each tensor.
 
     Args:
         cutoff: Angstrom.
         elements: the atomic numbers that occur, sorted.
         mean_neighbors: bonds of an atom in the training set.
+        readouts: R, how many tensors.
     """
 
     index_of_element: Tensor
 
-    def __init__(self, cutoff: float, elements: Sequence[int], mean_neighbors: float) -> None:
+    def __init__(self, cutoff: float, elements: Sequence[int], mean_neighbors: float, readouts: int) -> None:
         super().__init__()
         o3 = _e3nn("o3")
         self.cutoff, num_species = cutoff, len(elements)
         self.embedding = nn.Embedding(num_species, EMBEDDING)
         self.harmonics = o3.SphericalHarmonics(o3.Irreps(BOND_IRREPS), normalize=True, normalization="component")
+        self.couplings = Couplings(o3.Irreps(BOND_IRREPS), o3.Irreps(LAYER_IRREPS).lmax)
         self.convolutions, self.gates, self.norms = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         irreps = o3.Irreps(f"{EMBEDDING}x0e")
         for _ in range(LAYERS):
             gate = _gate(irreps)
-            self.convolutions.append(Convolution(irreps, gate.irreps_in, num_species, mean_neighbors))
+            self.convolutions.append(Convolution(irreps, gate.irreps_in, self.couplings, num_species, mean_neighbors))
             self.gates.append(gate)
             irreps = gate.irreps_out
             self.norms.append(_e3nn("nn").BatchNorm(irreps))
-        last = o3.Irreps(LAYER_IRREPS)
-        self.convolutions.append(Convolution(irreps, last, num_species, mean_neighbors))
+        # Of the last layer no more is computed than the heads read.
+        read = {irrep for _, irrep in o3.Irreps(HEAD_IRREPS)}
+        last = o3.Irreps([part for part in o3.Irreps(LAYER_IRREPS) if part[1] in read])
+        self.convolutions.append(Convolution(irreps, last, self.couplings, num_species, mean_neighbors))
         tensor = _e3nn("io").CartesianTensor(TENSOR_FORMULA)
-        self.head = nn.Sequential(o3.Linear(last, HEAD_IRREPS), o3.Linear(HEAD_IRREPS, o3.Irreps(tensor)))
+        self.heads = nn.ModuleList(
+            nn.Sequential(o3.Linear(last, HEAD_IRREPS), o3.Linear(HEAD_IRREPS, o3.Irreps(tensor)))
+            for _ in range(readouts)
+        )
         self.register_buffer("change_of_basis", tensor.reduced_tensor_products().change_of_basis, persistent=False)
         index_of_element = torch.full((len(SYMBOLS),), -1)
         index_of_element[list(elements)] = torch.arange(len(elements))
         self.register_buffer("index_of_element", index_of_element)
 
+    def compile_parts(self) -> None:
+        """Let compiled code take the products at the bonds.
+
+        Raises:
+            DTNNError: there is no C++ compiler.
+        """
+        compiled = CompiledProduct()
+        for convolution in self.convolutions:
+            cast(Convolution, convolution).product.compiled = compiled
+
     def forward(self, graph: BondGraph) -> Tensor:
-        """[B, 3, 3]."""
+        """[B, R, 3, 3]."""
         species = self.index_of_element[graph.atomic_numbers]
-        harmonics = self.harmonics(graph.vectors)
+        tables = self.couplings(self.harmonics(graph.vectors))
         lengths = _e3nn("math").soft_one_hot_linspace(
             graph.vectors.norm(dim=1), 0.0, self.cutoff, RADIAL, basis="bessel", cutoff=True
         )
         lengths = lengths * RADIAL**0.5  # order 1
         atoms = self.embedding(species)
         for layer in range(LAYERS):
-            atoms = self.convolutions[layer](atoms, species, harmonics, lengths, graph)
+            atoms = self.convolutions[layer](atoms, species, tables, lengths, graph)
             atoms = self.norms[layer](self.gates[layer](atoms))
-        atoms = self.convolutions[LAYERS](atoms, species, harmonics, lengths, graph)
-        irreducible = self.head(graph.crystal_mean(atoms))
-        return torch.einsum("bk,kij->bij", irreducible, cast(Tensor, self.change_of_basis))
+        atoms = self.convolutions[LAYERS](atoms, species, tables, lengths, graph)
+        crystals = graph.crystal_mean(atoms)
+        irreducible = torch.stack([head(crystals) for head in self.heads], dim=1)
+        return torch.einsum("brk,kij->brij", irreducible, cast(Tensor, self.change_of_basis))
 
 
 def _reachable(irreps_in: Any, irrep: Any) -> bool:

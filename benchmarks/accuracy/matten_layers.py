@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dtnn_fast.errors import optional_import
 from dtnn_fast.ops import atom_to_bond_gather, bond_to_atom_sum
 
+from .bond_product import Block, CompiledProduct
 from .graphs import BondGraph
 
 
@@ -56,25 +57,65 @@ class SpeciesLinear(nn.Module):
         return torch.cat(outputs, dim=1)
 
 
-class _BlockProduct(nn.Module):
-    """The product of one block of channels that transform alike; `columns` has 2l' + 1 for each path."""
+class Couplings(nn.Module):
+    """What the harmonics of bonds make of an atom's irreps of degree l, for all paths to degrees up to a largest one.
 
-    coupling: Tensor
-    repeat: Tensor
+    ``table_l[k m] = sqrt(2l' + 1) sum_n C[m n k] Y_n`` for k = -l' ... l' of each path (harmonic, l')
 
-    def __init__(self, channels: int, size: int, coupling: Tensor, columns: list[int]) -> None:
+    They depend on no weights, so that all layers share them.
+
+    Args:
+        irreps_bond: harmonics of the bonds, of degree 0, 1, 2, ..., each once.
+        largest: of the degrees before and after.
+    """
+
+    def __init__(self, irreps_bond: Any, largest: int) -> None:
         super().__init__()
-        self.shape, self.columns = (channels, size), columns
-        repeat = torch.repeat_interleave(torch.eye(len(columns)), torch.tensor(columns), dim=1)
-        self.register_buffer("coupling", coupling, persistent=False)
-        self.register_buffer("repeat", repeat, persistent=False)
+        o3 = optional_import("e3nn.o3", extra="accuracy", purpose="train the baseline MatTen")
+        self.irreps_bond = irreps_bond
+        self.columns: list[dict[tuple[int, int], int]] = []  # first column of each path, by the degree before
+        for before in range(largest + 1):
+            columns: dict[tuple[int, int], int] = {}
+            parts, width = [], 0
+            for harmonic, (_, bond) in zip(irreps_bond.slices(), irreps_bond, strict=True):
+                for after in range(abs(before - bond.l), min(before + bond.l, largest) + 1):
+                    part = torch.zeros(irreps_bond.dim, 2 * after + 1, 2 * before + 1)
+                    # Outputs of order 1 in every component.
+                    part[harmonic] = (2 * after + 1) ** 0.5 * o3.wigner_3j(before, bond.l, after).permute(1, 2, 0)
+                    parts.append(part)
+                    columns[bond.l, after] = width
+                    width += 2 * after + 1
+            self.columns.append(columns)
+            self.register_buffer(f"coupling_{before}", torch.cat(parts, dim=1), persistent=False)
 
-    def forward(self, sent: Tensor, harmonics: Tensor, weights: Tensor) -> Tensor:
-        """[E, channels, sum of columns]."""
-        matrix = (harmonics @ self.coupling.flatten(1)).unflatten(1, self.coupling.shape[1:])
+    def forward(self, harmonics: Tensor) -> list[Tensor]:
+        """[E, columns, 2l + 1] for each degree l."""
+        couplings = [cast(Tensor, self.get_buffer(f"coupling_{before}")) for before in range(len(self.columns))]
+        return [(harmonics @ c.flatten(1)).unflatten(1, c.shape[1:]) for c in couplings]
+
+
+class _BlockProduct(nn.Module):
+    """The product of one block of channels that transform alike, summed at the atoms."""
+
+    repeat: Tensor
+    columns: Tensor
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.block = block
+        sizes = torch.tensor(block.sizes, dtype=torch.int64)
+        self.register_buffer("repeat", torch.repeat_interleave(torch.eye(len(sizes)), sizes, dim=1), persistent=False)
+        columns = [start + k for start, size in zip(block.starts, block.sizes, strict=True) for k in range(size)]
+        self.register_buffer("columns", torch.tensor(columns, dtype=torch.int64), persistent=False)
+
+    def forward(self, atoms: Tensor, table: Tensor, weights: Tensor, graph: BondGraph) -> list[Tensor]:
+        """[N, channels, size] for each path, from atoms [N, channels, 2l + 1] and weights [E, paths, channels]."""
+        if not self.block.sizes:
+            return []
+        sent = atom_to_bond_gather(atoms, graph.pairs, graph.row_ptr, "neighbor")
         # A product with zeros and ones is many times faster than an index, backward above all.
-        for_columns = weights.unflatten(1, (self.shape[0], len(self.columns))) @ self.repeat
-        return torch.bmm(sent.unflatten(1, self.shape), matrix) * for_columns
+        messages = torch.bmm(sent, table[:, self.columns].mT) * (weights.mT @ self.repeat)
+        return list(bond_to_atom_sum(messages, graph.pairs, graph.row_ptr).split(self.block.sizes, dim=2))
 
 
 class BondProduct(nn.Module):
@@ -83,54 +124,63 @@ class BondProduct(nn.Module):
     ``y_i = sum_j sum_l w_p(ij) [x_j (x) Y_l(u_ij)]_p`` for each path p and channel
 
     e3nn has several operations for each of up to 90 paths; here the harmonics are turned into one matrix for each block
-    of channels.
+    of channels, or all paths are taken in one pass of compiled code.
 
     Args:
         irreps_in: of the atoms.
-        irreps_bond: harmonics of the bonds, each once.
+        couplings: with the harmonics of the bonds.
         irreps_out: what may come out.
     """
 
-    def __init__(self, irreps_in: Any, irreps_bond: Any, irreps_out: Any) -> None:
+    def __init__(self, irreps_in: Any, couplings: Couplings, irreps_out: Any) -> None:
         super().__init__()
         o3 = optional_import("e3nn.o3", extra="accuracy", purpose="train the baseline MatTen")
+        self.compiled: CompiledProduct | None = None
         self.widths = [part.stop - part.start for part in irreps_in.slices()]
-        self.split_weights: list[int] = []
+        self.shapes = [(channels, irrep.dim) for channels, irrep in irreps_in]
         self.blocks = nn.ModuleList()
         products = []
         for channels, one in irreps_in:
-            couplings, columns = [], []
-            for harmonic, (_, other) in zip(irreps_bond.slices(), irreps_bond, strict=True):
-                for irrep in one * other:
-                    if irrep in irreps_out:
-                        coupling = torch.zeros(irreps_bond.dim, one.dim, irrep.dim)
-                        # Outputs of order 1 in every component.
-                        coupling[harmonic] = irrep.dim**0.5 * o3.wigner_3j(one.l, other.l, irrep.l).transpose(0, 1)
-                        couplings.append(coupling)
-                        columns.append(irrep.dim)
-                        products.append((channels, irrep))
-            self.split_weights.append(channels * len(columns))
-            self.blocks.append(_BlockProduct(channels, one.dim, torch.cat(couplings, dim=2), columns))
+            found = [
+                (couplings.columns[one.l][other.l, irrep.l], irrep)
+                for _, other in couplings.irreps_bond
+                for irrep in one * other
+                if irrep in irreps_out
+            ]
+            products += [(channels, irrep) for _, irrep in found]
+            block = Block(one.l, channels, tuple(start for start, _ in found), tuple(irrep.dim for _, irrep in found))
+            self.blocks.append(_BlockProduct(block))
+        self.split_weights = [len(part.block.sizes) * part.block.channels for part in self._parts()]
         self.num_weights = sum(self.split_weights)
         ordered, places, _ = o3.Irreps(products).sort()
         self.irreps_out = ordered.simplify()
         self.order = sorted(range(len(places)), key=places.__getitem__)  # each kind in one piece
 
-    def forward(self, atoms: Tensor, harmonics: Tensor, weights: Tensor, graph: BondGraph) -> Tensor:
+    def _parts(self) -> list[_BlockProduct]:
+        return [cast(_BlockProduct, part) for part in self.blocks]
+
+    def forward(self, atoms: Tensor, tables: list[Tensor], weights: Tensor, graph: BondGraph) -> Tensor:
         """Sums at the atoms.
 
         Args:
             atoms: features. [N, irreps_in.dim].
-            harmonics: [E, irreps_bond.dim].
-            weights: for each block channels times paths. [E, num_weights].
+            tables: what `Couplings` gives.
+            weights: for each block paths times channels. [E, num_weights].
             graph: with the bonds.
 
         Returns:
             [N, irreps_out.dim].
         """
-        sent = atom_to_bond_gather(atoms, graph.pairs, graph.row_ptr, "neighbor").split(self.widths, dim=1)
+        features = [
+            part.unflatten(1, shape) for part, shape in zip(atoms.split(self.widths, dim=1), self.shapes, strict=True)
+        ]
         sums: list[Tensor] = []
-        for block, features, weight in zip(self.blocks, sent, weights.split(self.split_weights, dim=1), strict=True):
-            messages = block(features, harmonics, weight)
-            sums += bond_to_atom_sum(messages, graph.pairs, graph.row_ptr).split(block.columns, dim=2)
+        if self.compiled is not None:
+            sums = self.compiled([part.block for part in self._parts()], features, tables, weights, graph)
+        else:
+            for part, those, weight in zip(
+                self._parts(), features, weights.split(self.split_weights, dim=1), strict=True
+            ):
+                each = weight.unflatten(1, (-1, part.block.channels))
+                sums += part(those, tables[part.block.degree], each, graph)
         return torch.cat([sums[index].flatten(1) for index in self.order], dim=1)

@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from dtnn_fast.errors import DTNNError
+from dtnn_fast.nn.model import JOINT_READOUTS
 from dtnn_fast.training.metrics import isotropic_scale
 
 from .graphs import BondGraph
@@ -37,54 +38,74 @@ class TrainingStatistics:
         elements: the atomic numbers of the whole data set, sorted.
         mean_neighbors: bonds of an atom.
         mean_volume: of an atom, cubic Angstrom.
-        offset: median of the mean diagonals of the tensors.
-        scale: mean absolute deviation of the mean diagonals from the offset.
+        ranges: offset and scale of the tensors of each target: the median of their mean diagonals, and the mean
+            absolute deviation of these from it.
     """
 
     elements: tuple[int, ...]
     mean_neighbors: float
     mean_volume: float
-    offset: float
-    scale: float
+    ranges: Mapping[str, tuple[float, float]]
+
+    @property
+    def readouts(self) -> tuple[str, ...]:
+        """The tensors that a model has outputs for: of several targets the total one is the sum of the others."""
+        return tuple(self.ranges) if len(self.ranges) == 1 else JOINT_READOUTS
 
     @classmethod
-    def of(cls, graph: BondGraph, tensors: Tensor, elements: Sequence[int]) -> TrainingStatistics:
+    def of(cls, graph: BondGraph, tensors: Mapping[str, Tensor], elements: Sequence[int]) -> TrainingStatistics:
         """Of the training crystals.
 
         Args:
             graph: of all training crystals.
-            tensors: [B, 3, 3].
+            tensors: [B, 3, 3] for each target: one, or all three.
             elements: the atomic numbers of the whole data set.
         """
-        offset, scale = isotropic_scale(tensors)
+        ranges = {target: isotropic_scale(those) for target, those in tensors.items()}
         mean_neighbors = graph.pairs.shape[1] / graph.num_atoms
         mean_volume = (graph.volumes.sum() / graph.num_atoms).item()
-        return cls(tuple(sorted(elements)), mean_neighbors, mean_volume, offset, scale)
+        return cls(tuple(sorted(elements)), mean_neighbors, mean_volume, ranges)
 
 
 class Ranged(nn.Module):
     """A model in the range of its training set: ``offset I + scale model(graph)``, as the decoders of DTNN have it.
 
+    Each readout has its own range. With electronic and ionic readouts, the total tensor is their sum.
+
     Args:
-        model: maps a `BondGraph` to symmetric tensors of order 1. [B, 3, 3].
-        offset: see `TrainingStatistics`.
-        scale: see `TrainingStatistics`.
+        model: maps a `BondGraph` to symmetric tensors of order 1. [B, R, 3, 3].
+        statistics: with the ranges, and so the names of the R readouts.
     """
 
     offset: Tensor
     scale: Tensor
 
-    def __init__(self, model: nn.Module, offset: float, scale: float) -> None:
+    def __init__(self, model: nn.Module, statistics: TrainingStatistics) -> None:
         super().__init__()
-        self.model = model
-        self.register_buffer("offset", torch.tensor(offset))
-        self.register_buffer("scale", torch.tensor(scale))
+        self.model, self.readouts = model, statistics.readouts
+        ranges = torch.tensor([statistics.ranges[readout] for readout in self.readouts])
+        self.register_buffer("offset", ranges[:, 0, None, None].clone())
+        self.register_buffer("scale", ranges[:, 1, None, None].clone())
 
-    def forward(self, graph: BondGraph) -> Tensor:
-        """[B, 3, 3]."""
-        tensors = self.model(graph)
-        identity = torch.eye(3, dtype=tensors.dtype)
-        return cast(Tensor, self.offset * identity + self.scale * tensors)
+    def forward(self, graph: BondGraph) -> dict[str, Tensor]:
+        """[B, 3, 3] for each target."""
+        found = self.model(graph)
+        found = self.offset * torch.eye(3, dtype=found.dtype) + self.scale * found
+        tensors = dict(zip(self.readouts, found.unbind(1), strict=True))
+        if self.readouts == JOINT_READOUTS:
+            tensors["total"] = tensors["electronic"] + tensors["ionic"]
+        return tensors
+
+    def compile_parts(self) -> None:
+        """Replace slow parts by compiled ones, which give the same.
+
+        Raises:
+            DTNNError: the model has none, or they cannot be compiled here.
+        """
+        compile_parts = getattr(self.model, "compile_parts", None)
+        if compile_parts is None:
+            raise DTNNError(f"--compile: {type(self.model).__name__} has no parts that are compiled")
+        compile_parts()
 
 
 def make_model(name: ModelName, cutoff: float, statistics: TrainingStatistics) -> Ranged:
@@ -99,16 +120,17 @@ def make_model(name: ModelName, cutoff: float, statistics: TrainingStatistics) -
         MissingPackageError: the package of the model is not installed.
     """
     model: nn.Module
+    readouts = len(statistics.readouts)
     if name is ModelName.painn:
-        from .painn import PaiNNTensor  # noqa: PLC0415  needs schnetpack
+        from .painn import PaiNNTensor  # noqa: PLC0415  like the others
 
-        model = PaiNNTensor(cutoff)
+        model = PaiNNTensor(cutoff, readouts)
     elif name is ModelName.matten:
         from .matten import MatTen  # noqa: PLC0415  needs e3nn
 
-        model = MatTen(cutoff, statistics.elements, statistics.mean_neighbors)
+        model = MatTen(cutoff, statistics.elements, statistics.mean_neighbors, readouts)
     else:
         from .m3gnet import M3GNetTensor  # noqa: PLC0415  needs matgl
 
-        model = M3GNetTensor(cutoff, statistics.elements, statistics.mean_volume)
-    return Ranged(model, statistics.offset, statistics.scale)
+        model = M3GNetTensor(cutoff, statistics.elements, statistics.mean_volume, readouts)
+    return Ranged(model, statistics)

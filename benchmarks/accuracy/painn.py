@@ -137,22 +137,24 @@ class GatedBlock(nn.Module):
 
 
 class PaiNNTensor(nn.Module):
-    """The tensor of a crystal from PaiNN's scalars and vectors.
+    """The tensors of a crystal from PaiNN's scalars and vectors.
 
     ``T = mean over atoms of a I + (v (x) w + w (x) v) / 2``
 
-    a, v and w come from two gated blocks. PaiNN's head for molecules has the atom's position in the place of w. In a
-    crystal that would depend on the origin and on which image of an atom is in the cell, so w is a second vector here.
+    a, v and w of each tensor come from two gated blocks. PaiNN's head for molecules has the atom's position in the
+    place of w. In a crystal that would depend on the origin and on which image of an atom is in the cell, so w is a
+    second vector here.
 
     Args:
         cutoff: Angstrom.
+        readouts: R, how many tensors.
     """
 
-    def __init__(self, cutoff: float) -> None:
+    def __init__(self, cutoff: float, readouts: int) -> None:
         super().__init__()
         self.representation = PaiNN(cutoff)
         self.narrow = GatedBlock(FEATURES, FEATURES, FEATURES // 2, FEATURES // 2)
-        self.last = GatedBlock(FEATURES // 2, FEATURES // 2, scalars=1, vectors=2)
+        self.last = GatedBlock(FEATURES // 2, FEATURES // 2, readouts, 2 * readouts)
         for module in self.modules():
             if isinstance(module, nn.Linear):  # as in the authors' package
                 nn.init.xavier_uniform_(module.weight)
@@ -160,10 +162,10 @@ class PaiNNTensor(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, graph: BondGraph) -> Tensor:
-        """[B, 3, 3]."""
+        """[B, R, 3, 3]."""
         scalars, vectors = self.narrow(*self.representation(graph))
         scalars, vectors = self.last(nn.functional.silu(scalars), vectors)
-        v, w = vectors.unbind(2)
-        dyad = v[:, :, None] * w[:, None, :]
-        isotropic = scalars[:, :, None] * torch.eye(3, dtype=scalars.dtype)
+        v, w = vectors.mT.chunk(2, dim=1)
+        dyad = v[:, :, :, None] * w[:, :, None, :]
+        isotropic = scalars[:, :, None, None] * torch.eye(3, dtype=scalars.dtype)
         return graph.crystal_mean(isotropic + 0.5 * (dyad + dyad.mT))

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""How each baseline is trained: its authors' settings, each with its source."""
+"""How each baseline is trained: its authors' settings, each with its source, and the schedule of the reported runs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from .models import ModelName
 
@@ -101,3 +102,28 @@ RECIPES = {
         patience=200,
     ),
 }
+
+
+class Schedule(StrEnum):
+    """How long a baseline is trained, and how its learning rate falls."""
+
+    short = "short"
+    authors = "authors"
+
+
+SHORT = Cosine(epochs=120, floor=0.01)
+
+
+def recipe(name: ModelName, schedule: Schedule, epochs: int | None = None) -> Recipe:
+    """Settings for a run.
+
+    Args:
+        name: of the baseline.
+        schedule: its authors', or the short one: a half cosine over a fixed number of epochs without early stopping.
+        epochs: the most to train; None for the schedule's own number. The short schedule ends with them.
+    """
+    authors = RECIPES[name]
+    if schedule is Schedule.authors:
+        return replace(authors, epochs=epochs or authors.epochs)
+    cosine = replace(SHORT, epochs=epochs or SHORT.epochs)
+    return replace(authors, schedule=cosine, epochs=cosine.epochs, patience=cosine.epochs)

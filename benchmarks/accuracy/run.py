@@ -34,13 +34,13 @@ class RunSettings:
 
     Args:
         model: the baseline.
-        target: "electronic", "ionic" or "total".
+        targets: "electronic", "ionic" or "total", or all three, learned together.
         seed: of the split, the weights and the order of crystals.
         recipe: settings of its training.
     """
 
     model: ModelName
-    target: str
+    targets: tuple[str, ...]
     seed: int
     recipe: Recipe
 
@@ -51,6 +51,7 @@ def train_run(
     folder: Path,
     command: str = "",
     *,
+    compiled: bool = False,
     on_start: Callable[[Trainer], None] = lambda trainer: None,
     on_epoch: Callable[[Trainer, Epoch], None] = lambda trainer, epoch: None,
 ) -> dict[str, Any]:
@@ -61,6 +62,7 @@ def train_run(
         crystals: labelled, cleaned and checked.
         folder: of the run; made when absent.
         command: the command line, for the record.
+        compiled: whether slow parts of the model are compiled, for the same results up to rounding.
         on_start: called before the first epoch, when a checkpoint has been read.
         on_epoch: called after each epoch.
 
@@ -70,22 +72,24 @@ def train_run(
     Raises:
         BadFileError: the folder holds a run with other settings or data, or a damaged one.
         MissingPackageError: the package of the model is not installed.
-        DTNNError: the loss is no number any more.
+        DTNNError: the loss is no number any more, or nothing can be compiled.
     """
     identity = _identity(settings, crystals)
     unclaimed = is_new(folder, identity)
     parts = split([crystal.id for crystal in crystals], settings.seed)
-    data = LabelledGraphs(crystals, settings.target, settings.recipe.cutoff)
+    data = LabelledGraphs(crystals, settings.targets, settings.recipe.cutoff)
     statistics = TrainingStatistics.of(*data.batch(parts.train), known_elements(crystals))
     torch.manual_seed(settings.seed)
     model = make_model(settings.model, settings.recipe.cutoff, statistics)
+    if compiled:
+        model.compile_parts()
     # Only now: a missing package leaves the folder free.
     if unclaimed:
         claim(folder, identity, command, label=settings.model.label, packages=_packages())
     trainer = Trainer(settings.recipe, model, data, parts, settings.seed, folder)
     on_start(trainer)
     for epoch in trainer.epochs():
-        _write_history(folder / HISTORY_FILE, trainer.history, settings.target)
+        _write_history(folder / HISTORY_FILE, trainer.history)
         on_epoch(trainer, epoch)
     trainer.load_best()
     predictions = _predictions(trainer, parts)
@@ -112,13 +116,17 @@ def _packages() -> dict[str, str]:
     return found
 
 
-def _write_history(path: Path, history: Sequence[Epoch], target: str) -> None:
-    """The columns of `dtnn-fast train`; its score is the validation error, as there is one target."""
+def _write_history(path: Path, history: Sequence[Epoch]) -> None:
+    """The columns of `dtnn-fast train`."""
+    targets = list(history[0].validation)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["epoch", "learning_rate", "train_loss", "score", "seconds", f"validation_{target}"])
+        writer.writerow(
+            ["epoch", "learning_rate", "train_loss", "score", "seconds", *(f"validation_{t}" for t in targets)]
+        )
         for e in history:
-            writer.writerow([e.epoch, e.learning_rate, e.train_loss, e.validation, e.seconds, e.validation])
+            row = [e.epoch, e.learning_rate, e.train_loss, e.score, e.seconds, *(e.validation[t] for t in targets)]
+            writer.writerow(row)
 
 
 def _predictions(trainer: Trainer, parts: Split) -> Predictions:
@@ -128,8 +136,8 @@ def _predictions(trainer: Trainer, parts: Split) -> Predictions:
     return Predictions(
         [data.crystals[index].id for index in indices],
         [part for part in PARTS for _ in getattr(parts, part)],
-        {data.target: trainer.predict(indices).double().numpy()},
-        {data.target: data.tensors[indices].double().numpy()},
+        {target: tensors.double().numpy() for target, tensors in trainer.predict(indices).items()},
+        {target: tensors[indices].double().numpy() for target, tensors in data.tensors.items()},
     )
 
 

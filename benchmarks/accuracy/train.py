@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -17,10 +16,11 @@ from dtnn_fast.cli.console import print_error, stderr, stdout
 from dtnn_fast.cli.train_report import print_errors
 from dtnn_fast.cli.training_data import load_training_data
 from dtnn_fast.errors import DTNNError
+from dtnn_fast.nn.model import TARGETS
 from dtnn_fast.training.run import RESULTS_FILE
 
 from .models import ModelName
-from .recipes import RECIPES
+from .recipes import SHORT, Schedule, recipe
 from .run import RunSettings, train_run
 from .trainer import Epoch, Trainer
 
@@ -28,11 +28,17 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 class Target(StrEnum):
-    """Which tensor to learn."""
+    """Which tensors to learn: one, or electronic and ionic together with their sum, the total."""
 
     electronic = "electronic"
     ionic = "ionic"
     total = "total"
+    joint = "joint"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the tensors."""
+        return TARGETS if self is Target.joint else (self.value,)
 
 
 def _command_line() -> str:
@@ -47,9 +53,10 @@ def _say_start(trainer: Trainer) -> None:
 
 
 def _say_epoch(trainer: Trainer, epoch: Epoch) -> None:
+    errors = "  ".join(f"{target} {error:.3f}" for target, error in epoch.validation.items())
     stderr().print(
         f"epoch {epoch.epoch}/{trainer.recipe.epochs}  training {epoch.train_loss:.3f}  validation "
-        f"{epoch.validation:.3f}  best {trainer.best_score:.3f} in epoch {trainer.best_epoch}  "
+        f"{epoch.score:.3f} ({errors})  best {trainer.best_score:.3f} in epoch {trainer.best_epoch}  "
         f"learning rate {epoch.learning_rate:.2g}  {epoch.seconds:.1f} s"
     )
 
@@ -57,7 +64,7 @@ def _say_epoch(trainer: Trainer, epoch: Epoch) -> None:
 @app.command()
 def train(
     model: Annotated[ModelName, typer.Argument(help="The baseline.")],
-    target: Annotated[Target, typer.Option(help="Tensor to learn.")],
+    target: Annotated[Target, typer.Option(help="Tensor to learn; joint: all three with one model.")],
     split: Annotated[int, typer.Option(min=0, help="Number of the split; 0 to 4 are reported.")],
     output: Annotated[
         Path,
@@ -67,17 +74,30 @@ def train(
         list[Path] | None,
         typer.Option(show_default="the labelled crystals of dtnn-fast", help="Files of labelled crystals."),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, show_default="the recipe's", help="Most epochs.")] = None,
+    schedule: Annotated[
+        Schedule, typer.Option(help=f"A half cosine over {SHORT.epochs} epochs, or its authors' schedule.")
+    ] = Schedule.short,
+    epochs: Annotated[int | None, typer.Option(min=1, show_default="the schedule's", help="Most epochs.")] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="MatTen: compile the products at the bonds with the C++ compiler.")
+    ] = False,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:
     """Train a baseline of the paper's Table 2 with its authors' settings (docs/baselines.md)."""
     torch.set_num_threads(threads)
-    recipe = RECIPES[model] if epochs is None else replace(RECIPES[model], epochs=epochs)
-    settings = RunSettings(model, target.value, split, recipe)
+    settings = RunSettings(model, target.names, split, recipe(model, schedule, epochs))
     try:
-        crystals, rejected = load_training_data(data or [], (target.value,), use_cleaning_rule=True)
+        crystals, rejected = load_training_data(data or [], target.names, use_cleaning_rule=True)
         stderr().print(f"{len(crystals)} crystals to learn from, {len(rejected)} rejected")
-        results = train_run(settings, crystals, output, _command_line(), on_start=_say_start, on_epoch=_say_epoch)
+        results = train_run(
+            settings,
+            crystals,
+            output,
+            _command_line(),
+            compiled=compiled,
+            on_start=_say_start,
+            on_epoch=_say_epoch,
+        )
     except (DTNNError, OSError) as error:
         print_error(str(error))
         raise typer.Exit(2) from error

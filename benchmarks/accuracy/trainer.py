@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The training loop of the baselines: MAE_ten as loss, early stopping on the validation crystals, exact resuming."""
+"""The training loop of the baselines: the loss of dtnn_fast, the epoch that validation chooses, exact resuming."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 from dtnn_fast.data.splits import Split
 from dtnn_fast.errors import BadFileError, DTNNError
 from dtnn_fast.training.checkpoint import load_checkpoint, save_checkpoint
-from dtnn_fast.training.metrics import mae_ten
+from dtnn_fast.training.metrics import isotropic_scale, mae_ten
 
 from .graphs import LabelledGraphs
 from .models import Ranged
@@ -36,15 +36,18 @@ class Epoch:
     Args:
         epoch: counted from 1.
         learning_rate: in this epoch.
-        train_loss: mean MAE_ten of the training crystals while they were trained on.
-        validation: MAE_ten on the validation crystals after it.
+        train_loss: mean loss of the training crystals while they were trained on: MAE_ten for one target, for several
+            the sum of each target's MAE_ten over its spread in the training set.
+        validation: MAE_ten on the validation crystals after it, by target.
+        score: what chooses the epoch: the loss on the validation crystals.
         seconds: wall-clock time.
     """
 
     epoch: int
     learning_rate: float
     train_loss: float
-    validation: float
+    validation: dict[str, float]
+    score: float
     seconds: float
 
 
@@ -90,6 +93,7 @@ class Trainer:
             seed,
             folder,
         )
+        self.weights = self._weights_of_targets()
         self.optimizer = _optimizer(recipe, model)
         self.scheduler = _scheduler(recipe, self.optimizer)
         self.history: list[Epoch] = []
@@ -99,6 +103,17 @@ class Trainer:
 
     def _state(self) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def _weights_of_targets(self) -> dict[str, float]:
+        """Those of the trainer of DTNN: an error counts by its target's spread in the training set."""
+        tensors = self.data.tensors
+        if len(tensors) == 1:
+            return dict.fromkeys(tensors, 1.0)
+        return {target: 1.0 / isotropic_scale(those[self.split.train])[1] for target, those in tensors.items()}
+
+    def _loss(self, predicted: dict[str, Tensor], expected: dict[str, Tensor]) -> Tensor:
+        losses = [weight * mae_ten(predicted[target], expected[target]) for target, weight in self.weights.items()]
+        return torch.stack(losses).sum()
 
     def _resume(self) -> None:
         found = load_checkpoint(self.folder, self.model, self.optimizer)
@@ -139,7 +154,7 @@ class Trainer:
         for start in range(0, len(order), self.recipe.batch_size):
             indices = order[start : start + self.recipe.batch_size]
             graph, expected = self.data.batch(indices)
-            loss = mae_ten(self.model(graph), expected)
+            loss = self._loss(self.model(graph), expected)
             if not torch.isfinite(loss):
                 raise DTNNError(f"train: the loss became {loss.item()} in epoch {epoch}")
             self.optimizer.zero_grad(set_to_none=True)
@@ -155,12 +170,14 @@ class Trainer:
             rate = self.optimizer.param_groups[0]["lr"]
             train_loss = self._train_epoch(epoch)
             predicted = self.predict(self.split.validation)
-            score = mae_ten(predicted, self.data.tensors[self.split.validation]).item()
+            expected = {target: tensors[self.split.validation] for target, tensors in self.data.tensors.items()}
+            validation = {target: mae_ten(predicted[target], those).item() for target, those in expected.items()}
+            score = self._loss(predicted, expected).item()
             if isinstance(self.scheduler, ReduceLROnPlateau):
                 self.scheduler.step(score)
             else:
                 self.scheduler.step()
-            record = Epoch(epoch, rate, train_loss, score, time.perf_counter() - start)
+            record = Epoch(epoch, rate, train_loss, validation, score, time.perf_counter() - start)
             self.history.append(record)
             if score < self.best_score:
                 self.best_score, self.best_epoch, self.best_state = score, epoch, self._state()
@@ -168,16 +185,16 @@ class Trainer:
                 self.checkpoint()
             yield record
 
-    def predict(self, indices: Sequence[int] | np.ndarray) -> Tensor:
-        """The current model's tensors for crystals of the data set. [B, 3, 3]."""
+    def predict(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
+        """The current model's tensors for crystals of the data set. [B, 3, 3] by target."""
         self.model.eval()
         with torch.no_grad():
             parts = [
                 self.model(self.data.batch(indices[start : start + EVALUATION_BATCH])[0])
                 for start in range(0, len(indices), EVALUATION_BATCH)
             ]
-        return torch.cat(parts)
+        return {target: torch.cat([part[target] for part in parts]) for target in self.data.targets}
 
     def load_best(self) -> None:
-        """Put the weights with the best validation error into the model."""
+        """Put the weights with the best validation score into the model."""
         self.model.load_state_dict(self.best_state)

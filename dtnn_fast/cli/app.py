@@ -14,6 +14,7 @@ from . import FATAL
 from .console import print_error
 from .data import data
 from .distill import distill
+from .ensemble import ensemble
 from .evaluate import evaluate
 from .info import info
 from .predict import predict
@@ -62,6 +63,6 @@ def _options(
     pass
 
 
-for _command in (screen, predict, train, tune, distill, evaluate, info):
+for _command in (screen, predict, train, ensemble, tune, distill, evaluate, info):
     app.command()(_command)
 app.add_typer(data, name="data")

@@ -13,7 +13,7 @@ from .console import stderr
 
 if TYPE_CHECKING:
     from ..data.rejected import Rejected
-    from ..nn.model import DTNN
+    from ..nn.predictor import Predictor
 
 SOME_REJECTED = 3
 
@@ -23,13 +23,13 @@ ModelOption = Annotated[
         "--model",
         "-m",
         help="'dielectric' (electronic, ionic and total), 'dielectric-total', 'dielectric-electronic', "
-        "'dielectric-ionic', or the folder of a model from dtnn-fast train.",
+        "'dielectric-ionic', or the folder of a model from dtnn-fast train or dtnn-fast ensemble.",
     ),
 ]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, show_default="all cores", help="CPU threads.")]
 
 
-def load_model(name: str, threads: int | None) -> DTNN:
+def load_model(name: str, threads: int | None) -> Predictor:
     """Load a model and set the number of threads; the slow imports are here.
 
     Raises:
@@ -37,11 +37,11 @@ def load_model(name: str, threads: int | None) -> DTNN:
     """
     import torch  # noqa: PLC0415  slow to import
 
-    from ..nn.model import DTNN  # noqa: PLC0415  slow to import
+    from ..nn.mixed_storage import load_predictor  # noqa: PLC0415  slow to import
 
     if threads is not None:
         torch.set_num_threads(threads)
-    return DTNN.from_pretrained(name)
+    return load_predictor(name)
 
 
 def describe(rejected: Rejected) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..data.crystal import Crystal
     from ..data.rejected import Rejected
-    from ..nn.model import DTNN
+    from ..nn.predictor import Predictor
     from ..screening.predictions import Predictions
 
 FILES = ("predictions.parquet", "ranking.csv", "rejected.csv", "plot.png", "summary.json")
@@ -75,7 +75,7 @@ def screen(
     from ..screening.plot import plot_screening  # noqa: PLC0415
     from ..screening.ranking import rank, resolve_sort_column, write_parquet, write_ranking  # noqa: PLC0415
 
-    targets = predictor.config.targets
+    targets = predictor.targets
     try:
         by = resolve_sort_column(sort_by, targets)
     except ValueError as error:
@@ -159,7 +159,7 @@ class _Screened(NamedTuple):
 
 
 def _until_stopped(
-    model: DTNN, items: Iterable[Crystal | Rejected], batch_atoms: int, on_done: Callable[[int], None]
+    model: Predictor, items: Iterable[Crystal | Rejected], batch_atoms: int, on_done: Callable[[int], None]
 ) -> tuple[Predictions, list[Rejected], bool]:
     from ..screening.engine import ScreeningStopped, screen_crystals  # noqa: PLC0415  slow to import
 
@@ -169,7 +169,7 @@ def _until_stopped(
         return stop.predictions, stop.rejected, True
 
 
-def _screen_files(model: DTNN, paths: list[Path], batch_atoms: int) -> _Screened:
+def _screen_files(model: Predictor, paths: list[Path], batch_atoms: int) -> _Screened:
     from ..data.collect import find_files, read_files  # noqa: PLC0415  slow to import
 
     found = find_files(paths)
@@ -182,11 +182,11 @@ def _screen_files(model: DTNN, paths: list[Path], batch_atoms: int) -> _Screened
     return _Screened(predictions, found.rejected + rejected, 0, stopped)
 
 
-def _screen_bundled(model: DTNN, batch_atoms: int) -> _Screened:
+def _screen_bundled(model: Predictor, batch_atoms: int) -> _Screened:
     from ..data.bundled import load_screening  # noqa: PLC0415  slow to import
 
     crystals = load_screening()
-    known = frozenset(model.config.elements)
+    known = frozenset(model.elements)
     chosen = [c for c in crystals if not known or known.issuperset(c.atomic_numbers.tolist())]
     left_out = len(crystals) - len(chosen)
     stderr().print(

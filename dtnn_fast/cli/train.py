@@ -150,6 +150,15 @@ def train(
             rich_help_panel=_RUN,
         ),
     ] = 1,
+    rotate: Annotated[
+        bool,
+        typer.Option(
+            "--rotate",
+            help="Another tenth of the crystals for validation for each member: a better mean, whose error bars need "
+            "several encoders (dtnn-fast ensemble).",
+            rich_help_panel=_RUN,
+        ),
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -191,6 +200,10 @@ def train(
     layers = parse_layers(layer)
     if joint and target is not Target.all:
         raise typer.BadParameter("needs --target all", param_hint="--joint")
+    from ..data.splits import FOLDS  # noqa: PLC0415  slow to import
+
+    if rotate and not 2 <= members <= FOLDS:
+        raise typer.BadParameter(f"needs --members from 2 to {FOLDS}", param_hint="--rotate")
     targets = target.names
 
     import torch  # noqa: PLC0415  slow to import
@@ -228,6 +241,7 @@ def train(
         number: TrainingSettings(
             model=model,
             seed=number,
+            rotate=rotate,
             batch_size=batch_size,
             learning_rate=learning_rate,
             weight_decay=weight_decay,
@@ -314,6 +328,8 @@ def _run_ensemble(
     result = combine_runs(folder, places, systems, command_line(), label)
     print_errors(stdout(), result, title=f"Test errors of the ensemble, seed {settings.seed}")
     print_error_bars(stdout(), result["error_bars"])
+    if settings.rotate:
+        stderr().print("no error bars: they need members on several encoders (dtnn-fast ensemble)", style="yellow")
     return result
 
 

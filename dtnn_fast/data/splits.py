@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+# Tenths that can be for validation.
+FOLDS = 9
+
 
 class Split(NamedTuple):
     """Indices into the ids that were given. [n // 10], [n // 10] and the rest, int64."""
@@ -18,7 +21,7 @@ class Split(NamedTuple):
     train: np.ndarray
 
 
-def split(ids: Sequence[str], seed: int) -> Split:
+def split(ids: Sequence[str], seed: int, fold: int = 0) -> Split:
     """Split crystals by id: a tenth for testing, a tenth for validation, the rest for training.
 
     The ids are sorted as strings and ``numpy.random.RandomState(seed).permutation(n)`` is taken of them; so the split
@@ -27,17 +30,24 @@ def split(ids: Sequence[str], seed: int) -> Split:
     Args:
         ids: one unique name for each crystal. [n]
         seed: 0 to 4 for the five splits of the reported results.
+        fold: which tenth of the crystals that are not for testing is for validation, 0 to 8; the members of an ensemble
+            may differ in it.
 
     Returns:
         Indices into `ids`, in the order of the permutation.
 
     Raises:
-        ValueError: an id occurs twice, which could put one crystal into both test and training.
+        ValueError: an id occurs twice, which could put one crystal into both test and training; or there is no
+            such fold.
     """
     order = np.array(sorted(range(len(ids)), key=lambda i: ids[i]), dtype=np.int64)
     for before, after in pairwise(order.tolist()):
         if ids[before] == ids[after]:
             raise ValueError(f"split: expected unique `ids`, got {ids[before]!r} at positions {before} and {after}")
     shuffled = order[np.random.RandomState(seed).permutation(len(ids))]
+    if not 0 <= fold < FOLDS:
+        raise ValueError(f"split: expected `fold` from 0 to {FOLDS - 1}, got {fold}")
     tenth = len(ids) // 10
-    return Split(shuffled[:tenth], shuffled[tenth : 2 * tenth], shuffled[2 * tenth :])
+    test, rest = shuffled[:tenth], shuffled[tenth:]
+    start, end = fold * tenth, (fold + 1) * tenth
+    return Split(test, rest[start:end], np.concatenate([rest[:start], rest[end:]]))

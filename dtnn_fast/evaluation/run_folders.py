@@ -12,6 +12,7 @@ from typing import Any
 
 from ..data.rejected import Rejected
 from ..errors import BadFileError
+from ..json_object import read_json_object
 from ..training.ensemble import MEMBERS_FOLDER
 from ..training.predictions import PREDICTIONS_FILE, Predictions, load_predictions
 from ..training.run import RESULTS_FILE
@@ -31,7 +32,7 @@ class Run:
         model: the label of the run, or else the part of the path that names it.
         seed: of the split.
         digest: of the data set; see `data_digest`.
-        is_baseline: whether this is a model of others: one without our decoder.
+        is_baseline: whether this is a model of others: neither one with our decoder nor an ensemble of such models.
         layer: the encoder layer that is decoded; None where it is not a single one.
         settings: everything that was set but the seed and that layer, as JSON: runs of one model agree in it.
         record: settings.json.
@@ -101,7 +102,7 @@ def read_run(folder: Path) -> Run:
     Raises:
         BadFileError: a file is missing or damaged.
     """
-    record = _read_object(folder / SETTINGS_FILE)
+    record = read_json_object(folder / SETTINGS_FILE)
     for name in (RESULTS_FILE, PREDICTIONS_FILE):
         if not (folder / name).exists():
             raise BadFileError(f"{folder}: {name} is missing: the run is not finished; its command goes on with it")
@@ -120,25 +121,13 @@ def read_run(folder: Path) -> Run:
         _name(record, folder),
         _seed(settings, folder),
         digest,
-        not isinstance(decoder, dict),
+        not isinstance(decoder, dict) and "models" not in settings,
         layer if isinstance(layer, int) else None,
         json.dumps(same, sort_keys=True),
         record,
-        _read_object(folder / RESULTS_FILE),
+        read_json_object(folder / RESULTS_FILE),
         load_predictions(folder / PREDICTIONS_FILE),
     )
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BadFileError(f"{path}: missing") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadFileError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(values, dict):
-        raise BadFileError(f"{path}: expected a JSON object, got {type(values).__name__}")
-    return values
 
 
 def _name(record: dict[str, Any], folder: Path) -> str:

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -13,23 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data.check import check_crystal
-from ..data.convert import to_crystals
 from ..data.crystal import Crystal
 from ..data.elements import MAX_ATOMIC_NUMBER
-from ..data.tensor_symmetry import find_symmetry, symmetrised
 from ..encoders.build import Encoder, EncoderConfig, build_encoder, encoder_config
 from ..encoders.built_bonds import built_bond_channels, with_built_bonds
 from ..encoders.latents import EncodedCrystals, Latents
 from ..encoders.native import NativeEncoder, NativeEncoderConfig
 from ..encoders.native_layer import Channels
 from ..encoders.pretrained import PretrainedEncoder
-from .batches import batches_of_atoms
 from .decoder import Decoder, DecoderConfig, Readout
 from .decoder_inputs import take_layer
 from .graph import CrystalGraph, build_graph
 from .plain import from_plain
-from .spread import spread
+from .predictor import Predictor
 
 TARGETS = ("electronic", "ionic", "total")
 JOINT_READOUTS = ("electronic", "ionic")
@@ -86,7 +81,7 @@ def member_of(name: str) -> int:
     return int(name.partition("_")[2] or 0)
 
 
-class DTNN(nn.Module):
+class DTNN(Predictor):
     """Dielectric Tensor Neural Network (Z. Mao, W. Li, J. Tan, arXiv 2405.09052).
 
     Args:
@@ -186,6 +181,21 @@ class DTNN(nn.Module):
         save_model(self, folder)
 
     @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the tensors that the model predicts."""
+        return self.config.targets
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers that the model was trained on; empty means all."""
+        return self.config.elements
+
+    @property
+    def error_scales(self) -> tuple[float, ...]:
+        """For each target, the factor that makes an error bar of the members' spread; empty for none."""
+        return self.config.error_scales
+
+    @property
     def device(self) -> torch.device:
         """Where the parameters are."""
         return next(self.parameters()).device
@@ -237,132 +247,11 @@ class DTNN(nn.Module):
         """The graph of crystals for this model, on its device and in its dtype."""
         return build_graph(crystals, self.encoder.cutoffs, self.dtype).to(self.device)
 
-    def predict(
-        self, structures: Any, target: str | None = None, batch_atoms: int = 1024, symmetrise: bool = False
-    ) -> np.ndarray:
-        """Predict dielectric tensors.
-
-        Args:
-            structures: a pymatgen Structure, an ASE Atoms, a `Crystal`, or a list of them.
-            target: which tensor; may be left out when the model has one.
-            batch_atoms: about how many atoms are treated together.
-            symmetrise: average each tensor over the point group of its crystal, which spglib finds within 0.1 Angstrom.
-                The model's tensors have this symmetry up to rounding where the crystal has it perfectly; then what it
-                forbids is exactly zero.
-
-        Returns:
-            Relative permittivity, symmetric, in the frame of each structure's cell. [B, 3, 3], float64.
-
-        Raises:
-            BadCrystalError: a structure cannot be used; the message says which one and why.
-            ValueError: `target` is not one of the model's, or left out where there are several.
-            MissingPackageError: `symmetrise` without spglib.
-        """
-        tensors = self.predict_targets(structures, batch_atoms)[self._one_target(target)]
-        if symmetrise:
-            for place, crystal in enumerate(to_crystals(structures)):
-                symmetry = find_symmetry(crystal)
-                if symmetry is not None:
-                    tensors[place] = symmetrised(tensors[place], symmetry.rotations)
-        return tensors
-
-    def predict_targets(self, structures: Any, batch_atoms: int = 1024) -> dict[str, np.ndarray]:
-        """Predict the tensors of all targets of the model at once; see `predict`."""
-        crystals = self._checked(structures)
-        results = {target: np.empty((len(crystals), 3, 3)) for target in self.config.targets}
-        with self.evaluating():
-            for batch in batches_of_atoms(crystals, batch_atoms):
-                for target, tensors in self.predict_batch([crystals[index] for index in batch]).items():
-                    results[target][batch] = tensors
-        return results
-
-    def predict_with_errors(
-        self, structures: Any, target: str | None = None, batch_atoms: int = 1024
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Predict tensors and how far off they may be, with an ensemble whose error bars were calibrated.
-
-        Args:
-            structures: see `predict`.
-            target: see `predict`.
-            batch_atoms: see `predict`.
-
-        Returns:
-            The tensors [B, 3, 3], and for each an error bar [B]: the mean absolute error over its six elements is
-            expected below it for nine crystals of ten. float64.
-
-        Raises:
-            ValueError: the model is no ensemble with calibrated error bars; or see `predict`.
-            BadCrystalError: see `predict`.
-        """
-        if not self.config.error_scales:
-            raise ValueError(
-                "predict_with_errors: expected an ensemble with calibrated error bars, got a model without"
-            )
-        chosen = self._one_target(target)
-        crystals = self._checked(structures)
-        tensors, errors = np.empty((len(crystals), 3, 3)), np.empty(len(crystals))
-        with self.evaluating():
-            for batch in batches_of_atoms(crystals, batch_atoms):
-                values, bars = self.predict_batch_with_errors([crystals[index] for index in batch])
-                tensors[batch], errors[batch] = values[chosen], bars[chosen]
-        return tensors, errors
-
-    def _one_target(self, target: str | None) -> str:
-        targets = self.config.targets
-        if target is None and len(targets) == 1:
-            return targets[0]
-        if target is None or target not in targets:
-            raise ValueError(f"predict: expected `target` to be one of {', '.join(targets)}, got {target!r}")
-        return target
-
-    def _checked(self, structures: Any) -> list[Crystal]:
-        crystals = to_crystals(structures)
-        known = frozenset(self.config.elements) or None
-        for crystal in crystals:
-            check_crystal(crystal, known)
-        return crystals
-
-    def predict_batch(self, crystals: Sequence[Crystal]) -> dict[str, np.ndarray]:
-        """Predict the tensors of crystals that passed `check_crystal`, all in one graph and in the mode of the model.
-
-        Args:
-            crystals: at least one.
-
-        Returns:
-            [B, 3, 3] for each target, float64.
-        """
-        return self.predict_batch_with_errors(crystals)[0]
-
-    def predict_batch_with_errors(
-        self, crystals: Sequence[Crystal]
-    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """As `predict_batch`, and the error bars of `predict_with_errors`, none without an ensemble.
-
-        Args:
-            crystals: at least one.
-
-        Returns:
-            [B, 3, 3] for each target, float64; and [B] for each target, or an empty dictionary.
-        """
+    def predict_members(self, crystals: Sequence[Crystal]) -> dict[str, np.ndarray]:
+        """See `Predictor.predict_members`."""
         with torch.no_grad():
-            members = {
-                target: values.double().cpu().numpy()
-                for target, values in self.member_tensors(self.graph(crystals)).items()
-            }
-        scales = zip(self.config.targets, self.config.error_scales, strict=False)
-        errors = {target: scale * spread(members[target]) for target, scale in scales}
-        return {target: values.mean(0) for target, values in members.items()}, errors
-
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Run the block in evaluation mode; afterwards each module has the mode that it had."""
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
-        try:
-            yield
-        finally:
-            for module, training in modes:
-                module.training = training
+            members = self.member_tensors(self.graph(crystals))
+        return {target: values.double().cpu().numpy() for target, values in members.items()}
 
     def with_targets(self, targets: Iterable[str]) -> DTNN:
         """A model of some of the targets that shares the parameters of this one."""

@@ -14,6 +14,8 @@ from .weights_file import load_weights, put_weights, save_weights
 
 FORMAT = "dtnn_fast model 1"
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+# What a folder has instead that holds several models; see `mixed_storage`.
+ENSEMBLE_FILE = "ensemble.json"
 # The bundled folder holds the three targets on one encoder; a name picks all of them or one.
 BUNDLED = {"dielectric": TARGETS, **{f"dielectric-{target}": (target,) for target in TARGETS}}
 
@@ -40,6 +42,10 @@ def load_model(name: str | Path) -> DTNN:
     if not folder.is_dir():
         raise BadFileError(
             f"from_pretrained: expected one of {', '.join(BUNDLED)} or the folder of a saved model, got {str(name)!r}"
+        )
+    if (folder / ENSEMBLE_FILE).is_file():
+        raise BadFileError(
+            f"{folder}: holds an ensemble of several models: load it with dtnn_fast.MixedEnsemble.from_pretrained"
         )
     return _load_folder(folder).eval()
 

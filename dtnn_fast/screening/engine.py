@@ -13,7 +13,8 @@ from ..data.check import check_crystal
 from ..data.crystal import Crystal
 from ..data.rejected import Rejected
 from ..errors import BadCrystalError
-from ..nn.model import DTNN, batches_of_atoms
+from ..nn.batches import batches_of_atoms
+from ..nn.predictor import Predictor
 from .predictions import Predictions
 
 # Crystals that are sorted by size together, so that batches are even; also what is in memory of a stream.
@@ -35,7 +36,7 @@ class ScreeningStopped(KeyboardInterrupt):
 
 
 def screen_crystals(
-    model: DTNN,
+    model: Predictor,
     items: Iterable[Crystal | Rejected],
     batch_atoms: int = 1024,
     on_done: Callable[[int], None] = lambda number: None,
@@ -55,14 +56,14 @@ def screen_crystals(
     Raises:
         ScreeningStopped: on KeyboardInterrupt, with the predictions until then.
     """
-    known = frozenset(model.config.elements) or None
+    known = frozenset(model.elements) or None
     stream = iter(items)
     # Windows that are finished, and behind them the one that is not: an interrupt finds everything here.
     parts: list[_Window | _Part] = []
     try:
         with model.evaluating():
             while True:
-                window = _Window(model.config.targets, model.config.targets if model.config.error_scales else ())
+                window = _Window(model.targets, model.targets if model.error_scales else ())
                 parts.append(window)
                 window.fill(islice(stream, WINDOW), known, on_done)
                 if not window.crystals and not window.rejected:
@@ -138,7 +139,7 @@ def _check(crystal: Crystal, known: frozenset[int] | None) -> Crystal | Rejected
     return crystal
 
 
-def _predict(model: DTNN, crystals: Sequence[Crystal]) -> list[_Answer | str]:
+def _predict(model: Predictor, crystals: Sequence[Crystal]) -> list[_Answer | str]:
     """The tensors of each crystal, or why there are none; a batch that fails is halved until the culprit is alone."""
     try:
         tensors, errors = model.predict_batch_with_errors(crystals)

@@ -88,7 +88,7 @@ def train_run(
     )
     identity = _identity(settings, crystals)
     unclaimed = is_new(folder, identity)
-    parts = split([crystal.id for crystal in crystals], settings.seed)
+    parts = split([crystal.id for crystal in crystals], settings.seed, settings.fold)
     trainer = Trainer(settings, labelled_data(settings, crystals, table), parts, folder, encoder=encoder)
     # Only now: crystals that cannot be used leave the folder free for the next attempt.
     if unclaimed:

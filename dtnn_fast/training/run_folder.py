@@ -13,6 +13,7 @@ import torch
 
 from .. import __version__
 from ..errors import BadFileError
+from ..json_object import read_json_object
 from .checkpoint import CHECKPOINT_FILE
 from .hardware import hardware
 
@@ -41,12 +42,7 @@ def is_new(folder: Path, identity: dict[str, Any]) -> bool:
         if (folder / CHECKPOINT_FILE).exists():
             raise BadFileError(f"{path}: missing beside a checkpoint; choose another folder or remove it")
         return True
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadFileError(f"{path}: not a run's settings: {error}") from error
-    if not isinstance(before, dict):
-        raise BadFileError(f"{path}: not a run's settings: expected an object, got {before!r}")
+    before = read_json_object(path)
     if {key: before.get(key) for key in identity} != identity:
         raise BadFileError(f"{folder}: holds a run with other settings or data; choose another folder or remove it")
     return False

@@ -16,7 +16,9 @@ class TrainingSettings:
     Args:
         model: settings of the model, with the targets.
         seed: of the split, the initial weights, dropout and the order of crystals.
-        member: number of the member in an ensemble; another one has the same split, and all else from other numbers.
+        member: number of the member in an ensemble; another one has the same split (but see `rotate`), and all else
+            from other numbers.
+        rotate: whether another member has another tenth of the crystals for validation too; see `split`.
         batch_size: crystals per step.
         learning_rate: at the start; it falls to 0 along a half cosine over `epochs`.
         betas: decay rates of AdamW's moments.
@@ -33,6 +35,7 @@ class TrainingSettings:
     model: DTNNConfig = field(default_factory=DTNNConfig)
     seed: int = 0
     member: int = 0
+    rotate: bool = False
     batch_size: int = 64
     learning_rate: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
@@ -43,6 +46,11 @@ class TrainingSettings:
     average: float = 0.0
     frozen: bool = False
     start: str = ""
+
+    @property
+    def fold(self) -> int:
+        """The tenth that is for validation; see `split`."""
+        return self.member if self.rotate else 0
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, for a JSON file."""

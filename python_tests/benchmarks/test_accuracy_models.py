@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from typing import TypeVar
 
@@ -12,15 +13,18 @@ import pytest
 import torch
 from accuracy import painn
 from accuracy.graphs import BondGraph, LabelledGraphs, build_graph, collate
-from accuracy.models import ModelName, TrainingStatistics, make_model
+from accuracy.models import ModelName, Ranged, TrainingStatistics, make_model
 from accuracy.recipes import RECIPES
 from model_cases import labelled, one_thread  # noqa: F401  a fixture that every test uses
+from torch import nn
 
 from dtnn_fast.data.crystal import Crystal
 from dtnn_fast.data.elements import SYMBOLS
+from dtnn_fast.errors import DTNNError
 from dtnn_fast.training.metrics import mae_ten, median_tensor
 
 CUTOFF = 5.0
+RANGES = {"electronic": (1.0, 2.0), "ionic": (3.0, 4.0), "total": (5.0, 6.0)}
 PACKAGES = {ModelName.painn: "torch", ModelName.matten: "e3nn", ModelName.m3gnet: "matgl"}
 STEPS = {ModelName.painn: 80, ModelName.matten: 30, ModelName.m3gnet: 60}
 MODELS = pytest.mark.parametrize("name", list(ModelName))
@@ -47,7 +51,13 @@ def new_model(name: ModelName, crystals: list[Crystal]):
     pytest.importorskip(PACKAGES[name])
     elements = {int(z) for crystal in crystals for z in crystal.atomic_numbers}
     torch.manual_seed(0)
-    return make_model(name, CUTOFF, TrainingStatistics(tuple(sorted(elements)), 30.0, 20.0, 1.0, 2.0))
+    return make_model(name, CUTOFF, TrainingStatistics(tuple(sorted(elements)), 30.0, 20.0, RANGES))
+
+
+def predict(model: Ranged, crystals: list[Crystal]) -> np.ndarray:
+    """The electronic and the ionic tensors. [2, B, 3, 3]."""
+    found = model(graph_of(crystals))
+    return torch.stack([found["electronic"], found["ionic"]]).numpy()
 
 
 def moved(crystal: Crystal, **arrays: np.ndarray) -> Crystal:
@@ -61,17 +71,17 @@ def test_the_tensor_turns_with_the_crystal_and_depends_on_nothing_else(name):
     crystals = some_crystals(3)
     model = new_model(name, crystals).double().eval()
     with torch.no_grad():
-        tensors = model(graph_of(crystals)).numpy()
+        tensors = predict(model, crystals)
         size = np.abs(tensors - np.eye(3)).max()
-        anisotropy = np.abs(tensors - tensors.trace(axis1=1, axis2=2)[:, None, None] / 3 * np.eye(3)).max()
-        assert anisotropy > 1e-6 * size > 0  # there is something to turn
-        close = {"rtol": 0, "atol": 1e-9 * anisotropy + 1e-15}
-        np.testing.assert_allclose(tensors, tensors.transpose(0, 2, 1), **close)
+        anisotropy = np.abs(tensors - tensors.trace(axis1=2, axis2=3)[..., None, None] / 3 * np.eye(3)).max((1, 2, 3))
+        assert anisotropy.min() > 1e-6 * size > 0  # there is something to turn
+        close = {"rtol": 0, "atol": 1e-9 * anisotropy.min() + 1e-15}
+        np.testing.assert_allclose(tensors, tensors.swapaxes(2, 3), **close)
 
         turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))
         for matrix in (turn, turn @ np.diag([1.0, 1.0, -1.0])):  # a rotation and a reflection
             turned = [moved(c, positions=c.positions @ matrix.T, cell=c.cell @ matrix.T) for c in crystals]
-            np.testing.assert_allclose(model(graph_of(turned)).numpy(), matrix @ tensors @ matrix.T, **close)
+            np.testing.assert_allclose(predict(model, turned), matrix @ tensors @ matrix.T, **close)
         assert np.linalg.det(turn) * np.linalg.det(matrix) < 0
 
         others = {
@@ -92,15 +102,15 @@ def test_the_tensor_turns_with_the_crystal_and_depends_on_nothing_else(name):
             ],
         }
         for what, same in others.items():
-            np.testing.assert_allclose(model(graph_of(same)).numpy(), tensors, **close, err_msg=what)
-        alone = np.concatenate([model(graph_of([c])).numpy() for c in crystals])
+            np.testing.assert_allclose(predict(model, same), tensors, **close, err_msg=what)
+        alone = np.concatenate([predict(model, [c]) for c in crystals], axis=1)
         np.testing.assert_allclose(alone, tensors, **close, err_msg="alone")
 
 
 @MODELS
 def test_a_handful_of_crystals_is_learned_by_heart(name):
     crystals = some_crystals(4)
-    data = LabelledGraphs(crystals, "total", CUTOFF)
+    data = LabelledGraphs(crystals, list(RANGES), CUTOFF)
     graph, expected = data.batch(range(4))
     pytest.importorskip(PACKAGES[name])
     elements = {int(z) for crystal in crystals for z in crystal.atomic_numbers}
@@ -108,12 +118,36 @@ def test_a_handful_of_crystals_is_learned_by_heart(name):
     model = make_model(name, CUTOFF, TrainingStatistics.of(graph, expected, elements)).train()
     optimizer = torch.optim.Adam(model.parameters(), RECIPES[name].learning_rate)
     for _ in range(STEPS[name]):
-        loss = mae_ten(model(graph), expected)
+        predicted = model(graph)
+        losses = {target: mae_ten(predicted[target], expected[target]) for target in RANGES}
         optimizer.zero_grad()
-        loss.backward()
+        torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
-    trivial = mae_ten(torch.from_numpy(median_tensor(expected.numpy())).expand_as(expected), expected)
-    assert loss.item() < 0.6 * trivial.item()
+    for target, loss in losses.items():
+        those = expected[target]
+        trivial = mae_ten(torch.from_numpy(median_tensor(those.numpy())).expand_as(those), those)
+        assert loss.item() < 0.6 * trivial.item(), target
+
+
+def test_every_readout_has_its_own_range_and_total_is_the_sum():
+    class Parts(nn.Module):
+        """One tensor after the other is a multiple of the unit tensor."""
+
+        def __init__(self, count: int) -> None:
+            super().__init__()
+            self.count = count
+
+        def forward(self, graph: BondGraph) -> torch.Tensor:
+            values = torch.arange(1.0, 1.0 + self.count)
+            return (values[:, None, None] * torch.eye(3)).expand(graph.num_crystals, -1, -1, -1)
+
+    graph = graph_of(some_crystals(2))
+    together = Ranged(Parts(2), TrainingStatistics((8,), 1.0, 1.0, RANGES))(graph)
+    alone = Ranged(Parts(1), TrainingStatistics((8,), 1.0, 1.0, {"ionic": RANGES["ionic"]}))(graph)
+    for target, value in {"electronic": 1 + 2 * 1, "ionic": 3 + 4 * 2, "total": 3 + 11}.items():
+        torch.testing.assert_close(together[target], value * torch.eye(3).expand(2, 3, 3))
+    assert alone.keys() == {"ionic"}
+    torch.testing.assert_close(alone["ionic"], (3 + 4 * 1) * torch.eye(3).expand(2, 3, 3))
 
 
 # Names of our parameters, in order, and of the same ones in schnetpack.
@@ -155,7 +189,7 @@ def test_painn_is_that_of_schnetpack(monkeypatch):
 
 def test_the_maps_of_matten_are_those_of_e3nn():
     o3 = pytest.importorskip("e3nn.o3")
-    from accuracy.matten_layers import BondProduct, SpeciesLinear  # noqa: PLC0415  needs e3nn
+    from accuracy.matten_layers import BondProduct, Couplings, SpeciesLinear  # noqa: PLC0415  needs e3nn
 
     torch.manual_seed(0)
     graph = collate([build_graph(c, CUTOFF) for c in some_crystals(2)])
@@ -169,7 +203,8 @@ def test_the_maps_of_matten_are_those_of_e3nn():
     expected = theirs(atoms, torch.nn.functional.one_hot(species, 5).float(), weights)
     torch.testing.assert_close(ours(atoms, species), expected)
 
-    product = BondProduct(irreps, bond, irreps)
+    couplings = Couplings(bond, 2)
+    product = BondProduct(irreps, couplings, irreps)
     harmonics = o3.spherical_harmonics(bond, graph.vectors, normalize=True)
     weights = torch.randn(graph.pairs.shape[1], product.num_weights)
     paths = [
@@ -182,12 +217,40 @@ def test_the_maps_of_matten_are_those_of_e3nn():
     kinds, places, _ = o3.Irreps([(channels, irrep) for _, _, channels, irrep in paths]).sort()
     instructions = [(a, b, place, "uvu", True) for (a, b, _, _), place in zip(paths, places, strict=True)]
     theirs = o3.TensorProduct(irreps, bond, kinds, instructions, internal_weights=False, shared_weights=False)
-    # e3nn's weights: path by path; ours: block by block, paths last.
-    theirs_weights = [
-        block.unflatten(1, (channels, -1)).mT.flatten(1)
-        for (channels, _), block in zip(irreps, weights.split(product.split_weights, dim=1), strict=True)
-    ]
-    messages = theirs(atoms[graph.pairs[1]], harmonics, torch.cat(theirs_weights, dim=1))
+    messages = theirs(atoms[graph.pairs[1]], harmonics, weights)
     expected = torch.zeros(graph.num_atoms, kinds.dim).index_add(0, graph.pairs[0], messages)
     assert product.irreps_out == kinds.simplify()
-    torch.testing.assert_close(product(atoms, harmonics, weights, graph), expected, rtol=1e-4, atol=1e-4)
+    found = product(atoms, couplings(harmonics), weights, graph)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_compiled_products_of_matten_are_those_of_torch(monkeypatch):
+    o3 = pytest.importorskip("e3nn.o3")
+    from accuracy.bond_product import CompiledProduct  # noqa: PLC0415  like the next
+    from accuracy.matten import BOND_IRREPS, LAYER_IRREPS  # noqa: PLC0415  needs e3nn
+    from accuracy.matten_layers import BondProduct, Couplings  # noqa: PLC0415  needs e3nn
+
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(DTNNError, match="no C\\+\\+ compiler no-such-compiler"):
+        CompiledProduct()
+    monkeypatch.delenv("CXX")
+    if shutil.which("c++") is None:
+        pytest.skip("no C++ compiler")
+
+    torch.manual_seed(0)
+    graph = collate([build_graph(c, CUTOFF) for c in some_crystals(2)])
+    irreps, bond = o3.Irreps(LAYER_IRREPS), o3.Irreps(BOND_IRREPS)
+    couplings = Couplings(bond, 4)
+    tables = couplings(o3.spherical_harmonics(bond, graph.vectors, normalize=True))
+    for irreps_in, irreps_out in ((o3.Irreps("16x0e"), irreps), (irreps, irreps), (irreps, o3.Irreps("0e + 2e"))):
+        product = BondProduct(irreps_in, couplings, irreps_out)
+        atoms = torch.randn(graph.num_atoms, irreps_in.dim, requires_grad=True)
+        weights = torch.randn(graph.pairs.shape[1], product.num_weights, requires_grad=True)
+        expected = product(atoms, tables, weights, graph)
+        direction = torch.randn_like(expected)
+        expected_grads = torch.autograd.grad((expected * direction).sum(), (atoms, weights))
+        product.compiled = CompiledProduct()
+        found = product(atoms, tables, weights, graph)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        grads = torch.autograd.grad((found * direction).sum(), (atoms, weights))
+        torch.testing.assert_close(grads, expected_grads, rtol=1e-4, atol=1e-3)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from accuracy.models import ModelName
-from accuracy.recipes import RECIPES, Cosine, Plateau
+from accuracy.recipes import RECIPES, Cosine, Plateau, Schedule, recipe
 from accuracy.run import RunSettings, train_run
 from accuracy.train import app
 from accuracy.trainer import Epoch, Trainer
@@ -21,8 +22,9 @@ from model_cases import labelled, one_thread  # noqa: F401  a fixture that every
 from typer.testing import CliRunner
 
 from dtnn_fast.errors import BadFileError
+from dtnn_fast.evaluation.run_folders import read_run
+from dtnn_fast.nn.model import TARGETS
 from dtnn_fast.training.metrics import crystal_errors
-from dtnn_fast.training.predictions import load_predictions
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {ModelName.painn: "torch", ModelName.matten: "e3nn", ModelName.m3gnet: "matgl"}
@@ -30,8 +32,7 @@ CRYSTALS = [crystal for crystal in labelled() if crystal.num_atoms <= 3][:20]
 
 
 def settings(name: ModelName = ModelName.painn, epochs: int = 2, **more) -> RunSettings:
-    recipe = replace(RECIPES[name], batch_size=8, cutoff=4.0, epochs=epochs, **more)
-    return RunSettings(name, "total", 0, recipe)
+    return RunSettings(name, TARGETS, 0, replace(RECIPES[name], batch_size=8, cutoff=4.0, epochs=epochs, **more))
 
 
 def stop_after_first(trainer: Trainer, epoch: Epoch) -> None:
@@ -57,9 +58,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(name, tmp_path):
     rates = [epoch.learning_rate for epoch in seen[0].history]
     assert len(set(rates)) > 1
     for trainer in seen:
-        assert [(e.learning_rate, e.train_loss, e.validation) for e in trainer.history] == [
-            (e.learning_rate, e.train_loss, e.validation) for e in seen[0].history
-        ]
+        assert [replace(e, seconds=0.0) for e in trainer.history] == [replace(e, seconds=0.0) for e in seen[0].history]
     again = train_run(run, CRYSTALS, tmp_path / "parts")  # a finished run is not trained any further
     assert (again["epochs"], again["errors"]) == (3, parts["errors"])
 
@@ -70,24 +69,58 @@ def test_a_run_leaves_settings_history_results_and_predictions(tmp_path):
     record = json.loads((tmp_path / "settings.json").read_text())
     assert (record["label"], record["command"]) == ("PaiNN", "the command")
     assert {"torch", "numpy"} <= set(record["versions"])
-    assert (record["settings"]["seed"], record["settings"]["target"]) == (0, "total")
+    assert (record["settings"]["seed"], record["settings"]["targets"]) == (0, list(TARGETS))
     assert record["data"]["crystals"] == len(CRYSTALS)
     history = np.genfromtxt(tmp_path / "history.csv", delimiter=",", names=True)
     assert list(history["epoch"]) == [1, 2]
-    np.testing.assert_array_equal(history["score"], history["validation_total"])
 
-    predictions = load_predictions(tmp_path / "predictions.npz")
-    by_id = {crystal.id: crystal.targets["total"] for crystal in CRYSTALS}
+    run = read_run(tmp_path)  # as dtnn-fast evaluate does
+    assert (run.model, run.seed, run.is_baseline) == ("PaiNN", 0, True)
+    predictions = run.predictions
+    assert set(predictions.predicted) == set(TARGETS)
+    np.testing.assert_allclose(
+        predictions.predicted["total"], predictions.predicted["electronic"] + predictions.predicted["ionic"], rtol=1e-5
+    )
+    by_id = {crystal.id: crystal.targets for crystal in CRYSTALS}
     assert set(predictions.ids) == set(by_id)
-    np.testing.assert_allclose(predictions.expected["total"], [by_id[id] for id in predictions.ids], rtol=1e-6)
-    for part, count in (("train", 16), ("validation", 2), ("test", 2)):
-        those = predictions.of_part(part)
-        assert len(those.ids) == count
-        errors = crystal_errors(those.predicted["total"], those.expected["total"])
-        found = results["errors"]["total"][part]["all"]["mae_ten"]
-        assert found == pytest.approx(errors["mae_ten"].mean())
-        if part == "validation":
-            assert found == pytest.approx(history["score"].min(), rel=1e-5)  # of the best epoch
+    spreads = {}
+    best = history["score"].argmin()
+    for target in TARGETS:
+        expected = np.array([by_id[id][target] for id in predictions.ids])
+        np.testing.assert_allclose(predictions.expected[target], expected, rtol=1e-6)
+        for part, count in (("train", 16), ("validation", 2), ("test", 2)):
+            those = predictions.of_part(part)
+            assert len(those.ids) == count
+            errors = crystal_errors(those.predicted[target], those.expected[target])
+            found = results["errors"][target][part]["all"]["mae_ten"]
+            assert found == pytest.approx(errors["mae_ten"].mean())
+            if part == "validation":
+                assert found == pytest.approx(history[f"validation_{target}"][best], rel=1e-5)
+        means = predictions.of_part("train").expected[target].trace(axis1=1, axis2=2) / 3
+        # torch's median is the lower one of an even number
+        spreads[target] = np.abs(means - np.sort(means)[(len(means) - 1) // 2]).mean()
+    # The score is the loss of DTNN: errors over the spreads of the training tensors.
+    expected_scores = sum(history[f"validation_{target}"] / spread for target, spread in spreads.items())
+    np.testing.assert_allclose(history["score"], expected_scores, rtol=1e-5)
+
+
+def test_a_single_target_is_learned_alone(tmp_path):
+    results = train_run(replace(settings(), targets=("ionic",)), CRYSTALS, tmp_path)
+    assert set(results["errors"]) == {"ionic"}
+    history = np.genfromtxt(tmp_path / "history.csv", delimiter=",", names=True)
+    np.testing.assert_array_equal(history["score"], history["validation_ionic"])
+
+
+@pytest.mark.parametrize("name", list(ModelName))
+def test_the_short_schedule_ends_with_its_epochs(name):
+    authors = RECIPES[name]
+    assert recipe(name, Schedule.authors) == authors
+    assert recipe(name, Schedule.authors, 7) == replace(authors, epochs=7)
+    for epochs in (None, 7):
+        short = recipe(name, Schedule.short, epochs)
+        assert short.schedule == Cosine(epochs or 120, 0.01)
+        assert short.epochs == short.patience == short.schedule.epochs
+        assert replace(short, schedule=authors.schedule, epochs=1000, patience=authors.patience) == authors
 
 
 def test_a_folder_of_another_or_a_damaged_run_is_left_alone(tmp_path):
@@ -102,9 +135,9 @@ def test_a_folder_of_another_or_a_damaged_run_is_left_alone(tmp_path):
     with pytest.raises(BadFileError, match="not a whole checkpoint"):
         train_run(settings(epochs=1), CRYSTALS, tmp_path)
     (tmp_path / "settings.json").write_text("[]")
-    answer = CliRunner().invoke(app, ["painn", "--target", "total", "--split", "0", "--output", str(tmp_path)])
+    answer = CliRunner().invoke(app, ["painn", "--target", "joint", "--split", "0", "--output", str(tmp_path)])
     assert answer.exit_code == 2
-    assert "not a run's settings" in answer.output
+    assert "expected a JSON object" in answer.output
 
 
 # In the place of python: it says what it was asked for, and fails for one of the models.
@@ -120,7 +153,7 @@ def test_the_queue_skips_what_is_finished_and_survives_failures(tmp_path):
     stand_in, runs = tmp_path / "python", tmp_path / "runs"
     stand_in.write_text(STAND_IN)
     stand_in.chmod(0o755)
-    environment = {**os.environ, "PYTHON": str(stand_in), "SPLITS": "0 1", "TARGETS": "total ionic"}
+    environment = {**os.environ, "PYTHON": str(stand_in), "SPLITS": "0 1", "TARGETS": "joint ionic"}
 
     def queue() -> subprocess.CompletedProcess[str]:
         command = ["bash", str(ROOT / "benchmarks/accuracy/run_all.sh"), str(runs)]
@@ -130,9 +163,11 @@ def test_the_queue_skips_what_is_finished_and_survives_failures(tmp_path):
     assert first.returncode == 1
     assert "done, 4 failed" in first.stdout
     asked = [line.split(maxsplit=1)[1] for line in first.stdout.splitlines() if " split " in line]
-    each = [f"{m} {t} split {s}" for s in (0, 1) for t in ("total", "ionic") for m in ("painn", "matten", "m3gnet")]
+    each = [f"{m} {t} split {s}" for s in (0, 1) for t in ("joint", "ionic") for m in ("painn", "matten", "m3gnet")]
     assert asked == each
     assert (runs / "m3gnet" / "ionic" / "split-1" / "results.json").exists()
-    assert (runs / "matten" / "total" / "split-0" / "train.log").read_text() == "asked for matten total 0\n"
-    second = queue()
-    assert second.stdout.count(" split ") == 4  # those that failed, and no other
+    assert (runs / "matten" / "joint" / "split-0" / "train.log").read_text() == "asked for matten joint 0\n"
+    with (runs / "matten" / "joint" / "split-0" / "queue.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as another queue that is at this run
+        second = queue()
+    assert second.stdout.count(" split ") == 3  # the others that failed, and no more

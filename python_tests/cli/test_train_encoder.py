@@ -12,6 +12,7 @@ from dtnn_fast.cli.train_options import parse_layers
 from dtnn_fast.encoders import Channels, NativeEncoder, NativeEncoderConfig
 from dtnn_fast.encoders.storage import save_encoder
 from dtnn_fast.nn.model import DTNN
+from dtnn_fast.training.predictions import load_predictions
 
 SMALL = ["--latent", "8", "--dropout", "0", "--learning-rate", "0.01", "--epochs", "2"]
 
@@ -161,3 +162,35 @@ def test_a_layer_that_the_encoder_lacks(program, data, encoder, tmp_path):
     result = program("train", data, "--encoder", tmp_path / "one", "--layer", "2", "--output", tmp_path / "run")
     assert result.exit_code == 2
     assert "expected `num_layers` from 1 to 1, got 2" in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_an_ensemble_of_several_encoders(program, data, encoder, tmp_path):
+    torch.manual_seed(1)
+    other = tmp_path / "other"
+    save_encoder(NativeEncoder(NativeEncoderConfig(channels=Channels(12, 6, 6))), other, {"name": "none"})
+    rotate = ["--members", "2", "--rotate"]
+    for name, place in (("one", encoder), ("two", other)):
+        arguments = ["train", data, "--encoder", place, "--layer", "2", "--cache", tmp_path / "cache", *SMALL, *rotate]
+        answer = program(*arguments, "--output", tmp_path / name, "--splits", "0-1")
+        assert answer.exit_code == 0
+        assert "no error bars: they need members on several encoders" in answer.stderr
+    parts = [load_predictions(tmp_path / "one" / "split-0" / "members" / member / "predictions.npz") for member in "01"]
+    assert parts[0].of_part("test").ids == parts[1].of_part("test").ids
+    assert not set(parts[0].of_part("validation").ids) & set(parts[1].of_part("validation").ids)
+    runs, output = [tmp_path / "one", tmp_path / "two"], tmp_path / "mixed"
+    answer = program("ensemble", *runs, "--data", data, "--output", output, "--label", "two encoders")
+    assert answer.exit_code == 0, answer.output
+    assert "of the test crystals are within their error bar" in answer.output
+    summary = json.loads((output / "summary.json").read_text())
+    assert set(summary["splits"]) == {"0", "1"}
+    assert json.loads((output / "split-1" / "settings.json").read_text())["label"] == "two encoders"
+
+    predicted = program("predict", data, "--model", output / "split-0" / "model", "--json")
+    assert predicted.exit_code == 0
+    first = json.loads(predicted.stdout)["crystals"][0]
+    assert first["tensors"]["total"]["error_bar"] > 0
+    assert program("train", data, "--encoder", encoder, *rotate[2:], "--output", tmp_path / "alone").exit_code == 2
+    assert program("ensemble", tmp_path / "one", "--data", data, "--output", tmp_path / "alone").exit_code == 2
+    answer = program("ensemble", *runs, "--output", tmp_path / "without")
+    assert answer.exit_code == 2
+    assert "other crystals than those given" in " ".join(answer.output.split())

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: MIT
+"""The command ensemble."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import command_line, stderr, stdout
+
+
+def ensemble(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN RUN...",
+            show_default=False,
+            help="Finished runs of dtnn-fast train on the same crystals and split; or folders of runs on the same "
+            "splits (split-0, split-1, ...), which are taken split by split.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", show_default=False, help="Folder of the ensemble, made when absent.")
+    ],
+    label: Annotated[
+        str,
+        typer.Option(
+            show_default=False, help="Name of the ensemble in the tables of dtnn-fast evaluate, such as 'two encoders'."
+        ),
+    ] = "",
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            show_default="the labelled crystals that come with dtnn-fast",
+            help="File or folder of the labelled crystals that the runs used; may be given several times.",
+        ),
+    ] = None,
+    clean: Annotated[
+        bool,
+        typer.Option("--clean/--no-clean", help="Whether the runs dropped crystals by the cleaning rule; as in train."),
+    ] = True,
+) -> None:
+    """Take the mean of models on different encoders, with error bars from their spread.
+
+    Nothing is trained. Every member counts the same; runs that are ensembles bring all of their members. What is
+    written is a run like those of dtnn-fast train: dtnn-fast screen --model OUTPUT/model uses it, dtnn-fast evaluate
+    compares it.
+    """
+    from ..training.mixed import mix_runs, runs_by_split  # noqa: PLC0415  slow to import
+    from ..training.predictions import PREDICTIONS_FILE, load_predictions  # noqa: PLC0415
+    from ..training.run import MODEL_FOLDER  # noqa: PLC0415
+    from ..training.summary import over_splits  # noqa: PLC0415
+    from .train_report import print_error_bars, print_errors, print_summary  # noqa: PLC0415
+    from .training_data import load_training_data  # noqa: PLC0415
+
+    by_split = runs_by_split(runs)
+    first = next(iter(by_split.values()))[0]
+    targets = tuple(load_predictions(first / PREDICTIONS_FILE).expected)
+    crystals, _ = load_training_data(data or [], targets, clean)
+    systems = {crystal.id: str(crystal.info["crystal_system"]) for crystal in crystals}
+    results = {}
+    for split, folders in by_split.items():
+        folder = output if split is None else output / f"split-{split}"
+        result = mix_runs(folder, folders, systems, command_line(), label)
+        results[split] = result
+        where = "" if split is None else f", split {split}"
+        print_errors(stdout(), result, title=f"Test errors of the ensemble{where}")
+        print_error_bars(stdout(), result["error_bars"])
+        stderr().print(f"model: {folder / MODEL_FOLDER}")
+    numbered = {split: result for split, result in results.items() if split is not None}
+    if numbered:
+        summary = over_splits(numbered)
+        record = {"command": command_line(), **summary, "splits": numbered}
+        (output / "summary.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        print_summary(stdout(), summary, list(numbered))

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""Finished runs of models on different encoders as one run: the mean of all members, with calibrated error bars."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import BadFileError, DTNNError
+from ..json_object import read_json_object
+from ..nn.mixed import MixedEnsemble
+from ..nn.model import DTNN
+from .ensemble import MEMBERS_FOLDER
+from .members import Members
+from .predictions import PREDICTIONS_FILE, Predictions, load_predictions
+from .run import MODEL_FOLDER, RESULTS_FILE
+from .run_folder import SETTINGS_FILE, claim, is_new
+
+
+def mix_runs(
+    folder: Path, runs: Sequence[Path], systems: Mapping[str, str], command: str = "", label: str = ""
+) -> dict[str, Any]:
+    """Make a run folder of the mean over the members of several runs, all of which count the same.
+
+    The error bars are scaled on crystals that two members or more were not trained on, and judged on the test
+    crystals.
+
+    Args:
+        folder: of the new run; made when absent.
+        runs: folders of two finished runs or more on one split, each of a single model or of an ensemble.
+        systems: the crystal system of each crystal by its id.
+        command: the command line, for the record.
+        label: name of the ensemble in tables.
+
+    Returns:
+        What results.json holds.
+
+    Raises:
+        BadFileError: a run is unfinished or damaged, or the folder holds another run.
+        DTNNError: the runs differ in crystals, split or targets.
+    """
+    records = [read_json_object(run / SETTINGS_FILE) for run in runs]
+    results = [read_json_object(run / RESULTS_FILE) for run in runs]
+    _check_data(runs, records)
+    together = Members.of([prediction for run in runs for prediction in _member_predictions(run)])
+    unknown = [id for id in together.ids if id not in systems]
+    if unknown:
+        raise DTNNError(f"{runs[0]}: trained on other crystals than those given, such as {unknown[0]}")
+    settings = [record["settings"] for record in records]
+    identity = {
+        "settings": {"seed": settings[0]["seed"], "models": [_without_seed(one) for one in settings]},
+        "data": records[0]["data"],
+    }
+    if is_new(folder, identity):
+        claim(folder, identity, command, label=label)
+    bars = together.error_bars()
+    try:
+        models = [DTNN.from_pretrained(run / MODEL_FOLDER) for run in runs]
+        ensemble = MixedEnsemble(models, {target: bar["scale"] for target, bar in bars.items()})
+    except ValueError as error:
+        raise DTNNError(f"{folder}: {error}") from error
+    ensemble.save(folder / MODEL_FOLDER)
+    counts = [result["parameters"] for result in results]
+    parameters = {name: sum(count[name] for count in counts) for name in counts[0]}
+    seconds = sum(result["train_seconds"] for result in results)
+    return together.write(folder, bars, systems, parameters, seconds)
+
+
+def runs_by_split(paths: Sequence[Path]) -> dict[int | None, list[Path]]:
+    """Sort the runs of several models by their splits.
+
+    Args:
+        paths: run folders, or folders with the subfolders split-0, split-1, ... of `dtnn-fast train --splits`.
+
+    Returns:
+        For each split the runs in the order of `paths`; under None where the paths are runs themselves.
+
+    Raises:
+        BadFileError: a path holds no run.
+        DTNNError: one model has runs on other splits than another.
+    """
+    found: list[dict[int | None, Path]] = []
+    for path in paths:
+        if (path / SETTINGS_FILE).exists():
+            found.append({None: path})
+            continue
+        below = {int(part.name.removeprefix("split-")): part for part in path.glob("split-[0-9]*") if part.is_dir()}
+        if not below:
+            raise BadFileError(f"{path}: no run there: expected settings.json or the folders split-0, split-1, ...")
+        found.append(dict(sorted(below.items())))
+    for path, runs in zip(paths, found, strict=True):
+        if runs.keys() != found[0].keys():
+            raise DTNNError(f"{path}: expected runs on the same splits as {paths[0]}")
+    return {split: [runs[split] for runs in found] for split in found[0]}
+
+
+def _without_seed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name != "seed"}
+
+
+def _check_data(runs: Sequence[Path], records: Sequence[dict[str, Any]]) -> None:
+    def of(record: dict[str, Any]) -> tuple[Any, Any]:
+        return record["data"], record["settings"]["seed"]
+
+    if len(runs) < 2:
+        raise DTNNError(f"ensemble: expected two runs or more, got {len(runs)}")
+    for run, record in zip(runs, records, strict=True):
+        try:
+            found = of(record)
+        except (KeyError, TypeError) as error:
+            raise BadFileError(f"{run / SETTINGS_FILE}: not the settings of a run of dtnn-fast train") from error
+        if found != of(records[0]):
+            raise DTNNError(f"{run}: trained on other crystals or another split than {runs[0]}")
+
+
+def _member_predictions(run: Path) -> list[Predictions]:
+    """Of each member of an ensemble, or of a single model."""
+    count = read_json_object(run / RESULTS_FILE).get("members", 1)
+    places = [run / MEMBERS_FOLDER / str(member) for member in range(count)] if count > 1 else [run]
+    return [load_predictions(place / PREDICTIONS_FILE) for place in places]

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""Members with different validation crystals: each crystal is judged by those that were not trained on it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dtnn_fast.data.splits import FOLDS, split
+from dtnn_fast.errors import DTNNError
+from dtnn_fast.nn.spread import spread
+from dtnn_fast.training.error_bars import mean_and_spread
+from dtnn_fast.training.members import Members
+from dtnn_fast.training.predictions import Predictions
+
+IDS = [f"crystal-{number:03}" for number in range(200)]
+NUMBERS = np.random.default_rng(0)
+EXPECTED = NUMBERS.normal(size=(len(IDS), 3, 3))
+PARTS = ("test", "validation", "train")
+
+
+def predictions(fold: int, seed: int = 0, ids=IDS) -> Predictions:
+    parts = split(ids, 0, fold)
+    order = np.concatenate([getattr(parts, part) for part in PARTS])
+    names = [part for part in PARTS for _ in getattr(parts, part)]
+    noise = np.random.default_rng((fold, seed)).normal(size=(len(ids), 3, 3))
+    expected = EXPECTED[order]
+    return Predictions([ids[place] for place in order], names, {"total": expected + noise}, {"total": expected})
+
+
+def test_folds_are_the_tenths_that_are_not_tested():
+    parts = [split(IDS, 3, fold) for fold in range(FOLDS)]
+    plain = split(IDS, 3)
+    assert all((one == other).all() for one, other in zip(parts[0], plain, strict=True))
+    assert all((part.test == plain.test).all() for part in parts)
+    validation = np.concatenate([part.validation for part in parts])
+    assert sorted([*plain.test, *validation]) == list(range(len(IDS)))
+    for part in parts:
+        assert sorted(np.concatenate(part)) == list(range(len(IDS)))
+    for fold in (-1, FOLDS):
+        with pytest.raises(ValueError, match="`fold` from 0 to 8"):
+            split(IDS, 0, fold)
+
+
+def test_each_crystal_is_judged_by_members_that_have_not_seen_it():
+    members = [predictions(fold) for fold in range(3)]
+    together = Members.of(members)
+    mean = together.mean()
+    by_id = [dict(zip(one.ids, one.predicted["total"], strict=True)) for one in members]
+    folds = [set(one.of_part("validation").ids) for one in members]
+    for id, part, tensor in zip(mean.ids, mean.parts, mean.predicted["total"], strict=True):
+        unseen = [member for member in range(3) if part == "test" or id in folds[member]] or [0, 1, 2]
+        np.testing.assert_allclose(tensor, np.mean([by_id[member][id] for member in unseen], 0))
+    assert mean.parts == members[0].parts
+    assert together.error_bars() == {}
+
+
+def test_error_bars_of_rotated_members_on_two_encoders():
+    together = Members.of([predictions(fold, seed) for seed in range(2) for fold in range(4)])
+    bar = together.error_bars()["total"]
+    chosen = (together.unseen.sum(0) == 2) & (np.asarray(together.parts) != "test")
+    assert chosen.sum() == 4 * 20
+    mean, spreads = mean_and_spread(together.tensors["total"][:, chosen], together.unseen[:, chosen])
+    unique = (mean - together.expected["total"][chosen])[:, [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+    ratios = np.sort(np.abs(unique).mean(1) / spreads)
+    assert bar["scale"] == pytest.approx(ratios[int(np.ceil(0.9 * 81)) - 1])
+    # The errors of two members are larger than those of eight, which were told to be as large.
+    assert bar["test_coverage"] > 0.9
+
+
+def test_the_spread_of_some_members_stands_for_that_of_all():
+    tensors = NUMBERS.normal(size=(6, 20_000, 3, 3))
+    tensors = tensors + tensors.swapaxes(2, 3)
+    everywhere = np.ones(tensors.shape[:2], dtype=bool)
+    mean, spreads = mean_and_spread(tensors, everywhere)
+    np.testing.assert_allclose(mean, tensors.mean(0), atol=1e-12)
+    np.testing.assert_allclose(spreads, spread(tensors))
+    some = everywhere.copy()
+    some[2:] = False
+    mean, fewer = mean_and_spread(tensors, some)
+    np.testing.assert_allclose(mean, tensors[:2].mean(0), atol=1e-12)
+    assert np.square(fewer).mean() == pytest.approx(np.square(spreads).mean(), rel=0.02)
+
+
+def test_members_of_other_crystals_are_refused():
+    with pytest.raises(DTNNError, match="same crystals"):
+        Members.of([predictions(0), predictions(0, ids=IDS[:100])])
+    other = predictions(0)
+    parts = ["train" if part == "test" else part for part in other.parts]
+    with pytest.raises(DTNNError, match="same test crystals"):
+        Members.of([predictions(0), Predictions(other.ids, parts, other.predicted, other.expected)])
+    ionic = Predictions(other.ids, other.parts, {"ionic": EXPECTED}, {"ionic": EXPECTED})
+    with pytest.raises(DTNNError, match=r"same targets, got \['ionic'\]"):
+        Members.of([predictions(0), ionic])

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: MIT
+"""Runs on different encoders become one run of an ensemble; runs that do not belong together do not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from model_cases import SMALL, config, labelled
+
+from dtnn_fast import MixedEnsemble
+from dtnn_fast.encoders import NativeEncoder
+from dtnn_fast.encoders.latent_table import encode_crystals
+from dtnn_fast.errors import BadFileError, DTNNError
+from dtnn_fast.evaluation.run_folders import read_run
+from dtnn_fast.training.ensemble import MEMBERS_FOLDER, combine_runs
+from dtnn_fast.training.error_bars import coverage, error_scale
+from dtnn_fast.training.mixed import mix_runs, runs_by_split
+from dtnn_fast.training.predictions import load_predictions
+from dtnn_fast.training.run import train_run
+from dtnn_fast.training.settings import TrainingSettings
+
+
+@pytest.fixture(scope="module")
+def crystals():
+    return [crystal for crystal in labelled() if crystal.num_atoms <= 4][:120]
+
+
+@pytest.fixture(scope="module")
+def systems(crystals):
+    return {crystal.id: crystal.info["crystal_system"] for crystal in crystals}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, crystals, systems):
+    """An ensemble of two on one encoder, and a single model on another."""
+    folder = tmp_path_factory.mktemp("runs")
+    torch.set_num_threads(1)
+    model = config(layer=2, bonds=False, joint=True, targets=("electronic", "ionic", "total"), channels=SMALL)
+    settings = TrainingSettings(model, epochs=2, learning_rate=3e-3, batch_size=16)
+    for place, name in enumerate(("several", "single")):
+        torch.manual_seed(place)
+        encoder = NativeEncoder(model.encoder, 2).eval()
+        table = encode_crystals(encoder, crystals, (2,))
+        members = [folder / name / MEMBERS_FOLDER / str(member) for member in range(2)]
+        for member, run in enumerate(members if name == "several" else [folder / name]):
+            train_run(replace(settings, member=member), crystals, run, encoder=encoder, table=table)
+        if name == "several":
+            combine_runs(folder / name, members, systems)
+    return [folder / "several", folder / "single"]
+
+
+def test_the_mean_of_all_members_with_error_bars(runs, crystals, systems, tmp_path):
+    result = mix_runs(tmp_path, runs, systems, "the command", "both")
+    several, single = runs
+    members = [load_predictions(several / MEMBERS_FOLDER / str(member) / "predictions.npz") for member in range(2)]
+    members.append(load_predictions(single / "predictions.npz"))
+    mixed = load_predictions(tmp_path / "predictions.npz")
+    assert (mixed.ids, mixed.parts) == (members[0].ids, members[0].parts)
+    stacked = np.stack([part.predicted["ionic"] for part in members])
+    np.testing.assert_allclose(mixed.predicted["ionic"], stacked.mean(0))
+    validation, test = (np.asarray(mixed.parts) == part for part in ("validation", "test"))
+    scale = error_scale(stacked[:, validation], mixed.expected["ionic"][validation])
+    assert result["error_bars"]["ionic"]["scale"] == pytest.approx(scale)
+    covered = coverage(stacked[:, test], mixed.expected["ionic"][test], scale)
+    assert result["error_bars"]["ionic"]["test_coverage"] == covered
+    assert result["members"] == 3
+    assert json.loads((tmp_path / "results.json").read_text()) == result
+    model = MixedEnsemble.from_pretrained(tmp_path / "model")
+    some = [crystals[place] for place in (0, 5, 9)]
+    places = [mixed.ids.index(crystal.id) for crystal in some]
+    np.testing.assert_allclose(model.predict(some, "ionic"), mixed.predicted["ionic"][places], rtol=1e-3, atol=1e-3)
+    run = read_run(tmp_path)
+    assert (run.model, run.seed, run.is_baseline, run.layer) == ("both", 0, False, None)
+    assert mix_runs(tmp_path, runs, systems, "again", "both") == result
+
+
+def test_runs_in_another_order_are_sorted(runs, systems, tmp_path):
+    turned = tmp_path / "turned"
+    shutil.copytree(runs[1], turned)
+    those = load_predictions(turned / "predictions.npz")
+    order = np.random.default_rng(0).permutation(len(those.ids))
+    arrays = {
+        f"{kind}_{t}": getattr(those, kind)[t][order] for kind in ("predicted", "expected") for t in those.expected
+    }
+    ids, parts = (np.array(values)[order] for values in (those.ids, those.parts))
+    np.savez(turned / "predictions.npz", ids=ids, parts=parts, **arrays)
+    straight = mix_runs(tmp_path / "a", runs, systems)
+    assert mix_runs(tmp_path / "b", [runs[0], turned], systems)["errors"] == straight["errors"]
+
+
+def change(folder, name, values):
+    path = folder / name
+    record = json.loads(path.read_text())
+    for key, value in values.items():
+        record[key] = value
+    path.write_text(json.dumps(record))
+
+
+def test_runs_that_do_not_belong_together_are_refused(runs, systems, tmp_path):
+    other = tmp_path / "other"
+    with pytest.raises(DTNNError, match="two runs or more"):
+        mix_runs(tmp_path / "mixed", runs[:1], systems)
+    shutil.copytree(runs[1], other)
+    settings = json.loads((other / "settings.json").read_text())
+    change(other, "settings.json", {"settings": {**settings["settings"], "seed": 1}})
+    with pytest.raises(DTNNError, match="another split"):
+        mix_runs(tmp_path / "mixed", [runs[0], other], systems)
+    change(other, "settings.json", {"settings": settings["settings"], "data": {"digest": "other"}})
+    with pytest.raises(DTNNError, match="other crystals"):
+        mix_runs(tmp_path / "mixed", [runs[0], other], systems)
+    change(other, "settings.json", {"settings": None})
+    with pytest.raises(BadFileError, match="not the settings of a run"):
+        mix_runs(tmp_path / "mixed", [runs[0], other], systems)
+    (other / "results.json").unlink()
+    with pytest.raises(BadFileError, match=r"results\.json: missing"):
+        mix_runs(tmp_path / "mixed", [runs[0], other], systems)
+    with pytest.raises(DTNNError, match="other crystals than those given"):
+        mix_runs(tmp_path / "mixed", runs, {})
+    several = tmp_path / "several"
+    shutil.copytree(runs[0], several, ignore=shutil.ignore_patterns(MEMBERS_FOLDER))
+    with pytest.raises(BadFileError, match=MEMBERS_FOLDER):
+        mix_runs(tmp_path / "mixed", [several, runs[1]], systems)
+    assert not (tmp_path / "mixed").exists()
+
+
+def test_folders_are_taken_split_by_split(tmp_path):
+    for model, splits in (("a", (0, 10, 2)), ("b", (2, 0, 10)), ("c", (0,))):
+        for split in splits:
+            folder = tmp_path / model / f"split-{split}"
+            folder.mkdir(parents=True)
+            (folder / "settings.json").write_text("{}")
+    a, b, c = (tmp_path / name for name in "abc")
+    assert runs_by_split([a, b]) == {split: [a / f"split-{split}", b / f"split-{split}"] for split in (0, 2, 10)}
+    assert list(runs_by_split([a, b])) == [0, 2, 10]
+    assert runs_by_split([a / "split-0", c / "split-0"]) == {None: [a / "split-0", c / "split-0"]}
+    with pytest.raises(DTNNError, match="same splits"):
+        runs_by_split([a, c])
+    with pytest.raises(DTNNError, match="same splits"):
+        runs_by_split([a, c / "split-0"])
+    with pytest.raises(BadFileError, match="no run there"):
+        runs_by_split([a, tmp_path / "none"])
