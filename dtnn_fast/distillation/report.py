@@ -119,11 +119,17 @@ def evaluate(student: Student, batches: Iterable[Batch], device: torch.device | 
         unexplained = float((errors / squares)[varies].mean()) if varies.any() else 1.0
         explained.setdefault(match, {})[rank] = 1.0 - unexplained
     layers = [Explained(match.ours, match.theirs, ranks) for match, ranks in explained.items()]
-    return HeldOut(layers, _energy_report(energies) if student.energy is not None else None)
+    return HeldOut(layers, energy_report(energies) if student.energy is not None else None)
 
 
-def _energy_report(parts: list[Tensor]) -> EnergyReport:
-    """The report of `EnergyErrors`, as rows of tensors."""
+def energy_report(parts: list[Tensor]) -> EnergyReport:
+    """The report of the `EnergyErrors` of batches, each stacked into one tensor.
+
+    explained = 1 - sum errors^2 / sum left^2
+
+    Args:
+        parts: errors, what the composition leaves, and whether all elements are known. [3, B] each, float64.
+    """
     errors, left, known = torch.cat([torch.zeros(3, 0, dtype=torch.float64), *parts], dim=1)
     chosen = known > 0
     errors, left = errors[chosen], left[chosen]

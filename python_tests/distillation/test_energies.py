@@ -21,7 +21,7 @@ from dtnn_fast.distillation.crystals import MADE, is_held_out
 from dtnn_fast.distillation.energy_model import HEAD_FILE, load_energy_model
 from dtnn_fast.distillation.energy_term import EnergyTerm
 from dtnn_fast.distillation.labels import LabelSettings, label, read_manifest, read_shard, rejected_of, shard_path
-from dtnn_fast.distillation.report import _energy_report
+from dtnn_fast.distillation.report import energy_report
 from dtnn_fast.encoders import pretrained_encoder
 from dtnn_fast.errors import BadCrystalError, BadFileError, DTNNError
 from dtnn_fast.nn.graph import build_graph
@@ -138,14 +138,14 @@ def test_a_new_readout_gives_the_constants_of_the_elements(labels, crystals):
 
 def test_the_report_of_known_errors():
     rows = torch.tensor([[0.1, -0.3, 9.0], [1.0, -2.0, 9.0], [1, 1, 0]], dtype=torch.float64)
-    report = _energy_report([rows[:, :1], rows[:, 1:]])
+    report = energy_report([rows[:, :1], rows[:, 1:]])
     assert (report.crystals, report.left_out) == (2, 1)
     assert report.quality.mae_mev == pytest.approx(200)
     assert report.quality.composition_mae_mev == pytest.approx(1500)
     assert report.quality.explained == pytest.approx(1 - 0.1 / 5)
     assert "200.0 meV per atom" in report.sentence()
     assert "1 left out" in report.sentence()
-    nothing = _energy_report([])
+    nothing = energy_report([])
     assert nothing.quality is None
     assert nothing.sentence() == "energies: no crystals"
 
