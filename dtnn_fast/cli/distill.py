@@ -83,8 +83,8 @@ def distill(
     energy_weight: Annotated[
         float,
         typer.Option(
-            help="Weight of the potential's energies in the loss, beside 1 for the latents; above 0 a readout of "
-            "energies is learned and saved with the run. 0 learns latents only.",
+            help="Weight of the potential's energies in the loss, beside 1 for the latents, such as 0.1; above 0 a "
+            "readout of energies is learned and saved with the run. 0 learns latents only.",
             rich_help_panel=_TRAINING,
         ),
     ] = 0.0,
