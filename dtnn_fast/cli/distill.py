@@ -18,7 +18,7 @@ from .distill_progress import ENCODER_FOLDER, DistillProgress, print_explained
 if TYPE_CHECKING:
     from ..distillation.labels import LabelSettings, Teacher
     from ..distillation.parallel import Workers
-    from ..distillation.report import Explained
+    from ..distillation.report import HeldOut
     from ..distillation.settings import DistillSettings
 
 _CRYSTALS, _ENCODER, _TRAINING, _RUN = "The crystals", "The encoder", "The training", "The run"
@@ -80,12 +80,20 @@ def distill(
     learning_rate: Annotated[
         float, typer.Option(min=1e-12, help="The largest; falls along a half cosine.", rich_help_panel=_TRAINING)
     ] = 2e-3,
+    energy_weight: Annotated[
+        float,
+        typer.Option(
+            help="Weight of the potential's energies in the loss, beside 1 for the latents, such as 0.1; above 0 a "
+            "readout of energies is learned and saved with the run. 0 learns latents only.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of crystals, weights and order.", rich_help_panel=_RUN)] = 0,
     labels: Annotated[
         Path | None,
         typer.Option(
             show_default="labels in the folder of the run",
-            help="Folder of the teacher's latents, made when absent; several runs can share one.",
+            help="Folder of the teacher's latents and energies, made when absent; several runs can share one.",
             rich_help_panel=_RUN,
         ),
     ] = None,
@@ -102,7 +110,7 @@ def distill(
     device: Annotated[str, typer.Option(help="cpu or cuda.", rich_help_panel=_RUN)] = "cpu",
     threads: ThreadsOption = None,
 ) -> None:
-    """Teach the native encoder the latents of a pretrained potential.
+    """Teach the native encoder the latents of a pretrained potential, and its energies with --energy-weight.
 
     Press Ctrl-C to stop; the same command with the same --output goes on later. Several processes, one per GPU, work
     together under torchrun: torchrun --nproc-per-node 4 -m dtnn_fast distill --device cuda --output FOLDER.
@@ -113,11 +121,16 @@ def distill(
         raise typer.BadParameter(f"expected three numbers such as 128,32,32, got {channels!r}", param_hint="--channels")
     if radii != sorted(radii):
         raise typer.BadParameter(f"expected cutoffs that never fall, got {cutoffs!r}", param_hint="--cutoffs")
+    if not 0 <= energy_weight < inf:
+        raise typer.BadParameter(
+            f"expected a finite number of 0 or more, got {energy_weight}", param_hint="--energy-weight"
+        )
     matches = _parse_matches(learn) if learn else _usual_matches(len(radii))
 
     import torch  # noqa: PLC0415  slow to import
 
     from ..distillation.crystals import CrystalSettings  # noqa: PLC0415  slow to import
+    from ..distillation.energy_model import HEAD_FILE  # noqa: PLC0415
     from ..distillation.labels import LabelSettings  # noqa: PLC0415
     from ..distillation.mean_bonds import mean_bonds  # noqa: PLC0415
     from ..distillation.parallel import workers  # noqa: PLC0415
@@ -134,6 +147,7 @@ def distill(
         batch_atoms=batch_atoms,
         learning_rate=learning_rate,
         seed=seed,
+        energy_weight=energy_weight,
     )
     making = LabelSettings(CrystalSettings(made=crystals, held_out=held_out, seed=seed))
     folder = output or Path("runs") / time.strftime("distill-%Y-%m-%d-%H%M%S")
@@ -145,13 +159,15 @@ def distill(
             with progress:
                 place = labels or folder / LABELS_FOLDER
                 _label(data or [], pretrained_encoder(teacher.value).to(group.device), making, place, group, progress)
-                explained = _train(settings, place, folder, group, progress)
+                held_out_report = _train(settings, place, folder, group, progress)
         except KeyboardInterrupt:
             stderr().print(progress.how_to_resume(), style="yellow")
             raise typer.Exit(130) from None
         if group.rank == 0:
-            print_explained(stdout(), explained)
+            print_explained(stdout(), held_out_report)
             stdout().print(f"encoder: {folder / ENCODER_FOLDER}")
+            if energy_weight:
+                stdout().print(f"energies: {folder / HEAD_FILE}")
 
 
 def _label(
@@ -179,7 +195,7 @@ def _label(
 
 def _train(
     settings: DistillSettings, labels: Path, folder: Path, group: Workers, progress: DistillProgress
-) -> dict[str, list[Explained]]:
+) -> dict[str, HeldOut]:
     from ..distillation.run import distill_run  # noqa: PLC0415  slow to import
 
     return distill_run(

@@ -16,7 +16,7 @@ from .console import stderr
 if TYPE_CHECKING:
     from ..data.rejected import Rejected
     from ..distillation.crystals import MadeCrystals
-    from ..distillation.report import Explained
+    from ..distillation.report import HeldOut
     from ..distillation.trainer import DistillTrainer
     from ..distillation.trainer import Progress as Record
 
@@ -85,14 +85,18 @@ class DistillProgress:
 
     def on_record(self, trainer: DistillTrainer, record: Record) -> None:
         """Show the loss."""
-        self._bar.update(self._training, completed=record.step, description=f"steps  unexplained {record.loss:.4f}")
+        energy = record.energies.get("training_mev")
+        note = "" if energy is None else f"  energies {energy:.0f} meV/atom"
+        self._bar.update(
+            self._training, completed=record.step, description=f"steps  unexplained {record.loss:.4f}{note}"
+        )
         if self._bar.disable and (len(trainer.history) % LINES_EVERY == 0 or trainer.finished):
             where = f"step {record.step}/{trainer.num_steps}"
-            self.console.print(f"{where}  unexplained variance {record.loss:.4f}  {record.seconds:.0f} s")
+            self.console.print(f"{where}  unexplained variance {record.loss:.4f}{note}  {record.seconds:.0f} s")
 
-    def on_report(self, explained: Mapping[str, Sequence[Explained]]) -> None:
+    def on_report(self, held_out: Mapping[str, HeldOut]) -> None:
         """Show what the encoder explains so far."""
-        print_explained(self.console, explained)
+        print_explained(self.console, held_out)
 
     def how_to_resume(self) -> str:
         """The message after Ctrl-C."""
@@ -102,17 +106,19 @@ class DistillProgress:
         )
 
 
-def print_explained(console: Console, explained: Mapping[str, Sequence[Explained]]) -> None:
-    """Print the explained variance as a table for real and one for made crystals."""
+def print_explained(console: Console, held_out: Mapping[str, HeldOut]) -> None:
+    """Print the explained variance as a table for real and one for made crystals, and what is known of energies."""
     from ..distillation.labels import RANKS  # noqa: PLC0415  slow to import
     from ..distillation.report import rows  # noqa: PLC0415
 
-    for kind, entries in explained.items():
-        if not entries:
+    for kind, found in held_out.items():
+        if not found.latents:
             continue
         table = Table(title=f"Explained variance on held-out chemical systems: {_KINDS[kind]}")
         for name in ("layer", "teacher's layer", *RANKS):
             table.add_column(name, justify="right")
-        for row in rows(entries):
+        for row in rows(found.latents):
             table.add_row(*row)
         console.print(table)
+        if found.energies is not None:
+            console.print(found.energies.sentence())

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..data.crystal import Crystal
 from ..errors import DTNNError
 from ..nn.graph import CrystalGraph, build_graph
-from .labels import read_manifest, read_shard
+from .labels import PER_CRYSTAL, read_manifest, read_shard
 
 T = TypeVar("T")
 _AHEAD = 4
@@ -29,7 +29,7 @@ class Batch:
 
     Args:
         graph: the crystals.
-        labels: by name, such as ``"vector_3"``, as they are stored.
+        labels: by name, such as ``"vector_3"`` or ``"energy"``, as they are stored.
     """
 
     graph: CrystalGraph
@@ -131,7 +131,7 @@ class LabelledShards:
             numbers = shard["atomic_numbers"][atoms].long().numpy()
             crystals.append(Crystal("", numbers, shard["positions"][atoms].numpy(), shard["cell"][k].numpy()))
             for name, values in parts.items():
-                values.append(shard[name][atoms])
+                values.append(shard[name][k : k + 1] if name in PER_CRYSTAL else shard[name][atoms])
         return Batch(build_graph(crystals, self.cutoffs), {name: torch.cat(values) for name, values in parts.items()})
 
 

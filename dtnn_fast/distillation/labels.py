@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Labels: the latents of the teacher for every crystal, in shards on disk that are made once."""
+"""Labels: the latents and the energy of the teacher for every crystal, in shards on disk that are made once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from .crystals import MADE, CrystalSettings, is_held_out
 FORMAT = "dtnn_fast distillation labels 1"
 MANIFEST_FILE = "manifest.json"
 RANKS = ("scalar", "vector", "rank2")
-PER_CRYSTAL = ("cell", "held_out", "made")
+ENERGY = "energy"
+PER_CRYSTAL = ("cell", "held_out", "made", ENERGY)
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
@@ -41,8 +42,8 @@ class Teacher(Protocol):
     def cutoffs(self) -> tuple[float, ...]:
         """The cutoffs of the graphs that it takes, in Angstrom."""
 
-    def forward(self, graph: CrystalGraph) -> list[Latents]:
-        """Latents of each layer."""
+    def latents_and_energy(self, graph: CrystalGraph) -> tuple[list[Latents], Tensor]:
+        """Latents of each layer, and the energy of each crystal. [B], eV."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def label(
 
     Args:
         crystals: what to label, in the order of the shards.
-        teacher: gives the latents.
+        teacher: gives the latents and energies.
         folder: where the shards and their manifest go; made when absent.
         settings: how they are made.
         batch_atoms: about how many atoms the teacher treats at once.
@@ -167,18 +168,21 @@ def _labelled(
     batch_atoms: int,
     device: torch.device | str,
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """The crystals of one shard with the latents of their atoms by layer and rank, and the ids of those left out.
+    """The crystals of one shard with their energies and the latents of their atoms, and the ids of those left out.
 
     Where atoms are much too close a potential knows nothing, and its latents are not finite or too large for the dtype.
     """
     parts: dict[str, list[Tensor]] = {}
+    energies: list[Tensor] = []
     for batch in _batches(crystals, batch_atoms):
         graph = build_graph(batch, teacher.cutoffs).to(device)
         with torch.no_grad():
-            for layer, latents in enumerate(teacher.forward(graph), start=1):
-                for rank, values in zip(RANKS, latents[:3], strict=True):
-                    if values.shape[-1]:
-                        parts.setdefault(f"{rank}_{layer}", []).append(values.cpu())
+            layers, energy = teacher.latents_and_energy(graph)
+        energies.append(energy.double().cpu())
+        for layer, latents in enumerate(layers, start=1):
+            for rank, values in zip(RANKS, latents[:3], strict=True):
+                if values.shape[-1]:
+                    parts.setdefault(f"{rank}_{layer}", []).append(values.cpu())
     labels = {name: torch.cat(values).to(DTYPES[settings.dtype]) for name, values in parts.items()}
     tensors = labels | {
         "atomic_numbers": torch.from_numpy(np.concatenate([c.atomic_numbers for c in crystals])).to(torch.uint8),
@@ -186,13 +190,14 @@ def _labelled(
         "cell": torch.from_numpy(np.stack([c.cell for c in crystals])),
         "held_out": torch.tensor([is_held_out(c, settings.crystals.held_out) for c in crystals]).to(torch.uint8),
         "made": torch.tensor([c.source == MADE for c in crystals]).to(torch.uint8),
+        ENERGY: torch.cat(energies),
     }
     sizes = torch.tensor([c.num_atoms for c in crystals])
     atoms = torch.ones(int(sizes.sum()), dtype=torch.bool)
     for values in labels.values():
         atoms &= torch.isfinite(values).flatten(1).all(1)
     crystal = torch.repeat_interleave(sizes)
-    usable = torch.ones(len(crystals), dtype=torch.bool).index_fill(0, crystal[~atoms], False)
+    usable = torch.isfinite(tensors[ENERGY]).index_fill(0, crystal[~atoms], False)
     kept = {
         name: values[usable if name in PER_CRYSTAL else usable[crystal]].contiguous()
         for name, values in tensors.items()

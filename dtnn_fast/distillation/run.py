@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A distillation in its folder: settings, history, checkpoints, the encoder so far and how much it explains."""
+"""A distillation in its folder: settings, history, checkpoints, what was learned so far and how much it explains."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from typing import Any
 from ..encoders.storage import save_encoder
 from ..training.run_folder import claim, is_new
 from .batches import LabelledShards
-from .labels import RANKS, read_manifest
+from .compositions import fit_labels
+from .energy_model import ENCODER_FOLDER, save_energy_head
+from .labels import ENERGY, RANKS, read_manifest
 from .parallel import Workers
-from .report import Explained
+from .report import HeldOut
 from .settings import DistillSettings
 from .spreads import spreads_of
 from .trainer import DistillTrainer, Progress
 
-HISTORY_FILE, REPORT_FILE, ENCODER_FOLDER = "history.csv", "report.json", "encoder"
+HISTORY_FILE, REPORT_FILE = "history.csv", "report.json"
+_ENERGY_COLUMNS = ("training_mev", "real_mev", "real_explained", "made_mev", "made_explained")
 
 
 def distill_run(
@@ -35,12 +38,12 @@ def distill_run(
     report_every: int = 10,
     on_start: Callable[[DistillTrainer], None] = lambda trainer: None,
     on_record: Callable[[DistillTrainer, Progress], None] = lambda trainer, record: None,
-    on_report: Callable[[dict[str, list[Explained]]], None] = lambda explained: None,
-) -> dict[str, list[Explained]]:
+    on_report: Callable[[dict[str, HeldOut]], None] = lambda held_out: None,
+) -> dict[str, HeldOut]:
     """Train an encoder on labels, or go on where the run in the folder stopped.
 
-    The first process writes a checkpoint at every record, and the encoder and its report at every tenth, so that a run
-    may be stopped at any time and what it has reached be used.
+    The first process writes a checkpoint at every record, and the encoder, the readout of energies where they are
+    learned, and their report at every tenth, so that a run may be stopped at any time and what it has reached be used.
 
     Args:
         settings: of the training.
@@ -55,56 +58,76 @@ def distill_run(
         on_report: called at each report, in the first process.
 
     Returns:
-        The explained variance in the end, on the "real" and "made" crystals of held-out chemical systems.
+        What is explained in the end of the "real" and "made" crystals of held-out chemical systems.
 
     Raises:
         BadFileError: the folder holds another run, or the labels are damaged.
-        DTNNError: the settings do not fit the labels, or the loss is no number any more.
+        DTNNError: the settings do not fit the labels, energies are to be learned from labels without any, or the loss
+            is no number any more.
     """
     manifest = read_manifest(labels)
     identity = json.loads(json.dumps({"settings": settings.to_json(), "labels": manifest, "processes": workers.count}))
     unclaimed = is_new(folder, identity)
     spreads = spreads_of(labels)
     names = sorted({f"{rank}_{match.theirs}" for match in settings.matches for rank in RANKS} & spreads.keys())
+    fit = fit_labels(labels) if settings.energy_weight else None
+    names += [ENERGY] if fit else []
     shards = LabelledShards(labels, settings.encoder.cutoffs, names, settings.batch_atoms)
-    trainer = DistillTrainer(settings, shards, spreads, folder, workers, record_every)
+    trainer = DistillTrainer(settings, shards, spreads, folder, workers, record_every, fit)
     workers.wait()  # nobody may look for a run in the folder when the first process has begun one
     if unclaimed and workers.rank == 0:
         claim(folder, identity, command)
     on_start(trainer)
+    held_out: dict[str, HeldOut] | None = None
     for record in trainer.records():
         if workers.rank == 0:
+            # Before the checkpoint, which keeps the history: a run that is stopped in between makes the report again.
+            if trainer.finished or len(trainer.history) % report_every == 0:
+                held_out = _report(trainer, folder, manifest["teacher"])
+                trainer.note(held_out)
+                if not trainer.finished:
+                    on_report(held_out)
             trainer.checkpoint()
             _write_history(folder / HISTORY_FILE, trainer.history)
-            if len(trainer.history) % report_every == 0 and not trainer.finished:
-                on_report(_report(trainer, folder, manifest["teacher"]))
         on_record(trainer, record)
-    explained = _report(trainer, folder, manifest["teacher"]) if workers.rank == 0 else trainer.evaluate()
+    if held_out is None:  # another process, or a run that was finished before
+        held_out = _report(trainer, folder, manifest["teacher"]) if workers.rank == 0 else trainer.evaluate()
     workers.wait()
-    return explained
+    return held_out
 
 
-def _report(trainer: DistillTrainer, folder: Path, teacher: dict[str, Any]) -> dict[str, list[Explained]]:
-    """Save the averaged encoder and how much it explains."""
-    explained = trainer.evaluate()
+def _report(trainer: DistillTrainer, folder: Path, teacher: dict[str, Any]) -> dict[str, HeldOut]:
+    """Save what the moving average of the weights has learned, and how much it explains."""
+    held_out = trainer.evaluate()
     report = {
         "step": trainer.progress.step,
         "steps": trainer.num_steps,
         "seconds": trainer.progress.seconds,
         "training_crystals": trainer.shards.num_crystals,
         "training_loss": trainer.progress.loss,
-        "held_out": {kind: [asdict(entry) for entry in entries] for kind, entries in explained.items()},
+        "held_out": {kind: [asdict(entry) for entry in found.latents] for kind, found in held_out.items()},
     }
-    save_encoder(trainer.encoder(), folder / ENCODER_FOLDER, {**teacher, "report": report})
+    student = trainer.averaged()
+    if student.energy is not None:
+        report["held_out_energies"] = {
+            kind: asdict(found.energies) for kind, found in held_out.items() if found.energies is not None
+        }
+    record = {**teacher, "report": report}
+    save_encoder(student.encoder.cpu(), folder / ENCODER_FOLDER, record)
+    if student.energy is not None:
+        save_energy_head(student.energy.head(), folder, record)
     unfinished = folder / (REPORT_FILE + ".part")
     unfinished.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     os.replace(unfinished, folder / REPORT_FILE)
-    return explained
+    return held_out
 
 
 def _write_history(path: Path, history: Sequence[Progress]) -> None:
-    names = [field.name for field in fields(Progress)]
+    names = [field.name for field in fields(Progress) if field.name != "energies"]
+    energies = _ENERGY_COLUMNS if any(record.energies for record in history) else ()
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(names)
-        writer.writerows([getattr(record, name) for name in names] for record in history)
+        writer.writerow([*names, *energies])
+        for record in history:
+            values = [record.energies.get(name, "") for name in energies]
+            writer.writerow([*(getattr(record, name) for name in names), *values])

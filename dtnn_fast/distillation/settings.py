@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import inf
 from typing import Any
 
 from ..encoders.native import NativeEncoderConfig
@@ -25,6 +26,7 @@ class DistillSettings:
         clip_norm: gradients are scaled down to this norm.
         average: decay per step of the moving average of the weights, which is what is saved in the end.
         seed: of the initial weights and the order of crystals.
+        energy_weight: of the energies in the loss beside the latents; 0 to learn latents only.
 
     Raises:
         ValueError: a setting is out of range.
@@ -40,8 +42,13 @@ class DistillSettings:
     clip_norm: float = 1.0
     average: float = 0.998
     seed: int = 0
+    energy_weight: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.energy_weight < inf:
+            raise ValueError(
+                f"DistillSettings: expected a finite `energy_weight` of 0 or more, got {self.energy_weight}"
+            )
         weights = [match.weight for match in self.matches]
         positive = min(self.epochs, self.batch_atoms, self.learning_rate, self.clip_norm, *weights)
         if positive <= 0 or not self.matches or not 0 <= self.average < 1 or min(self.warmup, self.weight_decay) < 0:
@@ -49,4 +56,7 @@ class DistillSettings:
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, for a JSON file."""
-        return asdict(self) | {"encoder": self.encoder.to_json()}
+        values = asdict(self) | {"encoder": self.encoder.to_json()}
+        if not self.energy_weight:
+            del values["energy_weight"]  # runs that began before energies were learned are the same runs
+        return values

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -15,7 +15,9 @@ from ..encoders.native import NativeEncoder, NativeEncoderConfig
 from ..errors import DTNNError
 from ..nn.graph import CrystalGraph
 from ..nn.symmetric import norm_squared
-from .labels import RANKS
+from .compositions import CompositionFit
+from .energy_term import EnergyTerm
+from .labels import ENERGY, RANKS
 
 SMALLEST_SPREAD = 1e-6
 
@@ -59,6 +61,20 @@ class ChannelErrors(NamedTuple):
     squares: Tensor
 
 
+class Losses(NamedTuple):
+    """The loss and what it is made of; only `total` has a gradient.
+
+    Args:
+        total: what is minimised.
+        unexplained: the unexplained part of the variance of the latents.
+        energy: mean absolute error of the energies in eV per atom; None where they are not learned.
+    """
+
+    total: Tensor
+    unexplained: Tensor
+    energy: Tensor | None
+
+
 def squared_errors(difference: Tensor, rank: str) -> Tensor:
     """Squares of scalars [N, C], or squared norms of vectors [N, 3, C] and tensors [N, 6, C]. -> [N, C]."""
     return difference * difference if rank == "scalar" else norm_squared(difference)
@@ -82,12 +98,21 @@ class Student(nn.Module):
         config: settings of the encoder; it is built with all its layers, and with readouts of the teacher's channels.
         matches: which layer learns which.
         spreads: of the labels, by name such as ``"vector_3"``; a rank that a layer of the teacher lacks is absent.
+        energy_weight: of the energies in the loss.
+        fit: of the energies to the compositions, where the energies are learned too.
 
     Raises:
         DTNNError: a match names a layer that there is not, or two of them the same layer of ours.
     """
 
-    def __init__(self, config: NativeEncoderConfig, matches: tuple[Match, ...], spreads: Mapping[str, Spread]) -> None:
+    def __init__(
+        self,
+        config: NativeEncoderConfig,
+        matches: tuple[Match, ...],
+        spreads: Mapping[str, Spread],
+        energy_weight: float = 0.0,
+        fit: CompositionFit | None = None,
+    ) -> None:
         super().__init__()
         for match in matches:
             if not 1 <= match.ours <= len(config.cutoffs) or f"scalar_{match.theirs}" not in spreads:
@@ -98,6 +123,8 @@ class Student(nn.Module):
         if len({match.ours for match in matches}) < len(matches):
             raise DTNNError("distill: a layer of the encoder can learn only one layer of the teacher's")
         self.encoder = NativeEncoder(replace(config, readout=readout_of(spreads)))
+        self.energy_weight = energy_weight
+        self.energy = None if fit is None else EnergyTerm(self.encoder.channels.scalar, fit)
         self.matches = matches
         self.names: set[str] = set()
         for match in matches:
@@ -115,26 +142,35 @@ class Student(nn.Module):
         """The matches, and the ranks that they have labels for."""
         return [(match, rank) for match in self.matches for rank in RANKS if f"{rank}_{match.theirs}" in self.names]
 
-    def forward(self, graph: CrystalGraph, labels: Mapping[str, Tensor]) -> Tensor:
-        """The loss: the unexplained part of the variance, a mean over ranks and layers with the weights of the matches.
+    def forward(self, graph: CrystalGraph, labels: Mapping[str, Tensor]) -> Losses:
+        """The unexplained part of the variance, a mean over ranks and layers with the weights of the matches.
+
+        Where energies are learned, `energy_weight` times their mean absolute error is added, in units of the deviation
+        of what the composition leaves of them.
 
         Args:
             graph: crystals, built with the encoder's cutoffs.
-            labels: the teacher's latents of their atoms.
+            labels: the teacher's latents of their atoms, and the energies of the crystals where they are learned.
 
         Returns:
-            A scalar.
+            Scalars.
         """
-        parts = self.channel_errors(graph, labels)
+        latents = self.encoder(graph)
+        parts = self.channel_errors(latents, labels)
         total = sum(match.weight for match, _ in parts)
         losses = [
             match.weight / total * part.errors.sum() / part.squares.sum().clamp(min=SMALLEST_SPREAD)
             for (match, _), part in parts.items()
         ]
-        return torch.stack(losses).sum()
+        unexplained = torch.stack(losses).sum()
+        if self.energy is None:
+            return Losses(unexplained, unexplained.detach(), None)
+        energy = self.energy.errors(latents[-1].atom_scalar, graph, labels[ENERGY]).errors.abs().mean()
+        loss = unexplained + (self.energy_weight * energy / self.energy.deviation).to(unexplained.dtype)
+        return Losses(loss, unexplained.detach(), energy.detach())
 
     def channel_errors(
-        self, graph: CrystalGraph, labels: Mapping[str, Tensor]
+        self, latents: Sequence[Latents], labels: Mapping[str, Tensor]
     ) -> dict[tuple[Match, str], ChannelErrors]:
         """Squared errors beside those of always predicting the mean; see `forward`.
 
@@ -142,10 +178,13 @@ class Student(nn.Module):
         they do not decide, each atom has the weight 1 / (1 + |y|^2), where |y|^2 is the mean over channels of its
         whitened label.
 
+        Args:
+            latents: what the encoder gives for the crystals.
+            labels: the teacher's latents of their atoms.
+
         Returns:
             For each match and rank.
         """
-        latents = self.encoder(graph)
         return {
             (match, rank): self._errors(latents[match.ours - 1], match, rank, labels) for match, rank in self.learned()
         }

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..encoders.native import NativeEncoder
 from ..errors import BadFileError, DTNNError
 from ..training.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
 from .batches import LabelledShards, read_ahead
+from .compositions import CompositionFit
 from .parallel import Workers
-from .report import Explained, explained_variance
+from .report import HeldOut, evaluate
 from .settings import DistillSettings
-from .student import Spread, Student
+from .student import Losses, Spread, Student
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Progress:
         batch: batches of this process that are done in it.
         loss: mean unexplained variance on the training batches since the last record.
         seconds: of training, over all sittings.
+        energies: where they are learned: "training_mev", the mean absolute error since the last record in meV per atom,
+            and in records with a report "real_mev", "real_explained", "made_mev" and "made_explained".
     """
 
     step: int = 0
@@ -42,6 +44,7 @@ class Progress:
     batch: int = 0
     loss: float = math.nan
     seconds: float = 0.0
+    energies: dict[str, float] = field(default_factory=dict)
 
 
 class DistillTrainer:
@@ -54,6 +57,7 @@ class DistillTrainer:
         folder: where checkpoints are; training goes on from one that is there.
         workers: the processes that work together.
         record_every: steps between records.
+        fit: of the energies to the compositions, where the energies are learned too.
     """
 
     def __init__(
@@ -64,11 +68,12 @@ class DistillTrainer:
         folder: Path,
         workers: Workers,
         record_every: int = 100,
+        fit: CompositionFit | None = None,
     ) -> None:
         self.settings, self.shards, self.folder, self.workers = settings, shards, folder, workers
-        self.spreads, self.record_every = spreads, record_every
+        self.spreads, self.record_every, self.fit = spreads, record_every, fit
         torch.manual_seed(settings.seed)
-        self.student = Student(settings.encoder, settings.matches, spreads).to(workers.device)
+        self.student = self._new_student()
         self.optimizer = torch.optim.AdamW(
             self.student.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
@@ -81,6 +86,11 @@ class DistillTrainer:
         if workers.count > 1:
             # The parts of the last layer that no map reads get no gradient.
             self._parallel = DistributedDataParallel(self.student, broadcast_buffers=False, find_unused_parameters=True)
+
+    def _new_student(self) -> Student:
+        settings = self.settings
+        student = Student(settings.encoder, settings.matches, self.spreads, settings.energy_weight, self.fit)
+        return student.to(self.workers.device)
 
     def _resume(self) -> None:
         found = load_checkpoint(self.folder, self.student, self.optimizer)
@@ -116,6 +126,7 @@ class DistillTrainer:
     def records(self) -> Iterator[Progress]:
         """Train until finished; gives where training stands every few steps, and at the end."""
         losses: list[float] = []
+        energies: list[float] = []
         start, before = time.perf_counter(), self.progress.seconds
         while not self.finished:
             at = self.progress
@@ -124,15 +135,19 @@ class DistillTrainer:
             done = at.batch
             for batch in batches:
                 there = batch.to(self.workers.device)
-                losses.append(self._step(there.graph, there.labels))
+                found = self._step(there.graph, there.labels)
+                losses.append(found.unexplained.item())
+                if found.energy is not None:
+                    energies.append(found.energy.item())
                 done += 1
                 step = self.progress.step + 1
                 seconds = before + time.perf_counter() - start
                 self.progress = Progress(step, at.epoch, done, self.progress.loss, seconds)
                 if step % self.record_every == 0 or self.finished:
-                    self.progress = Progress(step, at.epoch, done, sum(losses) / len(losses), seconds)
+                    learned = {"training_mev": 1000.0 * sum(energies) / len(energies)} if energies else {}
+                    self.progress = Progress(step, at.epoch, done, sum(losses) / len(losses), seconds, learned)
                     self.history.append(self.progress)
-                    losses = []
+                    losses, energies = [], []
                     yield self.progress
                 if self.finished:
                     break
@@ -140,11 +155,21 @@ class DistillTrainer:
                 self.progress = Progress(self.progress.step, at.epoch + 1, 0, self.progress.loss, self.progress.seconds)
             batches.close()
 
-    def _step(self, graph: Any, labels: Mapping[str, Tensor]) -> float:
+    def note(self, held_out: Mapping[str, HeldOut]) -> None:
+        """Put the errors of held-out energies into the last record of the history."""
+        energies = dict(self.history[-1].energies)
+        for kind, found in held_out.items():
+            if found.energies is not None and found.energies.quality is not None:
+                energies[f"{kind}_mev"] = found.energies.quality.mae_mev
+                energies[f"{kind}_explained"] = found.energies.quality.explained
+        self.history[-1] = replace(self.history[-1], energies=energies)
+
+    def _step(self, graph: Any, labels: Mapping[str, Tensor]) -> Losses:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.progress.step)
         self._parallel.train()
-        loss = self._parallel(graph, labels)
+        losses: Losses = self._parallel(graph, labels)
+        loss = losses.total
         if not torch.isfinite(loss):
             raise DTNNError(
                 f"distill: the loss became {loss.item()} in step {self.progress.step + 1}; a lower learning rate than "
@@ -155,7 +180,7 @@ class DistillTrainer:
         nn.utils.clip_grad_norm_(self.student.parameters(), self.settings.clip_norm)
         self.optimizer.step()
         self._move_average()
-        return float(loss.item())
+        return losses
 
     @torch.no_grad()
     def _move_average(self) -> None:
@@ -167,18 +192,11 @@ class DistillTrainer:
 
     def averaged(self) -> Student:
         """The student with the moving average of the weights, in evaluation mode."""
-        student = Student(self.settings.encoder, self.settings.matches, self.spreads).to(self.workers.device)
+        student = self._new_student()
         student.load_state_dict(self.average)
         return student.eval()
 
-    def encoder(self) -> NativeEncoder:
-        """The encoder with the moving average of the weights, in evaluation mode on the CPU."""
-        return self.averaged().encoder.cpu()
-
-    def evaluate(self) -> dict[str, list[Explained]]:
-        """The explained variance of the averaged weights on the "real" and "made" crystals of held-out systems."""
+    def evaluate(self) -> dict[str, HeldOut]:
+        """What the averaged weights explain of the "real" and "made" crystals of held-out systems."""
         student, device = self.averaged(), self.workers.device
-        return {
-            kind: explained_variance(student, self.shards.held_out(made=kind == "made"), device)
-            for kind in ("real", "made")
-        }
+        return {kind: evaluate(student, self.shards.held_out(made=kind == "made"), device) for kind in ("real", "made")}

@@ -200,8 +200,7 @@ class PretrainedEncoder(nn.Module):
         Args:
             graph: crystals, built with this encoder's cutoffs.
         """
-        layers = self.atom_latents(graph.atomic_numbers, self._bonds(graph))
-        return [Latents(*layer, None, None, None, None) for layer in layers]
+        return _without_bonds(self.atom_latents(graph.atomic_numbers, self._bonds(graph)))
 
     def energy(self, graph: CrystalGraph) -> Tensor:
         """The potential's own energy of each crystal. [B], eV.
@@ -209,9 +208,19 @@ class PretrainedEncoder(nn.Module):
         Args:
             graph: crystals, built with this encoder's cutoffs.
         """
-        energies = self.atom_energies(graph.atomic_numbers, self._bonds(graph))
-        crystal = torch.repeat_interleave(graph.ptr.diff())
-        return energies.new_zeros(graph.num_crystals).index_add(0, crystal, energies)
+        return _sums(self.atom_energies(graph.atomic_numbers, self._bonds(graph)), graph)
+
+    def latents_and_energy(self, graph: CrystalGraph) -> tuple[list[Latents], Tensor]:
+        """What `forward` and `energy` give, for a potential that can in one pass.
+
+        Args:
+            graph: crystals, built with this encoder's cutoffs.
+
+        Returns:
+            The latents of the layers 1 ... num_layers, and the energy of each crystal. [B], eV.
+        """
+        layers, energies = self.atom_latents_and_energies(graph.atomic_numbers, self._bonds(graph))
+        return _without_bonds(layers), _sums(energies, graph)
 
     def _bonds(self, graph: CrystalGraph) -> DirectedBonds:
         tier = graph.tier(self.cutoffs[0])
@@ -229,6 +238,22 @@ class PretrainedEncoder(nn.Module):
     @abstractmethod
     def atom_energies(self, atomic_numbers: Tensor, bonds: DirectedBonds) -> Tensor:
         """Each atom's part of the energy; see `atom_latents`. [N], eV."""
+
+    def atom_latents_and_energies(
+        self, atomic_numbers: Tensor, bonds: DirectedBonds
+    ) -> tuple[list[AtomLatents], Tensor]:
+        """`atom_latents` and `atom_energies`; a potential that has both after one pass overrides this."""
+        return self.atom_latents(atomic_numbers, bonds), self.atom_energies(atomic_numbers, bonds)
+
+
+def _without_bonds(layers: list[AtomLatents]) -> list[Latents]:
+    return [Latents(*layer, None, None, None, None) for layer in layers]
+
+
+def _sums(energies: Tensor, graph: CrystalGraph) -> Tensor:
+    """Sums over the atoms of each crystal."""
+    crystal = torch.repeat_interleave(graph.ptr.diff())
+    return energies.new_zeros(graph.num_crystals).index_add(0, crystal, energies)
 
 
 def pretrained_encoder(name: str, num_layers: int | None = None) -> PretrainedEncoder:

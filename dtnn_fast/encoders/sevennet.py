@@ -10,6 +10,7 @@ over the bundled crystals, less than 1e-3 changes sign where it should not (pyth
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,17 @@ _FILES = {
     "sevennet-l3i5": "SevenNet_l3i5/checkpoint_l3i5.pth",
 }
 
+_GATE = "_equivariant_gate"
+
 
 class SevenNetEncoder(PretrainedEncoder):
     """Latents of SevenNet after the gate of each of its five layers."""
 
     def atom_latents(self, atomic_numbers: Tensor, bonds: DirectedBonds) -> list[AtomLatents]:
         """See `PretrainedEncoder.atom_latents`."""
-        data = self._start(atomic_numbers, bonds)
         latents: list[AtomLatents] = []
-        for name, module in self.potential.named_children():
-            data = module(data)
-            if name.endswith("_equivariant_gate"):
+        for name, data in self._steps(atomic_numbers, bonds):
+            if name.endswith(_GATE):
                 latents.append(self._split(data["x"]))
                 if len(latents) == self.num_layers:
                     break
@@ -42,13 +43,27 @@ class SevenNetEncoder(PretrainedEncoder):
 
     def atom_energies(self, atomic_numbers: Tensor, bonds: DirectedBonds) -> Tensor:
         """See `PretrainedEncoder.atom_energies`."""
-        data = self._start(atomic_numbers, bonds)
-        for module in self.potential.children():
-            data = module(data)
+        return self.atom_latents_and_energies(atomic_numbers, bonds)[1]
+
+    def atom_latents_and_energies(
+        self, atomic_numbers: Tensor, bonds: DirectedBonds
+    ) -> tuple[list[AtomLatents], Tensor]:
+        """See `PretrainedEncoder.atom_latents_and_energies`."""
+        latents: list[AtomLatents] = []
+        data: dict[str, Tensor] = {}
+        for name, data in self._steps(atomic_numbers, bonds):
+            if name.endswith(_GATE) and len(latents) < self.num_layers:
+                latents.append(self._split(data["x"]))
             if "atomic_energy" in data:
                 break
-        energies: Tensor = data["atomic_energy"].squeeze(-1)
-        return energies
+        return latents, data["atomic_energy"].squeeze(-1)
+
+    def _steps(self, atomic_numbers: Tensor, bonds: DirectedBonds) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """The names of the potential's modules, and the data after each."""
+        data = self._start(atomic_numbers, bonds)
+        for name, module in self.potential.named_children():
+            data = module(data)
+            yield name, data
 
     def _start(self, atomic_numbers: Tensor, bonds: DirectedBonds) -> dict[str, Tensor]:
         # The model's own forward would also differentiate for forces, and takes a data object of torch_geometric. Its

@@ -10,6 +10,7 @@ import pytest
 import dtnn_fast.encoders
 from dtnn_fast.cli.distill import TeacherName, _usual_matches
 from dtnn_fast.cli.distill_progress import DistillProgress
+from dtnn_fast.distillation.energy_model import load_energy_model
 from dtnn_fast.encoders import PRETRAINED
 from dtnn_fast.encoders.storage import load_encoder
 
@@ -54,9 +55,13 @@ def test_distill_then_nothing_left_to_do(program, few, tmp_path):
     again = program(*arguments, "--output", tmp_path / "run")
     assert "already finished" in again.stderr
     assert again.stdout == first.stdout
-    shared = program(*arguments, "--seed", 0, "--labels", tmp_path / "run" / "labels", "--output", tmp_path / "second")
+    sharing = ["--labels", tmp_path / "run" / "labels", "--output", tmp_path / "second"]
+    shared = program(*arguments, "--energy-weight", 0.5, *sharing)
     assert shared.exit_code == 0
     assert not (tmp_path / "second" / "labels").exists()
+    assert "energies: mean absolute error" in shared.stdout
+    assert "energies" not in first.stdout
+    assert load_energy_model(tmp_path / "second").encoder.config == encoder.config
 
 
 def test_stopping_says_how_to_go_on(program, few, tmp_path, monkeypatch):
@@ -81,6 +86,8 @@ def test_stopping_says_how_to_go_on(program, few, tmp_path, monkeypatch):
         (["--cutoffs", "nan"], "expected positive numbers"),
         (["--learn", "1-1"], "expected pairs of layers"),
         (["--learn", "1:1:0"], "expected pairs of layers"),
+        (["--energy-weight", "-1"], "expected a finite number of 0 or more, got -1.0"),
+        (["--energy-weight", "nan"], "expected a finite number of 0 or more, got nan"),
         (["--teacher", "other"], "Invalid value"),
     ],
 )

@@ -13,8 +13,9 @@ from fake_teacher import FakeTeacher
 from safetensors.torch import load_file
 
 from dtnn_fast.distillation.batches import LabelledShards
+from dtnn_fast.distillation.compositions import fit_labels
 from dtnn_fast.distillation.parallel import Workers, workers
-from dtnn_fast.distillation.report import explained_variance, rows
+from dtnn_fast.distillation.report import evaluate, rows
 from dtnn_fast.distillation.run import distill_run
 from dtnn_fast.distillation.settings import DistillSettings
 from dtnn_fast.distillation.spreads import spreads_of
@@ -27,6 +28,7 @@ from dtnn_fast.errors import BadFileError, DTNNError
 ALONE = Workers(0, 1, torch.device("cpu"))
 ENCODER = NativeEncoderConfig((2.5, 3.0), (4.0, 7.0), Channels(8, 4, 3, 4))
 SETTINGS = DistillSettings(ENCODER, (Match(1, 1), Match(2, 2)), epochs=5, batch_atoms=60, warmup=3, average=0.9)
+ENERGY_WEIGHTS = (0.0, 0.5)
 NAMES = ["rank2_1", "scalar_1", "scalar_2", "vector_1"]
 
 
@@ -57,7 +59,7 @@ def test_explained_variance_of_a_known_answer(labels, factor, explained):
     assert [rank for match, rank in student.learned() if match.theirs == 2] == ["scalar"]
     student.encoder = Answers(spreads, factor)
     shards = LabelledShards(labels, ENCODER.cutoffs, NAMES)
-    found = explained_variance(student, shards.held_out(made=True), "cpu")
+    found = evaluate(student, shards.held_out(made=True), "cpu").latents
     assert [(entry.ours, entry.theirs) for entry in found] == [(1, 1), (2, 2)]
     for entry in found:
         assert list(entry.ranks.values()) == pytest.approx([explained] * len(entry.ranks), abs=1e-4)
@@ -80,12 +82,14 @@ def run(folder, labels, settings=SETTINGS, group=ALONE, **more):
 def test_training_learns_and_leaves_an_encoder(labels, tmp_path):
     reports = []
     settings = replace(SETTINGS, epochs=25, learning_rate=0.02)
-    explained = run(tmp_path, labels, settings, on_report=reports.append)
+    held_out = run(tmp_path, labels, settings, on_report=reports.append)
     assert len(reports) > 2
-    assert explained["real"][0].ranks["scalar"] > 0.5
-    assert explained["made"][0].ranks["vector"] > 0.3
+    assert held_out["real"].latents[0].ranks["scalar"] > 0.5
+    assert held_out["made"].latents[0].ranks["vector"] > 0.3
     record = json.loads((tmp_path / "report.json").read_text())
-    assert record["held_out"]["made"][0]["ranks"] == explained["made"][0].ranks
+    assert record["held_out"]["made"][0]["ranks"] == held_out["made"].latents[0].ranks
+    assert "held_out_energies" not in record
+    assert not (tmp_path / "energy_head.safetensors").exists()
     encoder = load_encoder(tmp_path / "encoder")
     assert encoder.config == replace(ENCODER, readout=(6, 3, 2))
     _, teacher = read_encoder_config(tmp_path / "encoder" / "config.json")
@@ -159,14 +163,15 @@ def main(labels, folder):
     from pathlib import Path  # noqa: PLC0415  for the processes
 
     torch.set_num_threads(1)
-    settings = replace(SETTINGS, epochs=6)
     with workers() as group:
         assert group.count == 2
         assert group.any(group.rank == 1)
-        with pytest.raises(StoppedError):
-            run(Path(folder), Path(labels), settings, group, on_record=stop_at(5))
-        group.wait()
-        run(Path(folder), Path(labels), settings, group)
+        for weight in ENERGY_WEIGHTS:
+            settings, place = replace(SETTINGS, epochs=6, energy_weight=weight), Path(folder) / str(weight)
+            with pytest.raises(StoppedError):
+                run(place, Path(labels), settings, group, on_record=stop_at(5))
+            group.wait()
+            run(place, Path(labels), settings, group)
 
 
 def test_two_processes_train_one_encoder_and_resume(labels, tmp_path):
@@ -180,15 +185,19 @@ def test_two_processes_train_one_encoder_and_resume(labels, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     # The mean of the two gradients is the gradient of the mean loss: one process that takes both batches agrees.
-    checkpoint = load_file(tmp_path / "run" / "checkpoint.safetensors")
-    student = both_batches_at_once(labels)
-    for name, value in student.state_dict().items():
-        torch.testing.assert_close(checkpoint[f"model.{name}"], value, rtol=1e-3, atol=1e-4)
+    for weight in ENERGY_WEIGHTS:
+        checkpoint = load_file(tmp_path / "run" / str(weight) / "checkpoint.safetensors")
+        student = both_batches_at_once(labels, weight)
+        assert (student.energy is not None) == (weight > 0)
+        for name, value in student.state_dict().items():
+            torch.testing.assert_close(checkpoint[f"model.{name}"], value, rtol=1e-3, atol=1e-4)
 
 
-def both_batches_at_once(labels):
-    shards = LabelledShards(labels, ENCODER.cutoffs, NAMES, SETTINGS.batch_atoms)
-    alone = DistillTrainer(replace(SETTINGS, epochs=3), shards, spreads_of(labels), labels, ALONE)
+def both_batches_at_once(labels, weight):
+    names, fit = ([*NAMES, "energy"], fit_labels(labels)) if weight else (NAMES, None)
+    shards = LabelledShards(labels, ENCODER.cutoffs, names, SETTINGS.batch_atoms)
+    settings = replace(SETTINGS, epochs=3, energy_weight=weight)
+    alone = DistillTrainer(settings, shards, spreads_of(labels), labels, ALONE, fit=fit)
     step = epoch = 0
     while step < alone.num_steps:
         for pair in zip(*(shards.training(0, epoch, (rank, 2)) for rank in (0, 1)), strict=True):
@@ -196,7 +205,7 @@ def both_batches_at_once(labels):
                 break
             for group in alone.optimizer.param_groups:
                 group["lr"] = alone.learning_rate(step)
-            loss = torch.stack([alone.student(batch.graph, batch.labels) for batch in pair]).mean()
+            loss = torch.stack([alone.student(batch.graph, batch.labels).total for batch in pair]).mean()
             alone.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(alone.student.parameters(), SETTINGS.clip_norm)

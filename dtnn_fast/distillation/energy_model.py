@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: MIT
+"""Energies from a distilled encoder and the readout of energies that was learned with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..data.check import check_crystal
+from ..data.convert import to_crystals
+from ..data.elements import MAX_ATOMIC_NUMBER
+from ..encoders.native import NativeEncoder
+from ..encoders.storage import WEIGHTS_FILE, load_encoder
+from ..errors import BadFileError
+from ..nn.batches import batches_of_atoms
+from ..nn.graph import CrystalGraph, build_graph
+
+FORMAT = "dtnn_fast energy head 1"
+HEAD_FILE, ENCODER_FOLDER = "energy_head.safetensors", "encoder"
+
+
+class EnergyHead(NamedTuple):
+    """A linear readout of the energy.
+
+    Args:
+        weight: of the scalars of the encoder's last layer. [C], float64, eV.
+        constants: by atomic number. [119], float64, eV.
+        elements: atomic numbers that it was trained on.
+    """
+
+    weight: Tensor
+    constants: Tensor
+    elements: tuple[int, ...]
+
+
+class EnergyModel(nn.Module):
+    """A distilled encoder that gives energies, in float64 whatever the dtype of the encoder.
+
+    E = sum over atoms of  w . s_a + c_Z
+
+    Args:
+        encoder: with all its layers.
+        head: the readout that was learned with it.
+    """
+
+    weight: Tensor
+    constants: Tensor
+
+    def __init__(self, encoder: NativeEncoder, head: EnergyHead) -> None:
+        super().__init__()
+        self.encoder, self.elements = encoder, head.elements
+        self.register_buffer("weight", head.weight)
+        self.register_buffer("constants", head.constants)
+
+    def forward(self, graph: CrystalGraph) -> Tensor:
+        """The energy of each crystal, differentiable in positions and cell. [B], eV.
+
+        Args:
+            graph: crystals of `elements`, built with the encoder's cutoffs.
+        """
+        scalar = self.encoder(graph)[-1].atom_scalar
+        energies = scalar.to(self.weight.dtype) @ self.weight + self.constants[graph.atomic_numbers]
+        return torch.segment_reduce(energies, "sum", offsets=graph.ptr)
+
+    def predict_energies(self, structures: Any, batch_atoms: int = 1024) -> np.ndarray:
+        """Predict the energies that the potential would give.
+
+        Args:
+            structures: a pymatgen Structure, an ASE Atoms, a `Crystal`, or a list of them.
+            batch_atoms: about how many atoms are treated together.
+
+        Returns:
+            The energy of each cell. [B], float64, eV.
+
+        Raises:
+            BadCrystalError: a structure cannot be used; the message says which one and why.
+
+        Example:
+            >>> load_energy_model("runs/distilled").predict_energies(structures)
+        """
+        crystals = to_crystals(structures)
+        for crystal in crystals:
+            check_crystal(crystal, frozenset(self.elements))
+        first = next(self.encoder.parameters())
+        energies = np.empty(len(crystals))
+        with torch.no_grad():
+            for batch in batches_of_atoms(crystals, batch_atoms):
+                graph = build_graph([crystals[index] for index in batch], self.encoder.cutoffs, first.dtype)
+                energies[batch] = self(graph.to(first.device)).cpu().numpy()
+        return energies
+
+
+def load_energy_model(folder: str | Path) -> EnergyModel:
+    """Load the encoder of a distillation, and the energies that it learned.
+
+    Args:
+        folder: of a run of ``dtnn-fast distill`` with an energy weight above 0.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        BadFileError: a file is missing or damaged, or the two do not belong together.
+
+    Example:
+        >>> model = load_energy_model("runs/distilled")
+    """
+    place = Path(folder)
+    encoder = load_encoder(place / ENCODER_FOLDER)
+    path = place / HEAD_FILE
+    head, digest = _read(path)
+    if digest != encoder_digest(place / ENCODER_FOLDER) or len(head.weight) != encoder.channels.scalar:
+        raise BadFileError(f"{path}: belongs to another encoder than the one in {place / ENCODER_FOLDER}")
+    return EnergyModel(encoder, head).eval()
+
+
+def save_energy_head(head: EnergyHead, folder: Path, record: dict[str, Any]) -> None:
+    """Write the readout of energies into the folder of a run, whose encoder has been saved.
+
+    Args:
+        head: what was learned with the encoder.
+        folder: of the run.
+        record: what it learned from and how well, as plain values.
+    """
+    settings = {"elements": list(head.elements), "encoder": encoder_digest(folder / ENCODER_FOLDER), "record": record}
+    unfinished = folder / (HEAD_FILE + ".part")
+    metadata = {"format": FORMAT, "settings": json.dumps(settings)}
+    save_file({"weight": head.weight, "constants": head.constants}, unfinished, metadata)
+    os.replace(unfinished, folder / HEAD_FILE)
+
+
+def encoder_digest(folder: Path) -> str:
+    """SHA-256 of the weights of a saved encoder."""
+    return hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
+
+
+def _read(path: Path) -> tuple[EnergyHead, str]:
+    """The readout in a file, and the digest of its encoder."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise BadFileError(f"{path}: expected the format {FORMAT!r}, got {metadata.get('format')!r}")
+            settings = json.loads(metadata["settings"])
+            weight, constants = file.get_tensor("weight"), file.get_tensor("constants")
+            elements, digest = tuple(settings["elements"]), str(settings["encoder"])
+    except FileNotFoundError as error:
+        raise BadFileError(f"{path}: missing: the run learned no energies (--energy-weight)") from error
+    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise BadFileError(f"{path}: not a whole readout of energies: {error}") from error
+    fits = weight.dim() == 1 and constants.shape == (MAX_ATOMIC_NUMBER + 1,)
+    finite = all(x.dtype == torch.float64 and bool(torch.isfinite(x).all()) for x in (weight, constants))
+    known = all(type(z) is int and 1 <= z <= MAX_ATOMIC_NUMBER for z in elements)
+    if not (fits and finite and known and elements):
+        raise BadFileError(f"{path}: damaged: expected finite weights and constants in float64, and known elements")
+    return EnergyHead(weight, constants, elements), digest
