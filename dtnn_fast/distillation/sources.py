@@ -35,5 +35,8 @@ def load_sources(paths: Sequence[Path] = ()) -> tuple[list[Crystal], list[Reject
     crystals = [item for item in read if isinstance(item, Crystal)]
     rejected = [*found.rejected, *(item for item in read if isinstance(item, Rejected))]
     if not crystals:
-        raise DTNNError(f"distill: no crystals found in {', '.join(map(str, paths))}")
+        reasons = [f"{one.source or one.id}: {one.reason}" for one in rejected[:1]]
+        more = f" (and {len(rejected) - 1} more)" if len(rejected) > 1 else ""
+        found_none = f"distill: no crystals found in {', '.join(map(str, paths))}"
+        raise DTNNError("; ".join([found_none, *reasons]) + more)
     return crystals, rejected

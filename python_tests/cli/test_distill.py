@@ -11,8 +11,10 @@ import dtnn_fast.encoders
 from dtnn_fast.cli.distill import TeacherName, _usual_matches
 from dtnn_fast.cli.distill_progress import DistillProgress
 from dtnn_fast.distillation.energy_model import load_energy_model
+from dtnn_fast.distillation.sources import load_sources
 from dtnn_fast.encoders import PRETRAINED
 from dtnn_fast.encoders.storage import load_encoder
+from dtnn_fast.errors import DTNNError
 
 SMALL = ["--crystals", 30, "--held-out", 0.3, "--channels", "8,4,4", "--cutoffs", "2.5,3", "--threads", 1]
 
@@ -101,6 +103,15 @@ def test_a_layer_that_there_is_not_is_named(program, few, tmp_path):
     result = program("distill", few, "--learn", "1:9", *SMALL, "--output", tmp_path / "run")
     assert result.exit_code == 2
     assert "cannot teach layer 1 of the encoder's 2 the teacher's layer 9" in result.stderr
+
+
+def test_sources_without_crystals_say_why(tmp_path):
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"id": "a"}\n{"id": "b"}\n')
+    with pytest.raises(DTNNError, match=r"no crystals found in .*bad\.jsonl; .*bad\.jsonl.*: .+ \(and 1 more\)"):
+        load_sources([path])
+    with pytest.raises(DTNNError, match=r"no crystals found in .*none; .*none: "):
+        load_sources([tmp_path / "none"])
 
 
 def test_the_last_layer_learns_what_decoders_read():
