@@ -3,35 +3,31 @@
 
 import numpy as np
 import pytest
-import torch
 
-from dtnn_fast import DTNN
 from dtnn_fast.data.bundled import load_labelled
 from dtnn_fast.data.rejected import Rejected
+from dtnn_fast.nn.predictor import Predictor
 from dtnn_fast.screening import engine
 
 
-class FakeModel(torch.nn.Module):
+class FakeModel(Predictor):
     """Gives each crystal the unit tensor times its number of atoms; some fail, some become NaN."""
 
-    predict_batch_with_errors, evaluating = DTNN.predict_batch_with_errors, DTNN.evaluating
+    targets, elements, error_scales = ("total",), (), ()
 
     def __init__(self, failing=(), broken=(), error_scales=()):
         super().__init__()
         self.failing, self.broken, self.calls = set(failing), set(broken), 0
-        self.config = type("Config", (), {"elements": (), "targets": ("total",), "error_scales": error_scales})
+        self.error_scales = error_scales
 
-    def graph(self, crystals):
-        return crystals
-
-    def member_tensors(self, crystals):
+    def predict_members(self, crystals):
         self.calls += 1
         if any(crystal.id in self.failing for crystal in crystals):
             raise RuntimeError("not enough memory")
-        scale = torch.tensor([float("nan") if c.id in self.broken else float(c.num_atoms) for c in crystals])
-        single = scale[:, None, None] * torch.eye(3)
+        scale = np.array([np.nan if c.id in self.broken else float(c.num_atoms) for c in crystals])
+        single = scale[:, None, None] * np.eye(3)
         # Two members that lie one to each side, by 0.1 for each atom.
-        return {"total": torch.stack([0.9 * single, 1.1 * single]) if self.config.error_scales else single[None]}
+        return {"total": np.stack([0.9 * single, 1.1 * single]) if self.error_scales else single[None]}
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +85,13 @@ def test_an_interrupt_keeps_what_was_done(crystals, monkeypatch, window):
     model.broken.remove(min(crystals, key=lambda c: c.num_atoms).id)
     seen = []
 
-    def member_tensors(batch):
+    def predict_members(batch):
         if len(seen) >= 12:
             raise KeyboardInterrupt
         seen.extend(c.id for c in batch)
-        return FakeModel.member_tensors(model, batch)
+        return FakeModel.predict_members(model, batch)
 
-    monkeypatch.setattr(model, "member_tensors", member_tensors)
+    monkeypatch.setattr(model, "predict_members", member_tensors)
     model.train()
     unread = Rejected("line 9", "file.jsonl:9", "not valid JSON")
     with pytest.raises(engine.ScreeningStopped) as stop:
