@@ -91,7 +91,7 @@ def test_an_interrupt_keeps_what_was_done(crystals, monkeypatch, window):
         seen.extend(c.id for c in batch)
         return FakeModel.predict_members(model, batch)
 
-    monkeypatch.setattr(model, "predict_members", member_tensors)
+    monkeypatch.setattr(model, "predict_members", predict_members)
     model.train()
     unread = Rejected("line 9", "file.jsonl:9", "not valid JSON")
     with pytest.raises(engine.ScreeningStopped) as stop:
