@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,6 +26,18 @@ ModelOption = Annotated[
         help="'dielectric' (electronic, ionic and total), 'dielectric-total', 'dielectric-electronic', "
         "'dielectric-ionic', or the folder of a model from dtnn-fast train or dtnn-fast ensemble.",
     ),
+]
+RunDataOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--data",
+        show_default="the labelled crystals that come with dtnn-fast",
+        help="File or folder of the labelled crystals that the runs used; may be given several times.",
+    ),
+]
+RunCleanOption = Annotated[
+    bool,
+    typer.Option("--clean/--no-clean", help="Whether the runs dropped crystals by the cleaning rule; as in train."),
 ]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, show_default="all cores", help="CPU threads.")]
 

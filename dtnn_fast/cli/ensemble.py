@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from .common import RunCleanOption, RunDataOption
 from .console import command_line, stderr, stdout
 
 
@@ -31,17 +31,8 @@ def ensemble(
             show_default=False, help="Name of the ensemble in the tables of dtnn-fast evaluate, such as 'two encoders'."
         ),
     ] = "",
-    data: Annotated[
-        list[Path] | None,
-        typer.Option(
-            show_default="the labelled crystals that come with dtnn-fast",
-            help="File or folder of the labelled crystals that the runs used; may be given several times.",
-        ),
-    ] = None,
-    clean: Annotated[
-        bool,
-        typer.Option("--clean/--no-clean", help="Whether the runs dropped crystals by the cleaning rule; as in train."),
-    ] = True,
+    data: RunDataOption = None,
+    clean: RunCleanOption = True,
 ) -> None:
     """Take the mean of models on different encoders, with error bars from their spread.
 
@@ -52,8 +43,7 @@ def ensemble(
     from ..training.mixed import mix_runs, runs_by_split  # noqa: PLC0415  slow to import
     from ..training.predictions import PREDICTIONS_FILE, load_predictions  # noqa: PLC0415
     from ..training.run import MODEL_FOLDER  # noqa: PLC0415
-    from ..training.summary import over_splits  # noqa: PLC0415
-    from .train_report import print_error_bars, print_errors, print_summary  # noqa: PLC0415
+    from .train_report import print_error_bars, print_errors, summarise_splits  # noqa: PLC0415
     from .training_data import load_training_data  # noqa: PLC0415
 
     by_split = runs_by_split(runs)
@@ -72,7 +62,4 @@ def ensemble(
         stderr().print(f"model: {folder / MODEL_FOLDER}")
     numbered = {split: result for split, result in results.items() if split is not None}
     if numbered:
-        summary = over_splits(numbered)
-        record = {"command": command_line(), **summary, "splits": numbered}
-        (output / "summary.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        print_summary(stdout(), summary, list(numbered))
+        summarise_splits(stdout(), output, numbered, command_line())

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .common import exit_with
+from .common import RunCleanOption, RunDataOption, exit_with
 from .console import command_line, stderr, stdout
 
 REJECTED_FILE, ERRORS_FILE = "rejected.csv", "errors.csv"
@@ -42,17 +42,8 @@ def evaluate(
             help="Model of which figures show elements and crystal systems.",
         ),
     ] = None,
-    data: Annotated[
-        list[Path] | None,
-        typer.Option(
-            show_default="the labelled crystals that come with dtnn-fast",
-            help="File or folder of the labelled crystals that the runs used; may be given several times.",
-        ),
-    ] = None,
-    clean: Annotated[
-        bool,
-        typer.Option("--clean/--no-clean", help="Whether the runs dropped crystals by the cleaning rule; as in train."),
-    ] = True,
+    data: RunDataOption = None,
+    clean: RunCleanOption = True,
 ) -> None:
     """Compare trained models on their test crystals.
 

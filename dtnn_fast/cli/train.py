@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -269,7 +268,9 @@ def train(
         else:
             results[number] = _run_ensemble(settings, members, crystals, place, label, chosen.encoder, table)
     if splits is not None:
-        _summarise(folder, results)
+        from .train_report import summarise_splits  # noqa: PLC0415
+
+        summarise_splits(stdout(), folder, results, command_line())
 
 
 def _run(
@@ -331,13 +332,3 @@ def _run_ensemble(
     if settings.rotate:
         stderr().print("no error bars: they need members on several encoders (dtnn-fast ensemble)", style="yellow")
     return result
-
-
-def _summarise(folder: Path, results: dict[int, dict[str, Any]]) -> None:
-    from ..training.summary import over_splits  # noqa: PLC0415  slow to import
-    from .train_report import print_summary  # noqa: PLC0415
-
-    summary = over_splits(results)
-    record = {"command": command_line(), **summary, "splits": results}
-    (folder / "summary.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    print_summary(stdout(), summary, list(results))

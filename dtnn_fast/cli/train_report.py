@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +13,7 @@ from rich.table import Table
 
 from ..data.crystal_system import CRYSTAL_SYSTEMS
 from ..training.metrics import METRICS
+from ..training.summary import over_splits
 
 _NAMES = {
     "mae_ten": "MAE_ten",
@@ -51,6 +54,21 @@ def print_error_bars(console: Console, bars: Mapping[str, Mapping[str, float]]) 
             f"{target}: {100 * bar['test_coverage']:.0f} % of the test crystals are within their error bar, made for "
             f"{100 * bar['level']:.0f} %"
         )
+
+
+def summarise_splits(console: Console, folder: Path, results: Mapping[int, Mapping[str, Any]], command: str) -> None:
+    """Write summary.json of the runs on several splits, and print it.
+
+    Args:
+        console: where to.
+        folder: that the runs are in.
+        results: of each run, by seed.
+        command: the command line, for the record.
+    """
+    summary = over_splits(results)
+    record = {"command": command, **summary, "splits": results}
+    (folder / "summary.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    print_summary(console, summary, list(results))
 
 
 def print_summary(console: Console, summary: Mapping[str, Any], seeds: Sequence[int]) -> None:

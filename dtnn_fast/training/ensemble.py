@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import DTNNError
 from ..json_object import read_json_object
 from ..nn.ensemble import combine
+from ..nn.mixed import MixedEnsemble
 from ..nn.model import DTNN
 from .members import Members
 from .predictions import PREDICTIONS_FILE, load_predictions
@@ -45,22 +46,58 @@ def combine_runs(
     results = [read_json_object(member / RESULTS_FILE) for member in members]
     predictions = [load_predictions(member / PREDICTIONS_FILE) for member in members]
     _check_alike(members, records)
-    together = Members.of(predictions)
-    bars = together.error_bars()
     identity = {
         "settings": {**records[0]["settings"], "members": len(members)},
         "data": records[0]["data"],
     }
-    if is_new(folder, identity):
-        claim(folder, identity, command, label=label)
+    models = [DTNN.from_pretrained(member / MODEL_FOLDER) for member in members]
+    seconds = sum(result["train_seconds"] for result in results)
+    record = {"train_seconds": seconds, "parameters": results[0]["parameters"]}
+    together = Members.of(predictions)
+    return write_ensemble(
+        folder, identity, together, lambda scales: combine(models, scales), systems, record, command, label
+    )
+
+
+def write_ensemble(
+    folder: Path,
+    identity: dict[str, Any],
+    together: Members,
+    build: Callable[[dict[str, float]], DTNN | MixedEnsemble],
+    systems: Mapping[str, str],
+    record: dict[str, Any],
+    command: str,
+    label: str,
+) -> dict[str, Any]:
+    """Fill the run folder of an ensemble, which is claimed once its model could be made.
+
+    Args:
+        folder: of the ensemble; made when absent.
+        identity: what tells runs apart.
+        together: the predictions of its members.
+        build: the model from the scales of its error bars by target.
+        systems: the crystal system of each crystal by its id.
+        record: what results.json says besides.
+        command: the command line, for the record.
+        label: name of the ensemble in tables.
+
+    Returns:
+        What results.json holds.
+
+    Raises:
+        BadFileError: the folder holds another run.
+        DTNNError: the models do not go together.
+    """
+    unclaimed = is_new(folder, identity)
+    bars = together.error_bars()
     try:
-        models = [DTNN.from_pretrained(member / MODEL_FOLDER) for member in members]
-        ensemble = combine(models, {target: bar["scale"] for target, bar in bars.items()})
+        model = build({target: bar["scale"] for target, bar in bars.items()})
     except ValueError as error:
         raise DTNNError(f"{folder}: {error}") from error
-    ensemble.save(folder / MODEL_FOLDER)
-    seconds = sum(result["train_seconds"] for result in results)
-    return together.write(folder, bars, systems, results[0]["parameters"], seconds)
+    if unclaimed:
+        claim(folder, identity, command, label=label)
+    model.save(folder / MODEL_FOLDER)
+    return together.write(folder, bars, systems, record)
 
 
 def _check_alike(members: Sequence[Path], records: Sequence[dict[str, Any]]) -> None:

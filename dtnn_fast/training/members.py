@@ -93,8 +93,7 @@ class Members:
         folder: Path,
         bars: Mapping[str, Mapping[str, float]],
         systems: Mapping[str, str],
-        parameters: Mapping[str, int],
-        seconds: float,
+        record: Mapping[str, Any],
     ) -> dict[str, Any]:
         """Write predictions.npz and results.json of the mean.
 
@@ -102,8 +101,7 @@ class Members:
             folder: of the run.
             bars: what `error_bars` gave.
             systems: the crystal system of each crystal by its id.
-            parameters: for the record.
-            seconds: of training, all members together.
+            record: what results.json says besides.
 
         Returns:
             What results.json holds.
@@ -111,8 +109,7 @@ class Members:
         mean = self.mean()
         save_predictions(folder / PREDICTIONS_FILE, mean)
         results = {
-            "train_seconds": seconds,
-            "parameters": dict(parameters),
+            **record,
             "members": len(self.unseen),
             "error_bars": bars,
             **errors_of_parts(mean, systems),

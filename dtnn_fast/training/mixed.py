@@ -11,11 +11,11 @@ from ..errors import BadFileError, DTNNError
 from ..json_object import read_json_object
 from ..nn.mixed import MixedEnsemble
 from ..nn.model import DTNN
-from .ensemble import MEMBERS_FOLDER
+from .ensemble import MEMBERS_FOLDER, write_ensemble
 from .members import Members
 from .predictions import PREDICTIONS_FILE, Predictions, load_predictions
 from .run import MODEL_FOLDER, RESULTS_FILE
-from .run_folder import SETTINGS_FILE, claim, is_new
+from .run_folder import SETTINGS_FILE
 
 
 def mix_runs(
@@ -52,19 +52,15 @@ def mix_runs(
         "settings": {"seed": settings[0]["seed"], "models": [_without_seed(one) for one in settings]},
         "data": records[0]["data"],
     }
-    if is_new(folder, identity):
-        claim(folder, identity, command, label=label)
-    bars = together.error_bars()
-    try:
-        models = [DTNN.from_pretrained(run / MODEL_FOLDER) for run in runs]
-        ensemble = MixedEnsemble(models, {target: bar["scale"] for target, bar in bars.items()})
-    except ValueError as error:
-        raise DTNNError(f"{folder}: {error}") from error
-    ensemble.save(folder / MODEL_FOLDER)
-    counts = [result["parameters"] for result in results]
-    parameters = {name: sum(count[name] for count in counts) for name in counts[0]}
-    seconds = sum(result["train_seconds"] for result in results)
-    return together.write(folder, bars, systems, parameters, seconds)
+    models = [DTNN.from_pretrained(run / MODEL_FOLDER) for run in runs]
+    counts = [model.num_parameters() for model in models]
+    record = {
+        "train_seconds": sum(result["train_seconds"] for result in results),
+        "parameters": {name: sum(count[name] for count in counts) for name in counts[0]},
+    }
+    return write_ensemble(
+        folder, identity, together, lambda scales: MixedEnsemble(models, scales), systems, record, command, label
+    )
 
 
 def runs_by_split(paths: Sequence[Path]) -> dict[int | None, list[Path]]:
@@ -85,10 +81,12 @@ def runs_by_split(paths: Sequence[Path]) -> dict[int | None, list[Path]]:
         if (path / SETTINGS_FILE).exists():
             found.append({None: path})
             continue
-        below = {int(part.name.removeprefix("split-")): part for part in path.glob("split-[0-9]*") if part.is_dir()}
+        below: dict[int | None, Path] = {
+            int(number): part for part in path.glob("split-*") if (number := part.name[6:]).isdecimal()
+        }
         if not below:
             raise BadFileError(f"{path}: no run there: expected settings.json or the folders split-0, split-1, ...")
-        found.append(dict(sorted(below.items())))
+        found.append(dict(sorted(below.items(), key=lambda item: item[0] or 0)))
     for path, runs in zip(paths, found, strict=True):
         if runs.keys() != found[0].keys():
             raise DTNNError(f"{path}: expected runs on the same splits as {paths[0]}")

@@ -121,6 +121,10 @@ def test_runs_that_do_not_belong_together_are_refused(runs, systems, tmp_path):
         mix_runs(tmp_path / "mixed", [runs[0], other], systems)
     with pytest.raises(DTNNError, match="other crystals than those given"):
         mix_runs(tmp_path / "mixed", runs, {})
+    shutil.rmtree(other)
+    shutil.copytree(runs[1], other, ignore=shutil.ignore_patterns("model"))
+    with pytest.raises(BadFileError, match="the folder of a saved model"):
+        mix_runs(tmp_path / "mixed", [runs[0], other], systems)
     several = tmp_path / "several"
     shutil.copytree(runs[0], several, ignore=shutil.ignore_patterns(MEMBERS_FOLDER))
     with pytest.raises(BadFileError, match=MEMBERS_FOLDER):
@@ -135,6 +139,7 @@ def test_folders_are_taken_split_by_split(tmp_path):
             folder.mkdir(parents=True)
             (folder / "settings.json").write_text("{}")
     a, b, c = (tmp_path / name for name in "abc")
+    (a / "split-0b").mkdir()
     assert runs_by_split([a, b]) == {split: [a / f"split-{split}", b / f"split-{split}"] for split in (0, 2, 10)}
     assert list(runs_by_split([a, b])) == [0, 2, 10]
     assert runs_by_split([a / "split-0", c / "split-0"]) == {None: [a / "split-0", c / "split-0"]}
