@@ -318,15 +318,16 @@ def _run_ensemble(
     table: LatentTable | None,
 ) -> dict[str, Any]:
     from ..training.ensemble import MEMBERS_FOLDER, combine_runs  # noqa: PLC0415  slow to import
+    from ..training.mixed import mix_runs  # noqa: PLC0415
     from .train_report import print_error_bars, print_errors  # noqa: PLC0415
 
-    if encoder is None or table is None:
-        raise typer.BadParameter("needs a frozen encoder, which the members share", param_hint="--members")
     places = [folder / MEMBERS_FOLDER / str(member) for member in range(members)]
     for member, place in enumerate(places):
         _run(replace(settings, member=member), crystals, place, f"{label} member {member}", encoder, table)
     systems = {crystal.id: str(crystal.info["crystal_system"]) for crystal in crystals}
-    result = combine_runs(folder, places, systems, command_line(), label)
+    # Members whose encoder was trained too have one each.
+    join = mix_runs if table is None else combine_runs
+    result = join(folder, places, systems, command_line(), label)
     print_errors(stdout(), result, title=f"Test errors of the ensemble, seed {settings.seed}")
     print_error_bars(stdout(), result["error_bars"])
     if settings.rotate:

@@ -11,6 +11,8 @@ import torch
 from dtnn_fast.cli.train_options import parse_layers
 from dtnn_fast.encoders import Channels, NativeEncoder, NativeEncoderConfig
 from dtnn_fast.encoders.storage import save_encoder
+from dtnn_fast.nn.mixed import MixedEnsemble
+from dtnn_fast.nn.mixed_storage import load_predictor
 from dtnn_fast.nn.model import DTNN
 from dtnn_fast.training.predictions import load_predictions
 
@@ -86,6 +88,23 @@ def test_an_ensemble_with_error_bars(program, data, encoder, tmp_path, labelled)
     assert (errors > 0).all()
 
 
+@pytest.mark.parametrize("start", ["distilled", "random"])
+def test_an_ensemble_with_an_encoder_for_each_member(program, data, encoder, tmp_path, labelled, start):
+    options = ["--encoder", encoder, "--finetune"] if start == "distilled" else ["--channels", "8,4,4"]
+    folder = tmp_path / "run"
+    answer = program("train", data, *options, "--layer", "2", *SMALL, "--members", 2, "--output", folder)
+    assert answer.exit_code == 0, answer.output
+    assert "of the test crystals are within their error bar" in answer.stdout
+    model = load_predictor(folder / "model")
+    assert isinstance(model, MixedEnsemble)
+    one, two = (part.encoder.state_dict() for part in model.models)
+    assert not all(torch.equal(one[name], two[name]) for name in one)
+    members = [DTNN.from_pretrained(folder / "members" / member / "model") for member in "01"]
+    tensors, errors = model.predict_with_errors(labelled[:3], "total")
+    np.testing.assert_allclose(tensors, np.mean([m.predict(labelled[:3], "total") for m in members], 0), atol=1e-6)
+    assert (errors > 0).all()
+
+
 def test_a_pretrained_potential(program, data, tmp_path):
     pytest.importorskip("sevenn")
     folder = tmp_path / "run"
@@ -127,7 +146,7 @@ def test_a_model_of_other_weights_is_refused(program, data, tmp_path):
         (["--layer", "x"], "expected layers from 1 to 5"),
         (["--joint"], "needs --target all"),
         (["--positive", "all"], "expected some of electronic, ionic, total"),
-        (["--members", "2", "--encoder", "native", "--epochs", "1"], "needs a frozen encoder"),
+        (["--members", "1", "--rotate"], "needs --members from 2 to 9"),
     ],
 )
 def test_options_that_contradict_each_other(program, data, tmp_path, arguments, message):
