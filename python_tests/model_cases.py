@@ -62,7 +62,7 @@ def randomised(settings: DTNNConfig, seed: int = 0) -> DTNN:
             spread = 0.9 / parameter.shape[-1] ** 0.5 if parameter.dim() > 1 else 0.5
             parameter.copy_(spread * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
         graph = model.graph(asymmetric_crystals())
-        for readouts in model.readouts().values():
+        for readouts in (readout for decoder in model.decoders.values() for readout in decoder.readouts.values()):
             # The positive definite form starts above its bound.
             readouts.offset.fill_(0.7 if readouts.bound is None else 5.0)
             readouts.scale.fill_(1.9)

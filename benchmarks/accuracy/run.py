@@ -19,8 +19,8 @@ from dtnn_fast.data.crystal import Crystal
 from dtnn_fast.data.splits import Split, split
 from dtnn_fast.training.predictions import PREDICTIONS_FILE, Predictions, save_predictions
 from dtnn_fast.training.results import PARTS, errors_of_parts
-from dtnn_fast.training.run import HISTORY_FILE, RESULTS_FILE, data_digest, known_elements
-from dtnn_fast.training.run_folder import claim, is_new
+from dtnn_fast.training.run import data_digest, known_elements
+from dtnn_fast.training.run_folder import HISTORY_FILE, RESULTS_FILE, claim, is_new
 
 from .graphs import LabelledGraphs
 from .models import ModelName, TrainingStatistics, make_model

@@ -17,7 +17,7 @@ from dtnn_fast.cli.train_report import print_errors
 from dtnn_fast.cli.training_data import load_training_data
 from dtnn_fast.errors import DTNNError
 from dtnn_fast.nn.model import TARGETS
-from dtnn_fast.training.run import RESULTS_FILE
+from dtnn_fast.training.run_folder import RESULTS_FILE
 
 from .models import ModelName
 from .recipes import SHORT, Schedule, recipe

@@ -42,7 +42,7 @@ def ensemble(
     """
     from ..training.mixed import mix_runs, runs_by_split  # noqa: PLC0415  slow to import
     from ..training.predictions import PREDICTIONS_FILE, load_predictions  # noqa: PLC0415
-    from ..training.run import MODEL_FOLDER  # noqa: PLC0415
+    from ..training.run_folder import MODEL_FOLDER  # noqa: PLC0415
     from .train_report import print_error_bars, print_errors, summarise_splits  # noqa: PLC0415
     from .training_data import load_training_data  # noqa: PLC0415
 

@@ -149,6 +149,15 @@ def train(
             rich_help_panel=_RUN,
         ),
     ] = 1,
+    share: Annotated[
+        bool,
+        typer.Option(
+            "--share-encoder",
+            help="Where the encoder is trained: one for all members, trained for all of them at once, instead of one "
+            "each. Predictions then take hardly longer than those of a single model.",
+            rich_help_panel=_RUN,
+        ),
+    ] = False,
     rotate: Annotated[
         bool,
         typer.Option(
@@ -203,6 +212,8 @@ def train(
 
     if rotate and not 2 <= members <= FOLDS:
         raise typer.BadParameter(f"needs --members from 2 to {FOLDS}", param_hint="--rotate")
+    if share and (members == 1 or rotate):
+        raise typer.BadParameter("needs --members of 2 or more, without --rotate", param_hint="--share-encoder")
     targets = target.names
 
     import torch  # noqa: PLC0415  slow to import
@@ -221,6 +232,8 @@ def train(
     frozen = None if finetune else chosen.encoder
     if finetune and not isinstance(chosen.encoder, NativeEncoder):
         raise typer.BadParameter("only a native encoder with weights can be trained further", param_hint="--finetune")
+    if share and frozen is not None:
+        raise typer.BadParameter("needs an encoder that is trained (--finetune)", param_hint="--share-encoder")
     model = DTNNConfig(
         encoder=chosen.config,
         decoder=DecoderConfig(
@@ -235,6 +248,7 @@ def train(
             positive=parse_positive(positive),
         ),
         targets=targets,
+        members=members if share else 1,
     )
     runs = {
         number: TrainingSettings(
@@ -263,7 +277,7 @@ def train(
     results = {}
     for number, settings in runs.items():
         place = folder if splits is None else folder / f"split-{number}"
-        if members == 1:
+        if members == 1 or share:
             results[number] = _run(settings, crystals, place, label, chosen.encoder, table)
         else:
             results[number] = _run_ensemble(settings, members, crystals, place, label, chosen.encoder, table)
@@ -281,9 +295,10 @@ def _run(
     encoder: Encoder | None,
     table: LatentTable | None,
 ) -> dict[str, Any]:
-    from ..training.run import MODEL_FOLDER, train_run  # noqa: PLC0415  slow to import
+    from ..training.run import train_run  # noqa: PLC0415  slow to import
+    from ..training.run_folder import MODEL_FOLDER  # noqa: PLC0415
     from .train_progress import Stopped, TrainingProgress  # noqa: PLC0415
-    from .train_report import print_errors  # noqa: PLC0415
+    from .train_report import print_error_bars, print_errors  # noqa: PLC0415
 
     progress = TrainingProgress(folder)
     try:
@@ -304,6 +319,8 @@ def _run(
         stderr().print(progress.how_to_resume(kept=isinstance(stop, Stopped)), style="yellow")
         raise typer.Exit(130) from None
     print_errors(stdout(), result, title=f"Test errors, seed {settings.seed}")
+    if settings.model.members > 1:
+        print_error_bars(stdout(), result["error_bars"])
     stdout().print(f"model: {folder / MODEL_FOLDER}   (dtnn-fast screen --model {folder / MODEL_FOLDER})")
     return result
 
@@ -317,8 +334,9 @@ def _run_ensemble(
     encoder: Encoder | None,
     table: LatentTable | None,
 ) -> dict[str, Any]:
-    from ..training.ensemble import MEMBERS_FOLDER, combine_runs  # noqa: PLC0415  slow to import
+    from ..training.ensemble import combine_runs  # noqa: PLC0415  slow to import
     from ..training.mixed import mix_runs  # noqa: PLC0415
+    from ..training.run_folder import MEMBERS_FOLDER  # noqa: PLC0415
     from .train_report import print_error_bars, print_errors  # noqa: PLC0415
 
     places = [folder / MEMBERS_FOLDER / str(member) for member in range(members)]

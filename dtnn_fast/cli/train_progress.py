@@ -75,10 +75,13 @@ class TrainingProgress:
             f"crystals: {len(parts.train)} training, {len(parts.validation)} validation, {len(parts.test)} test"
         )
         counts = trainer.model.num_parameters()
-        decoders, is_joint = len(trainer.model.decoders), trainer.settings.model.decoder.joint
+        model = trainer.settings.model
+        several = f" for each of {len(model.targets)} targets" if len(model.targets) > 1 else ""
+        each = " for all targets" if model.decoder.joint else several
         self.console.print(
             f"parameters: encoder {counts['encoder']:,}, decoder {counts['decoder']:,}"
-            + (f" for each of {decoders} targets" if decoders > 1 else " for all targets" if is_joint else "")
+            + each
+            + (f", {model.members} times" if model.members > 1 else "")
         )
         if trainer.finished:
             self.console.print(f"already finished after epoch {done}")

@@ -13,10 +13,8 @@ from typing import Any
 from ..data.rejected import Rejected
 from ..errors import BadFileError
 from ..json_object import read_json_object
-from ..training.ensemble import MEMBERS_FOLDER
 from ..training.predictions import PREDICTIONS_FILE, Predictions, load_predictions
-from ..training.run import RESULTS_FILE
-from ..training.run_folder import SETTINGS_FILE
+from ..training.run_folder import MEMBERS_FOLDER, RESULTS_FILE, SETTINGS_FILE
 
 # Parts of a path that say which run of a model it is, not which model.
 _NO_NAME = re.compile(r"split-?\d+|layer-?\d+|electronic|ionic|total|all")

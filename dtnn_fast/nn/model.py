@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from ..encoders.latents import EncodedCrystals, Latents
 from ..encoders.native import NativeEncoder, NativeEncoderConfig
 from ..encoders.native_layer import Channels
 from ..encoders.pretrained import PretrainedEncoder
-from .decoder import Decoder, DecoderConfig, Readout
+from .decoder import Decoder, DecoderConfig
 from .decoder_inputs import take_layer
 from .graph import CrystalGraph, build_graph
 from .plain import from_plain
@@ -264,11 +264,6 @@ class DTNN(Predictor):
             if self.config.decoder.joint or name.partition("_")[0] in wanted
         }
         return DTNN.of_parts(replace(self.config, targets=wanted, error_scales=kept), self.encoder, decoders)
-
-    def readouts(self) -> dict[str, Readout]:
-        """The readouts of all decoders by target; a joint decoder has none for the total tensor."""
-        decoders = [cast(Decoder, decoder) for decoder in self.decoders.values()]
-        return {target: cast(Readout, part) for decoder in decoders for target, part in decoder.readouts.items()}
 
     def num_parameters(self) -> Mapping[str, int]:
         """Trainable parameters of the encoder, and of one decoder."""

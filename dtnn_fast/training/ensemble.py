@@ -14,10 +14,7 @@ from ..nn.mixed import MixedEnsemble
 from ..nn.model import DTNN
 from .members import Members
 from .predictions import PREDICTIONS_FILE, load_predictions
-from .run import MODEL_FOLDER, RESULTS_FILE
-from .run_folder import SETTINGS_FILE, claim, is_new
-
-MEMBERS_FOLDER = "members"
+from .run_folder import MODEL_FOLDER, RESULTS_FILE, SETTINGS_FILE, claim, is_new
 
 
 def combine_runs(

@@ -15,7 +15,7 @@ from ..errors import DTNNError
 from .error_bars import LEVEL, coverage, error_scale
 from .predictions import PREDICTIONS_FILE, Predictions, save_predictions
 from .results import errors_of_parts
-from .run import RESULTS_FILE
+from .run_folder import RESULTS_FILE
 
 
 @dataclass(frozen=True)

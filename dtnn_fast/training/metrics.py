@@ -15,15 +15,15 @@ METRICS = ("mae_ten", "mae_mean_diag", "mae_diag", "mae_off_diag")
 
 
 def unique_elements(tensors: Tensor) -> Tensor:
-    """The six unique elements. [B, 3, 3] -> [B, 6]."""
-    return tensors[:, ROWS, COLUMNS]
+    """The six unique elements. [..., 3, 3] -> [..., 6]."""
+    return tensors[..., ROWS, COLUMNS]
 
 
 def mae_ten(predicted: Tensor, expected: Tensor) -> Tensor:
     """Mean absolute error over the six unique elements and the crystals (Eq. 3), which is also the loss.
 
     Args:
-        predicted: [B, 3, 3].
+        predicted: [B, 3, 3], or [members, B, 3, 3] for the mean over the errors of several models.
         expected: [B, 3, 3].
 
     Returns:

@@ -5,17 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..errors import BadFileError, DTNNError
 from ..json_object import read_json_object
 from ..nn.mixed import MixedEnsemble
+from ..nn.mixed_storage import load_predictor
 from ..nn.model import DTNN
-from .ensemble import MEMBERS_FOLDER, write_ensemble
+from .ensemble import write_ensemble
 from .members import Members
 from .predictions import PREDICTIONS_FILE, Predictions, load_predictions
-from .run import MODEL_FOLDER, RESULTS_FILE
-from .run_folder import SETTINGS_FILE
+from .run_folder import MEMBERS_FOLDER, MODEL_FOLDER, RESULTS_FILE, SETTINGS_FILE
 
 
 def mix_runs(
@@ -52,7 +52,7 @@ def mix_runs(
         "settings": {"seed": settings[0]["seed"], "models": [_without_seed(one) for one in settings]},
         "data": records[0]["data"],
     }
-    models = [DTNN.from_pretrained(run / MODEL_FOLDER) for run in runs]
+    models = [model for run in runs for model in _models(run / MODEL_FOLDER)]
     counts = [model.num_parameters() for model in models]
     record = {
         "train_seconds": sum(result["train_seconds"] for result in results),
@@ -91,6 +91,13 @@ def runs_by_split(paths: Sequence[Path]) -> dict[int | None, list[Path]]:
         if runs.keys() != found[0].keys():
             raise DTNNError(f"{path}: expected runs on the same splits as {paths[0]}")
     return {split: [runs[split] for runs in found] for split in found[0]}
+
+
+def _models(folder: Path) -> list[DTNN]:
+    """The model in a folder, or the models of the ensemble there."""
+    found = load_predictor(folder)
+    parts = found.models if isinstance(found, MixedEnsemble) else [found]
+    return [cast(DTNN, part) for part in parts]
 
 
 def _without_seed(settings: Mapping[str, Any]) -> dict[str, Any]:

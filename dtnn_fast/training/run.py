@@ -6,10 +6,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -18,15 +18,15 @@ from ..data.splits import Split, split
 from ..encoders.build import Encoder
 from ..encoders.latent_cache import encoder_digest
 from ..encoders.latent_table import LatentTable
+from ..nn.model import DTNN
 from .dataset import LabelledGraphs
 from .encoded import LabelledLatents
+from .members import Members
 from .predictions import PREDICTIONS_FILE, Predictions, save_predictions
 from .results import PARTS, errors_of_parts
-from .run_folder import claim, is_new
+from .run_folder import HISTORY_FILE, MEMBERS_FOLDER, MODEL_FOLDER, RESULTS_FILE, claim, is_new
 from .settings import TrainingSettings
 from .trainer import Epoch, Trainer
-
-HISTORY_FILE, RESULTS_FILE, MODEL_FOLDER = "history.csv", "results.json", "model"
 
 
 def data_digest(crystals: Sequence[Crystal]) -> str:
@@ -97,12 +97,38 @@ def train_run(
     for epoch in trainer.epochs(on_batch):
         _write_history(folder / HISTORY_FILE, trainer.history)
         on_epoch(trainer, epoch)
-    trainer.load_best().save(folder / MODEL_FOLDER)
+    model = trainer.load_best()
     predictions = _predictions(trainer, parts)
-    save_predictions(folder / PREDICTIONS_FILE, predictions)
-    results = _results(trainer, predictions)
+    systems = {crystal.id: str(crystal.info.get("crystal_system") or "unknown") for crystal in crystals}
+    record = {
+        "best_epoch": trainer.best_epoch,
+        "epochs": len(trainer.history),
+        "train_seconds": sum(epoch.seconds for epoch in trainer.history),
+        "parameters": dict(model.num_parameters()),
+    }
+    if len(predictions) > 1:
+        return _finish_ensemble(folder, model, predictions, systems, record)
+    model.save(folder / MODEL_FOLDER)
+    save_predictions(folder / PREDICTIONS_FILE, predictions[0])
+    results = {**record, **errors_of_parts(predictions[0], systems)}
     (folder / RESULTS_FILE).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     return results
+
+
+def _finish_ensemble(
+    folder: Path, model: DTNN, predictions: Sequence[Predictions], systems: Mapping[str, str], record: dict[str, Any]
+) -> dict[str, Any]:
+    """Of members that were trained together: the model with its error bars, each member's predictions, results."""
+    together = Members.of(predictions)
+    bars = together.error_bars()
+    scales = tuple(bars[target]["scale"] for target in model.targets)
+    whole = DTNN.of_parts(replace(model.config, error_scales=scales), model.encoder, cast(Any, model.decoders))
+    whole.save(folder / MODEL_FOLDER)
+    for number, prediction in enumerate(predictions):
+        place = folder / MEMBERS_FOLDER / str(number)
+        place.mkdir(parents=True, exist_ok=True)
+        save_predictions(place / PREDICTIONS_FILE, prediction)
+    return together.write(folder, bars, systems, record)
 
 
 def labelled_data(
@@ -144,25 +170,15 @@ def _write_history(path: Path, history: Sequence[Epoch]) -> None:
             writer.writerow(row)
 
 
-def _predictions(trainer: Trainer, parts: Split) -> Predictions:
-    """Of the best weights, for the crystals of each part in the order of the split."""
+def _predictions(trainer: Trainer, parts: Split) -> list[Predictions]:
+    """Of each member with the best weights, for the crystals of each part in the order of the split."""
     data = trainer.data
     names = [part for part in PARTS for _ in getattr(parts, part)]
     indices = np.concatenate([getattr(parts, part) for part in PARTS]).tolist()
-    return Predictions(
-        [data.crystals[index].id for index in indices],
-        names,
-        {target: tensors.double().numpy() for target, tensors in trainer.predict(indices).items()},
-        {target: data.tensors[target][indices].double().numpy() for target in data.targets},
-    )
-
-
-def _results(trainer: Trainer, predictions: Predictions) -> dict[str, Any]:
-    systems = {c.id: str(c.info.get("crystal_system") or "unknown") for c in trainer.data.crystals}
-    return {
-        "best_epoch": trainer.best_epoch,
-        "epochs": len(trainer.history),
-        "train_seconds": sum(epoch.seconds for epoch in trainer.history),
-        "parameters": dict(trainer.model.num_parameters()),
-        **errors_of_parts(predictions, systems),
-    }
+    ids = [data.crystals[index].id for index in indices]
+    predicted = {target: tensors.double().numpy() for target, tensors in trainer.predict_members(indices).items()}
+    expected = {target: data.tensors[target][indices].double().numpy() for target in data.targets}
+    return [
+        Predictions(ids, names, {target: tensors[member] for target, tensors in predicted.items()}, expected)
+        for member in range(trainer.model.config.members)
+    ]

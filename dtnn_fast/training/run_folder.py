@@ -17,7 +17,8 @@ from ..json_object import read_json_object
 from .checkpoint import CHECKPOINT_FILE
 from .hardware import hardware
 
-SETTINGS_FILE = "settings.json"
+SETTINGS_FILE, HISTORY_FILE, RESULTS_FILE = "settings.json", "history.csv", "results.json"
+MODEL_FOLDER, MEMBERS_FOLDER = "model", "members"
 
 
 def versions() -> dict[str, str]:

@@ -19,7 +19,7 @@ from ..data.splits import Split
 from ..encoders.build import Encoder
 from ..encoders.native import NativeEncoder
 from ..errors import BadFileError, DTNNError
-from ..nn.decoder import Decoder
+from ..nn.decoder import Decoder, Readout
 from ..nn.model import DTNN
 from .average import RunningMean
 from .checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
@@ -104,12 +104,14 @@ class Trainer:
     def _scale_to_training_set(self) -> dict[str, float]:
         """Set offset and scale of each readout, and the sizes of frozen latents; the targets' weights in the loss."""
         ranges = {target: isotropic_scale(tensors[self.split.train]) for target, tensors in self.data.tensors.items()}
-        for target, readout in self.model.readouts().items():
-            readout.set_range(*ranges[target])
+        decoders = [cast(Decoder, decoder) for decoder in self.model.decoders.values()]
+        for decoder in decoders:
+            for target, readout in decoder.readouts.items():
+                cast(Readout, readout).set_range(*ranges[target])
         if isinstance(self.data, LabelledLatents):
             encoded, _ = self.data.batch(self.split.train.tolist())
-            for decoder in self.model.decoders.values():
-                cast(Decoder, decoder).atom_input.set_sizes(encoded.latents)
+            for decoder in decoders:
+                decoder.atom_input.set_sizes(encoded.latents)
         return {target: 1.0 if len(ranges) == 1 else 1.0 / scale for target, (_, scale) in ranges.items()}
 
     def _resume(self) -> None:
@@ -162,7 +164,8 @@ class Trainer:
                 group["lr"] = rate
             indices = order[start : start + settings.batch_size].tolist()
             graph, expected = self.data.batch(indices)
-            loss = self._loss(self.model(graph), expected)
+            # Each member's own error, not that of their mean, which lets them differ.
+            loss = self._loss(self.model.member_tensors(graph), expected)
             if not torch.isfinite(loss):
                 raise DTNNError(
                     f"train: the loss became {loss.item()} in epoch {epoch}; a lower learning rate than "
@@ -201,14 +204,18 @@ class Trainer:
 
     def predict(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         """The tensors by the weights that are judged, for crystals of the data set. [B, 3, 3] by target."""
+        return {target: tensors.mean(0) for target, tensors in self.predict_members(indices).items()}
+
+    def predict_members(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
+        """See `predict`, of each member of the model. [members, B, 3, 3] by target."""
         model = self.mean.model.eval()
         parts: dict[str, list[Tensor]] = {target: [] for target in self.data.targets}
         with torch.no_grad():
             for start in range(0, len(indices), EVALUATION_BATCH):
                 graph, _ = self.data.batch(list(indices[start : start + EVALUATION_BATCH]))
-                for target, tensors in model(graph).items():
+                for target, tensors in model.member_tensors(graph).items():
                     parts[target].append(tensors)
-        return {target: torch.cat(tensors) for target, tensors in parts.items()}
+        return {target: torch.cat(tensors, 1) for target, tensors in parts.items()}
 
     def load_best(self) -> DTNN:
         """Put the weights with the best validation error into the model, and return it."""

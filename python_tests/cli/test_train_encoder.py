@@ -10,7 +10,7 @@ import torch
 
 from dtnn_fast.cli.train_options import parse_layers
 from dtnn_fast.encoders import Channels, NativeEncoder, NativeEncoderConfig
-from dtnn_fast.encoders.storage import save_encoder
+from dtnn_fast.encoders.storage import load_encoder, save_encoder
 from dtnn_fast.nn.mixed import MixedEnsemble
 from dtnn_fast.nn.mixed_storage import load_predictor
 from dtnn_fast.nn.model import DTNN
@@ -105,6 +105,32 @@ def test_an_ensemble_with_an_encoder_for_each_member(program, data, encoder, tmp
     assert (errors > 0).all()
 
 
+def test_members_that_share_an_encoder_that_is_trained(program, data, encoder, tmp_path, labelled):
+    folder, other = tmp_path / "run", tmp_path / "other"
+    arguments = ["train", data, "--encoder", encoder, "--finetune", "--layer", "2", *SMALL, "--members", 2]
+    answer = program(*arguments, "--share-encoder", "--output", folder)
+    assert answer.exit_code == 0, answer.output
+    assert "of the test crystals are within their error bar" in answer.stdout
+    model = load_predictor(folder / "model")
+    assert isinstance(model, DTNN)
+    assert model.config.members == 2
+    start = load_encoder(encoder, 2).state_dict()
+    assert not all(torch.equal(start[name], value) for name, value in model.encoder.state_dict().items())
+    # The predictions on record are those of the saved model, member by member.
+    parts = [load_predictions(folder / "members" / member / "predictions.npz") for member in "01"]
+    places = {crystal.id: crystal for crystal in labelled}
+    crystals = [places[id] for id in parts[0].of_part("test").ids]
+    members = model.predict_members(crystals)["total"]
+    for part, tensors in zip(parts, members, strict=True):
+        np.testing.assert_allclose(part.of_part("test").predicted["total"], tensors, atol=1e-4)
+    assert np.abs(members[0] - members[1]).max() > 1e-3
+    # As good as any other member for an ensemble of several encoders.
+    assert program(*arguments, "--output", other).exit_code == 0
+    answer = program("ensemble", folder, other, "--data", data, "--output", tmp_path / "both")
+    assert answer.exit_code == 0, answer.output
+    assert json.loads((tmp_path / "both" / "results.json").read_text())["members"] == 4
+
+
 def test_a_pretrained_potential(program, data, tmp_path):
     pytest.importorskip("sevenn")
     folder = tmp_path / "run"
@@ -146,6 +172,12 @@ def test_a_model_of_other_weights_is_refused(program, data, tmp_path):
         (["--layer", "x"], "expected layers from 1 to 5"),
         (["--joint"], "needs --target all"),
         (["--positive", "all"], "expected some of electronic, ionic, total"),
+        (["--share-encoder", "--encoder", "distilled", "--finetune"], "needs --members of 2 or more"),
+        (["--share-encoder", "--members", "2", "--rotate"], "without --rotate"),
+        (
+            ["--share-encoder", "--members", "2", "--encoder", "distilled", "--layer", "3"],
+            "needs an encoder that is trained",
+        ),
         (["--members", "1", "--rotate"], "needs --members from 2 to 9"),
     ],
 )

@@ -174,7 +174,7 @@ def test_a_joint_decoder_gives_the_total_as_the_sum_and_serves_any_target():
         assert (tensors["electronic"] - tensors["ionic"]).abs().max() > 0.01
         assert torch.equal(model.with_targets(["total"])(graph)["total"], tensors["total"])
     assert list(model.decoders) == ["joint"]
-    assert list(model.readouts()) == ["electronic", "ionic"]
+    assert list(model.decoders["joint"].readouts) == ["electronic", "ionic"]
 
 
 @pytest.mark.parametrize("more", [(4,), (5,), (3, 2), (2, 2), (0,)])

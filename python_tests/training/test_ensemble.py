@@ -17,9 +17,10 @@ from dtnn_fast.errors import BadFileError, DTNNError
 from dtnn_fast.evaluation.run_folders import find_runs
 from dtnn_fast.nn.ensemble import combine
 from dtnn_fast.nn.model import DTNN
-from dtnn_fast.training.ensemble import MEMBERS_FOLDER, combine_runs
+from dtnn_fast.training.ensemble import combine_runs
 from dtnn_fast.training.predictions import load_predictions
 from dtnn_fast.training.run import train_run
+from dtnn_fast.training.run_folder import MEMBERS_FOLDER
 from dtnn_fast.training.settings import TrainingSettings
 
 

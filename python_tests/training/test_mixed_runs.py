@@ -17,11 +17,12 @@ from dtnn_fast.encoders import NativeEncoder
 from dtnn_fast.encoders.latent_table import encode_crystals
 from dtnn_fast.errors import BadFileError, DTNNError
 from dtnn_fast.evaluation.run_folders import read_run
-from dtnn_fast.training.ensemble import MEMBERS_FOLDER, combine_runs
+from dtnn_fast.training.ensemble import combine_runs
 from dtnn_fast.training.error_bars import coverage, error_scale
 from dtnn_fast.training.mixed import mix_runs, runs_by_split
 from dtnn_fast.training.predictions import load_predictions
 from dtnn_fast.training.run import train_run
+from dtnn_fast.training.run_folder import MEMBERS_FOLDER
 from dtnn_fast.training.settings import TrainingSettings
 
 
