@@ -349,5 +349,9 @@ def _run_ensemble(
     print_errors(stdout(), result, title=f"Test errors of the ensemble, seed {settings.seed}")
     print_error_bars(stdout(), result["error_bars"])
     if settings.rotate:
-        stderr().print("no error bars: they need members on several encoders (dtnn-fast ensemble)", style="yellow")
+        stderr().print(
+            "no error bars: no two members have validation crystals in common (dtnn-fast ensemble joins this run with "
+            "another one, which gives them)",
+            style="yellow",
+        )
     return result
