@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Copy into the package the model of a run of dtnn-fast train, and the encoder of one of dtnn-fast distill.
+"""Copy the model of a finished training run into the package, with a record of how it was trained.
 
-Beside each lies a record of how it was trained and how good it is.
-
-Usage: python tools/bundle_weights.py runs/finetuned-shared/split-0 runs/distilled
+Usage: python tools/bundle_weights.py runs/dielectric/split-0
 """
 
 from __future__ import annotations
@@ -13,32 +11,19 @@ import shutil
 import sys
 from pathlib import Path
 
-WEIGHTS = Path(__file__).parents[1] / "dtnn_fast" / "weights"
-FILES = ("config.json", "model.safetensors")
+TARGET = Path(__file__).parents[1] / "dtnn_fast" / "weights" / "dielectric"
 
 
-def main(runs: list[Path]) -> None:
-    """Bundle each run: `run`/model as the dielectric model, or `run`/encoder as the encoder."""
-    for run in runs:
-        if (run / "encoder").is_dir():
-            copy(run / "encoder", WEIGHTS / "encoder")
-            shutil.copyfile(run / "report.json", WEIGHTS / "encoder" / "report.json")
-        else:
-            copy(run / "model", WEIGHTS / "dielectric")
-            settings, results = (
-                json.loads((run / f"{name}.json").read_text("utf-8")) for name in ("settings", "results")
-            )
-            record = {"command": settings["command"], "run": run.name, **settings, **results}
-            place = WEIGHTS / "dielectric" / "training.json"
-            place.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-def copy(source: Path, target: Path) -> None:
-    """Copy settings and weights; not their permissions, which may be for the one who trained only."""
-    target.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
-        shutil.copyfile(source / name, target / name)
+def main(run: Path) -> None:
+    """Copy `run`/model and write training.json beside it."""
+    settings = json.loads((run / "settings.json").read_text(encoding="utf-8"))
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    TARGET.mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "model.safetensors"):
+        shutil.copyfile(run / "model" / name, TARGET / name)
+    record = {"command": settings["command"], "run": run.name, **settings, **results}
+    (TARGET / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main([Path(name) for name in sys.argv[1:]])
+    main(Path(sys.argv[1]))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..encoders.native_layer import Channels
 
 
-# The encoder that comes with the package.
+# The encoder of the model that comes with the package.
 BUNDLED_ENCODER = "distilled"
 
 
@@ -54,8 +54,9 @@ def choose_encoder(name: str, channels: Channels, num_layers: int) -> EncoderCho
     """
     from ..encoders import PRETRAINED, NativeEncoderConfig, PretrainedEncoderConfig  # noqa: PLC0415  slow to import
     from ..encoders.build import KINDS, build_encoder  # noqa: PLC0415
-    from ..encoders.storage import bundled_encoder, load_encoder  # noqa: PLC0415
+    from ..encoders.storage import load_encoder  # noqa: PLC0415
     from ..errors import BadFileError  # noqa: PLC0415
+    from ..nn.storage import bundled_encoder  # noqa: PLC0415
 
     if name == "native":
         return EncoderChoice(NativeEncoderConfig(channels=channels), None)

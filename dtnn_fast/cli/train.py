@@ -41,7 +41,7 @@ def train(
         str,
         typer.Option(
             metavar="native|distilled|sevennet-0|sevennet-l3i5|FOLDER",
-            help="native: from random weights. The distilled encoder that comes with dtnn-fast, a pretrained potential "
+            help="native: from random weights. The distilled encoder of the bundled model, a pretrained potential "
             "(its package must be installed) and the folder of a saved encoder keep their weights, and run once.",
             rich_help_panel=_MODEL,
         ),

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -63,18 +62,6 @@ def load_encoder(folder: str | Path, num_layers: int | None = None) -> NativeEnc
     left_out = tuple(f"{part}.{layer}." for part in ("layers", "readouts") for layer in above)
     put_weights(encoder, {name: value for name, value in state.items() if not name.startswith(left_out)}, weights)
     return encoder.eval()
-
-
-def bundled_encoder(num_layers: int | None = None) -> NativeEncoder:
-    """The encoder that comes with the package, distilled from SevenNet-0; it has seen no dielectric tensor.
-
-    Args:
-        num_layers: how many of its layers to build, from the first; None for all.
-
-    Raises:
-        ValueError: it has fewer layers.
-    """
-    return load_encoder(str(resources.files("dtnn_fast") / "weights" / "encoder"), num_layers)
 
 
 def read_encoder_config(path: Path) -> tuple[NativeEncoderConfig, dict[str, Any]]:

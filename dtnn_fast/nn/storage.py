@@ -7,6 +7,7 @@ import json
 from importlib import resources
 from pathlib import Path
 
+from ..encoders.native import NativeEncoder
 from ..errors import BadFileError
 from .model import DTNN, TARGETS, DTNNConfig
 from .weights_file import load_weights, put_weights, save_weights
@@ -47,6 +48,24 @@ def load_model(name: str | Path) -> DTNN:
             f"{folder}: holds an ensemble of several models: load it with dtnn_fast.MixedEnsemble.from_pretrained"
         )
     return _load_folder(folder).eval()
+
+
+def bundled_encoder(num_layers: int | None = None) -> NativeEncoder:
+    """The encoder of the model that comes with the package, distilled from a pretrained potential.
+
+    Args:
+        num_layers: how many of its layers to take, from the first; None for all that the model reads.
+
+    Raises:
+        ValueError: it has fewer layers.
+    """
+    whole = _load_folder(bundled_folder()).encoder
+    if not isinstance(whole, NativeEncoder):
+        raise BadFileError(f"{bundled_folder()}: expected a native encoder")
+    wanted = whole.num_layers if num_layers is None else num_layers
+    if not 1 <= wanted <= whole.num_layers:
+        raise ValueError(f"the bundled encoder has {whole.num_layers} layers, got {num_layers}")
+    return whole.first_layers(wanted).eval()
 
 
 def _load_folder(folder: Path) -> DTNN:

@@ -10,7 +10,7 @@ import torch
 
 from dtnn_fast.cli.train_options import parse_layers
 from dtnn_fast.encoders import Channels, NativeEncoder, NativeEncoderConfig
-from dtnn_fast.encoders.storage import bundled_encoder, load_encoder, save_encoder
+from dtnn_fast.encoders.storage import load_encoder, save_encoder
 from dtnn_fast.nn.mixed import MixedEnsemble
 from dtnn_fast.nn.mixed_storage import load_predictor
 from dtnn_fast.nn.model import DTNN
@@ -204,7 +204,7 @@ def test_the_bundled_encoder(program, data, tmp_path):
     folder, cache = tmp_path / "run", tmp_path / "cache"
     result = program("train", data, "--encoder", "distilled", "--layer", "2", "--cache", cache, *SMALL, "-o", folder)
     assert result.exit_code == 0
-    ours, theirs = DTNN.from_pretrained(folder / "model").encoder.state_dict(), bundled_encoder().state_dict()
+    ours, theirs = (DTNN.from_pretrained(name).encoder.state_dict() for name in (folder / "model", "dielectric"))
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
