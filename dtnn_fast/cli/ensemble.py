@@ -31,22 +31,33 @@ def ensemble(
             show_default=False, help="Name of the ensemble in the tables of dtnn-fast evaluate, such as 'two encoders'."
         ),
     ] = "",
+    members: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            show_default=False,
+            help="Take this many members in all: member k from the runs in turn, which are ensembles. Without it, all "
+            "members of all runs.",
+        ),
+    ] = None,
     data: RunDataOption = None,
     clean: RunCleanOption = True,
 ) -> None:
     """Take the mean of models on different encoders, with error bars from their spread.
 
-    Nothing is trained. Every member counts the same; runs that are ensembles bring all of their members. What is
-    written is a run like those of dtnn-fast train: dtnn-fast screen --model OUTPUT/model uses it, dtnn-fast evaluate
-    compares it.
+    Nothing is trained. Every member counts the same; runs that are ensembles bring all of their members, or with
+    --members some. What is written is a run like those of dtnn-fast train: dtnn-fast screen --model OUTPUT/model uses
+    it, dtnn-fast evaluate compares it.
     """
-    from ..training.mixed import mix_runs, runs_by_split  # noqa: PLC0415  slow to import
+    from ..training.mixed import mix_runs, runs_by_split, take_in_turn  # noqa: PLC0415  slow to import
     from ..training.predictions import PREDICTIONS_FILE, load_predictions  # noqa: PLC0415
     from ..training.run_folder import MODEL_FOLDER  # noqa: PLC0415
     from .train_report import print_error_bars, print_errors, summarise_splits  # noqa: PLC0415
     from .training_data import load_training_data  # noqa: PLC0415
 
     by_split = runs_by_split(runs)
+    if members is not None:
+        by_split = {split: take_in_turn(folders, members) for split, folders in by_split.items()}
     first = next(iter(by_split.values()))[0]
     targets = tuple(load_predictions(first / PREDICTIONS_FILE).expected)
     crystals, _ = load_training_data(data or [], targets, clean)
@@ -59,6 +70,8 @@ def ensemble(
         where = "" if split is None else f", split {split}"
         print_errors(stdout(), result, title=f"Test errors of the ensemble{where}")
         print_error_bars(stdout(), result["error_bars"])
+        if not result["error_bars"]:
+            stderr().print("no error bars: no two members have validation crystals in common")
         stderr().print(f"model: {folder / MODEL_FOLDER}")
     numbered = {split: result for split, result in results.items() if split is not None}
     if numbered:

@@ -93,6 +93,34 @@ def runs_by_split(paths: Sequence[Path]) -> dict[int | None, list[Path]]:
     return {split: [runs[split] for runs in found] for split in found[0]}
 
 
+def take_in_turn(runs: Sequence[Path], count: int) -> list[Path]:
+    """Members of several ensembles in turn: member k of run k modulo the number of runs.
+
+    Rotated members (`TrainingSettings.rotate`) thus keep the crystals for validation that member k has in each run.
+
+    Args:
+        runs: folders of ensembles, each with the runs of its members in the subfolder members.
+        count: how many members to take in all.
+
+    Returns:
+        The run folders of the members, for `mix_runs`.
+
+    Raises:
+        DTNNError: there are fewer members to take than runs.
+        BadFileError: a run has no such member.
+    """
+    if count < len(runs):
+        raise DTNNError(f"ensemble: expected a member from each of the {len(runs)} runs or more, got {count} in all")
+    taken = []
+    for member in range(count):
+        run = runs[member % len(runs)]
+        place = run / MEMBERS_FOLDER / str(member)
+        if not (place / SETTINGS_FILE).exists():
+            raise BadFileError(f"{run}: no member {member} with a run of its own: expected one of train --members")
+        taken.append(place)
+    return taken
+
+
 def _models(folder: Path) -> list[DTNN]:
     """The model in a folder, or the models of the ensemble there."""
     found = load_predictor(folder)

@@ -236,6 +236,14 @@ def test_an_ensemble_of_several_encoders(program, data, encoder, tmp_path):
     assert set(summary["splits"]) == {"0", "1"}
     assert json.loads((output / "split-1" / "settings.json").read_text())["label"] == "two encoders"
 
+    arguments = ["ensemble", *runs, "--data", data, "--members"]
+    answer = program(*arguments, 2, "--output", tmp_path / "some")
+    assert answer.exit_code == 0, answer.output
+    assert json.loads((tmp_path / "some" / "split-0" / "results.json").read_text())["members"] == 2
+    assert "no error bars" in " ".join(answer.stderr.split())
+    assert program(*arguments, 5, "--output", tmp_path / "more").exit_code == 2
+    assert not (tmp_path / "more").exists()
+
     predicted = program("predict", data, "--model", output / "split-0" / "model", "--json")
     assert predicted.exit_code == 0
     first = json.loads(predicted.stdout)["crystals"][0]

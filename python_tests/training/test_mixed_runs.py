@@ -19,7 +19,7 @@ from dtnn_fast.errors import BadFileError, DTNNError
 from dtnn_fast.evaluation.run_folders import read_run
 from dtnn_fast.training.ensemble import combine_runs
 from dtnn_fast.training.error_bars import coverage, error_scale
-from dtnn_fast.training.mixed import mix_runs, runs_by_split
+from dtnn_fast.training.mixed import mix_runs, runs_by_split, take_in_turn
 from dtnn_fast.training.predictions import load_predictions
 from dtnn_fast.training.run import train_run
 from dtnn_fast.training.run_folder import MEMBERS_FOLDER
@@ -150,3 +150,22 @@ def test_folders_are_taken_split_by_split(tmp_path):
         runs_by_split([a, c / "split-0"])
     with pytest.raises(BadFileError, match="no run there"):
         runs_by_split([a, tmp_path / "none"])
+
+
+def test_members_are_taken_in_turn(runs, crystals, systems, tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        shutil.copytree(runs[0], folder)
+    taken = take_in_turn([one, other], 2)
+    assert taken == [one / MEMBERS_FOLDER / "0", other / MEMBERS_FOLDER / "1"]
+    result = mix_runs(tmp_path / "mixed", taken, systems)
+    assert result["members"] == 2
+    expected = load_predictions(runs[0] / "predictions.npz").predicted["total"]
+    mixed = load_predictions(tmp_path / "mixed" / "predictions.npz").predicted["total"]
+    np.testing.assert_allclose(mixed, expected)
+    with pytest.raises(DTNNError, match="a member from each of the 2 runs or more, got 1 in all"):
+        take_in_turn([one, other], 1)
+    with pytest.raises(BadFileError, match="one: no member 2 with a run of its own"):
+        take_in_turn([one, other], 3)
+    with pytest.raises(BadFileError, match="single: no member 1"):
+        take_in_turn(runs, 2)
