@@ -40,13 +40,13 @@ class EncoderChoice(NamedTuple):
         return frozenset(elements) if isinstance(elements, tuple) else None
 
 
-def choose_encoder(name: str, channels: Channels, num_layers: int) -> EncoderChoice:
+def choose_encoder(name: str, channels: Channels, num_layers: int | None) -> EncoderChoice:
     """The encoder that the option names.
 
     Args:
         name: "native", a pretrained potential, "distilled" or the folder of a saved encoder.
         channels: of a native encoder with random weights.
-        num_layers: how many layers are needed.
+        num_layers: how many layers are needed, from the first; None for all.
 
     Raises:
         typer.BadParameter: there is no such encoder.

@@ -117,12 +117,15 @@ def tune(
     from .tune_report import TuningProgress, report  # noqa: PLC0415
 
     optional_import("optuna", extra="tune", purpose="tune settings")
-    fixed = dict(parse_fixed(text) for text in fix or [])
     if threads is not None:
         torch.set_num_threads(threads)
     choose = partial(choose_encoder, encoder, Channels(*widths))
-    chosen = choose(DecoderConfig().layer)
-    model = DTNNConfig(chosen.config, DecoderConfig(joint=joint), target.names)
+    chosen = choose(None)
+    num_layers = len(chosen.config.cutoffs)
+    fixed = dict(parse_fixed(text, num_layers) for text in fix or [])
+    # The paper's layer, or the last one of a smaller encoder.
+    decoder = DecoderConfig(layer=min(DecoderConfig().layer, num_layers), joint=joint)
+    model = DTNNConfig(chosen.config, decoder, target.names)
     base = TrainingSettings(model, clip_norm=clip_norm, epochs=epochs, patience=patience, average=average)
     base = with_values(base, fixed)
     crystals, rejected = load_training_data(data or [], target.names, clean, chosen.elements)

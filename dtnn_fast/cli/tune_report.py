@@ -18,7 +18,7 @@ from ..training.settings import TrainingSettings
 from ..training.trainer import Epoch, Trainer
 from ..tuning.objective import Objective
 from ..tuning.report import BEST_FILE, TRIALS_FILE, best_settings, write_best, write_trials
-from ..tuning.space import SPACE, Value
+from ..tuning.space import NAMES, Value
 from ..tuning.study import Study
 from .console import command_line, stderr, stdout
 
@@ -118,11 +118,11 @@ def _print_best(console: Console, study: Study, fixed: Mapping[str, Value]) -> N
         caption=f"{given_up} were given up early" if given_up else None,
         box=None,
     )
-    for name in ("trial", "validation error", *SPACE):
+    for name in ("trial", "validation error", *NAMES):
         table.add_column(name, justify="right")
     for trial in whole[:_SHOWN]:
         values = {**fixed, **trial.params}
-        table.add_row(str(trial.number), f"{trial.value:.4f}", *(_short(values[name]) for name in SPACE))
+        table.add_row(str(trial.number), f"{trial.value:.4f}", *(_short(values[name]) for name in NAMES))
     console.print(table)
 
 

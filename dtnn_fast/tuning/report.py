@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..training.settings import TrainingSettings
-from .space import SPACE, Value, values_of, with_values
+from .space import NAMES, Value, values_of, with_values
 
 TRIALS_FILE, BEST_FILE = "trials.csv", "best.json"
 
@@ -23,7 +23,7 @@ def write_trials(path: Path, trials: Sequence[Any], fixed: Mapping[str, Value]) 
         trials: as Optuna records them.
         fixed: searched settings that kept a value.
     """
-    header = ["trial", "state", "validation_error", *SPACE, "seconds", "reason"]
+    header = ["trial", "state", "validation_error", *NAMES, "seconds", "reason"]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)
@@ -32,7 +32,7 @@ def write_trials(path: Path, trials: Sequence[Any], fixed: Mapping[str, Value]) 
             attributes = trial.user_attrs
             end = [attributes.get("seconds", ""), attributes.get("reason", "")]
             writer.writerow(
-                [trial.number, trial.state.name.lower(), trial.value, *(values[name] for name in SPACE), *end]
+                [trial.number, trial.state.name.lower(), trial.value, *(values[name] for name in NAMES), *end]
             )
 
 

@@ -60,11 +60,8 @@ class Range:
         return f"a number from {self.low:g} to {self.high:g}"
 
 
-# What the values of "layer" mean: one encoder layer, or the first ones together.
-LAYERS = {"1": (1,), "2": (2,), "3": (3,), "4": (4,), "5": (5,), "1-4": (1, 2, 3, 4), "1-5": (1, 2, 3, 4, 5)}
 # The names are those of the options of dtnn-fast train. Around the paper's settings.
-SPACE: Mapping[str, Choice | Range] = {
-    "layer": Choice(tuple(LAYERS)),
+_BESIDE_LAYER: Mapping[str, Choice | Range] = {
     "blocks": Choice((1, 2, 3)),
     "latent": Choice((32, 64, 128, 256)),
     "dropout": Range(0.0, 0.5),
@@ -74,7 +71,23 @@ SPACE: Mapping[str, Choice | Range] = {
     "weight_decay": Range(1e-6, 1.0, log=True),
     "batch_size": Choice((16, 32, 64, 128)),
 }
+NAMES = ("layer", *_BESIDE_LAYER)
 _OF_TRAINING = ("learning_rate", "weight_decay", "batch_size")
+
+
+def search_space(num_layers: int) -> dict[str, Choice | Range]:
+    """What is searched, by name.
+
+    Args:
+        num_layers: of the encoder. A decoder reads one of them, all together, or all but the last.
+    """
+    one = [str(layer) for layer in range(1, num_layers + 1)]
+    several = [f"1-{last}" for last in (num_layers - 1, num_layers) if last > 1]
+    return {"layer": Choice((*one, *several)), **_BESIDE_LAYER}
+
+
+def _space_of(settings: TrainingSettings) -> dict[str, Choice | Range]:
+    return search_space(len(settings.model.encoder.cutoffs))
 
 
 def values_of(settings: TrainingSettings) -> dict[str, Value]:
@@ -83,23 +96,24 @@ def values_of(settings: TrainingSettings) -> dict[str, Value]:
     Raises:
         ValueError: its layers are no value of the search.
     """
-    values = {name: getattr(settings if name in _OF_TRAINING else settings.model.decoder, name) for name in SPACE}
-    layers = settings.model.decoder.layers
-    names = [name for name, meant in LAYERS.items() if meant == layers]
-    if not names:
-        raise ValueError(f"values_of: expected layers that are {SPACE['layer']}, got {list(layers)}")
-    return {**values, "layer": names[0]}
+    values = {name: getattr(settings if name in _OF_TRAINING else settings.model.decoder, name) for name in NAMES}
+    layers, choice = settings.model.decoder.layers, _space_of(settings)["layer"]
+    first, last = layers[0], layers[-1]
+    name = str(last) if first == last else f"{first}-{last}"
+    if name not in choice or _layers(name) != layers:
+        raise ValueError(f"values_of: expected layers that are {choice}, got {list(layers)}")
+    return {**values, "layer": name}
 
 
 def with_values(settings: TrainingSettings, values: Mapping[str, Value]) -> TrainingSettings:
     """A run with some of the searched settings changed."""
-    unknown = values.keys() - SPACE.keys()
+    unknown = values.keys() - set(NAMES)
     if unknown:
-        raise ValueError(f"with_values: expected names of {', '.join(SPACE)}, got {', '.join(sorted(unknown))}")
+        raise ValueError(f"with_values: expected names of {', '.join(NAMES)}, got {', '.join(sorted(unknown))}")
     training: dict[str, Any] = {name: value for name, value in values.items() if name in _OF_TRAINING}
     decoder: dict[str, Any] = {name: value for name, value in values.items() if name not in _OF_TRAINING}
     if "layer" in decoder:
-        *more, last = LAYERS[decoder["layer"]]
+        *more, last = _layers(decoder["layer"])
         decoder |= {"layer": last, "more_layers": tuple(more)}
     model = replace(settings.model, decoder=replace(settings.model.decoder, **decoder))
     return replace(settings, model=model, **training)
@@ -113,21 +127,25 @@ def suggest(trial: Trial, base: TrainingSettings, fixed: Mapping[str, Value]) ->
         base: everything that is not searched.
         fixed: searched settings that keep a value.
     """
-    searched = {name: space.suggest(trial, name) for name, space in SPACE.items() if name not in fixed}
+    searched = {name: space.suggest(trial, name) for name, space in _space_of(base).items() if name not in fixed}
     return with_values(base, {**fixed, **searched})
 
 
-def parse_fixed(text: str) -> tuple[str, Value]:
+def parse_fixed(text: str, num_layers: int) -> tuple[str, Value]:
     """A setting and its value from text such as ``"layer=1-5"`` or ``"bonds=false"``.
+
+    Args:
+        text: from the command line.
+        num_layers: of the encoder.
 
     Raises:
         DTNNError: there is no such setting, or the value is not one that is searched.
     """
     name, _, given = text.partition("=")
     name = name.strip().replace("-", "_")
-    if name not in SPACE:
-        raise DTNNError(f"tune: expected NAME=VALUE with a name of {', '.join(SPACE)}, got {text!r}")
-    space = SPACE[name]
+    if name not in NAMES:
+        raise DTNNError(f"tune: expected NAME=VALUE with a name of {', '.join(NAMES)}, got {text!r}")
+    space = search_space(num_layers)[name]
     try:
         value = _parse(given.strip().lower(), space)
     except ValueError:
@@ -135,6 +153,12 @@ def parse_fixed(text: str) -> tuple[str, Value]:
     if value is None or value not in space:
         raise DTNNError(f"tune: expected `{name}` to be {space}, got {given.strip()!r}")
     return name, value
+
+
+def _layers(name: str) -> tuple[int, ...]:
+    """What a value of "layer" means: one layer of the encoder, or several."""
+    first, _, last = name.partition("-")
+    return tuple(range(int(first), int(last or first) + 1))
 
 
 def _parse(text: str, space: Choice | Range) -> Value | None:

@@ -51,6 +51,10 @@ class Study:
             found = self._study.user_attrs.get(_IDENTITY)
             if found is None:
                 self._study.set_user_attr(_IDENTITY, wanted)
+            if any(trial.value is None for trial in self._trials(self._states.COMPLETE)):
+                raise BadFileError(
+                    f"{self.path}: damaged: a finished trial has no value; choose another folder or remove it"
+                )
         if found not in (None, wanted):
             raise BadFileError(
                 f"{self.path}: holds a study of other settings or data; choose another folder or remove it"

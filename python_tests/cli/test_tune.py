@@ -74,6 +74,19 @@ def test_ctrl_c_keeps_the_study(program, few_crystals, tmp_path, monkeypatch):
     assert len(trials(tmp_path)) == 2
 
 
+def test_an_encoder_with_three_layers(program, few_crystals, tmp_path):
+    arguments = ["tune", few_crystals, "--encoder", "distilled", "--cache", tmp_path / "cache", "--epochs", 1]
+    searched = program(*arguments, "--trials", 1, "--output", tmp_path / "searched")
+    assert searched.exit_code == 0, searched.stderr
+    assert trials(tmp_path / "searched")[0]["layer"] == "3"
+    fixed = program(*arguments, "--trials", 1, "--output", tmp_path / "fixed", "--fix", "layer=1-3")
+    assert fixed.exit_code == 0, fixed.stderr
+    assert "--encoder distilled --layer 1,2,3" in fixed.stdout
+    above = program(*arguments, "--output", tmp_path / "above", "--fix", "layer=4")
+    assert above.exit_code == 2
+    assert "expected `layer` to be one of 1, 2, 3, 1-2, 1-3, got '4'" in above.stderr
+
+
 def test_another_search_does_not_mix(program, few_crystals, tmp_path):
     arguments = ["tune", few_crystals, "--output", tmp_path, "--trials", 1, *SMALL]
     assert program(*arguments).exit_code == 0

@@ -7,7 +7,7 @@ import pytest
 
 from dtnn_fast.errors import DTNNError
 from dtnn_fast.training.settings import TrainingSettings
-from dtnn_fast.tuning.space import SPACE, parse_fixed, suggest, values_of, with_values
+from dtnn_fast.tuning.space import NAMES, parse_fixed, search_space, suggest, values_of, with_values
 
 
 class Largest:
@@ -26,14 +26,14 @@ class Largest:
 
 
 def test_the_defaults_are_in_the_space():
-    assert all(value in SPACE[name] for name, value in values_of(TrainingSettings()).items())
+    assert all(value in search_space(5)[name] for name, value in values_of(TrainingSettings()).items())
 
 
 def test_a_trial_sets_what_is_searched_and_nothing_else():
     base = TrainingSettings(seed=3, epochs=7, clip_norm=1.5)
     trial = Largest()
     settings = suggest(trial, base, {"layer": "1-4", "batch_size": 16})
-    assert trial.asked == [name for name in SPACE if name not in ("layer", "batch_size")]
+    assert trial.asked == [name for name in NAMES if name not in ("layer", "batch_size")]
     assert values_of(settings) == {
         "layer": "1-4",
         "blocks": 3,
@@ -49,6 +49,30 @@ def test_a_trial_sets_what_is_searched_and_nothing_else():
     assert (settings.seed, settings.epochs, settings.clip_norm) == (3, 7, 1.5)
     assert replace(settings.model, decoder=base.model.decoder) == base.model
     assert with_values(settings, values_of(base)) == base
+
+
+@pytest.mark.parametrize(
+    ("num_layers", "names"),
+    [
+        (5, ["1", "2", "3", "4", "5", "1-4", "1-5"]),
+        (3, ["1", "2", "3", "1-2", "1-3"]),
+        (2, ["1", "2", "1-2"]),
+        (1, ["1"]),
+    ],
+)
+def test_layers_are_those_of_the_encoder(num_layers, names):
+    model = TrainingSettings().model
+    cutoffs = {"cutoffs": model.encoder.cutoffs[:num_layers], "mean_bonds": model.encoder.mean_bonds[:num_layers]}
+    first = replace(model.decoder, layer=1)
+    base = TrainingSettings(replace(model, encoder=replace(model.encoder, **cutoffs), decoder=first))
+    assert list(search_space(num_layers)["layer"].values) == names
+    assert suggest(Largest(), base, {}).model.decoder.layers == tuple(range(1, num_layers + 1))
+    for name in names:
+        settings = with_values(base, {"layer": name})
+        assert values_of(settings)["layer"] == name
+        assert parse_fixed(f"layer={name}", num_layers) == ("layer", name)
+    with pytest.raises(DTNNError, match=f"to be one of 1.*, got '{num_layers + 1}'"):
+        parse_fixed(f"layer={num_layers + 1}", num_layers)
 
 
 def test_unknown_values_are_refused():
@@ -71,7 +95,7 @@ def test_unknown_values_are_refused():
     ],
 )
 def test_fixed_settings(text, expected):
-    name, value = parse_fixed(text)
+    name, value = parse_fixed(text, num_layers=5)
     assert (name, value) == expected
     assert type(value) is type(expected[1])
 
@@ -90,4 +114,4 @@ def test_fixed_settings(text, expected):
 )
 def test_fixed_settings_that_make_no_sense(text, message):
     with pytest.raises(DTNNError, match=message):
-        parse_fixed(text)
+        parse_fixed(text, num_layers=5)

@@ -4,6 +4,7 @@
 import csv
 import json
 import math
+import sqlite3
 import sys
 
 import numpy as np
@@ -173,3 +174,12 @@ def test_records(tmp_path):
     assert TrainingSettings.from_json(record["settings"]) == settings
     assert record["values"] == values_of(settings)
     assert (record["train_command"], record["trials"]) == ("dtnn-fast train", 8)
+
+
+def test_a_study_that_lost_its_values_is_named(tmp_path):
+    study(tmp_path).search(objective(), 2)
+    with sqlite3.connect(tmp_path / "study.db") as database:
+        database.execute("DELETE FROM trial_values")
+    database.close()
+    with pytest.raises(BadFileError, match=r"study\.db: damaged: a finished trial has no value"):
+        study(tmp_path)
