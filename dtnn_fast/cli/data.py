@@ -69,6 +69,7 @@ def fetch(
     downloads: Annotated[
         Path | None,
         typer.Option(
+            file_okay=False,
             show_default="a temporary folder",
             help="Keep downloaded files here, and use those that are there: an interrupted fetch goes on.",
         ),

@@ -92,6 +92,7 @@ def distill(
     labels: Annotated[
         Path | None,
         typer.Option(
+            file_okay=False,
             show_default="labels in the folder of the run",
             help="Folder of the teacher's latents and energies, made when absent; several runs can share one.",
             rich_help_panel=_RUN,
@@ -102,6 +103,7 @@ def distill(
         typer.Option(
             "--output",
             "-o",
+            file_okay=False,
             show_default="runs/distill-<date-time>",
             help="Folder of the run. One that holds an unfinished run with the same settings is continued.",
             rich_help_panel=_RUN,
@@ -134,8 +136,9 @@ def distill(
     from ..distillation.labels import LabelSettings  # noqa: PLC0415
     from ..distillation.mean_bonds import mean_bonds  # noqa: PLC0415
     from ..distillation.parallel import workers  # noqa: PLC0415
+    from ..distillation.run import check_folder  # noqa: PLC0415
     from ..distillation.settings import DistillSettings  # noqa: PLC0415
-    from ..distillation.student import Match  # noqa: PLC0415
+    from ..distillation.student import Match, check_matches  # noqa: PLC0415
     from ..encoders import Channels, NativeEncoderConfig, pretrained_encoder  # noqa: PLC0415
 
     if threads is not None:
@@ -151,6 +154,9 @@ def distill(
     )
     making = LabelSettings(CrystalSettings(made=crystals, held_out=held_out, seed=seed))
     folder = output or Path("runs") / time.strftime("distill-%Y-%m-%d-%H%M%S")
+    teaching = pretrained_encoder(teacher.value)
+    check_matches(settings.matches, len(radii), range(1, teaching.num_layers + 1))
+    check_folder(folder, settings)
     with workers(device) as group:
         if group.count > 1 and output is None:
             raise typer.BadParameter("several processes need a common folder", param_hint="--output")
@@ -158,7 +164,7 @@ def distill(
         try:
             with progress:
                 place = labels or folder / LABELS_FOLDER
-                _label(data or [], pretrained_encoder(teacher.value).to(group.device), making, place, group, progress)
+                _label(data or [], teaching.to(group.device), making, place, group, progress)
                 held_out_report = _train(settings, place, folder, group, progress)
         except KeyboardInterrupt:
             stderr().print(progress.how_to_resume(), style="yellow")

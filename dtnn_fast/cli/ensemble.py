@@ -23,7 +23,10 @@ def ensemble(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", show_default=False, help="Folder of the ensemble, made when absent.")
+        Path,
+        typer.Option(
+            "--output", "-o", file_okay=False, show_default=False, help="Folder of the ensemble, made when absent."
+        ),
     ],
     label: Annotated[
         str,
@@ -69,9 +72,7 @@ def ensemble(
         results[split] = result
         where = "" if split is None else f", split {split}"
         print_errors(stdout(), result, title=f"Test errors of the ensemble{where}")
-        print_error_bars(stdout(), result["error_bars"])
-        if not result["error_bars"]:
-            stderr().print("no error bars: no two members have validation crystals in common")
+        print_error_bars(result["error_bars"])
         stderr().print(f"model: {folder / MODEL_FOLDER}")
     numbered = {split: result for split, result in results.items() if split is not None}
     if numbered:

@@ -25,15 +25,27 @@ def evaluate(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for figures and CSV files; earlier ones are replaced.")
+        Path,
+        typer.Option(
+            "--output", "-o", file_okay=False, help="Folder for figures and CSV files; earlier ones are replaced."
+        ),
     ] = Path("evaluation"),
     markdown: Annotated[
         Path | None,
-        typer.Option(show_default=False, help="Write a page of results: tables, figures, commands, hardware, times."),
+        typer.Option(
+            show_default=False,
+            dir_okay=False,
+            help="Write a page of results: tables, figures, commands, hardware, times.",
+        ),
     ] = None,
     notes: Annotated[
         Path | None,
-        typer.Option(show_default=False, help="Markdown file that follows the introduction of that page."),
+        typer.Option(
+            show_default=False,
+            exists=True,
+            dir_okay=False,
+            help="Markdown file that follows the introduction of that page.",
+        ),
     ] = None,
     show: Annotated[
         str | None,

@@ -30,7 +30,8 @@ def predict(
     model: ModelOption = "dielectric",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the same JSON into a file.", show_default=False)
+        Path | None,
+        typer.Option("--output", "-o", dir_okay=False, help="Write the same JSON into a file.", show_default=False),
     ] = None,
     threads: ThreadsOption = None,
 ) -> None:

@@ -40,7 +40,10 @@ def screen(
     ] = None,
     model: ModelOption = "dielectric",
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the results; results of an earlier run are replaced.")
+        Path,
+        typer.Option(
+            "--output", "-o", file_okay=False, help="Folder for the results; results of an earlier run are replaced."
+        ),
     ] = Path("screening"),
     top: Annotated[int, typer.Option(min=0, help="Rows of the table that is printed.")] = 20,
     sort_by: Annotated[

@@ -172,6 +172,7 @@ def train(
         typer.Option(
             "--output",
             "-o",
+            file_okay=False,
             show_default="runs/<date-time>",
             help="Folder of the run. One that holds an unfinished run with the same settings is continued.",
             rich_help_panel=_RUN,
@@ -180,6 +181,7 @@ def train(
     cache: Annotated[
         Path | None,
         typer.Option(
+            file_okay=False,
             show_default="~/.cache/dtnn_fast",
             help="Folder where the latents of frozen encoders are kept.",
             rich_help_panel=_RUN,
@@ -231,7 +233,10 @@ def train(
     chosen = choose_encoder(encoder, Channels(*widths), layers[-1])
     frozen = None if finetune else chosen.encoder
     if finetune and not isinstance(chosen.encoder, NativeEncoder):
-        raise typer.BadParameter("only a native encoder with weights can be trained further", param_hint="--finetune")
+        raise typer.BadParameter(
+            "needs an encoder that has learned already and can be trained: distilled, or the folder of a saved one",
+            param_hint="--finetune",
+        )
     if share and frozen is not None:
         raise typer.BadParameter("needs an encoder that is trained (--finetune)", param_hint="--share-encoder")
     model = DTNNConfig(
@@ -320,7 +325,7 @@ def _run(
         raise typer.Exit(130) from None
     print_errors(stdout(), result, title=f"Test errors, seed {settings.seed}")
     if settings.model.members > 1:
-        print_error_bars(stdout(), result["error_bars"])
+        print_error_bars(result["error_bars"])
     stdout().print(f"model: {folder / MODEL_FOLDER}   (dtnn-fast screen --model {folder / MODEL_FOLDER})")
     return result
 
@@ -347,11 +352,6 @@ def _run_ensemble(
     join = mix_runs if table is None else combine_runs
     result = join(folder, places, systems, command_line(), label)
     print_errors(stdout(), result, title=f"Test errors of the ensemble, seed {settings.seed}")
-    print_error_bars(stdout(), result["error_bars"])
-    if settings.rotate:
-        stderr().print(
-            "no error bars: no two members have validation crystals in common (dtnn-fast ensemble joins this run with "
-            "another one, which gives them)",
-            style="yellow",
-        )
+    hint = " (dtnn-fast ensemble joins this run with another one, which gives them)" if settings.rotate else ""
+    print_error_bars(result["error_bars"], hint)
     return result

@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ..data.crystal_system import CRYSTAL_SYSTEMS
+from ..training.error_bars import FEWEST_CRYSTALS
 from ..training.metrics import METRICS
 from ..training.summary import over_splits
+from .console import stderr, stdout
 
 _NAMES = {
     "mae_ten": "MAE_ten",
@@ -47,12 +49,22 @@ def print_errors(console: Console, result: Mapping[str, Any], title: str) -> Non
     console.print(f"{stopped}{result['train_seconds']:.0f} s of training")
 
 
-def print_error_bars(console: Console, bars: Mapping[str, Mapping[str, float]]) -> None:
-    """Print how many test crystals lie within the error bars of an ensemble; see `combine_runs`."""
+def print_error_bars(bars: Mapping[str, Mapping[str, float]], hint: str = "") -> None:
+    """Print how many test crystals lie within the error bars of an ensemble, or that it has none; see `combine_runs`.
+
+    Args:
+        bars: of each target.
+        hint: what gives error bars, said where there are none.
+    """
     for target, bar in bars.items():
-        console.print(
+        stdout().print(
             f"{target}: {100 * bar['test_coverage']:.0f} % of the test crystals are within their error bar, made for "
             f"{100 * bar['level']:.0f} %"
+        )
+    if not bars:
+        stderr().print(
+            f"no error bars: members have fewer than {FEWEST_CRYSTALS} validation crystals in common{hint}",
+            style="yellow",
         )
 
 

@@ -76,11 +76,18 @@ def tune(
     ] = True,
     seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of the search.", rich_help_panel=_SEARCH)] = 0,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of the study; a study that is there is continued.")
+        Path,
+        typer.Option(
+            "--output", "-o", file_okay=False, help="Folder of the study; a study that is there is continued."
+        ),
     ] = Path("tuning"),
     cache: Annotated[
         Path | None,
-        typer.Option(show_default="~/.cache/dtnn_fast", help="Folder where the latents of frozen encoders are kept."),
+        typer.Option(
+            show_default="~/.cache/dtnn_fast",
+            file_okay=False,
+            help="Folder where the latents of frozen encoders are kept.",
+        ),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, show_default="all cores", help="CPU threads.")] = None,
 ) -> None:

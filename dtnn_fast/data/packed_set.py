@@ -131,7 +131,8 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         raise BadFileError(f"{path}: cannot be read: {error.strerror or error}") from error
     # NumPy's answers to what is no archive, a truncated one, pickled objects and damaged headers.
     except (ValueError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile, zlib.error, AttributeError) as error:
-        raise BadFileError(f"{path}: damaged, or not an .npz without pickled objects: {error}") from error
+        # Not their words: NumPy's advice for a file of another kind is to unpickle it.
+        raise BadFileError(f"{path}: damaged, or no .npz of crystals, as dtnn-fast data fetch writes") from error
     if "format" not in arrays or str(arrays["format"]) != FORMAT:
         raise BadFileError(f"{path}: not a packed set of crystals (format {FORMAT!r}), as dtnn-fast data fetch writes")
     problem = _problem(arrays)

@@ -37,6 +37,7 @@ class Teacher(Protocol):
     name: str
     digest: str
     elements: tuple[int, ...]
+    num_layers: int
 
     @property
     def cutoffs(self) -> tuple[float, ...]:

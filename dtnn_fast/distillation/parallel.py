@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import distributed
 
+from ..errors import DTNNError
+
 
 @dataclass(frozen=True)
 class Workers:
@@ -51,9 +53,19 @@ def workers(device: str = "cpu") -> Iterator[Workers]:
 
     Args:
         device: "cpu" or "cuda"; of several GPUs each process takes the one of its local rank.
+
+    Raises:
+        DTNNError: there is no such device.
     """
     count, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    place = torch.device(device)
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise DTNNError(f"distill: expected the device cpu or cuda, got {device!r}") from error
+    if place.type not in ("cpu", "cuda"):
+        raise DTNNError(f"distill: expected the device cpu or cuda, got {device!r}")
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise DTNNError(f"distill: the device {device!r} is not there: torch sees no CUDA device")
     if place.type == "cuda" and place.index is None:
         place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(place)

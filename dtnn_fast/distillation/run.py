@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ..encoders.storage import save_encoder
-from ..training.run_folder import claim, is_new
+from ..errors import BadFileError
+from ..json_object import read_json_object
+from ..training.run_folder import SETTINGS_FILE, claim, is_new
 from .batches import LabelledShards
 from .compositions import fit_labels
 from .energy_model import ENCODER_FOLDER, save_energy_head
@@ -25,6 +27,17 @@ from .trainer import DistillTrainer, Progress
 
 HISTORY_FILE, REPORT_FILE = "history.csv", "report.json"
 _ENERGY_COLUMNS = ("training_mev", "real_mev", "real_explained", "made_mev", "made_explained")
+
+
+def check_folder(folder: Path, settings: DistillSettings) -> None:
+    """Refuse the folder of a run with other settings, which can be told before there are labels.
+
+    Raises:
+        BadFileError: it holds such a run.
+    """
+    path = folder / SETTINGS_FILE
+    if path.exists() and read_json_object(path).get("settings") != json.loads(json.dumps(settings.to_json())):
+        raise BadFileError(f"{folder}: holds a run with other settings; choose another folder or remove it")
 
 
 def distill_run(

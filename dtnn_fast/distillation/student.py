@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -80,6 +80,27 @@ def squared_errors(difference: Tensor, rank: str) -> Tensor:
     return difference * difference if rank == "scalar" else norm_squared(difference)
 
 
+def check_matches(matches: Sequence[Match], num_layers: int, known: Collection[int]) -> None:
+    """Refuse matches of layers that there are not, before hours go into labels.
+
+    Args:
+        matches: which layer learns which.
+        num_layers: of our encoder.
+        known: the teacher's layers.
+
+    Raises:
+        DTNNError: a match names a layer that there is not, or two of them the same layer of ours.
+    """
+    for match in matches:
+        if not 1 <= match.ours <= num_layers or match.theirs not in known:
+            raise DTNNError(
+                f"distill: cannot teach layer {match.ours} of the encoder's {num_layers} "
+                f"the teacher's layer {match.theirs}"
+            )
+    if len({match.ours for match in matches}) < len(matches):
+        raise DTNNError("distill: a layer of the encoder can learn only one layer of the teacher's")
+
+
 def readout_of(spreads: Mapping[str, Spread]) -> tuple[int, ...]:
     """The channels of the teacher's latents, of which a layer may lack some ranks."""
     sizes = dict.fromkeys(RANKS, 1)
@@ -114,14 +135,8 @@ class Student(nn.Module):
         fit: CompositionFit | None = None,
     ) -> None:
         super().__init__()
-        for match in matches:
-            if not 1 <= match.ours <= len(config.cutoffs) or f"scalar_{match.theirs}" not in spreads:
-                raise DTNNError(
-                    f"distill: cannot teach layer {match.ours} of the encoder's {len(config.cutoffs)} "
-                    f"the teacher's layer {match.theirs}"
-                )
-        if len({match.ours for match in matches}) < len(matches):
-            raise DTNNError("distill: a layer of the encoder can learn only one layer of the teacher's")
+        known = [int(layer) for rank, _, layer in (name.partition("_") for name in spreads) if rank == "scalar"]
+        check_matches(matches, len(config.cutoffs), known)
         self.encoder = NativeEncoder(replace(config, readout=readout_of(spreads)))
         self.energy_weight = energy_weight
         self.energy = None if fit is None else EnergyTerm(self.encoder.channels.scalar, fit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,8 @@ from .build import Encoder
 from .latent_table import ATOM_PARTS, BOND_PARTS, LatentTable, encode_crystals
 from .pretrained import PretrainedEncoder
 
-FORMAT = "dtnn_fast latents 1"
+FORMAT = "dtnn_fast latents 2"
+_CHECKSUM = "checksum"
 
 
 def default_cache_folder() -> Path:
@@ -96,9 +97,10 @@ def _write(path: Path, table: LatentTable, key: dict[str, str]) -> None:
     tensors = {"atom_counts": table.atom_counts}
     tensors |= {f"{layer}.bond_counts": counts for layer, counts in table.bond_counts.items()}
     tensors |= {f"{layer}.{name}": values for layer, parts in table.parts.items() for name, values in parts.items()}
+    tensors = {name: value.contiguous() for name, value in tensors.items()}
     # Another process may be writing the same file: each writes its own, and the last one to be finished stays.
     unfinished = path.with_suffix(f".{os.getpid()}.part")
-    save_file({name: value.contiguous() for name, value in tensors.items()}, unfinished, metadata=key)
+    save_file(tensors, unfinished, metadata={**key, _CHECKSUM: _checksum(tensors)})
     os.replace(unfinished, path)
 
 
@@ -114,25 +116,22 @@ def _read(path: Path, key: dict[str, str]) -> LatentTable:
             raise BadFileError(
                 f"{path}: made of another {name}: expected {expected[:16]}, got {str(found.get(name))[:16]}; remove it"
             )
+    if found.get(_CHECKSUM) != _checksum(tensors):
+        raise BadFileError(f"{path}: damaged: its checksum is another; remove it, and it is made again")
     layers = [int(layer) for layer in key["layers"].split(",")]
-    try:
-        counts = {layer: tensors[f"{layer}.bond_counts"] for layer in layers if f"{layer}.bond_counts" in tensors}
-        parts = {layer: _parts_of(layer, tensors, layer in counts) for layer in layers}
-        table = LatentTable(tensors["atom_counts"], counts, parts)
-    except KeyError as error:
-        raise BadFileError(f"{path}: damaged: {error} is missing; remove it, and it is made again") from error
-    _check_sizes(path, table)
-    return table
+    counts = {layer: tensors[f"{layer}.bond_counts"] for layer in layers if f"{layer}.bond_counts" in tensors}
+    parts = {layer: _parts_of(layer, tensors, layer in counts) for layer in layers}
+    return LatentTable(tensors["atom_counts"], counts, parts)
 
 
-def _parts_of(layer: int, tensors: dict[str, Tensor], has_bonds: bool) -> dict[str, Tensor]:
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _parts_of(layer: int, tensors: Mapping[str, Tensor], has_bonds: bool) -> dict[str, Tensor]:
     names = ATOM_PARTS + BOND_PARTS if has_bonds else ATOM_PARTS
     return {name: tensors[f"{layer}.{name}"] for name in names}
-
-
-def _check_sizes(path: Path, table: LatentTable) -> None:
-    for layer, parts in table.parts.items():
-        for name, values in parts.items():
-            counts = table.atom_counts if name in ATOM_PARTS else table.bond_counts[layer]
-            if len(values) != int(counts.sum()) or not torch.isfinite(values).all():
-                raise BadFileError(f"{path}: damaged: {name} of layer {layer} does not fit; remove it")

@@ -14,7 +14,8 @@ from ..nn.mixed import MixedEnsemble
 from ..nn.model import DTNN
 from .members import Members
 from .predictions import PREDICTIONS_FILE, load_predictions
-from .run_folder import MODEL_FOLDER, RESULTS_FILE, SETTINGS_FILE, claim, is_new
+from .results import read_results
+from .run_folder import MODEL_FOLDER, SETTINGS_FILE, claim, is_new
 
 
 def combine_runs(
@@ -22,8 +23,9 @@ def combine_runs(
 ) -> dict[str, Any]:
     """Make a run folder of the ensemble: model, predictions, results with the coverage of its error bars.
 
-    The error bars are scaled on the validation crystals and judged on the test crystals. Members without
-    validation crystals in common (`TrainingSettings.rotate`) get none; `mix_runs` of several such ensembles does.
+    The error bars are scaled on the validation crystals and judged on the test crystals. Members with fewer than nine
+    of them in common get none, such as rotated ones (`TrainingSettings.rotate`); `mix_runs` of several such ensembles
+    does.
 
     Args:
         folder: of the ensemble; made when absent.
@@ -40,7 +42,7 @@ def combine_runs(
         DTNNError: the members were not trained alike.
     """
     records = [read_json_object(member / SETTINGS_FILE) for member in members]
-    results = [read_json_object(member / RESULTS_FILE) for member in members]
+    results = [read_results(member) for member in members]
     predictions = [load_predictions(member / PREDICTIONS_FILE) for member in members]
     _check_alike(members, records)
     identity = {

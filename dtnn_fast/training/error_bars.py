@@ -9,6 +9,8 @@ from ..nn.spread import spread
 from .metrics import crystal_errors
 
 LEVEL = 0.9
+# Fewer crystals cannot show that this part of them is covered: ceil(level (n + 1)) of n would be more than all.
+FEWEST_CRYSTALS = 9
 
 
 def mean_and_spread(members: np.ndarray, unseen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import DTNNError
-from .error_bars import LEVEL, coverage, error_scale
+from .error_bars import FEWEST_CRYSTALS, LEVEL, coverage, error_scale
 from .predictions import PREDICTIONS_FILE, Predictions, save_predictions
 from .results import errors_of_parts
-from .run_folder import RESULTS_FILE
+from .run_folder import MEMBERS_FOLDER, RESULTS_FILE
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,13 @@ class Members:
         stacked = {target: np.stack(values) for target, values in tensors.items()}
         return cls(first.ids, first.parts, stacked, first.expected, unseen)
 
+    def of_member(self, member: int) -> Predictions:
+        """The predictions of one member, with its own parts, in the common order."""
+        known = zip(self.parts, self.unseen[member], strict=True)
+        parts = [part if part == "test" else "validation" if unseen else "train" for part, unseen in known]
+        tensors = {target: values[member] for target, values in self.tensors.items()}
+        return Predictions(self.ids, parts, tensors, self.expected)
+
     def mean(self) -> Predictions:
         """The mean for each crystal over the members that were not trained on it, or over all where there are none."""
         counted = np.where(self.unseen.any(0), self.unseen, True)
@@ -74,16 +81,22 @@ class Members:
 
         Returns:
             For each target the level that was aimed at, the factor of the spread, and the share of test crystals
-            covered; nothing if no two members share a crystal that neither was trained on.
+            covered; nothing if two members or more share fewer than `FEWEST_CRYSTALS` that none of them was trained on.
+
+        Raises:
+            DTNNError: the members do not differ.
         """
         test = np.asarray(self.parts) == "test"
         chosen = (self.unseen.sum(0) >= 2) & ~test
-        if not chosen.any():
+        if chosen.sum() < FEWEST_CRYSTALS:
             return {}
         bars = {}
         for target, tensors in self.tensors.items():
             expected = self.expected[target]
-            scale = error_scale(tensors[:, chosen], expected[chosen], unseen=self.unseen[:, chosen])
+            try:
+                scale = error_scale(tensors[:, chosen], expected[chosen], unseen=self.unseen[:, chosen])
+            except ValueError as error:
+                raise DTNNError(f"ensemble: {target}: {error}") from error
             covered = coverage(tensors[:, test], expected[test], scale)
             bars[target] = {"level": LEVEL, "scale": scale, "test_coverage": covered}
         return bars
@@ -95,7 +108,7 @@ class Members:
         systems: Mapping[str, str],
         record: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """Write predictions.npz and results.json of the mean.
+        """Write predictions.npz and results.json of the mean, and the predictions of members that are not there yet.
 
         Args:
             folder: of the run.
@@ -106,6 +119,11 @@ class Members:
         Returns:
             What results.json holds.
         """
+        for member in range(len(self.unseen)):
+            path = folder / MEMBERS_FOLDER / str(member) / PREDICTIONS_FILE
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                save_predictions(path, self.of_member(member))
         mean = self.mean()
         save_predictions(folder / PREDICTIONS_FILE, mean)
         results = {

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any, cast
+
+import numpy as np
 
 from ..errors import BadFileError, DTNNError
 from ..json_object import read_json_object
@@ -15,7 +18,8 @@ from ..nn.model import DTNN
 from .ensemble import write_ensemble
 from .members import Members
 from .predictions import PREDICTIONS_FILE, Predictions, load_predictions
-from .run_folder import MEMBERS_FOLDER, MODEL_FOLDER, RESULTS_FILE, SETTINGS_FILE
+from .results import read_results
+from .run_folder import MEMBERS_FOLDER, MODEL_FOLDER, SETTINGS_FILE
 
 
 def mix_runs(
@@ -41,9 +45,12 @@ def mix_runs(
         DTNNError: the runs differ in crystals, split or targets.
     """
     records = [read_json_object(run / SETTINGS_FILE) for run in runs]
-    results = [read_json_object(run / RESULTS_FILE) for run in runs]
+    results = [read_results(run) for run in runs]
     _check_data(runs, records)
-    together = Members.of([prediction for run in runs for prediction in _member_predictions(run)])
+    members = list(chain.from_iterable(map(_member_predictions, runs, results)))
+    _check_targets(members)
+    together = Members.of([predictions for _, predictions in members])
+    _check_different([place for place, _ in members], together)
     unknown = [id for id in together.ids if id not in systems]
     if unknown:
         raise DTNNError(f"{runs[0]}: trained on other crystals than those given, such as {unknown[0]}")
@@ -52,7 +59,11 @@ def mix_runs(
         "settings": {"seed": settings[0]["seed"], "models": [_without_seed(one) for one in settings]},
         "data": records[0]["data"],
     }
-    models = [model for run in runs for model in _models(run / MODEL_FOLDER)]
+    models = [
+        model
+        for run, result in zip(runs, results, strict=True)
+        for model in _models(run / MODEL_FOLDER, result["members"])
+    ]
     counts = [model.num_parameters() for model in models]
     record = {
         "train_seconds": sum(result["train_seconds"] for result in results),
@@ -121,11 +132,14 @@ def take_in_turn(runs: Sequence[Path], count: int) -> list[Path]:
     return taken
 
 
-def _models(folder: Path) -> list[DTNN]:
+def _models(folder: Path, members: int) -> list[DTNN]:
     """The model in a folder, or the models of the ensemble there."""
     found = load_predictor(folder)
-    parts = found.models if isinstance(found, MixedEnsemble) else [found]
-    return [cast(DTNN, part) for part in parts]
+    models = [cast(DTNN, part) for part in (found.models if isinstance(found, MixedEnsemble) else [found])]
+    count = sum(model.config.members for model in models)
+    if count != members:
+        raise BadFileError(f"{folder}: expected a model with the {members} members of the run's results, got {count}")
+    return models
 
 
 def _without_seed(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,8 +161,23 @@ def _check_data(runs: Sequence[Path], records: Sequence[dict[str, Any]]) -> None
             raise DTNNError(f"{run}: trained on other crystals or another split than {runs[0]}")
 
 
-def _member_predictions(run: Path) -> list[Predictions]:
-    """Of each member of an ensemble, or of a single model."""
-    count = read_json_object(run / RESULTS_FILE).get("members", 1)
+def _member_predictions(run: Path, result: Mapping[str, Any]) -> Iterator[tuple[Path, Predictions]]:
+    """Of each member of an ensemble, or of a single model, with where they are."""
+    count = result["members"]
     places = [run / MEMBERS_FOLDER / str(member) for member in range(count)] if count > 1 else [run]
-    return [load_predictions(place / PREDICTIONS_FILE) for place in places]
+    for place in places:
+        yield place, load_predictions(place / PREDICTIONS_FILE)
+
+
+def _check_targets(members: Sequence[tuple[Path, Predictions]]) -> None:
+    first, wanted = members[0][0], set(members[0][1].expected)
+    for place, predictions in members:
+        if set(predictions.expected) != wanted:
+            expected, got = ", ".join(sorted(wanted)), ", ".join(sorted(predictions.expected))
+            raise DTNNError(f"{place}: expected predictions of {expected} as in {first}, got {got}")
+
+
+def _check_different(places: Sequence[Path], together: Members) -> None:
+    for one, other in combinations(range(len(places)), 2):
+        if all(np.array_equal(values[one], values[other]) for values in together.tensors.values()):
+            raise DTNNError(f"ensemble: {places[one]} and {places[other]} predict the same: a member may count once")

@@ -4,14 +4,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..errors import BadFileError
+from ..json_object import read_json_object
 from .metrics import median_tensor, summarise
 from .predictions import Predictions
+from .run_folder import RESULTS_FILE
 
 PARTS = ("test", "validation", "train")
+
+
+def read_results(run: Path) -> dict[str, Any]:
+    """Read results.json of a finished run of ours.
+
+    Returns:
+        What it holds; "members" is there for a single model too.
+
+    Raises:
+        BadFileError: the file is missing or damaged.
+    """
+    path = run / RESULTS_FILE
+    results = {"members": 1, **read_json_object(path)}
+    seconds, parameters, members = (results.get(name) for name in ("train_seconds", "parameters", "members"))
+    if not isinstance(seconds, int | float) or not isinstance(parameters, dict):
+        raise BadFileError(f"{path}: expected a number `train_seconds` and an object `parameters`, or it is damaged")
+    if not isinstance(members, int) or members < 1:
+        raise BadFileError(f"{path}: expected `members` of 1 or more, got {members!r}")
+    return results
 
 
 def errors_of_parts(predictions: Predictions, systems: Mapping[str, str]) -> dict[str, Any]:

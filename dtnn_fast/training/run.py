@@ -24,7 +24,7 @@ from .encoded import LabelledLatents
 from .members import Members
 from .predictions import PREDICTIONS_FILE, Predictions, save_predictions
 from .results import PARTS, errors_of_parts
-from .run_folder import HISTORY_FILE, MEMBERS_FOLDER, MODEL_FOLDER, RESULTS_FILE, claim, is_new
+from .run_folder import HISTORY_FILE, MODEL_FOLDER, RESULTS_FILE, claim, is_new
 from .settings import TrainingSettings
 from .trainer import Epoch, Trainer
 
@@ -121,13 +121,9 @@ def _finish_ensemble(
     """Of members that were trained together: the model with its error bars, each member's predictions, results."""
     together = Members.of(predictions)
     bars = together.error_bars()
-    scales = tuple(bars[target]["scale"] for target in model.targets)
+    scales = tuple(bars[target]["scale"] for target in model.targets) if bars else ()
     whole = DTNN.of_parts(replace(model.config, error_scales=scales), model.encoder, cast(Any, model.decoders))
     whole.save(folder / MODEL_FOLDER)
-    for number, prediction in enumerate(predictions):
-        place = folder / MEMBERS_FOLDER / str(number)
-        place.mkdir(parents=True, exist_ok=True)
-        save_predictions(place / PREDICTIONS_FILE, prediction)
     return together.write(folder, bars, systems, record)
 
 

@@ -2,10 +2,12 @@
 """dtnn-fast distill: from crystals to an encoder, with a teacher that is made in a moment."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import dtnn_fast.encoders
 from dtnn_fast.cli.distill import TeacherName, _usual_matches
@@ -103,6 +105,34 @@ def test_a_layer_that_there_is_not_is_named(program, few, tmp_path):
     result = program("distill", few, "--learn", "1:9", *SMALL, "--output", tmp_path / "run")
     assert result.exit_code == 2
     assert "cannot teach layer 1 of the encoder's 2 the teacher's layer 9" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_run_is_refused_before_labels_are_made(program, few, tmp_path):
+    arguments = ["distill", few, "--epochs", 1, "--learn", "1:1", *SMALL, "--output", tmp_path / "run"]
+    assert program(*arguments).exit_code == 0
+    shutil.rmtree(tmp_path / "run" / "labels")
+    other = program(*arguments, "--channels", "4,4,4")
+    assert other.exit_code == 2
+    assert "holds a run with other settings" in " ".join(other.stderr.split())
+    assert not (tmp_path / "run" / "labels").exists()
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("gpu7", "expected the device cpu or cuda, got 'gpu7'"),
+        ("meta", "expected the device cpu or cuda, got 'meta'"),
+        ("cuda", "the device 'cuda' is not there: torch sees no CUDA device"),
+    ],
+)
+def test_a_device_that_is_not_there_is_named(program, few, tmp_path, monkeypatch, device, message):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    arguments = ["distill", few, "--learn", "1:1", *SMALL, "--device", device, "--output", tmp_path / "run"]
+    result = program(*arguments)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+    assert not (tmp_path / "run").exists()
 
 
 def test_sources_without_crystals_say_why(tmp_path):

@@ -15,7 +15,18 @@ def python(code):
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["screen"], ["predict"], ["train"], ["tune"], ["evaluate"], ["distill"], ["info"], ["data", "fetch"]],
+    [
+        [],
+        ["screen"],
+        ["predict"],
+        ["train"],
+        ["ensemble"],
+        ["tune"],
+        ["evaluate"],
+        ["distill"],
+        ["info"],
+        ["data", "fetch"],
+    ],
 )
 def test_help_does_not_import_torch(command):
     arguments = ["dtnn-fast", *command, "--help"]
@@ -46,6 +57,39 @@ def test_unknown_model_is_one_line(program, tmp_path):
     assert result.exit_code == 2
     assert result.stderr.startswith("error: from_pretrained: expected one of dielectric")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (["screen"], "--output"),
+        (["train"], "--output"),
+        (["train"], "--cache"),
+        (["tune"], "--output"),
+        (["tune"], "--cache"),
+        (["distill"], "--output"),
+        (["distill"], "--labels"),
+        (["ensemble", "one", "two"], "--output"),
+        (["evaluate", "runs"], "--output"),
+        (["data", "fetch", "mp"], "--downloads"),
+    ],
+)
+def test_a_file_where_a_folder_goes_is_named(program, tmp_path, command, option):
+    path = tmp_path / "a.jsonl"
+    path.write_text("")
+    result = program(*command, option, path)
+    assert result.exit_code == 2
+    said = " ".join(result.stderr.replace("│", " ").split())
+    assert f"Invalid value for '{option}'" in said
+    assert "is a file" in said
+    assert path.read_text() == ""
+
+
+def test_notes_that_are_not_there_are_named(program, tmp_path):
+    result = program("evaluate", tmp_path, "--notes", tmp_path / "absent.md", "--output", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "Invalid value for '--notes'" in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_info(program):

@@ -185,9 +185,9 @@ def test_screen_sees_before_the_work_that_results_cannot_be_written(program, fol
 
 
 def test_predict_prints_what_cannot_be_written(program, folder, tiny_model, tmp_path):
-    result = program("predict", folder / "nacl.cif", "--model", tiny_model, "--output", tmp_path)
+    result = program("predict", folder / "nacl.cif", "--model", tiny_model, "--output", tmp_path / "absent" / "a.json")
     assert result.exit_code == 2
-    assert "Is a directory" in result.stderr
+    assert "No such file or directory" in result.stderr
     assert "NaCl   cubic   8 atoms" in result.stdout
 
 

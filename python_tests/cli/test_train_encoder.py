@@ -131,6 +131,18 @@ def test_members_that_share_an_encoder_that_is_trained(program, data, encoder, t
     assert json.loads((tmp_path / "both" / "results.json").read_text())["members"] == 4
 
 
+@pytest.mark.parametrize("share", [[], ["--finetune"], ["--finetune", "--share-encoder"]])
+def test_an_ensemble_on_few_crystals_has_no_error_bars(program, few_crystals, encoder, tmp_path, labelled, share):
+    arguments = ["train", few_crystals, "--encoder", encoder, "--layer", "2", *SMALL, "--members", 2, *share]
+    answer = program(*arguments, "--cache", tmp_path / "cache", "--output", tmp_path / "run")
+    assert answer.exit_code == 0, answer.output
+    assert "no error bars: members have fewer than 9 validation crystals in common" in " ".join(answer.stderr.split())
+    model = load_predictor(tmp_path / "run" / "model")
+    assert model.error_scales == ()
+    assert model.predict(labelled[:2], "total").shape == (2, 3, 3)
+    assert (tmp_path / "run" / "members" / "1" / "predictions.npz").exists()
+
+
 def test_a_pretrained_potential(program, data, tmp_path):
     pytest.importorskip("sevenn")
     folder = tmp_path / "run"
@@ -166,7 +178,7 @@ def test_a_model_of_other_weights_is_refused(program, data, tmp_path):
             ["--encoder", "mace"],
             "expected native, sevennet-0, sevennet-l3i5, distilled, or the folder of a saved encoder",
         ),
-        (["--encoder", "native", "--finetune"], "only a native encoder with weights can be trained further"),
+        (["--encoder", "native", "--finetune"], "needs an encoder that has learned already and can be trained"),
         (["--layer", "0"], "expected layers from 1 to 5"),
         (["--layer", "4-9"], "expected layers from 1 to 5"),
         (["--layer", "x"], "expected layers from 1 to 5"),
@@ -224,7 +236,9 @@ def test_an_ensemble_of_several_encoders(program, data, encoder, tmp_path):
         arguments = ["train", data, "--encoder", place, "--layer", "2", "--cache", tmp_path / "cache", *SMALL, *rotate]
         answer = program(*arguments, "--output", tmp_path / name, "--splits", "0-1")
         assert answer.exit_code == 0
-        assert "no error bars: no two members have validation crystals in common" in " ".join(answer.stderr.split())
+        assert "no error bars: members have fewer than 9 validation crystals in common" in " ".join(
+            answer.stderr.split()
+        )
     parts = [load_predictions(tmp_path / "one" / "split-0" / "members" / member / "predictions.npz") for member in "01"]
     assert parts[0].of_part("test").ids == parts[1].of_part("test").ids
     assert not set(parts[0].of_part("validation").ids) & set(parts[1].of_part("validation").ids)

@@ -95,7 +95,7 @@ def test_info_of_another_form_is_a_rejection(packed):
         ({"total": np.zeros((20, 3, 4))}, r"total has shape \[20, 3, 4\]"),
         ({"provenance": np.array("{")}, "provenance is not JSON"),
         ({"provenance": np.array("[]")}, "provenance is no JSON object"),
-        ({"id": np.array([{}] * 20, dtype=object)}, "without pickled objects"),
+        ({"id": np.array([{}] * 20, dtype=object)}, "damaged, or no .npz of crystals"),
     ],
 )
 def test_damaged_arrays(packed, arrays, reason):

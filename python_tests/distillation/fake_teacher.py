@@ -17,6 +17,7 @@ class FakeTeacher:
     name, digest = "fake", "0123"
     elements = tuple(range(1, 84))
     cutoffs = (2.5, 3.0)
+    num_layers = 2
 
     def __init__(self):
         torch.manual_seed(7)

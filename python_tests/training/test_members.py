@@ -82,6 +82,30 @@ def test_the_spread_of_some_members_stands_for_that_of_all():
     assert np.square(fewer).mean() == pytest.approx(np.square(spreads).mean(), rel=0.02)
 
 
+def test_few_common_crystals_give_no_error_bars():
+    for count, given in ((90, True), (80, False)):
+        ids = IDS[:count]
+        together = Members.of([predictions(0, seed, ids) for seed in range(3)])
+        assert (np.asarray(together.parts) == "validation").sum() == count // 10
+        assert bool(together.error_bars()) is given
+
+
+def test_members_that_are_equal_are_refused():
+    with pytest.raises(DTNNError, match="ensemble: total: error_scale: expected members that differ"):
+        Members.of([predictions(0), predictions(0)]).error_bars()
+
+
+def test_a_member_keeps_its_parts():
+    members = [predictions(fold) for fold in range(2)]
+    second = Members.of(members).of_member(1)
+    by_id = {
+        id: (part, tensor) for id, part, tensor in zip(second.ids, second.parts, second.predicted["total"], strict=True)
+    }
+    for id, part, tensor in zip(members[1].ids, members[1].parts, members[1].predicted["total"], strict=True):
+        assert by_id[id][0] == part
+        np.testing.assert_array_equal(by_id[id][1], tensor)
+
+
 def test_members_of_other_crystals_are_refused():
     with pytest.raises(DTNNError, match="same crystals"):
         Members.of([predictions(0), predictions(0, ids=IDS[:100])])

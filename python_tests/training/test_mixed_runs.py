@@ -117,8 +117,25 @@ def test_runs_that_do_not_belong_together_are_refused(runs, systems, tmp_path):
     change(other, "settings.json", {"settings": None})
     with pytest.raises(BadFileError, match="not the settings of a run"):
         mix_runs(tmp_path / "mixed", [runs[0], other], systems)
+    change(other, "settings.json", settings)
+    whole = json.loads((other / "results.json").read_text())
+    change(other, "results.json", {"members": "3"})
+    with pytest.raises(BadFileError, match=r"results\.json: expected `members` of 1 or more, got '3'"):
+        mix_runs(tmp_path / "mixed", [runs[0], other], systems)
+    (other / "results.json").write_text("{}")
+    with pytest.raises(BadFileError, match=r"results\.json: expected a number `train_seconds`"):
+        mix_runs(tmp_path / "mixed", [runs[0], other], systems)
     (other / "results.json").unlink()
     with pytest.raises(BadFileError, match=r"results\.json: missing"):
+        mix_runs(tmp_path / "mixed", [runs[0], other], systems)
+    (other / "results.json").write_text(json.dumps(whole))
+    shutil.rmtree(other / "model")
+    shutil.copytree(runs[0] / "model", other / "model")
+    with pytest.raises(BadFileError, match="expected a model with the 1 members of the run's results, got 2"):
+        mix_runs(tmp_path / "mixed", [runs[0], other], systems)
+    those = np.load(other / "predictions.npz")
+    np.savez(other / "predictions.npz", **{name: those[name] for name in those.files if "total" not in name})
+    with pytest.raises(DTNNError, match=r"expected predictions of electronic, ionic, total as in .*, got elec"):
         mix_runs(tmp_path / "mixed", [runs[0], other], systems)
     with pytest.raises(DTNNError, match="other crystals than those given"):
         mix_runs(tmp_path / "mixed", runs, {})
@@ -131,6 +148,29 @@ def test_runs_that_do_not_belong_together_are_refused(runs, systems, tmp_path):
     with pytest.raises(BadFileError, match=MEMBERS_FOLDER):
         mix_runs(tmp_path / "mixed", [several, runs[1]], systems)
     assert not (tmp_path / "mixed").exists()
+
+
+def test_a_member_counts_once(runs, systems, tmp_path):
+    for twice in ([runs[1], runs[1]], [runs[0], runs[0] / MEMBERS_FOLDER / "1"]):
+        with pytest.raises(DTNNError, match=r"ensemble: .* and .* predict the same: a member may count once"):
+            mix_runs(tmp_path / "mixed", twice, systems)
+    assert not (tmp_path / "mixed").exists()
+
+
+def test_an_ensemble_of_an_ensemble(runs, systems, tmp_path):
+    both, other = tmp_path / "both", tmp_path / "other"
+    mix_runs(both, runs, systems)
+    shutil.copytree(runs[1], other)
+    those = np.load(other / "predictions.npz")
+    moved = {name: those[name] + 0.1 * name.startswith("predicted") for name in those.files if "_" in name}
+    np.savez(other / "predictions.npz", ids=those["ids"], parts=those["parts"], **moved)
+    result = mix_runs(tmp_path / "all", [both, other], systems)
+    assert result["members"] == 4
+    members = [load_predictions(both / MEMBERS_FOLDER / str(member) / "predictions.npz") for member in range(3)]
+    members.append(load_predictions(other / "predictions.npz"))
+    mixed = load_predictions(tmp_path / "all" / "predictions.npz").predicted["total"]
+    np.testing.assert_allclose(mixed, np.mean([part.predicted["total"] for part in members], 0))
+    assert len(MixedEnsemble.from_pretrained(tmp_path / "all" / "model").models) == 3
 
 
 def test_folders_are_taken_split_by_split(tmp_path):
