@@ -47,6 +47,21 @@ class Workers:
         return bool(total.item())
 
 
+def _device(name: str, local_rank: int) -> torch.device:
+    try:
+        place = torch.device(name)
+    except RuntimeError as error:
+        raise DTNNError(f"distill: expected the device cpu or cuda, got {name!r}") from error
+    if place.type == "cpu":
+        return place
+    if place.type != "cuda":
+        raise DTNNError(f"distill: expected the device cpu or cuda, got {name!r}")
+    index = local_rank if place.index is None else place.index
+    if index >= (count := torch.cuda.device_count()):
+        raise DTNNError(f"distill: the device {name!r} needs GPU number {index}, counted from 0; torch sees {count}")
+    return torch.device("cuda", index)
+
+
 @contextmanager
 def workers(device: str = "cpu") -> Iterator[Workers]:
     """Join the other processes if torchrun started this one.
@@ -58,16 +73,8 @@ def workers(device: str = "cpu") -> Iterator[Workers]:
         DTNNError: there is no such device.
     """
     count, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise DTNNError(f"distill: expected the device cpu or cuda, got {device!r}") from error
-    if place.type not in ("cpu", "cuda"):
-        raise DTNNError(f"distill: expected the device cpu or cuda, got {device!r}")
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise DTNNError(f"distill: the device {device!r} is not there: torch sees no CUDA device")
-    if place.type == "cuda" and place.index is None:
-        place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    place = _device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    if place.type == "cuda":
         torch.cuda.set_device(place)
     if count == 1:
         yield Workers(0, 1, place)

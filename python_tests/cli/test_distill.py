@@ -123,11 +123,12 @@ def test_another_run_is_refused_before_labels_are_made(program, few, tmp_path):
     [
         ("gpu7", "expected the device cpu or cuda, got 'gpu7'"),
         ("meta", "expected the device cpu or cuda, got 'meta'"),
-        ("cuda", "the device 'cuda' is not there: torch sees no CUDA device"),
+        ("cuda", "the device 'cuda' needs GPU number 0, counted from 0; torch sees 0"),
+        ("cuda:3", "the device 'cuda:3' needs GPU number 3, counted from 0; torch sees 0"),
     ],
 )
 def test_a_device_that_is_not_there_is_named(program, few, tmp_path, monkeypatch, device, message):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     arguments = ["distill", few, "--learn", "1:1", *SMALL, "--device", device, "--output", tmp_path / "run"]
     result = program(*arguments)
     assert result.exit_code == 2
