@@ -15,7 +15,7 @@ from ..errors import DTNNError
 from .error_bars import FEWEST_CRYSTALS, LEVEL, coverage, error_scale
 from .predictions import PREDICTIONS_FILE, Predictions, save_predictions
 from .results import errors_of_parts
-from .run_folder import MEMBERS_FOLDER, RESULTS_FILE
+from .run_folder import MEMBERS_FOLDER, RESULTS_FILE, SETTINGS_FILE
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Members:
         systems: Mapping[str, str],
         record: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """Write predictions.npz and results.json of the mean, and the predictions of members that are not there yet.
+        """Write predictions.npz and results.json of the mean, and predictions of members without a run of their own.
 
         Args:
             folder: of the run.
@@ -120,10 +120,10 @@ class Members:
             What results.json holds.
         """
         for member in range(len(self.unseen)):
-            path = folder / MEMBERS_FOLDER / str(member) / PREDICTIONS_FILE
-            if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                save_predictions(path, self.of_member(member))
+            place = folder / MEMBERS_FOLDER / str(member)
+            if not (place / SETTINGS_FILE).exists():
+                place.mkdir(parents=True, exist_ok=True)
+                save_predictions(place / PREDICTIONS_FILE, self.of_member(member))
         mean = self.mean()
         save_predictions(folder / PREDICTIONS_FILE, mean)
         results = {
