@@ -12,8 +12,8 @@ from timing import compare
 
 from dtnn_fast import DTNN
 from dtnn_fast.encoders import PretrainedEncoderConfig
-from dtnn_fast.nn.decoder import DecoderConfig
-from dtnn_fast.nn.model import DTNNConfig
+from dtnn_fast.model.decoder import DecoderConfig
+from dtnn_fast.model.dtnn import DTNNConfig
 
 # What is promised of the distilled encoder.
 LEAST_RATIO = 10.0

@@ -8,7 +8,7 @@ import pytest
 import torch
 from timing import compare
 
-from dtnn_fast.data.bundled import load_labelled
+from dtnn_fast.datasets.bundled import load_labelled
 from dtnn_fast.ops import SkinNeighborList, neighbor_list
 
 CUTOFF = 6.0

@@ -16,11 +16,23 @@ __all__ = ["DTNN", "MixedEnsemble", "__version__", "use_backend"]
 
 if TYPE_CHECKING:
     from ._backend import use_backend
-    from .nn.mixed import MixedEnsemble
-    from .nn.model import DTNN
+    from .model.dtnn import DTNN
+    from .model.ensemble import MixedEnsemble
 
-_HOME = {"DTNN": ".nn.model", "MixedEnsemble": ".nn.mixed", "use_backend": "._backend"}
-_SUBMODULES = {"data", "encoders", "nn", "numpy", "ops", "reference", "screening", "training"}
+_HOME = {"DTNN": ".model.dtnn", "MixedEnsemble": ".model.ensemble", "use_backend": "._backend"}
+_SUBMODULES = {
+    "crystals",
+    "datasets",
+    "encoders",
+    "formats",
+    "model",
+    "nn",
+    "numpy",
+    "ops",
+    "reference",
+    "screening",
+    "training",
+}
 
 
 def __getattr__(name: str) -> Any:

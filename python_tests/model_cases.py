@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from dtnn_fast.data.bundled import load_labelled
-from dtnn_fast.data.crystal import Crystal
+from dtnn_fast.crystals.crystal import Crystal
+from dtnn_fast.datasets.bundled import load_labelled
 from dtnn_fast.encoders import Channels, NativeEncoderConfig
-from dtnn_fast.nn.decoder import DecoderConfig
+from dtnn_fast.model.decoder import DecoderConfig
+from dtnn_fast.model.dtnn import DTNN, DTNNConfig
 from dtnn_fast.nn.graph import CrystalGraph, build_graph
-from dtnn_fast.nn.model import DTNN, DTNNConfig
 from dtnn_fast.ops import neighbor_order
 
 SMALL = Channels(scalar=16, vector=8, rank2=8, radial=4)

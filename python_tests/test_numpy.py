@@ -10,7 +10,7 @@ import ase.neighborlist
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
-from crystals import Case, assert_same_bonds, random_case, sorted_bonds
+from list_cases import Case, assert_same_bonds, random_case, sorted_bonds
 
 from dtnn_fast.numpy import neighbor_list
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Pack the raw data files into dtnn_fast/data/bundled; run it from the root of the project, needs the extra "io".
+"""Pack the raw data files into dtnn_fast/datasets/bundled; run it from the root of the project, needs the extra "io".
 
 python tools/pack_bundled.py dielectric_petousis2017.jsonl.gz structures_mp2015.jsonl.gz
 """
@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from pymatgen.core import Element
 
-from dtnn_fast.data.bundled import LABELLED_FILE, SOURCE_NAMES, STRUCTURES_FILE
-from dtnn_fast.data.crystal import Crystal
-from dtnn_fast.data.crystal_system import crystal_system_of_group, space_group_number
-from dtnn_fast.data.elements import atomic_number
-from dtnn_fast.data.packed import TENSOR_SCALE, pack_structures, to_integers, unpack_structures
+from dtnn_fast.crystals.crystal import Crystal
+from dtnn_fast.crystals.elements import atomic_number
+from dtnn_fast.datasets.bundled import LABELLED_FILE, SOURCE_NAMES, STRUCTURES_FILE
+from dtnn_fast.formats.packed import TENSOR_SCALE, pack_structures, to_integers, unpack_structures
+from dtnn_fast.symmetry import crystal_system_of_group, space_group_number
 
 
 def _elements(symbols: str) -> frozenset[int]:

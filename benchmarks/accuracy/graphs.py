@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dtnn_fast.data.crystal import Crystal
+from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.ops import bond_vectors, neighbor_list
-from dtnn_fast.training.dataset import target_tensors
+from dtnn_fast.training.labelled_data import target_tensors
 
 
 @dataclass(frozen=True)

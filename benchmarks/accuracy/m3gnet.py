@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dtnn_fast.data.elements import SYMBOLS
+from dtnn_fast.crystals.elements import SYMBOLS
 from dtnn_fast.errors import optional_import
 
 from .graphs import BondGraph

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from dtnn_fast.data.elements import SYMBOLS
+from dtnn_fast.crystals.elements import SYMBOLS
 from dtnn_fast.errors import optional_import
 
 from .bond_product import CompiledProduct

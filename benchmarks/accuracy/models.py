@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dtnn_fast.errors import DTNNError
-from dtnn_fast.nn.model import JOINT_READOUTS
+from dtnn_fast.model.dtnn import JOINT_READOUTS
 from dtnn_fast.training.metrics import isotropic_scale
 
 from .graphs import BondGraph

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dtnn_fast.data.elements import SYMBOLS
+from dtnn_fast.crystals.elements import SYMBOLS
 from dtnn_fast.ops import bond_to_atom_sum
 
 from .graphs import BondGraph

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from dtnn_fast.data.crystal import Crystal
-from dtnn_fast.data.splits import Split, split
+from dtnn_fast.crystals.crystal import Crystal
+from dtnn_fast.datasets.splits import Split, split
 from dtnn_fast.training.predictions import PREDICTIONS_FILE, Predictions, save_predictions
 from dtnn_fast.training.results import PARTS, errors_of_parts
-from dtnn_fast.training.run import data_digest, known_elements
 from dtnn_fast.training.run_folder import HISTORY_FILE, RESULTS_FILE, claim, is_new
+from dtnn_fast.training.train_run import data_digest, known_elements
 
 from .graphs import LabelledGraphs
 from .models import ModelName, TrainingStatistics, make_model

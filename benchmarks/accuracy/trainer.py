@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 
-from dtnn_fast.data.splits import Split
+from dtnn_fast.datasets.splits import Split
 from dtnn_fast.errors import BadFileError, DTNNError
 from dtnn_fast.training.checkpoint import load_checkpoint, save_checkpoint
 from dtnn_fast.training.metrics import isotropic_scale, mae_ten

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dtnn_fast.data.bundled import load_labelled
-from dtnn_fast.data.crystal import Crystal
+from dtnn_fast.crystals.crystal import Crystal
+from dtnn_fast.datasets.bundled import load_labelled
 from dtnn_fast.ops import NeighborList, NeighborOrder, neighbor_list, neighbor_order
 
 CUTOFF = 6.0

@@ -104,9 +104,12 @@ def fetch(
     if target.suffix != ".npz":
         raise typer.BadParameter(f"expected a name that ends in .npz, got {target}", param_hint="--output")
 
-    from ..data.cleaning import TENSOR_RANGE  # noqa: PLC0415  slow to import
-    from ..data.fetch import SOURCES, Frame, Request, Selection, Why, fetch_set, write_dropped  # noqa: PLC0415  slow
-    from ..data.packed_set import write_packed  # noqa: PLC0415  slow to import
+    from ..datasets.cleaning import TENSOR_RANGE  # noqa: PLC0415  slow to import
+    from ..datasets.fetch import Request, fetch_set  # noqa: PLC0415  slow
+    from ..datasets.selection import Frame, Selection  # noqa: PLC0415  slow
+    from ..datasets.sources.dropped import Why, write_dropped  # noqa: PLC0415  slow
+    from ..datasets.sources.source import SOURCES  # noqa: PLC0415  slow
+    from ..formats.packed_set import write_packed  # noqa: PLC0415  slow to import
     from .data_report import FetchProgress, print_counts  # noqa: PLC0415
 
     chosen = SOURCES[source.value]
@@ -156,10 +159,10 @@ def _prepare(target: Path) -> None:
 @data.command()
 def info(file: Annotated[Path, typer.Argument(help="A file of dtnn-fast data fetch.")]) -> None:
     """Say where a packed file came from, what to cite, and what is in it."""
-    from ..data.packed_set import read_packed  # noqa: PLC0415  slow to import
-    from ..data.rejected import Rejected  # noqa: PLC0415
-    from .common import describe  # noqa: PLC0415
+    from ..crystals.rejected import Rejected  # noqa: PLC0415
+    from ..formats.packed_set import read_packed  # noqa: PLC0415  slow to import
     from .data_report import print_set  # noqa: PLC0415
+    from .options import describe  # noqa: PLC0415
 
     items, provenance = read_packed(file)
     print_set(stdout(), [item for item in items if not isinstance(item, Rejected)], provenance)

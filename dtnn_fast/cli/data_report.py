@@ -14,7 +14,7 @@ from rich.table import Table
 from .console import stderr
 
 if TYPE_CHECKING:
-    from ..data.crystal import Crystal
+    from ..crystals.crystal import Crystal
 
 _SCALARS = ("database_version", "date", "url", "file", "sha256", "query", "encoder", "tensor_range", "frame_of_source")
 

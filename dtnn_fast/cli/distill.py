@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from .common import ThreadsOption
 from .console import command_line, stderr, stdout
 from .distill_progress import ENCODER_FOLDER, DistillProgress, print_explained
+from .options import ThreadsOption
 
 if TYPE_CHECKING:
+    from ..distillation.distill_settings import DistillSettings
+    from ..distillation.explained import HeldOut
     from ..distillation.labels import LabelSettings, Teacher
-    from ..distillation.parallel import Workers
-    from ..distillation.report import HeldOut
-    from ..distillation.settings import DistillSettings
+    from ..distillation.workers import Workers
 
 _CRYSTALS, _ENCODER, _TRAINING, _RUN = "The crystals", "The encoder", "The training", "The run"
 LABELS_FOLDER = "labels"
@@ -131,14 +131,14 @@ def distill(
 
     import torch  # noqa: PLC0415  slow to import
 
-    from ..distillation.crystals import CrystalSettings  # noqa: PLC0415  slow to import
+    from ..distillation.distill_run import check_folder  # noqa: PLC0415
+    from ..distillation.distill_settings import DistillSettings  # noqa: PLC0415
     from ..distillation.energy_model import HEAD_FILE  # noqa: PLC0415
     from ..distillation.labels import LabelSettings  # noqa: PLC0415
+    from ..distillation.made_crystals import CrystalSettings  # noqa: PLC0415  slow to import
     from ..distillation.mean_bonds import mean_bonds  # noqa: PLC0415
-    from ..distillation.parallel import workers  # noqa: PLC0415
-    from ..distillation.run import check_folder  # noqa: PLC0415
-    from ..distillation.settings import DistillSettings  # noqa: PLC0415
     from ..distillation.student import Match, check_matches  # noqa: PLC0415
+    from ..distillation.workers import workers  # noqa: PLC0415
     from ..encoders import Channels, NativeEncoderConfig, pretrained_encoder  # noqa: PLC0415
 
     if threads is not None:
@@ -184,10 +184,10 @@ def _label(
     group: Workers,
     progress: DistillProgress,
 ) -> None:
-    from ..data.collect import write_rejected  # noqa: PLC0415  slow to import
-    from ..distillation.crystals import make_crystals  # noqa: PLC0415
     from ..distillation.labels import label, rejected_of  # noqa: PLC0415
+    from ..distillation.made_crystals import make_crystals  # noqa: PLC0415
     from ..distillation.sources import load_sources  # noqa: PLC0415
+    from ..formats.find_files import write_rejected  # noqa: PLC0415  slow to import
 
     sources, unreadable = load_sources(paths)
     made = make_crystals(sources, settings.crystals, teacher.elements)
@@ -202,7 +202,7 @@ def _label(
 def _train(
     settings: DistillSettings, labels: Path, folder: Path, group: Workers, progress: DistillProgress
 ) -> dict[str, HeldOut]:
-    from ..distillation.run import distill_run  # noqa: PLC0415  slow to import
+    from ..distillation.distill_run import distill_run  # noqa: PLC0415  slow to import
 
     return distill_run(
         settings,

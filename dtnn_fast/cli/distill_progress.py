@@ -14,11 +14,11 @@ from rich.table import Table
 from .console import stderr
 
 if TYPE_CHECKING:
-    from ..data.rejected import Rejected
-    from ..distillation.crystals import MadeCrystals
-    from ..distillation.report import HeldOut
-    from ..distillation.trainer import DistillTrainer
-    from ..distillation.trainer import Progress as Record
+    from ..crystals.rejected import Rejected
+    from ..distillation.distill_trainer import DistillTrainer
+    from ..distillation.distill_trainer import Progress as Record
+    from ..distillation.explained import HeldOut
+    from ..distillation.made_crystals import MadeCrystals
 
 ENCODER_FOLDER = "encoder"
 _KINDS = {"real": "real crystals", "made": "rattled, strained and substituted crystals"}
@@ -108,8 +108,8 @@ class DistillProgress:
 
 def print_explained(console: Console, held_out: Mapping[str, HeldOut]) -> None:
     """Print the explained variance as a table for real and one for made crystals, and what is known of energies."""
+    from ..distillation.explained import rows  # noqa: PLC0415
     from ..distillation.labels import RANKS  # noqa: PLC0415  slow to import
-    from ..distillation.report import rows  # noqa: PLC0415
 
     for kind, found in held_out.items():
         if not found.latents:

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from .common import RunCleanOption, RunDataOption
 from .console import command_line, stderr, stdout
+from .options import RunCleanOption, RunDataOption
 
 
 def ensemble(
@@ -52,10 +52,10 @@ def ensemble(
     --members some. What is written is a run like those of dtnn-fast train: dtnn-fast screen --model OUTPUT/model uses
     it, dtnn-fast evaluate compares it.
     """
-    from ..training.mixed import mix_runs, runs_by_split, take_in_turn  # noqa: PLC0415  slow to import
+    from ..training.ensemble_runs import mix_runs, runs_by_split, take_in_turn  # noqa: PLC0415  slow to import
     from ..training.predictions import PREDICTIONS_FILE, load_predictions  # noqa: PLC0415
     from ..training.run_folder import MODEL_FOLDER  # noqa: PLC0415
-    from .train_report import print_error_bars, print_errors, summarise_splits  # noqa: PLC0415
+    from .error_tables import print_error_bars, print_errors, summarise_splits  # noqa: PLC0415
     from .training_data import load_training_data  # noqa: PLC0415
 
     by_split = runs_by_split(runs)

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from .common import RunCleanOption, RunDataOption, exit_with
 from .console import command_line, stderr, stdout
+from .options import RunCleanOption, RunDataOption, exit_with
 
 REJECTED_FILE, ERRORS_FILE = "rejected.csv", "errors.csv"
 
@@ -65,14 +65,14 @@ def evaluate(
 
     Exit code: 0 all runs were used, 3 some were rejected or lack splits, 2 nothing could be compared.
     """
-    from ..data.collect import write_rejected  # noqa: PLC0415  slow to import
     from ..errors import optional_import  # noqa: PLC0415
     from ..evaluation.csv_files import write_errors  # noqa: PLC0415
     from ..evaluation.data_set import DataSet  # noqa: PLC0415
     from ..evaluation.evaluation import evaluate as evaluate_runs  # noqa: PLC0415
     from ..evaluation.evaluation import targets_of, write_figures  # noqa: PLC0415
     from ..evaluation.page import tables, write_page  # noqa: PLC0415
-    from ..evaluation.run_folders import find_runs, read_runs  # noqa: PLC0415
+    from ..evaluation.runs import find_runs, read_runs  # noqa: PLC0415
+    from ..formats.find_files import write_rejected  # noqa: PLC0415  slow to import
     from .evaluate_report import print_tables  # noqa: PLC0415
     from .training_data import load_training_data  # noqa: PLC0415
 

@@ -31,7 +31,7 @@ def info() -> None:
     import torch  # noqa: PLC0415  slow to import
 
     from .. import ops  # noqa: F401, PLC0415  registers the operations
-    from ..nn.storage import BUNDLED, bundled_folder  # noqa: PLC0415  slow to import
+    from ..model.storage import BUNDLED, bundled_folder  # noqa: PLC0415  slow to import
 
     table = Table(box=None, show_header=False)
     table.add_column(style="bold")
@@ -53,8 +53,8 @@ def info() -> None:
 
 
 def _describe_bundled(folder: Path) -> list[tuple[str, str]]:
-    from ..data.elements import SYMBOLS  # noqa: PLC0415  slow to import
-    from ..nn.storage import load_model  # noqa: PLC0415
+    from ..crystals.elements import SYMBOLS  # noqa: PLC0415  slow to import
+    from ..model.storage import load_model  # noqa: PLC0415
 
     try:
         model = load_model("dielectric")

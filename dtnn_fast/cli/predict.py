@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import __version__
-from .common import ModelOption, ThreadsOption, describe, exit_with, load_model, require_some
 from .console import stderr, stdout
+from .options import ModelOption, ThreadsOption, describe, exit_with, load_model, require_some
 
 if TYPE_CHECKING:
-    from ..data.rejected import Rejected
-    from ..screening.predictions import Predictions
+    from ..crystals.rejected import Rejected
+    from ..screening.store import Predictions
 
 
 def predict(
@@ -43,7 +43,7 @@ def predict(
     """
     predictor = load_model(model, threads)
 
-    from ..data.collect import find_files, read_files  # noqa: PLC0415  slow to import
+    from ..formats.find_files import find_files, read_files  # noqa: PLC0415  slow to import
     from ..screening.engine import screen_crystals  # noqa: PLC0415
 
     found = find_files(files)
@@ -65,7 +65,7 @@ def predict(
 
 
 def _record(predictions: Predictions, rejected: list[Rejected], model: str) -> dict[str, Any]:
-    from ..screening.predictions import tensor_columns  # noqa: PLC0415  slow to import
+    from ..screening.store import tensor_columns  # noqa: PLC0415  slow to import
 
     numbers = {target: tensor_columns(tensors) for target, tensors in predictions.tensors.items()}
     crystals = [

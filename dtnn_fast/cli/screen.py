@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from ..errors import BadFileError
-from .common import ModelOption, ThreadsOption, exit_with, load_model, require_some
 from .console import command_line, stderr, stdout
+from .options import ModelOption, ThreadsOption, exit_with, load_model, require_some
 from .screen_report import ScreeningProgress, print_ranking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ..data.crystal import Crystal
-    from ..data.rejected import Rejected
-    from ..nn.predictor import Predictor
-    from ..screening.predictions import Predictions
+    from ..crystals.crystal import Crystal
+    from ..crystals.rejected import Rejected
+    from ..model.predictor import Predictor
+    from ..screening.store import Predictions
 
 FILES = ("predictions.parquet", "ranking.csv", "rejected.csv", "plot.png", "summary.json")
 STOPPED = 130  # what shells give for a program that ends by Ctrl-C
@@ -72,11 +72,11 @@ def screen(
     """
     predictor = load_model(model, threads)
 
-    from ..data.bundled import load_labelled  # noqa: PLC0415  slow to import
-    from ..data.collect import write_rejected  # noqa: PLC0415
+    from ..datasets.bundled import load_labelled  # noqa: PLC0415  slow to import
     from ..errors import optional_import  # noqa: PLC0415
-    from ..screening.plot import plot_screening  # noqa: PLC0415
+    from ..formats.find_files import write_rejected  # noqa: PLC0415
     from ..screening.ranking import rank, resolve_sort_column, write_parquet, write_ranking  # noqa: PLC0415
+    from ..screening.report import plot_screening  # noqa: PLC0415
 
     targets = predictor.targets
     try:
@@ -173,7 +173,7 @@ def _until_stopped(
 
 
 def _screen_files(model: Predictor, paths: list[Path], batch_atoms: int) -> _Screened:
-    from ..data.collect import find_files, read_files  # noqa: PLC0415  slow to import
+    from ..formats.find_files import find_files, read_files  # noqa: PLC0415  slow to import
 
     found = find_files(paths)
     if found.skipped:
@@ -186,7 +186,7 @@ def _screen_files(model: Predictor, paths: list[Path], batch_atoms: int) -> _Scr
 
 
 def _screen_bundled(model: Predictor, batch_atoms: int) -> _Screened:
-    from ..data.bundled import load_screening  # noqa: PLC0415  slow to import
+    from ..datasets.bundled import load_screening  # noqa: PLC0415  slow to import
 
     crystals = load_screening()
     known = frozenset(model.elements)

@@ -14,10 +14,10 @@ from .console import command_line, stderr, stdout
 from .train_options import LARGEST_SEED, Target, parse_channels, parse_layers, parse_positive, parse_splits
 
 if TYPE_CHECKING:
-    from ..data.crystal import Crystal
+    from ..crystals.crystal import Crystal
     from ..encoders.build import Encoder
     from ..encoders.latent_table import LatentTable
-    from ..training.settings import TrainingSettings
+    from ..training.training_settings import TrainingSettings
 
 _MODEL, _TRAINING, _RUN = "The model", "The training", "The run"
 
@@ -210,7 +210,7 @@ def train(
     layers = parse_layers(layer)
     if joint and target is not Target.all:
         raise typer.BadParameter("needs --target all", param_hint="--joint")
-    from ..data.splits import FOLDS  # noqa: PLC0415  slow to import
+    from ..datasets.splits import FOLDS  # noqa: PLC0415  slow to import
 
     if rotate and not 2 <= members <= FOLDS:
         raise typer.BadParameter(f"needs --members from 2 to {FOLDS}", param_hint="--rotate")
@@ -220,13 +220,13 @@ def train(
 
     import torch  # noqa: PLC0415  slow to import
 
-    from ..data.collect import write_rejected  # noqa: PLC0415  slow to import
     from ..encoders import Channels, NativeEncoder  # noqa: PLC0415
-    from ..nn.decoder import DecoderConfig  # noqa: PLC0415
-    from ..nn.model import DTNNConfig  # noqa: PLC0415
-    from ..training.settings import TrainingSettings  # noqa: PLC0415
-    from .encoder_option import choose_encoder, frozen_latents  # noqa: PLC0415
+    from ..formats.find_files import write_rejected  # noqa: PLC0415  slow to import
+    from ..model.decoder import DecoderConfig  # noqa: PLC0415
+    from ..model.dtnn import DTNNConfig  # noqa: PLC0415
+    from ..training.training_settings import TrainingSettings  # noqa: PLC0415
     from .training_data import load_training_data  # noqa: PLC0415
+    from .training_inputs import choose_encoder, frozen_latents  # noqa: PLC0415
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -287,7 +287,7 @@ def train(
         else:
             results[number] = _run_ensemble(settings, members, crystals, place, label, chosen.encoder, table)
     if splits is not None:
-        from .train_report import summarise_splits  # noqa: PLC0415
+        from .error_tables import summarise_splits  # noqa: PLC0415
 
         summarise_splits(stdout(), folder, results, command_line())
 
@@ -300,10 +300,10 @@ def _run(
     encoder: Encoder | None,
     table: LatentTable | None,
 ) -> dict[str, Any]:
-    from ..training.run import train_run  # noqa: PLC0415  slow to import
     from ..training.run_folder import MODEL_FOLDER  # noqa: PLC0415
+    from ..training.train_run import train_run  # noqa: PLC0415  slow to import
+    from .error_tables import print_error_bars, print_errors  # noqa: PLC0415
     from .train_progress import Stopped, TrainingProgress  # noqa: PLC0415
-    from .train_report import print_error_bars, print_errors  # noqa: PLC0415
 
     progress = TrainingProgress(folder)
     try:
@@ -340,9 +340,9 @@ def _run_ensemble(
     table: LatentTable | None,
 ) -> dict[str, Any]:
     from ..training.ensemble import combine_runs  # noqa: PLC0415  slow to import
-    from ..training.mixed import mix_runs  # noqa: PLC0415
+    from ..training.ensemble_runs import mix_runs  # noqa: PLC0415
     from ..training.run_folder import MEMBERS_FOLDER  # noqa: PLC0415
-    from .train_report import print_error_bars, print_errors  # noqa: PLC0415
+    from .error_tables import print_error_bars, print_errors  # noqa: PLC0415
 
     places = [folder / MEMBERS_FOLDER / str(member) for member in range(members)]
     for member, place in enumerate(places):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .train_options import Target
 
 if TYPE_CHECKING:
-    from ..training.settings import TrainingSettings
+    from ..training.training_settings import TrainingSettings
 
 
 def train_command(settings: TrainingSettings, encoder: str, channels: str, rest: Sequence[str | Path]) -> str:

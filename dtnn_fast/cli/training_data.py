@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ..data.bundled import load_labelled
-from ..data.check import check_crystal
-from ..data.cleaning import clean
-from ..data.collect import find_files, known_crystal_system, read_files
-from ..data.crystal import Crystal
-from ..data.rejected import Rejected
+from ..crystals.checks import check_crystal
+from ..crystals.crystal import Crystal
+from ..crystals.rejected import Rejected
+from ..datasets.bundled import load_labelled
+from ..datasets.cleaning import clean
 from ..errors import BadCrystalError, DTNNError
+from ..formats.find_files import find_files, known_crystal_system, read_files
 
 
 def load_training_data(

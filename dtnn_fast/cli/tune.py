@@ -106,21 +106,21 @@ def tune(
 
     import torch  # noqa: PLC0415  slow to import
 
-    from ..data.collect import write_rejected  # noqa: PLC0415  slow to import
-    from ..data.splits import split  # noqa: PLC0415
+    from ..datasets.splits import split  # noqa: PLC0415
     from ..encoders import Channels  # noqa: PLC0415
     from ..encoders.latent_cache import encoder_digest  # noqa: PLC0415
     from ..errors import optional_import  # noqa: PLC0415
-    from ..nn.decoder import DecoderConfig  # noqa: PLC0415
-    from ..nn.model import DTNNConfig  # noqa: PLC0415
-    from ..training.run import data_digest  # noqa: PLC0415
-    from ..training.settings import TrainingSettings  # noqa: PLC0415
+    from ..formats.find_files import write_rejected  # noqa: PLC0415  slow to import
+    from ..model.decoder import DecoderConfig  # noqa: PLC0415
+    from ..model.dtnn import DTNNConfig  # noqa: PLC0415
+    from ..training.train_run import data_digest  # noqa: PLC0415
+    from ..training.training_settings import TrainingSettings  # noqa: PLC0415
     from ..tuning.objective import Objective  # noqa: PLC0415
-    from ..tuning.space import parse_fixed, with_values  # noqa: PLC0415
+    from ..tuning.search_space import parse_fixed, with_values  # noqa: PLC0415
     from ..tuning.study import Study  # noqa: PLC0415
     from ..tuning.trainers import Trainers  # noqa: PLC0415
-    from .encoder_option import choose_encoder, frozen_latents  # noqa: PLC0415
     from .training_data import load_training_data  # noqa: PLC0415
+    from .training_inputs import choose_encoder, frozen_latents  # noqa: PLC0415
     from .tune_report import TuningProgress, report  # noqa: PLC0415
 
     optional_import("optuna", extra="tune", purpose="tune settings")

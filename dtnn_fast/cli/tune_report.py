@@ -14,11 +14,11 @@ from rich.table import Table
 from ..errors import DTNNError
 from ..training.hardware import hardware
 from ..training.run_folder import versions
-from ..training.settings import TrainingSettings
 from ..training.trainer import Epoch, Trainer
+from ..training.training_settings import TrainingSettings
 from ..tuning.objective import Objective
 from ..tuning.report import BEST_FILE, TRIALS_FILE, best_settings, write_best, write_trials
-from ..tuning.space import NAMES, Value
+from ..tuning.search_space import NAMES, Value
 from ..tuning.study import Study
 from .console import command_line, stderr, stdout
 

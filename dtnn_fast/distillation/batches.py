@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.crystal import Crystal
+from ..crystals.crystal import Crystal
 from ..errors import DTNNError
 from ..nn.graph import CrystalGraph, build_graph
 from .labels import PER_CRYSTAL, read_manifest, read_shard

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..data.elements import MAX_ATOMIC_NUMBER
+from ..crystals.elements import MAX_ATOMIC_NUMBER
 from ..errors import DTNNError
 from .labels import ENERGY, read_manifest, read_shard
 

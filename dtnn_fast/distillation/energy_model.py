@@ -15,11 +15,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..data.check import check_crystal
-from ..data.convert import to_crystals
-from ..data.elements import MAX_ATOMIC_NUMBER
+from ..crystals.checks import check_crystal
+from ..crystals.convert import to_crystals
+from ..crystals.elements import MAX_ATOMIC_NUMBER
 from ..encoders.native import NativeEncoder
-from ..encoders.storage import WEIGHTS_FILE, load_encoder
+from ..encoders.saved_encoder import WEIGHTS_FILE, load_encoder
 from ..errors import BadFileError
 from ..nn.batches import batches_of_atoms
 from ..nn.graph import CrystalGraph, build_graph

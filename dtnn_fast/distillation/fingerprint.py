@@ -8,7 +8,7 @@ from math import gcd
 
 import numpy as np
 
-from ..data.crystal import Crystal
+from ..crystals.crystal import Crystal
 from ..numpy import neighbor_list
 from .substitution import RADII
 

@@ -17,11 +17,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..data.crystal import Crystal
-from ..encoders.latents import Latents
+from ..crystals.crystal import Crystal
 from ..errors import BadFileError
 from ..nn.graph import CrystalGraph, build_graph
-from .crystals import MADE, CrystalSettings, is_held_out
+from ..nn.latents import Latents
+from .made_crystals import MADE, CrystalSettings, is_held_out
 
 FORMAT = "dtnn_fast distillation labels 1"
 MANIFEST_FILE = "manifest.json"

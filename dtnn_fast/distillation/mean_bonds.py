@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..data.bundled import load_labelled
+from ..datasets.bundled import load_labelled
 from ..nn.graph import build_graph
 
 

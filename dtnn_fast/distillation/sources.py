@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ..data.bundled import load_labelled, load_structures
-from ..data.collect import find_files, read_files
-from ..data.crystal import Crystal
-from ..data.rejected import Rejected
+from ..crystals.crystal import Crystal
+from ..crystals.rejected import Rejected
+from ..datasets.bundled import load_labelled, load_structures
 from ..errors import DTNNError
+from ..formats.find_files import find_files, read_files
 
 
 def load_sources(paths: Sequence[Path] = ()) -> tuple[list[Crystal], list[Rejected]]:

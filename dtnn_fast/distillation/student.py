@@ -10,13 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..encoders.latents import Latents
 from ..encoders.native import NativeEncoder, NativeEncoderConfig
 from ..errors import DTNNError
 from ..nn.graph import CrystalGraph
-from ..nn.symmetric import norm_squared
+from ..nn.latents import Latents
+from ..nn.symmetric_tensors import norm_squared
 from .compositions import CompositionFit
-from .energy_term import EnergyTerm
+from .energy_readout import EnergyTerm
 from .labels import ENERGY, RANKS
 
 SMALLEST_SPREAD = 1e-6

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..data.crystal import Crystal
-from ..data.elements import atomic_number
+from ..crystals.crystal import Crystal
+from ..crystals.elements import atomic_number
 
 # Hydrogen forms bonds like no other element and has no group here.
 _GROUPS = (

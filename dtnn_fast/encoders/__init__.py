@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Encoders: from crystals to latents of atoms and bonds."""
 
-from .latents import Latents
+from ..nn.latents import Latents
 from .native import NativeEncoder, NativeEncoderConfig
 from .native_layer import Channels
 from .pretrained import PRETRAINED, PretrainedEncoder, PretrainedEncoderConfig, pretrained_encoder

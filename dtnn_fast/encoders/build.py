@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..nn.plain import from_plain
+from ..typed_settings import from_plain
 from .native import NativeEncoder, NativeEncoderConfig
 from .pretrained import PRETRAINED, PretrainedEncoder, PretrainedEncoderConfig, pretrained_encoder
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..data.crystal import Crystal
+from ..crystals.crystal import Crystal
 from ..errors import BadFileError
 from .build import Encoder
 from .latent_table import ATOM_PARTS, BOND_PARTS, LatentTable, encode_crystals

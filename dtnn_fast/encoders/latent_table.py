@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..data.crystal import Crystal
+from ..crystals.crystal import Crystal
 from ..nn.batches import batches_of_atoms
 from ..nn.graph import build_graph
 from .build import Encoder

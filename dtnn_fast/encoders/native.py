@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..nn.graph import CrystalGraph
+from ..nn.latents import Latents
 from ..nn.layers import Linear
 from .elements import SUBSHELLS, subshell_table
-from .latents import Latents
 from .native_layer import BondGeometry, Channels, NativeLayer
 from .native_readout import NativeReadout
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..nn.graph import BondTier
 from ..nn.layers import MLP, ChannelMix, Linear
 from ..nn.radial import bessel_basis, smooth_cutoff
-from ..nn.symmetric import direction_matrix, norm_squared, square, symmetric_product, times_vector, trace
+from ..nn.symmetric_tensors import direction_matrix, norm_squared, square, symmetric_product, times_vector, trace
 from ..ops import atom_to_bond_gather, bond_to_atom_sum
 
 

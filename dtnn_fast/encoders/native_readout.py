@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..nn.layers import MLP, ChannelMix, Linear
-from ..nn.symmetric import norm_squared, square, times_vector, traceless
+from ..nn.symmetric_tensors import norm_squared, square, times_vector, traceless
 from .native_layer import Channels, soft_scale
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..errors import BadFileError
 from ..nn.graph import BondTier, CrystalGraph
-from .latents import Latents
+from ..nn.latents import Latents
 from .native_layer import Channels
 
 

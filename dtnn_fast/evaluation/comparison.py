@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..data.crystal_system import CRYSTAL_SYSTEMS, UNKNOWN
+from ..symmetry import CRYSTAL_SYSTEMS, UNKNOWN
 from ..training.metrics import METRICS, crystal_errors, median_tensor, summarise
 from ..training.predictions import Predictions
 from .data_set import DataSet

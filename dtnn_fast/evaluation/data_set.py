@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..data.crystal import Crystal
-from ..data.rejected import Rejected
-from ..data.splits import split
+from ..crystals.crystal import Crystal
+from ..crystals.rejected import Rejected
+from ..datasets.splits import split
 from ..errors import BadFileError
-from ..training.run import PARTS, data_digest
-from .run_folders import Run
+from ..training.train_run import PARTS, data_digest
+from .runs import Run
 
 # Predictions files may hold the expected tensors in single precision.
 TENSOR_TOLERANCE = 1e-3

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..data.rejected import Rejected
+from ..crystals.rejected import Rejected
 from ..errors import DTNNError
 from .comparison import (
     ModelErrors,
@@ -21,7 +21,7 @@ from .comparison import (
 )
 from .data_set import DataSet, check_runs
 from .models import Model, group_runs, missing_splits
-from .run_folders import Run
+from .runs import Run
 
 TARGETS = ("electronic", "ionic", "total")
 
@@ -121,11 +121,11 @@ def write_figures(folder: Path, evaluation: Evaluation, show: str | None = None)
     Raises:
         MissingPackageError: matplotlib is not installed.
     """
+    from .data_maps import draw_data_maps  # noqa: PLC0415
+    from .element_figure import draw_elements  # noqa: PLC0415
     from .elements import element_errors  # noqa: PLC0415  with the figures, which are slow to import
-    from .figures.data_maps import draw_data_maps  # noqa: PLC0415
-    from .figures.elements import draw_elements  # noqa: PLC0415
-    from .figures.layers import draw_layers  # noqa: PLC0415
-    from .figures.systems import draw_systems  # noqa: PLC0415
+    from .error_figures import draw_systems  # noqa: PLC0415
+    from .layer_figure import draw_layers  # noqa: PLC0415
 
     shown = evaluation.shown(show)
     drawn = []

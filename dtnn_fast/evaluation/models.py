@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..data.rejected import Rejected
-from .run_folders import Run
+from ..crystals.rejected import Rejected
+from .runs import Run
 
 
 @dataclass(frozen=True)

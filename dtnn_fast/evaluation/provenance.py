@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .run_folders import Run
+from .runs import Run
 from .tables import Cell, Table
 
 UNKNOWN = "not recorded"

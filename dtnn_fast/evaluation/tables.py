@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ..data.crystal_system import CRYSTAL_SYSTEMS, UNKNOWN
+from ..symmetry import CRYSTAL_SYSTEMS, UNKNOWN
 from ..training.metrics import METRICS
 from .comparison import MEDIAN_ERROR, PAPER_RATIOS, ModelErrors, Ratio, Spread
 

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..data.check import check_crystal
-from ..data.crystal import Crystal
-from ..data.rejected import Rejected
+from ..crystals.checks import check_crystal
+from ..crystals.crystal import Crystal
+from ..crystals.rejected import Rejected
 from ..errors import BadCrystalError
+from ..model.predictor import Predictor
 from ..nn.batches import batches_of_atoms
-from ..nn.predictor import Predictor
-from .predictions import Predictions
+from .store import Predictions
 
 # Crystals that are sorted by size together, so that batches are even; also what is in memory of a stream.
 WINDOW = 2048

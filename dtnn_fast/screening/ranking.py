@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import __version__
 from ..errors import optional_import
-from .predictions import DESCRIPTIONS, ERROR, ERROR_DESCRIPTION, PRINCIPAL, Predictions
+from .store import DESCRIPTIONS, ERROR, ERROR_DESCRIPTION, PRINCIPAL, Predictions
 
 RANKED_NUMBERS = ("mean", *PRINCIPAL, "anisotropy")
 

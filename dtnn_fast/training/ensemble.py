@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DTNNError
-from ..json_object import read_json_object
-from ..nn.ensemble import combine
-from ..nn.mixed import MixedEnsemble
-from ..nn.model import DTNN
-from .members import Members
+from ..files import read_json_object
+from ..model.dtnn import DTNN
+from ..model.ensemble import MixedEnsemble
+from ..model.join_decoders import combine
+from .member_predictions import Members
 from .predictions import PREDICTIONS_FILE, load_predictions
 from .results import read_results
 from .run_folder import MODEL_FOLDER, SETTINGS_FILE, claim, is_new

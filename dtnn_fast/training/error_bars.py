@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..nn.spread import spread
+from ..model.spread import spread
 from .metrics import crystal_errors
 
 LEVEL = 0.9

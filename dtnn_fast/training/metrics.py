@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..nn.spread import COLUMNS, ROWS
+from ..model.spread import COLUMNS, ROWS
 
 METRICS = ("mae_ten", "mae_mean_diag", "mae_diag", "mae_off_diag")
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadFileError
-from ..json_object import read_json_object
+from ..files import read_json_object
 from .metrics import median_tensor, summarise
 from .predictions import Predictions
 from .run_folder import RESULTS_FILE

@@ -13,7 +13,7 @@ import torch
 
 from .. import __version__
 from ..errors import BadFileError
-from ..json_object import read_json_object
+from ..files import read_json_object
 from .checkpoint import CHECKPOINT_FILE
 from .hardware import hardware
 

@@ -15,18 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.splits import Split
+from ..datasets.splits import Split
 from ..encoders.build import Encoder
 from ..encoders.native import NativeEncoder
 from ..errors import BadFileError, DTNNError
-from ..nn.decoder import Decoder, Readout
-from ..nn.model import DTNN
+from ..model.decoder import Decoder, Readout
+from ..model.dtnn import DTNN
 from .average import RunningMean
 from .checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
-from .dataset import LabelledGraphs
-from .encoded import LabelledLatents
+from .labelled_data import LabelledGraphs
+from .labelled_latents import LabelledLatents
 from .metrics import isotropic_scale, mae_ten
-from .settings import TrainingSettings
+from .training_settings import TrainingSettings
 
 EVALUATION_BATCH = 128
 # Seeds of members of an ensemble lie as far apart as no split's seed is large.

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ..data.splits import Split
+from ..datasets.splits import Split
 from ..errors import DTNNError
-from ..training.settings import TrainingSettings
 from ..training.trainer import Epoch, Trainer
-from .space import Value, suggest
+from ..training.training_settings import TrainingSettings
+from .search_space import Value, suggest
 
 TrainerMaker = Callable[[TrainingSettings, Split], Trainer]
 

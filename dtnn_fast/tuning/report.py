@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..training.settings import TrainingSettings
-from .space import NAMES, Value, values_of, with_values
+from ..training.training_settings import TrainingSettings
+from .search_space import NAMES, Value, values_of, with_values
 
 TRIALS_FILE, BEST_FILE = "trials.csv", "best.json"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import BadFileError, optional_import
 from .objective import Objective, Pruned
-from .space import values_of
+from .search_space import values_of
 
 STUDY_FILE = "study.db"
 _NAME, _IDENTITY = "dtnn_fast", "identity"

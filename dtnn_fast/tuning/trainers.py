@@ -6,15 +6,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from ..data.crystal import Crystal
-from ..data.splits import Split
+from ..crystals.crystal import Crystal
+from ..datasets.splits import Split
 from ..encoders.build import Encoder
 from ..encoders.latent_table import LatentTable
-from ..training.dataset import LabelledGraphs
-from ..training.encoded import LabelledLatents
-from ..training.run import labelled_data
-from ..training.settings import TrainingSettings
+from ..training.labelled_data import LabelledGraphs
+from ..training.labelled_latents import LabelledLatents
+from ..training.train_run import labelled_data
 from ..training.trainer import Trainer
+from ..training.training_settings import TrainingSettings
 
 
 class Trainers:

@@ -18,8 +18,8 @@ from accuracy.recipes import RECIPES
 from model_cases import labelled, one_thread  # noqa: F401  a fixture that every test uses
 from torch import nn
 
-from dtnn_fast.data.crystal import Crystal
-from dtnn_fast.data.elements import SYMBOLS
+from dtnn_fast.crystals.crystal import Crystal
+from dtnn_fast.crystals.elements import SYMBOLS
 from dtnn_fast.errors import DTNNError
 from dtnn_fast.training.metrics import mae_ten, median_tensor
 

@@ -22,8 +22,8 @@ from model_cases import labelled, one_thread  # noqa: F401  a fixture that every
 from typer.testing import CliRunner
 
 from dtnn_fast.errors import BadFileError
-from dtnn_fast.evaluation.run_folders import read_run
-from dtnn_fast.nn.model import TARGETS
+from dtnn_fast.evaluation.runs import read_run
+from dtnn_fast.model.dtnn import TARGETS
 from dtnn_fast.training.metrics import crystal_errors
 
 ROOT = Path(__file__).parents[2]

@@ -9,10 +9,10 @@ import torch
 from typer.testing import CliRunner
 
 from dtnn_fast.cli.app import app
-from dtnn_fast.data.bundled import load_labelled
+from dtnn_fast.datasets.bundled import load_labelled
 from dtnn_fast.encoders import Channels, NativeEncoderConfig
-from dtnn_fast.nn.decoder import DecoderConfig
-from dtnn_fast.nn.model import DTNN, TARGETS, DTNNConfig
+from dtnn_fast.model.decoder import DecoderConfig
+from dtnn_fast.model.dtnn import DTNN, TARGETS, DTNNConfig
 
 
 @pytest.fixture(scope="session")

@@ -10,12 +10,13 @@ import pytest
 
 from dtnn_fast.cli.data import Encoder, FrameName, SourceName
 from dtnn_fast.cli.training_data import load_training_data
-from dtnn_fast.data.encoder_elements import ENCODER_ELEMENTS
-from dtnn_fast.data.fetch import SOURCES, Frame
-from dtnn_fast.data.packed_set import read_packed
-from dtnn_fast.data.readers import read_crystals
+from dtnn_fast.datasets.encoder_elements import ENCODER_ELEMENTS
+from dtnn_fast.datasets.selection import Frame
+from dtnn_fast.datasets.sources.source import SOURCES
+from dtnn_fast.formats import read_crystals
+from dtnn_fast.formats.packed_set import read_packed
 
-RECORDED = Path(__file__).parents[1] / "data" / "recorded"
+RECORDED = Path(__file__).parents[1] / "datasets" / "recorded"
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def test_stopped(program, tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dtnn_fast.data.fetch.fetch_set", stop)
+    monkeypatch.setattr("dtnn_fast.datasets.fetch.fetch_set", stop)
     result = program("data", "fetch", "matminer", "-o", tmp_path / "a.npz")
     assert result.exit_code == 130
     assert os.listdir(tmp_path) == []

@@ -15,7 +15,7 @@ from dtnn_fast.cli.distill_progress import DistillProgress
 from dtnn_fast.distillation.energy_model import load_energy_model
 from dtnn_fast.distillation.sources import load_sources
 from dtnn_fast.encoders import PRETRAINED
-from dtnn_fast.encoders.storage import load_encoder
+from dtnn_fast.encoders.saved_encoder import load_encoder
 from dtnn_fast.errors import DTNNError
 
 SMALL = ["--crystals", 30, "--held-out", 0.3, "--channels", "8,4,4", "--cutoffs", "2.5,3", "--threads", 1]

@@ -10,8 +10,8 @@ import pytest
 from matplotlib.image import imread
 from pyarrow import parquet
 
-from dtnn_fast.data.readers import read_crystals
-from dtnn_fast.nn.model import DTNN
+from dtnn_fast.formats import read_crystals
+from dtnn_fast.model.dtnn import DTNN
 
 NACL = """data_NaCl
 _cell_length_a 5.64
@@ -259,7 +259,7 @@ def test_ctrl_c_before_the_first_prediction(program, folder, tiny_model, tmp_pat
     if where == "model":
         interrupt_after(monkeypatch, 0)
     else:
-        monkeypatch.setattr("dtnn_fast.data.collect.find_files", interrupted)
+        monkeypatch.setattr("dtnn_fast.formats.find_files.find_files", interrupted)
     result = program("screen", folder, "--model", tiny_model, "--output", output)
     assert result.exit_code == 130
     assert "stopped: 0 crystals were predicted" in result.stderr

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from dtnn_fast.training.settings import TrainingSettings
+from dtnn_fast.training.training_settings import TrainingSettings
 from dtnn_fast.tuning.objective import Objective
-from dtnn_fast.tuning.space import values_of
+from dtnn_fast.tuning.search_space import values_of
 
 pytest.importorskip("optuna")
 

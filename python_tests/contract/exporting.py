@@ -13,10 +13,10 @@ from op_cases import Case, batch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from dtnn_fast.data.crystal import Crystal
+from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.encoders import NativeEncoderConfig
-from dtnn_fast.nn.decoder import DecoderConfig
-from dtnn_fast.nn.model import DTNN, DTNNConfig
+from dtnn_fast.model.decoder import DecoderConfig
+from dtnn_fast.model.dtnn import DTNN, DTNNConfig
 
 
 class Calling(nn.Module):

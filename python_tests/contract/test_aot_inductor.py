@@ -13,7 +13,7 @@ from model_cases import small_crystals
 from op_cases import FUNCTIONS, batch
 
 from dtnn_fast import _library
-from dtnn_fast.nn.exported import export_model, graph_tensors
+from dtnn_fast.model.exported import export_model, graph_tensors
 
 RUNNER = """
 import sys

@@ -12,7 +12,7 @@ from compiling import fresh_compiler, no_recompilation  # noqa: F401  the fixtur
 from exporting import small_model
 from model_cases import small_crystals
 
-from dtnn_fast.nn.model import DTNN
+from dtnn_fast.model.dtnn import DTNN
 
 
 def values_and_gradients(call, model, graph):

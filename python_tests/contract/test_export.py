@@ -11,7 +11,7 @@ from exporting import BATCHES, exported, small_model
 from model_cases import small_crystals
 from op_cases import FUNCTIONS, batch
 
-from dtnn_fast.nn.exported import export_model, graph_of_tensors, graph_tensors
+from dtnn_fast.model.exported import export_model, graph_of_tensors, graph_tensors
 
 SIZES = (7, 2, 13, 40, 1, 0)
 

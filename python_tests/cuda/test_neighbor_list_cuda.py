@@ -14,7 +14,7 @@ from cuda_emulator import ORDERS, Emulator
 torch = pytest.importorskip("torch")
 ops = pytest.importorskip("dtnn_fast.ops")
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from crystals import random_case  # noqa: E402  the tests' own module, beside this folder
+from list_cases import random_case  # noqa: E402  the tests' own module, beside this folder
 
 FAULTS = {1: "ptr", 2: "crystal", 3: "shift", 4: "many bonds", 5: "needs a grid"}
 
@@ -102,7 +102,7 @@ def batch_has_large(batch: Batch) -> bool:
 
 
 def labelled_batch(first: int, last: int, cutoff: float) -> Batch:
-    bundled = pytest.importorskip("dtnn_fast.data.bundled")
+    bundled = pytest.importorskip("dtnn_fast.datasets.bundled")
     crystals = bundled.load_labelled()[first:last]
     return Batch(
         np.concatenate([crystal.positions for crystal in crystals]),

@@ -5,9 +5,9 @@ import pytest
 from fake_teacher import SETTINGS, FakeTeacher
 from model_cases import one_thread  # noqa: F401  a fixture that every test uses
 
-from dtnn_fast.data.bundled import load_labelled
-from dtnn_fast.distillation.crystals import make_crystals
+from dtnn_fast.datasets.bundled import load_labelled
 from dtnn_fast.distillation.labels import label
+from dtnn_fast.distillation.made_crystals import make_crystals
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,10 @@
 
 import torch
 
-from dtnn_fast.distillation.crystals import CrystalSettings
 from dtnn_fast.distillation.labels import LabelSettings
+from dtnn_fast.distillation.made_crystals import CrystalSettings
 from dtnn_fast.encoders import Channels, NativeEncoder, NativeEncoderConfig
-from dtnn_fast.nn.symmetric import trace
+from dtnn_fast.nn.symmetric_tensors import trace
 
 SETTINGS = LabelSettings(CrystalSettings(made=60, held_out=0.3, seed=3), shard_size=25)
 

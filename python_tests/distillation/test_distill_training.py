@@ -14,15 +14,15 @@ from safetensors.torch import load_file
 
 from dtnn_fast.distillation.batches import LabelledShards
 from dtnn_fast.distillation.compositions import fit_labels
-from dtnn_fast.distillation.parallel import Workers, workers
-from dtnn_fast.distillation.report import evaluate, rows
-from dtnn_fast.distillation.run import distill_run
-from dtnn_fast.distillation.settings import DistillSettings
+from dtnn_fast.distillation.distill_run import distill_run
+from dtnn_fast.distillation.distill_settings import DistillSettings
+from dtnn_fast.distillation.distill_trainer import DistillTrainer
+from dtnn_fast.distillation.explained import evaluate, rows
 from dtnn_fast.distillation.spreads import spreads_of
 from dtnn_fast.distillation.student import Match, Spread, Student
-from dtnn_fast.distillation.trainer import DistillTrainer
+from dtnn_fast.distillation.workers import Workers, workers
 from dtnn_fast.encoders import Channels, NativeEncoderConfig
-from dtnn_fast.encoders.storage import load_encoder, read_encoder_config
+from dtnn_fast.encoders.saved_encoder import load_encoder, read_encoder_config
 from dtnn_fast.errors import BadFileError, DTNNError
 
 ALONE = Workers(0, 1, torch.device("cpu"))

@@ -14,14 +14,14 @@ from fake_teacher import FakeTeacher
 from safetensors.torch import load_file, save_file
 from test_distill_training import ALONE, SETTINGS, StoppedError, run, stop_at
 
-from dtnn_fast.data.bundled import load_labelled
-from dtnn_fast.data.crystal import Crystal
+from dtnn_fast.crystals.crystal import Crystal
+from dtnn_fast.datasets.bundled import load_labelled
 from dtnn_fast.distillation.compositions import element_counts, fit_compositions, fit_labels
-from dtnn_fast.distillation.crystals import MADE, is_held_out
 from dtnn_fast.distillation.energy_model import HEAD_FILE, load_energy_model
-from dtnn_fast.distillation.energy_term import EnergyTerm
+from dtnn_fast.distillation.energy_readout import EnergyTerm
+from dtnn_fast.distillation.explained import energy_report
 from dtnn_fast.distillation.labels import LabelSettings, label, read_manifest, read_shard, rejected_of, shard_path
-from dtnn_fast.distillation.report import energy_report
+from dtnn_fast.distillation.made_crystals import MADE, is_held_out
 from dtnn_fast.encoders import pretrained_encoder
 from dtnn_fast.errors import BadCrystalError, BadFileError, DTNNError
 from dtnn_fast.nn.graph import build_graph

@@ -9,7 +9,6 @@ from fake_teacher import SETTINGS
 from safetensors.torch import load_file
 
 from dtnn_fast.distillation.batches import LabelledShards, read_ahead
-from dtnn_fast.distillation.crystals import MADE, CrystalSettings, is_held_out
 from dtnn_fast.distillation.labels import (
     RANKS,
     LabelSettings,
@@ -19,6 +18,7 @@ from dtnn_fast.distillation.labels import (
     rejected_of,
     shard_path,
 )
+from dtnn_fast.distillation.made_crystals import MADE, CrystalSettings, is_held_out
 from dtnn_fast.errors import BadFileError, DTNNError
 from dtnn_fast.nn.graph import build_graph
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dtnn_fast.encoders.irreps import rank2_from_irreps, vectors_from_irreps
-from dtnn_fast.nn.symmetric import norm_squared, square, trace
+from dtnn_fast.nn.symmetric_tensors import norm_squared, square, trace
 
 
 def test_channels_of_vectors_come_last():

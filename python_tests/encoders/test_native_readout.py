@@ -8,10 +8,10 @@ from model_cases import SMALL, asymmetric_crystals, orthogonal, transformed
 from dtnn_fast import DTNN
 from dtnn_fast.encoders import Channels, NativeEncoder, NativeEncoderConfig
 from dtnn_fast.encoders.native_readout import NativeReadout
-from dtnn_fast.encoders.storage import load_encoder, save_encoder
-from dtnn_fast.nn.decoder import DecoderConfig
+from dtnn_fast.encoders.saved_encoder import load_encoder, save_encoder
+from dtnn_fast.model.decoder import DecoderConfig
+from dtnn_fast.model.dtnn import DTNNConfig
 from dtnn_fast.nn.graph import build_graph
-from dtnn_fast.nn.model import DTNNConfig
 
 CONFIG = NativeEncoderConfig((3.0, 4.0), (7.0, 16.0), SMALL, readout=(9, 7, 5))
 PLACES = [0, 5, 4, 5, 1, 3, 4, 3, 2]

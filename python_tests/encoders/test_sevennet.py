@@ -12,13 +12,13 @@ import pytest
 import torch
 from model_cases import asymmetric_crystals, orthogonal, recelled, transformed
 
-from dtnn_fast.data.bundled import load_labelled
-from dtnn_fast.data.crystal import Crystal
+from dtnn_fast.crystals.crystal import Crystal
+from dtnn_fast.datasets.bundled import load_labelled
 from dtnn_fast.encoders import pretrained_encoder
-from dtnn_fast.encoders.latents import Latents
 from dtnn_fast.encoders.pretrained import PRETRAINED, PretrainedEncoder, check_weights
 from dtnn_fast.errors import BadFileError
 from dtnn_fast.nn.graph import build_graph
+from dtnn_fast.nn.latents import Latents
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 
-from dtnn_fast.data.crystal import Crystal
+from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.evaluation.data_set import DataSet
 from dtnn_fast.training.predictions import Predictions, save_predictions
 

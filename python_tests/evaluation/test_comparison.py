@@ -9,13 +9,13 @@ from run_cases import CRYSTALS, DATA, made_up_crystals, off_by, write_model, wri
 
 from dtnn_fast.errors import DTNNError
 from dtnn_fast.evaluation.comparison import PAPER_RATIOS
+from dtnn_fast.evaluation.data_maps import place_in_table
 from dtnn_fast.evaluation.data_set import DataSet
 from dtnn_fast.evaluation.elements import element_errors
 from dtnn_fast.evaluation.evaluation import evaluate
-from dtnn_fast.evaluation.figures.data_maps import place_in_table
 from dtnn_fast.evaluation.markdown import to_markdown
 from dtnn_fast.evaluation.page import tables, write_page
-from dtnn_fast.evaluation.run_folders import find_runs, read_runs
+from dtnn_fast.evaluation.runs import find_runs, read_runs
 from dtnn_fast.evaluation.tables import layer_table, metric_table, overview_table, ratio_table, system_table
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from run_cases import CRYSTALS, DATA, made_up_crystals, off_by, write_model, write_run
 
-from dtnn_fast.data.splits import split
+from dtnn_fast.datasets.splits import split
 from dtnn_fast.errors import BadFileError
 from dtnn_fast.evaluation.data_set import DataSet, check_run
 from dtnn_fast.evaluation.models import group_runs, missing_splits
-from dtnn_fast.evaluation.run_folders import find_runs, read_run, read_runs
+from dtnn_fast.evaluation.runs import find_runs, read_run, read_runs
 from dtnn_fast.training.predictions import Predictions, load_predictions, save_predictions
 
 

@@ -13,7 +13,7 @@ from gpu_samples import capture, directions
 from torch import Tensor
 
 from dtnn_fast import ops
-from dtnn_fast.data.bundled import load_labelled
+from dtnn_fast.datasets.bundled import load_labelled
 
 CUTOFF = 6.0
 RUNS = 20

@@ -6,12 +6,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from crystals import Case, random_case
 from helpers import check_operator, check_same_bits
+from list_cases import Case, random_case
 
 import dtnn_fast
 from dtnn_fast import reference
-from dtnn_fast.data.bundled import load_labelled
+from dtnn_fast.datasets.bundled import load_labelled
 from dtnn_fast.ops import NeighborList, bonds_within, neighbor_list, nested_neighbor_lists
 
 ALL = torch.tensor([True, True, True])

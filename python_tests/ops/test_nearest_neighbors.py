@@ -6,12 +6,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from crystals import random_case, supercell
 from helpers import check_same_bits
+from list_cases import random_case, supercell
 
 import dtnn_fast
 from dtnn_fast import reference
-from dtnn_fast.data.bundled import load_labelled
+from dtnn_fast.datasets.bundled import load_labelled
 from dtnn_fast.ops import nearest_neighbors, neighbor_list
 from dtnn_fast.reference.bonds_within import squared_lengths
 

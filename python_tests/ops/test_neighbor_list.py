@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from crystals import Case, random_case, supercell
 from helpers import check_operator
+from list_cases import Case, random_case, supercell
 
 import dtnn_fast
 from dtnn_fast import reference
-from dtnn_fast.data.bundled import load_labelled
+from dtnn_fast.datasets.bundled import load_labelled
 from dtnn_fast.ops import NeighborList, neighbor_list
 
 ORACLES = json.loads((Path(__file__).parents[1] / "oracles" / "neighbor_list.json").read_text())

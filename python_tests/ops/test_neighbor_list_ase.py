@@ -12,10 +12,10 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from crystals import Case, ase_bonds, assert_same_bonds, random_case, supercell
+from list_cases import Case, ase_bonds, assert_same_bonds, random_case, supercell
 
-from dtnn_fast.data.bundled import load_labelled, load_structures
-from dtnn_fast.data.crystal import Crystal
+from dtnn_fast.crystals.crystal import Crystal
+from dtnn_fast.datasets.bundled import load_labelled, load_structures
 from dtnn_fast.ops import neighbor_list
 
 PARTS = 4  # of the bundled crystals, for parallel test runs

@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from crystals import random_case
 from helpers import check_operator
+from list_cases import random_case
 
 from dtnn_fast import reference
 from dtnn_fast.ops import (

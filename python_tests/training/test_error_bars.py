@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dtnn_fast.nn.spread import spread
+from dtnn_fast.model.spread import spread
 from dtnn_fast.training.error_bars import coverage, error_scale
 
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dtnn_fast.data.splits import FOLDS, split
+from dtnn_fast.datasets.splits import FOLDS, split
 from dtnn_fast.errors import DTNNError
-from dtnn_fast.nn.spread import spread
+from dtnn_fast.model.spread import spread
 from dtnn_fast.training.error_bars import mean_and_spread
-from dtnn_fast.training.members import Members
+from dtnn_fast.training.member_predictions import Members
 from dtnn_fast.training.predictions import Predictions
 
 IDS = [f"crystal-{number:03}" for number in range(200)]

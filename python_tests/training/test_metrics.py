@@ -6,8 +6,8 @@ import pytest
 import torch
 from model_cases import labelled
 
-from dtnn_fast.data.cleaning import clean
-from dtnn_fast.data.splits import split
+from dtnn_fast.datasets.cleaning import clean
+from dtnn_fast.datasets.splits import split
 from dtnn_fast.training.metrics import (
     METRICS,
     crystal_errors,

@@ -14,14 +14,14 @@ from safetensors.torch import load_file, save_file
 
 import dtnn_fast.nn.graph as graph_module
 from dtnn_fast import DTNN, __version__
-from dtnn_fast.data.splits import split
+from dtnn_fast.datasets.splits import split
 from dtnn_fast.errors import BadCrystalError, BadFileError, DTNNError
-from dtnn_fast.training.dataset import LabelledGraphs
+from dtnn_fast.training.labelled_data import LabelledGraphs
 from dtnn_fast.training.metrics import METRICS, summarise
 from dtnn_fast.training.predictions import load_predictions
-from dtnn_fast.training.run import train_run
-from dtnn_fast.training.settings import TrainingSettings
+from dtnn_fast.training.train_run import train_run
 from dtnn_fast.training.trainer import Trainer
+from dtnn_fast.training.training_settings import TrainingSettings
 
 CRYSTALS = small_crystals(24, max_atoms=4)
 IDS = [crystal.id for crystal in CRYSTALS]

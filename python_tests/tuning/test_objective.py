@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from model_cases import TINY, config, small_crystals
 
-from dtnn_fast.data.splits import split
+from dtnn_fast.datasets.splits import split
 from dtnn_fast.errors import DTNNError
-from dtnn_fast.training.dataset import LabelledGraphs
-from dtnn_fast.training.settings import TrainingSettings
+from dtnn_fast.training.labelled_data import LabelledGraphs
 from dtnn_fast.training.trainer import Trainer
+from dtnn_fast.training.training_settings import TrainingSettings
 from dtnn_fast.tuning.objective import Objective, Pruned
-from dtnn_fast.tuning.space import values_of
+from dtnn_fast.tuning.search_space import values_of
 
 CRYSTALS = small_crystals(24, max_atoms=4)
 IDS = [crystal.id for crystal in CRYSTALS]

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from dtnn_fast.errors import DTNNError
-from dtnn_fast.training.settings import TrainingSettings
-from dtnn_fast.tuning.space import NAMES, parse_fixed, search_space, suggest, values_of, with_values
+from dtnn_fast.training.training_settings import TrainingSettings
+from dtnn_fast.tuning.search_space import NAMES, parse_fixed, search_space, suggest, values_of, with_values
 
 
 class Largest:

@@ -10,13 +10,13 @@ import sys
 import numpy as np
 import pytest
 
-from dtnn_fast.data.splits import Split
+from dtnn_fast.datasets.splits import Split
 from dtnn_fast.errors import BadFileError, DTNNError, MissingPackageError
-from dtnn_fast.training.settings import TrainingSettings
 from dtnn_fast.training.trainer import Epoch
+from dtnn_fast.training.training_settings import TrainingSettings
 from dtnn_fast.tuning.objective import Objective
 from dtnn_fast.tuning.report import best_settings, write_best, write_trials
-from dtnn_fast.tuning.space import values_of
+from dtnn_fast.tuning.search_space import values_of
 from dtnn_fast.tuning.study import Study
 
 pytest.importorskip("optuna")

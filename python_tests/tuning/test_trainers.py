@@ -7,12 +7,12 @@ import pytest
 import torch
 from model_cases import TINY, config, small_crystals
 
-from dtnn_fast.data.splits import split
+from dtnn_fast.datasets.splits import split
 from dtnn_fast.encoders.build import build_encoder
 from dtnn_fast.encoders.latent_table import encode_crystals
-from dtnn_fast.training.run import train_run
-from dtnn_fast.training.settings import TrainingSettings
-from dtnn_fast.tuning.space import with_values
+from dtnn_fast.training.train_run import train_run
+from dtnn_fast.training.training_settings import TrainingSettings
+from dtnn_fast.tuning.search_space import with_values
 from dtnn_fast.tuning.trainers import Trainers
 
 CRYSTALS = small_crystals(20, max_atoms=4)

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""Tables of errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ..symmetry import CRYSTAL_SYSTEMS
+from ..training.error_bars import FEWEST_CRYSTALS
+from ..training.metrics import METRICS
+from ..training.summary import over_splits
+from .console import stderr, stdout
+
+_NAMES = {
+    "mae_ten": "MAE_ten",
+    "mae_mean_diag": "MAE_mean-diag",
+    "mae_diag": "MAE_diag",
+    "mae_off_diag": "MAE_off-diag",
+}
+
+
+def print_errors(console: Console, result: Mapping[str, Any], title: str) -> None:
+    """Print the errors of a run on its test crystals, beside those of the model that predicts the median.
+
+    Args:
+        console: where to.
+        result: what `train_run` returned.
+        title: of the tables, to which the target is added.
+    """
+    for target, parts in result["errors"].items():
+        table = Table(title=f"{title}: {target}", caption="in brackets: the median of the training tensors", box=None)
+        table.add_column("crystals")
+        table.add_column("number", justify="right")
+        for metric in METRICS:
+            table.add_column(_NAMES[metric], justify="right")
+        median = result["median_model"][target]
+        for group in _ordered(parts["test"]):
+            errors = parts["test"][group]
+            cells = [f"{errors[metric]:.3f} ({median[group][metric]:.3f})" for metric in METRICS]
+            table.add_row(group, str(errors["count"]), *cells, style="bold" if group == "all" else "")
+        console.print(table)
+    stopped = f"best epoch {result['best_epoch']} of {result['epochs']}, " if "best_epoch" in result else ""
+    console.print(f"{stopped}{result['train_seconds']:.0f} s of training")
+
+
+def print_error_bars(bars: Mapping[str, Mapping[str, float]], hint: str = "") -> None:
+    """Print how many test crystals lie within the error bars of an ensemble, or that it has none; see `combine_runs`.
+
+    Args:
+        bars: of each target.
+        hint: what gives error bars, said where there are none.
+    """
+    for target, bar in bars.items():
+        stdout().print(
+            f"{target}: {100 * bar['test_coverage']:.0f} % of the test crystals are within their error bar, made for "
+            f"{100 * bar['level']:.0f} %"
+        )
+    if not bars:
+        stderr().print(
+            f"no error bars: members have fewer than {FEWEST_CRYSTALS} validation crystals in common{hint}",
+            style="yellow",
+        )
+
+
+def summarise_splits(console: Console, folder: Path, results: Mapping[int, Mapping[str, Any]], command: str) -> None:
+    """Write summary.json of the runs on several splits, and print it.
+
+    Args:
+        console: where to.
+        folder: that the runs are in.
+        results: of each run, by seed.
+        command: the command line, for the record.
+    """
+    summary = over_splits(results)
+    record = {"command": command, **summary, "splits": results}
+    (folder / "summary.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    print_summary(console, summary, list(results))
+
+
+def print_summary(console: Console, summary: Mapping[str, Any], seeds: Sequence[int]) -> None:
+    """Print mean and standard deviation of the test errors over splits; see `over_splits`."""
+    table = Table(title=f"Test errors, mean ± standard deviation over {len(seeds)} splits", box=None)
+    table.add_column("target")
+    table.add_column("model")
+    for metric in METRICS:
+        table.add_column(_NAMES[metric], justify="right")
+    for target in summary["dtnn"]:
+        for model, name in (("dtnn", "DTNN"), ("median_model", "median")):
+            errors = summary[model][target]
+            table.add_row(target, name, *(f"{errors[m]['mean']:.3f} ± {errors[m]['std']:.3f}" for m in METRICS))
+    console.print(table)
+
+
+def _ordered(groups: Mapping[str, Any]) -> list[str]:
+    known = [name for name in ("all", *CRYSTAL_SYSTEMS) if name in groups]
+    return known + sorted(set(groups) - set(known))

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: MIT
+"""Read VASP's POSCAR and CONTCAR."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ..crystals.crystal import Crystal, to_cartesian
+from ..crystals.elements import atomic_number
+from ..crystals.rejected import Rejected
+from ..errors import BadCrystalError, BadFileError
+
+# Fortran writes 1.0d0 too; NaN and infinity are left to the check of the crystal, which names the atom.
+_NUMBER = re.compile(r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?|nan|inf(?:inity)?)", re.IGNORECASE)
+
+
+def read_poscar(path: Path, text: str) -> Iterator[Crystal | Rejected]:
+    """Read the one crystal of a POSCAR; symbols may be in line 6, in the comment, or behind the positions.
+
+    Raises:
+        BadFileError: a line is missing or is not what it should be.
+    """
+    # VASP's files are called POSCAR in folders with telling names.
+    telling = path.resolve().parent.name if path.name.upper() in ("POSCAR", "CONTCAR") else ""
+    name = f"{telling}/{path.name}" if telling else path.name.removesuffix(".gz").rsplit(".", 1)[0]
+    try:
+        yield _parse(text.splitlines(), name, str(path))
+    except BadCrystalError as error:
+        yield Rejected.because(error, name, str(path))
+    except ValueError as error:
+        raise BadFileError(f"{path}: not a POSCAR file: {error}") from error
+
+
+def _parse(lines: list[str], name: str, source: str) -> Crystal:
+    scales = _numbers(lines, 1, (1, 3), "the scale")
+    cell = np.array([_numbers(lines, row, (3,), "a lattice vector") for row in (2, 3, 4)])
+    if len(scales) == 1 and scales[0] < 0:
+        # A negative scale is the volume of the cell.
+        scale = np.full(3, (-scales[0] / abs(np.linalg.det(cell))) ** (1 / 3)) if np.linalg.det(cell) else np.ones(3)
+    else:
+        scale = np.broadcast_to(scales, (3,))
+    cell = cell * scale
+
+    row = 5
+    words = _words(lines, row, "the elements or the numbers of atoms")
+    symbols: list[str] = []
+    if not words[0].isdigit():
+        symbols = words
+        row += 1
+    # Anything behind the numbers is a comment.
+    count_text = re.match(r"\s*((?:\d+\s+)*\d+)(?:\s|$)", _line(lines, row, "the numbers of atoms"))
+    if count_text is None:
+        raise ValueError(f"line {row + 1}: expected the numbers of atoms, got {lines[row].strip()!r}")
+    counts = [int(word) for word in count_text.group(1).split()]
+    row += 1
+    if _words(lines, row, "Direct or Cartesian")[0][0] in "sS":
+        row += 1
+    mode = _words(lines, row, "Direct or Cartesian")[0]
+    if mode[0] not in "dDcCkK":
+        raise ValueError(f"line {row + 1}: expected Direct or Cartesian, got {mode!r}")
+    row += 1
+
+    total = sum(counts)
+    if len(lines) - row < total:
+        raise ValueError(
+            f"expected {total} positions from line {row + 1} on, the file is truncated after line {len(lines)}"
+        )
+    coordinates = np.array([_numbers(lines, row + atom, (3,), "a position") for atom in range(total)]).reshape(-1, 3)
+    numbers = _elements(symbols, counts, lines, row)
+    if mode[0] in "cCkK":
+        return Crystal.make(name, numbers, coordinates * scale, cell, source=source)
+    return Crystal.make(name, numbers, to_cartesian(coordinates, cell), cell, source=source)
+
+
+def _elements(symbols: list[str], counts: list[int], lines: list[str], row: int) -> list[int]:
+    """Find the elements: given in line 6, else behind each position, else in the comment line."""
+    if not symbols:
+        behind = [lines[row + atom].split() for atom in range(sum(counts))]
+        if behind and all(len(words) >= 4 and _is_symbol(words[-1]) for words in behind):
+            return [atomic_number(_bare(words[-1])) for words in behind]
+        symbols = lines[0].split()
+        if len(symbols) != len(counts) or not all(map(_is_symbol, symbols)):
+            raise ValueError("no element symbols: expected them in line 6, above the numbers of atoms")
+    if len(symbols) != len(counts):
+        raise ValueError(f"line 6 names {len(symbols)} elements, line 7 has {len(counts)} numbers of atoms")
+    numbers: list[int] = []
+    for symbol, count in zip(symbols, counts, strict=True):
+        numbers += [atomic_number(_bare(symbol))] * count
+    return numbers
+
+
+def _bare(symbol: str) -> str:
+    """Strip what VASP and others append: Fe_pv, Si/0a1b2c, O2-."""
+    match = re.match(r"[A-Z][a-z]?(?![a-z])", symbol)
+    if match is None:
+        raise ValueError(f"{symbol!r} is not the symbol of an element")
+    return match.group()
+
+
+def _is_symbol(word: str) -> bool:
+    try:
+        atomic_number(_bare(word))
+    except ValueError:
+        return False
+    return True
+
+
+def _line(lines: list[str], row: int, meaning: str) -> str:
+    if row >= len(lines):
+        raise ValueError(f"expected {meaning} in line {row + 1}, the file is truncated after line {len(lines)}")
+    return lines[row]
+
+
+def _words(lines: list[str], row: int, meaning: str) -> list[str]:
+    words = _line(lines, row, meaning).split()
+    if not words:
+        raise ValueError(f"line {row + 1}: expected {meaning}, got an empty line")
+    return words
+
+
+def _numbers(lines: list[str], row: int, counts: tuple[int, ...], meaning: str) -> list[float]:
+    """Read the leading numbers of a line, as many as the largest of `counts` that there are."""
+    numbers = []
+    for word in _line(lines, row, meaning).split():
+        if not _NUMBER.fullmatch(word):
+            break
+        numbers.append(float(word.lower().replace("d", "e")))
+    for count in sorted(counts, reverse=True):
+        if len(numbers) >= count:
+            return numbers[:count]
+    raise ValueError(f"line {row + 1}: expected {meaning}, got {lines[row].strip()!r}")

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: MIT
+"""The decoder of arXiv 2405.09052: from the latents of one encoder layer to the dielectric tensor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..encoders.native_layer import Channels
+from ..nn.latents import Latents
+from ..nn.layers import MLP, ChannelMix, GatedMix, Linear
+from ..ops import bond_to_atom_sum, tensor_readout
+from .decoder_inputs import AtomInput, BondInput, layer_latents, vector_layers
+
+# Vacuum has a permittivity of 1, to which electrons and ions can only add.
+_BOUNDS = {"electronic": 1.0, "ionic": 0.0, "total": 1.0}
+# An offset of the training set at the bound would leave the positive definite form without a gradient.
+_SMALLEST_ABOVE_BOUND = 0.1
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Settings of `Decoder`; the defaults are the paper's.
+
+    Args:
+        layer: the encoder layer n whose latents are used, 1 to 5; 5 takes scalars and bonds of layer 5, and vectors and
+            tensors of layer 4.
+        more_layers: lower layers whose latents of atoms are read as well, in rising order.
+        blocks: number of blocks.
+        latent: channels inside the decoder.
+        dropout: probability in the perceptrons of atoms.
+        bonds: whether bond latents are used; without them it is the paper's DTNN-simple.
+        residual: whether blocks add their input to their output.
+        joint: whether one decoder serves all targets: its blocks are shared, the electronic and the ionic tensor have
+            readouts, and the total one is their sum.
+        positive: targets whose tensors are made positive definite: the ionic one, and the others less the unit tensor.
+        mean_bonds: mean number of bonds of an atom in the layer's list, which scales the sums over bonds; `DTNN` takes
+            the encoder's instead.
+
+    Raises:
+        ValueError: a setting is out of range.
+    """
+
+    layer: int = 4
+    more_layers: tuple[int, ...] = ()
+    blocks: int = 2
+    latent: int = 128
+    dropout: float = 0.2
+    bonds: bool = True
+    residual: bool = True
+    joint: bool = False
+    positive: tuple[str, ...] = ()
+    mean_bonds: float = 48.0
+
+    def __post_init__(self) -> None:
+        if self.blocks < 0 or self.latent < 1 or not 0 <= self.dropout < 1 or self.mean_bonds <= 0:
+            raise ValueError(
+                f"DecoderConfig: expected `blocks` of 0 or more, `latent` of 1 or more, `dropout` in [0, 1) and "
+                f"`mean_bonds` above 0, got {self}"
+            )
+        order = (0, *self.more_layers, self.layer)
+        if not set(self.positive) <= _BOUNDS.keys():
+            raise ValueError(
+                f"DecoderConfig: expected `positive` of {', '.join(_BOUNDS)}, got {', '.join(map(str, self.positive))}"
+            )
+        if self.more_layers and list(order) != sorted(set(order)):
+            raise ValueError(
+                f"DecoderConfig: expected `more_layers` that rise from 1 or more and stay below `layer`, got "
+                f"{list(self.more_layers)} with {self.layer}"
+            )
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The encoder layers whose scalars are read, in rising order."""
+        return (*self.more_layers, self.layer)
+
+    @property
+    def kept_layers(self) -> tuple[int, ...]:
+        """The encoder layers that anything is read from, in rising order."""
+        return tuple(sorted({*self.layers, *vector_layers(self.layers)}))
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, for a JSON file."""
+        return asdict(self)
+
+
+class DecoderBlock(nn.Module):
+    """One block: bonds into atoms, scalars mixed with the norms of vectors and tensors, gates (Eq. 8 to 11, 17 to 26).
+
+    Args:
+        config: settings of the decoder.
+        inputs: channels of scalars, vectors and tensors that come in.
+        bonds: channels of the bond latents.
+    """
+
+    def __init__(self, config: DecoderConfig, inputs: Channels, bonds: Channels) -> None:
+        super().__init__()
+        latent, drop = config.latent, config.dropout
+        self.residual = config.residual
+        self.bond_scale = 1.0 / math.sqrt(config.mean_bonds)
+        self.scalar_in = MLP((inputs.scalar, latent, latent, latent), drop)
+        self.rank2_in = ChannelMix(inputs.rank2, latent)
+        vectors = inputs.vector
+        if config.bonds:
+            # The last linear layer of the bond perceptron commutes with the sum over bonds, so it comes after the sum,
+            # once per atom instead of once per bond; its bias is summed with the bonds' envelopes. No dropout here:
+            # over some fifty bonds of an atom it averages out, and drawing it took a sixth of the training time.
+            self.bond_hidden = nn.Sequential(MLP((bonds.scalar, latent, latent)), nn.SiLU())
+            self.bond_out = Linear(latent + 1, latent, bias=False)
+            vectors += bonds.vector
+        # L a_v + sum L_b b_v = [L L_b] [a_v; sum b_v]: one product after the sum.
+        self.vector_in = ChannelMix(vectors, latent)
+        self.mix = MLP((3 * latent, latent, 3 * latent), drop)
+        self.vector_out = GatedMix(latent, config.residual)
+        self.rank2_out = GatedMix(latent, config.residual)
+
+    def forward(
+        self, scalar: Tensor, vector: Tensor, rank2: Tensor, bonds: BondInput | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Scalars [N, C], vectors [N, 3, C], tensors [N, 6, C] and bonds to the same with the latent channels."""
+        scalar = self.scalar_in(scalar)
+        if bonds is not None:
+            scalar = scalar + self._bond_scalars(bonds)
+            vector = torch.cat([vector, self.bond_scale * bonds.summed_vector], dim=-1)
+        vector, vector_norm = self.vector_in.with_norm(vector)
+        rank2, rank2_norm = self.rank2_in.with_norm(rank2)
+        mixed = self.mix(torch.cat([scalar, vector_norm, rank2_norm], dim=-1))
+        change, vector_gate, rank2_gate = mixed.chunk(3, dim=-1)
+        scalar = scalar + change if self.residual else change
+        return scalar, self.vector_out(vector, vector_gate), self.rank2_out(rank2, rank2_gate)
+
+    def _bond_scalars(self, bonds: BondInput) -> Tensor:
+        tier = bonds.tier
+        weighted = torch.cat([bonds.envelope * self.bond_hidden(bonds.scalar), bonds.envelope], dim=-1)
+        summed = bond_to_atom_sum(weighted, tier.pairs, tier.row_ptr, "sum", tier.by_neighbor)
+        return self.bond_out(self.bond_scale * summed)
+
+
+class Readout(nn.Module):
+    """From the channels of atoms to a tensor for each crystal.
+
+    epsilon = offset I + scale T,  T = mean over atoms of (a_s' I + a_v' (x) a_v' + a_t')      (Eq. 27)
+
+    In the positive definite form, with b the smallest value that physics allows for a principal value,
+    epsilon = b I + M^2,  M = m I + scale T / (2 m),  m = sqrt(offset - b), which is the same to first order in T.
+
+    Args:
+        channels: of the atoms.
+        hidden: channels inside the perceptrons.
+        dropout: probability in the perceptrons.
+        bound: b of the positive definite form; None for the plain one.
+    """
+
+    def __init__(self, channels: Channels, hidden: int, dropout: float, bound: float | None = None) -> None:
+        super().__init__()
+        self.bound = bound
+        self.scalar_value = MLP((channels.scalar, hidden, 1), dropout)
+        self.scalar_gate = MLP((channels.scalar, hidden, 1), dropout)
+        self.vector_readout = ChannelMix(channels.vector, 1)
+        self.rank2_readout = ChannelMix(channels.rank2, 1)
+        # Tensors leave in units of `scale` around `offset` times the unit tensor: set from the training set.
+        self.offset: Tensor
+        self.scale: Tensor
+        self.register_buffer("offset", torch.tensor(0.0))
+        self.register_buffer("scale", torch.tensor(1.0))
+
+    def set_range(self, offset: float, scale: float) -> None:
+        """Let the untrained readout start where the training tensors lie: `offset` on the diagonal, spread `scale`."""
+        self.offset.fill_(offset)
+        self.scale.fill_(scale)
+
+    def forward(self, scalar: Tensor, vector: Tensor, rank2: Tensor, ptr: Tensor) -> Tensor:
+        """Scalars [N, C], vectors [N, 3, C], tensors [N, 6, C] and segments [B+1] to tensors [B, 3, 3]."""
+        atom_scalar = self.scalar_value(scalar) * torch.sigmoid(self.scalar_gate(scalar))  # Eq. 12
+        tensors = tensor_readout(atom_scalar, self.vector_readout(vector), self.rank2_readout(rank2), ptr)
+        identity = torch.eye(3, dtype=tensors.dtype, device=tensors.device)
+        if self.bound is None:
+            return self.offset * identity + self.scale * tensors
+        middle = (self.offset - self.bound).clamp(min=_SMALLEST_ABOVE_BOUND).sqrt()
+        root = middle * identity + (0.5 * self.scale / middle) * tensors
+        return self.bound * identity + root @ root
+
+
+class Decoder(nn.Module):
+    """Blocks and a readout for each target; the results are symmetric and rotate with the crystal.
+
+    Args:
+        config: settings.
+        channels: channels of the encoder's latents.
+        targets: names of the readouts.
+        bonds: channels of the bond latents; None where they are those of the atoms.
+    """
+
+    def __init__(
+        self, config: DecoderConfig, channels: Channels, targets: Sequence[str], bonds: Channels | None = None
+    ) -> None:
+        super().__init__()
+        self.config = config
+        latent = config.latent
+        self.atom_input = AtomInput(channels, config.layers)
+        inner, outer = Channels(latent, latent, latent), self.atom_input.channels
+        self.blocks = nn.ModuleList(
+            DecoderBlock(config, inner if index else outer, bonds or channels) for index in range(config.blocks)
+        )
+        last = inner if config.blocks else outer
+        self.readouts = nn.ModuleDict(
+            {
+                target: Readout(last, latent, config.dropout, _BOUNDS[target] if target in config.positive else None)
+                for target in targets
+            }
+        )
+
+    def forward(self, latents: Sequence[Latents | None], ptr: Tensor) -> dict[str, Tensor]:
+        """The tensors of each crystal.
+
+        Args:
+            latents: of the encoder's layers, from the first; those that are not read may be None.
+            ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``. [B+1].
+
+        Returns:
+            [B, 3, 3] for each readout, and for a joint decoder "total", the sum of the two.
+
+        Raises:
+            ValueError: latents of a layer that is read are missing, or there are no bond latents.
+        """
+        bonds = BondInput.of(layer_latents(latents, self.config.layer)) if self.config.bonds else None
+        scalar, vector, rank2 = self.atom_input(latents)
+        for block in self.blocks:
+            scalar, vector, rank2 = block(scalar, vector, rank2, bonds)
+        tensors = {target: readout(scalar, vector, rank2, ptr) for target, readout in self.readouts.items()}
+        if self.config.joint:
+            tensors["total"] = tensors["electronic"] + tensors["ionic"]
+        return tensors

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+"""What a decoder reads: the latents of one or several layers, brought to one scale, and the bonds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..encoders.native_layer import Channels
+from ..nn.graph import BondTier
+from ..nn.latents import Latents
+from ..nn.radial import smooth_cutoff
+from ..ops import bond_to_atom_sum
+
+# Layer 5 of the encoders is read for its scalars and bonds only (arXiv 2405.09052): the gate before it has no vectors.
+_LAST_WITH_VECTORS = 4
+
+
+class BondInput(NamedTuple):
+    """What the blocks take from the bonds; both blocks use the same.
+
+    Args:
+        scalar: bond scalars. [E, Cs].
+        envelope: the smooth cutoff. [E, 1].
+        summed_vector: bond vectors away from each atom, summed over its bonds. [N, 3, Cv].
+        tier: the bonds.
+    """
+
+    scalar: Tensor
+    envelope: Tensor
+    summed_vector: Tensor
+    tier: BondTier
+
+    @classmethod
+    def of(cls, latents: Latents) -> BondInput:
+        """From the latents of a layer.
+
+        Raises:
+            ValueError: they have no bonds.
+        """
+        scalar, vector, length, tier = latents[3:]
+        if scalar is None or vector is None or length is None or tier is None:
+            raise ValueError("Decoder: expected latents with bonds; use DTNN-simple (bonds=False) with this encoder")
+        envelope = smooth_cutoff(length, tier.cutoff).unsqueeze(-1)
+        # Away from the atom: as stored at the center, reversed at the neighbor.
+        summed = -bond_to_atom_sum(vector, tier.pairs, tier.row_ptr, "difference", tier.by_neighbor)
+        return cls(scalar, envelope, summed, tier)
+
+
+def vector_layers(layers: Sequence[int]) -> tuple[int, ...]:
+    """The layers that vectors and tensors are taken from, when scalars are taken from `layers`."""
+    return tuple(dict.fromkeys(min(layer, _LAST_WITH_VECTORS) for layer in layers))
+
+
+def layer_latents(latents: Sequence[Latents | None], layer: int) -> Latents:
+    """The latents of one layer.
+
+    Raises:
+        ValueError: they are missing.
+    """
+    taken = latents[layer - 1] if 1 <= layer <= len(latents) else None
+    if taken is None:
+        raise ValueError(f"Decoder: expected latents of layer {layer}, got {len(latents)} layers without it")
+    return taken
+
+
+def take_layer(latents: Sequence[Latents | None], layer: int) -> Latents:
+    """The latents that a decoder of one layer reads: 5 has the vectors and tensors of layer 4.
+
+    Raises:
+        ValueError: they are missing.
+    """
+    taken = layer_latents(latents, layer)
+    (source,) = vector_layers((layer,))
+    before = layer_latents(latents, source)
+    return taken._replace(atom_vector=before.atom_vector, atom_rank2=before.atom_rank2)
+
+
+class AtomInput(nn.Module):
+    """The atoms' latents of the layers that are read, side by side, each divided by its size in the training set.
+
+    Latents of different layers of a frozen encoder differ in size tenfold, and an optimiser like Adam would learn each
+    at another speed.
+
+    Args:
+        channels: of one layer.
+        layers: which are read, counted from 1.
+    """
+
+    def __init__(self, channels: Channels, layers: Sequence[int]) -> None:
+        super().__init__()
+        self.layers, self.vector_layers = tuple(layers), vector_layers(layers)
+        scalars, others = len(self.layers), len(self.vector_layers)
+        self.channels = Channels(scalars * channels.scalar, others * channels.vector, others * channels.rank2)
+        self.scalar_size: Tensor
+        self.vector_size: Tensor
+        self.rank2_size: Tensor
+        self.register_buffer("scalar_size", torch.ones(scalars))
+        self.register_buffer("vector_size", torch.ones(others))
+        self.register_buffer("rank2_size", torch.ones(others))
+
+    def set_sizes(self, latents: Sequence[Latents | None]) -> None:
+        """Take the root mean square of these latents for their size; 1 where they are zero."""
+        for name, layers in (("scalar", self.layers), ("vector", self.vector_layers), ("rank2", self.vector_layers)):
+            for place, layer in enumerate(layers):
+                values: Tensor = getattr(layer_latents(latents, layer), f"atom_{name}")
+                size = values.square().mean().sqrt()
+                getattr(self, f"{name}_size")[place] = size if size > 0 else 1.0
+
+    def forward(self, latents: Sequence[Latents | None]) -> tuple[Tensor, Tensor, Tensor]:
+        """Scalars [N, Cs], vectors [N, 3, Cv] and tensors [N, 6, Ct] with the channels of all layers."""
+
+        def joined(name: str, layers: Sequence[int]) -> Tensor:
+            sizes = getattr(self, f"{name}_size")
+            parts = [
+                getattr(layer_latents(latents, layer), f"atom_{name}") / size
+                for layer, size in zip(layers, sizes, strict=True)
+            ]
+            return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+        return joined("scalar", self.layers), joined("vector", self.vector_layers), joined("rank2", self.vector_layers)

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+"""What an encoder gives for each of its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from .graph import BondTier, CrystalGraph
+
+
+class Latents(NamedTuple):
+    """The latents of one layer, in the conventions of docs/conventions.md.
+
+    Bonds are stored once each (a half list); a bond vector belongs to the direction from center to neighbor and changes
+    sign with it.
+
+    Args:
+        atom_scalar: [N, Cs].
+        atom_vector: [N, 3, Cv].
+        atom_rank2: [N, 6, Ct].
+        bond_scalar: [E, Cs], or None for an encoder without bond latents.
+        bond_vector: [E, 3, Cv], or None.
+        bond_length: lengths of these bonds, or None. [E], Angstrom.
+        bonds: the bonds that the bond latents belong to, or None.
+    """
+
+    atom_scalar: Tensor
+    atom_vector: Tensor
+    atom_rank2: Tensor
+    bond_scalar: Tensor | None
+    bond_vector: Tensor | None
+    bond_length: Tensor | None
+    bonds: BondTier | None
+
+
+class EncodedCrystals(NamedTuple):
+    """What decoders read.
+
+    Args:
+        latents: of the layers 1 ... n, in this order; None for a layer that was not kept.
+        ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``. [B+1], int64.
+        graph: the crystals, needed where bond latents are to be built.
+    """
+
+    latents: Sequence[Latents | None]
+    ptr: Tensor
+    graph: CrystalGraph | None = None

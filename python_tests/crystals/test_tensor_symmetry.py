@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: MIT
+"""The symmetry of tensors, and the frames they are given in."""
+
+import numpy as np
+import pytest
+from crystal_examples import ONE_OF_EACH_SYSTEM, SYSTEM_IDS, to_pymatgen
+from pymatgen.core.tensors import Tensor
+
+from dtnn_fast.crystals.crystal import Crystal
+from dtnn_fast.datasets.bundled import load_labelled
+from dtnn_fast.datasets.selection import LARGEST_VIOLATION, Frame, Selection, select
+from dtnn_fast.datasets.sources.dropped import Why
+from dtnn_fast.tensor_symmetry import find_symmetry, from_ieee_frame, symmetrised, symmetry_violation
+
+# How many rotations leave a tensor of that system alone at least.
+FEWEST_ROTATIONS = {
+    "triclinic": 1,
+    "monoclinic": 2,
+    "orthorhombic": 4,
+    "tetragonal": 4,
+    "trigonal": 3,
+    "hexagonal": 6,
+    "cubic": 12,
+}
+
+
+def rotated(crystal, rotation):
+    return Crystal(crystal.id, crystal.atomic_numbers, crystal.positions @ rotation.T, crystal.cell @ rotation.T)
+
+
+@pytest.mark.parametrize("crystal", ONE_OF_EACH_SYSTEM, ids=SYSTEM_IDS)
+def test_rotations_are_a_group_that_keeps_the_crystal(crystal):
+    symmetry = find_symmetry(crystal)
+    assert symmetry.space_group == crystal.info["space_group"]
+    rotations = symmetry.rotations
+    assert len(rotations) >= FEWEST_ROTATIONS[crystal.info["crystal_system"]]
+    np.testing.assert_allclose(
+        rotations @ rotations.transpose(0, 2, 1), np.eye(3)[None].repeat(len(rotations), 0), atol=0.02
+    )
+    products = (rotations[:, None] @ rotations[None]).reshape(-1, 3, 3)
+    nearest = np.abs(products[:, None] - rotations[None]).max(axis=(2, 3)).min(axis=1)
+    assert nearest.max() < 0.02
+
+
+def test_known_violations():
+    cubic = find_symmetry(ONE_OF_EACH_SYSTEM[-1]).rotations
+    # The published cell is given to six digits, and its rotations are as exact as that.
+    assert symmetry_violation(np.eye(3), cubic) < 1e-6
+    assert symmetry_violation(np.diag([3.0, 3.0, 6.0]), cubic) == pytest.approx((6 - 4) / 6, abs=1e-6)
+    assert symmetry_violation(np.zeros((3, 3)), cubic) == 0
+    assert symmetry_violation(np.diag([1.0, 2.0, 3.0]), np.eye(3)[None]) == 0
+
+
+def test_published_tensors_have_the_symmetry_of_their_crystals():
+    """What the limit of the check is based on: one of all bundled crystals is above it, here of every fifth."""
+    crystals = load_labelled()[::5]
+    violations = [symmetry_violation(c.targets["total"], find_symmetry(c).rotations) for c in crystals]
+    assert np.quantile(violations, 0.9) < 0.01
+    above = [c.id for c, v in zip(crystals, violations, strict=True) if v > LARGEST_VIOLATION]
+    assert above == ["mp-766862"]
+
+
+@pytest.mark.parametrize("crystal", ONE_OF_EACH_SYSTEM, ids=SYSTEM_IDS)
+def test_back_from_the_ieee_frame(crystal):
+    """The frame belongs to the crystal: a rotated crystal gets the rotated tensor."""
+    fitted = Tensor(crystal.targets["total"]).fit_to_structure(to_pymatgen(crystal))
+    ieee = np.array(Tensor(crystal.targets["total"]).convert_to_ieee(to_pymatgen(crystal)))
+    np.testing.assert_allclose(from_ieee_frame(crystal, {"total": ieee})["total"], fitted, atol=1e-5)
+    rotation = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
+    rotation *= np.linalg.det(rotation)
+    turned = from_ieee_frame(rotated(crystal, rotation), {"total": ieee})["total"]
+    np.testing.assert_allclose(turned, rotation @ fitted @ rotation.T, atol=1e-4)
+
+
+def test_a_tensor_in_another_frame_is_dropped():
+    tetragonal = next(c for c in load_labelled() if c.info["crystal_system"] == "tetragonal" and _anisotropic(c))
+    rotation = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    wrong = rotated(tetragonal, rotation)
+    wrong.targets.update(tetragonal.targets)
+    kept, dropped = select([wrong], Selection())
+    assert kept == []
+    assert dropped[0].why is Why.SYMMETRY
+    assert "another one than the structure's" in dropped[0].rejected.reason
+    assert len(select([wrong], Selection(check_symmetry=False)).kept) == 1
+
+
+def test_ieee_frame_of_a_crystal_without_symmetry_is_a_rejection(monkeypatch):
+    crystal = load_labelled()[0]
+
+    def fail(*_):
+        raise TypeError("'NoneType' object is not subscriptable")
+
+    monkeypatch.setattr("dtnn_fast.datasets.selection.from_ieee_frame", fail)
+    assert select([crystal], Selection(frame=Frame.ieee)).dropped[0].why is Why.SYMMETRY
+
+
+def _anisotropic(crystal):
+    values = np.linalg.eigvalsh(crystal.targets["total"])
+    return values[2] > 1.5 * values[0]
+
+
+@pytest.mark.parametrize("crystal", ONE_OF_EACH_SYSTEM, ids=SYSTEM_IDS)
+def test_a_symmetrised_tensor_has_exact_zeros_and_keeps_what_is_allowed(crystal):
+    symmetry = find_symmetry(crystal)
+    rough = np.random.default_rng(0).normal(size=(3, 3))
+    once = symmetrised(rough + rough.T, symmetry.rotations)
+    assert symmetry_violation(once, symmetry.rotations) < 1e-6
+    np.testing.assert_array_equal(once, once.T)
+    np.testing.assert_allclose(symmetrised(once, symmetry.rotations), once, atol=1e-6)
+    if crystal.info.get("crystal_system") == "cubic":
+        assert (once[~np.eye(3, dtype=bool)] == 0).all()
+
+
+def test_nearly_a_rotation_does_not_scale_the_tensor():
+    tensor = np.diag([2.0, 3.0, 5.0])
+    stretched = np.eye(3)[None] * np.array([1.01, 0.99])[:, None, None]
+    np.testing.assert_allclose(symmetrised(tensor, stretched), tensor, atol=1e-12)

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+"""The Materials Project's own client against a server on this machine that gives the recorded answers."""
+
+import json
+
+import numpy as np
+import pytest
+from fetch_examples import KEY, recorded, recorded_client, web_server
+
+from dtnn_fast.datasets.sources.materials_project import fetch_materials_project
+from dtnn_fast.errors import FetchError
+
+pytest.importorskip("mp_api.client")
+
+PAGES = {"/materials/summary/": "mp_summary.json", "/materials/dielectric/": "mp_dielectric.json"}
+HEARTBEAT = {"db_version": "2026.10.1", "access_controlled_batch_ids": [], "version": "0.87.3"}
+
+
+def answer(path, query):
+    if path == "/heartbeat":
+        return 200, json.dumps(HEARTBEAT).encode(), None
+    page = recorded(PAGES[path])
+    ids = query.get("material_ids")
+    documents = [d for d in page["data"] if ids is None or d["material_id"] in ids[0].split(",")]
+    return 200, json.dumps({"data": documents, "meta": page["meta"] | {"total_doc": len(documents)}}).encode(), None
+
+
+@pytest.fixture
+def ask(monkeypatch):
+    """Fetches from a server that answers with a function."""
+    monkeypatch.setenv("MP_API_KEY", KEY)
+
+    def run(answering):
+        with web_server(answering) as server:
+            monkeypatch.setattr(
+                "mp_api.client.core.utils.MAPI_CLIENT_SETTINGS.ENDPOINT", f"{server.address}/", raising=True
+            )
+            fetched = fetch_materials_project()
+            return fetched.record, list(fetched.rows), server.asked
+
+    return run
+
+
+def test_recorded_answers_through_the_client(ask):
+    record, rows, asked = ask(answer)
+    assert record["database_version"] == "2026.10.1"
+    expected = list(fetch_materials_project(open_client=lambda _: recorded_client()).rows)
+    assert [row.id for row in rows] == [row.id for row in expected]
+    for row, other in zip(rows, expected, strict=True):
+        np.testing.assert_allclose(row.positions, other.positions, atol=1e-9)
+        np.testing.assert_array_equal(row.targets["total"], other.targets["total"])
+        assert row.info == other.info
+    pages = {path: query for path, query, _ in asked if path in PAGES}
+    assert pages["/materials/summary/"]["has_props"] == ["dielectric"]
+    assert pages["/materials/summary/"]["deprecated"] == ["False"]
+    assert len(pages["/materials/dielectric/"]["material_ids"][0].split(",")) == 6
+    assert any(headers.get("x-api-key") == KEY for _, _, headers in asked)
+
+
+def test_refused_key(ask):
+    def refuse(path, query):
+        return answer(path, query) if path == "/heartbeat" else (401, b'{"detail": "Unauthorized"}', None)
+
+    with pytest.raises(FetchError, match="Unauthorized") as caught:
+        ask(refuse)
+    assert KEY not in str(caught.value)
+
+
+def test_no_json(ask):
+    with pytest.raises(FetchError, match="the request failed"):
+        ask(lambda *_: (200, b"<html>", None))

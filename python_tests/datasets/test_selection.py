@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: MIT
+"""Which crystals are kept, and what is said of the others."""
+
+import csv
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dtnn_fast.crystals.crystal import Crystal
+from dtnn_fast.datasets.bundled import load_labelled
+from dtnn_fast.datasets.cleaning import clean
+from dtnn_fast.datasets.selection import Selection, select
+from dtnn_fast.datasets.sources.dropped import Dropped, Why, count_dropped, write_dropped
+from dtnn_fast.datasets.sources.labelled_row import Tensors, labelled_crystal
+
+CRYSTALS = load_labelled()
+FIRST = CRYSTALS[0]
+WITHOUT_CHECK = Selection(check_symmetry=False)
+
+
+def of_element(number):
+    numbers = FIRST.atomic_numbers.copy()
+    numbers[0] = number
+    return replace(FIRST, id=f"z{number}", atomic_numbers=numbers)
+
+
+def test_the_papers_rule_keeps_the_940():
+    kept, dropped = select(CRYSTALS, WITHOUT_CHECK)
+    assert [c.id for c in kept] == [c.id for c in clean(CRYSTALS)[0]]
+    assert len(kept) == 940
+    assert count_dropped(dropped) == {Why.OUTSIDE.value: 15}
+    assert len(select(CRYSTALS, WITHOUT_CHECK._replace(tensor_range=None)).kept) == 955
+
+
+@pytest.mark.parametrize(("encoder", "kept"), [("native", 2), ("sevennet-0", 1), ("sevennet-l3i5", 1)])
+def test_elements(encoder, kept):
+    found = select([of_element(83), of_element(84)], WITHOUT_CHECK._replace(encoder=encoder))
+    assert len(found.kept) == kept
+    if found.dropped:
+        assert found.dropped[0].why is Why.ELEMENT
+        assert found.dropped[0].rejected.reason == f"the encoder {encoder} does not know Po"
+
+
+def test_each_kind_of_reason(tmp_path):
+    together = FIRST.positions.copy()
+    together[1] = together[0]
+    rows = [
+        Dropped.of(Why.ROW, "row 3", "test", "no\nvalues"),
+        FIRST,
+        FIRST,
+        replace(FIRST, id="close", positions=together),
+        replace(FIRST, id="nan", positions=FIRST.positions * np.nan),
+        of_element(88),
+        replace(FIRST, id="large", targets={"total": np.diag([101.0, 5.0, 5.0])}),
+        replace(FIRST, id="asymmetric", targets={"total": np.full((3, 3), 10.0) + np.diag([1.0, 2.0, 30.0])}),
+    ]
+    kept, dropped = select(rows, Selection(encoder="sevennet-0"))
+    assert [c.id for c in kept] == [FIRST.id]
+    expected = [Why.ROW, Why.DUPLICATE, Why.UNUSABLE, Why.UNUSABLE, Why.ELEMENT, Why.OUTSIDE]
+    assert [d.why for d in dropped] == [*expected, Why.SYMMETRY]
+    assert list(count_dropped(dropped)) == [why.value for why in Why if why in {d.why for d in dropped}]
+
+    write_dropped(tmp_path / "dropped.csv", dropped)
+    with (tmp_path / "dropped.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["why"] for line in lines] == [d.why.value for d in dropped]
+    assert lines[0] == {"id": "row 3", "source": "test", "why": "row cannot be read", "reason": "no values"}
+    assert "two atoms at one place" in lines[2]["reason"]
+
+
+E, T = np.diag([2.0, 3.0, 4.0]), np.diag([7.0, 8.0, 9.0])
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        Tensors(E, None, T),
+        Tensors(E, T - E),
+        Tensors(None, T - E, T),
+        Tensors(E.tolist(), (T - E).tolist(), T.tolist()),
+    ],
+)
+def test_two_tensors_give_the_third(tensors):
+    crystal = labelled_crystal("a", "test", FIRST, tensors, {"formula": "AB", "band_gap_ev": None})
+    for name, expected in (("electronic", E), ("ionic", T - E), ("total", T)):
+        np.testing.assert_allclose(crystal.targets[name], expected)
+    assert crystal.info == {"formula": "AB"}
+    assert crystal.id == "a"
+
+
+@pytest.mark.parametrize(
+    ("tensors", "why", "reason"),
+    [
+        (Tensors(), Why.NO_TENSOR, "no dielectric tensor is given"),
+        (Tensors(electronic=E), Why.NO_TENSOR, "only the electronic tensor is given"),
+        (Tensors(ionic=E), Why.NO_TENSOR, "only the ionic tensor is given"),
+        (Tensors(total=[[1, 0, 0, 0]] * 3), Why.BAD_TENSOR, "got [3, 4]"),
+        (Tensors(total=[[1, 0], [0, 1, 0]]), Why.BAD_TENSOR, "total tensor as 3x3 numbers"),
+        (Tensors(total=T * np.nan), Why.BAD_TENSOR, "NaN or infinite"),
+        (Tensors(total=np.full((3, 3), np.inf)), Why.BAD_TENSOR, "NaN or infinite"),
+        (Tensors(total=T, electronic=3.0), Why.BAD_TENSOR, "electronic tensor of shape [3, 3], got []"),
+        (Tensors(total=T, ionic="na"), Why.BAD_TENSOR, "ionic tensor as 3x3 numbers"),
+        (Tensors(E, E, T), Why.BAD_TENSOR, "differ by 3"),
+    ],
+)
+def test_bad_tensors(tensors, why, reason):
+    row = labelled_crystal("a", "test", FIRST, tensors)
+    assert row.why is why
+    assert reason in row.rejected.reason
+
+
+@pytest.mark.parametrize("structure", [None, {}, {"lattice": {}, "sites": [{}]}, 5, "text"])
+def test_bad_structures(structure):
+    row = labelled_crystal("a", "test", structure, Tensors(total=T))
+    assert row.why is Why.BAD_STRUCTURE
+    assert row.rejected.id == "a"
+
+
+def test_only_the_total_tensor_is_enough():
+    crystal = labelled_crystal("a", "test", FIRST, Tensors(total=T))
+    assert isinstance(crystal, Crystal)
+    assert list(crystal.targets) == ["total"]

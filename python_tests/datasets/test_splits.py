@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: MIT
+"""Splits are those that the reported figures are defined by."""
+
+import numpy as np
+import pytest
+
+from dtnn_fast.datasets.bundled import load_labelled
+from dtnn_fast.datasets.cleaning import clean
+from dtnn_fast.datasets.splits import split
+
+
+def test_hand_computed():
+    # Sorted as strings: mp-1 mp-10 mp-11 mp-12 mp-2 mp-3 mp-4 mp-5 mp-6 mp-7 mp-8 mp-9, so the places in `ids` are:
+    ids = [f"mp-{n}" for n in range(1, 13)]
+    by_name = [0, 9, 10, 11, 1, 2, 3, 4, 5, 6, 7, 8]
+    # numpy.random.RandomState(0).permutation(12), which NumPy promises never to change.
+    permutation = [6, 11, 4, 10, 2, 8, 1, 7, 9, 3, 0, 5]
+    expected = [by_name[p] for p in permutation]
+    result = split(ids, seed=0)
+    assert result.test.tolist() == expected[:1]
+    assert result.validation.tolist() == expected[1:2]
+    assert result.train.tolist() == expected[2:]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_independent_of_order(seed):
+    ids = [crystal.id for crystal in clean(load_labelled())[0]]
+    shuffled = [ids[i] for i in np.random.default_rng(7).permutation(len(ids))]
+    first, second = split(ids, seed), split(shuffled, seed)
+    assert [len(part) for part in first] == [94, 94, 752]
+    assert sorted(np.concatenate(first)) == list(range(940))
+    for a, b in zip(first, second, strict=True):
+        assert [ids[i] for i in a] == [shuffled[i] for i in b]
+
+
+def test_seeds_differ():
+    ids = [str(n) for n in range(100)]
+    assert set(split(ids, 0).test) != set(split(ids, 1).test)
+
+
+def test_fewer_than_ten():
+    result = split(["b", "a"], 0)
+    assert len(result.test) == len(result.validation) == 0
+    assert sorted(result.train) == [0, 1]
+
+
+def test_duplicate_id():
+    with pytest.raises(ValueError, match=r"unique `ids`, got 'mp-1' at positions 0 and 2"):
+        split(["mp-1", "mp-2", "mp-1"], 0)

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: MIT
+"""The packed form: exact there and back, and refused when damaged."""
+
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dtnn_fast.crystals.rejected import Rejected
+from dtnn_fast.datasets.bundled import LABELLED_FILE, load_labelled
+from dtnn_fast.errors import BadFileError
+from dtnn_fast.formats import kind_of, read_crystals
+from dtnn_fast.formats.packed_set import read_packed, write_packed
+from dtnn_fast.replacing import replacing
+
+PROVENANCE = {"source": "test", "database_version": "1", "query": {"limit": None}}
+
+
+@pytest.fixture
+def crystals():
+    return load_labelled()[:20]
+
+
+@pytest.fixture
+def packed(tmp_path, crystals):
+    path = tmp_path / "set.npz"
+    write_packed(path, crystals, PROVENANCE)
+    return path
+
+
+def spoil(path, **arrays):
+    with np.load(path) as archive:
+        kept = {name: archive[name] for name in archive.files}
+    kept |= arrays
+    np.savez(path, allow_pickle=True, **{name: array for name, array in kept.items() if array is not None})
+    return path
+
+
+def test_there_and_back_is_exact(packed, crystals):
+    items, provenance = read_packed(packed)
+    assert provenance == PROVENANCE
+    assert [item.id for item in items] == [crystal.id for crystal in crystals]
+    for item, crystal in zip(items, crystals, strict=True):
+        np.testing.assert_array_equal(item.atomic_numbers, crystal.atomic_numbers)
+        np.testing.assert_array_equal(item.positions, crystal.positions)
+        np.testing.assert_array_equal(item.cell, crystal.cell)
+        assert item.pbc.all()
+        assert item.info == crystal.info
+        assert item.targets.keys() == crystal.targets.keys()
+        for name, tensor in crystal.targets.items():
+            np.testing.assert_array_equal(item.targets[name], tensor)
+
+
+def test_read_crystals_knows_the_kind(packed, crystals):
+    assert kind_of(packed) == "npz"
+    assert [item.id for item in read_crystals(packed)] == [crystal.id for crystal in crystals]
+
+
+def test_missing_tensors_stay_missing(tmp_path, crystals):
+    only = replace(crystals[0], targets={"electronic": crystals[0].targets["electronic"]})
+    write_packed(tmp_path / "a.npz", [only, replace(crystals[1], targets={})], {})
+    first, second = read_packed(tmp_path / "a.npz").items
+    assert list(first.targets) == ["electronic"]
+    assert second.targets == {}
+
+
+def test_empty_set(tmp_path):
+    write_packed(tmp_path / "a.npz", [], PROVENANCE)
+    assert read_packed(tmp_path / "a.npz").items == []
+
+
+def test_tensor_with_one_bad_element_is_a_rejection(packed, crystals):
+    tensors = np.array([crystal.targets["total"] for crystal in crystals])
+    tensors[3, 0, 1] = np.inf
+    items = read_packed(spoil(packed, total=tensors)).items
+    assert isinstance(items[3], Rejected)
+    assert items[3].reason == "the total tensor has elements that are NaN or infinite"
+    assert sum(isinstance(item, Rejected) for item in items) == 1
+
+
+def test_info_of_another_form_is_a_rejection(packed):
+    items = read_packed(spoil(packed, info=np.array(["[]", "{"] + ["{}"] * 18))).items
+    assert [isinstance(item, Rejected) for item in items] == [True, True] + [False] * 18
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"format": np.array("dtnn_fast crystals 2")}, "not a packed set"),
+        ({"cell": None}, "lacks cell"),
+        ({"num_atoms": np.full(20, 3)}, "expected shape"),
+        ({"num_atoms": np.full(20, -1)}, "num_atoms"),
+        ({"positions": np.zeros((4, 3))}, "positions"),
+        ({"total": np.zeros((20, 3, 4))}, r"total has shape \[20, 3, 4\]"),
+        ({"provenance": np.array("{")}, "provenance is not JSON"),
+        ({"provenance": np.array("[]")}, "provenance is no JSON object"),
+        ({"id": np.array([{}] * 20, dtype=object)}, "damaged, or no .npz of crystals"),
+    ],
+)
+def test_damaged_arrays(packed, arrays, reason):
+    with pytest.raises(BadFileError, match=reason):
+        read_packed(spoil(packed, **arrays))
+
+
+@pytest.mark.parametrize("length", [0, 100, 3000, -40])
+def test_truncated_file(packed, length):
+    packed.write_bytes(packed.read_bytes()[:length])
+    with pytest.raises(BadFileError, match=str(packed)):
+        read_packed(packed)
+
+
+def test_other_files(tmp_path, packed):
+    with pytest.raises(BadFileError, match="there is no such file"):
+        read_crystals(tmp_path / "absent.npz")
+    with pytest.raises(BadFileError, match="not a packed set"):
+        read_crystals(LABELLED_FILE)
+    (tmp_path / "text.npz").write_text("no archive")
+    with pytest.raises(BadFileError, match="damaged"):
+        read_crystals(tmp_path / "text.npz")
+    packed.rename(tmp_path / "set.npz.gz")
+    with pytest.raises(BadFileError, match="unpack"):
+        read_crystals(tmp_path / "set.npz.gz")
+
+
+def test_bad_arguments(tmp_path, crystals):
+    with pytest.raises(ValueError, match=r"end in \.npz"):
+        write_packed(tmp_path / "a.zip", crystals, {})
+    with pytest.raises(ValueError, match="periodic"):
+        write_packed(tmp_path / "a.npz", [replace(crystals[0], pbc=np.array([True, True, False]))], {})
+
+
+def interrupted_write(path):
+    with replacing(path) as unfinished:
+        unfinished.write_text("half")
+        raise KeyboardInterrupt
+
+
+def test_failed_write_leaves_the_earlier_file(packed, crystals):
+    before = packed.read_bytes()
+    with pytest.raises(TypeError):
+        write_packed(packed, crystals, {"not JSON": object()})
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_write(packed)
+    assert packed.read_bytes() == before
+    assert os.listdir(packed.parent) == [packed.name]

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+"""An ensemble of models on different encoders is the mean of all their members, and comes back from its folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from model_cases import SMALL, config, labelled
+
+import dtnn_fast
+from dtnn_fast import DTNN, MixedEnsemble
+from dtnn_fast.encoders import Channels
+from dtnn_fast.errors import BadCrystalError, BadFileError
+from dtnn_fast.model.ensemble_storage import load_predictor
+from dtnn_fast.model.join_decoders import combine
+from dtnn_fast.screening.engine import screen_crystals
+
+TARGETS = ("electronic", "total")
+SCALES = {"electronic": 2.0, "total": 3.0}
+
+
+def model(seed: int, elements: tuple[int, ...] = (), **changes) -> DTNN:
+    torch.manual_seed(seed)
+    settings = config(**{"layer": 2, "targets": TARGETS, "channels": SMALL, **changes})
+    return DTNN(replace(settings, elements=elements)).eval()
+
+
+@pytest.fixture(scope="module")
+def models():
+    """A single model, and an ensemble of two on a wider encoder."""
+    first, second = model(1, channels=Channels(12, 6, 6)), model(1, channels=Channels(12, 6, 6))
+    torch.manual_seed(2)
+    for part in second.decoders.parameters():
+        torch.nn.init.normal_(part, std=0.1)
+    return [model(0), combine([first, second])]
+
+
+@pytest.fixture(scope="module")
+def crystals():
+    return [crystal for crystal in labelled() if crystal.num_atoms <= 6][:9]
+
+
+def test_every_member_counts_the_same(models, crystals):
+    ensemble = MixedEnsemble(models, SCALES)
+    for target in TARGETS:
+        single, double = (part.predict(crystals, target) for part in models)
+        np.testing.assert_allclose(ensemble.predict(crystals, target), (single + 2 * double) / 3, rtol=1e-5, atol=1e-5)
+    tensors, bars = ensemble.predict_with_errors(crystals, "total")
+    members = ensemble.predict_members(crystals)["total"]
+    assert members.shape == (3, len(crystals), 3, 3)
+    np.testing.assert_allclose(tensors, members.mean(0), rtol=1e-5, atol=1e-6)
+    unique = members[:, :, [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+    np.testing.assert_allclose(bars, 3 * np.sqrt(unique.var(0).mean(1)), rtol=1e-4)
+
+
+def test_screening_takes_it(models, crystals):
+    ensemble = MixedEnsemble(models, SCALES)
+    predictions, rejected = screen_crystals(ensemble, crystals)
+    assert not rejected
+    tensors, bars = ensemble.predict_with_errors(crystals, "electronic")
+    np.testing.assert_allclose(predictions.tensors["electronic"], tensors, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(predictions.errors["electronic"], bars, rtol=1e-3, atol=1e-4)
+
+
+def test_it_comes_back_from_its_folder(models, crystals, tmp_path):
+    ensemble = MixedEnsemble(models, SCALES)
+    ensemble.save(tmp_path / "saved")
+    back = MixedEnsemble.from_pretrained(tmp_path / "saved")
+    assert (back.targets, back.error_scales, back.training) == (TARGETS, (2.0, 3.0), False)
+    np.testing.assert_array_equal(back.predict(crystals, "total"), ensemble.predict(crystals, "total"))
+    assert isinstance(load_predictor(tmp_path / "saved"), MixedEnsemble)
+    assert isinstance(load_predictor(tmp_path / "saved" / "0"), DTNN)
+    with pytest.raises(BadFileError, match=r"load it with dtnn_fast\.MixedEnsemble"):
+        DTNN.from_pretrained(tmp_path / "saved")
+    assert dtnn_fast.MixedEnsemble is MixedEnsemble
+
+
+def test_without_scales_there_are_no_error_bars(models, crystals):
+    with pytest.raises(ValueError, match="calibrated error bars"):
+        MixedEnsemble(models).predict_with_errors(crystals, "total")
+
+
+def test_only_elements_that_all_know(crystals):
+    numbers = sorted({int(z) for crystal in crystals for z in crystal.atomic_numbers})
+    known, fewer = tuple(numbers), tuple(numbers[:-1])
+    ensemble = MixedEnsemble([model(0, elements=known), model(1, elements=fewer)])
+    assert ensemble.elements == fewer
+    with pytest.raises(BadCrystalError):
+        ensemble.predict(crystals, "total")
+    assert MixedEnsemble([model(0), model(1, elements=fewer)]).elements == fewer
+    with pytest.raises(ValueError, match="elements in common"):
+        MixedEnsemble([model(0, elements=(1,)), model(1, elements=(2,))])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda one: MixedEnsemble([one]), "two models or more, got 1"),
+        (lambda one: MixedEnsemble([one, one.with_targets(["total"])]), "model 1 predicts total"),
+        (lambda one: MixedEnsemble([one, one], {"total": 1.0}), "`error_scales` for electronic, total"),
+        (lambda one: MixedEnsemble([one, one], {"total": 1.0, "electronic": -1.0}), "0 or more"),
+        (lambda one: MixedEnsemble([one, one], {"total": 1.0, "electronic": float("nan")}), "0 or more"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make(model(0))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda record: record.update(format="other"), "expected the format"),
+        (lambda record: record.pop("models"), "number of `models`"),
+        (lambda record: record.update(models=1), "two models or more"),
+        (lambda record: record.update(models=3), "2"),
+        (lambda record: record.update(error_scales=[1.0, 2.0]), "object `error_scales`"),
+        (lambda record: record.update(error_scales={"total": "much"}), "expected numbers"),
+        (lambda record: record.update(error_scales={"total": 1.0}), "`error_scales` for"),
+    ],
+)
+def test_a_damaged_folder_says_so(models, tmp_path, change, message):
+    MixedEnsemble(models, SCALES).save(tmp_path)
+    path = tmp_path / "ensemble.json"
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+    with pytest.raises(BadFileError, match=message):
+        MixedEnsemble.from_pretrained(tmp_path)
+    path.write_text("{")
+    with pytest.raises(BadFileError, match="cannot be read"):
+        MixedEnsemble.from_pretrained(tmp_path)
+    path.unlink()
+    with pytest.raises(BadFileError, match="missing"):
+        MixedEnsemble.from_pretrained(tmp_path)
