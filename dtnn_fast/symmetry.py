@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -86,3 +86,107 @@ def crystal_system(crystal: Crystal, symprec: float = 0.1) -> str:
     """
     number = space_group_number(crystal, symprec)
     return UNKNOWN if number is None else crystal_system_of_group(number)
+
+
+class CrystalSymmetry(NamedTuple):
+    """What spglib finds.
+
+    Args:
+        space_group: international number, 1 to 230.
+        rotations: the point group in the Cartesian frame of the cell. [G, 3, 3], float64
+    """
+
+    space_group: int
+    rotations: np.ndarray
+
+
+def find_symmetry(crystal: Crystal, symprec: float = 0.1) -> CrystalSymmetry | None:
+    """Find the symmetry of a crystal with spglib (an optional package).
+
+    Args:
+        crystal: a crystal that is periodic in all directions.
+        symprec: how far an atom may be from its symmetric place. Angstrom
+
+    Returns:
+        Space group and point group, or None where spglib finds none.
+
+    Raises:
+        BadCrystalError: positions or cell are no finite numbers, or the cell has no volume.
+        MissingPackageError: spglib is not installed.
+    """
+    dataset = symmetry_dataset(crystal, symprec)
+    if dataset is None:
+        return None
+    # spglib's rotations W act on columns of fractional coordinates, and rows of the cell are lattice vectors:
+    # R = L W L^-1 with L = cell^T. Without fractional translations the same W occurs once for each centering.
+    operations = np.unique(np.asarray(dataset.rotations), axis=0)
+    return CrystalSymmetry(int(dataset.number), crystal.cell.T @ operations @ np.linalg.inv(crystal.cell.T))
+
+
+def symmetrised(tensor: np.ndarray, rotations: np.ndarray) -> np.ndarray:
+    """The part of a tensor that the symmetry of its crystal allows, with exact zeros where it allows nothing else.
+
+    epsilon' = mean over R of (R epsilon R^T)
+
+    Args:
+        tensor: a symmetric tensor. [3, 3]
+        rotations: the point group in the same frame. [G, 3, 3]; in a cell that is not perfectly symmetric these are no
+            perfect rotations, so the nearest ones are taken.
+
+    Returns:
+        A symmetric tensor. [3, 3], float64
+    """
+    left, _, right = np.linalg.svd(rotations)
+    turns = left @ right
+    mean = (turns @ tensor @ turns.transpose(0, 2, 1)).mean(axis=0)
+    mean = 0.5 * (mean + mean.T)
+    # Cells are published with six to eight digits: that much is left of terms that cancel.
+    mean[np.abs(mean) < 1e-6 * np.abs(mean).max(initial=0.0)] = 0.0
+    return mean
+
+
+def symmetry_violation(tensor: np.ndarray, rotations: np.ndarray) -> float:
+    """How much of a tensor the symmetry of its crystal forbids.
+
+    It is the largest element of epsilon - mean over R of (R epsilon R^T), over the largest element of epsilon: zero for
+    a tensor that obeys the symmetry (Neumann's principle).
+
+    Args:
+        tensor: a symmetric tensor. [3, 3]
+        rotations: the point group in the same frame. [G, 3, 3]
+
+    Returns:
+        A number of 0 or more; 0 for the zero tensor.
+    """
+    largest = float(np.abs(tensor).max())
+    if largest == 0:
+        return 0.0
+    mean = (rotations @ tensor @ rotations.transpose(0, 2, 1)).mean(axis=0)
+    return float(np.abs(tensor - mean).max()) / largest
+
+
+def from_ieee_frame(crystal: Crystal, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Turn tensors from the crystal's IEEE standard frame (ANSI/IEEE Std 176-1987) into the frame of its cell.
+
+    The frame is the one of pymatgen's ``Tensor.get_ieee_rotation``, with which the Materials Project turns its tensors:
+    epsilon_cell = R^T epsilon_ieee R.
+
+    Args:
+        crystal: the crystal.
+        tensors: symmetric tensors by name. [3, 3] each
+
+    Returns:
+        The tensors by name in the frame of `crystal.cell`.
+
+    Raises:
+        MissingPackageError: pymatgen is not installed.
+    """
+    core = optional_import("pymatgen.core", extra="io", purpose="turn tensors into the frame of the cell")
+    tensor_class = optional_import("pymatgen.core.tensors", extra="io", purpose="turn tensors").Tensor
+    structure = core.Structure(
+        core.Lattice(crystal.cell), crystal.atomic_numbers.tolist(), crystal.positions, coords_are_cartesian=True
+    )
+    rotation = np.asarray(tensor_class.get_ieee_rotation(structure))
+    turned = {name: rotation.T @ tensor @ rotation for name, tensor in tensors.items()}
+    # The product rounds the two halves of the tensor differently.
+    return {name: 0.5 * (tensor + tensor.T) for name, tensor in turned.items()}

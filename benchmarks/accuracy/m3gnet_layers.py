@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dtnn_fast.ops import atom_to_bond_gather, bond_to_atom_sum
-from dtnn_fast.reference import NeighborOrder, neighbor_order
+from dtnn_fast.ops import neighbor_list as neighbor_order
+from dtnn_fast.reference import NeighborOrder
 
 from .m3gnet_bonds import COMPONENTS, RADIAL, SELF_PRODUCTS, Bonds
 from .m3gnet_linear import linear, silu

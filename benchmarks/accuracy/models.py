@@ -122,15 +122,15 @@ def make_model(name: ModelName, cutoff: float, statistics: TrainingStatistics) -
     model: nn.Module
     readouts = len(statistics.readouts)
     if name is ModelName.painn:
-        from .painn import PaiNNTensor  # noqa: PLC0415  like the others
+        from .painn import PaiNNTensor
 
         model = PaiNNTensor(cutoff, readouts)
     elif name is ModelName.matten:
-        from .matten import MatTen  # noqa: PLC0415  needs e3nn
+        from .matten import MatTen
 
         model = MatTen(cutoff, statistics.elements, statistics.mean_neighbors, readouts)
     else:
-        from .m3gnet import M3GNetTensor  # noqa: PLC0415  needs matgl
+        from .m3gnet import M3GNetTensor
 
         model = M3GNetTensor(cutoff, statistics.elements, statistics.mean_volume, readouts)
     return Ranged(model, statistics)

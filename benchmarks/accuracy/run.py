@@ -17,9 +17,17 @@ import torch
 
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.datasets.splits import Split, split
-from dtnn_fast.training.predictions import PREDICTIONS_FILE, Predictions, save_predictions
-from dtnn_fast.training.results import PARTS, errors_of_parts
-from dtnn_fast.training.run_folder import HISTORY_FILE, RESULTS_FILE, claim, is_new
+from dtnn_fast.training.run_folder import (
+    HISTORY_FILE,
+    PARTS,
+    PREDICTIONS_FILE,
+    RESULTS_FILE,
+    Predictions,
+    claim,
+    errors_of_parts,
+    is_new,
+    save_predictions,
+)
 from dtnn_fast.training.train_run import data_digest, known_elements
 
 from .graphs import LabelledGraphs

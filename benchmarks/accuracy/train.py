@@ -14,7 +14,7 @@ import typer
 
 from dtnn_fast.cli.console import print_error, stderr, stdout
 from dtnn_fast.cli.error_tables import print_errors
-from dtnn_fast.cli.training_data import load_training_data
+from dtnn_fast.cli.training_inputs import load_training_data
 from dtnn_fast.errors import DTNNError
 from dtnn_fast.model.dtnn import TARGETS
 from dtnn_fast.training.run_folder import RESULTS_FILE

@@ -11,8 +11,8 @@ FATAL = 2
 def main() -> None:
     """Run the command line; the console script dtnn-fast."""
     try:
-        import rich  # noqa: F401, PLC0415  may be absent
-        import typer  # noqa: F401, PLC0415  may be absent
+        import rich  # noqa: F401  may be absent
+        import typer  # noqa: F401  may be absent
     except ImportError as error:
         print(
             f"dtnn-fast: the command line needs typer and rich ({error}).\n"
@@ -20,6 +20,6 @@ def main() -> None:
             file=sys.stderr,
         )
         raise SystemExit(FATAL) from None
-    from .app import app  # noqa: PLC0415  needs typer
+    from .app import app
 
     app(prog_name="dtnn-fast")

@@ -4,15 +4,63 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from ..errors import BadFileError, DTNNError
 from .console import stderr, stdout
+from .progress import FetchProgress
+
+if TYPE_CHECKING:
+    from ..crystals.crystal import Crystal
+
+
+_SCALARS = ("database_version", "date", "url", "file", "sha256", "query", "encoder", "tensor_range", "frame_of_source")
+
+
+def print_counts(console: Console, provenance: Mapping[str, Any]) -> None:
+    """A table of how many rows were kept and dropped, and why."""
+    table = Table(title=f"{provenance.get('title')}, version {provenance.get('database_version')}")
+    table.add_column("rows")
+    table.add_column("count", justify="right")
+    table.add_row("kept", f"{provenance['kept']:,}", style="bold")
+    for why, count in provenance.get("dropped", {}).items():
+        table.add_row(f"dropped: {why}", f"{count:,}")
+    console.print(table)
+
+
+def print_set(console: Console, crystals: Sequence[Crystal], provenance: Mapping[str, Any]) -> None:
+    """Where a packed set came from, and what is in it."""
+    import numpy as np
+
+    if "kept" in provenance:
+        print_counts(console, provenance)
+    table = Table(box=None, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name in _SCALARS:
+        if provenance.get(name) is not None:
+            table.add_row(name.replace("_", " "), str(provenance[name]))
+    table.add_row("licence", str(provenance.get("licence", "not known")))
+    for text in provenance.get("cite", []):
+        table.add_row("cite", str(text))
+    elements = {int(z) for crystal in crystals for z in np.unique(crystal.atomic_numbers)}
+    atoms = sum(crystal.num_atoms for crystal in crystals)
+    table.add_row("crystals", f"{len(crystals):,} of {len(elements)} elements, {atoms:,} atoms")
+    for name in ("electronic", "ionic", "total"):
+        means = [np.trace(crystal.targets[name]) / 3 for crystal in crystals if name in crystal.targets]
+        if means:
+            low, middle, high = np.quantile(means, [0, 0.5, 1])
+            table.add_row(f"{name}, mean", f"{len(means):,} tensors: median {middle:.3g}, from {low:.3g} to {high:.3g}")
+    console.print(table)
+
 
 STOPPED = 130  # what shells give for a program that ends by Ctrl-C
 # A symmetry that so many tensors lack points to the frame, not to the calculations.
@@ -104,13 +152,10 @@ def fetch(
     if target.suffix != ".npz":
         raise typer.BadParameter(f"expected a name that ends in .npz, got {target}", param_hint="--output")
 
-    from ..datasets.cleaning import TENSOR_RANGE  # noqa: PLC0415  slow to import
-    from ..datasets.fetch import Request, fetch_set  # noqa: PLC0415  slow
-    from ..datasets.selection import Frame, Selection  # noqa: PLC0415  slow
-    from ..datasets.sources.dropped import Why, write_dropped  # noqa: PLC0415  slow
-    from ..datasets.sources.source import SOURCES  # noqa: PLC0415  slow
-    from ..formats.packed_set import write_packed  # noqa: PLC0415  slow to import
-    from .data_report import FetchProgress, print_counts  # noqa: PLC0415
+    from ..datasets.cleaning import TENSOR_RANGE, Selection
+    from ..datasets.fetch import Request, fetch_set
+    from ..datasets.sources.source import SOURCES, Frame, Why, write_dropped
+    from ..formats.packed_set import write_packed
 
     chosen = SOURCES[source.value]
     selection = Selection(
@@ -159,10 +204,9 @@ def _prepare(target: Path) -> None:
 @data.command()
 def info(file: Annotated[Path, typer.Argument(help="A file of dtnn-fast data fetch.")]) -> None:
     """Say where a packed file came from, what to cite, and what is in it."""
-    from ..crystals.rejected import Rejected  # noqa: PLC0415
-    from ..formats.packed_set import read_packed  # noqa: PLC0415  slow to import
-    from .data_report import print_set  # noqa: PLC0415
-    from .options import describe  # noqa: PLC0415
+    from ..crystals.crystal import Rejected
+    from ..formats.packed_set import read_packed
+    from .options import describe
 
     items, provenance = read_packed(file)
     print_set(stdout(), [item for item in items if not isinstance(item, Rejected)], provenance)

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from .console import command_line, stderr, stdout
-from .distill_progress import ENCODER_FOLDER, DistillProgress, print_explained
 from .options import ThreadsOption
+from .progress import ENCODER_FOLDER, DistillProgress, print_explained
 
 if TYPE_CHECKING:
     from ..distillation.distill_settings import DistillSettings
     from ..distillation.explained import HeldOut
     from ..distillation.labels import LabelSettings, Teacher
     from ..distillation.workers import Workers
+
 
 _CRYSTALS, _ENCODER, _TRAINING, _RUN = "The crystals", "The encoder", "The training", "The run"
 LABELS_FOLDER = "labels"
@@ -129,17 +130,16 @@ def distill(
         )
     matches = _parse_matches(learn) if learn else _usual_matches(len(radii))
 
-    import torch  # noqa: PLC0415  slow to import
+    import torch
 
-    from ..distillation.distill_run import check_folder  # noqa: PLC0415
-    from ..distillation.distill_settings import DistillSettings  # noqa: PLC0415
-    from ..distillation.energy_model import HEAD_FILE  # noqa: PLC0415
-    from ..distillation.labels import LabelSettings  # noqa: PLC0415
-    from ..distillation.made_crystals import CrystalSettings  # noqa: PLC0415  slow to import
-    from ..distillation.mean_bonds import mean_bonds  # noqa: PLC0415
-    from ..distillation.student import Match, check_matches  # noqa: PLC0415
-    from ..distillation.workers import workers  # noqa: PLC0415
-    from ..encoders import Channels, NativeEncoderConfig, pretrained_encoder  # noqa: PLC0415
+    from ..distillation.distill_run import check_folder
+    from ..distillation.distill_settings import DistillSettings, mean_bonds
+    from ..distillation.energy_model import HEAD_FILE
+    from ..distillation.labels import LabelSettings
+    from ..distillation.made_crystals import CrystalSettings
+    from ..distillation.student import Match, check_matches
+    from ..distillation.workers import workers
+    from ..encoders import Channels, NativeEncoderConfig, pretrained_encoder
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -184,10 +184,9 @@ def _label(
     group: Workers,
     progress: DistillProgress,
 ) -> None:
-    from ..distillation.labels import label, rejected_of  # noqa: PLC0415
-    from ..distillation.made_crystals import make_crystals  # noqa: PLC0415
-    from ..distillation.sources import load_sources  # noqa: PLC0415
-    from ..formats.find_files import write_rejected  # noqa: PLC0415  slow to import
+    from ..distillation.labels import label, rejected_of
+    from ..distillation.made_crystals import load_sources, make_crystals
+    from ..formats.find_files import write_rejected
 
     sources, unreadable = load_sources(paths)
     made = make_crystals(sources, settings.crystals, teacher.elements)
@@ -202,7 +201,7 @@ def _label(
 def _train(
     settings: DistillSettings, labels: Path, folder: Path, group: Workers, progress: DistillProgress
 ) -> dict[str, HeldOut]:
-    from ..distillation.distill_run import distill_run  # noqa: PLC0415  slow to import
+    from ..distillation.distill_run import distill_run
 
     return distill_run(
         settings,

@@ -52,11 +52,10 @@ def ensemble(
     --members some. What is written is a run like those of dtnn-fast train: dtnn-fast screen --model OUTPUT/model uses
     it, dtnn-fast evaluate compares it.
     """
-    from ..training.ensemble_runs import mix_runs, runs_by_split, take_in_turn  # noqa: PLC0415  slow to import
-    from ..training.predictions import PREDICTIONS_FILE, load_predictions  # noqa: PLC0415
-    from ..training.run_folder import MODEL_FOLDER  # noqa: PLC0415
-    from .error_tables import print_error_bars, print_errors, summarise_splits  # noqa: PLC0415
-    from .training_data import load_training_data  # noqa: PLC0415
+    from ..training.ensemble_runs import mix_runs, runs_by_split, take_in_turn
+    from ..training.run_folder import MODEL_FOLDER, PREDICTIONS_FILE, load_predictions
+    from .error_tables import print_error_bars, print_errors, summarise_splits
+    from .training_inputs import load_training_data
 
     by_split = runs_by_split(runs)
     if members is not None:

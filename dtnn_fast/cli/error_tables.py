@@ -10,11 +10,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from ..evaluation.tables import Cell, ErrorTable
 from ..symmetry import CRYSTAL_SYSTEMS
-from ..training.error_bars import FEWEST_CRYSTALS
-from ..training.metrics import METRICS
-from ..training.summary import over_splits
+from ..training.member_predictions import FEWEST_CRYSTALS
+from ..training.metrics import METRICS, over_splits
 from .console import stderr, stdout
 
 _NAMES = {
@@ -100,3 +101,20 @@ def print_summary(console: Console, summary: Mapping[str, Any], seeds: Sequence[
 def _ordered(groups: Mapping[str, Any]) -> list[str]:
     known = [name for name in ("all", *CRYSTAL_SYSTEMS) if name in groups]
     return known + sorted(set(groups) - set(known))
+
+
+def print_tables(console: Console, tables: Sequence[ErrorTable]) -> None:
+    """Print tables with the best in bold; where the output is a file, between **."""
+    for table in tables:
+        printed = Table(title=table.title, caption="; ".join(table.notes) or None, box=None)
+        for number, name in enumerate(table.header):
+            printed.add_column(Text(name), justify="right" if number and table.is_numeric else "left")
+        for row in table.rows:
+            printed.add_row(*(_text(cell, console.is_terminal) for cell in row))
+        console.print(printed)
+
+
+def _text(cell: Cell, is_terminal: bool) -> Text:
+    if not cell.best:
+        return Text(cell.text)
+    return Text(cell.text, style="bold") if is_terminal else Text(f"**{cell.text}**")

@@ -65,16 +65,15 @@ def evaluate(
 
     Exit code: 0 all runs were used, 3 some were rejected or lack splits, 2 nothing could be compared.
     """
-    from ..errors import optional_import  # noqa: PLC0415
-    from ..evaluation.csv_files import write_errors  # noqa: PLC0415
-    from ..evaluation.data_set import DataSet  # noqa: PLC0415
-    from ..evaluation.evaluation import evaluate as evaluate_runs  # noqa: PLC0415
-    from ..evaluation.evaluation import targets_of, write_figures  # noqa: PLC0415
-    from ..evaluation.page import tables, write_page  # noqa: PLC0415
-    from ..evaluation.runs import find_runs, read_runs  # noqa: PLC0415
-    from ..formats.find_files import write_rejected  # noqa: PLC0415  slow to import
-    from .evaluate_report import print_tables  # noqa: PLC0415
-    from .training_data import load_training_data  # noqa: PLC0415
+    from ..errors import optional_import
+    from ..evaluation.evaluation import evaluate as evaluate_runs
+    from ..evaluation.evaluation import targets_of, write_figures
+    from ..evaluation.page import tables, write_page
+    from ..evaluation.runs import DataSet, find_runs, read_runs
+    from ..evaluation.tables import write_errors
+    from ..formats.find_files import write_rejected
+    from .error_tables import print_tables
+    from .training_inputs import load_training_data
 
     optional_import("matplotlib", extra="cli", purpose="draw the figures")
     note = notes.read_text(encoding="utf-8") if notes else ""

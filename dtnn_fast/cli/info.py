@@ -28,10 +28,10 @@ _OPTIONAL = {
 
 def info() -> None:
     """Say what is installed: versions, CUDA kernels, threads, the bundled models and optional packages."""
-    import torch  # noqa: PLC0415  slow to import
+    import torch
 
-    from .. import ops  # noqa: F401, PLC0415  registers the operations
-    from ..model.storage import BUNDLED, bundled_folder  # noqa: PLC0415  slow to import
+    from .. import ops  # noqa: F401  registers the operations
+    from ..model.storage import BUNDLED, bundled_folder
 
     table = Table(box=None, show_header=False)
     table.add_column(style="bold")
@@ -53,8 +53,8 @@ def info() -> None:
 
 
 def _describe_bundled(folder: Path) -> list[tuple[str, str]]:
-    from ..crystals.elements import SYMBOLS  # noqa: PLC0415  slow to import
-    from ..model.storage import load_model  # noqa: PLC0415
+    from ..crystals.elements import SYMBOLS
+    from ..model.storage import load_model
 
     try:
         model = load_model("dielectric")

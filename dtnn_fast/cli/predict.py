@@ -14,7 +14,7 @@ from .console import stderr, stdout
 from .options import ModelOption, ThreadsOption, describe, exit_with, load_model, require_some
 
 if TYPE_CHECKING:
-    from ..crystals.rejected import Rejected
+    from ..crystals.crystal import Rejected
     from ..screening.store import Predictions
 
 
@@ -43,8 +43,8 @@ def predict(
     """
     predictor = load_model(model, threads)
 
-    from ..formats.find_files import find_files, read_files  # noqa: PLC0415  slow to import
-    from ..screening.engine import screen_crystals  # noqa: PLC0415
+    from ..formats.find_files import find_files, read_files
+    from ..screening.engine import screen_crystals
 
     found = find_files(files)
     predictions, rejected = screen_crystals(predictor, read_files(found.files))
@@ -65,7 +65,7 @@ def predict(
 
 
 def _record(predictions: Predictions, rejected: list[Rejected], model: str) -> dict[str, Any]:
-    from ..screening.store import tensor_columns  # noqa: PLC0415  slow to import
+    from ..screening.store import tensor_columns
 
     numbers = {target: tensor_columns(tensors) for target, tensors in predictions.tensors.items()}
     crystals = [

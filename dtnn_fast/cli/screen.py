@@ -6,23 +6,81 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from ..errors import BadFileError
 from .console import command_line, stderr, stdout
 from .options import ModelOption, ThreadsOption, exit_with, load_model, require_some
-from .screen_report import ScreeningProgress, print_ranking
+from .progress import ScreeningProgress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ..crystals.crystal import Crystal
-    from ..crystals.rejected import Rejected
+    from ..crystals.crystal import Crystal, Rejected
     from ..model.predictor import Predictor
     from ..screening.store import Predictions
+
+
+_DAGGER = "†"
+
+
+def print_ranking(
+    console: Console,
+    columns: Mapping[str, Any],
+    *,
+    rows: Sequence[int],
+    targets: Sequence[str],
+    by: str,
+    labelled: Collection[str],
+) -> None:
+    """Print the first crystals of a ranking.
+
+    Args:
+        console: where to.
+        columns: of `Predictions.columns`.
+        rows: row indices, from the first rank.
+        targets: of the model.
+        by: the column of the ranking.
+        labelled: ids of crystals whose tensors were known before; they get a dagger.
+    """
+    ranked_target, _, number = by.partition("_")
+    # The mean of every target, the ranked tensor in detail, and what was ranked by where that is no such column.
+    shown = [ranked_target, *(target for target in reversed(targets) if target != ranked_target)]
+    names = [f"{target}_mean" for target in shown] + [f"{ranked_target}_{e}" for e in ("e1", "e2", "e3", "anisotropy")]
+    if by not in names:
+        names.append(by)
+    table = Table(title=f"Ranked by {number} of the {ranked_target} tensor", box=None)
+    table.add_column("rank", justify="right")
+    for name in ("id", "formula", "crystal system"):
+        table.add_column(name)
+    for name in names:
+        target, _, what = name.partition("_")
+        header = f"{target} {what}" if what == "mean" or target != ranked_target else what
+        table.add_column(header, justify="right", style="bold" if name == by else "")
+    for place, row in enumerate(rows, start=1):
+        name = columns["id"][row]
+        mark = f" {_DAGGER}" if name in labelled else ""
+        cells = [f"{columns[column][row]:.2f}" for column in names]
+        system = columns["crystal_system"][row] or "-"
+        table.add_row(str(place), escape(name) + mark, columns["formula"][row], system, *cells)
+    console.print(table)
+    if any(columns["id"][row] in labelled for row in rows):
+        console.print(
+            f"{_DAGGER} one of the {len(labelled)} bundled crystals with tensors from DFPT: the bundled model learned "
+            "from most of them"
+        )
+    console.print(
+        "e1 <= e2 <= e3 are the principal values, anisotropy is e3 - e1. A metal has no static dielectric constant, "
+        "and whether a crystal has a band gap is not predicted: check it before use."
+    )
+
 
 FILES = ("predictions.parquet", "ranking.csv", "rejected.csv", "plot.png", "summary.json")
 STOPPED = 130  # what shells give for a program that ends by Ctrl-C
@@ -72,11 +130,11 @@ def screen(
     """
     predictor = load_model(model, threads)
 
-    from ..datasets.bundled import load_labelled  # noqa: PLC0415  slow to import
-    from ..errors import optional_import  # noqa: PLC0415
-    from ..formats.find_files import write_rejected  # noqa: PLC0415
-    from ..screening.ranking import rank, resolve_sort_column, write_parquet, write_ranking  # noqa: PLC0415
-    from ..screening.report import plot_screening  # noqa: PLC0415
+    from ..datasets.bundled import load_labelled
+    from ..errors import optional_import
+    from ..formats.find_files import write_rejected
+    from ..screening.ranking import rank, resolve_sort_column, write_parquet, write_ranking
+    from ..screening.report import plot_screening
 
     targets = predictor.targets
     try:
@@ -164,7 +222,7 @@ class _Screened(NamedTuple):
 def _until_stopped(
     model: Predictor, items: Iterable[Crystal | Rejected], batch_atoms: int, on_done: Callable[[int], None]
 ) -> tuple[Predictions, list[Rejected], bool]:
-    from ..screening.engine import ScreeningStopped, screen_crystals  # noqa: PLC0415  slow to import
+    from ..screening.engine import ScreeningStopped, screen_crystals
 
     try:
         return *screen_crystals(model, items, batch_atoms, on_done), False
@@ -173,7 +231,7 @@ def _until_stopped(
 
 
 def _screen_files(model: Predictor, paths: list[Path], batch_atoms: int) -> _Screened:
-    from ..formats.find_files import find_files, read_files  # noqa: PLC0415  slow to import
+    from ..formats.find_files import find_files, read_files
 
     found = find_files(paths)
     if found.skipped:
@@ -186,7 +244,7 @@ def _screen_files(model: Predictor, paths: list[Path], batch_atoms: int) -> _Scr
 
 
 def _screen_bundled(model: Predictor, batch_atoms: int) -> _Screened:
-    from ..datasets.bundled import load_screening  # noqa: PLC0415  slow to import
+    from ..datasets.bundled import load_screening
 
     crystals = load_screening()
     known = frozenset(model.elements)
@@ -202,9 +260,9 @@ def _screen_bundled(model: Predictor, batch_atoms: int) -> _Screened:
 
 
 def _write_summary(path: Path, summary: dict[str, Any]) -> None:
-    import torch  # noqa: PLC0415  slow to import
+    import torch
 
-    from ..training.run_folder import versions  # noqa: PLC0415  slow to import
+    from ..training.run_folder import versions
 
     record = {**summary, "threads": torch.get_num_threads(), "versions": versions()}
     path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .console import command_line, stderr, stdout
-from .train_options import LARGEST_SEED, Target, parse_channels, parse_layers, parse_positive, parse_splits
+from .options import LARGEST_SEED, Target, parse_channels, parse_layers, parse_positive, parse_splits
+from .progress import Stopped, TrainingProgress
 
 if TYPE_CHECKING:
     from ..crystals.crystal import Crystal
     from ..encoders.build import Encoder
-    from ..encoders.latent_table import LatentTable
+    from ..encoders.latent_cache import LatentTable
     from ..training.training_settings import TrainingSettings
+
 
 _MODEL, _TRAINING, _RUN = "The model", "The training", "The run"
 
@@ -210,7 +212,7 @@ def train(
     layers = parse_layers(layer)
     if joint and target is not Target.all:
         raise typer.BadParameter("needs --target all", param_hint="--joint")
-    from ..datasets.splits import FOLDS  # noqa: PLC0415  slow to import
+    from ..datasets.splits import FOLDS
 
     if rotate and not 2 <= members <= FOLDS:
         raise typer.BadParameter(f"needs --members from 2 to {FOLDS}", param_hint="--rotate")
@@ -218,15 +220,14 @@ def train(
         raise typer.BadParameter("needs --members of 2 or more, without --rotate", param_hint="--share-encoder")
     targets = target.names
 
-    import torch  # noqa: PLC0415  slow to import
+    import torch
 
-    from ..encoders import Channels, NativeEncoder  # noqa: PLC0415
-    from ..formats.find_files import write_rejected  # noqa: PLC0415  slow to import
-    from ..model.decoder import DecoderConfig  # noqa: PLC0415
-    from ..model.dtnn import DTNNConfig  # noqa: PLC0415
-    from ..training.training_settings import TrainingSettings  # noqa: PLC0415
-    from .training_data import load_training_data  # noqa: PLC0415
-    from .training_inputs import choose_encoder, frozen_latents  # noqa: PLC0415
+    from ..encoders import Channels, NativeEncoder
+    from ..formats.find_files import write_rejected
+    from ..model.decoder import DecoderConfig
+    from ..model.dtnn import DTNNConfig
+    from ..training.training_settings import TrainingSettings
+    from .training_inputs import choose_encoder, frozen_latents, load_training_data
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -287,7 +288,7 @@ def train(
         else:
             results[number] = _run_ensemble(settings, members, crystals, place, label, chosen.encoder, table)
     if splits is not None:
-        from .error_tables import summarise_splits  # noqa: PLC0415
+        from .error_tables import summarise_splits
 
         summarise_splits(stdout(), folder, results, command_line())
 
@@ -300,10 +301,9 @@ def _run(
     encoder: Encoder | None,
     table: LatentTable | None,
 ) -> dict[str, Any]:
-    from ..training.run_folder import MODEL_FOLDER  # noqa: PLC0415
-    from ..training.train_run import train_run  # noqa: PLC0415  slow to import
-    from .error_tables import print_error_bars, print_errors  # noqa: PLC0415
-    from .train_progress import Stopped, TrainingProgress  # noqa: PLC0415
+    from ..training.run_folder import MODEL_FOLDER
+    from ..training.train_run import train_run
+    from .error_tables import print_error_bars, print_errors
 
     progress = TrainingProgress(folder)
     try:
@@ -339,10 +339,9 @@ def _run_ensemble(
     encoder: Encoder | None,
     table: LatentTable | None,
 ) -> dict[str, Any]:
-    from ..training.ensemble import combine_runs  # noqa: PLC0415  slow to import
-    from ..training.ensemble_runs import mix_runs  # noqa: PLC0415
-    from ..training.run_folder import MEMBERS_FOLDER  # noqa: PLC0415
-    from .error_tables import print_error_bars, print_errors  # noqa: PLC0415
+    from ..training.ensemble_runs import combine_runs, mix_runs
+    from ..training.run_folder import MEMBERS_FOLDER
+    from .error_tables import print_error_bars, print_errors
 
     places = [folder / MEMBERS_FOLDER / str(member) for member in range(members)]
     for member, place in enumerate(places):

@@ -3,18 +3,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
+from ..crystals.checks import check_crystal
+from ..crystals.crystal import Crystal, Rejected
+from ..datasets.bundled import load_labelled
+from ..datasets.cleaning import clean
+from ..errors import BadCrystalError, DTNNError
+from ..formats.find_files import find_files, known_crystal_system, read_files
 from .console import stderr
 
 if TYPE_CHECKING:
     from ..crystals.crystal import Crystal
     from ..encoders.build import Encoder, EncoderConfig
-    from ..encoders.latent_table import LatentTable
+    from ..encoders.latent_cache import LatentTable
     from ..encoders.native_layer import Channels
 
 
@@ -52,11 +58,10 @@ def choose_encoder(name: str, channels: Channels, num_layers: int | None) -> Enc
         typer.BadParameter: there is no such encoder.
         DTNNError: its package is missing, or its files are damaged.
     """
-    from ..encoders import PRETRAINED, NativeEncoderConfig, PretrainedEncoderConfig  # noqa: PLC0415  slow to import
-    from ..encoders.build import KINDS, build_encoder  # noqa: PLC0415
-    from ..encoders.saved_encoder import load_encoder  # noqa: PLC0415
-    from ..errors import BadFileError  # noqa: PLC0415
-    from ..model.storage import bundled_encoder  # noqa: PLC0415
+    from ..encoders import PRETRAINED, NativeEncoderConfig, PretrainedEncoderConfig
+    from ..encoders.build import KINDS, build_encoder, load_encoder
+    from ..errors import BadFileError
+    from ..model.storage import bundled_encoder
 
     if name == "native":
         return EncoderChoice(NativeEncoderConfig(channels=channels), None)
@@ -91,9 +96,9 @@ def frozen_latents(
     Raises:
         BadFileError: the file in the cache is damaged.
     """
-    from rich.progress import Progress  # noqa: PLC0415  slow to import
+    from rich.progress import Progress
 
-    from ..encoders.latent_cache import cached_latents, default_cache_folder  # noqa: PLC0415
+    from ..encoders.latent_cache import cached_latents, default_cache_folder
 
     with Progress(console=stderr(), transient=True) as progress:
         task = progress.add_task("latents of the frozen encoder", total=None)
@@ -104,3 +109,69 @@ def frozen_latents(
             cache or default_cache_folder(),
             on_batch=lambda done, total: progress.update(task, completed=done, total=total),
         )
+
+
+def load_training_data(
+    paths: Sequence[Path], targets: Sequence[str], use_cleaning_rule: bool, elements: frozenset[int] | None = None
+) -> tuple[list[Crystal], list[Rejected]]:
+    """Load labelled crystals that can be learned from.
+
+    Args:
+        paths: files and folders; none means the labelled crystals that come with dtnn_fast.
+        targets: tensors that each crystal must have.
+        use_cleaning_rule: whether crystals with a total tensor outside of [-10, 100] are dropped.
+        elements: atomic numbers that the encoder knows; None for all.
+
+    Returns:
+        The crystals, each with its crystal system in `info` where that can be found, and those that were left out.
+
+    Raises:
+        DTNNError: nothing is left.
+    """
+    items: Iterable[Crystal | Rejected]
+    rejected: list[Rejected] = []
+    if paths:
+        found = find_files(paths)
+        rejected += found.rejected
+        items = read_files(found.files)
+    else:
+        items = load_labelled()
+    crystals: list[Crystal] = []
+    ids: set[str] = set()
+    for item in items:
+        usable = item if isinstance(item, Rejected) else _check(item, targets, ids, elements)
+        if isinstance(usable, Rejected):
+            rejected.append(usable)
+            continue
+        ids.add(usable.id)
+        crystals.append(usable)
+    if use_cleaning_rule:
+        crystals, outside = clean(crystals)
+        rejected += outside
+    if not crystals:
+        raise DTNNError(f"train: no crystal to learn from{_first_reasons(rejected)}")
+    for crystal in crystals:
+        crystal.info["crystal_system"] = known_crystal_system(crystal) or "unknown"
+    return crystals, rejected
+
+
+def _check(
+    crystal: Crystal, targets: Sequence[str], ids: set[str], elements: frozenset[int] | None
+) -> Crystal | Rejected:
+    missing = [target for target in targets if target not in crystal.targets]
+    if missing:
+        return Rejected(crystal.id, crystal.source, f"no label: the {missing[0]} dielectric tensor is not given")
+    if crystal.id in ids:
+        return Rejected(crystal.id, crystal.source, "its id occurs twice, so it could be in training and test")
+    try:
+        check_crystal(crystal, elements)
+    except BadCrystalError as error:
+        return Rejected.because(error, crystal.id, crystal.source)
+    return crystal
+
+
+def _first_reasons(rejected: Sequence[Rejected]) -> str:
+    if not rejected:
+        return ""
+    more = f" (and {len(rejected) - 1} more)" if len(rejected) > 1 else ""
+    return f": {rejected[0].source or rejected[0].id}: {rejected[0].reason}{more}"

@@ -3,15 +3,133 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-from .console import stderr
-from .train_command import train_command
-from .train_options import Target, parse_channels, parse_splits
+from ..errors import DTNNError
+from .console import command_line, stderr, stdout
+from .options import Target, parse_channels, parse_splits
+from .progress import TuningProgress
+
+if TYPE_CHECKING:
+    from ..training.training_settings import TrainingSettings
+    from ..tuning.objective import Objective
+    from ..tuning.search_space import Value
+    from ..tuning.study import Study
+
+
+def train_command(settings: TrainingSettings, encoder: str, channels: str, rest: Sequence[str | Path]) -> str:
+    """Spell out every setting that is no default of the encoder.
+
+    Args:
+        settings: of the runs; seed and weights of the encoder are not part of the command.
+        encoder: the option --encoder.
+        channels: the option --channels, for the native encoder.
+        rest: more words, such as files of crystals and --splits.
+    """
+    decoder, targets = settings.model.decoder, settings.model.targets
+    words: list[str | Path] = ["dtnn-fast", "train", *rest, "--target", _target(targets), "--encoder", encoder]
+    if encoder == "native":
+        words += ["--channels", channels]
+    words += ["--layer", ",".join(map(str, decoder.layers))]
+    numbers = {
+        "--blocks": decoder.blocks,
+        "--latent": decoder.latent,
+        "--dropout": decoder.dropout,
+        "--learning-rate": settings.learning_rate,
+        "--weight-decay": settings.weight_decay,
+        "--batch-size": settings.batch_size,
+        "--clip-norm": settings.clip_norm,
+        "--epochs": settings.epochs,
+        "--patience": settings.patience,
+        "--average": settings.average,
+    }
+    for option, number in numbers.items():
+        words += [option, repr(number)]
+    words.append("--bonds" if decoder.bonds else "--no-bonds")
+    words.append("--residual" if decoder.residual else "--no-residual")
+    words += ["--joint"] if decoder.joint else []
+    words += ["--positive", ",".join(decoder.positive)] if decoder.positive else []
+    return shlex.join(map(str, words))
+
+
+def _target(targets: Sequence[str]) -> str:
+    return targets[0] if len(targets) == 1 else Target.all.value
+
+
+_SHOWN = 5
+
+
+def report(study: Study, objective: Objective, folder: Path, train_command: Callable[[TrainingSettings], str]) -> None:
+    """Write all trials and the best settings, and print the best trials; nothing before the first finished trial.
+
+    Args:
+        study: the search.
+        objective: of its trials.
+        folder: where the files go.
+        train_command: the command that trains with some settings.
+
+    Raises:
+        DTNNError: there are trials, but none was trained to the end.
+    """
+    trials, best = study.finished, study.best
+    if not trials:
+        return
+    from ..training.run_folder import hardware, versions
+    from ..tuning.study import BEST_FILE, TRIALS_FILE, best_settings, write_best, write_trials
+
+    write_trials(folder / TRIALS_FILE, trials, objective.fixed)
+    if best is None:
+        reason = trials[0].user_attrs.get("reason", "given up early")
+        raise DTNNError(f"tune: none of {len(trials)} trials was trained to the end: {reason}")
+    settings = best_settings(objective.base, best, objective.fixed)
+    command = train_command(settings)
+    surroundings = {
+        "command": command_line(),
+        "trials": len(trials),
+        "seeds": list(objective.splits),
+        "versions": versions(),
+        "hardware": hardware(),
+    }
+    write_best(folder / BEST_FILE, best, settings, command, surroundings)
+    _print_best(stdout(), study, objective.fixed)
+    stdout().print("train with the best settings:")
+    # Not through rich, which would break the line.
+    print(command)
+    stdout().print(f"results: {folder / BEST_FILE}, {folder / TRIALS_FILE}, {study.path}")
+
+
+def _print_best(console: Console, study: Study, fixed: Mapping[str, Value]) -> None:
+    """Print the best trials with their settings."""
+    whole = sorted((t for t in study.finished if t.state.name == "COMPLETE"), key=lambda trial: trial.value)
+    given_up = len(study.finished) - len(whole)
+    from ..tuning.search_space import NAMES
+
+    table = Table(
+        title=f"The best of {len(study.finished)} trials",
+        caption=f"{given_up} were given up early" if given_up else None,
+        box=None,
+    )
+    for name in ("trial", "validation error", *NAMES):
+        table.add_column(name, justify="right")
+    for trial in whole[:_SHOWN]:
+        values = {**fixed, **trial.params}
+        table.add_row(str(trial.number), f"{trial.value:.4f}", *(_short(values[name]) for name in NAMES))
+    console.print(table)
+
+
+def _short(value: Value) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else f"{value:.3g}"
+
 
 _MODEL, _SEARCH = "The model", "The search"
 _STOPPED = 130
@@ -104,24 +222,21 @@ def tune(
     if joint and target is not Target.all:
         raise typer.BadParameter("needs --target all", param_hint="--joint")
 
-    import torch  # noqa: PLC0415  slow to import
+    import torch
 
-    from ..datasets.splits import split  # noqa: PLC0415
-    from ..encoders import Channels  # noqa: PLC0415
-    from ..encoders.latent_cache import encoder_digest  # noqa: PLC0415
-    from ..errors import optional_import  # noqa: PLC0415
-    from ..formats.find_files import write_rejected  # noqa: PLC0415  slow to import
-    from ..model.decoder import DecoderConfig  # noqa: PLC0415
-    from ..model.dtnn import DTNNConfig  # noqa: PLC0415
-    from ..training.train_run import data_digest  # noqa: PLC0415
-    from ..training.training_settings import TrainingSettings  # noqa: PLC0415
-    from ..tuning.objective import Objective  # noqa: PLC0415
-    from ..tuning.search_space import parse_fixed, with_values  # noqa: PLC0415
-    from ..tuning.study import Study  # noqa: PLC0415
-    from ..tuning.trainers import Trainers  # noqa: PLC0415
-    from .training_data import load_training_data  # noqa: PLC0415
-    from .training_inputs import choose_encoder, frozen_latents  # noqa: PLC0415
-    from .tune_report import TuningProgress, report  # noqa: PLC0415
+    from ..datasets.splits import split
+    from ..encoders import Channels
+    from ..encoders.latent_cache import encoder_digest
+    from ..errors import optional_import
+    from ..formats.find_files import write_rejected
+    from ..model.decoder import DecoderConfig
+    from ..model.dtnn import DTNNConfig
+    from ..training.train_run import data_digest
+    from ..training.training_settings import TrainingSettings
+    from ..tuning.objective import Objective, Trainers
+    from ..tuning.search_space import parse_fixed, with_values
+    from ..tuning.study import Study
+    from .training_inputs import choose_encoder, frozen_latents, load_training_data
 
     optional_import("optuna", extra="tune", purpose="tune settings")
     if threads is not None:

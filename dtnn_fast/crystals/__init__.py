@@ -3,7 +3,6 @@
 
 from .checks import check_crystal
 from .convert import to_crystal, to_crystals
-from .crystal import Crystal
-from .rejected import Rejected
+from .crystal import Crystal, Rejected
 
 __all__ = ["Crystal", "Rejected", "check_crystal", "to_crystal", "to_crystals"]

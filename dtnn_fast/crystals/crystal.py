@@ -10,7 +10,85 @@ import numpy as np
 
 from ..errors import BadCrystalError
 from . import elements
-from .rejected import writable
+
+
+def writable(text: str) -> str:
+    r"""Spell out what UTF-8 cannot hold, so that the text can go into any file.
+
+    That is half of a surrogate pair: in JSON ("\ud800"), or for a byte of a file name that is not UTF-8.
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A crystal that was left out, and why.
+
+    Args:
+        id: its name as far as known, otherwise its place in the file, for example ``"line 3"``.
+        source: the file or data set that it came from.
+        reason: what is wrong, for people.
+    """
+
+    id: str
+    source: str
+    reason: str
+
+    def __post_init__(self) -> None:
+        for name in ("id", "source", "reason"):
+            object.__setattr__(self, name, writable(getattr(self, name)))
+
+    @classmethod
+    def because(cls, error: Exception, id: str, source: str) -> Rejected:
+        """Make the record of an error, without the name that its message begins with.
+
+        Args:
+            error: what was raised for this crystal.
+            id: as above.
+            source: as above.
+        """
+        reason = str(error)
+        for name in (f"{id} ({source})", source, id):
+            if name:
+                reason = reason.removeprefix(f"{name}: ")
+        return cls(id, source, reason)
+
+
+def dielectric_targets(electronic: Any = None, total: Any = None) -> dict[str, np.ndarray]:
+    """Make the targets of a crystal from published tensors: symmetrised, with ionic = total - electronic.
+
+    A static dielectric tensor is symmetric; published ones deviate by numerical noise, so (e + e^T) / 2 is taken.
+
+    Args:
+        electronic: high-frequency relative permittivity, or None where unknown. [3, 3]
+        total: static relative permittivity, or None where unknown. [3, 3]
+
+    Returns:
+        What is known of "electronic", "ionic" and "total". [3, 3] each, float64
+
+    Raises:
+        BadCrystalError: a tensor has another shape, or elements that are no finite numbers.
+    """
+    targets = {}
+    for name, tensor in (("electronic", electronic), ("total", total)):
+        if tensor is not None:
+            targets[name] = _symmetric(name, tensor)
+    if len(targets) == 2:
+        targets["ionic"] = targets["total"] - targets["electronic"]
+    return targets
+
+
+def _symmetric(name: str, tensor: Any) -> np.ndarray:
+    try:
+        array = np.asarray(tensor, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise BadCrystalError(f"expected the {name} tensor as 3x3 numbers: {error}") from error
+    if array.shape != (3, 3):
+        raise BadCrystalError(f"expected the {name} tensor of shape [3, 3], got {list(array.shape)}")
+    if not np.isfinite(array).all():
+        raise BadCrystalError(f"the {name} tensor has elements that are NaN or infinite")
+    symmetric: np.ndarray = 0.5 * (array + array.T)
+    return symmetric
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..crystals.crystal import Crystal
-from ..crystals.targets import dielectric_targets
-from ..formats.packed import TENSOR_SCALE, load_arrays, unpack_structures
+from ..crystals.crystal import Crystal, dielectric_targets
+from ..formats.packed_set import TENSOR_SCALE, load_arrays, unpack_structures
 
 FOLDER = Path(__file__).parent / "bundled"
 LABELLED_FILE = FOLDER / "labelled.npz"

@@ -10,15 +10,14 @@ from typing import Any, NamedTuple
 
 from .. import __version__
 from ..crystals.crystal import Crystal
-from ..download import OnProgress
 from ..errors import DTNNError
-from .selection import LARGEST_VIOLATION, Selection, select
-from .sources.dropped import Dropped, count_dropped
+from ..files import OnProgress
+from .cleaning import LARGEST_VIOLATION, Selection, select
 from .sources.jarvis import fetch_jarvis
 from .sources.materials_project import OpenClient, fetch_materials_project
 from .sources.matminer import fetch_matminer
 from .sources.paper import fetch_paper
-from .sources.source import JARVIS, MATERIALS_PROJECT, MATMINER, PAPER, Fetched, Source
+from .sources.source import JARVIS, MATERIALS_PROJECT, MATMINER, PAPER, Dropped, Fetched, Source, count_dropped
 
 
 class Request(NamedTuple):

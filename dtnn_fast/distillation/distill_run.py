@@ -11,18 +11,18 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from ..encoders.saved_encoder import save_encoder
+from ..encoders.build import save_encoder
 from ..errors import BadFileError
 from ..files import read_json_object
 from ..training.run_folder import SETTINGS_FILE, claim, is_new
 from .batches import LabelledShards
-from .compositions import fit_labels
 from .distill_settings import DistillSettings
 from .distill_trainer import DistillTrainer, Progress
 from .energy_model import ENCODER_FOLDER, save_energy_head
+from .energy_readout import fit_labels
 from .explained import HeldOut
 from .labels import ENERGY, RANKS, read_manifest
-from .spreads import spreads_of
+from .student import spreads_of
 from .workers import Workers
 
 HISTORY_FILE, REPORT_FILE = "history.csv", "report.json"

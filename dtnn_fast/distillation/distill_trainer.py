@@ -18,8 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 from ..errors import BadFileError, DTNNError
 from ..training.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
 from .batches import LabelledShards, read_ahead
-from .compositions import CompositionFit
 from .distill_settings import DistillSettings
+from .energy_readout import CompositionFit
 from .explained import HeldOut, evaluate
 from .student import Losses, Spread, Student
 from .workers import Workers

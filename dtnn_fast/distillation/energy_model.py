@@ -18,11 +18,10 @@ from torch import Tensor, nn
 from ..crystals.checks import check_crystal
 from ..crystals.convert import to_crystals
 from ..crystals.elements import MAX_ATOMIC_NUMBER
+from ..encoders.build import WEIGHTS_FILE, load_encoder
 from ..encoders.native import NativeEncoder
-from ..encoders.saved_encoder import WEIGHTS_FILE, load_encoder
 from ..errors import BadFileError
-from ..nn.batches import batches_of_atoms
-from ..nn.graph import CrystalGraph, build_graph
+from ..nn.graph import CrystalGraph, batches_of_atoms, build_graph
 
 FORMAT = "dtnn_fast energy head 1"
 HEAD_FILE, ENCODER_FOLDER = "energy_head.safetensors", "encoder"

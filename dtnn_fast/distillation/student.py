@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -15,9 +16,8 @@ from ..errors import DTNNError
 from ..nn.graph import CrystalGraph
 from ..nn.latents import Latents
 from ..nn.symmetric_tensors import norm_squared
-from .compositions import CompositionFit
-from .energy_readout import EnergyTerm
-from .labels import ENERGY, RANKS
+from .energy_readout import CompositionFit, EnergyTerm
+from .labels import ENERGY, RANKS, read_manifest, read_shard
 
 SMALLEST_SPREAD = 1e-6
 
@@ -213,3 +213,42 @@ class Student(nn.Module):
         weight = 1.0 / (1.0 + squares.mean(-1, keepdim=True))
         errors = squared_errors(values - expected, rank)
         return ChannelErrors((weight * errors).sum(0), (weight * squares).sum(0))
+
+
+# The shards are random samples: a few thousand crystals give these numbers to a percent.
+_MOST_SHARDS = 16
+# The part of the atoms with the largest labels that is left out: a few would make most of the variance.
+_LEFT_OUT = 0.01
+
+
+def spreads_of(folder: Path) -> dict[str, Spread]:
+    """The spread of every label over the training crystals of the first shards.
+
+    Args:
+        folder: what `labels.label` filled.
+
+    Returns:
+        By name, such as ``"vector_3"``.
+    """
+    values: dict[str, list[Tensor]] = {}
+    for number in range(min(_MOST_SHARDS, int(read_manifest(folder)["crystals"]["shards"]))):
+        shard = read_shard(folder, number)
+        training = torch.repeat_interleave(shard["held_out"] == 0, shard["ptr"].diff())
+        for name, stored in shard.items():
+            if name.rpartition("_")[2].isdigit():
+                values.setdefault(name, []).append(stored[training])
+    return {name: _spread(torch.cat(parts).float(), name.partition("_")[0]) for name, parts in values.items()}
+
+
+def _spread(values: Tensor, rank: str) -> Spread:
+    """Mean and deviation of labels, without the atoms that lie furthest out."""
+    first = _moments(values, rank)
+    distances = squared_errors((values - first.mean) / first.deviation.clamp(min=SMALLEST_SPREAD), rank).mean(-1)
+    kept = distances.argsort()[: max(1, round(len(values) * (1 - _LEFT_OUT)))]
+    return _moments(values[kept], rank)
+
+
+def _moments(values: Tensor, rank: str) -> Spread:
+    count = max(len(values), 1)
+    mean = values.sum(0) / count if rank == "scalar" else values.new_zeros(values.shape[-1])
+    return Spread(mean, (squared_errors(values - mean, rank).sum(0) / count).sqrt())

@@ -4,16 +4,88 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from ..nn.graph import CrystalGraph
 from ..nn.latents import Latents
-from ..nn.layers import Linear
-from .elements import SUBSHELLS, subshell_table
-from .native_layer import BondGeometry, Channels, NativeLayer
-from .native_readout import NativeReadout
+from ..nn.layers import MLP, ChannelMix, Linear
+from ..nn.symmetric_tensors import norm_squared, square, times_vector, traceless
+from .native_layer import BondGeometry, Channels, NativeLayer, soft_scale
+
+NUM_ELEMENTS = 118
+# Subshells in the order in which Madelung's rule fills them, and how many electrons each holds.
+SUBSHELLS = (
+    *("1s", "2s", "2p", "3s", "3p", "4s", "3d", "4p", "5s", "4d", "5p"),
+    *("6s", "4f", "5d", "6p", "7s", "5f", "6d", "7p"),
+)
+_CAPACITY = {"s": 2, "p": 6, "d": 10, "f": 14}
+
+
+def subshell_table(dtype: torch.dtype = torch.float32) -> Tensor:
+    """Half the occupations of the subshells by Madelung's rule, one row per atomic number (row 0 is empty).
+
+    The rule's exceptions (Cr, Cu and others move one or two electrons) are left out: the table tells elements apart
+    and places them in their group and period, which is all that the encoder needs of it.
+
+    Returns:
+        The table; the entries for element Z sum to Z / 2. [119, 19].
+    """
+    table = torch.zeros(NUM_ELEMENTS + 1, len(SUBSHELLS), dtype=dtype)
+    for number in range(1, NUM_ELEMENTS + 1):
+        left = number
+        for column, name in enumerate(SUBSHELLS):
+            filled = min(left, _CAPACITY[name[-1]])
+            table[number, column] = 0.5 * filled
+            left -= filled
+    return table
+
+
+class NativeReadout(nn.Module):
+    """The readout of one layer.
+
+    Args:
+        channels: of the state.
+        outputs: how many scalars, vectors and tensors are read out.
+    """
+
+    def __init__(self, channels: Channels, outputs: Channels) -> None:
+        super().__init__()
+        scalar, vector, rank2 = channels.scalar, channels.vector, channels.rank2
+        self.sizes = [scalar, outputs.vector, outputs.vector, outputs.rank2, outputs.rank2]
+        self.norm = nn.LayerNorm(scalar, elementwise_affine=False)
+        self.gates = MLP((scalar, scalar, sum(self.sizes)))
+        self.scalar = Linear(scalar, outputs.scalar)
+        self.hidden = Linear(scalar, outputs.scalar, bias=False)
+        self.vector = ChannelMix(vector, outputs.vector)
+        self.rank2 = ChannelMix(rank2, outputs.rank2)
+        self.vector_in = ChannelMix(vector, vector)
+        self.rank2_in = ChannelMix(rank2, vector)
+        self.turned = ChannelMix(vector, outputs.vector)
+        self.squared = ChannelMix(vector, outputs.rank2)
+        last = cast(nn.Linear, self.gates[-1])
+        with torch.no_grad():
+            # Start as linear maps, near zero.
+            last.weight.zero_()
+            last.bias.zero_()
+            for mix in (self.scalar, self.vector, self.rank2):
+                mix.weight.mul_(0.1)
+
+    def forward(self, scalar: Tensor, vector: Tensor, rank2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Scalars [N, C], vectors [N, 3, C] and tensors [N, 6, C] of the state to those that are read out."""
+        hidden, *gates = self.gates(self.norm(scalar)).split(self.sizes, dim=-1)
+        g1, g2, g3, g4 = (gate.unsqueeze(1) for gate in gates)
+        x, tau = self.vector_in(vector), self.rank2_in(rank2)
+        x = x * soft_scale(norm_squared(x)).unsqueeze(1)
+        tau = tau * soft_scale(norm_squared(tau)).unsqueeze(1)
+        turned, squared = self.turned(times_vector(tau, x)), self.squared(square(x))
+        return (
+            self.scalar(scalar) + self.hidden(hidden),
+            (1.0 + g1) * self.vector(vector) + g2 * turned,
+            traceless((1.0 + g3) * self.rank2(rank2) + g4 * squared),
+        )
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,46 @@ over the bundled crystals, less than 1e-3 changes sign where it should not (pyth
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..errors import optional_import
-from .irreps import rank2_from_irreps, vectors_from_irreps
 from .pretrained import AtomLatents, DirectedBonds, PretrainedEncoder, check_weights, find_potential
+
+_HALF, _SIXTH = math.sqrt(1.0 / 2.0), math.sqrt(1.0 / 6.0)
+
+
+def vectors_from_irreps(components: Tensor) -> Tensor:
+    """Vectors from e3nn's l = 1 features, in which the components of a channel stand together.
+
+    Args:
+        components: [N, 3 * C].
+
+    Returns:
+        [N, 3, C].
+    """
+    return components.unflatten(1, (-1, 3)).transpose(1, 2).contiguous()
+
+
+def rank2_from_irreps(components: Tensor) -> Tensor:
+    """Traceless symmetric tensors from e3nn's l = 2 features, in which the components of a channel stand together.
+
+    Args:
+        components: [N, 5 * C].
+
+    Returns:
+        xx yy zz yz xz xy. [N, 6, C].
+    """
+    xz, xy, axial, yz, planar = components.unflatten(1, (-1, 5)).unbind(2)
+    diagonal = [-_HALF * planar - _SIXTH * axial, 2.0 * _SIXTH * axial, _HALF * planar - _SIXTH * axial]
+    return torch.stack([*diagonal, _HALF * yz, _HALF * xz, _HALF * xy], dim=1)
+
 
 _FILES = {
     "sevennet-0": "SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth",

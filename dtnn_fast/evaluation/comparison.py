@@ -12,9 +12,8 @@ import numpy as np
 
 from ..symmetry import CRYSTAL_SYSTEMS, UNKNOWN
 from ..training.metrics import METRICS, crystal_errors, median_tensor, summarise
-from ..training.predictions import Predictions
-from .data_set import DataSet
-from .models import Model
+from ..training.run_folder import Predictions
+from .runs import DataSet, Model
 
 MEDIAN_ERROR = "median_ten"
 # DTNN's MAE_ten over the best baseline's in Table 2 of arXiv 2405.09052, on 6,648 crystals of the Materials Project.
@@ -183,3 +182,33 @@ def shown_model(models: Sequence[ModelErrors], target: str) -> ModelErrors | Non
     able = [model for model in models if model.target == target and model.kind != "median"]
     key = [(not model.complete, model.kind != "ours", model.validation.mean) for model in able]
     return able[key.index(min(key))] if able else None
+
+
+@dataclass(frozen=True)
+class ElementError:
+    """How well crystals with an element are predicted.
+
+    Args:
+        atomic_number: the element.
+        crystals: of the data set that contain it.
+        tested: test crystals of all splits that contain it; a crystal may be in the test part of several splits.
+        mae_ten: mean over those.
+    """
+
+    atomic_number: int
+    crystals: int
+    tested: int
+    mae_ten: float
+
+
+def element_errors(model: Model, data: DataSet) -> list[ElementError]:
+    """The mean error over the test crystals of all splits that contain an element, for each that occurs in them."""
+    errors: dict[int, list[float]] = {}
+    for run in model.runs.values():
+        test = run.predictions.of_part("test")
+        values = crystal_errors(test.predicted[model.target], test.expected[model.target])["mae_ten"]
+        for id, value in zip(test.ids, values.tolist(), strict=True):
+            for element in data.elements(id):
+                errors.setdefault(element, []).append(value)
+    counts = data.element_counts()
+    return [ElementError(z, counts[z], len(errors[z]), sum(errors[z]) / len(errors[z])) for z in sorted(errors)]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..crystals.rejected import Rejected
+from ..crystals.crystal import Rejected
 from ..errors import DTNNError
 from .comparison import (
     ModelErrors,
@@ -19,9 +19,7 @@ from .comparison import (
     ratios_to_best_baseline,
     shown_model,
 )
-from .data_set import DataSet, check_runs
-from .models import Model, group_runs, missing_splits
-from .runs import Run
+from .runs import DataSet, Model, Run, check_runs, group_runs, missing_splits
 
 TARGETS = ("electronic", "ionic", "total")
 
@@ -121,11 +119,8 @@ def write_figures(folder: Path, evaluation: Evaluation, show: str | None = None)
     Raises:
         MissingPackageError: matplotlib is not installed.
     """
-    from .data_maps import draw_data_maps  # noqa: PLC0415
-    from .element_figure import draw_elements  # noqa: PLC0415
-    from .elements import element_errors  # noqa: PLC0415  with the figures, which are slow to import
-    from .error_figures import draw_systems  # noqa: PLC0415
-    from .layer_figure import draw_layers  # noqa: PLC0415
+    from .comparison import element_errors
+    from .figures import draw_data_maps, draw_elements, draw_layers, draw_systems
 
     shown = evaluation.shown(show)
     drawn = []

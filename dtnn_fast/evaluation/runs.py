@@ -5,16 +5,27 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..crystals.rejected import Rejected
+import numpy as np
+
+from ..crystals.crystal import Crystal, Rejected
+from ..datasets.splits import split
 from ..errors import BadFileError
 from ..files import read_json_object
-from ..training.predictions import PREDICTIONS_FILE, Predictions, load_predictions
-from ..training.run_folder import MEMBERS_FOLDER, RESULTS_FILE, SETTINGS_FILE
+from ..training.run_folder import (
+    MEMBERS_FOLDER,
+    PREDICTIONS_FILE,
+    RESULTS_FILE,
+    SETTINGS_FILE,
+    Predictions,
+    load_predictions,
+)
+from ..training.train_run import PARTS, data_digest
 
 # Parts of a path that say which run of a model it is, not which model.
 _NO_NAME = re.compile(r"split-?\d+|layer-?\d+|electronic|ionic|total|all")
@@ -144,3 +155,166 @@ def _seed(settings: dict[str, Any], folder: Path) -> int:
     if found is None:
         raise BadFileError(f"{folder / SETTINGS_FILE}: expected the `seed` of the split in `settings`, got {seed!r}")
     return int(found[1])
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that was trained for one target on several splits.
+
+    Args:
+        name: for the tables.
+        target: the tensor it predicts.
+        layer: the encoder layer that is decoded; None for a baseline.
+        runs: by seed, at least one.
+    """
+
+    name: str
+    target: str
+    layer: int | None
+    runs: Mapping[int, Run]
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is a model of others."""
+        return next(iter(self.runs.values())).is_baseline
+
+
+def group_runs(runs: Sequence[Run]) -> tuple[list[Model], list[Rejected]]:
+    """Put the runs of each model, target and layer together.
+
+    Args:
+        runs: in the order in which the models shall be listed.
+
+    Returns:
+        The models, ours before the baselines; and the runs that cannot belong to theirs: with other settings than most
+        of its runs, or of a split that it already has.
+    """
+    found: dict[tuple[str, str, int | None], list[Run]] = {}
+    for run in runs:
+        for target in run.predictions.predicted:
+            found.setdefault((run.model, target, run.layer), []).append(run)
+    models = []
+    unfit: dict[tuple[Path, str], list[str]] = {}
+    for (name, target, layer), members in found.items():
+        usual = Counter(run.settings for run in members).most_common(1)[0][0]
+        kept: dict[int, Run] = {}
+        for run in members:
+            if run.settings != usual:
+                reason = f"has other settings than most runs of {name!r}: give it a label of its own"
+                unfit.setdefault((run.folder, reason), []).append(target)
+            elif run.seed in kept:
+                reason = f"{name!r} already has a run of the split of seed {run.seed}: {kept[run.seed].folder}"
+                unfit.setdefault((run.folder, reason), []).append(target)
+            else:
+                kept[run.seed] = run
+        models.append(Model(name, target, layer, dict(sorted(kept.items()))))
+    rejected = [
+        Rejected(folder.name, str(folder), f"{', '.join(targets)}: {reason}")
+        for (folder, reason), targets in unfit.items()
+    ]
+    return sorted(models, key=lambda model: model.is_baseline), rejected
+
+
+def missing_splits(models: Sequence[Model]) -> list[Rejected]:
+    """Splits that a model lacks and another model of the same target has: its means cannot be compared.
+
+    Returns:
+        A record for each model that lacks some.
+    """
+    seeds: dict[str, set[int]] = {}
+    for model in models:
+        seeds.setdefault(model.target, set()).update(model.runs)
+    records = []
+    for model in models:
+        missing = sorted(seeds[model.target] - set(model.runs))
+        if missing:
+            layer = "" if model.layer is None else f", layer {model.layer}"
+            listed = ", ".join(map(str, missing))
+            reason = f"no run of the splits of seed {listed}, which other models have: listed, but not compared"
+            records.append(Rejected(model.name, f"{model.name} ({model.target}{layer})", reason))
+    return records
+
+
+# Predictions files may hold the expected tensors in single precision.
+TENSOR_TOLERANCE = 1e-3
+
+
+class DataSet:
+    """Labelled crystals with what the tables need to know of them.
+
+    Args:
+        crystals: that runs are trained and tested on, cleaned, each with "crystal_system" in `info`.
+    """
+
+    def __init__(self, crystals: Sequence[Crystal]) -> None:
+        self.crystals = {crystal.id: crystal for crystal in crystals}
+        self.digest = data_digest(crystals)
+        self._ids = list(self.crystals)
+        self._parts: dict[int, dict[str, list[str]]] = {}
+
+    def __len__(self) -> int:
+        return len(self.crystals)
+
+    def part(self, seed: int, part: str) -> list[str]:
+        """The ids of the crystals of one part of a split."""
+        if seed not in self._parts:
+            indices = split(self._ids, seed)
+            self._parts[seed] = {name: [self._ids[index] for index in getattr(indices, name)] for name in PARTS}
+        return self._parts[seed][part]
+
+    def tensors(self, ids: Sequence[str], target: str) -> np.ndarray:
+        """The expected tensors of some crystals. [n, 3, 3]."""
+        return np.array([self.crystals[id].targets[target] for id in ids]).reshape(-1, 3, 3)
+
+    def systems(self, ids: Sequence[str]) -> list[str]:
+        """Their crystal systems."""
+        return [str(self.crystals[id].info.get("crystal_system") or "unknown") for id in ids]
+
+    def elements(self, id: str) -> frozenset[int]:
+        """The atomic numbers of a crystal."""
+        return frozenset(self.crystals[id].atomic_numbers.tolist())
+
+    def element_counts(self) -> Counter[int]:
+        """How many crystals contain each element."""
+        return Counter(z for id in self.crystals for z in self.elements(id))
+
+
+def check_run(run: Run, data: DataSet) -> None:
+    """See that a run was trained and tested on the crystals of its split, and on the tensors of the data set.
+
+    Raises:
+        BadFileError: it was not.
+    """
+    if run.digest != data.digest:
+        raise BadFileError(
+            f"{run.folder}: of another data set: its digest is {run.digest}, that of the {len(data)} crystals compared "
+            f"here {data.digest}"
+        )
+    for part in PARTS:
+        found, expected = run.predictions.of_part(part).ids, data.part(run.seed, part)
+        if sorted(found) != sorted(expected):
+            missing, more = len(set(expected) - set(found)), len(set(found) - set(expected))
+            raise BadFileError(
+                f"{run.folder}: its {part} crystals are not those of the split of seed {run.seed}: "
+                f"{missing} are missing, {more} are others, of {len(expected)}"
+            )
+    ids = run.predictions.ids
+    for target, tensors in run.predictions.expected.items():
+        known = data.tensors(ids, target)
+        same = np.isclose(tensors, known, rtol=TENSOR_TOLERANCE, atol=TENSOR_TOLERANCE).all((1, 2))
+        if not same.all():
+            first = ids[int(np.argmin(same))]
+            raise BadFileError(f"{run.folder}: the {target} tensor that it expects of {first} is not the data set's")
+
+
+def check_runs(runs: Sequence[Run], data: DataSet) -> tuple[list[Run], list[Rejected]]:
+    """Keep the runs that pass `check_run`."""
+    good, rejected = [], []
+    for run in runs:
+        try:
+            check_run(run, data)
+        except BadFileError as error:
+            rejected.append(Rejected.because(error, run.folder.name, str(run.folder)))
+        else:
+            good.append(run)
+    return good, rejected

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import csv
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 from ..symmetry import CRYSTAL_SYSTEMS, UNKNOWN
 from ..training.metrics import METRICS
@@ -31,7 +34,7 @@ class Cell:
 
 
 @dataclass
-class Table:
+class ErrorTable:
     """A table whose first column is text.
 
     Args:
@@ -80,10 +83,10 @@ def _notes(models: Sequence[ModelErrors], target: str) -> list[str]:
     ]
 
 
-def overview_table(models: Sequence[ModelErrors], targets: Sequence[str]) -> Table:
+def overview_table(models: Sequence[ModelErrors], targets: Sequence[str]) -> ErrorTable:
     """One row for each model: MAE_ten on all test crystals, mean and median over the crystals, for each target."""
     header = [*targets, *(f"{target}, median error" for target in targets)]
-    table = Table("MAE_ten on all test crystals", ["model", *header])
+    table = ErrorTable("MAE_ten on all test crystals", ["model", *header])
     rows = {model.name: [Cell(model.name)] for model in models}
     for metric in ("mae_ten", MEDIAN_ERROR):
         for target in targets:
@@ -100,7 +103,7 @@ def overview_table(models: Sequence[ModelErrors], targets: Sequence[str]) -> Tab
     return table
 
 
-def system_table(models: Sequence[ModelErrors], target: str) -> Table:
+def system_table(models: Sequence[ModelErrors], target: str) -> ErrorTable:
     """Table 2 of arXiv 2405.09052 for one target: MAE_ten by crystal system and of all, and the median error.
 
     Args:
@@ -122,16 +125,16 @@ def system_table(models: Sequence[ModelErrors], target: str) -> Table:
     return table
 
 
-def _by_model(title: str, models: Sequence[ModelErrors], columns: Mapping[str, Sequence[Spread | None]]) -> Table:
+def _by_model(title: str, models: Sequence[ModelErrors], columns: Mapping[str, Sequence[Spread | None]]) -> ErrorTable:
     """A row for each model, as there may be many of them; the best is that of a column."""
-    table = Table(title, ["model", *columns])
+    table = ErrorTable(title, ["model", *columns])
     cells = [_cells(models, spreads) for spreads in columns.values()]
     for place, heading in enumerate(_headings(models)):
         table.rows.append([Cell(heading), *(column[place] for column in cells)])
     return table
 
 
-def metric_table(models: Sequence[ModelErrors], target: str) -> Table:
+def metric_table(models: Sequence[ModelErrors], target: str) -> ErrorTable:
     """The four errors of arXiv 2405.09052, Eq. 3 to 6, on all test crystals."""
     those = [model for model in models if model.target == target]
     columns = {METRIC_NAMES[metric]: [model.errors["all"][metric] for model in those] for metric in METRICS}
@@ -140,11 +143,11 @@ def metric_table(models: Sequence[ModelErrors], target: str) -> Table:
     return table
 
 
-def ratio_table(ratios: Sequence[Ratio]) -> Table:
+def ratio_table(ratios: Sequence[Ratio]) -> ErrorTable:
     """MAE_ten of our models over the best baseline's, beside the ratios of the paper."""
     targets = [target for target in PAPER_RATIOS if any(ratio.target == target for ratio in ratios)]
     values = {(ratio.name, ratio.target): ratio for ratio in ratios}
-    table = Table("MAE_ten over that of the best baseline, all test crystals", ["model", *targets])
+    table = ErrorTable("MAE_ten over that of the best baseline, all test crystals", ["model", *targets])
     for name in dict.fromkeys(ratio.name for ratio in ratios):
         row = [Cell(name)]
         for target in targets:
@@ -157,7 +160,7 @@ def ratio_table(ratios: Sequence[Ratio]) -> Table:
     return table
 
 
-def layer_table(name: str, models: Sequence[ModelErrors]) -> Table:
+def layer_table(name: str, models: Sequence[ModelErrors]) -> ErrorTable:
     """The layer ablation of one model (Fig. 5a of arXiv 2405.09052): validation and test errors of each encoder layer.
 
     Args:
@@ -166,7 +169,7 @@ def layer_table(name: str, models: Sequence[ModelErrors]) -> Table:
     """
     targets = list(dict.fromkeys(model.target for model in models))
     header = ["encoder layer", *(f"{target}, {part}" for target in targets for part in ("validation", "test"))]
-    table = Table(f"{name}: MAE_ten by encoder layer", header)
+    table = ErrorTable(f"{name}: MAE_ten by encoder layer", header)
     found = {(model.layer, model.target): model for model in models}
     best = {target: min(m.validation.mean for m in models if m.target == target) for target in targets}
     for layer in sorted({model.layer for model in models if model.layer is not None}):
@@ -183,3 +186,55 @@ def layer_table(name: str, models: Sequence[ModelErrors]) -> Table:
     listed = ", ".join(f"{target} {count}" for target, count in splits.items())
     table.notes = [f"splits: {listed}", "the layer with the lowest validation error stands in the other tables"]
     return table
+
+
+def to_markdown(table: ErrorTable, level: int = 3) -> str:
+    """A heading, the table with the best in bold, and its notes.
+
+    Args:
+        table: what to write.
+        level: of the heading.
+    """
+    lines = [f"{'#' * level} {table.title}", ""]
+    lines.append(_line([_escape(name) for name in table.header]))
+    others = "| ---: " if table.is_numeric else "| --- "
+    lines.append("| --- " + others * (len(table.header) - 1) + "|")
+    lines += [_line([_cell(cell) for cell in row]) for row in table.rows]
+    if table.notes:
+        lines += ["", "; ".join(_escape(note) for note in table.notes) + "."]
+    return "\n".join(lines)
+
+
+def _cell(cell: Cell) -> str:
+    text = _escape(cell.text)
+    return f"**{text}**" if cell.best else text
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("*", "\\*")
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a CSV file; floats with six significant digits."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
+
+
+def write_errors(path: Path, models: Sequence[ModelErrors]) -> None:
+    """Write every mean and deviation: one row for each model, target, group of crystals and error."""
+    header = ["target", "model", "layer", "crystals", "tested_a_split", "error", "mean", "std", "splits"]
+    rows: list[list[Any]] = []
+    for model in models:
+        layer = "" if model.layer is None else model.layer
+        for group, errors in model.errors.items():
+            for metric in (*METRICS, MEDIAN_ERROR):
+                spread = errors[metric]
+                start = [model.target, model.name, layer, group, float(model.counts[group]), metric]
+                rows.append([*start, spread.mean, spread.std, spread.splits])
+    write_csv(path, header, rows)

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..crystals.convert import to_crystal
-from ..crystals.crystal import Crystal
+from ..crystals.crystal import Crystal, Rejected
 from ..crystals.elements import SYMBOLS
-from ..crystals.rejected import Rejected
 from ..errors import BadCrystalError, BadFileError, optional_import
 
 _FORMULA = re.compile(

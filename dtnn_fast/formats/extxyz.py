@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..crystals.crystal import Crystal
+from ..crystals.crystal import Crystal, Rejected
 from ..crystals.elements import atomic_number
-from ..crystals.rejected import Rejected
 from ..errors import BadCrystalError, BadFileError
 
 # key=value, where a value with blanks is in quotes, braces or brackets.

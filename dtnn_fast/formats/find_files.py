@@ -7,8 +7,7 @@ import csv
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..crystals.crystal import Crystal
-from ..crystals.rejected import Rejected
+from ..crystals.crystal import Crystal, Rejected
 from ..errors import BadFileError, MissingPackageError
 from ..symmetry import crystal_system
 from .reading import FoundFiles, iter_paths, read_crystals

@@ -8,9 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..crystals.crystal import Crystal
-from ..crystals.rejected import Rejected
-from ..crystals.targets import dielectric_targets
+from ..crystals.crystal import Crystal, Rejected, dielectric_targets
 from ..errors import BadCrystalError, BadFileError
 from .pymatgen_json import read_document, structure_of
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..crystals.crystal import Crystal, to_cartesian
+from ..crystals.crystal import Crystal, Rejected, to_cartesian
 from ..crystals.elements import atomic_number
-from ..crystals.rejected import Rejected
 from ..errors import BadCrystalError, BadFileError
 
 # Fortran writes 1.0d0 too; NaN and infinity are left to the check of the crystal, which names the atom.

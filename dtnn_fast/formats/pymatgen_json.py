@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..crystals.crystal import Crystal
+from ..crystals.crystal import Crystal, Rejected
 from ..crystals.elements import atomic_number
-from ..crystals.rejected import Rejected
 from ..errors import BadCrystalError, BadFileError
 
 _ID_KEYS = ("material_id", "id", "task_id", "name")

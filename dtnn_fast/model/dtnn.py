@@ -170,13 +170,13 @@ class DTNN(Predictor):
         Raises:
             BadFileError: there is no such model, or its files are damaged.
         """
-        from .storage import load_model  # noqa: PLC0415  storage needs this class
+        from .storage import load_model
 
         return load_model(name)
 
     def save(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors into a folder, which is made when absent."""
-        from .storage import save_model  # noqa: PLC0415  storage needs this class
+        from .storage import save_model
 
         save_model(self, folder)
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -11,8 +13,12 @@ import numpy as np
 from torch import nn
 
 from ..crystals.crystal import Crystal
-from .dtnn import DTNN
+from ..encoders.latent_cache import encoder_digest
+from ..errors import BadFileError
+from ..files import read_json_object
+from .dtnn import DTNN, member_name
 from .predictor import Predictor
+from .storage import ENSEMBLE_FILE, load_model
 
 
 class MixedEnsemble(Predictor):
@@ -23,7 +29,7 @@ class MixedEnsemble(Predictor):
     Args:
         models: at least two, each single or an ensemble; every member counts the same.
         error_scales: for each target, the factor that turns the spread of all members into an error bar; see
-            `dtnn_fast.training.error_bars`.
+            `dtnn_fast.training.member_predictions`.
 
     Raises:
         ValueError: there are fewer than two models, they predict different targets, no element is known to all, or
@@ -66,13 +72,11 @@ class MixedEnsemble(Predictor):
         Raises:
             BadFileError: the folder holds none, or a damaged one.
         """
-        from .ensemble_storage import load_mixed  # noqa: PLC0415  storage needs this class
 
         return load_mixed(Path(folder))
 
     def save(self, folder: str | Path) -> None:
         """Write ensemble.json into a folder, which is made when absent, and each model into a folder in it."""
-        from .ensemble_storage import save_mixed  # noqa: PLC0415  storage needs this class
 
         save_mixed(self, Path(folder))
 
@@ -95,3 +99,85 @@ class MixedEnsemble(Predictor):
         """See `Predictor.predict_members`; the members of one model stand together."""
         parts = [cast(DTNN, model).predict_members(crystals) for model in self.models]
         return {target: np.concatenate([part[target] for part in parts]) for target in self.targets}
+
+
+def combine(models: Sequence[DTNN], error_scales: Mapping[str, float] | None = None) -> DTNN:
+    """Make an ensemble, whose encoder runs once for all members.
+
+    Args:
+        models: single models with the same settings and the same encoder, at least one.
+        error_scales: for each target, the factor that turns the spread of the members into an error bar; see
+            `dtnn_fast.training.member_predictions`.
+
+    Returns:
+        A model whose tensors are the means over the members, in evaluation mode; it shares their parameters.
+
+    Raises:
+        ValueError: the models differ in more than the weights of their decoders.
+    """
+    if not models:
+        raise ValueError("combine: expected at least one model, got none")
+    first = models[0]
+    digest = encoder_digest(first.encoder)
+    for place, model in enumerate(models):
+        if model.config != first.config or model.config.members != 1 or model.dtype != first.dtype:
+            raise ValueError(f"combine: expected single models of the same settings, model {place} has others")
+        if encoder_digest(model.encoder) != digest:
+            raise ValueError(f"combine: expected models on one encoder, that of model {place} has other weights")
+    scales = tuple(error_scales[target] for target in first.config.targets) if error_scales else ()
+    config = replace(first.config, members=len(models), error_scales=scales)
+    decoders = {
+        member_name(name, place): decoder
+        for place, model in enumerate(models)
+        for name, decoder in model.decoders.items()
+    }
+    return DTNN.of_parts(config, first.encoder, decoders).eval()
+
+
+FORMAT = "dtnn_fast ensemble 1"
+
+
+def load_predictor(name: str | Path) -> Predictor:
+    """Load what was saved under a name: a bundled model, a model, or an ensemble of models.
+
+    Args:
+        name: as for `DTNN.from_pretrained`, or the folder of a `MixedEnsemble`.
+
+    Raises:
+        BadFileError: there is nothing that can be loaded.
+    """
+    folder = Path(name)
+    return load_mixed(folder) if (folder / ENSEMBLE_FILE).is_file() else load_model(name)
+
+
+def save_mixed(ensemble: MixedEnsemble, folder: Path) -> None:
+    """See `MixedEnsemble.save`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for place, model in enumerate(ensemble.models):
+        cast(DTNN, model).save(folder / str(place))
+    record = {
+        "format": FORMAT,
+        "models": len(ensemble.models),
+        "error_scales": dict(zip(ensemble.targets, ensemble.error_scales, strict=False)),
+    }
+    # Last, since this file says that the ensemble is whole.
+    (folder / ENSEMBLE_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def load_mixed(folder: Path) -> MixedEnsemble:
+    """See `MixedEnsemble.from_pretrained`."""
+    path = folder / ENSEMBLE_FILE
+    record = read_json_object(path)
+    found = record.get("format")
+    if found != FORMAT:
+        raise BadFileError(f"{path}: expected the format {FORMAT!r}, got {found!r}")
+    count, scales = record.get("models"), record.get("error_scales")
+    if not isinstance(count, int) or not isinstance(scales, dict):
+        raise BadFileError(f"{path}: expected a number of `models` and an object `error_scales`")
+    if not all(isinstance(scale, int | float) for scale in scales.values()):
+        raise BadFileError(f"{path}: expected numbers as `error_scales`, got {scales}")
+    models = [load_model(folder / str(place)) for place in range(count)]
+    try:
+        return MixedEnsemble(models, scales).eval()
+    except ValueError as error:
+        raise BadFileError(f"{path}: {error}") from error

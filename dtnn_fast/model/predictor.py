@@ -14,9 +14,25 @@ from torch import nn
 from ..crystals.checks import check_crystal
 from ..crystals.convert import to_crystals
 from ..crystals.crystal import Crystal
-from ..nn.batches import batches_of_atoms
-from ..tensor_symmetry import find_symmetry, symmetrised
-from .spread import spread
+from ..nn.graph import batches_of_atoms
+from ..symmetry import find_symmetry, symmetrised
+
+# The six unique elements of a symmetric tensor, in the order xx yy zz yz xz xy.
+ROWS, COLUMNS = (0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)
+
+
+def spread(members: np.ndarray) -> np.ndarray:
+    """The root mean square, over the six unique elements, of the members' standard deviation.
+
+    Args:
+        members: tensors of each member. [members, B, 3, 3].
+
+    Returns:
+        [B], 0 for a single member.
+    """
+    unique = members[:, :, ROWS, COLUMNS]
+    result: np.ndarray = np.sqrt(np.square(unique - unique.mean(0)).mean((0, 2)))
+    return result
 
 
 class Predictor(nn.Module):

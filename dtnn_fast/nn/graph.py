@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..crystals.close_atoms import reduce_cell
+from ..crystals.checks import reduce_cell
 from ..crystals.crystal import Crystal
 from ..errors import BadCrystalError
 from ..ops import NeighborOrder, bond_vectors, neighbor_order, nested_neighbor_lists
@@ -218,3 +218,17 @@ def collate(graphs: Sequence[CrystalGraph]) -> CrystalGraph:
         _join_segments([graph.ptr for graph in graphs]),
         tuple(tiers),
     )
+
+
+def batches_of_atoms(crystals: Sequence[Crystal], batch_atoms: int) -> Iterable[list[int]]:
+    """Groups of about `batch_atoms` atoms, in the order of size so that batches are even."""
+    batch: list[int] = []
+    atoms = 0
+    for index in sorted(range(len(crystals)), key=lambda k: crystals[k].num_atoms):
+        if batch and atoms + crystals[index].num_atoms > batch_atoms:
+            yield batch
+            batch, atoms = [], 0
+        batch.append(index)
+        atoms += crystals[index].num_atoms
+    if batch:
+        yield batch

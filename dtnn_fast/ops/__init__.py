@@ -16,7 +16,6 @@ from ..reference.bond_reverses import FullToHalf
 from ..reference.bonds_within import BondsWithin
 from ..reference.neighbor_list import NeighborList
 from ..reference.neighbor_list_fixed import FixedNeighborList
-from ..reference.neighbor_order import NeighborOrder, neighbor_order
 from ..reference.nested_neighbor_lists import NestedNeighborLists
 from .atom_to_bond_gather import atom_to_bond_gather
 from .bond_reverses import bond_reverses, full_to_half
@@ -25,7 +24,7 @@ from .bond_vectors import bond_vectors
 from .bonds_within import bonds_within
 from .device_errors import check_device_errors, immediate_device_errors
 from .nearest_neighbors import nearest_neighbors
-from .neighbor_list import neighbor_list
+from .neighbor_list import NeighborOrder, neighbor_list, neighbor_order
 from .neighbor_list_fixed import neighbor_list_fixed
 from .nested_neighbor_lists import nested_neighbor_lists
 from .rank2_gate import rank2_gate

@@ -10,8 +10,7 @@ from .. import reference
 from .._backend import uses_reference
 from ..reference.bond_reverses import FullToHalf
 from ..reference.neighbor_list import NeighborList
-from ._fake_checks import check_same_device
-from ._vmap import register_no_vmap
+from ._registration import check_same_device, register_no_vmap
 
 
 def bond_reverses(pairs: Tensor, shifts: Tensor, row_ptr: Tensor) -> Tensor:

@@ -8,12 +8,9 @@ from torch import Tensor
 
 from .. import reference
 from .._backend import uses_reference
-from ..reference.neighbor_order import NeighborOrder
-from ._autocast import register_autocast
-from ._derivatives import register_derivatives
-from ._ends import end_coefficients, end_name, order_for
-from ._fake_checks import check_same_device
-from ._vmap import payload_of_first, register_vmap
+from ._bond_ends import end_coefficients, end_name, order_for
+from ._registration import check_same_device, payload_of_first, register_autocast, register_derivatives, register_vmap
+from .neighbor_list import NeighborOrder
 
 
 def bond_to_atom_sum(

@@ -9,8 +9,7 @@ from torch import Tensor
 from .. import reference
 from .._backend import uses_reference
 from ..reference.bonds_within import BondsWithin
-from ._fake_checks import check_same_device
-from ._vmap import register_no_vmap
+from ._registration import check_same_device, register_no_vmap
 from .neighbor_list import split_cutoff
 
 

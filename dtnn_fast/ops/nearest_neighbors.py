@@ -12,8 +12,7 @@ from .. import reference
 from .._backend import uses_reference
 from ..reference.nearest_neighbors import check_k, num_wanted
 from ..reference.neighbor_list import NeighborList
-from ._per_crystal import times_matrix
-from .bond_vectors import bond_vectors
+from .bond_vectors import bond_vectors, times_matrix
 from .neighbor_list import neighbor_list
 
 # The first cutoff is meant to hold this many times k neighbors, and some more, so that one search is mostly enough.

@@ -9,8 +9,7 @@ from torch import Tensor
 from .. import reference
 from .._backend import uses_reference
 from ..reference.neighbor_list_fixed import FixedNeighborList
-from ._fake_checks import check_same_device
-from ._vmap import register_vmap
+from ._registration import check_same_device, register_vmap
 from .neighbor_list import split_cutoff
 
 

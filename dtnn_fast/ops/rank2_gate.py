@@ -8,12 +8,8 @@ from torch import Tensor
 
 from .. import reference
 from .._backend import uses_reference
-from ._autocast import register_autocast
-from ._derivatives import register_derivatives
-from ._fake_checks import check_same_device
-from ._matmul_precision import matmul_precision
-from ._rank2_terms import add, add_product, linear, weight_grad
-from ._vmap import register_vmap, rows_of
+from ._rank2 import add, add_product, linear, matmul_precision, weight_grad
+from ._registration import check_same_device, register_autocast, register_derivatives, register_vmap, rows_of
 
 
 def rank2_gate(x: Tensor, gate: Tensor, weight: Tensor, residual: Tensor | None = None) -> Tensor:

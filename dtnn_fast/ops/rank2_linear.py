@@ -11,12 +11,8 @@ from torch import Tensor
 from .. import reference
 from .._backend import uses_reference
 from ..reference.rank2_linear import component_weights
-from ._autocast import register_autocast
-from ._derivatives import register_derivatives
-from ._fake_checks import check_same_device
-from ._matmul_precision import matmul_precision
-from ._rank2_terms import add, linear, weight_grad
-from ._vmap import register_vmap, rows_of
+from ._rank2 import add, linear, matmul_precision, weight_grad
+from ._registration import check_same_device, register_autocast, register_derivatives, register_vmap, rows_of
 
 
 @overload

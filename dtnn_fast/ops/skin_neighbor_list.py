@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..reference.neighbor_list import NeighborList
-from ._per_crystal import times_matrix
+from .bond_vectors import times_matrix
 from .bonds_within import bonds_within
 from .neighbor_list import neighbor_list
 

@@ -8,10 +8,7 @@ from torch import Tensor
 
 from .. import reference
 from .._backend import uses_reference
-from ._autocast import register_autocast
-from ._derivatives import register_derivatives
-from ._fake_checks import check_same_device
-from ._vmap import register_vmap
+from ._registration import check_same_device, register_autocast, register_derivatives, register_vmap
 
 
 def tensor_readout(atom_scalar: Tensor, atom_vector: Tensor, atom_rank2: Tensor, ptr: Tensor) -> Tensor:

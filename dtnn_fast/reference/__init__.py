@@ -4,6 +4,7 @@
 The twins take the same arguments and trust them: only the native operations check values such as indices.
 """
 
+from ..ops.neighbor_list import NeighborOrder, neighbor_order
 from .atom_to_bond_gather import atom_to_bond_gather
 from .bond_reverses import FullToHalf, bond_reverses, full_to_half
 from .bond_to_atom_sum import bond_to_atom_sum
@@ -12,7 +13,6 @@ from .bonds_within import BondsWithin, bonds_within
 from .nearest_neighbors import nearest_neighbors
 from .neighbor_list import NeighborList, neighbor_list
 from .neighbor_list_fixed import FixedNeighborList, neighbor_list_fixed
-from .neighbor_order import NeighborOrder, neighbor_order
 from .nested_neighbor_lists import NestedNeighborLists, nested_neighbor_lists
 from .rank2_gate import rank2_gate
 from .rank2_linear import rank2_linear

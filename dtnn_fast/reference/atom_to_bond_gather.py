@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .neighbor_order import NeighborOrder
+from ..ops.neighbor_list import NeighborOrder
 
 
 def atom_to_bond_gather(

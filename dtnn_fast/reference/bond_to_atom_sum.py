@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .neighbor_order import NeighborOrder
+from ..ops.neighbor_list import NeighborOrder
 
 
 def bond_to_atom_sum(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .neighbor_order import NeighborOrder
+from ..ops.neighbor_list import NeighborOrder
 
 
 def bond_vectors(

@@ -10,11 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..crystals.checks import check_crystal
-from ..crystals.crystal import Crystal
-from ..crystals.rejected import Rejected
+from ..crystals.crystal import Crystal, Rejected
 from ..errors import BadCrystalError
 from ..model.predictor import Predictor
-from ..nn.batches import batches_of_atoms
+from ..nn.graph import batches_of_atoms
 from .store import Predictions
 
 # Crystals that are sorted by size together, so that batches are even; also what is in memory of a stream.

@@ -16,15 +16,22 @@ import numpy as np
 from ..crystals.crystal import Crystal
 from ..datasets.splits import Split, split
 from ..encoders.build import Encoder
-from ..encoders.latent_cache import encoder_digest
-from ..encoders.latent_table import LatentTable
+from ..encoders.latent_cache import LatentTable, encoder_digest
 from ..model.dtnn import DTNN
-from .labelled_data import LabelledGraphs
-from .labelled_latents import LabelledLatents
+from .labelled_data import LabelledGraphs, LabelledLatents
 from .member_predictions import Members
-from .predictions import PREDICTIONS_FILE, Predictions, save_predictions
-from .results import PARTS, errors_of_parts
-from .run_folder import HISTORY_FILE, MODEL_FOLDER, RESULTS_FILE, claim, is_new
+from .run_folder import (
+    HISTORY_FILE,
+    MODEL_FOLDER,
+    PARTS,
+    PREDICTIONS_FILE,
+    RESULTS_FILE,
+    Predictions,
+    claim,
+    errors_of_parts,
+    is_new,
+    save_predictions,
+)
 from .trainer import Epoch, Trainer
 from .training_settings import TrainingSettings
 

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import Generic, TypeVar, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..datasets.splits import Split
 from ..encoders.build import Encoder
@@ -21,12 +21,42 @@ from ..encoders.native import NativeEncoder
 from ..errors import BadFileError, DTNNError
 from ..model.decoder import Decoder, Readout
 from ..model.dtnn import DTNN
-from .average import RunningMean
 from .checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
-from .labelled_data import LabelledGraphs
-from .labelled_latents import LabelledLatents
+from .labelled_data import LabelledGraphs, LabelledLatents
 from .metrics import isotropic_scale, mae_ten
 from .training_settings import TrainingSettings
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+class RunningMean(Generic[Model]):
+    """The exponential moving average of the weights of a model (B. T. Polyak and A. B. Juditsky, 1992).
+
+    mean <- w mean + (1 - w) weights,  w = min(share, (1 + step) / (10 + step))
+
+    Args:
+        model: whose weights are averaged; with a share of 0 it is its own mean.
+        share: how much the old mean counts, from 0 to below 1. At first less, so that the random start is forgotten.
+    """
+
+    def __init__(self, model: Model, share: float) -> None:
+        self.source, self.share, self.steps = model, share, 0
+        self.model = copy.deepcopy(model) if share else model
+
+    def update(self) -> None:
+        """Take the weights of the model after a step."""
+        if not self.share:
+            return
+        self.steps += 1
+        weight = 1.0 - min(self.share, (1 + self.steps) / (10 + self.steps))
+        pairs = [
+            (mean, new)
+            for mean, new in zip(self.model.parameters(), self.source.parameters(), strict=True)
+            if new.requires_grad
+        ]
+        with torch.no_grad():
+            torch._foreach_lerp_([mean for mean, _ in pairs], [new for _, new in pairs], weight)
+
 
 EVALUATION_BATCH = 128
 # Seeds of members of an ensemble lie as far apart as no split's seed is large.

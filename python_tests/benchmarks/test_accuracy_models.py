@@ -189,7 +189,7 @@ def test_painn_is_that_of_schnetpack(monkeypatch):
 
 def test_the_maps_of_matten_are_those_of_e3nn():
     o3 = pytest.importorskip("e3nn.o3")
-    from accuracy.matten_layers import BondProduct, Couplings, SpeciesLinear  # noqa: PLC0415  needs e3nn
+    from accuracy.matten_layers import BondProduct, Couplings, SpeciesLinear
 
     torch.manual_seed(0)
     graph = collate([build_graph(c, CUTOFF) for c in some_crystals(2)])
@@ -226,9 +226,9 @@ def test_the_maps_of_matten_are_those_of_e3nn():
 
 def test_compiled_products_of_matten_are_those_of_torch(monkeypatch):
     o3 = pytest.importorskip("e3nn.o3")
-    from accuracy.bond_product import CompiledProduct  # noqa: PLC0415  like the next
-    from accuracy.matten import BOND_IRREPS, LAYER_IRREPS  # noqa: PLC0415  needs e3nn
-    from accuracy.matten_layers import BondProduct, Couplings  # noqa: PLC0415  needs e3nn
+    from accuracy.bond_product import CompiledProduct
+    from accuracy.matten import BOND_IRREPS, LAYER_IRREPS
+    from accuracy.matten_layers import BondProduct, Couplings
 
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(DTNNError, match="no C\\+\\+ compiler no-such-compiler"):

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from dtnn_fast.cli.data import Encoder, FrameName, SourceName
-from dtnn_fast.cli.training_data import load_training_data
-from dtnn_fast.datasets.encoder_elements import ENCODER_ELEMENTS
-from dtnn_fast.datasets.selection import Frame
-from dtnn_fast.datasets.sources.source import SOURCES
-from dtnn_fast.formats import read_crystals
+from dtnn_fast.cli.training_inputs import load_training_data
+from dtnn_fast.datasets.cleaning import ENCODER_ELEMENTS
+from dtnn_fast.datasets.sources.source import SOURCES, Frame
 from dtnn_fast.formats.packed_set import read_packed
+from dtnn_fast.formats.reading import read_crystals
 
 RECORDED = Path(__file__).parents[1] / "datasets" / "recorded"
 

@@ -11,11 +11,11 @@ import torch
 
 import dtnn_fast.encoders
 from dtnn_fast.cli.distill import TeacherName, _usual_matches
-from dtnn_fast.cli.distill_progress import DistillProgress
+from dtnn_fast.cli.progress import DistillProgress
 from dtnn_fast.distillation.energy_model import load_energy_model
-from dtnn_fast.distillation.sources import load_sources
+from dtnn_fast.distillation.made_crystals import load_sources
 from dtnn_fast.encoders import PRETRAINED
-from dtnn_fast.encoders.saved_encoder import load_encoder
+from dtnn_fast.encoders.build import load_encoder
 from dtnn_fast.errors import DTNNError
 
 SMALL = ["--crystals", 30, "--held-out", 0.3, "--channels", "8,4,4", "--cutoffs", "2.5,3", "--threads", 1]
@@ -33,7 +33,7 @@ def few(tmp_path, labelled, row_of):
 @pytest.fixture(autouse=True)
 def teacher(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "distillation")
-    from fake_teacher import FakeTeacher  # noqa: PLC0415  of the other folder
+    from fake_teacher import FakeTeacher
 
     monkeypatch.setattr(dtnn_fast.encoders, "pretrained_encoder", lambda name: FakeTeacher())
     yield

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from dtnn_fast.training.predictions import Predictions, load_predictions, save_predictions
+from dtnn_fast.training.run_folder import Predictions, load_predictions, save_predictions
 
 SMALL = ["--channels", "8,4,4", "--latent", "8", "--epochs", "1"]
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.image import imread
 from pyarrow import parquet
 
-from dtnn_fast.formats import read_crystals
+from dtnn_fast.formats.reading import read_crystals
 from dtnn_fast.model.dtnn import DTNN
 
 NACL = """data_NaCl

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from dtnn_fast.cli.train_options import parse_splits
-from dtnn_fast.cli.train_progress import TrainingProgress
+from dtnn_fast.cli.options import parse_splits
+from dtnn_fast.cli.progress import TrainingProgress
 from dtnn_fast.model.dtnn import DTNN
 
 SMALL = ["--channels", "8,4,4", "--latent", "8", "--dropout", "0", "--learning-rate", "0.01"]

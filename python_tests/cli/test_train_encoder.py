@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from dtnn_fast.cli.train_options import parse_layers
+from dtnn_fast.cli.options import parse_layers
 from dtnn_fast.encoders import Channels, NativeEncoder, NativeEncoderConfig
-from dtnn_fast.encoders.saved_encoder import load_encoder, save_encoder
+from dtnn_fast.encoders.build import load_encoder, save_encoder
 from dtnn_fast.model.dtnn import DTNN
-from dtnn_fast.model.ensemble import MixedEnsemble
-from dtnn_fast.model.ensemble_storage import load_predictor
-from dtnn_fast.training.predictions import load_predictions
+from dtnn_fast.model.ensemble import MixedEnsemble, load_predictor
+from dtnn_fast.training.run_folder import load_predictions
 
 SMALL = ["--latent", "8", "--dropout", "0", "--learning-rate", "0.01", "--epochs", "2"]
 

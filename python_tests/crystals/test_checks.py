@@ -8,8 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtnn_fast.crystals.checks import SHORTEST_DISTANCE, check_crystal
-from dtnn_fast.crystals.close_atoms import closest_pair_within, reduce_cell, shortest_lattice_vector
+from dtnn_fast.crystals.checks import (
+    SHORTEST_DISTANCE,
+    check_crystal,
+    closest_pair_within,
+    reduce_cell,
+    shortest_lattice_vector,
+)
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.datasets.bundled import load_labelled, load_structures
 from dtnn_fast.errors import BadCrystalError

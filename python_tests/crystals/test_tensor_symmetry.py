@@ -8,9 +8,9 @@ from pymatgen.core.tensors import Tensor
 
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.datasets.bundled import load_labelled
-from dtnn_fast.datasets.selection import LARGEST_VIOLATION, Frame, Selection, select
-from dtnn_fast.datasets.sources.dropped import Why
-from dtnn_fast.tensor_symmetry import find_symmetry, from_ieee_frame, symmetrised, symmetry_violation
+from dtnn_fast.datasets.cleaning import LARGEST_VIOLATION, Selection, select
+from dtnn_fast.datasets.sources.source import Frame, Why
+from dtnn_fast.symmetry import find_symmetry, from_ieee_frame, symmetrised, symmetry_violation
 
 # How many rotations leave a tensor of that system alone at least.
 FEWEST_ROTATIONS = {
@@ -90,7 +90,7 @@ def test_ieee_frame_of_a_crystal_without_symmetry_is_a_rejection(monkeypatch):
     def fail(*_):
         raise TypeError("'NoneType' object is not subscriptable")
 
-    monkeypatch.setattr("dtnn_fast.datasets.selection.from_ieee_frame", fail)
+    monkeypatch.setattr("dtnn_fast.datasets.cleaning.from_ieee_frame", fail)
     assert select([crystal], Selection(frame=Frame.ieee)).dropped[0].why is Why.SYMMETRY
 
 

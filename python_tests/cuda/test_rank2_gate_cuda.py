@@ -6,17 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cuda_emulator import NO_GRID_LIMIT, ORDERS, Emulator
-from rank2_emulated import (
-    BFLOAT16,
-    SHAPES,
-    SUFFIX,
-    TF32,
-    assert_near,
-    formulas_gate,
-    gate,
-    gate_backward,
-    random_case,
-)
+from rank2_emulated import BFLOAT16, SHAPES, SUFFIX, TF32, assert_near, formulas_gate, gate, gate_backward, random_case
 
 NAMES = ("out", "linear", "grad_x", "grad_gate", "grad_weight")
 TOLERANCE = {np.float32: 5e-6, np.float64: 1e-14}

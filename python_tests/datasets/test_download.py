@@ -7,8 +7,8 @@ import os
 import pytest
 from fetch_examples import web_server
 
-from dtnn_fast.download import download
 from dtnn_fast.errors import FetchError
+from dtnn_fast.files import download
 
 BODY = bytes(range(256)) * 4000
 SHA256 = hashlib.sha256(BODY).hexdigest()

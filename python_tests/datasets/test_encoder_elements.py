@@ -6,8 +6,8 @@ import functools
 import pytest
 import torch
 
-from dtnn_fast.datasets.encoder_elements import ENCODER_ELEMENTS, unknown_elements
-from dtnn_fast.encoders.elements import NUM_ELEMENTS
+from dtnn_fast.datasets.cleaning import ENCODER_ELEMENTS, unknown_elements
+from dtnn_fast.encoders.native import NUM_ELEMENTS
 
 
 def test_native():

@@ -11,16 +11,15 @@ from fetch_examples import KEY, LABELLED, RECORDED, MaterialsProjectClient, jarv
 from pymatgen.core import Structure
 
 from dtnn_fast.crystals.crystal import Crystal
+from dtnn_fast.datasets.cleaning import Selection
 from dtnn_fast.datasets.fetch import FetchedSet, Request, fetch_set
-from dtnn_fast.datasets.selection import Selection
-from dtnn_fast.datasets.sources.dropped import Why, count_dropped
 from dtnn_fast.datasets.sources.jarvis import fetch_jarvis
 from dtnn_fast.datasets.sources.materials_project import fetch_materials_project
 from dtnn_fast.datasets.sources.matminer import fetch_matminer
 from dtnn_fast.datasets.sources.paper import fetch_paper
-from dtnn_fast.datasets.sources.source import SOURCES
+from dtnn_fast.datasets.sources.source import SOURCES, Why, count_dropped
 from dtnn_fast.errors import BadFileError, DTNNError, FetchError, MissingPackageError
-from dtnn_fast.tensor_symmetry import find_symmetry
+from dtnn_fast.symmetry import find_symmetry
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,8 @@ import pytest
 
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.datasets.bundled import load_labelled
-from dtnn_fast.datasets.cleaning import clean
-from dtnn_fast.datasets.selection import Selection, select
-from dtnn_fast.datasets.sources.dropped import Dropped, Why, count_dropped, write_dropped
-from dtnn_fast.datasets.sources.labelled_row import Tensors, labelled_crystal
+from dtnn_fast.datasets.cleaning import Selection, clean, select
+from dtnn_fast.datasets.sources.source import Dropped, Tensors, Why, count_dropped, labelled_crystal, write_dropped
 
 CRYSTALS = load_labelled()
 FIRST = CRYSTALS[0]

@@ -7,9 +7,19 @@ import numpy as np
 import pytest
 
 from dtnn_fast.crystals.crystal import Crystal
-from dtnn_fast.distillation.fingerprint import SMALLEST_RATIO, Distances
-from dtnn_fast.distillation.made_crystals import MADE, CrystalSettings, chemical_system, is_held_out, make_crystals
-from dtnn_fast.distillation.substitution import GROUPS, RADII, relatives, substituted
+from dtnn_fast.distillation.made_crystals import (
+    GROUPS,
+    MADE,
+    RADII,
+    SMALLEST_RATIO,
+    CrystalSettings,
+    Distances,
+    chemical_system,
+    is_held_out,
+    make_crystals,
+    relatives,
+    substituted,
+)
 
 ALL = range(1, 95)
 

@@ -13,16 +13,15 @@ from fake_teacher import FakeTeacher
 from safetensors.torch import load_file
 
 from dtnn_fast.distillation.batches import LabelledShards
-from dtnn_fast.distillation.compositions import fit_labels
 from dtnn_fast.distillation.distill_run import distill_run
 from dtnn_fast.distillation.distill_settings import DistillSettings
 from dtnn_fast.distillation.distill_trainer import DistillTrainer
+from dtnn_fast.distillation.energy_readout import fit_labels
 from dtnn_fast.distillation.explained import evaluate, rows
-from dtnn_fast.distillation.spreads import spreads_of
-from dtnn_fast.distillation.student import Match, Spread, Student
+from dtnn_fast.distillation.student import Match, Spread, Student, spreads_of
 from dtnn_fast.distillation.workers import Workers, workers
 from dtnn_fast.encoders import Channels, NativeEncoderConfig
-from dtnn_fast.encoders.saved_encoder import load_encoder, read_encoder_config
+from dtnn_fast.encoders.build import load_encoder, read_encoder_config
 from dtnn_fast.errors import BadFileError, DTNNError
 
 ALONE = Workers(0, 1, torch.device("cpu"))
@@ -160,7 +159,7 @@ def test_wrong_settings_are_refused(wrong):
 
 def main(labels, folder):
     """What each of two processes does."""
-    from pathlib import Path  # noqa: PLC0415  for the processes
+    from pathlib import Path
 
     torch.set_num_threads(1)
     with workers() as group:

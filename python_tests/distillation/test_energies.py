@@ -16,9 +16,8 @@ from test_distill_training import ALONE, SETTINGS, StoppedError, run, stop_at
 
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.datasets.bundled import load_labelled
-from dtnn_fast.distillation.compositions import element_counts, fit_compositions, fit_labels
 from dtnn_fast.distillation.energy_model import HEAD_FILE, load_energy_model
-from dtnn_fast.distillation.energy_readout import EnergyTerm
+from dtnn_fast.distillation.energy_readout import EnergyTerm, element_counts, fit_compositions, fit_labels
 from dtnn_fast.distillation.explained import energy_report
 from dtnn_fast.distillation.labels import LabelSettings, label, read_manifest, read_shard, rejected_of, shard_path
 from dtnn_fast.distillation.made_crystals import MADE, is_held_out

@@ -9,7 +9,7 @@ import torch
 from model_cases import VARIANTS, assert_close, asymmetric_crystals, float64_graph, orthogonal, transformed, variant
 
 from dtnn_fast.encoders import NativeEncoder, NativeEncoderConfig
-from dtnn_fast.encoders.elements import SUBSHELLS, subshell_table
+from dtnn_fast.encoders.native import SUBSHELLS, subshell_table
 from dtnn_fast.ops import bond_vectors, neighbor_list
 
 EPS = 0.01  # of the smooth norm

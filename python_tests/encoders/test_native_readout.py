@@ -7,8 +7,8 @@ from model_cases import SMALL, asymmetric_crystals, orthogonal, transformed
 
 from dtnn_fast import DTNN
 from dtnn_fast.encoders import Channels, NativeEncoder, NativeEncoderConfig
-from dtnn_fast.encoders.native_readout import NativeReadout
-from dtnn_fast.encoders.saved_encoder import load_encoder, save_encoder
+from dtnn_fast.encoders.build import load_encoder, save_encoder
+from dtnn_fast.encoders.native import NativeReadout
 from dtnn_fast.model.decoder import DecoderConfig
 from dtnn_fast.model.dtnn import DTNNConfig
 from dtnn_fast.nn.graph import build_graph

@@ -9,7 +9,7 @@ from model_cases import SMALL, asymmetric_crystals
 from safetensors.torch import load_file, save_file
 
 from dtnn_fast.encoders import NativeEncoder, NativeEncoderConfig
-from dtnn_fast.encoders.saved_encoder import load_encoder, read_encoder_config, save_encoder
+from dtnn_fast.encoders.build import load_encoder, read_encoder_config, save_encoder
 from dtnn_fast.errors import BadFileError
 from dtnn_fast.nn.graph import build_graph
 

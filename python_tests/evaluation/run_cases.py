@@ -6,8 +6,8 @@ import json
 import numpy as np
 
 from dtnn_fast.crystals.crystal import Crystal
-from dtnn_fast.evaluation.data_set import DataSet
-from dtnn_fast.training.predictions import Predictions, save_predictions
+from dtnn_fast.evaluation.runs import DataSet
+from dtnn_fast.training.run_folder import Predictions, save_predictions
 
 TARGETS = ("electronic", "ionic", "total")
 

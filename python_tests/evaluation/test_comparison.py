@@ -8,15 +8,19 @@ import pytest
 from run_cases import CRYSTALS, DATA, made_up_crystals, off_by, write_model, write_run
 
 from dtnn_fast.errors import DTNNError
-from dtnn_fast.evaluation.comparison import PAPER_RATIOS
-from dtnn_fast.evaluation.data_maps import place_in_table
-from dtnn_fast.evaluation.data_set import DataSet
-from dtnn_fast.evaluation.elements import element_errors
+from dtnn_fast.evaluation.comparison import PAPER_RATIOS, element_errors
 from dtnn_fast.evaluation.evaluation import evaluate
-from dtnn_fast.evaluation.markdown import to_markdown
+from dtnn_fast.evaluation.figures import place_in_table
 from dtnn_fast.evaluation.page import tables, write_page
-from dtnn_fast.evaluation.runs import find_runs, read_runs
-from dtnn_fast.evaluation.tables import layer_table, metric_table, overview_table, ratio_table, system_table
+from dtnn_fast.evaluation.runs import DataSet, find_runs, read_runs
+from dtnn_fast.evaluation.tables import (
+    layer_table,
+    metric_table,
+    overview_table,
+    ratio_table,
+    system_table,
+    to_markdown,
+)
 
 
 def evaluation_of(*paths, data=DATA):

@@ -9,10 +9,8 @@ from run_cases import CRYSTALS, DATA, made_up_crystals, off_by, write_model, wri
 
 from dtnn_fast.datasets.splits import split
 from dtnn_fast.errors import BadFileError
-from dtnn_fast.evaluation.data_set import DataSet, check_run
-from dtnn_fast.evaluation.models import group_runs, missing_splits
-from dtnn_fast.evaluation.runs import find_runs, read_run, read_runs
-from dtnn_fast.training.predictions import Predictions, load_predictions, save_predictions
+from dtnn_fast.evaluation.runs import DataSet, check_run, find_runs, group_runs, missing_splits, read_run, read_runs
+from dtnn_fast.training.run_folder import Predictions, load_predictions, save_predictions
 
 
 def change_settings(folder, **changes):

@@ -13,9 +13,9 @@ from pymatgen.core import Structure
 from pymatgen.io.cif import CifWriter
 
 from dtnn_fast.crystals.checks import check_crystal
-from dtnn_fast.crystals.rejected import Rejected
+from dtnn_fast.crystals.crystal import Rejected
 from dtnn_fast.errors import BadCrystalError, BadFileError
-from dtnn_fast.formats import read_crystals
+from dtnn_fast.formats.reading import read_crystals
 
 CRYSTAL = ONE_OF_EACH_SYSTEM[2]  # orthorhombic PtO2, six atoms
 CIF = str(CifWriter(to_pymatgen(CRYSTAL)))

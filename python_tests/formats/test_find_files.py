@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from dtnn_fast.crystals.rejected import Rejected
+from dtnn_fast.crystals.crystal import Rejected
 from dtnn_fast.formats import find_files as collect
 
 POSCAR = "Po\n1.0\n3 0 0\n0 3 0\n0 0 3\nPo\n1\nDirect\n0 0 0\n"

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dtnn_fast.crystals.rejected import Rejected
+from dtnn_fast.crystals.crystal import Rejected
 from dtnn_fast.datasets.bundled import LABELLED_FILE, load_labelled
 from dtnn_fast.errors import BadFileError
-from dtnn_fast.formats import kind_of, read_crystals
+from dtnn_fast.files import replacing
 from dtnn_fast.formats.packed_set import read_packed, write_packed
-from dtnn_fast.replacing import replacing
+from dtnn_fast.formats.reading import kind_of, read_crystals
 
 PROVENANCE = {"source": "test", "database_version": "1", "query": {"limit": None}}
 

@@ -18,10 +18,9 @@ from crystal_examples import (
 from pymatgen.io.cif import CifWriter
 from pymatgen.io.vasp import Poscar
 
-from dtnn_fast.crystals.crystal import Crystal
-from dtnn_fast.crystals.rejected import Rejected
+from dtnn_fast.crystals.crystal import Crystal, Rejected
 from dtnn_fast.errors import BadFileError
-from dtnn_fast.formats import iter_paths, kind_of, read_crystals
+from dtnn_fast.formats.reading import iter_paths, kind_of, read_crystals
 
 all_systems = pytest.mark.parametrize("crystal", ONE_OF_EACH_SYSTEM, ids=SYSTEM_IDS)
 

@@ -33,7 +33,7 @@ def arguments() -> argparse.Namespace:
 
 def work(options: argparse.Namespace) -> int:
     """Make the calls, and print what came of them; the exit status is 1 after a failure."""
-    from fuzzing.judge import run_call  # noqa: PLC0415  the parent process does not need torch
+    from fuzzing.judge import run_call
 
     counts: collections.Counter[str] = collections.Counter()
     status = os.open(options.status, os.O_WRONLY)

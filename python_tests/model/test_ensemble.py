@@ -15,8 +15,7 @@ import dtnn_fast
 from dtnn_fast import DTNN, MixedEnsemble
 from dtnn_fast.encoders import Channels
 from dtnn_fast.errors import BadCrystalError, BadFileError
-from dtnn_fast.model.ensemble_storage import load_predictor
-from dtnn_fast.model.join_decoders import combine
+from dtnn_fast.model.ensemble import combine, load_predictor
 from dtnn_fast.screening.engine import screen_crystals
 
 TARGETS = ("electronic", "total")

@@ -15,7 +15,7 @@ from dtnn_fast.ops import (
     rank2_linear,
     tensor_readout,
 )
-from dtnn_fast.ops._fake_checks import check_same_device
+from dtnn_fast.ops._registration import check_same_device
 
 PAIRS, ROW_PTR, PTR = torch.tensor([[0], [0]]), torch.tensor([0, 1]), torch.tensor([0, 1])
 POSITIONS, CELL, X, WEIGHT = torch.zeros(1, 3), torch.eye(3)[None], torch.ones(1, 3, 4), torch.ones(2, 4)

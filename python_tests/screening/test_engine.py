@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from dtnn_fast.crystals.rejected import Rejected
+from dtnn_fast.crystals.crystal import Rejected
 from dtnn_fast.datasets.bundled import load_labelled
 from dtnn_fast.model.predictor import Predictor
 from dtnn_fast.screening import engine

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from dtnn_fast.training.average import RunningMean
+from dtnn_fast.training.trainer import RunningMean
 
 
 def test_the_mean_follows_its_formula():

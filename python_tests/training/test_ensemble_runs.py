@@ -12,14 +12,13 @@ import torch
 from model_cases import SMALL, config, labelled
 
 from dtnn_fast.encoders import NativeEncoder
-from dtnn_fast.encoders.latent_table import encode_crystals
+from dtnn_fast.encoders.latent_cache import encode_crystals
 from dtnn_fast.errors import BadFileError, DTNNError
 from dtnn_fast.evaluation.runs import find_runs
 from dtnn_fast.model.dtnn import DTNN
-from dtnn_fast.model.join_decoders import combine
-from dtnn_fast.training.ensemble import combine_runs
-from dtnn_fast.training.predictions import load_predictions
-from dtnn_fast.training.run_folder import MEMBERS_FOLDER
+from dtnn_fast.model.ensemble import combine
+from dtnn_fast.training.ensemble_runs import combine_runs
+from dtnn_fast.training.run_folder import MEMBERS_FOLDER, load_predictions
 from dtnn_fast.training.train_run import train_run
 from dtnn_fast.training.training_settings import TrainingSettings
 

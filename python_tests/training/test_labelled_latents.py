@@ -13,12 +13,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from dtnn_fast.encoders import NativeEncoder
-from dtnn_fast.encoders.latent_cache import cached_latents, structures_digest
-from dtnn_fast.encoders.latent_table import encode_crystals
+from dtnn_fast.encoders.latent_cache import cached_latents, encode_crystals, structures_digest
 from dtnn_fast.errors import BadFileError
 from dtnn_fast.model.dtnn import DTNN
-from dtnn_fast.training.labelled_data import LabelledGraphs
-from dtnn_fast.training.labelled_latents import LabelledLatents
+from dtnn_fast.training.labelled_data import LabelledGraphs, LabelledLatents
 from dtnn_fast.training.train_run import train_run
 from dtnn_fast.training.training_settings import TrainingSettings
 

@@ -8,10 +8,9 @@ import pytest
 
 from dtnn_fast.datasets.splits import FOLDS, split
 from dtnn_fast.errors import DTNNError
-from dtnn_fast.model.spread import spread
-from dtnn_fast.training.error_bars import mean_and_spread
-from dtnn_fast.training.member_predictions import Members
-from dtnn_fast.training.predictions import Predictions
+from dtnn_fast.model.predictor import spread
+from dtnn_fast.training.member_predictions import Members, mean_and_spread
+from dtnn_fast.training.run_folder import Predictions
 
 IDS = [f"crystal-{number:03}" for number in range(200)]
 NUMBERS = np.random.default_rng(0)

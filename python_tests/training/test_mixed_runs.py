@@ -14,14 +14,12 @@ from model_cases import SMALL, config, labelled
 
 from dtnn_fast import MixedEnsemble
 from dtnn_fast.encoders import NativeEncoder
-from dtnn_fast.encoders.latent_table import encode_crystals
+from dtnn_fast.encoders.latent_cache import encode_crystals
 from dtnn_fast.errors import BadFileError, DTNNError
 from dtnn_fast.evaluation.runs import read_run
-from dtnn_fast.training.ensemble import combine_runs
-from dtnn_fast.training.ensemble_runs import mix_runs, runs_by_split, take_in_turn
-from dtnn_fast.training.error_bars import coverage, error_scale
-from dtnn_fast.training.predictions import load_predictions
-from dtnn_fast.training.run_folder import MEMBERS_FOLDER
+from dtnn_fast.training.ensemble_runs import combine_runs, mix_runs, runs_by_split, take_in_turn
+from dtnn_fast.training.member_predictions import coverage, error_scale
+from dtnn_fast.training.run_folder import MEMBERS_FOLDER, load_predictions
 from dtnn_fast.training.train_run import train_run
 from dtnn_fast.training.training_settings import TrainingSettings
 

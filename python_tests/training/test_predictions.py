@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dtnn_fast.errors import BadFileError
-from dtnn_fast.training.predictions import Predictions, load_predictions, save_predictions
+from dtnn_fast.training.run_folder import Predictions, load_predictions, save_predictions
 
 
 def make(count: int = 4) -> Predictions:

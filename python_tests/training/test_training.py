@@ -18,7 +18,7 @@ from dtnn_fast.datasets.splits import split
 from dtnn_fast.errors import BadCrystalError, BadFileError, DTNNError
 from dtnn_fast.training.labelled_data import LabelledGraphs
 from dtnn_fast.training.metrics import METRICS, summarise
-from dtnn_fast.training.predictions import load_predictions
+from dtnn_fast.training.run_folder import load_predictions
 from dtnn_fast.training.train_run import train_run
 from dtnn_fast.training.trainer import Trainer
 from dtnn_fast.training.training_settings import TrainingSettings

@@ -15,9 +15,8 @@ from dtnn_fast.errors import BadFileError, DTNNError, MissingPackageError
 from dtnn_fast.training.trainer import Epoch
 from dtnn_fast.training.training_settings import TrainingSettings
 from dtnn_fast.tuning.objective import Objective
-from dtnn_fast.tuning.report import best_settings, write_best, write_trials
 from dtnn_fast.tuning.search_space import values_of
-from dtnn_fast.tuning.study import Study
+from dtnn_fast.tuning.study import Study, best_settings, write_best, write_trials
 
 pytest.importorskip("optuna")
 

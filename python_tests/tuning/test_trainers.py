@@ -9,11 +9,11 @@ from model_cases import TINY, config, small_crystals
 
 from dtnn_fast.datasets.splits import split
 from dtnn_fast.encoders.build import build_encoder
-from dtnn_fast.encoders.latent_table import encode_crystals
+from dtnn_fast.encoders.latent_cache import encode_crystals
 from dtnn_fast.training.train_run import train_run
 from dtnn_fast.training.training_settings import TrainingSettings
+from dtnn_fast.tuning.objective import Trainers
 from dtnn_fast.tuning.search_space import with_values
-from dtnn_fast.tuning.trainers import Trainers
 
 CRYSTALS = small_crystals(20, max_atoms=4)
 PARTS = split([crystal.id for crystal in CRYSTALS], 0)

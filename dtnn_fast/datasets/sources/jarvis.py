@@ -17,13 +17,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ...crystals.crystal import Crystal
-from ...crystals.rejected import Rejected
-from ...download import OnProgress, download, sha256_of
+from ...crystals.crystal import Crystal, Rejected
 from ...errors import BadCrystalError, BadFileError, FetchError
-from .dropped import Dropped, Why
-from .labelled_row import labelled_crystal
-from .source import Fetched
+from ...files import OnProgress, download, sha256_of
+from .source import Dropped, Fetched, Why, labelled_crystal
 from .vasprun import read_vasprun
 
 # dft_3d as in jarvis-tools 2026.6.12, jarvis/db/figshare.py.

@@ -11,11 +11,9 @@ from math import ceil
 from typing import Any, TypeVar
 
 from ...crystals.crystal import Crystal
-from ...download import OnProgress
 from ...errors import FetchError, optional_import
-from .dropped import Dropped, Why
-from .labelled_row import Tensors, labelled_crystal
-from .source import Fetched
+from ...files import OnProgress
+from .source import Dropped, Fetched, Tensors, Why, labelled_crystal
 
 KEY_VARIABLE = "MP_API_KEY"
 SUMMARY_FIELDS = ("material_id", "formula_pretty", "structure", "band_gap", "energy_above_hull")

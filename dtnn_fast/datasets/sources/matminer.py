@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ...crystals.crystal import Crystal
-from ...download import OnProgress, download, sha256_of
 from ...errors import BadFileError
-from ...formats.text import read_text
-from .dropped import Dropped, Why
-from .labelled_row import Tensors, labelled_crystal
-from .source import Fetched
+from ...files import OnProgress, download, sha256_of
+from ...formats.reading import read_text
+from .source import Dropped, Fetched, Tensors, Why, labelled_crystal
 
 # Address and checksum as in matminer 0.10.1, matminer/datasets/dataset_metadata.json.
 URL = "https://ndownloader.figshare.com/files/13213475"

@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from ...crystals.crystal import Crystal
-from ...download import sha256_of
 from ...errors import BadFileError
-from ...formats.text import read_text
-from .dropped import Dropped, Why
-from .labelled_row import Tensors, labelled_crystal
-from .source import Fetched
+from ...files import sha256_of
+from ...formats.reading import read_text
+from .source import Dropped, Fetched, Tensors, Why, labelled_crystal
 
 _SOURCE = "pfnet-research/dielectric-pred"
 

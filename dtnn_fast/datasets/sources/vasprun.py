@@ -15,7 +15,7 @@ import numpy as np
 from ...crystals.crystal import Crystal
 from ...crystals.elements import atomic_number
 from ...errors import BadCrystalError
-from .labelled_row import Tensors
+from .source import Tensors
 
 
 class DielectricRun(NamedTuple):

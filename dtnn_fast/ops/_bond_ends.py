@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..reference.neighbor_order import NeighborOrder, neighbor_order
+from .neighbor_list import NeighborOrder, neighbor_order
 
 COEFFICIENTS = {"center": (1, 0), "neighbor": (0, 1), "sum": (1, 1), "difference": (-1, 1)}
 
