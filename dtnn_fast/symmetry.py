@@ -9,7 +9,7 @@ import numpy as np
 
 from .crystals.checks import check_cell
 from .crystals.crystal import Crystal
-from .errors import optional_import
+from .errors import MissingPackageError, optional_import
 
 # The last space group of each system.
 _LAST_GROUP = {
@@ -190,3 +190,14 @@ def from_ieee_frame(crystal: Crystal, tensors: dict[str, np.ndarray]) -> dict[st
     turned = {name: rotation.T @ tensor @ rotation for name, tensor in tensors.items()}
     # The product rounds the two halves of the tensor differently.
     return {name: 0.5 * (tensor + tensor.T) for name, tensor in turned.items()}
+
+
+def known_crystal_system(crystal: Crystal) -> str | None:
+    """The crystal system from `info`, or else from spglib, or None where it is not installed or finds none."""
+    system = crystal.info.get("crystal_system")
+    if system is None:
+        try:
+            system = crystal_system(crystal)
+        except MissingPackageError:
+            return None
+    return None if system == "unknown" else str(system)

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import sys
 
-FATAL = 2
+# Exit codes of every command, beside 0.
+FATAL = 2  # nothing was done: wrong options or unusable input
+SOME_REJECTED = 3  # done, but some crystals or runs were rejected
+STOPPED = 130  # Ctrl-C, the code that shells give
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import BadFileError, DTNNError
+from . import STOPPED
 from .console import stderr, stdout
 from .progress import FetchProgress
 
@@ -62,7 +63,6 @@ def print_set(console: Console, crystals: Sequence[Crystal], provenance: Mapping
     console.print(table)
 
 
-STOPPED = 130  # what shells give for a program that ends by Ctrl-C
 # A symmetry that so many tensors lack points to the frame, not to the calculations.
 _MANY = 0.1
 

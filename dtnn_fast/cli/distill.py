@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from . import STOPPED
 from .console import command_line, stderr, stdout
 from .options import ThreadsOption
 from .progress import ENCODER_FOLDER, DistillProgress, print_explained
@@ -168,7 +169,7 @@ def distill(
                 held_out_report = _train(settings, place, folder, group, progress)
         except KeyboardInterrupt:
             stderr().print(progress.how_to_resume(), style="yellow")
-            raise typer.Exit(130) from None
+            raise typer.Exit(STOPPED) from None
         if group.rank == 0:
             print_explained(stdout(), held_out_report)
             stdout().print(f"encoder: {folder / ENCODER_FOLDER}")
@@ -184,9 +185,9 @@ def _label(
     group: Workers,
     progress: DistillProgress,
 ) -> None:
+    from ..crystals.crystal import write_rejected
     from ..distillation.labels import label, rejected_of
     from ..distillation.made_crystals import load_sources, make_crystals
-    from ..formats.find_files import write_rejected
 
     sources, unreadable = load_sources(paths)
     made = make_crystals(sources, settings.crystals, teacher.elements)

@@ -65,13 +65,13 @@ def evaluate(
 
     Exit code: 0 all runs were used, 3 some were rejected or lack splits, 2 nothing could be compared.
     """
+    from ..crystals.crystal import write_rejected
     from ..errors import optional_import
     from ..evaluation.evaluation import evaluate as evaluate_runs
     from ..evaluation.evaluation import targets_of, write_figures
     from ..evaluation.page import tables, write_page
     from ..evaluation.runs import DataSet, find_runs, read_runs
     from ..evaluation.tables import write_errors
-    from ..formats.find_files import write_rejected
     from .error_tables import print_tables
     from .training_inputs import load_training_data
 

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import DTNNError
+from . import SOME_REJECTED
 from .console import stderr
 
 if TYPE_CHECKING:
     from ..crystals.crystal import Rejected
     from ..model.predictor import Predictor
 
-
-SOME_REJECTED = 3
 
 ModelOption = Annotated[
     str,

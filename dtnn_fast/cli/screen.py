@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..errors import BadFileError
+from . import STOPPED
 from .console import command_line, stderr, stdout
 from .options import ModelOption, ThreadsOption, exit_with, load_model, require_some
 from .progress import ScreeningProgress
@@ -83,7 +84,6 @@ def print_ranking(
 
 
 FILES = ("predictions.parquet", "ranking.csv", "rejected.csv", "plot.png", "summary.json")
-STOPPED = 130  # what shells give for a program that ends by Ctrl-C
 
 
 def screen(
@@ -130,9 +130,9 @@ def screen(
     """
     predictor = load_model(model, threads)
 
+    from ..crystals.crystal import write_rejected
     from ..datasets.bundled import load_labelled
     from ..errors import optional_import
-    from ..formats.find_files import write_rejected
     from ..screening.ranking import rank, resolve_sort_column, write_parquet, write_ranking
     from ..screening.report import plot_screening
 

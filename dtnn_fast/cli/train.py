@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import STOPPED
 from .console import command_line, stderr, stdout
 from .options import LARGEST_SEED, Target, parse_channels, parse_layers, parse_positive, parse_splits
 from .progress import Stopped, TrainingProgress
@@ -222,8 +223,8 @@ def train(
 
     import torch
 
+    from ..crystals.crystal import write_rejected
     from ..encoders import Channels, NativeEncoder
-    from ..formats.find_files import write_rejected
     from ..model.decoder import DecoderConfig
     from ..model.dtnn import DTNNConfig
     from ..training.training_settings import TrainingSettings
@@ -322,7 +323,7 @@ def _run(
             )
     except (Stopped, KeyboardInterrupt) as stop:
         stderr().print(progress.how_to_resume(kept=isinstance(stop, Stopped)), style="yellow")
-        raise typer.Exit(130) from None
+        raise typer.Exit(STOPPED) from None
     print_errors(stdout(), result, title=f"Test errors, seed {settings.seed}")
     if settings.model.members > 1:
         print_error_bars(result["error_bars"])

@@ -14,14 +14,15 @@ from ..crystals.crystal import Crystal, Rejected
 from ..datasets.bundled import load_labelled
 from ..datasets.cleaning import clean
 from ..errors import BadCrystalError, DTNNError
-from ..formats.find_files import find_files, known_crystal_system, read_files
+from ..formats.find_files import find_files, read_files
+from ..symmetry import known_crystal_system
 from .console import stderr
 
 if TYPE_CHECKING:
     from ..crystals.crystal import Crystal
     from ..encoders.build import Encoder, EncoderConfig
     from ..encoders.latent_cache import LatentTable
-    from ..encoders.native_layer import Channels
+    from ..nn.latents import Channels
 
 
 # The encoder of the model that comes with the package.

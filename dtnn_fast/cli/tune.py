@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import DTNNError
+from . import STOPPED
 from .console import command_line, stderr, stdout
 from .options import Target, parse_channels, parse_splits
 from .progress import TuningProgress
@@ -132,7 +133,6 @@ def _short(value: Value) -> str:
 
 
 _MODEL, _SEARCH = "The model", "The search"
-_STOPPED = 130
 
 
 def tune(
@@ -224,11 +224,11 @@ def tune(
 
     import torch
 
+    from ..crystals.crystal import write_rejected
     from ..datasets.splits import split
     from ..encoders import Channels
     from ..encoders.latent_cache import encoder_digest
     from ..errors import optional_import
-    from ..formats.find_files import write_rejected
     from ..model.decoder import DecoderConfig
     from ..model.dtnn import DTNNConfig
     from ..training.train_run import data_digest
@@ -278,4 +278,4 @@ def tune(
             f"stopped after {len(study.finished)} trials, which are in {study.path}: the same command goes on",
             style="yellow",
         )
-        raise typer.Exit(_STOPPED)
+        raise typer.Exit(STOPPED)

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -200,3 +203,11 @@ def to_cartesian(fractional: np.ndarray, cell: np.ndarray) -> np.ndarray:
     a, b, c = cell[..., 0, :], cell[..., 1, :], cell[..., 2, :]
     cartesian: np.ndarray = (fractional[:, 0:1] * a + fractional[:, 1:2] * b) + fractional[:, 2:3] * c
     return cartesian
+
+
+def write_rejected(path: Path, rejected: Iterable[Rejected]) -> None:
+    """Write a CSV file with the columns id, source and reason; only these names when nothing was rejected."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "source", "reason"])
+        writer.writerows([r.id, r.source, " ".join(r.reason.split())] for r in rejected)

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Encoders: from crystals to latents of atoms and bonds."""
 
-from ..nn.latents import Latents
+from ..nn.latents import Channels, Latents
 from .native import NativeEncoder, NativeEncoderConfig
-from .native_layer import Channels
 from .pretrained import PRETRAINED, PretrainedEncoder, PretrainedEncoderConfig, pretrained_encoder
 
 __all__ = [

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from ..nn.graph import CrystalGraph
-from ..nn.latents import Latents
+from ..nn.latents import Channels, Latents
 from ..nn.radial import bessel_basis, smooth_cutoff
 from ..nn.symmetric_tensors import direction_matrix, norm_squared
 from ..ops import atom_to_bond_gather
-from .native_layer import Channels
 
 NUM_RADIAL = 8
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ..nn.graph import CrystalGraph
-from ..nn.latents import Latents
+from ..nn.latents import Channels, Latents
 from ..nn.layers import MLP, ChannelMix, Linear
 from ..nn.symmetric_tensors import norm_squared, square, times_vector, traceless
-from .native_layer import BondGeometry, Channels, NativeLayer, soft_scale
+from .native_layer import BondGeometry, NativeLayer, soft_scale
 
 NUM_ELEMENTS = 118
 # Subshells in the order in which Madelung's rule fills them, and how many electrons each holds.

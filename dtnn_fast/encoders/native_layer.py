@@ -17,34 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from ..nn.graph import BondTier
+from ..nn.latents import Channels
 from ..nn.layers import MLP, ChannelMix, Linear
 from ..nn.radial import bessel_basis, smooth_cutoff
 from ..nn.symmetric_tensors import direction_matrix, norm_squared, square, symmetric_product, times_vector, trace
 from ..ops import atom_to_bond_gather, bond_to_atom_sum
-
-
-@dataclass(frozen=True)
-class Channels:
-    """How many scalars, vectors and rank-2 tensors atoms and bonds carry.
-
-    Args:
-        scalar: scalars of atoms and of bonds.
-        vector: vectors of atoms and of bonds.
-        rank2: rank-2 tensors of atoms; messages carry as many of them as vectors.
-        radial: functions of the radial basis.
-
-    Raises:
-        ValueError: a number is below 1.
-    """
-
-    scalar: int = 128
-    vector: int = 32
-    rank2: int = 32
-    radial: int = 8
-
-    def __post_init__(self) -> None:
-        if min(self.scalar, self.vector, self.rank2, self.radial) < 1:
-            raise ValueError(f"Channels: expected at least 1 of each, got {self}")
 
 
 @dataclass

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from ..errors import BadFileError
 from ..nn.graph import BondTier, CrystalGraph
-from ..nn.latents import Latents
-from .native_layer import Channels
+from ..nn.latents import Channels, Latents
 
 
 class AtomLatents(NamedTuple):

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-import csv
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from ..crystals.crystal import Crystal, Rejected
 from ..errors import BadFileError, MissingPackageError
-from ..symmetry import crystal_system
-from .reading import FoundFiles, iter_paths, read_crystals
+from .reading import _require_kind, kind_of, read_crystals
 
 
 def find_files(paths: Iterable[Path | str]) -> FoundFiles:
@@ -63,20 +63,53 @@ def read_files(files: Iterable[Path]) -> Iterator[Crystal | Rejected]:
             yield from found
 
 
-def known_crystal_system(crystal: Crystal) -> str | None:
-    """The crystal system from `info`, or else from spglib, or None where it is not installed or finds none."""
-    system = crystal.info.get("crystal_system")
-    if system is None:
-        try:
-            system = crystal_system(crystal)
-        except MissingPackageError:
-            return None
-    return None if system == "unknown" else str(system)
+class FoundFiles(NamedTuple):
+    """Files to read, in order.
+
+    Args:
+        files: those of a known kind.
+        skipped: in folders, files of no known kind, and links to folders, which are not followed.
+        rejected: folders that cannot be read.
+    """
+
+    files: list[Path]
+    skipped: list[Path]
+    rejected: list[Rejected]
 
 
-def write_rejected(path: Path, rejected: Iterable[Rejected]) -> None:
-    """Write a CSV file with the columns id, source and reason; only these names when nothing was rejected."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "source", "reason"])
-        writer.writerows([r.id, r.source, " ".join(r.reason.split())] for r in rejected)
+def iter_paths(paths: Iterable[Path | str]) -> FoundFiles:
+    """Expand folders, with all folders in them, to the files of a known kind, sorted.
+
+    Args:
+        paths: files and folders.
+
+    Returns:
+        The files, each once; the files in folders that were skipped because their kind is not known, and links to
+        folders, which are not followed as they may lead in circles; and the folders that cannot be read.
+
+    Raises:
+        BadFileError: a path does not exist, or a file that is named explicitly is of no known kind.
+    """
+    files: dict[Path, None] = {}
+    skipped: dict[Path, None] = {}
+    rejected: dict[Rejected, None] = {}
+
+    def reject(error: OSError) -> None:
+        folder = Path(error.filename)
+        reason = f"the folder cannot be read: {error.strerror or error}"
+        rejected[Rejected(folder.name, str(folder), reason)] = None
+
+    for path in map(Path, paths):
+        if not path.is_dir():
+            if not path.exists():
+                raise BadFileError(f"{path}: there is no such file or folder")
+            _require_kind(path)
+            files[path] = None
+            continue
+        for folder, folders, names in os.walk(path, onerror=reject):
+            folders.sort()
+            skipped |= dict.fromkeys(link for link in (Path(folder, name) for name in folders) if link.is_symlink())
+            for name in sorted(names):
+                file = Path(folder, name)
+                (skipped if kind_of(file) is None else files)[file] = None
+    return FoundFiles(list(files), list(skipped), list(rejected))

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import re
 import stat
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -122,9 +121,6 @@ def _is_json(text: str) -> bool:
     return True
 
 
-__all__ = ["KINDS", "FoundFiles", "Kind", "Rejected", "iter_paths", "kind_of", "read_crystals"]
-
-
 class Kind(NamedTuple):
     """A kind of file: its name for messages, how its names end, its reader, and whether it is text.
 
@@ -150,20 +146,6 @@ KINDS = {
 
 # POSCAR, CONTCAR, and what people make of them: POSCAR_relaxed, POSCAR-2, POSCAR.mp-149
 _POSCAR_NAME = re.compile(r"(?:poscar|contcar)(?:[-_.].*)?")
-
-
-class FoundFiles(NamedTuple):
-    """Files to read, in order.
-
-    Args:
-        files: those of a known kind.
-        skipped: in folders, files of no known kind, and links to folders, which are not followed.
-        rejected: folders that cannot be read.
-    """
-
-    files: list[Path]
-    skipped: list[Path]
-    rejected: list[Rejected]
 
 
 def kind_of(path: Path) -> str | None:
@@ -203,44 +185,6 @@ def read_crystals(path: Path | str) -> list[Crystal | Rejected]:
     # Infinite coordinates pass through here silently; the check of the crystal names them.
     with np.errstate(all="ignore"):
         return list(KINDS[kind].read(path, text))
-
-
-def iter_paths(paths: Iterable[Path | str]) -> FoundFiles:
-    """Expand folders, with all folders in them, to the files of a known kind, sorted.
-
-    Args:
-        paths: files and folders.
-
-    Returns:
-        The files, each once; the files in folders that were skipped because their kind is not known, and links to
-        folders, which are not followed as they may lead in circles; and the folders that cannot be read.
-
-    Raises:
-        BadFileError: a path does not exist, or a file that is named explicitly is of no known kind.
-    """
-    files: dict[Path, None] = {}
-    skipped: dict[Path, None] = {}
-    rejected: dict[Rejected, None] = {}
-
-    def reject(error: OSError) -> None:
-        folder = Path(error.filename)
-        reason = f"the folder cannot be read: {error.strerror or error}"
-        rejected[Rejected(folder.name, str(folder), reason)] = None
-
-    for path in map(Path, paths):
-        if not path.is_dir():
-            if not path.exists():
-                raise BadFileError(f"{path}: there is no such file or folder")
-            _require_kind(path)
-            files[path] = None
-            continue
-        for folder, folders, names in os.walk(path, onerror=reject):
-            folders.sort()
-            skipped |= dict.fromkeys(link for link in (Path(folder, name) for name in folders) if link.is_symlink())
-            for name in sorted(names):
-                file = Path(folder, name)
-                (skipped if kind_of(file) is None else files)[file] = None
-    return FoundFiles(list(files), list(skipped), list(rejected))
 
 
 def _require_kind(path: Path) -> str:

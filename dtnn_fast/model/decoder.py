@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..encoders.native_layer import Channels
-from ..nn.latents import Latents
+from ..nn.latents import Channels, Latents
 from ..nn.layers import MLP, ChannelMix, GatedMix, Linear
 from ..ops import bond_to_atom_sum, tensor_readout
 from .decoder_inputs import AtomInput, BondInput, layer_latents, vector_layers

@@ -9,9 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..encoders.native_layer import Channels
 from ..nn.graph import BondTier
-from ..nn.latents import Latents
+from ..nn.latents import Channels, Latents
 from ..nn.radial import smooth_cutoff
 from ..ops import bond_to_atom_sum
 

@@ -17,10 +17,9 @@ from ..crystals.elements import MAX_ATOMIC_NUMBER
 from ..encoders.build import Encoder, EncoderConfig, build_encoder, encoder_config
 from ..encoders.built_bonds import built_bond_channels, with_built_bonds
 from ..encoders.native import NativeEncoder, NativeEncoderConfig
-from ..encoders.native_layer import Channels
 from ..encoders.pretrained import PretrainedEncoder
 from ..nn.graph import CrystalGraph, build_graph
-from ..nn.latents import EncodedCrystals, Latents
+from ..nn.latents import Channels, EncodedCrystals, Latents
 from ..typed_settings import from_plain
 from .decoder import Decoder, DecoderConfig
 from .decoder_inputs import take_layer

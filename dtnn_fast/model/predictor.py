@@ -15,10 +15,8 @@ from ..crystals.checks import check_crystal
 from ..crystals.convert import to_crystals
 from ..crystals.crystal import Crystal
 from ..nn.graph import batches_of_atoms
+from ..nn.symmetric_tensors import COLUMNS, ROWS
 from ..symmetry import find_symmetry, symmetrised
-
-# The six unique elements of a symmetric tensor, in the order xx yy zz yz xz xy.
-ROWS, COLUMNS = (0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)
 
 
 def spread(members: np.ndarray) -> np.ndarray:

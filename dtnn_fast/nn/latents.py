@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor
@@ -48,3 +49,27 @@ class EncodedCrystals(NamedTuple):
     latents: Sequence[Latents | None]
     ptr: Tensor
     graph: CrystalGraph | None = None
+
+
+@dataclass(frozen=True)
+class Channels:
+    """How many scalars, vectors and rank-2 tensors atoms and bonds carry.
+
+    Args:
+        scalar: scalars of atoms and of bonds.
+        vector: vectors of atoms and of bonds.
+        rank2: rank-2 tensors of atoms; messages carry as many of them as vectors.
+        radial: functions of the radial basis.
+
+    Raises:
+        ValueError: a number is below 1.
+    """
+
+    scalar: int = 128
+    vector: int = 32
+    rank2: int = 32
+    radial: int = 8
+
+    def __post_init__(self) -> None:
+        if min(self.scalar, self.vector, self.rank2, self.radial) < 1:
+            raise ValueError(f"Channels: expected at least 1 of each, got {self}")

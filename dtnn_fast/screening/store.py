@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..crystals.crystal import Crystal
-from ..formats.find_files import known_crystal_system
+from ..symmetry import known_crystal_system
 
 # The six unique elements of a symmetric tensor, in the order of docs/conventions.md.
 ELEMENTS = {"xx": (0, 0), "yy": (1, 1), "zz": (2, 2), "yz": (1, 2), "xz": (0, 2), "xy": (0, 1)}

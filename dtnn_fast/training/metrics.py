@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..model.predictor import COLUMNS, ROWS
+from ..nn.symmetric_tensors import COLUMNS, ROWS
 
 METRICS = ("mae_ten", "mae_mean_diag", "mae_diag", "mae_off_diag")
 

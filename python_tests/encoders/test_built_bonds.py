@@ -8,12 +8,11 @@ import torch
 from model_cases import asymmetric_crystals, orthogonal, transformed
 
 from dtnn_fast.encoders.built_bonds import NUM_RADIAL, built_bond_channels, with_built_bonds
-from dtnn_fast.encoders.native_layer import Channels
 from dtnn_fast.encoders.pretrained import AtomLatents, PretrainedEncoder, PretrainedEncoderConfig
 from dtnn_fast.model.decoder import DecoderConfig
 from dtnn_fast.model.dtnn import DTNN, DTNNConfig
 from dtnn_fast.nn.graph import build_graph
-from dtnn_fast.nn.latents import EncodedCrystals, Latents
+from dtnn_fast.nn.latents import Channels, EncodedCrystals, Latents
 from dtnn_fast.nn.radial import bessel_basis, smooth_cutoff
 
 CUTOFF = 5.0

@@ -20,7 +20,8 @@ from pymatgen.io.vasp import Poscar
 
 from dtnn_fast.crystals.crystal import Crystal, Rejected
 from dtnn_fast.errors import BadFileError
-from dtnn_fast.formats.reading import iter_paths, kind_of, read_crystals
+from dtnn_fast.formats.find_files import iter_paths
+from dtnn_fast.formats.reading import kind_of, read_crystals
 
 all_systems = pytest.mark.parametrize("crystal", ONE_OF_EACH_SYSTEM, ids=SYSTEM_IDS)
 
