@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from .. import __version__
 from ..errors import DTNNError
 from . import FATAL
+from .config import SettingsCommand
 from .console import print_error
 from .data import data
 from .distill import distill
@@ -64,5 +65,5 @@ def _options(
 
 
 for _command in (screen, predict, train, ensemble, tune, distill, evaluate, info):
-    app.command()(_command)
+    app.command(cls=SettingsCommand if _command in (train, tune, distill) else None)(_command)
 app.add_typer(data, name="data")

@@ -4,28 +4,40 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from enum import StrEnum
-from math import inf, isfinite
+from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import STOPPED
+from .config import (
+    SETTINGS_FILE,
+    ConfigOption,
+    DistillConfig,
+    PrintConfigOption,
+    SetOption,
+    collect_settings,
+    default_text,
+    settings_text,
+)
 from .console import command_line, stderr, stdout
 from .options import ThreadsOption
 from .progress import ENCODER_FOLDER, DistillProgress, print_explained
 
 if TYPE_CHECKING:
     from ..distillation.distill_settings import DistillSettings
+    from ..distillation.distill_trainer import DistillTrainer
     from ..distillation.explained import HeldOut
     from ..distillation.labels import LabelSettings, Teacher
     from ..distillation.workers import Workers
 
 
-_CRYSTALS, _ENCODER, _TRAINING, _RUN = "The crystals", "The encoder", "The training", "The run"
+_CRYSTALS, _TRAINING, _RUN = "The crystals", "The training", "The run"
 LABELS_FOLDER = "labels"
-_Number = TypeVar("_Number", int, float)
 
 
 class TeacherName(StrEnum):
@@ -41,62 +53,68 @@ def distill(
         typer.Argument(
             show_default=False,
             metavar="[DATA]...",
-            help="Files or folders of crystals. Without any: all crystals that come with dtnn-fast.",
+            help="Files or folders of crystals; no labels are needed. Without any: all crystals that come with "
+            "dtnn-fast.",
         ),
     ] = None,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    print_config: PrintConfigOption = False,
     teacher: Annotated[
-        TeacherName, typer.Option(help="Whose latents are learned.", rich_help_panel=_ENCODER)
-    ] = TeacherName.sevennet_0,
+        TeacherName | None,
+        typer.Option(show_default="sevennet-0", help="Pretrained potential whose latents are learned."),
+    ] = None,
     crystals: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=0, help="How many rattled, strained or substituted crystals to make.", rich_help_panel=_CRYSTALS
-        ),
-    ] = 16000,
-    held_out: Annotated[
-        float,
-        typer.Option(
-            min=1e-6, max=0.9, help="Part of the chemical systems kept aside for the report.", rich_help_panel=_CRYSTALS
-        ),
-    ] = 0.05,
-    channels: Annotated[
-        str, typer.Option(help="Scalar, vector and rank-2 channels of the encoder.", rich_help_panel=_ENCODER)
-    ] = "128,32,32",
-    cutoffs: Annotated[
-        str, typer.Option(help="Cutoff of each layer, never falling, in Angstrom.", rich_help_panel=_ENCODER)
-    ] = "4,4,5",
-    learn: Annotated[
-        str | None,
-        typer.Option(
-            show_default="the last one layer 4, the others those of the same number with weight 0.3",
-            help="Which layer learns which of the teacher's, with a weight if not 1, such as 1:1:0.3,2:2:0.3,3:4.",
-            rich_help_panel=_ENCODER,
+            min=0,
+            show_default=default_text(DistillConfig, "crystals.made"),
+            help="Number of rattled, strained or element-substituted crystals to make of the real ones.",
+            rich_help_panel=_CRYSTALS,
         ),
     ] = None,
     epochs: Annotated[
-        float, typer.Option(min=1e-3, help="Passes over the crystals.", rich_help_panel=_TRAINING)
-    ] = 22.0,
-    batch_atoms: Annotated[
-        int, typer.Option(min=1, help="Atoms per step and process.", rich_help_panel=_TRAINING)
-    ] = 128,
-    learning_rate: Annotated[
-        float, typer.Option(min=1e-12, help="The largest; falls along a half cosine.", rich_help_panel=_TRAINING)
-    ] = 2e-3,
-    energy_weight: Annotated[
-        float,
+        float | None,
         typer.Option(
-            help="Weight of the potential's energies in the loss, beside 1 for the latents, such as 0.1; above 0 a "
-            "readout of energies is learned and saved with the run. 0 learns latents only.",
+            min=1e-3,
+            show_default=default_text(DistillConfig, "training.epochs"),
+            help="Number of passes over the crystals.",
             rich_help_panel=_TRAINING,
         ),
-    ] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of crystals, weights and order.", rich_help_panel=_RUN)] = 0,
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-12,
+            show_default=default_text(DistillConfig, "training.learning_rate"),
+            help="Largest learning rate of AdamW; decays to zero on a half cosine.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None,
+    energy_weight: Annotated[
+        float | None,
+        typer.Option(
+            show_default=default_text(DistillConfig, "training.energy_weight"),
+            help="Weight of the potential's energies in the loss, beside 1 for the latents, such as 0.1. Above 0 a "
+            "readout of energies is learned and saved with the run.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            show_default=default_text(DistillConfig, "seed"),
+            help="Seed of the made crystals, the initial weights and the order of crystals.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(
             file_okay=False,
             show_default="labels in the folder of the run",
-            help="Folder of the teacher's latents and energies, made when absent; several runs can share one.",
+            help="Folder of the potential's latents and energies, made when absent; several runs can share one.",
             rich_help_panel=_RUN,
         ),
     ] = None,
@@ -107,30 +125,46 @@ def distill(
             "-o",
             file_okay=False,
             show_default="runs/distill-<date-time>",
-            help="Folder of the run. One that holds an unfinished run with the same settings is continued.",
+            help="Folder of the run. An unfinished run with the same settings in it is continued.",
             rich_help_panel=_RUN,
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.", rich_help_panel=_RUN)] = "cpu",
+    device: Annotated[str, typer.Option(help="Device to compute on: cpu or cuda.", rich_help_panel=_RUN)] = "cpu",
     threads: ThreadsOption = None,
 ) -> None:
     """Teach the native encoder the latents of a pretrained potential, and its energies with --energy-weight.
 
-    Press Ctrl-C to stop; the same command with the same --output goes on later. Several processes, one per GPU, work
-    together under torchrun: torchrun --nproc-per-node 4 -m dtnn_fast distill --device cuda --output FOLDER.
-    """
-    radii = _numbers(cutoffs, float, "--cutoffs", "4,4,5")
-    widths = _numbers(channels, int, "--channels", "128,32,32")
-    if len(widths) != 3:
-        raise typer.BadParameter(f"expected three numbers such as 128,32,32, got {channels!r}", param_hint="--channels")
-    if radii != sorted(radii):
-        raise typer.BadParameter(f"expected cutoffs that never fall, got {cutoffs!r}", param_hint="--cutoffs")
-    if not 0 <= energy_weight < inf:
-        raise typer.BadParameter(
-            f"expected a finite number of 0 or more, got {energy_weight}", param_hint="--energy-weight"
-        )
-    matches = _parse_matches(learn) if learn else _usual_matches(len(radii))
+    All settings, with those that have no option of their own, are in the settings file: --print-config shows it,
+    --config reads it, --set changes a single one, for example encoder.cutoffs=4,4,5.
 
+    Press Ctrl-C to stop; the same command with the same --output continues the run. Several processes, one per GPU,
+    work together under torchrun: torchrun --nproc-per-node 4 -m dtnn_fast distill --device cuda --output FOLDER.
+    """
+    options = {
+        "teacher": teacher,
+        "seed": seed,
+        "crystals.files": [str(path) for path in data] if data else None,
+        "crystals.made": crystals,
+        "training.epochs": epochs,
+        "training.learning_rate": learning_rate,
+        "training.energy_weight": energy_weight,
+    }
+    settings = collect_settings(DistillConfig, config, assignments, options)
+    if print_config:
+        typer.echo(settings_text("distill", settings), nl=False)
+        return
+    cutoffs = settings.encoder.cutoffs
+    if not cutoffs or list(cutoffs) != sorted(cutoffs):
+        raise typer.BadParameter(
+            f"expected one or more cutoffs that do not decrease, got {list(cutoffs)}", param_hint="encoder.cutoffs"
+        )
+    _distill(settings, output, labels, device, threads)
+
+
+def _distill(
+    settings: DistillConfig, output: Path | None, labels: Path | None, device: str, threads: int | None
+) -> None:
+    """Make labels where they are missing, and train."""
     import torch
 
     from ..distillation.distill_run import check_folder
@@ -142,22 +176,23 @@ def distill(
     from ..distillation.workers import workers
     from ..encoders import Channels, NativeEncoderConfig, pretrained_encoder
 
+    cutoffs = settings.encoder.cutoffs
+    matches = _parse_matches(settings.encoder.learn) or _usual_matches(len(cutoffs))
     if threads is not None:
         torch.set_num_threads(threads)
-    settings = DistillSettings(
-        encoder=NativeEncoderConfig(tuple(radii), mean_bonds(radii), Channels(*widths)),
-        matches=tuple(Match(*pair) for pair in matches),
-        epochs=epochs,
-        batch_atoms=batch_atoms,
-        learning_rate=learning_rate,
-        seed=seed,
-        energy_weight=energy_weight,
+    run_settings = DistillSettings(
+        encoder=NativeEncoderConfig(cutoffs, mean_bonds(cutoffs), Channels(*settings.encoder.channels)),
+        matches=tuple(Match(*match) for match in matches),
+        seed=settings.seed,
+        **asdict(settings.training),
     )
-    making = LabelSettings(CrystalSettings(made=crystals, held_out=held_out, seed=seed))
+    crystal_settings = {name: value for name, value in asdict(settings.crystals).items() if name != "files"}
+    label_settings = LabelSettings(CrystalSettings(seed=settings.seed, **crystal_settings))
     folder = output or Path("runs") / time.strftime("distill-%Y-%m-%d-%H%M%S")
-    teaching = pretrained_encoder(teacher.value)
-    check_matches(settings.matches, len(radii), range(1, teaching.num_layers + 1))
-    check_folder(folder, settings)
+    teacher = pretrained_encoder(settings.teacher)
+    check_matches(run_settings.matches, len(cutoffs), range(1, teacher.num_layers + 1))
+    check_folder(folder, run_settings)
+    files = [Path(path) for path in settings.crystals.files]
     with workers(device) as group:
         if group.count > 1 and output is None:
             raise typer.BadParameter("several processes need a common folder", param_hint="--output")
@@ -165,15 +200,17 @@ def distill(
         try:
             with progress:
                 place = labels or folder / LABELS_FOLDER
-                _label(data or [], teaching.to(group.device), making, place, group, progress)
-                held_out_report = _train(settings, place, folder, group, progress)
+                _label(files, teacher.to(group.device), label_settings, place, group, progress)
+                held_out_report = _train(
+                    run_settings, settings_text("distill", settings), place, folder, group, progress
+                )
         except KeyboardInterrupt:
             stderr().print(progress.how_to_resume(), style="yellow")
             raise typer.Exit(STOPPED) from None
         if group.rank == 0:
             print_explained(stdout(), held_out_report)
             stdout().print(f"encoder: {folder / ENCODER_FOLDER}")
-            if energy_weight:
+            if run_settings.energy_weight:
                 stdout().print(f"energies: {folder / HEAD_FILE}")
 
 
@@ -200,9 +237,14 @@ def _label(
 
 
 def _train(
-    settings: DistillSettings, labels: Path, folder: Path, group: Workers, progress: DistillProgress
+    settings: DistillSettings, config_text: str, labels: Path, folder: Path, group: Workers, progress: DistillProgress
 ) -> dict[str, HeldOut]:
     from ..distillation.distill_run import distill_run
+
+    def on_start(trainer: DistillTrainer) -> None:
+        if group.rank == 0:
+            (folder / SETTINGS_FILE).write_text(config_text, encoding="utf-8")
+        progress.on_start(trainer)
 
     return distill_run(
         settings,
@@ -210,20 +252,10 @@ def _train(
         folder,
         group,
         command_line(),
-        on_start=progress.on_start,
+        on_start=on_start,
         on_record=progress.on_record,
         on_report=progress.on_report,
     )
-
-
-def _numbers(text: str, kind: type[_Number], option: str, example: str) -> list[_Number]:
-    try:
-        numbers = [kind(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or not all(number > 0 and isfinite(number) for number in numbers):
-        raise typer.BadParameter(f"expected positive numbers such as {example}, got {text!r}", param_hint=option)
-    return numbers
 
 
 def _usual_matches(count: int) -> list[tuple[int, int, float]]:
@@ -231,17 +263,18 @@ def _usual_matches(count: int) -> list[tuple[int, int, float]]:
     return [*((layer, layer, 0.3) for layer in range(1, count)), (count, max(count, 4), 1.0)]
 
 
-def _parse_matches(text: str) -> list[tuple[int, int, float]]:
+def _parse_matches(texts: Sequence[str]) -> list[tuple[int, int, float]]:
+    """Read pairs of layers, each with or without a weight, such as "1:1:0.3"."""
     matches = []
     try:
-        for part in text.split(","):
-            ours, theirs, *weight = part.split(":")
+        for text in texts:
+            ours, theirs, *weight = text.split(":")
             matches.append((int(ours), int(theirs), float(weight[0]) if weight else 1.0))
             if len(weight) > 1 or not 0 < matches[-1][2] < inf:
                 raise ValueError
     except ValueError:
         raise typer.BadParameter(
-            f"expected pairs of layers with or without a weight, such as 1:1,2:2:0.5,3:4, got {text!r}",
-            param_hint="--learn",
+            f"expected pairs of layers with or without a weight, such as 1:1,2:2:0.5,3:4, got {','.join(texts)!r}",
+            param_hint="encoder.learn",
         ) from None
     return list(dict.fromkeys(matches))

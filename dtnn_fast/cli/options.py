@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the commands that predict have in common: options, exit codes, notes on rejected crystals."""
+"""Options that several commands share, and what they mean; messages about rejected crystals."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 
 from ..errors import DTNNError
 from . import SOME_REJECTED
+from .config import LARGEST_SEED
 from .console import stderr
 
 if TYPE_CHECKING:
@@ -40,7 +41,106 @@ RunCleanOption = Annotated[
     bool,
     typer.Option("--clean/--no-clean", help="Whether the runs dropped crystals by the cleaning rule; as in train."),
 ]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, show_default="all cores", help="CPU threads.")]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, show_default="all cores", help="Number of CPU threads.")]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        file_okay=False,
+        show_default="~/.cache/dtnn_fast",
+        help="Folder that keeps the latents of frozen encoders between runs.",
+        rich_help_panel="The run",
+    ),
+]
+
+
+class Target(StrEnum):
+    """The tensor to learn, or all three."""
+
+    electronic = "electronic"
+    ionic = "ionic"
+    total = "total"
+    all = "all"
+
+
+TargetOption = Annotated[
+    Target | None,
+    typer.Option(
+        "--target",
+        show_default="total",
+        help="Tensor to learn; 'all' trains the three together on one encoder.",
+        rich_help_panel="The model",
+    ),
+]
+EncoderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder",
+        metavar="native|distilled|sevennet-0|sevennet-l3i5|FOLDER",
+        show_default="native",
+        help="Encoder: native starts from random weights; distilled (of the bundled model), a pretrained potential "
+        "(needs the extra sevennet) and the folder of a saved encoder keep their weights and run once per crystal.",
+        rich_help_panel="The model",
+    ),
+]
+JointOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--joint/--no-joint",
+        show_default="no-joint",
+        help="With --target all: one decoder for all targets, whose total tensor is the sum of the other two.",
+        rich_help_panel="The model",
+    ),
+]
+
+_MOST_SPLITS = 1000
+_MOST_LAYERS = 5
+
+
+def target_names(target: str) -> tuple[str, ...]:
+    """List the tensors that a target stands for: itself, or the three for "all"."""
+    return ("electronic", "ionic", "total") if target == Target.all else (str(target),)
+
+
+def parse_splits(text: str) -> list[int]:
+    """Read seeds from text such as "0-4" or "0,2,4".
+
+    Raises:
+        typer.BadParameter: the text has another form, or too many or too large seeds.
+    """
+    seeds: list[int] = []
+    try:
+        for seed_range in text.split(","):
+            first, dash, last = seed_range.partition("-")
+            numbers = range(int(first), int(last if dash else first) + 1)
+            if not numbers or len(seeds) + len(numbers) > _MOST_SPLITS or numbers[-1] > LARGEST_SEED:
+                raise ValueError
+            seeds += numbers
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(
+            f"expected up to {_MOST_SPLITS} seeds of at most {LARGEST_SEED}, such as 0-4 or 0,2,4, got {text!r}",
+            param_hint="--splits",
+        ) from None
+    return list(dict.fromkeys(seeds))
+
+
+def parse_layers(text: str) -> tuple[int, ...]:
+    """Read layers of an encoder from text such as "4", "2,3" or "1-5"; the result is in increasing order.
+
+    Raises:
+        typer.BadParameter: the text has another form, or a layer is out of range.
+    """
+    try:
+        first, dash, last = text.partition("-")
+        numbers = range(int(first), int(last) + 1) if dash else [int(layer) for layer in text.split(",")]
+        layers = tuple(sorted(set(numbers)))
+        if not layers or layers[0] < 1 or layers[-1] > _MOST_LAYERS:
+            raise ValueError
+    except ValueError:
+        raise typer.BadParameter(
+            f"expected layers from 1 to {_MOST_LAYERS} such as 4, 2,3 or 1-5, got {text!r}", param_hint="--layer"
+        ) from None
+    return layers
 
 
 def load_model(name: str, threads: int | None) -> Predictor:
@@ -86,89 +186,3 @@ def exit_with(rejected: Sequence[Rejected], where: str) -> None:
     if rejected:
         stderr().print(f"{len(rejected)} rejected: {where}", style="yellow")
         raise typer.Exit(SOME_REJECTED)
-
-
-LARGEST_SEED = 2**32 - 1  # what NumPy's RandomState takes
-_MOST_SPLITS = 1000
-_MOST_LAYERS = 5
-
-
-class Target(StrEnum):
-    """Which tensor to learn."""
-
-    electronic = "electronic"
-    ionic = "ionic"
-    total = "total"
-    all = "all"
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The tensors it stands for."""
-        return tuple(t.value for t in Target if t is not Target.all) if self is Target.all else (self.value,)
-
-
-def parse_splits(text: str) -> list[int]:
-    """Seeds from text such as "0-4" or "0,2,4".
-
-    Raises:
-        typer.BadParameter: it is no such text.
-    """
-    seeds: list[int] = []
-    try:
-        for part in text.split(","):
-            first, dash, last = part.partition("-")
-            numbers = range(int(first), int(last if dash else first) + 1)
-            if not numbers or len(seeds) + len(numbers) > _MOST_SPLITS or numbers[-1] > LARGEST_SEED:
-                raise ValueError
-            seeds += numbers
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(
-            f"expected up to {_MOST_SPLITS} seeds of at most {LARGEST_SEED}, such as 0-4 or 0,2,4, got {text!r}",
-            param_hint="--splits",
-        ) from None
-    return list(dict.fromkeys(seeds))
-
-
-def parse_layers(text: str) -> tuple[int, ...]:
-    """Layers of an encoder from text such as "4", "2,3" or "1-5", in rising order.
-
-    Raises:
-        typer.BadParameter: it is no such text.
-    """
-    try:
-        first, dash, last = text.partition("-")
-        numbers = range(int(first), int(last) + 1) if dash else [int(part) for part in text.split(",")]
-        layers = tuple(sorted(set(numbers)))
-        if not layers or layers[0] < 1 or layers[-1] > _MOST_LAYERS:
-            raise ValueError
-    except ValueError:
-        raise typer.BadParameter(
-            f"expected layers from 1 to {_MOST_LAYERS} such as 4, 2,3 or 1-5, got {text!r}", param_hint="--layer"
-        ) from None
-    return layers
-
-
-def parse_channels(text: str) -> list[int]:
-    """Three widths from text such as "128,32,32".
-
-    Raises:
-        typer.BadParameter: it is no such text.
-    """
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 3 or min(numbers) < 1:
-        raise typer.BadParameter(
-            f"expected three positive numbers such as 128,32,32, got {text!r}", param_hint="--channels"
-        )
-    return numbers
-
-
-def parse_positive(text: str) -> tuple[str, ...]:
-    """The targets of --positive."""
-    known = Target.all.names
-    names = tuple(dict.fromkeys(part for part in text.split(",") if part))
-    if not set(names) <= set(known):
-        raise typer.BadParameter(f"expected some of {', '.join(known)}, got {text!r}", param_hint="--positive")
-    return names

@@ -4,23 +4,44 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import STOPPED
+from .config import (
+    LARGEST_SEED,
+    SETTINGS_FILE,
+    ConfigOption,
+    PrintConfigOption,
+    SetOption,
+    TrainConfig,
+    collect_settings,
+    default_text,
+    settings_text,
+)
 from .console import command_line, stderr, stdout
-from .options import LARGEST_SEED, Target, parse_channels, parse_layers, parse_positive, parse_splits
+from .options import (
+    CacheOption,
+    EncoderOption,
+    JointOption,
+    TargetOption,
+    ThreadsOption,
+    parse_layers,
+    parse_splits,
+    target_names,
+)
 from .progress import Stopped, TrainingProgress
 
 if TYPE_CHECKING:
     from ..crystals.crystal import Crystal
-    from ..encoders.build import Encoder
     from ..encoders.latent_cache import LatentTable
+    from ..model.dtnn import DTNNConfig
+    from ..training.trainer import Trainer
     from ..training.training_settings import TrainingSettings
-
+    from .training_inputs import EncoderChoice
 
 _MODEL, _TRAINING, _RUN = "The model", "The training", "The run"
 
@@ -31,107 +52,78 @@ def train(
         typer.Argument(
             show_default=False,
             metavar="[DATA]...",
-            help="Files or folders of labelled crystals (.jsonl with eps_electronic and eps_total, or .npz of "
-            "dtnn-fast data fetch). "
-            "Without any: the 955 labelled crystals that come with dtnn-fast.",
+            help="Files or folders of labelled crystals: .jsonl with eps_electronic and eps_total, or .npz from "
+            "dtnn-fast data fetch. Without any: the 955 labelled crystals that come with dtnn-fast.",
         ),
     ] = None,
-    target: Annotated[
-        Target,
-        typer.Option(help="Tensor to learn; 'all' trains the three together on one encoder.", rich_help_panel=_MODEL),
-    ] = Target.total,
-    encoder: Annotated[
-        str,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    print_config: PrintConfigOption = False,
+    target: TargetOption = None,
+    encoder: EncoderOption = None,
+    finetune: Annotated[
+        bool | None,
         typer.Option(
-            metavar="native|distilled|sevennet-0|sevennet-l3i5|FOLDER",
-            help="native: from random weights. The distilled encoder of the bundled model, a pretrained potential "
-            "(its package must be installed) and the folder of a saved encoder keep their weights, and run once.",
+            "--finetune/--no-finetune",
+            show_default="no-finetune",
+            help="Train the weights of a distilled or saved encoder too, instead of keeping them.",
             rich_help_panel=_MODEL,
         ),
-    ] = "native",
-    finetune: Annotated[
-        bool,
-        typer.Option("--finetune", help="Train a distilled or saved encoder too.", rich_help_panel=_MODEL),
-    ] = False,
+    ] = None,
     layer: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="4|2,3|1-5",
-            help="Encoder layer whose latents are read, or several; bonds are those of the last.",
+            show_default="4",
+            help="Encoder layer whose latents are read, or several; bonds are read from the last one.",
             rich_help_panel=_MODEL,
         ),
-    ] = "4",
+    ] = None,
     bonds: Annotated[
-        bool, typer.Option("--bonds/--no-bonds", help="Use bond latents, or not: DTNN-simple.", rich_help_panel=_MODEL)
-    ] = True,
-    residual: Annotated[
-        bool, typer.Option("--residual/--no-residual", help="Blocks add their input.", rich_help_panel=_MODEL)
-    ] = True,
-    positive: Annotated[
-        str,
+        bool | None,
         typer.Option(
-            metavar="TARGET[,TARGET]",
-            show_default="none",
-            help="Targets whose tensors are positive definite by construction, less the unit tensor (ionic: as it is).",
+            "--bonds/--no-bonds",
+            show_default="bonds",
+            help="Read latents of bonds too; --no-bonds is the paper's DTNN-simple.",
             rich_help_panel=_MODEL,
         ),
-    ] = "",
-    joint: Annotated[
-        bool,
+    ] = None,
+    joint: JointOption = None,
+    epochs: Annotated[
+        int | None,
         typer.Option(
-            "--joint",
-            help="With --target all: one decoder for all targets, the total tensor being the sum of the other two.",
-            rich_help_panel=_MODEL,
+            min=1,
+            show_default=default_text(TrainConfig, "training.epochs"),
+            help="Largest number of passes over the training crystals.",
+            rich_help_panel=_TRAINING,
         ),
-    ] = False,
-    channels: Annotated[
-        str,
-        typer.Option(help="Scalar, vector and rank-2 channels of the native encoder.", rich_help_panel=_MODEL),
-    ] = "128,32,32",
-    blocks: Annotated[int, typer.Option(min=0, help="Blocks of the decoder.", rich_help_panel=_MODEL)] = 2,
-    latent: Annotated[int, typer.Option(min=1, help="Channels of the decoder.", rich_help_panel=_MODEL)] = 128,
-    dropout: Annotated[
-        float, typer.Option(min=0.0, max=0.99, help="Dropout probability.", rich_help_panel=_MODEL)
-    ] = 0.2,
-    epochs: Annotated[int, typer.Option(min=1, help="Most epochs to train.", rich_help_panel=_TRAINING)] = 1000,
-    patience: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Stop after so many epochs without a better validation error.", rich_help_panel=_TRAINING
-        ),
-    ] = 200,
+    ] = None,
     learning_rate: Annotated[
-        float, typer.Option(min=1e-12, help="At the start; falls along a half cosine.", rich_help_panel=_TRAINING)
-    ] = 1e-4,
-    batch_size: Annotated[int, typer.Option(min=1, help="Crystals per step.", rich_help_panel=_TRAINING)] = 64,
-    weight_decay: Annotated[float, typer.Option(min=0.0, help="Of AdamW.", rich_help_panel=_TRAINING)] = 0.01,
-    clip_norm: Annotated[
-        float, typer.Option(min=1e-12, help="Largest norm of a gradient.", rich_help_panel=_TRAINING)
-    ] = 2.0,
-    average: Annotated[
-        float,
+        float | None,
         typer.Option(
-            min=0.0,
-            max=0.9999,
-            help="Judge and keep a running mean of the weights in which the old mean counts this much at each step.",
+            min=1e-12,
+            show_default=default_text(TrainConfig, "training.learning_rate"),
+            help="Initial learning rate of AdamW; decays to zero on a half cosine.",
             rich_help_panel=_TRAINING,
         ),
-    ] = 0.0,
-    clean: Annotated[
-        bool,
+    ] = None,
+    members: Annotated[
+        int | None,
         typer.Option(
-            "--clean/--no-clean",
-            help="Drop crystals with an element of the total tensor outside of -10 to 100.",
+            min=1,
+            max=100,
+            show_default=default_text(TrainConfig, "ensemble.members"),
+            help="Number of ensemble members per seed. Their mean is predicted, with error bars from their spread.",
             rich_help_panel=_TRAINING,
         ),
-    ] = True,
+    ] = None,
     seed: Annotated[
         int | None,
         typer.Option(
             min=0,
             max=LARGEST_SEED,
-            show_default="0",
-            help="Of the split into training, validation and test, and of the initial weights.",
+            show_default=default_text(TrainConfig, "seed"),
+            help="Seed of the split into training, validation and test crystals, and of the initial weights.",
             rich_help_panel=_RUN,
         ),
     ] = None,
@@ -143,33 +135,6 @@ def train(
             rich_help_panel=_RUN,
         ),
     ] = None,
-    members: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=100,
-            help="Train so many models alike for each seed, and take their mean, with error bars from their spread.",
-            rich_help_panel=_RUN,
-        ),
-    ] = 1,
-    share: Annotated[
-        bool,
-        typer.Option(
-            "--share-encoder",
-            help="Where the encoder is trained: one for all members, trained for all of them at once, instead of one "
-            "each. Predictions then take hardly longer than those of a single model.",
-            rich_help_panel=_RUN,
-        ),
-    ] = False,
-    rotate: Annotated[
-        bool,
-        typer.Option(
-            "--rotate",
-            help="Another tenth of the crystals for validation for each member: a better mean, whose error bars need "
-            "several encoders (dtnn-fast ensemble).",
-            rich_help_panel=_RUN,
-        ),
-    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -177,103 +142,93 @@ def train(
             "-o",
             file_okay=False,
             show_default="runs/<date-time>",
-            help="Folder of the run. One that holds an unfinished run with the same settings is continued.",
+            help="Folder of the run. An unfinished run with the same settings in it is continued.",
             rich_help_panel=_RUN,
         ),
     ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            file_okay=False,
-            show_default="~/.cache/dtnn_fast",
-            help="Folder where the latents of frozen encoders are kept.",
-            rich_help_panel=_RUN,
-        ),
-    ] = None,
+    cache: CacheOption = None,
     label: Annotated[
         str,
         typer.Option(
             show_default=False, help="Name of the model in the tables of dtnn-fast evaluate.", rich_help_panel=_RUN
         ),
     ] = "",
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, show_default="all cores", help="CPU threads.", rich_help_panel=_RUN),
-    ] = None,
+    threads: ThreadsOption = None,
 ) -> None:
     """Train a model on crystals with known dielectric tensors.
 
-    The defaults are the settings of the paper (arXiv 2405.09052). Press Ctrl-C to stop; the same command with the same
-    --output goes on later.
+    The defaults are the settings of the paper (arXiv 2405.09052). All settings, with those that have no option of their
+    own, are in the settings file: --print-config shows it, --config reads it, --set changes a single one.
+
+    Press Ctrl-C to stop; the same command with the same --output continues the run.
     """
     if seed is not None and splits is not None:
         raise typer.BadParameter("use either --seed or --splits", param_hint="--splits")
-    seeds = [seed or 0] if splits is None else parse_splits(splits)
-    widths = parse_channels(channels)
-    layers = parse_layers(layer)
-    if joint and target is not Target.all:
-        raise typer.BadParameter("needs --target all", param_hint="--joint")
+    options = {
+        "target": target,
+        "seed": seed,
+        "splits": () if seed is not None else parse_splits(splits) if splits is not None else None,
+        "data.files": [str(path) for path in data] if data else None,
+        "encoder.name": encoder,
+        "encoder.finetune": finetune,
+        "decoder.layers": parse_layers(layer) if layer is not None else None,
+        "decoder.bonds": bonds,
+        "decoder.joint": joint,
+        "training.epochs": epochs,
+        "training.learning_rate": learning_rate,
+        "ensemble.members": members,
+    }
+    settings = collect_settings(TrainConfig, config, assignments, options)
+    if print_config:
+        typer.echo(settings_text("train", settings), nl=False)
+        return
+    _check(settings)
+    _train(settings, output or Path("runs") / time.strftime("%Y-%m-%d-%H%M%S"), cache, label, threads)
+
+
+def _check(settings: TrainConfig) -> None:
+    """Check that settings fit together."""
     from ..datasets.splits import FOLDS
 
+    members, share, rotate = settings.ensemble.members, settings.ensemble.share_encoder, settings.ensemble.rotate
+    if settings.decoder.joint and settings.target != "all":
+        raise typer.BadParameter("needs --target all", param_hint="--joint")
+    if not settings.decoder.layers or list(settings.decoder.layers) != sorted(set(settings.decoder.layers)):
+        raise typer.BadParameter(
+            f"expected one or more increasing layers, got {list(settings.decoder.layers)}", param_hint="decoder.layers"
+        )
     if rotate and not 2 <= members <= FOLDS:
-        raise typer.BadParameter(f"needs --members from 2 to {FOLDS}", param_hint="--rotate")
+        raise typer.BadParameter(f"needs --members from 2 to {FOLDS}", param_hint="ensemble.rotate")
     if share and (members == 1 or rotate):
-        raise typer.BadParameter("needs --members of 2 or more, without --rotate", param_hint="--share-encoder")
-    targets = target.names
+        raise typer.BadParameter(
+            "needs --members of 2 or more, without ensemble.rotate", param_hint="ensemble.share_encoder"
+        )
 
+
+def _train(settings: TrainConfig, folder: Path, cache: Path | None, label: str, threads: int | None) -> None:
+    """Train all runs that the settings name."""
     import torch
 
     from ..crystals.crystal import write_rejected
     from ..encoders import Channels, NativeEncoder
-    from ..model.decoder import DecoderConfig
-    from ..model.dtnn import DTNNConfig
-    from ..training.training_settings import TrainingSettings
+    from .error_tables import summarise_splits
     from .training_inputs import choose_encoder, frozen_latents, load_training_data
 
     if threads is not None:
         torch.set_num_threads(threads)
-    chosen = choose_encoder(encoder, Channels(*widths), layers[-1])
-    frozen = None if finetune else chosen.encoder
+    layers, finetune = settings.decoder.layers, settings.encoder.finetune
+    chosen = choose_encoder(settings.encoder.name, Channels(*settings.encoder.channels), layers[-1])
     if finetune and not isinstance(chosen.encoder, NativeEncoder):
         raise typer.BadParameter(
-            "needs an encoder that has learned already and can be trained: distilled, or the folder of a saved one",
+            "needs an encoder with learned weights that can be trained: distilled, or the folder of a saved one",
             param_hint="--finetune",
         )
-    if share and frozen is not None:
-        raise typer.BadParameter("needs an encoder that is trained (--finetune)", param_hint="--share-encoder")
-    model = DTNNConfig(
-        encoder=chosen.config,
-        decoder=DecoderConfig(
-            layer=layers[-1],
-            more_layers=layers[:-1],
-            blocks=blocks,
-            latent=latent,
-            dropout=dropout,
-            bonds=bonds,
-            residual=residual,
-            joint=joint,
-            positive=parse_positive(positive),
-        ),
-        targets=targets,
-        members=members if share else 1,
-    )
-    runs = {
-        number: TrainingSettings(
-            model=model,
-            seed=number,
-            rotate=rotate,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            clip_norm=clip_norm,
-            epochs=epochs,
-            patience=patience,
-            average=average,
-        )
-        for number in seeds
-    }
-    crystals, rejected = load_training_data(data or [], targets, clean, chosen.elements)
-    folder = output or Path("runs") / time.strftime("%Y-%m-%d-%H%M%S")
+    frozen = None if finetune else chosen.encoder
+    if settings.ensemble.share_encoder and frozen is not None:
+        raise typer.BadParameter("needs an encoder that is trained (--finetune)", param_hint="ensemble.share_encoder")
+    model = _model_config(settings, chosen)
+    files = [Path(path) for path in settings.data.files]
+    crystals, rejected = load_training_data(files, model.targets, settings.data.clean, chosen.elements)
     folder.mkdir(parents=True, exist_ok=True)
     write_rejected(folder / "rejected.csv", rejected)
     stderr().print(
@@ -282,44 +237,94 @@ def train(
     )
     table = None if frozen is None else frozen_latents(frozen, crystals, model.decoder.kept_layers, cache)
     results = {}
-    for number, settings in runs.items():
-        place = folder if splits is None else folder / f"split-{number}"
-        if members == 1 or share:
-            results[number] = _run(settings, crystals, place, label, chosen.encoder, table)
+    for seed in settings.splits or (settings.seed,):
+        # The settings file of a run makes this run alone.
+        text = settings_text("train", replace(settings, seed=seed, splits=()))
+        inputs = _RunInputs(crystals, chosen, table, text)
+        place = folder / f"split-{seed}" if settings.splits else folder
+        run = _run_settings(settings, model, seed)
+        if settings.ensemble.members == 1 or settings.ensemble.share_encoder:
+            results[seed] = _run(run, inputs, place, label)
         else:
-            results[number] = _run_ensemble(settings, members, crystals, place, label, chosen.encoder, table)
-    if splits is not None:
-        from .error_tables import summarise_splits
-
+            results[seed] = _run_members(run, settings.ensemble.members, inputs, place, label)
+    if settings.splits:
+        (folder / SETTINGS_FILE).write_text(settings_text("train", settings), encoding="utf-8")
         summarise_splits(stdout(), folder, results, command_line())
 
 
-def _run(
-    settings: TrainingSettings,
-    crystals: list[Crystal],
-    folder: Path,
-    label: str,
-    encoder: Encoder | None,
-    table: LatentTable | None,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _RunInputs:
+    """What the runs of all seeds and members start from.
+
+    Args:
+        crystals: labelled crystals.
+        chosen: the encoder.
+        table: latents of the crystals, if the encoder is frozen.
+        settings_text: the settings file of the run.
+    """
+
+    crystals: list[Crystal]
+    chosen: EncoderChoice
+    table: LatentTable | None
+    settings_text: str
+
+
+def _model_config(settings: TrainConfig, chosen: EncoderChoice) -> DTNNConfig:
+    from ..model.decoder import DecoderConfig
+    from ..model.dtnn import DTNNConfig
+
+    decoder = settings.decoder
+    *more_layers, last = decoder.layers
+    return DTNNConfig(
+        encoder=chosen.config,
+        decoder=DecoderConfig(
+            layer=last,
+            more_layers=tuple(more_layers),
+            blocks=decoder.blocks,
+            latent=decoder.latent,
+            dropout=decoder.dropout,
+            bonds=decoder.bonds,
+            residual=decoder.residual,
+            joint=decoder.joint,
+            positive=decoder.positive,
+        ),
+        targets=target_names(settings.target),
+        members=settings.ensemble.members if settings.ensemble.share_encoder else 1,
+    )
+
+
+def _run_settings(settings: TrainConfig, model: DTNNConfig, seed: int) -> TrainingSettings:
+    from ..training.training_settings import TrainingSettings
+
+    return TrainingSettings(model=model, seed=seed, rotate=settings.ensemble.rotate, **asdict(settings.training))
+
+
+def _run(settings: TrainingSettings, inputs: _RunInputs, folder: Path, label: str) -> dict[str, Any]:
+    """Train one run and print its errors."""
     from ..training.run_folder import MODEL_FOLDER
     from ..training.train_run import train_run
     from .error_tables import print_error_bars, print_errors
 
     progress = TrainingProgress(folder)
+
+    def on_start(trainer: Trainer) -> None:
+        # Not earlier: a run that cannot start leaves the folder free for the next attempt.
+        (folder / SETTINGS_FILE).write_text(inputs.settings_text, encoding="utf-8")
+        progress.on_start(trainer)
+
     try:
         with progress:
             result = train_run(
                 settings,
-                crystals,
+                inputs.crystals,
                 folder,
                 command_line(),
                 label=label,
-                encoder=encoder,
-                table=table,
+                encoder=inputs.chosen.encoder,
+                table=inputs.table,
                 on_epoch=progress.on_epoch,
                 on_batch=progress.on_batch,
-                on_start=progress.on_start,
+                on_start=on_start,
             )
     except (Stopped, KeyboardInterrupt) as stop:
         stderr().print(progress.how_to_resume(kept=isinstance(stop, Stopped)), style="yellow")
@@ -331,27 +336,23 @@ def _run(
     return result
 
 
-def _run_ensemble(
-    settings: TrainingSettings,
-    members: int,
-    crystals: list[Crystal],
-    folder: Path,
-    label: str,
-    encoder: Encoder | None,
-    table: LatentTable | None,
+def _run_members(
+    settings: TrainingSettings, members: int, inputs: _RunInputs, folder: Path, label: str
 ) -> dict[str, Any]:
+    """Train the members of an ensemble, each in a run of its own, and combine them."""
     from ..training.ensemble_runs import combine_runs, mix_runs
     from ..training.run_folder import MEMBERS_FOLDER
     from .error_tables import print_error_bars, print_errors
 
     places = [folder / MEMBERS_FOLDER / str(member) for member in range(members)]
     for member, place in enumerate(places):
-        _run(replace(settings, member=member), crystals, place, f"{label} member {member}", encoder, table)
-    systems = {crystal.id: str(crystal.info["crystal_system"]) for crystal in crystals}
+        _run(replace(settings, member=member), inputs, place, f"{label} member {member}")
+    systems = {crystal.id: str(crystal.info["crystal_system"]) for crystal in inputs.crystals}
     # Members whose encoder was trained too have one each.
-    join = mix_runs if table is None else combine_runs
-    result = join(folder, places, systems, command_line(), label)
+    combine = mix_runs if inputs.table is None else combine_runs
+    result = combine(folder, places, systems, command_line(), label)
+    (folder / SETTINGS_FILE).write_text(inputs.settings_text, encoding="utf-8")
     print_errors(stdout(), result, title=f"Test errors of the ensemble, seed {settings.seed}")
-    hint = " (dtnn-fast ensemble joins this run with another one, which gives them)" if settings.rotate else ""
+    hint = " (dtnn-fast ensemble combines this run with another one, which gives them)" if settings.rotate else ""
     print_error_bars(result["error_bars"], hint)
     return result

@@ -1,12 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""What a training run is made of; the defaults are the paper's."""
+"""Settings of a training run; the defaults are the paper's."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..model.dtnn import DTNNConfig
+if TYPE_CHECKING:
+    from ..model.dtnn import DTNNConfig
+
+
+def _default_model() -> DTNNConfig:
+    # Imported late: the command line shows the defaults below in its help, without waiting for torch.
+    from ..model.dtnn import DTNNConfig
+
+    return DTNNConfig()
 
 
 @dataclass(frozen=True)
@@ -15,24 +23,24 @@ class TrainingSettings:
 
     Args:
         model: settings of the model, with the targets.
-        seed: of the split, the initial weights, dropout and the order of crystals.
-        member: number of the member in an ensemble; another one has the same split (but see `rotate`), and all else
-            from other numbers.
-        rotate: whether another member has another tenth of the crystals for validation too; see `split`.
+        seed: seed of the split, the initial weights, dropout and the order of crystals.
+        member: number of this member in an ensemble. Members share the split (but see `rotate`) and differ in all other
+            random numbers.
+        rotate: whether each member validates on another tenth of the crystals; see `split`.
         batch_size: crystals per step.
-        learning_rate: at the start; it falls to 0 along a half cosine over `epochs`.
-        betas: decay rates of AdamW's moments.
-        weight_decay: of AdamW.
-        clip_norm: gradients are scaled down to this norm.
-        epochs: the most epochs to train.
+        learning_rate: initial learning rate; decays to zero on a half cosine over `epochs`.
+        betas: decay rates of AdamW's two moments.
+        weight_decay: weight decay of AdamW.
+        clip_norm: largest norm of a gradient; larger ones are scaled down to it.
+        epochs: largest number of epochs.
         patience: epochs without a better validation error after which training stops.
-        average: weights are judged and kept as a running mean over steps in which the old mean counts this much (at
-            first less); 0 takes them as they are.
+        average: weight of the old mean in the running mean of the model's weights, which is validated and saved (less
+            in the first steps). 0 switches averaging off.
         frozen: whether the encoder keeps its weights, so that its latents are computed once.
-        start: fingerprint of the encoder's weights at the start; empty for random ones.
+        start: fingerprint of the encoder's initial weights; empty for random weights.
     """
 
-    model: DTNNConfig = field(default_factory=DTNNConfig)
+    model: DTNNConfig = field(default_factory=_default_model)
     seed: int = 0
     member: int = 0
     rotate: bool = False
@@ -49,20 +57,22 @@ class TrainingSettings:
 
     @property
     def fold(self) -> int:
-        """The tenth that is for validation; see `split`."""
+        """Number of the tenth for validation; see `split`."""
         return self.member if self.rotate else 0
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values, for a JSON file."""
+        """Convert to plain values for a JSON file."""
         return asdict(self) | {"model": self.model.to_json()}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrainingSettings:
-        """From what `to_json` gave.
+        """Convert back from the values of `to_json`.
 
         Raises:
             KeyError, TypeError: a setting is missing or unknown.
         """
+        from ..model.dtnn import DTNNConfig
+
         plain = dict(values)
         model = DTNNConfig.from_json(plain.pop("model"))
         return cls(model=model, **plain | {"betas": tuple(plain["betas"])})

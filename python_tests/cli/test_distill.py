@@ -18,7 +18,10 @@ from dtnn_fast.encoders import PRETRAINED
 from dtnn_fast.encoders.build import load_encoder
 from dtnn_fast.errors import DTNNError
 
-SMALL = ["--crystals", 30, "--held-out", 0.3, "--channels", "8,4,4", "--cutoffs", "2.5,3", "--threads", 1]
+SMALL = [
+    *("--crystals", 30, "--set", "crystals.held_out=0.3", "--threads", 1),
+    *("--set", "encoder.channels=8,4,4", "--set", "encoder.cutoffs=2.5,3"),
+]
 
 
 @pytest.fixture
@@ -41,7 +44,8 @@ def teacher(monkeypatch):
 
 
 def test_distill_then_nothing_left_to_do(program, few, tmp_path):
-    arguments = ["distill", few, "--epochs", 4, "--batch-atoms", 40, "--learn", "1:1:0.5,2:1", *SMALL]
+    arguments = ["distill", few, "--epochs", 4, *SMALL]
+    arguments += ["--set", "training.batch_atoms=40", "--set", "encoder.learn=1:1:0.5,2:1"]
     first = program(*arguments, "--output", tmp_path / "run")
     assert first.exit_code == 0
     assert "crystals: 55; dropped: 1 cannot be read" in first.stderr
@@ -72,7 +76,7 @@ def test_stopping_says_how_to_go_on(program, few, tmp_path, monkeypatch):
     def interrupt(self, trainer, record):
         raise KeyboardInterrupt
 
-    arguments = ["distill", few, "--epochs", 1, "--learn", "1:1", *SMALL, "--output", tmp_path / "run"]
+    arguments = ["distill", few, "--epochs", 1, "--set", "encoder.learn=1:1", *SMALL, "--output", tmp_path / "run"]
     with monkeypatch.context() as patch:
         patch.setattr(DistillProgress, "on_record", interrupt)
         stopped = program(*arguments)
@@ -84,14 +88,19 @@ def test_stopping_says_how_to_go_on(program, few, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (["--channels", "8,4"], "expected three numbers"),
-        (["--channels", "8,4,x"], "expected positive numbers"),
-        (["--cutoffs", "3,2"], "expected cutoffs that never fall"),
-        (["--cutoffs", "nan"], "expected positive numbers"),
-        (["--learn", "1-1"], "expected pairs of layers"),
-        (["--learn", "1:1:0"], "expected pairs of layers"),
-        (["--energy-weight", "-1"], "expected a finite number of 0 or more, got -1.0"),
-        (["--energy-weight", "nan"], "expected a finite number of 0 or more, got nan"),
+        (
+            ["--set", "encoder.channels=8,4"],
+            "`encoder.channels` to be a list of 3, each an integer, got [8, 4]",
+        ),
+        (["--set", "encoder.channels=8,4,x"], "expected `encoder.channels[2]` to be an integer, got 'x'"),
+        (["--set", "encoder.channels=8,4,0"], "expected `encoder.channels` to be at least 1, got [8, 4, 0]"),
+        (["--set", "encoder.cutoffs=3,2"], "expected one or more cutoffs that do not decrease, got [3.0, 2.0]"),
+        (["--set", "encoder.cutoffs=nan"], "expected `encoder.cutoffs[0]` to be a finite number, got nan"),
+        (["--set", "encoder.cutoffs=-1,2"], "expected `encoder.cutoffs` to be above 0, got [-1, 2]"),
+        (["--set", "encoder.learn=1-1"], "expected pairs of layers"),
+        (["--set", "encoder.learn=1:1:0"], "expected pairs of layers"),
+        (["--energy-weight", "-1"], "expected `training.energy_weight` to be at least 0, got -1.0"),
+        (["--energy-weight", "nan"], "expected `training.energy_weight` to be a finite number, got nan"),
         (["--teacher", "other"], "Invalid value"),
     ],
 )
@@ -102,17 +111,17 @@ def test_wrong_options_are_named(program, option, message):
 
 
 def test_a_layer_that_there_is_not_is_named(program, few, tmp_path):
-    result = program("distill", few, "--learn", "1:9", *SMALL, "--output", tmp_path / "run")
+    result = program("distill", few, "--set", "encoder.learn=1:9", *SMALL, "--output", tmp_path / "run")
     assert result.exit_code == 2
     assert "cannot teach layer 1 of the encoder's 2 the teacher's layer 9" in result.stderr
     assert not (tmp_path / "run").exists()
 
 
 def test_another_run_is_refused_before_labels_are_made(program, few, tmp_path):
-    arguments = ["distill", few, "--epochs", 1, "--learn", "1:1", *SMALL, "--output", tmp_path / "run"]
+    arguments = ["distill", few, "--epochs", 1, "--set", "encoder.learn=1:1", *SMALL, "--output", tmp_path / "run"]
     assert program(*arguments).exit_code == 0
     shutil.rmtree(tmp_path / "run" / "labels")
-    other = program(*arguments, "--channels", "4,4,4")
+    other = program(*arguments, "--set", "encoder.channels=4,4,4")
     assert other.exit_code == 2
     assert "holds a run with other settings" in " ".join(other.stderr.split())
     assert not (tmp_path / "run" / "labels").exists()
@@ -129,7 +138,7 @@ def test_another_run_is_refused_before_labels_are_made(program, few, tmp_path):
 )
 def test_a_device_that_is_not_there_is_named(program, few, tmp_path, monkeypatch, device, message):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    arguments = ["distill", few, "--learn", "1:1", *SMALL, "--device", device, "--output", tmp_path / "run"]
+    arguments = ["distill", few, "--set", "encoder.learn=1:1", *SMALL, "--device", device, "--output", tmp_path / "run"]
     result = program(*arguments)
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.split())

@@ -11,7 +11,7 @@ import pytest
 
 from dtnn_fast.training.run_folder import Predictions, load_predictions, save_predictions
 
-SMALL = ["--channels", "8,4,4", "--latent", "8", "--epochs", "1"]
+SMALL = ["--set", "encoder.channels=8,4,4", "--set", "decoder.latent=8", "--epochs", "1"]
 PNG = b"\x89PNG\r\n\x1a\n"
 
 

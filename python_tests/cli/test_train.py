@@ -11,7 +11,10 @@ from dtnn_fast.cli.options import parse_splits
 from dtnn_fast.cli.progress import TrainingProgress
 from dtnn_fast.model.dtnn import DTNN
 
-SMALL = ["--channels", "8,4,4", "--latent", "8", "--dropout", "0", "--learning-rate", "0.01"]
+SMALL = [
+    *("--set", "encoder.channels=8,4,4", "--set", "decoder.latent=8", "--set", "decoder.dropout=0"),
+    *("--learning-rate", "0.01"),
+]
 
 
 @pytest.fixture
@@ -113,7 +116,7 @@ def test_splits_of_one_line():
         ("--splits", "0-99999999999"),
         ("--splits", f"0-{10**30}"),
         ("--splits", "4294967296"),
-        ("--channels", "8,4"),
+        ("--set", "encoder.channels=8,4"),
         ("--layer", "6"),
     ],
 )

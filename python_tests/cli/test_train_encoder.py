@@ -15,7 +15,7 @@ from dtnn_fast.model.dtnn import DTNN
 from dtnn_fast.model.ensemble import MixedEnsemble, load_predictor
 from dtnn_fast.training.run_folder import load_predictions
 
-SMALL = ["--latent", "8", "--dropout", "0", "--learning-rate", "0.01", "--epochs", "2"]
+SMALL = ["--set", "decoder.latent=8", "--set", "decoder.dropout=0", "--learning-rate", "0.01", "--epochs", "2"]
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_an_ensemble_with_error_bars(program, data, encoder, tmp_path, labelled)
         "--joint",
         *SMALL,
     ]
-    result = program(*arguments, "--members", 2, "--output", folder, "--average", "0.9")
+    result = program(*arguments, "--members", 2, "--output", folder, "--set", "training.average=0.9")
     assert result.exit_code == 0
     assert "Test errors of the ensemble, seed 0: total" in result.stdout
     assert "of the test crystals are within their error bar" in result.stdout
@@ -89,7 +89,7 @@ def test_an_ensemble_with_error_bars(program, data, encoder, tmp_path, labelled)
 
 @pytest.mark.parametrize("start", ["distilled", "random"])
 def test_an_ensemble_with_an_encoder_for_each_member(program, data, encoder, tmp_path, labelled, start):
-    options = ["--encoder", encoder, "--finetune"] if start == "distilled" else ["--channels", "8,4,4"]
+    options = ["--encoder", encoder, "--finetune"] if start == "distilled" else ["--set", "encoder.channels=8,4,4"]
     folder = tmp_path / "run"
     answer = program("train", data, *options, "--layer", "2", *SMALL, "--members", 2, "--output", folder)
     assert answer.exit_code == 0, answer.output
@@ -107,7 +107,7 @@ def test_an_ensemble_with_an_encoder_for_each_member(program, data, encoder, tmp
 def test_members_that_share_an_encoder_that_is_trained(program, data, encoder, tmp_path, labelled):
     folder, other = tmp_path / "run", tmp_path / "other"
     arguments = ["train", data, "--encoder", encoder, "--finetune", "--layer", "2", *SMALL, "--members", 2]
-    answer = program(*arguments, "--share-encoder", "--output", folder)
+    answer = program(*arguments, "--set", "ensemble.share_encoder=true", "--output", folder)
     assert answer.exit_code == 0, answer.output
     assert "of the test crystals are within their error bar" in answer.stdout
     model = load_predictor(folder / "model")
@@ -130,7 +130,7 @@ def test_members_that_share_an_encoder_that_is_trained(program, data, encoder, t
     assert json.loads((tmp_path / "both" / "results.json").read_text())["members"] == 4
 
 
-@pytest.mark.parametrize("share", [[], ["--finetune"], ["--finetune", "--share-encoder"]])
+@pytest.mark.parametrize("share", [[], ["--finetune"], ["--finetune", "--set", "ensemble.share_encoder=true"]])
 def test_an_ensemble_on_few_crystals_has_no_error_bars(program, few_crystals, encoder, tmp_path, labelled, share):
     arguments = ["train", few_crystals, "--encoder", encoder, "--layer", "2", *SMALL, "--members", 2, *share]
     answer = program(*arguments, "--cache", tmp_path / "cache", "--output", tmp_path / "run")
@@ -177,23 +177,29 @@ def test_a_model_of_other_weights_is_refused(program, data, tmp_path):
             ["--encoder", "mace"],
             "expected native, sevennet-0, sevennet-l3i5, distilled, or the folder of a saved encoder",
         ),
-        (["--encoder", "native", "--finetune"], "needs an encoder that has learned already and can be trained"),
+        (["--encoder", "native", "--finetune"], "needs an encoder with learned weights that can be trained"),
         (["--layer", "0"], "expected layers from 1 to 5"),
         (["--layer", "4-9"], "expected layers from 1 to 5"),
         (["--layer", "x"], "expected layers from 1 to 5"),
         (["--joint"], "needs --target all"),
-        (["--positive", "all"], "expected some of electronic, ionic, total"),
-        (["--share-encoder", "--encoder", "distilled", "--finetune"], "needs --members of 2 or more"),
-        (["--share-encoder", "--members", "2", "--rotate"], "without --rotate"),
+        (["--set", "decoder.positive=all"], "expected `decoder.positive` to be one of electronic, ionic, total"),
         (
-            ["--share-encoder", "--members", "2", "--encoder", "distilled", "--layer", "3"],
+            ["--set", "ensemble.share_encoder=true", "--encoder", "distilled", "--finetune"],
+            "needs --members of 2 or more",
+        ),
+        (
+            [*("--set", "ensemble.share_encoder=true", "--set", "ensemble.rotate=true"), "--members", "2"],
+            "without ensemble.rotate",
+        ),
+        (
+            ["--set", "ensemble.share_encoder=true", "--members", "2", "--encoder", "distilled", "--layer", "3"],
             "needs an encoder that is trained",
         ),
-        (["--members", "1", "--rotate"], "needs --members from 2 to 9"),
+        (["--members", "1", "--set", "ensemble.rotate=true"], "needs --members from 2 to 9"),
     ],
 )
 def test_options_that_contradict_each_other(program, data, tmp_path, arguments, message):
-    result = program("train", data, *arguments, "--channels", "8,4,4", "--output", tmp_path / "run")
+    result = program("train", data, *arguments, "--set", "encoder.channels=8,4,4", "--output", tmp_path / "run")
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.replace("│", " ").split())
 
@@ -230,7 +236,7 @@ def test_an_ensemble_of_several_encoders(program, data, encoder, tmp_path):
     torch.manual_seed(1)
     other = tmp_path / "other"
     save_encoder(NativeEncoder(NativeEncoderConfig(channels=Channels(12, 6, 6))), other, {"name": "none"})
-    rotate = ["--members", "2", "--rotate"]
+    rotate = ["--members", "2", "--set", "ensemble.rotate=true"]
     for name, place in (("one", encoder), ("two", other)):
         arguments = ["train", data, "--encoder", place, "--layer", "2", "--cache", tmp_path / "cache", *SMALL, *rotate]
         answer = program(*arguments, "--output", tmp_path / name, "--splits", "0-1")

@@ -5,6 +5,7 @@ import csv
 import json
 import shlex
 import sys
+import tomllib
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,7 @@ from dtnn_fast.tuning.search_space import values_of
 
 pytest.importorskip("optuna")
 
-SMALL = ["--channels", "8,4,4", "--epochs", "1", "--fix", "latent=32", "--fix", "blocks=1"]
+SMALL = ["--set", "encoder.channels=8,4,4", "--epochs", "1", "--fix", "latent=32", "--fix", "blocks=1"]
 
 
 def trials(folder):
@@ -45,7 +46,7 @@ def test_search_go_on_and_train(program, few_crystals, tmp_path):
     assert record["train_command"] in again.stdout.splitlines()
 
     words = shlex.split(record["train_command"])
-    assert words[:3] == ["dtnn-fast", "train", str(few_crystals)]
+    assert words == ["dtnn-fast", "train", "--config", str(folder / "best.toml")]
     trained = program(*words[1:], "--output", tmp_path / "run")
     assert trained.exit_code == 0, trained.stderr
     settings = json.loads((tmp_path / "run" / "split-0" / "settings.json").read_text())["settings"]
@@ -81,7 +82,8 @@ def test_an_encoder_with_three_layers(program, few_crystals, tmp_path):
     assert trials(tmp_path / "searched")[0]["layer"] == "3"
     fixed = program(*arguments, "--trials", 1, "--output", tmp_path / "fixed", "--fix", "layer=1-3")
     assert fixed.exit_code == 0, fixed.stderr
-    assert "--encoder distilled --layer 1,2,3" in fixed.stdout
+    best = tomllib.loads((tmp_path / "fixed" / "best.toml").read_text())
+    assert (best["encoder"]["name"], best["decoder"]["layers"]) == ("distilled", [1, 2, 3])
     above = program(*arguments, "--output", tmp_path / "above", "--fix", "layer=4")
     assert above.exit_code == 2
     assert "expected `layer` to be one of 1, 2, 3, 1-2, 1-3, got '4'" in above.stderr

@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: MIT
+"""Settings of train, tune and distill: what their settings files hold, and how options and files come together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from typer.core import TyperCommand
+
+from ..settings_file import default_of, help_of, keys_of, parse_assignment, read_settings, setting, to_toml, with_values
+from ..training.training_settings import TrainingSettings
+
+T = TypeVar("T")
+
+SETTINGS_FILE = "settings.toml"
+LARGEST_SEED = 2**32 - 1  # what NumPy's RandomState takes
+TARGETS = ("electronic", "ionic", "total", "all")
+TEACHERS = ("sevennet-0", "sevennet-l3i5")
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        dir_okay=False,
+        show_default=False,
+        help="Settings file in TOML, such as --print-config prints. Options of the command line win over it.",
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        show_default=False,
+        help="Change any setting of the file by its key, for example decoder.latent=64; may be given several times.",
+    ),
+]
+PrintConfigOption = Annotated[
+    bool, typer.Option("--print-config", help="Print all settings as a settings file, and do nothing else.")
+]
+
+
+@dataclass(frozen=True)
+class DataSection:
+    """Labelled crystals to learn from."""
+
+    files: tuple[str, ...] = setting(
+        (),
+        "Files or folders of labelled crystals, relative to the working folder. Empty: the 955 labelled crystals that "
+        "come with dtnn-fast.",
+    )
+    clean: bool = setting(
+        True,
+        "Drop crystals whose total tensor has an element below -10 or above 100, as the paper does.",
+    )
+
+
+@dataclass(frozen=True)
+class EncoderSection:
+    """The encoder, which turns a crystal into latents of its atoms and bonds."""
+
+    name: str = setting(
+        "native",
+        "native (random weights), distilled (the encoder of the bundled model), a pretrained potential (sevennet-0, "
+        "sevennet-l3i5; needs the extra sevennet), or the folder of a saved encoder.",
+    )
+    channels: tuple[int, int, int] = setting(
+        (128, 32, 32), "Numbers of scalar, vector and rank-2 channels of a native encoder.", least=1
+    )
+    finetune: bool = setting(
+        False, "Train the weights of a distilled or saved encoder too; otherwise they stay as they are."
+    )
+
+
+@dataclass(frozen=True)
+class DecoderSection:
+    """The decoder, which turns latents into dielectric tensors."""
+
+    layers: tuple[int, ...] = setting(
+        (4,),
+        "Encoder layers whose latents are read, counted from 1. Bonds are read from the last one.",
+        least=1,
+        most=5,
+    )
+    bonds: bool = setting(True, "Read latents of bonds too. false is the paper's DTNN-simple.")
+    residual: bool = setting(True, "Add the input of each block to its output.")
+    joint: bool = setting(
+        False,
+        'With target "all": one decoder predicts the electronic and the ionic tensor, and the total one is their sum. '
+        "Otherwise each tensor has a decoder.",
+    )
+    positive: tuple[str, ...] = setting(
+        (),
+        "Targets that are positive by construction: the ionic tensor positive definite, the others larger than the "
+        "unit tensor.",
+        choices=TARGETS[:3],
+    )
+    blocks: int = setting(2, "Number of blocks.", least=0)
+    latent: int = setting(128, "Number of channels.", least=1)
+    dropout: float = setting(0.2, "Probability of dropping a channel during training.", least=0.0, most=0.99)
+
+
+@dataclass(frozen=True)
+class TrainingSection:
+    """The optimisation."""
+
+    epochs: int = setting(TrainingSettings.epochs, "Largest number of passes over the training crystals.", least=1)
+    patience: int = setting(
+        TrainingSettings.patience,
+        "Stop after this number of epochs without a lower validation error.",
+        least=1,
+    )
+    learning_rate: float = setting(
+        TrainingSettings.learning_rate,
+        "Initial learning rate of AdamW; decays to zero on a half cosine.",
+        above=0.0,
+    )
+    batch_size: int = setting(TrainingSettings.batch_size, "Number of crystals per step.", least=1)
+    weight_decay: float = setting(TrainingSettings.weight_decay, "Weight decay of AdamW.", least=0.0)
+    betas: tuple[float, float] = setting(
+        TrainingSettings.betas, "Decay rates of AdamW's two moments.", least=0.0, most=0.999999
+    )
+    clip_norm: float = setting(
+        TrainingSettings.clip_norm, "Largest norm of a gradient; larger ones are scaled down to it.", above=0.0
+    )
+    average: float = setting(
+        TrainingSettings.average,
+        "Validate and save a running mean of the weights: the part of the old mean that each step keeps, such as 0.99. "
+        "0: the weights themselves.",
+        least=0.0,
+        most=0.9999,
+    )
+
+
+@dataclass(frozen=True)
+class EnsembleSection:
+    """Several members per seed, whose mean is predicted, with error bars from their spread."""
+
+    members: int = setting(1, "Number of ensemble members per seed.", least=1, most=100)
+    rotate: bool = setting(
+        False,
+        "Validate each member on another tenth of the crystals: a better mean, whose error bars need members on "
+        "several encoders (dtnn-fast ensemble).",
+    )
+    share_encoder: bool = setting(
+        False,
+        "Where the encoder is trained: one encoder for all members. Predictions are then nearly as fast as those of a "
+        "single model.",
+    )
+
+
+_TARGET_HELP = 'Tensor to learn: "electronic", "ionic", "total", or "all" for the three together on one encoder.'
+_SPLITS_HELP = (
+    "Several seeds one after the other, each with its own split into training, validation and test crystals, in the "
+    "subfolders split-<seed>. Empty: only `seed`."
+)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All settings of `dtnn-fast train`; the defaults are the paper's."""
+
+    target: str = setting("total", _TARGET_HELP, choices=TARGETS)
+    seed: int = setting(
+        0,
+        "Seed of the split into training, validation and test crystals, and of the initial weights.",
+        least=0,
+        most=LARGEST_SEED,
+    )
+    splits: tuple[int, ...] = setting((), _SPLITS_HELP, least=0, most=LARGEST_SEED)
+    data: DataSection = field(default_factory=DataSection)
+    encoder: EncoderSection = field(default_factory=EncoderSection)
+    decoder: DecoderSection = field(default_factory=DecoderSection)
+    training: TrainingSection = field(default_factory=TrainingSection)
+    ensemble: EnsembleSection = field(default_factory=EnsembleSection)
+
+
+@dataclass(frozen=True)
+class TuneEncoderSection:
+    """The encoder of all trials."""
+
+    name: str = setting("native", help_of(EncoderSection, "name"))
+    channels: tuple[int, int, int] = setting((128, 32, 32), help_of(EncoderSection, "channels"), least=1)
+
+
+@dataclass(frozen=True)
+class TuneDecoderSection:
+    """Settings of the decoder that are not searched."""
+
+    joint: bool = setting(False, help_of(DecoderSection, "joint"))
+    positive: tuple[str, ...] = setting((), help_of(DecoderSection, "positive"), choices=TARGETS[:3])
+
+
+@dataclass(frozen=True)
+class TuneTrainingSection:
+    """Settings of the optimisation that are not searched."""
+
+    epochs: int = setting(200, "Largest number of passes over the training crystals in a run.", least=1)
+    patience: int = setting(50, "Stop a run after this number of epochs without a lower validation error.", least=1)
+    clip_norm: float = setting(TrainingSettings.clip_norm, help_of(TrainingSection, "clip_norm"), above=0.0)
+    average: float = setting(TrainingSettings.average, help_of(TrainingSection, "average"), least=0.0, most=0.9999)
+
+
+@dataclass(frozen=True)
+class SearchSection:
+    """The search."""
+
+    trials: int = setting(50, "Number of trials, including those of an earlier search in the same folder.", least=1)
+    seed: int = setting(0, "Seed of the search.", least=0, most=2**31)
+    fixed: tuple[str, ...] = setting(
+        (), 'Settings that keep a value instead of being searched, such as "layer=4" or "bonds=false".'
+    )
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """All settings of `dtnn-fast tune`."""
+
+    target: str = setting("total", _TARGET_HELP, choices=TARGETS)
+    splits: tuple[int, ...] = setting(
+        (0,),
+        "Seeds of the splits; a trial is judged by the mean of their validation errors.",
+        least=0,
+        most=LARGEST_SEED,
+    )
+    data: DataSection = field(default_factory=DataSection)
+    encoder: TuneEncoderSection = field(default_factory=TuneEncoderSection)
+    decoder: TuneDecoderSection = field(default_factory=TuneDecoderSection)
+    training: TuneTrainingSection = field(default_factory=TuneTrainingSection)
+    search: SearchSection = field(default_factory=SearchSection)
+
+
+@dataclass(frozen=True)
+class CrystalsSection:
+    """The crystals whose latents are learned."""
+
+    files: tuple[str, ...] = setting(
+        (),
+        "Files or folders of crystals, relative to the working folder; no labels are needed. Empty: all crystals that "
+        "come with dtnn-fast.",
+    )
+    made: int = setting(
+        16000, "Number of rattled, strained or element-substituted crystals to make of the real ones.", least=0
+    )
+    held_out: float = setting(
+        0.05, "Fraction of the chemical systems that is kept aside for the report.", above=0.0, most=0.9
+    )
+    most_atoms_real: int = setting(40, "Largest number of atoms of a real crystal.", least=1)
+    most_atoms_made: int = setting(12, "Largest number of atoms of a crystal that others are made of.", least=1)
+    rattle: float = setting(
+        0.12, "Largest standard deviation of the displacements of rattled atoms, in Angstrom.", least=0.0
+    )
+    strain: float = setting(0.04, "Largest standard deviation of the components of the strain.", least=0.0)
+
+
+@dataclass(frozen=True)
+class StudentSection:
+    """The native encoder that learns."""
+
+    channels: tuple[int, int, int] = setting((128, 32, 32), "Numbers of scalar, vector and rank-2 channels.", least=1)
+    cutoffs: tuple[float, ...] = setting(
+        (4.0, 4.0, 5.0), "Cutoff of each layer in Angstrom, not decreasing.", above=0.0
+    )
+    learn: tuple[str, ...] = setting(
+        (),
+        'Which layer learns which layer of the potential, "ours:theirs" or "ours:theirs:weight", such as "1:1:0.3". '
+        "Empty: the last layer learns layer 4 (or its own number, if larger), the others learn the layer of their "
+        "number with weight 0.3.",
+    )
+
+
+@dataclass(frozen=True)
+class DistillTrainingSection:
+    """The optimisation."""
+
+    epochs: float = setting(22.0, "Number of passes over the crystals.", above=0.0)
+    learning_rate: float = setting(
+        2e-3,
+        "Largest learning rate of AdamW; rises from 0 in the first steps and decays to zero on a half cosine.",
+        above=0.0,
+    )
+    energy_weight: float = setting(
+        0.0,
+        "Weight of the potential's energies in the loss, beside 1 for the latents, such as 0.1. Above 0 a readout of "
+        "energies is learned and saved with the run.",
+        least=0.0,
+    )
+    batch_atoms: int = setting(128, "Number of atoms per step and process, about.", least=1)
+    warmup: int = setting(300, "Number of steps in which the learning rate rises.", least=0)
+    weight_decay: float = setting(0.01, "Weight decay of AdamW.", least=0.0)
+    clip_norm: float = setting(1.0, "Largest norm of a gradient; larger ones are scaled down to it.", above=0.0)
+    average: float = setting(
+        0.998,
+        "Part of the old mean that each step keeps in the running mean of the weights, which is saved.",
+        least=0.0,
+        most=0.999999,
+    )
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """All settings of `dtnn-fast distill`."""
+
+    teacher: str = setting("sevennet-0", "Pretrained potential whose latents are learned.", choices=TEACHERS)
+    seed: int = setting(0, "Seed of the made crystals, the initial weights and the order of crystals.", least=0)
+    crystals: CrystalsSection = field(default_factory=CrystalsSection)
+    encoder: StudentSection = field(default_factory=StudentSection)
+    training: DistillTrainingSection = field(default_factory=DistillTrainingSection)
+
+
+def collect_settings(
+    kind: type[T], config: Path | None, assignments: Sequence[str] | None, options: Mapping[str, Any]
+) -> T:
+    """Bring together defaults, settings file, --set and options; later ones win.
+
+    Args:
+        kind: `TrainConfig`, `TuneConfig` or `DistillConfig`.
+        config: settings file, or None.
+        assignments: values of --set.
+        options: values of other options by key; None where an option was not given.
+
+    Raises:
+        BadFileError: the settings file is missing or wrong.
+        typer.BadParameter: a value of --set or of an option is wrong.
+    """
+    settings = kind() if config is None else read_settings(kind, config)
+    for text in assignments or []:
+        try:
+            settings = with_values(settings, dict([parse_assignment(kind, text)]))
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--set") from None
+    given = {key: value for key, value in options.items() if value is not None}
+    try:
+        return with_values(settings, {key: v.value if isinstance(v, Enum) else v for key, v in given.items()})
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def settings_text(command: str, settings: Any) -> str:
+    """The settings file of a command."""
+    return to_toml(
+        settings, f"Settings of dtnn-fast {command}; dtnn-fast {command} --config {SETTINGS_FILE} reads this file."
+    )
+
+
+def default_text(kind: type[Any], key: str) -> str:
+    """The default of a setting as the help of an option shows it."""
+    default = default_of(kind, key)
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+class SettingsCommand(TyperCommand):
+    """A command with a settings file: for an unknown option that is a setting of the file, it names the setting."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            # By name, since typer has a copy of click in some versions and imports click in others.
+            if type(error).__name__ == "NoSuchOption":
+                unknown: Any = error
+                name = unknown.option_name.lstrip("-").removeprefix("no-").replace("-", "_")
+                keys = [key for key in keys_of(_CONFIGS[str(self.name)]) if key.rpartition(".")[2] == name]
+                if keys:
+                    unknown.message += (
+                        f". It is a setting: use --set {keys[0]}=VALUE, or a settings file with --config."
+                    )
+                    unknown.possibilities = []
+            raise
+
+
+_CONFIGS: dict[str, type[Any]] = {"train": TrainConfig, "tune": TuneConfig, "distill": DistillConfig}
