@@ -135,7 +135,7 @@ def _judge(crystal: Crystal, selection: Selection, ids: set[str]) -> Crystal | D
     try:
         check_crystal(crystal)
     except BadCrystalError as error:
-        return Dropped(Rejected.because(error, crystal.id, crystal.source), Why.UNUSABLE)
+        return Dropped(Rejected.from_error(error, crystal.id, crystal.source), Why.UNUSABLE)
     unknown = unknown_elements(crystal.atomic_numbers.tolist(), selection.encoder)
     if unknown:
         return drop(Why.ELEMENT, f"the encoder {selection.encoder} does not know {', '.join(unknown)}")

@@ -55,7 +55,7 @@ def read_cif(path: Path, text: str) -> Iterator[Crystal | Rejected]:
         try:
             yield _read_block(parser_class, block, crystal_id, source)
         except BadCrystalError as error:
-            yield Rejected.because(error, crystal_id, source)
+            yield Rejected.from_error(error, crystal_id, source)
 
 
 def _data_blocks(text: str) -> Iterator[tuple[str, str]]:

@@ -70,7 +70,7 @@ def _read_frame(path: Path, lines: list[str], row: int, end: int, place: tuple[s
         numbers, positions = _atoms(entries, lines, row + 2, end)
         return Crystal.make(name, numbers, positions, cell, periodic, source=source)
     except BadCrystalError as error:
-        return Rejected.because(error, name, source)
+        return Rejected.from_error(error, name, source)
     except ValueError as error:
         return Rejected(name, source, f"not a frame of extended XYZ: {error}")
 

@@ -29,7 +29,7 @@ def find_files(paths: Iterable[Path | str]) -> FoundFiles:
         try:
             found = iter_paths([path])
         except BadFileError as error:
-            rejected[Rejected.because(error, Path(path).name, str(path))] = None
+            rejected[Rejected.from_error(error, Path(path).name, str(path))] = None
             continue
         except OSError as error:
             # Of a path inside of a folder that cannot be read, not even its kind is known.
@@ -54,7 +54,7 @@ def read_files(files: Iterable[Path]) -> Iterator[Crystal | Rejected]:
         try:
             found = read_crystals(file)
         except (BadFileError, MissingPackageError) as error:
-            yield Rejected.because(error, file.name, str(file))
+            yield Rejected.from_error(error, file.name, str(file))
         except MemoryError:
             yield Rejected(file.name, str(file), "there is not enough memory to read the file")
         except RecursionError:

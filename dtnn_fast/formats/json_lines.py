@@ -76,4 +76,4 @@ def _read_row(row: Any, place: str, source: str, default_id: str) -> Crystal | R
             info={key: value for key, value in row.items() if key not in _NOT_INFO},
         )
     except BadCrystalError as error:
-        return Rejected.because(error, name, source)
+        return Rejected.from_error(error, name, source)

@@ -29,7 +29,7 @@ def read_poscar(path: Path, text: str) -> Iterator[Crystal | Rejected]:
     try:
         yield _parse(text.splitlines(), name, str(path))
     except BadCrystalError as error:
-        yield Rejected.because(error, name, str(path))
+        yield Rejected.from_error(error, name, str(path))
     except ValueError as error:
         raise BadFileError(f"{path}: not a POSCAR file: {error}") from error
 

@@ -55,7 +55,7 @@ def read_document(document: Any, default_id: str, source: str) -> Crystal | Reje
     try:
         return _read_structure(structure_of(document), name, source)
     except BadCrystalError as error:
-        return Rejected.because(error, name, source)
+        return Rejected.from_error(error, name, source)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         return Rejected(name, source, f"not a pymatgen structure: {type(error).__name__}: {error}")
 

@@ -205,7 +205,7 @@ def change_last_atom(column, word):
         (change_last_atom(3, "nan"), "a coordinate is NaN"),
         (change_last_atom(3, "inf"), "a coordinate is"),
         (change_last_atom(3, "?"), "is missing"),
-        (change_last_atom(0, "Xx"), "has no element but"),
+        (change_last_atom(0, "Xx"), "which is not an element"),
         (f"{CIF}\n{CIF.splitlines()[-1]}", "two atoms at one place"),
         (CIF.replace("_cell_length_c", "_cell_of_length"), "the cell or the loop of atoms is incomplete"),
     ],

@@ -112,7 +112,7 @@ def _row(name: str, entry: Mapping[str, Any], archive: Path) -> Crystal | Droppe
     try:
         run = read_vasprun(_member(archive, "vasprun.xml"), name)
     except BadCrystalError as error:
-        return Dropped(Rejected.because(error, name, _SOURCE), Why.BAD_STRUCTURE)
+        return Dropped(Rejected.from_error(error, name, _SOURCE), Why.BAD_STRUCTURE)
     except _ARCHIVE_ERRORS as error:
         return Dropped.of(Why.ROW, name, _SOURCE, f"{archive.name} cannot be read: {error}")
     gap = entry.get("optb88vdw_bandgap")

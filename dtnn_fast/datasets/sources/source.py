@@ -219,4 +219,4 @@ def _crystal(id: str, source: str, structure: Any) -> Crystal | Rejected:
     try:
         return to_crystal(structure, id)
     except (BadCrystalError, TypeError) as error:
-        return Rejected.because(error, id, source)
+        return Rejected.from_error(error, id, source)
