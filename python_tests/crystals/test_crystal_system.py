@@ -19,7 +19,7 @@ def test_crystal_systems(crystal):
 
 
 def test_published_systems():
-    """The published space groups were found with other settings, so a few crystals near a higher symmetry may differ."""
+    """The published groups were found with other settings, so a few crystals near a higher symmetry may differ."""
     crystals = load_labelled()[::10]
     same = sum(crystal_system(crystal) == crystal.info["crystal_system"] for crystal in crystals)
     assert same >= 0.98 * len(crystals)

@@ -6,8 +6,9 @@ import pytest
 
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.datasets import bundled
+from dtnn_fast.datasets.bundled import pack_structures, to_integers, unpack_structures
 from dtnn_fast.datasets.cleaning import clean
-from dtnn_fast.formats.packed_set import load_arrays, pack_structures, to_integers, unpack_structures
+from dtnn_fast.formats.packed_set import load_arrays
 
 
 @pytest.fixture(scope="module")
