@@ -8,8 +8,8 @@ from pymatgen.core.tensors import Tensor
 
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.datasets.bundled import load_labelled
-from dtnn_fast.datasets.cleaning import LARGEST_VIOLATION, Selection, select
-from dtnn_fast.datasets.sources.source import Frame, Why
+from dtnn_fast.datasets.cleaning import LARGEST_VIOLATION, SelectionRules, select_crystals
+from dtnn_fast.datasets.sources.source import DropReason, TensorFrame
 from dtnn_fast.symmetry import find_symmetry, from_ieee_frame, symmetrised, symmetry_violation
 
 # Lower bound of the number of rotations for each crystal system.
@@ -77,11 +77,11 @@ def test_a_tensor_in_another_frame_is_dropped():
     rotation = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     wrong = rotated(tetragonal, rotation)
     wrong.targets.update(tetragonal.targets)
-    kept, dropped = select([wrong], Selection())
+    kept, dropped = select_crystals([wrong], SelectionRules())
     assert kept == []
-    assert dropped[0].why is Why.SYMMETRY
-    assert "another one than the structure's" in dropped[0].rejected.reason
-    assert len(select([wrong], Selection(check_symmetry=False)).kept) == 1
+    assert dropped[0].drop_reason is DropReason.WRONG_SYMMETRY
+    assert "its frame may not be that of the structure" in dropped[0].rejected.reason
+    assert len(select_crystals([wrong], SelectionRules(check_symmetry=False)).kept) == 1
 
 
 def test_crystal_without_ieee_frame_is_dropped(monkeypatch):
@@ -91,7 +91,10 @@ def test_crystal_without_ieee_frame_is_dropped(monkeypatch):
         raise TypeError("'NoneType' object is not subscriptable")
 
     monkeypatch.setattr("dtnn_fast.datasets.cleaning.from_ieee_frame", fail)
-    assert select([crystal], Selection(frame=Frame.ieee)).dropped[0].why is Why.SYMMETRY
+    assert (
+        select_crystals([crystal], SelectionRules(frame=TensorFrame.ieee)).dropped[0].drop_reason
+        is DropReason.WRONG_SYMMETRY
+    )
 
 
 def _anisotropic(crystal):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which crystals are kept, and what is said of the others."""
+"""Crystals that are kept, and the reasons for dropping the others."""
 
 import csv
 from dataclasses import replace
@@ -9,12 +9,19 @@ import pytest
 
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.datasets.bundled import load_labelled
-from dtnn_fast.datasets.cleaning import Selection, clean, select
-from dtnn_fast.datasets.sources.source import Dropped, Tensors, Why, count_dropped, labelled_crystal, write_dropped
+from dtnn_fast.datasets.cleaning import SelectionRules, clean, select_crystals
+from dtnn_fast.datasets.sources.source import (
+    DroppedRow,
+    DropReason,
+    PublishedTensors,
+    count_dropped,
+    labelled_crystal,
+    write_dropped,
+)
 
 CRYSTALS = load_labelled()
 FIRST = CRYSTALS[0]
-WITHOUT_CHECK = Selection(check_symmetry=False)
+WITHOUT_CHECK = SelectionRules(check_symmetry=False)
 
 
 def of_element(number):
@@ -23,28 +30,28 @@ def of_element(number):
     return replace(FIRST, id=f"z{number}", atomic_numbers=numbers)
 
 
-def test_the_papers_rule_keeps_the_940():
-    kept, dropped = select(CRYSTALS, WITHOUT_CHECK)
+def test_the_papers_rule_keeps_940_crystals():
+    kept, dropped = select_crystals(CRYSTALS, WITHOUT_CHECK)
     assert [c.id for c in kept] == [c.id for c in clean(CRYSTALS)[0]]
     assert len(kept) == 940
-    assert count_dropped(dropped) == {Why.OUTSIDE.value: 15}
-    assert len(select(CRYSTALS, WITHOUT_CHECK._replace(tensor_range=None)).kept) == 955
+    assert count_dropped(dropped) == {DropReason.OUTSIDE_RANGE.value: 15}
+    assert len(select_crystals(CRYSTALS, WITHOUT_CHECK._replace(tensor_range=None)).kept) == 955
 
 
 @pytest.mark.parametrize(("encoder", "kept"), [("native", 2), ("sevennet-0", 1), ("sevennet-l3i5", 1)])
 def test_elements(encoder, kept):
-    found = select([of_element(83), of_element(84)], WITHOUT_CHECK._replace(encoder=encoder))
+    found = select_crystals([of_element(83), of_element(84)], WITHOUT_CHECK._replace(encoder=encoder))
     assert len(found.kept) == kept
     if found.dropped:
-        assert found.dropped[0].why is Why.ELEMENT
+        assert found.dropped[0].drop_reason is DropReason.UNKNOWN_ELEMENT
         assert found.dropped[0].rejected.reason == f"the encoder {encoder} does not know Po"
 
 
-def test_each_kind_of_reason(tmp_path):
+def test_each_drop_reason(tmp_path):
     together = FIRST.positions.copy()
     together[1] = together[0]
     rows = [
-        Dropped.of(Why.ROW, "row 3", "test", "no\nvalues"),
+        DroppedRow.make(DropReason.UNREADABLE_ROW, "row 3", "test", "no\nvalues"),
         FIRST,
         FIRST,
         replace(FIRST, id="close", positions=together),
@@ -53,16 +60,25 @@ def test_each_kind_of_reason(tmp_path):
         replace(FIRST, id="large", targets={"total": np.diag([101.0, 5.0, 5.0])}),
         replace(FIRST, id="asymmetric", targets={"total": np.full((3, 3), 10.0) + np.diag([1.0, 2.0, 30.0])}),
     ]
-    kept, dropped = select(rows, Selection(encoder="sevennet-0"))
+    kept, dropped = select_crystals(rows, SelectionRules(encoder="sevennet-0"))
     assert [c.id for c in kept] == [FIRST.id]
-    expected = [Why.ROW, Why.DUPLICATE, Why.UNUSABLE, Why.UNUSABLE, Why.ELEMENT, Why.OUTSIDE]
-    assert [d.why for d in dropped] == [*expected, Why.SYMMETRY]
-    assert list(count_dropped(dropped)) == [why.value for why in Why if why in {d.why for d in dropped}]
+    expected = [
+        DropReason.UNREADABLE_ROW,
+        DropReason.DUPLICATE_ID,
+        DropReason.UNUSABLE_CRYSTAL,
+        DropReason.UNUSABLE_CRYSTAL,
+        DropReason.UNKNOWN_ELEMENT,
+        DropReason.OUTSIDE_RANGE,
+    ]
+    assert [d.drop_reason for d in dropped] == [*expected, DropReason.WRONG_SYMMETRY]
+    assert list(count_dropped(dropped)) == [
+        reason.value for reason in DropReason if reason in {d.drop_reason for d in dropped}
+    ]
 
     write_dropped(tmp_path / "dropped.csv", dropped)
     with (tmp_path / "dropped.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
-    assert [line["why"] for line in lines] == [d.why.value for d in dropped]
+    assert [line["why"] for line in lines] == [d.drop_reason.value for d in dropped]
     assert lines[0] == {"id": "row 3", "source": "test", "why": "row cannot be read", "reason": "no values"}
     assert "two atoms at one place" in lines[2]["reason"]
 
@@ -73,10 +89,10 @@ E, T = np.diag([2.0, 3.0, 4.0]), np.diag([7.0, 8.0, 9.0])
 @pytest.mark.parametrize(
     "tensors",
     [
-        Tensors(E, None, T),
-        Tensors(E, T - E),
-        Tensors(None, T - E, T),
-        Tensors(E.tolist(), (T - E).tolist(), T.tolist()),
+        PublishedTensors(E, None, T),
+        PublishedTensors(E, T - E),
+        PublishedTensors(None, T - E, T),
+        PublishedTensors(E.tolist(), (T - E).tolist(), T.tolist()),
     ],
 )
 def test_two_tensors_give_the_third(tensors):
@@ -88,34 +104,34 @@ def test_two_tensors_give_the_third(tensors):
 
 
 @pytest.mark.parametrize(
-    ("tensors", "why", "reason"),
+    ("tensors", "drop_reason", "explanation"),
     [
-        (Tensors(), Why.NO_TENSOR, "no dielectric tensor is given"),
-        (Tensors(electronic=E), Why.NO_TENSOR, "only the electronic tensor is given"),
-        (Tensors(ionic=E), Why.NO_TENSOR, "only the ionic tensor is given"),
-        (Tensors(total=[[1, 0, 0, 0]] * 3), Why.BAD_TENSOR, "got [3, 4]"),
-        (Tensors(total=[[1, 0], [0, 1, 0]]), Why.BAD_TENSOR, "total tensor as 3x3 numbers"),
-        (Tensors(total=T * np.nan), Why.BAD_TENSOR, "NaN or infinite"),
-        (Tensors(total=np.full((3, 3), np.inf)), Why.BAD_TENSOR, "NaN or infinite"),
-        (Tensors(total=T, electronic=3.0), Why.BAD_TENSOR, "electronic tensor of shape [3, 3], got []"),
-        (Tensors(total=T, ionic="na"), Why.BAD_TENSOR, "ionic tensor as 3x3 numbers"),
-        (Tensors(E, E, T), Why.BAD_TENSOR, "differ by 3"),
+        (PublishedTensors(), DropReason.NO_TENSOR, "no dielectric tensor is given"),
+        (PublishedTensors(electronic=E), DropReason.NO_TENSOR, "only the electronic tensor is given"),
+        (PublishedTensors(ionic=E), DropReason.NO_TENSOR, "only the ionic tensor is given"),
+        (PublishedTensors(total=[[1, 0, 0, 0]] * 3), DropReason.BAD_TENSOR, "got [3, 4]"),
+        (PublishedTensors(total=[[1, 0], [0, 1, 0]]), DropReason.BAD_TENSOR, "total tensor as 3x3 numbers"),
+        (PublishedTensors(total=T * np.nan), DropReason.BAD_TENSOR, "NaN or infinite"),
+        (PublishedTensors(total=np.full((3, 3), np.inf)), DropReason.BAD_TENSOR, "NaN or infinite"),
+        (PublishedTensors(total=T, electronic=3.0), DropReason.BAD_TENSOR, "electronic tensor of shape [3, 3], got []"),
+        (PublishedTensors(total=T, ionic="na"), DropReason.BAD_TENSOR, "ionic tensor as 3x3 numbers"),
+        (PublishedTensors(E, E, T), DropReason.BAD_TENSOR, "differ by 3"),
     ],
 )
-def test_bad_tensors(tensors, why, reason):
+def test_bad_tensors(tensors, drop_reason, explanation):
     row = labelled_crystal("a", "test", FIRST, tensors)
-    assert row.why is why
-    assert reason in row.rejected.reason
+    assert row.drop_reason is drop_reason
+    assert explanation in row.rejected.reason
 
 
 @pytest.mark.parametrize("structure", [None, {}, {"lattice": {}, "sites": [{}]}, 5, "text"])
 def test_bad_structures(structure):
-    row = labelled_crystal("a", "test", structure, Tensors(total=T))
-    assert row.why is Why.BAD_STRUCTURE
+    row = labelled_crystal("a", "test", structure, PublishedTensors(total=T))
+    assert row.drop_reason is DropReason.BAD_STRUCTURE
     assert row.rejected.id == "a"
 
 
 def test_only_the_total_tensor_is_enough():
-    crystal = labelled_crystal("a", "test", FIRST, Tensors(total=T))
+    crystal = labelled_crystal("a", "test", FIRST, PublishedTensors(total=T))
     assert isinstance(crystal, Crystal)
     assert list(crystal.targets) == ["total"]
