@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The checks that every crystal passes before a model sees it, and what is said about a crystal that fails."""
+"""The checks that every crystal passes before a prediction; the error names the reason."""
 
 from __future__ import annotations
 

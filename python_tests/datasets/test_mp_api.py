@@ -27,7 +27,7 @@ def answer(path, query):
 
 @pytest.fixture
 def ask(monkeypatch):
-    """Fetches from a local server whose answers a function makes."""
+    """Fetch from a local server; a function of path and query makes its answers."""
     monkeypatch.setenv("MP_API_KEY", KEY)
 
     def run(answering):
