@@ -65,11 +65,11 @@ def load_structures() -> list[Crystal]:
 def load_screening() -> list[Crystal]:
     """Load the crystals for a screening without arguments: the crystals of both sets that can be insulators.
 
-    A dielectric constant has no meaning for a metal. The labelled crystals all have a band gap and come first. The other
-    crystals follow if `charge_balanced` is true and their id is new. `charge_balanced` is a heuristic on the composition
-    alone (tools/pack_bundled.py): common oxidation states can add up to zero with the most electronegative element as
-    an anion. It keeps intermetallics out, but lets through some metallic compounds, such as oxides with partly filled d
-    shells.
+    A dielectric constant has no meaning for a metal. The labelled crystals all have a band gap and come first. The
+    other crystals follow if `charge_balanced` is true and their id is new. `charge_balanced` is a heuristic on the
+    composition alone (tools/pack_bundled.py): common oxidation states can add up to zero with the most electronegative
+    element as an anion. It keeps intermetallics out, but lets through some metallic compounds, such as oxides with
+    partly filled d shells.
     """
     crystals = load_labelled()
     known = {crystal.id for crystal in crystals}
