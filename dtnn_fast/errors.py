@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Errors that a user of dtnn_fast may want to catch, and the import of optional packages."""
+"""Errors to catch around calls of dtnn_fast, and the import of optional packages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import ModuleType
 
 
 class DTNNError(Exception):
-    """Base of every error that dtnn_fast raises on purpose."""
+    """Base class of all errors that dtnn_fast defines."""
 
 
 class BadCrystalError(DTNNError, ValueError):
@@ -24,16 +24,16 @@ class FetchError(DTNNError, OSError):
 
 
 class MissingPackageError(DTNNError, ImportError):
-    """An optional package is needed and absent; the message says what to install."""
+    """An optional package is needed but not installed; the message says what to install."""
 
 
 def optional_import(module: str, *, extra: str, purpose: str) -> ModuleType:
-    """Import an optional package, or say what to install.
+    """Import an optional package, or raise an error that says what to install.
 
     Args:
         module: dotted name of the module, for example ``"pymatgen.core"``.
         extra: the extra of dtnn_fast that installs it, for example ``"io"``.
-        purpose: what it is needed for, to complete "... is needed to <purpose>".
+        purpose: a verb phrase that completes "... is needed to <purpose>" in the message.
 
     Returns:
         The imported module.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""JSON files that hold one object."""
+"""Files: JSON objects, writing a file completely or not at all, and downloads with a checksum."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds one object.
 
     Raises:
-        BadFileError: the file is missing, cannot be read, is no JSON, or holds something else.
+        BadFileError: the file is missing, cannot be read, is not JSON, or holds another value than an object.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -36,10 +36,10 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to, which takes the place of `path` when the block ends without an error.
+    """Yield a temporary path to write to, which replaces `path` when the block ends without an error.
 
-    Whatever ends the block early, Ctrl-C included, leaves an earlier file at `path` as it was, and removes the
-    unfinished one.
+    When an error or Ctrl-C ends the block, an existing file at `path` stays unchanged and the temporary file is
+    removed.
 
     Args:
         path: the file to write.
@@ -56,20 +56,17 @@ def replacing(path: Path) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
-_CHUNK = 1 << 18
-_TIMEOUT_SECONDS = 60.0
-
-# Called with what is counted ("bytes", "tensors", "rows"), how many there are so far, and of how many, 0 where unknown.
+# Called with what is counted ("bytes", "tensors", "rows"), the count so far, and the final count, 0 where unknown.
 OnProgress = Callable[[str, int, int], None]
 
 
 def download(url: str, path: Path, sha256: str | None = None, on_progress: OnProgress | None = None) -> Path:
-    """Download a file, unless it is there already.
+    """Download a file, unless it exists already.
 
     Args:
-        url: where from.
-        path: where to; the folder must exist.
-        sha256: the checksum in hexadecimal that the file must have, or None where it is not known.
+        url: the address.
+        path: the file to write; its folder must exist.
+        sha256: the expected checksum in hexadecimal, or None where it is unknown.
         on_progress: see `OnProgress`; it counts bytes.
 
     Returns:
@@ -77,43 +74,47 @@ def download(url: str, path: Path, sha256: str | None = None, on_progress: OnPro
 
     Raises:
         FetchError: the server cannot be reached or answers with an error, the download breaks off, or the checksum is
-            another one. Nothing is left at `path` then.
+            wrong. No new file is left at `path` then.
     """
     if not path.exists():
         with replacing(path) as unfinished:
             try:
                 _stream(url, unfinished, on_progress)
             except (OSError, http.client.HTTPException, ValueError) as error:  # URLError is an OSError
-                # A URLError shows its cause in brackets; an HTTPError, which is one too, says more than its reason.
+                # A URLError shows its reason in brackets. Its subclass HTTPError says more than its reason.
                 cause = error.reason if type(error) is urllib.error.URLError else error
                 raise FetchError(f"{url}: the download failed: {cause or type(error).__name__}") from error
-            _check(unfinished, url, sha256)
+            _check_sha256(unfinished, url, sha256)
     else:
-        _check(path, str(path), sha256)
+        _check_sha256(path, str(path), sha256)
     return path
 
 
 def sha256_of(path: Path) -> str:
-    """Give the checksum of a file in hexadecimal."""
+    """Compute the SHA-256 checksum of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_CHUNK_BYTES = 1 << 18
+_TIMEOUT_SECONDS = 60.0
 
 
 def _stream(url: str, path: Path, on_progress: OnProgress | None) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "dtnn-fast"})
     with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer, path.open("wb") as file:
-        whole = int(answer.headers.get("Content-Length") or 0)
+        num_bytes = int(answer.headers.get("Content-Length") or 0)
         done = 0
-        while chunk := answer.read(_CHUNK):
+        while chunk := answer.read(_CHUNK_BYTES):
             file.write(chunk)
             done += len(chunk)
             if on_progress is not None:
-                on_progress("bytes", done, whole)
-    # Read in pieces, a connection that closes early looks like the end of the file.
-    if done < whole:
-        raise OSError(f"it broke off after {done:,} of {whole:,} bytes")
+                on_progress("bytes", done, num_bytes)
+    # When the connection closes early, reading in chunks just ends, without an error.
+    if done < num_bytes:
+        raise OSError(f"it broke off after {done:,} of {num_bytes:,} bytes")
 
 
-def _check(path: Path, name: str, sha256: str | None) -> None:
-    if sha256 is not None and (found := sha256_of(path)) != sha256:
-        raise FetchError(f"{name}: not the expected file: its SHA-256 is {found}, expected {sha256}")
+def _check_sha256(path: Path, name: str, expected: str | None) -> None:
+    if expected is not None and (actual := sha256_of(path)) != expected:
+        raise FetchError(f"{name}: not the expected file: its SHA-256 is {actual}, expected {expected}")

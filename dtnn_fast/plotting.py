@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the program's pictures have in common: style, axes, and names beside points. Matplotlib is imported lazily."""
+"""Shared parts of all figures: style, axes, and labels beside points. Matplotlib is imported when first used."""
 
 from __future__ import annotations
 
@@ -23,21 +23,14 @@ STYLE = {
     "mathtext.default": "regular",
 }
 BLUE, OCHRE, RED, GREEN, GREY = "#2a6f97", "#e09f3e", "#9e2a2b", "#588157", "#6c757d"
-# Where a label may stand beside its point, in points: the first place that is free, near ones first.
-_PLACES = [
-    (side * distance * math.cos(angle), distance * math.sin(angle))
-    for distance in (8, 16, 26, 38, 52)
-    for angle in (0.4, -0.4, 1.0, -1.0, 1.4, -1.4)
-    for side in (1, -1)
-]
 
 
 @contextmanager
 def picture(path: Path, width: float, height: float) -> Iterator[Any]:
-    """A figure that is written as a PNG in the end.
+    """Yield a figure, which is saved when the block ends.
 
     Args:
-        path: of the picture.
+        path: the PNG to write.
         width: in inches.
         height: in inches.
 
@@ -59,18 +52,18 @@ def _import(module: str, path: Path | None = None) -> Any:
 
 
 def mark_panels(axes: Sequence[Any]) -> None:
-    """Letters a, b, ... at the top left."""
+    """Write the letters a, b, ... at the top left of the panels."""
     for axis, letter in zip(axes, "abcdefgh", strict=False):
         axis.set_title(letter, loc="left", fontweight="bold")
 
 
 def plain_numbers() -> Any:
-    """A formatter that writes 1000 and 0.1."""
+    """Return a tick formatter that writes 1000 and 0.1 instead of powers of ten."""
     return _import("matplotlib.ticker").FuncFormatter(lambda value, _: f"{value:g}")
 
 
 def log_axis(set_scale: Any, axis: Any, values: np.ndarray) -> None:
-    """A logarithmic axis with ticks such as 2, 5, 10, 20 as plain numbers."""
+    """Make an axis logarithmic, with ticks such as 2, 5, 10, 20 as plain numbers."""
     ticker = _import("matplotlib.ticker")
     set_scale("log")
     axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0) if values.max() < 300.0 * values.min() else (1.0,)))
@@ -78,17 +71,26 @@ def log_axis(set_scale: Any, axis: Any, values: np.ndarray) -> None:
     axis.set_minor_formatter(ticker.NullFormatter())
 
 
+# Offsets of a label from its point, near ones first; the first free one is taken. In points (1/72 inch)
+_LABEL_OFFSETS = [
+    (side * distance * math.cos(angle), distance * math.sin(angle))
+    for distance in (8, 16, 26, 38, 52)
+    for angle in (0.4, -0.4, 1.0, -1.0, 1.4, -1.4)
+    for side in (1, -1)
+]
+
+
 def label_points(
     figure: Any, axis: Any, points: Sequence[tuple[float, float, str]], size: float = 8.0, color: str = RED
 ) -> None:
-    """Write names beside points without covering one another; what finds no free place is left out.
+    """Write labels beside points so that none overlaps; a label without a free place is left out.
 
     Args:
-        figure: complete but for the names, because every panel changes the place of the others.
-        axis: where the points are.
-        points: their places and names, the most important first.
-        size: of the letters, and of the space that is kept free around each point, in points.
-        color: of the letters.
+        figure: complete except for the labels, because every panel moves the others.
+        axis: the axis with the points.
+        points: x, y and label of each point, the most important first.
+        size: font size, and size of the space that is kept free around each point. In points (1/72 inch)
+        color: of the labels.
     """
     effects = _import("matplotlib.patheffects")
     outline = effects.withStroke(linewidth=2.5, foreground="white")
@@ -96,18 +98,18 @@ def label_points(
     pixels = figure.dpi / 72.0
     frame = axis.get_window_extent().extents
     centers = np.array([axis.transData.transform((x, y)) for x, y, _ in points])
-    # Boxes of what is in the way: left, bottom, right, top in pixels.
+    # Occupied boxes: left, bottom, right, top in pixels.
     taken = [np.array([x, y, x, y]) + 0.5 * size * pixels * np.array([-1, -1, 1, 1]) for x, y in centers]
     for (x, y, text), center in zip(points, centers, strict=True):
         width, height = _text_size(figure, text, size)
-        for dx, dy in _PLACES:
-            near, middle = center + pixels * np.array([dx, dy])
-            left = near if dx > 0 else near - width
+        for dx, dy in _LABEL_OFFSETS:
+            edge, middle = center + pixels * np.array([dx, dy])
+            left = edge if dx > 0 else edge - width
             half = height / 2 + 1.5
             box = np.array([left - 1.5, middle - half, left + width + 1.5, middle + half])
             inside = (box[:2] >= frame[:2]).all() and (box[2:] <= frame[2:]).all()
-            others = np.array(taken)
-            if inside and not ((box[:2] < others[:, 2:]) & (others[:, :2] < box[2:])).all(1).any():
+            occupied = np.array(taken)
+            if inside and not ((box[:2] < occupied[:, 2:]) & (occupied[:, :2] < box[2:])).all(1).any():
                 taken.append(box)
                 axis.annotate(
                     text,
@@ -125,13 +127,13 @@ def label_points(
 
 
 def _text_size(figure: Any, text: str, size: float) -> tuple[float, float]:
-    """Width and height of a text in pixels."""
-    written = figure.text(0, 0, text, fontsize=size)
-    extent = written.get_window_extent()
-    written.remove()
+    """Measure the width and height of a text in pixels."""
+    drawn = figure.text(0, 0, text, fontsize=size)
+    extent = drawn.get_window_extent()
+    drawn.remove()
     return extent.width, extent.height
 
 
 def subscripts(formula: str) -> str:
-    """A formula with its numbers set low."""
+    """Write the numbers of a chemical formula as subscripts."""
     return re.sub(r"(\d+)", r"$_{\1}$", formula)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Real crystals of all seven systems, and comparison of crystals."""
+"""One real crystal of each crystal system, and comparisons of crystals."""
 
 import numpy as np
 from ase import Atoms
@@ -36,7 +36,7 @@ def assert_same_frame(actual, expected, tolerance):
 
 
 def assert_same_up_to_rotation(actual, expected, tolerance):
-    """The same distances: CIF keeps lengths and angles, not the frame, and may sort the atoms."""
+    """Same distances between atoms: CIF keeps lengths and angles, not the frame, and may sort the atoms."""
     assert isinstance(actual, Crystal), actual
     np.testing.assert_array_equal(np.sort(actual.atomic_numbers), np.sort(expected.atomic_numbers))
     np.testing.assert_allclose(actual.cell @ actual.cell.T, expected.cell @ expected.cell.T, atol=tolerance)
@@ -51,5 +51,5 @@ def _distances(crystal, z):
     centers = wrapped[crystal.atomic_numbers == z]
     images = (wrapped[None] + steps[:, None]).reshape(-1, 3)
     distances = np.sort(np.linalg.norm(images[None] - centers[:, None], axis=-1).ravel())
-    # Only those that all images in the surrounding cells give completely.
+    # Longer distances are incomplete, because only the surrounding cells are searched.
     return distances[distances < 0.5 * np.linalg.norm(crystal.cell, axis=1).min()]

@@ -20,8 +20,15 @@ from pymatgen.core import Element
 
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.crystals.elements import atomic_number
-from dtnn_fast.datasets.bundled import LABELLED_FILE, SOURCE_NAMES, STRUCTURES_FILE
-from dtnn_fast.formats.packed_set import TENSOR_SCALE, pack_structures, to_integers, unpack_structures
+from dtnn_fast.datasets.bundled import (
+    LABELLED_FILE,
+    SOURCE_NAMES,
+    STRUCTURES_FILE,
+    TENSOR_SCALE,
+    pack_structures,
+    to_integers,
+    unpack_structures,
+)
 from dtnn_fast.symmetry import crystal_system_of_group, space_group_number
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where the commands print: results to stdout, progress and errors to stderr."""
+"""Consoles of the commands: results go to stdout, progress and errors to stderr."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import sys
 from rich.console import Console
 from rich.text import Text
 
-# Wide enough for our tables where the output goes to a file and there is no width to ask for.
+# Width for output to a file, which has no width to query: wide enough for our tables.
 _FILE_WIDTH = 140
 
 
 def stdout() -> Console:
-    """The console for results; made anew for each command, because tests replace sys.stdout."""
+    """Return a console for results; it is new on every call, because tests replace sys.stdout."""
     return _console(stderr=False)
 
 
 def stderr() -> Console:
-    """The console for progress, notes and errors."""
+    """Return a console for progress, notes and errors."""
     return _console(stderr=True)
 
 
@@ -38,5 +38,5 @@ def print_error(message: str) -> None:
 
 @functools.cache
 def command_line() -> str:
-    """The command as it was typed, for the record."""
+    """Return the command as it was typed, for the records of a run."""
     return shlex.join(["dtnn-fast", *sys.argv[1:]])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The commands data fetch and data info."""
+"""The commands `data fetch` and `data info`: labelled crystals from public sources, and what a fetched file holds."""
 
 from __future__ import annotations
 
@@ -23,52 +23,9 @@ if TYPE_CHECKING:
     from ..crystals.crystal import Crystal
 
 
-_SCALARS = ("database_version", "date", "url", "file", "sha256", "query", "encoder", "tensor_range", "frame_of_source")
-
-
-def print_counts(console: Console, provenance: Mapping[str, Any]) -> None:
-    """A table of how many rows were kept and dropped, and why."""
-    table = Table(title=f"{provenance.get('title')}, version {provenance.get('database_version')}")
-    table.add_column("rows")
-    table.add_column("count", justify="right")
-    table.add_row("kept", f"{provenance['kept']:,}", style="bold")
-    for why, count in provenance.get("dropped", {}).items():
-        table.add_row(f"dropped: {why}", f"{count:,}")
-    console.print(table)
-
-
-def print_set(console: Console, crystals: Sequence[Crystal], provenance: Mapping[str, Any]) -> None:
-    """Where a packed set came from, and what is in it."""
-    import numpy as np
-
-    if "kept" in provenance:
-        print_counts(console, provenance)
-    table = Table(box=None, show_header=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name in _SCALARS:
-        if provenance.get(name) is not None:
-            table.add_row(name.replace("_", " "), str(provenance[name]))
-    table.add_row("licence", str(provenance.get("licence", "not known")))
-    for text in provenance.get("cite", []):
-        table.add_row("cite", str(text))
-    elements = {int(z) for crystal in crystals for z in np.unique(crystal.atomic_numbers)}
-    atoms = sum(crystal.num_atoms for crystal in crystals)
-    table.add_row("crystals", f"{len(crystals):,} of {len(elements)} elements, {atoms:,} atoms")
-    for name in ("electronic", "ionic", "total"):
-        means = [np.trace(crystal.targets[name]) / 3 for crystal in crystals if name in crystal.targets]
-        if means:
-            low, middle, high = np.quantile(means, [0, 0.5, 1])
-            table.add_row(f"{name}, mean", f"{len(means):,} tensors: median {middle:.3g}, from {low:.3g} to {high:.3g}")
-    console.print(table)
-
-
-# A symmetry that so many tensors lack points to the frame, not to the calculations.
-_MANY = 0.1
-
-
+# Choices of the options: a copy of names in the package, which is too slow to import for --help. A test compares them.
 class SourceName(StrEnum):
-    """Where to fetch from."""
+    """Names of the data sources."""
 
     mp = "mp"
     matminer = "matminer"
@@ -76,8 +33,8 @@ class SourceName(StrEnum):
     jarvis = "jarvis"
 
 
-class Encoder(StrEnum):
-    """Whose elements the crystals may have."""
+class EncoderName(StrEnum):
+    """Names of the encoders."""
 
     native = "native"
     sevennet_0 = "sevennet-0"
@@ -85,13 +42,15 @@ class Encoder(StrEnum):
 
 
 class FrameName(StrEnum):
-    """The Cartesian frame of a source's tensors."""
+    """Names of the Cartesian frames of tensors."""
 
     cell = "cell"
     ieee = "ieee"
 
 
-data = typer.Typer(help="Fetch labelled crystals from public sources, and look at fetched files.", no_args_is_help=True)
+data = typer.Typer(
+    help="Fetch labelled crystals from public sources, and describe fetched files.", no_args_is_help=True
+)
 
 
 @data.command()
@@ -99,117 +58,190 @@ def fetch(
     source: Annotated[
         SourceName,
         typer.Argument(
-            help="mp: the Materials Project (needs the extra mp and an API key in MP_API_KEY). matminer: its data set "
-            "dielectric_constant. paper: a JSON file in the form of the paper's repository (--file). jarvis: the "
-            "perturbation-theory runs of JARVIS-DFT, one download for each."
+            help="mp: the Materials Project; needs the extra mp and an API key in the environment variable MP_API_KEY. "
+            "matminer: matminer's data set dielectric_constant. paper: a JSON file in the format of the paper's "
+            "repository, given by --file. jarvis: the perturbation-theory runs of JARVIS-DFT, one download per crystal."
         ),
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", show_default="<source>.npz", help="The packed file to write; ends in .npz."),
+        typer.Option(
+            "--output", "-o", show_default="<source>.npz", help="Packed file to write; its name must end in .npz."
+        ),
     ] = None,
     encoder: Annotated[
-        Encoder, typer.Option(help="Drop crystals with an element that this encoder does not know.")
-    ] = Encoder.native,
+        EncoderName,
+        typer.Option(
+            help="Encoder of the model to train. Crystals with an element that it does not know are dropped: "
+            "native knows all elements, sevennet-0 and sevennet-l3i5 know H to Bi and Ac to Pu."
+        ),
+    ] = EncoderName.native,
     file: Annotated[
-        Path | None, typer.Option(show_default=False, help="Read this copy of the source's file; download nothing.")
+        Path | None,
+        typer.Option(
+            show_default="download",
+            help="Local copy of the source's data file, read instead of a download. Required for paper, impossible for "
+            "mp; jarvis still downloads one archive per crystal.",
+        ),
     ] = None,
     downloads: Annotated[
         Path | None,
         typer.Option(
             file_okay=False,
             show_default="a temporary folder",
-            help="Keep downloaded files here, and use those that are there: an interrupted fetch goes on.",
+            help="Folder to keep downloaded files in. Files that it has already are not downloaded again, so that an "
+            "interrupted fetch can continue.",
         ),
     ] = None,
     clean: Annotated[
         bool,
         typer.Option(
-            "--clean/--no-clean", help="The paper's rule: drop total tensors with an element outside of -10 to 100."
+            "--clean/--no-clean",
+            help="Drop crystals whose total dielectric tensor has an element below -10 or above 100, as in the paper.",
         ),
     ] = True,
     check_symmetry: Annotated[
         bool,
         typer.Option(
-            "--check-symmetry/--no-check-symmetry", help="Drop tensors that lack the symmetry of their crystal."
+            "--check-symmetry/--no-check-symmetry",
+            help="Drop crystals whose total dielectric tensor lacks the symmetry of the crystal.",
         ),
     ] = True,
     frame: Annotated[
         FrameName | None,
         typer.Option(
-            show_default="as documented for the source",
-            help="The frame of the source's tensors: that of the cell, or the IEEE standard one.",
+            show_default="ieee for mp, cell for the others",
+            help="Cartesian frame of the source's tensors: that of the structure (cell), or the IEEE standard frame of "
+            "the crystal (ieee).",
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, show_default="all", help="At most so many rows.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, show_default="all", help="Maximum number of rows to read from the source.")
+    ] = None,
 ) -> None:
-    """Fetch crystals with dielectric tensors into one packed file that train, screen and predict read.
+    """Fetch crystals with dielectric tensors into one packed file for train, screen and predict.
 
-    Rows that cannot be used are counted by reason, and listed in a file beside it: mp.dropped.csv for mp.npz. Nothing
-    half-written is left when a fetch fails or is stopped.
+    Rows that cannot be used are counted by reason, and listed in a file beside it: mp.dropped.csv for mp.npz. A fetch
+    that fails or is stopped leaves no incomplete file.
     """
     target = Path(f"{source.value}.npz") if output is None else output
     if target.suffix != ".npz":
         raise typer.BadParameter(f"expected a name that ends in .npz, got {target}", param_hint="--output")
 
-    from ..datasets.cleaning import TENSOR_RANGE, Selection
-    from ..datasets.fetch import Request, fetch_set
-    from ..datasets.sources.source import SOURCES, Frame, Why, write_dropped
+    from ..datasets.cleaning import TENSOR_RANGE, SelectionRules
+    from ..datasets.fetch import DATA_SOURCES, FetchRequest, fetch_set
+    from ..datasets.sources.source import DropReason, TensorFrame, write_dropped
     from ..formats.packed_set import write_packed
 
-    chosen = SOURCES[source.value]
-    selection = Selection(
+    data_source = DATA_SOURCES[source.value]
+    rules = SelectionRules(
         encoder=encoder.value,
-        frame=chosen.frame if frame is None else Frame(frame.value),
+        frame=data_source.frame if frame is None else TensorFrame(frame.value),
         check_symmetry=check_symmetry,
         tensor_range=TENSOR_RANGE if clean else None,
     )
-    _prepare(target)
+    _check_writable(target)
     if downloads is not None:
         downloads.mkdir(parents=True, exist_ok=True)
-    keep = tempfile.TemporaryDirectory() if downloads is None else nullcontext(downloads)
+    downloads_folder = tempfile.TemporaryDirectory() if downloads is None else nullcontext(downloads)
     try:
-        with keep as folder, FetchProgress() as progress:
-            request = Request(chosen, Path(folder), file, limit, progress.show)
-            found = fetch_set(request, selection)
+        with downloads_folder as folder, FetchProgress() as progress:
+            request = FetchRequest(data_source, Path(folder), file, limit, progress.show)
+            fetched = fetch_set(request, rules)
     except KeyboardInterrupt:
         stderr().print("stopped: nothing was written", style="yellow")
         raise typer.Exit(STOPPED) from None
 
-    listed = target.with_suffix(".dropped.csv")
-    write_dropped(listed, found.dropped)
-    print_counts(stdout(), found.provenance)
-    if not found.kept:
-        raise DTNNError(f"no crystal is left of {len(found.dropped):,} rows: see {listed}")
-    asymmetric = found.provenance["dropped"].get(Why.SYMMETRY.value, 0)
-    if asymmetric > _MANY * (len(found.kept) + asymmetric):
-        other = FrameName.ieee if selection.frame is Frame.cell else FrameName.cell
+    dropped_file = target.with_suffix(".dropped.csv")
+    write_dropped(dropped_file, fetched.dropped)
+    _print_counts(stdout(), fetched.provenance)
+    if not fetched.kept:
+        raise DTNNError(f"all {len(fetched.dropped):,} rows were dropped: see {dropped_file}")
+    num_asymmetric = fetched.provenance["dropped"].get(DropReason.WRONG_SYMMETRY.value, 0)
+    if num_asymmetric > _WRONG_FRAME_FRACTION * (len(fetched.kept) + num_asymmetric):
+        other = FrameName.ieee if rules.frame is TensorFrame.cell else FrameName.cell
         stderr().print(f"many tensors lack the symmetry of their crystal: try --frame {other.value}", style="yellow")
-    write_packed(target, found.kept, found.provenance)
-    stdout().print(f"results: {target}, {listed}   (dtnn-fast train {target})")
+    write_packed(target, fetched.kept, fetched.provenance)
+    stdout().print(f"results: {target}, {dropped_file}   (dtnn-fast train {target})")
 
 
-def _prepare(target: Path) -> None:
-    """See that the result can be written, before minutes of downloads."""
+# When more than this fraction of the tensors lack the symmetry of their crystal, the frame is wrong, not the tensors.
+_WRONG_FRAME_FRACTION = 0.1
+
+
+def _check_writable(target: Path) -> None:
+    """Check that the result can be written, before minutes of downloads."""
     if target.is_dir():
-        raise BadFileError(f"{target}: is a folder, where the packed file must go")
+        raise BadFileError(f"{target}: is a folder, but the packed file is to be written there")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryFile(dir=target.parent):
             pass
     except OSError as error:
-        raise BadFileError(f"{target.parent}: nothing can be written there: {error.strerror or error}") from error
+        raise BadFileError(f"{target.parent}: no file can be written there: {error.strerror or error}") from error
 
 
 @data.command()
-def info(file: Annotated[Path, typer.Argument(help="A file of dtnn-fast data fetch.")]) -> None:
-    """Say where a packed file came from, what to cite, and what is in it."""
+def info(
+    file: Annotated[Path, typer.Argument(help="Packed file (.npz) that dtnn-fast data fetch wrote.")],
+) -> None:
+    """Show where the crystals of a packed file came from, what to cite, and what the file holds."""
     from ..crystals.crystal import Rejected
     from ..formats.packed_set import read_packed
     from .options import describe
 
     items, provenance = read_packed(file)
-    print_set(stdout(), [item for item in items if not isinstance(item, Rejected)], provenance)
+    _print_packed_set(stdout(), [item for item in items if not isinstance(item, Rejected)], provenance)
     for item in items:
         if isinstance(item, Rejected):
             stderr().print(f"cannot be used: {describe(item)}", style="yellow")
+
+
+_PRINTED_KEYS = (
+    "database_version",
+    "date",
+    "url",
+    "file",
+    "sha256",
+    "query",
+    "encoder",
+    "tensor_range",
+    "frame_of_source",
+)
+
+
+def _print_packed_set(console: Console, crystals: Sequence[Crystal], provenance: Mapping[str, Any]) -> None:
+    """Print the provenance of a packed set, and the number and tensors of its crystals."""
+    import numpy as np
+
+    if "kept" in provenance:
+        _print_counts(console, provenance)
+    table = Table(box=None, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for key in _PRINTED_KEYS:
+        if provenance.get(key) is not None:
+            table.add_row(key.replace("_", " "), str(provenance[key]))
+    table.add_row("licence", str(provenance.get("licence", "not known")))
+    for text in provenance.get("cite", []):
+        table.add_row("cite", str(text))
+    elements = {int(z) for crystal in crystals for z in np.unique(crystal.atomic_numbers)}
+    num_atoms = sum(crystal.num_atoms for crystal in crystals)
+    table.add_row("crystals", f"{len(crystals):,} of {len(elements)} elements, {num_atoms:,} atoms")
+    for name in ("electronic", "ionic", "total"):
+        means = [np.trace(crystal.targets[name]) / 3 for crystal in crystals if name in crystal.targets]
+        if means:
+            low, median, high = np.quantile(means, [0, 0.5, 1])
+            table.add_row(f"{name}, mean", f"{len(means):,} tensors: median {median:.3g}, from {low:.3g} to {high:.3g}")
+    console.print(table)
+
+
+def _print_counts(console: Console, provenance: Mapping[str, Any]) -> None:
+    """Print a table of the number of rows that were kept, and dropped for each reason."""
+    table = Table(title=f"{provenance.get('title')}, version {provenance.get('database_version')}")
+    table.add_column("rows")
+    table.add_column("count", justify="right")
+    table.add_row("kept", f"{provenance['kept']:,}", style="bold")
+    for drop_reason, count in provenance.get("dropped", {}).items():
+        table.add_row(f"dropped: {drop_reason}", f"{count:,}")
+    console.print(table)

@@ -167,7 +167,7 @@ def _check(
     try:
         check_crystal(crystal, elements)
     except BadCrystalError as error:
-        return Rejected.because(error, crystal.id, crystal.source)
+        return Rejected.from_error(error, crystal.id, crystal.source)
     return crystal
 
 

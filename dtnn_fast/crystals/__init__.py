@@ -1,8 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""Crystals: the container, its elements, conversion from other packages, and the checks before a prediction."""
+"""Crystals: the container, conversion from other packages, and the checks before a prediction.
+
+- ``crystal.py``: `Crystal`, its dielectric tensors, and `Rejected` for a crystal that was left out
+- ``convert.py``: structures of pymatgen and ASE to `Crystal`
+- ``checks.py``: `check_crystal`, which decides whether a crystal can be predicted, and says why not
+- ``lattice.py``: reduced cells and the closest pair of atoms
+- ``elements.py``: symbols, atomic numbers and formulas
+"""
 
 from .checks import check_crystal
 from .convert import to_crystal, to_crystals
-from .crystal import Crystal, Rejected
+from .crystal import Crystal, Rejected, write_rejected
 
-__all__ = ["Crystal", "Rejected", "check_crystal", "to_crystal", "to_crystals"]
+__all__ = ["Crystal", "Rejected", "check_crystal", "to_crystal", "to_crystals", "write_rejected"]

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""One crystal, in the conventions of docs/conventions.md; `check.check_crystal` says whether it can be used."""
+"""`Crystal`, a structure with its dielectric tensors in NumPy arrays, and `Rejected`, a crystal that was left out.
+
+Shapes and units follow docs/conventions.md. `checks.check_crystal` decides whether a model can use a crystal.
+"""
 
 from __future__ import annotations
 
@@ -13,85 +16,6 @@ import numpy as np
 
 from ..errors import BadCrystalError
 from . import elements
-
-
-def writable(text: str) -> str:
-    r"""Spell out what UTF-8 cannot hold, so that the text can go into any file.
-
-    That is half of a surrogate pair: in JSON ("\ud800"), or for a byte of a file name that is not UTF-8.
-    """
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A crystal that was left out, and why.
-
-    Args:
-        id: its name as far as known, otherwise its place in the file, for example ``"line 3"``.
-        source: the file or data set that it came from.
-        reason: what is wrong, for people.
-    """
-
-    id: str
-    source: str
-    reason: str
-
-    def __post_init__(self) -> None:
-        for name in ("id", "source", "reason"):
-            object.__setattr__(self, name, writable(getattr(self, name)))
-
-    @classmethod
-    def because(cls, error: Exception, id: str, source: str) -> Rejected:
-        """Make the record of an error, without the name that its message begins with.
-
-        Args:
-            error: what was raised for this crystal.
-            id: as above.
-            source: as above.
-        """
-        reason = str(error)
-        for name in (f"{id} ({source})", source, id):
-            if name:
-                reason = reason.removeprefix(f"{name}: ")
-        return cls(id, source, reason)
-
-
-def dielectric_targets(electronic: Any = None, total: Any = None) -> dict[str, np.ndarray]:
-    """Make the targets of a crystal from published tensors: symmetrised, with ionic = total - electronic.
-
-    A static dielectric tensor is symmetric; published ones deviate by numerical noise, so (e + e^T) / 2 is taken.
-
-    Args:
-        electronic: high-frequency relative permittivity, or None where unknown. [3, 3]
-        total: static relative permittivity, or None where unknown. [3, 3]
-
-    Returns:
-        What is known of "electronic", "ionic" and "total". [3, 3] each, float64
-
-    Raises:
-        BadCrystalError: a tensor has another shape, or elements that are no finite numbers.
-    """
-    targets = {}
-    for name, tensor in (("electronic", electronic), ("total", total)):
-        if tensor is not None:
-            targets[name] = _symmetric(name, tensor)
-    if len(targets) == 2:
-        targets["ionic"] = targets["total"] - targets["electronic"]
-    return targets
-
-
-def _symmetric(name: str, tensor: Any) -> np.ndarray:
-    try:
-        array = np.asarray(tensor, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise BadCrystalError(f"expected the {name} tensor as 3x3 numbers: {error}") from error
-    if array.shape != (3, 3):
-        raise BadCrystalError(f"expected the {name} tensor of shape [3, 3], got {list(array.shape)}")
-    if not np.isfinite(array).all():
-        raise BadCrystalError(f"the {name} tensor has elements that are NaN or infinite")
-    symmetric: np.ndarray = 0.5 * (array + array.T)
-    return symmetric
 
 
 @dataclass(frozen=True)
@@ -119,8 +43,8 @@ class Crystal:
     info: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "id", writable(self.id))
-        object.__setattr__(self, "source", writable(self.source))
+        object.__setattr__(self, "id", _escape_surrogates(self.id))
+        object.__setattr__(self, "source", _escape_surrogates(self.source))
 
     @property
     def num_atoms(self) -> int:
@@ -129,7 +53,7 @@ class Crystal:
 
     @property
     def label(self) -> str:
-        """The name for messages: id, and the source where it says more."""
+        """The name for messages: the id, with the source in brackets where it says more."""
         return f"{self.id} ({self.source})" if self.source and self.source != self.id else self.id
 
     @property
@@ -138,24 +62,34 @@ class Crystal:
         return elements.formula(self.atomic_numbers)
 
     @classmethod
-    def make(cls, id: str, atomic_numbers: Any, positions: Any, cell: Any, pbc: Any = True, **more: Any) -> Crystal:
-        """Convert arrays or lists to the dtypes above; shapes are checked, physics is not (see `check_crystal`).
+    def make(cls, id: str, atomic_numbers: Any, positions: Any, cell: Any, pbc: Any = True, **fields: Any) -> Crystal:
+        """Build a crystal from arrays or lists, converted to the dtypes above.
+
+        Shapes are checked; the physics is not (see `check_crystal`).
+
+        Args:
+            id: as above.
+            atomic_numbers: integers. [N]
+            positions: as above. [N, 3]
+            cell: as above. [3, 3]
+            pbc: booleans. [] or [3]
+            fields: source, targets and info.
 
         Raises:
             BadCrystalError: a shape or dtype does not fit.
         """
-        name = more.get("source") or id
+        name = fields.get("source") or id
         try:
             numbers = np.asarray(atomic_numbers)
         except (TypeError, ValueError) as error:
             raise BadCrystalError(f"{name}: expected `atomic_numbers` to be integers: {error}") from error
-        # Only integers: a conversion would silently cut off fractions. An empty list has no integers to see.
+        # A conversion to integers would silently cut off fractions. An empty list has no integers to check.
         if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
             raise BadCrystalError(
                 f"{name}: expected `atomic_numbers` of shape [N] and integer dtype, got shape {list(numbers.shape)} "
                 f"and dtype {numbers.dtype}"
             )
-        xyz = _floats(name, "positions", positions)
+        xyz = _to_floats(name, "positions", positions)
         if xyz.size == 0:
             xyz = xyz.reshape(-1, 3)
         if xyz.shape != (len(numbers), 3):
@@ -163,27 +97,27 @@ class Crystal:
                 f"{name}: expected `positions` of shape [{len(numbers)}, 3], one for each atomic number, "
                 f"got {list(xyz.shape)}"
             )
-        lattice = _floats(name, "cell", cell)
+        lattice = _to_floats(name, "cell", cell)
         if lattice.shape != (3, 3):
             raise BadCrystalError(f"{name}: expected `cell` of shape [3, 3], got {list(lattice.shape)}")
         periodic = np.asarray(pbc)
         if periodic.shape not in ((), (3,)) or periodic.dtype.kind not in "biu":
             raise BadCrystalError(f"{name}: expected `pbc` of one or three booleans, got {pbc!r}")
         periodic = np.broadcast_to(periodic.astype(bool), (3,)).copy()
-        return cls(id, numbers.astype(np.int64), xyz, lattice, periodic, **more)
+        return cls(id, numbers.astype(np.int64), xyz, lattice, periodic, **fields)
 
     @classmethod
-    def from_fractional(cls, id: str, atomic_numbers: Any, fractional: Any, cell: Any, **more: Any) -> Crystal:
-        """Like `make`, from fractional instead of Cartesian positions.
+    def from_fractional(cls, id: str, atomic_numbers: Any, fractional: Any, cell: Any, **fields: Any) -> Crystal:
+        """Build a crystal as `make` does, from fractional instead of Cartesian positions.
 
         Raises:
             BadCrystalError: a shape or dtype does not fit.
         """
-        crystal = cls.make(id, atomic_numbers, fractional, cell, **more)
+        crystal = cls.make(id, atomic_numbers, fractional, cell, **fields)
         return replace(crystal, positions=to_cartesian(crystal.positions, crystal.cell))
 
 
-def _floats(name: str, argument: str, values: Any) -> np.ndarray:
+def _to_floats(name: str, argument: str, values: Any) -> np.ndarray:
     try:
         return np.array(values, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
@@ -195,7 +129,7 @@ def to_cartesian(fractional: np.ndarray, cell: np.ndarray) -> np.ndarray:
 
     Args:
         fractional: fractional positions. [N, 3], float64
-        cell: rows are lattice vectors; either one cell or one for each atom. [3, 3] or [N, 3, 3], float64, Angstrom
+        cell: rows are lattice vectors; one cell for all atoms, or one per atom. [3, 3] or [N, 3, 3], float64, Angstrom
 
     Returns:
         Cartesian positions. [N, 3], float64, Angstrom
@@ -205,9 +139,88 @@ def to_cartesian(fractional: np.ndarray, cell: np.ndarray) -> np.ndarray:
     return cartesian
 
 
+def dielectric_targets(electronic: Any = None, total: Any = None) -> dict[str, np.ndarray]:
+    """Build the targets of a crystal from published tensors: symmetrised, with ionic = total - electronic.
+
+    A static dielectric tensor is symmetric; published tensors deviate by numerical noise, so (e + e^T) / 2 is taken.
+
+    Args:
+        electronic: high-frequency relative permittivity, or None where unknown. [3, 3]
+        total: static relative permittivity, or None where unknown. [3, 3]
+
+    Returns:
+        "electronic", "ionic" and "total", as far as they are known. [3, 3] each, float64
+
+    Raises:
+        BadCrystalError: a tensor has another shape, or elements that are not finite.
+    """
+    targets = {}
+    for name, tensor in (("electronic", electronic), ("total", total)):
+        if tensor is not None:
+            targets[name] = _symmetric_tensor(name, tensor)
+    if len(targets) == 2:
+        targets["ionic"] = targets["total"] - targets["electronic"]
+    return targets
+
+
+def _symmetric_tensor(name: str, tensor: Any) -> np.ndarray:
+    try:
+        array = np.asarray(tensor, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise BadCrystalError(f"expected the {name} tensor as 3x3 numbers: {error}") from error
+    if array.shape != (3, 3):
+        raise BadCrystalError(f"expected the {name} tensor of shape [3, 3], got {list(array.shape)}")
+    if not np.isfinite(array).all():
+        raise BadCrystalError(f"the {name} tensor has elements that are NaN or infinite")
+    symmetric: np.ndarray = 0.5 * (array + array.T)
+    return symmetric
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A crystal that was left out, and the reason.
+
+    Args:
+        id: its name if known, otherwise its position in the file, for example ``"line 3"``.
+        source: the file or data set that it came from.
+        reason: what is wrong, in words for the user.
+    """
+
+    id: str
+    source: str
+    reason: str
+
+    def __post_init__(self) -> None:
+        for name in ("id", "source", "reason"):
+            object.__setattr__(self, name, _escape_surrogates(getattr(self, name)))
+
+    @classmethod
+    def from_error(cls, error: Exception, id: str, source: str) -> Rejected:
+        """Take the reason from an error message, without the crystal's name at its start.
+
+        Args:
+            error: raised for this crystal.
+            id: as above.
+            source: as above.
+        """
+        reason = str(error)
+        for name in (f"{id} ({source})", source, id):
+            if name:
+                reason = reason.removeprefix(f"{name}: ")
+        return cls(id, source, reason)
+
+
 def write_rejected(path: Path, rejected: Iterable[Rejected]) -> None:
-    """Write a CSV file with the columns id, source and reason; only these names when nothing was rejected."""
+    """Write a CSV file with the columns id, source and reason; only the header when nothing was rejected."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "source", "reason"])
         writer.writerows([r.id, r.source, " ".join(r.reason.split())] for r in rejected)
+
+
+def _escape_surrogates(text: str) -> str:
+    r"""Replace what UTF-8 cannot encode by a backslash escape, so that the text can be written to any file.
+
+    These are lone surrogates: from JSON ("\ud800"), or from a byte in a file name that is not UTF-8.
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Element symbols, and formulas made of them."""
+"""Symbols and atomic numbers of the elements, and reduced formulas."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ _TABLE = """
     Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn
     Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og
 """
-# SYMBOLS[z] is the symbol of atomic number z; 0 stands for no element.
+# SYMBOLS[z] is the symbol of atomic number z; SYMBOLS[0] is no element.
 SYMBOLS = tuple(_TABLE.split())
 MAX_ATOMIC_NUMBER = len(SYMBOLS) - 1
 
 _NUMBERS = {name: z for z, name in enumerate(SYMBOLS) if z} | {"D": 1, "T": 1}
-# Formulas name metals first, from the left of the periodic table, then these towards fluorine: SiO2, not O2Si.
+# Formulas list metals first, by column of the periodic table, then these nonmetals in this order: SiO2, not O2Si.
 _NONMETALS = ("B", "Si", "C", "Sb", "As", "P", "N", "H", "Te", "Se", "S", "At", "I", "Br", "Cl", "O", "F")
 
 
-def _places() -> dict[int, int]:
-    """Give each element its place in a formula."""
-    places = {1: 1, 2: 18}
-    for noble_gas, length in ((2, 8), (10, 8), (18, 18), (36, 18), (54, 32), (86, 32)):
-        for step in range(1, length + 1):
-            # Groups 1 and 2, then counted from the right end; the f block between them shares group 3.
-            places[noble_gas + step] = step if step <= 2 else max(3, 18 - (length - step))
-    places.update({_NUMBERS[name]: 18 + place for place, name in enumerate(_NONMETALS, start=1)})
-    return places
+def _formula_ranks() -> dict[int, int]:
+    """Return the rank of each atomic number in a formula, smallest first."""
+    ranks = {1: 1, 2: 18}
+    for noble_gas, period_length in ((2, 8), (10, 8), (18, 18), (36, 18), (54, 32), (86, 32)):
+        for step in range(1, period_length + 1):
+            # Groups 1 and 2, then groups counted from the right end; the f block between them shares group 3.
+            ranks[noble_gas + step] = step if step <= 2 else max(3, 18 - (period_length - step))
+    ranks.update({_NUMBERS[name]: 18 + place for place, name in enumerate(_NONMETALS, start=1)})
+    return ranks
 
 
-_PLACES = _places()
+_FORMULA_RANKS = _formula_ranks()
 
 
 def symbol(atomic_number: int) -> str:
-    """Give the symbol of an element.
+    """Return the symbol of an element.
 
     Args:
         atomic_number: 1 to 118.
@@ -55,10 +55,10 @@ def symbol(atomic_number: int) -> str:
 
 
 def atomic_number(symbol: str) -> int:
-    """Give the atomic number of an element; deuterium (D) and tritium (T) are hydrogen.
+    """Return the atomic number of an element; deuterium (D) and tritium (T) are hydrogen.
 
     Args:
-        symbol: for example ``"Fe"``; the case must be right, because Co is not CO.
+        symbol: for example ``"Fe"``; the case must be right, because Co is cobalt and CO is two elements.
 
     Raises:
         ValueError: no element has this symbol.
@@ -70,15 +70,15 @@ def atomic_number(symbol: str) -> int:
 
 
 def formula(atomic_numbers: Iterable[int]) -> str:
-    """Give the reduced formula, metals first, for example ``"SrTiO3"``.
+    """Return the reduced formula, metals first, for example ``"SrTiO3"``.
 
     Args:
-        atomic_numbers: one for each atom of the cell. A number that no element has is written as ``?``.
+        atomic_numbers: one for each atom of the cell; an invalid number is written as ``?``.
     """
     counts = Counter(int(z) for z in atomic_numbers)
     divisor = gcd(*counts.values()) or 1
     parts = []
-    for z in sorted(counts, key=lambda z: (_PLACES.get(z, 0), z)):
+    for z in sorted(counts, key=lambda z: (_FORMULA_RANKS.get(z, 0), z)):
         name = SYMBOLS[z] if 1 <= z <= MAX_ATOMIC_NUMBER else "?"
         count = counts[z] // divisor
         parts.append(name if count == 1 else f"{name}{count}")

@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: MIT
-"""The crystals that come with dtnn_fast; bundled/SOURCES.md says where they are from and how to cite them."""
+"""The crystals that come with dtnn_fast, and the compact form in which they are stored.
+
+bundled/SOURCES.md lists their origin and how to cite them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ..crystals.crystal import Crystal, dielectric_targets
-from ..formats.packed_set import TENSOR_SCALE, load_arrays, unpack_structures
+from ..crystals.crystal import Crystal, dielectric_targets, to_cartesian
+from ..formats.packed_set import load_arrays
 
 FOLDER = Path(__file__).parent / "bundled"
 LABELLED_FILE = FOLDER / "labelled.npz"
@@ -16,7 +21,7 @@ STRUCTURES_FILE = FOLDER / "structures.npz"
 LABELLED_SOURCE = "Petousis 2017"
 STRUCTURES_SOURCE = "Materials Project 2015"
 
-# Place p of this tuple is bit p of the packed `sources`.
+# Index i of this tuple is bit i of the packed `sources`.
 SOURCE_NAMES = ("elastic", "piezo", "flla")
 
 
@@ -43,7 +48,7 @@ def load_structures() -> list[Crystal]:
 
     Returns:
         Crystals with, in `info`: formula, sources (of "elastic", "piezo", "flla"), space_group and crystal_system
-        (found by spglib with symprec 0.1), charge_balanced (see `load_screening`) and, for those of "flla",
+        (found by spglib with symprec 0.1), charge_balanced (see `load_screening`) and, for crystals of "flla",
         e_above_hull_ev_per_atom.
     """
     arrays = load_arrays(STRUCTURES_FILE)
@@ -51,20 +56,20 @@ def load_structures() -> list[Crystal]:
     _add_info(crystals, arrays)
     energies = arrays["e_above_hull_ev_per_atom"].tolist()
     for crystal, bits, energy in zip(crystals, arrays["sources"].tolist(), energies, strict=True):
-        crystal.info["sources"] = [name for place, name in enumerate(SOURCE_NAMES) if bits >> place & 1]
+        crystal.info["sources"] = [name for bit, name in enumerate(SOURCE_NAMES) if bits >> bit & 1]
         if not np.isnan(energy):
             crystal.info["e_above_hull_ev_per_atom"] = energy
     return crystals
 
 
 def load_screening() -> list[Crystal]:
-    """Load the crystals that a screening without arguments looks at: those of both sets that can be insulators.
+    """Load the crystals for a screening without arguments: the crystals of both sets that can be insulators.
 
-    A dielectric constant has no meaning for a metal. The labelled crystals all have a band gap and come first; of the
-    others, those follow whose `charge_balanced` is true and whose id was not there yet. That mark is a heuristic on the
+    A dielectric constant has no meaning for a metal. The labelled crystals all have a band gap and come first. The
+    other crystals follow if `charge_balanced` is true and their id is new. `charge_balanced` is a heuristic on the
     composition alone (tools/pack_bundled.py): common oxidation states can add up to zero with the most electronegative
-    element as an anion. It keeps intermetallics out, but lets some metallic compounds such as oxides with partly filled
-    d shells through.
+    element as an anion. It keeps intermetallics out, but lets through some metallic compounds, such as oxides with
+    partly filled d shells.
     """
     crystals = load_labelled()
     known = {crystal.id for crystal in crystals}
@@ -78,3 +83,75 @@ def _add_info(crystals: list[Crystal], arrays: dict[str, np.ndarray]) -> None:
         crystal.info["space_group"] = space_group
         crystal.info["crystal_system"] = system
         crystal.info["charge_balanced"] = balanced
+
+
+# The compact form: decimal numbers are stored as integers, in units of 1 / scale.
+FRACTIONAL_SCALE = 10**8
+LATTICE_SCALE = 10**8
+TENSOR_SCALE = 10**6
+
+
+def to_integers(values: Any, scale: int) -> np.ndarray:
+    """Pack decimal numbers as integers in units of 1 / `scale`.
+
+    Args:
+        values: numbers with at most as many decimals as `scale` has zeros. any shape, float64
+        scale: a power of ten.
+
+    Returns:
+        Integers of 32 bits where they suffice, otherwise 64, in the shape of `values`
+
+    Raises:
+        ValueError: unpacking would not return exactly the same numbers.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    integers = np.rint(array * scale)
+    largest = np.abs(integers).max(initial=0)
+    if largest >= 2**53 or not np.array_equal(integers / scale, array):
+        raise ValueError(f"to_integers: expected `values` with at most the decimals of 1/{scale}, got others")
+    return integers.astype(np.int32 if largest < 2**31 else np.int64)
+
+
+def pack_structures(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Pack ids, formulas and structures of rows in the form of our .jsonl files.
+
+    Args:
+        rows: with the keys id, formula, lattice_angstrom, atomic_numbers, frac_coords.
+
+    Returns:
+        Arrays by name, for ``numpy.savez_compressed`` and `unpack_structures`.
+    """
+    return {
+        "id": np.array([row["id"] for row in rows]),
+        "formula": np.array([row["formula"] for row in rows]),
+        "num_atoms": np.array([len(row["atomic_numbers"]) for row in rows], dtype=np.int32),
+        "atomic_numbers": np.concatenate([row["atomic_numbers"] for row in rows]).astype(np.uint8),
+        "lattice": to_integers([row["lattice_angstrom"] for row in rows], LATTICE_SCALE),
+        "fractional": to_integers(np.concatenate([row["frac_coords"] for row in rows]), FRACTIONAL_SCALE),
+    }
+
+
+def unpack_structures(arrays: Mapping[str, np.ndarray], source: str) -> Iterator[Crystal]:
+    """Yield the crystals of `pack_structures`, each with its formula in `info`.
+
+    Args:
+        arrays: the result of `pack_structures`.
+        source: the name of the data set, for messages.
+    """
+    counts = arrays["num_atoms"]
+    ends = np.cumsum(counts, dtype=np.int64)
+    numbers = arrays["atomic_numbers"].astype(np.int64)
+    cells = arrays["lattice"] / LATTICE_SCALE
+    # One conversion for all atoms: one per crystal would take longer than everything else here.
+    positions = to_cartesian(arrays["fractional"] / FRACTIONAL_SCALE, np.repeat(cells, counts, axis=0))
+    names = zip(arrays["id"].tolist(), arrays["formula"].tolist(), strict=True)
+    for (name, formula), cell, count, end in zip(names, cells, counts.tolist(), ends.tolist(), strict=True):
+        atoms = slice(end - count, end)
+        yield Crystal(
+            name,
+            numbers[atoms].copy(),
+            positions[atoms].copy(),
+            cell.copy(),
+            source=source,
+            info={"formula": formula},
+        )

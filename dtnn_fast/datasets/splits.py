@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Tenths that can be for validation.
+# Number of tenths that can be the validation set.
 FOLDS = 9
 
 
 class Split(NamedTuple):
-    """Indices into the ids that were given. [n // 10], [n // 10] and the rest, int64."""
+    """Indices into the ids. [n // 10], [n // 10] and the rest, int64."""
 
     test: np.ndarray
     validation: np.ndarray
@@ -24,21 +24,21 @@ class Split(NamedTuple):
 def split(ids: Sequence[str], seed: int, fold: int = 0) -> Split:
     """Split crystals by id: a tenth for testing, a tenth for validation, the rest for training.
 
-    The ids are sorted as strings and ``numpy.random.RandomState(seed).permutation(n)`` is taken of them; so the split
-    does not depend on the order in which the crystals were read, and NumPy guarantees that stream for good.
+    The ids are sorted as strings and permuted by ``numpy.random.RandomState(seed).permutation(n)``. So the split does
+    not depend on the order in which the crystals were read, and NumPy guarantees never to change this stream.
 
     Args:
         ids: one unique name for each crystal. [n]
         seed: 0 to 4 for the five splits of the reported results.
-        fold: which tenth of the crystals that are not for testing is for validation, 0 to 8; the members of an ensemble
-            may differ in it.
+        fold: index of the tenth for validation among the crystals that are not for testing, 0 to 8; the members of an
+            ensemble may differ in it.
 
     Returns:
         Indices into `ids`, in the order of the permutation.
 
     Raises:
-        ValueError: an id occurs twice, which could put one crystal into both test and training; or there is no
-            such fold.
+        ValueError: an id occurs twice, which could put a crystal into both test and training; or the fold is
+            invalid.
     """
     order = np.array(sorted(range(len(ids)), key=lambda i: ids[i]), dtype=np.int64)
     for before, after in pairwise(order.tolist()):

@@ -97,7 +97,7 @@ def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[Rejected]]:
         try:
             runs.append(read_run(folder))
         except BadFileError as error:
-            rejected.append(Rejected.because(error, folder.name, str(folder)))
+            rejected.append(Rejected.from_error(error, folder.name, str(folder)))
     return runs, rejected
 
 
@@ -314,7 +314,7 @@ def check_runs(runs: Sequence[Run], data: DataSet) -> tuple[list[Run], list[Reje
         try:
             check_run(run, data)
         except BadFileError as error:
-            rejected.append(Rejected.because(error, run.folder.name, str(run.folder)))
+            rejected.append(Rejected.from_error(error, run.folder.name, str(run.folder)))
         else:
             good.append(run)
     return good, rejected

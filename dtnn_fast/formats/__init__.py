@@ -1,7 +1,25 @@
 # SPDX-License-Identifier: MIT
-"""File formats of crystals: CIF, POSCAR, extended XYZ, JSON and the packed sets of this package."""
+"""File formats of crystals: JSON lines, CIF, POSCAR, extended XYZ, pymatgen's JSON and packed sets.
 
-from .find_files import iter_paths
-from .reading import kind_of, read_crystals
+- ``reading.py``: `read_crystals` reads one file of any format; `FILE_FORMATS` is the table to extend
+- ``find_files.py``: lists the files in folders, and reads many files without stopping at an unreadable one
+- ``packed_set.py``: `read_packed` and `write_packed`, the format that ``dtnn-fast data fetch`` writes
+- ``cif.py``, ``extxyz.py``, ``json_lines.py``, ``poscar.py``, ``pymatgen_json.py``: the reader of each other format
+"""
 
-__all__ = ["iter_paths", "kind_of", "read_crystals"]
+from .find_files import FoundFiles, expand_paths, read_files
+from .packed_set import PackedSet, read_packed, write_packed
+from .reading import FILE_FORMATS, FileFormat, file_format_of, read_crystals
+
+__all__ = [
+    "FILE_FORMATS",
+    "FileFormat",
+    "FoundFiles",
+    "PackedSet",
+    "expand_paths",
+    "file_format_of",
+    "read_crystals",
+    "read_files",
+    "read_packed",
+    "write_packed",
+]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Read CIF with pymatgen (an optional package), one or many data blocks."""
+"""Read CIF files with pymatgen (an optional package), one or several data blocks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ _FORMULA = re.compile(
 )
 _ATOMS = re.compile(r"^\s*_atom_site_(?:fract|cartn)_x\b", re.MULTILINE | re.IGNORECASE)
 _FORMULA_PART = re.compile(r"([A-Z][a-z]?)(\d*\.?\d*)")
-# What pymatgen's messages mean for the file.
-_MEANINGS = (
+# Patterns in pymatgen's messages, and what is wrong with the file.
+_EXPLANATIONS = (
     (r"Occupancy \S+ exceeded", "two atoms at one place, or occupancies that add up to more than 1"),
     ("float NaN", "a coordinate is NaN"),
     ("float infinity", "a coordinate is infinite"),
@@ -40,12 +41,12 @@ def read_cif(path: Path, text: str) -> Iterator[Crystal | Rejected]:
         MissingPackageError: pymatgen is not installed.
     """
     parser_class = optional_import("pymatgen.io.cif", extra="io", purpose="read CIF files").CifParser
-    # Journals put text into blocks of their own, without a crystal.
+    # Files of journals have data blocks with text only.
     blocks = [(name, block) for name, block in _data_blocks(text) if _ATOMS.search(block)]
     if not blocks:
         if re.search(r"^_cell_length_a\b", text, re.MULTILINE | re.IGNORECASE):
             raise BadFileError(
-                f"{path}: the file is truncated or incomplete: a cell, but no atoms (_atom_site_fract_x)"
+                f"{path}: the file is truncated or incomplete: it has a cell, but no atoms (_atom_site_fract_x)"
             )
         raise BadFileError(f"{path}: not a CIF file with a crystal: no atoms (_atom_site_fract_x)")
     stem = path.name.removesuffix(".gz").rsplit(".", 1)[0]
@@ -55,11 +56,14 @@ def read_cif(path: Path, text: str) -> Iterator[Crystal | Rejected]:
         try:
             yield _read_block(parser_class, block, crystal_id, source)
         except BadCrystalError as error:
-            yield Rejected.because(error, crystal_id, source)
+            yield Rejected.from_error(error, crystal_id, source)
 
 
 def _data_blocks(text: str) -> Iterator[tuple[str, str]]:
-    """Split at data_ lines, except inside of text fields, which begin and end with a semicolon at line start."""
+    """Yield (name, text) of each data block.
+
+    A block starts at a data_ line outside of text fields, which begin and end with a semicolon at the start of a line.
+    """
     name: str | None = None
     block: list[str] = []
     in_text = False
@@ -81,17 +85,15 @@ def _read_block(parser_class: Any, block: str, crystal_id: str, source: str) -> 
         warnings.simplefilter("ignore")
         try:
             structures = parser_class.from_str(block).parse_structures(primitive=False, on_error="raise")
-        except Exception as error:  # pymatgen raises errors of every kind on files that are not quite CIF
+        except Exception as error:  # pymatgen raises many types of errors on files that are not quite CIF
             raise BadCrystalError(_explain(error)) from error
     crystal = to_crystal(structures[0], crystal_id)
     _check_formula(block, crystal)
-    return Crystal(
-        crystal.id, crystal.atomic_numbers, crystal.positions, crystal.cell, crystal.pbc, source, info=crystal.info
-    )
+    return replace(crystal, source=source)
 
 
 def _check_formula(block: str, crystal: Crystal) -> None:
-    """Compare the atoms with the formula: a file cut off within its list of atoms is valid CIF otherwise."""
+    """Compare the atoms with the formula: a file that is cut off within its list of atoms is still valid CIF."""
     match = _FORMULA.search(block)
     if match is None:
         return
@@ -102,11 +104,11 @@ def _check_formula(block: str, crystal: Crystal) -> None:
         expected[element] = expected.get(element, 0.0) + float(amount or 1)
     if not expected or not all(name in SYMBOLS and amount > 0 for name, amount in expected.items()):
         return
-    found = Counter(SYMBOLS[z] for z in crystal.atomic_numbers.tolist())
+    counts = Counter(SYMBOLS[z] for z in crystal.atomic_numbers.tolist())
     ratio = crystal.num_atoms / sum(expected.values())
-    for element in expected.keys() | found.keys():
-        wanted = ratio * expected.get(element, 0.0)
-        if abs(found[element] - wanted) > _FORMULA_TOLERANCE * wanted:
+    for element in expected.keys() | counts.keys():
+        expected_count = ratio * expected.get(element, 0.0)
+        if abs(counts[element] - expected_count) > _FORMULA_TOLERANCE * expected_count:
             raise BadCrystalError(
                 f"the atoms make {crystal.formula}, but _chemical_formula_sum says {formula}: atoms are missing, or "
                 "the file is truncated"
@@ -114,9 +116,9 @@ def _check_formula(block: str, crystal: Crystal) -> None:
 
 
 def _explain(error: Exception) -> str:
-    """Say in plain words what pymatgen means, and keep its own words."""
+    """Translate pymatgen's message into plain words, followed by the message itself."""
     message = " ".join(str(error).split()).removeprefix("No structure parsed for section 1 in CIF. ")
-    for pattern, meaning in _MEANINGS:
+    for pattern, explanation in _EXPLANATIONS:
         if re.search(pattern, message):
-            return f"{meaning} (pymatgen: {message})"
+            return f"{explanation} (pymatgen: {message})"
     return f"pymatgen cannot read it: {message or type(error).__name__}"

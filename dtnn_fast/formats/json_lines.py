@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Read our own form: one JSON object for each crystal, one a line."""
+"""Read JSON lines, the text format of this package: one crystal as a JSON object on each line."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from ..crystals.crystal import Crystal, Rejected, dielectric_targets
 from ..errors import BadCrystalError, BadFileError
 from .pymatgen_json import read_document, structure_of
 
-REQUIRED_KEYS = ("atomic_numbers", "lattice_angstrom", "frac_coords")
-_NOT_INFO = frozenset({"id", *REQUIRED_KEYS, "eps_electronic", "eps_total"})
+_REQUIRED_KEYS = ("atomic_numbers", "lattice_angstrom", "frac_coords")
+_NOT_INFO = frozenset({"id", *_REQUIRED_KEYS, "eps_electronic", "eps_total"})
 
 
 def read_jsonl(path: Path, text: str) -> Iterator[Crystal | Rejected]:
     """Read the crystals of JSON lines.
 
-    Each line has the keys lattice_angstrom (3x3, rows are lattice vectors), atomic_numbers and frac_coords; id,
-    eps_electronic and eps_total where known; all others go to `Crystal.info`. A line may
-    be a document of pymatgen instead.
+    Each line has the keys lattice_angstrom (3x3, rows are lattice vectors), atomic_numbers and frac_coords, and
+    optionally id, eps_electronic and eps_total. All other keys go to `Crystal.info`. A line may also be a structure as
+    pymatgen writes it.
 
     Raises:
-        BadFileError: the last line breaks off, or no line is JSON.
+        BadFileError: the last line is cut off, or no line is a JSON object.
     """
     lines = text.split("\n")
-    any_object = False
+    has_object = False
     stem = path.name.removesuffix(".gz").removesuffix(".jsonl")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         source = f"{path}:{number}"
-        place = f"line {number}"
+        line_label = f"line {number}"
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            if number == len(lines) and any_object:
+            if number == len(lines) and has_object:
                 raise BadFileError(f"{path}: the file is truncated: line {number} breaks off") from error
-            yield Rejected(place, source, f"not valid JSON: {error}")
+            yield Rejected(line_label, source, f"not valid JSON: {error}")
             continue
-        any_object = any_object or isinstance(row, Mapping)
-        yield _read_row(row, place, source, f"{stem}:{number}")
-    if not any_object:
-        hint = "; it looks like one JSON document, whose name should end in .json" if _is_document(text) else ""
+        has_object = has_object or isinstance(row, Mapping)
+        yield _read_row(row, line_label, source, f"{stem}:{number}")
+    if not has_object:
+        hint = "; it looks like one JSON document, whose name should end in .json" if _is_json_document(text) else ""
         raise BadFileError(f"{path}: no line is a JSON object{hint}")
 
 
-def _is_document(text: str) -> bool:
+def _is_json_document(text: str) -> bool:
     try:
         json.loads(text)
     except (ValueError, RecursionError):
@@ -56,15 +56,15 @@ def _is_document(text: str) -> bool:
     return True
 
 
-def _read_row(row: Any, place: str, source: str, default_id: str) -> Crystal | Rejected:
+def _read_row(row: Any, line_label: str, source: str, default_id: str) -> Crystal | Rejected:
     if not isinstance(row, Mapping):
-        return Rejected(place, source, f"expected a JSON object, got {type(row).__name__}")
+        return Rejected(line_label, source, f"expected a JSON object, got {type(row).__name__}")
     if structure_of(row) is not None:
         return read_document(row, default_id, source)
     name = str(row.get("id", default_id))
-    missing = [key for key in REQUIRED_KEYS if key not in row]
+    missing = [key for key in _REQUIRED_KEYS if key not in row]
     if missing:
-        return Rejected(str(row.get("id", place)), source, f"missing {', '.join(missing)}")
+        return Rejected(str(row.get("id", line_label)), source, f"missing {', '.join(missing)}")
     try:
         return Crystal.from_fractional(
             name,
@@ -76,4 +76,4 @@ def _read_row(row: Any, place: str, source: str, default_id: str) -> Crystal | R
             info={key: value for key, value in row.items() if key not in _NOT_INFO},
         )
     except BadCrystalError as error:
-        return Rejected.because(error, name, source)
+        return Rejected.from_error(error, name, source)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Read VASP's POSCAR and CONTCAR."""
+"""Read POSCAR and CONTCAR files of VASP."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ _NUMBER = re.compile(r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?|nan|inf(?:
 
 
 def read_poscar(path: Path, text: str) -> Iterator[Crystal | Rejected]:
-    """Read the one crystal of a POSCAR; symbols may be in line 6, in the comment, or behind the positions.
+    """Read the crystal of a POSCAR; element symbols may be in line 6, in the comment, or behind the positions.
 
     Raises:
-        BadFileError: a line is missing or is not what it should be.
+        BadFileError: a line is missing or wrong.
     """
-    # VASP's files are called POSCAR in folders with telling names.
-    telling = path.resolve().parent.name if path.name.upper() in ("POSCAR", "CONTCAR") else ""
-    name = f"{telling}/{path.name}" if telling else path.name.removesuffix(".gz").rsplit(".", 1)[0]
+    # VASP calls all its files POSCAR, so the folder tells which crystal it is.
+    folder = path.resolve().parent.name if path.name.upper() in ("POSCAR", "CONTCAR") else ""
+    name = f"{folder}/{path.name}" if folder else path.name.removesuffix(".gz").rsplit(".", 1)[0]
     try:
-        yield _parse(text.splitlines(), name, str(path))
+        yield _parse_poscar(text.splitlines(), name, str(path))
     except BadCrystalError as error:
-        yield Rejected.because(error, name, str(path))
+        yield Rejected.from_error(error, name, str(path))
     except ValueError as error:
         raise BadFileError(f"{path}: not a POSCAR file: {error}") from error
 
 
-def _parse(lines: list[str], name: str, source: str) -> Crystal:
-    scales = _numbers(lines, 1, (1, 3), "the scale")
-    cell = np.array([_numbers(lines, row, (3,), "a lattice vector") for row in (2, 3, 4)])
+def _parse_poscar(lines: list[str], name: str, source: str) -> Crystal:
+    scales = _leading_numbers(lines, 1, (1, 3), "the scale")
+    cell = np.array([_leading_numbers(lines, row, (3,), "a lattice vector") for row in (2, 3, 4)])
     if len(scales) == 1 and scales[0] < 0:
         # A negative scale is the volume of the cell.
         scale = np.full(3, (-scales[0] / abs(np.linalg.det(cell))) ** (1 / 3)) if np.linalg.det(cell) else np.ones(3)
@@ -68,7 +68,9 @@ def _parse(lines: list[str], name: str, source: str) -> Crystal:
         raise ValueError(
             f"expected {total} positions from line {row + 1} on, the file is truncated after line {len(lines)}"
         )
-    coordinates = np.array([_numbers(lines, row + atom, (3,), "a position") for atom in range(total)]).reshape(-1, 3)
+    coordinates = np.array([_leading_numbers(lines, row + atom, (3,), "a position") for atom in range(total)]).reshape(
+        -1, 3
+    )
     numbers = _elements(symbols, counts, lines, row)
     if mode[0] in "cCkK":
         return Crystal.make(name, numbers, coordinates * scale, cell, source=source)
@@ -76,11 +78,11 @@ def _parse(lines: list[str], name: str, source: str) -> Crystal:
 
 
 def _elements(symbols: list[str], counts: list[int], lines: list[str], row: int) -> list[int]:
-    """Find the elements: given in line 6, else behind each position, else in the comment line."""
+    """Return the atomic numbers, from line 6 or else from behind each position or else from the comment line."""
     if not symbols:
         behind = [lines[row + atom].split() for atom in range(sum(counts))]
         if behind and all(len(words) >= 4 and _is_symbol(words[-1]) for words in behind):
-            return [atomic_number(_bare(words[-1])) for words in behind]
+            return [atomic_number(_strip_suffix(words[-1])) for words in behind]
         symbols = lines[0].split()
         if len(symbols) != len(counts) or not all(map(_is_symbol, symbols)):
             raise ValueError("no element symbols: expected them in line 6, above the numbers of atoms")
@@ -88,12 +90,12 @@ def _elements(symbols: list[str], counts: list[int], lines: list[str], row: int)
         raise ValueError(f"line 6 names {len(symbols)} elements, line 7 has {len(counts)} numbers of atoms")
     numbers: list[int] = []
     for symbol, count in zip(symbols, counts, strict=True):
-        numbers += [atomic_number(_bare(symbol))] * count
+        numbers += [atomic_number(_strip_suffix(symbol))] * count
     return numbers
 
 
-def _bare(symbol: str) -> str:
-    """Strip what VASP and others append: Fe_pv, Si/0a1b2c, O2-."""
+def _strip_suffix(symbol: str) -> str:
+    """Return the element of a symbol with a suffix of VASP or other programs: Fe_pv, Si/0a1b2c, O2-."""
     match = re.match(r"[A-Z][a-z]?(?![a-z])", symbol)
     if match is None:
         raise ValueError(f"{symbol!r} is not the symbol of an element")
@@ -102,7 +104,7 @@ def _bare(symbol: str) -> str:
 
 def _is_symbol(word: str) -> bool:
     try:
-        atomic_number(_bare(word))
+        atomic_number(_strip_suffix(word))
     except ValueError:
         return False
     return True
@@ -121,8 +123,8 @@ def _words(lines: list[str], row: int, meaning: str) -> list[str]:
     return words
 
 
-def _numbers(lines: list[str], row: int, counts: tuple[int, ...], meaning: str) -> list[float]:
-    """Read the leading numbers of a line, as many as the largest of `counts` that there are."""
+def _leading_numbers(lines: list[str], row: int, counts: tuple[int, ...], meaning: str) -> list[float]:
+    """Read the numbers at the start of a line, as many as the largest of `counts` that the line has."""
     numbers = []
     for word in _line(lines, row, meaning).split():
         if not _NUMBER.fullmatch(word):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Read structures as pymatgen and the Materials Project write them in JSON; pymatgen is not needed for it."""
+"""Read structures in the JSON of pymatgen and the Materials Project; pymatgen itself is not needed."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _ID_KEYS = ("material_id", "id", "task_id", "name")
 
 
 def read_pymatgen_json(path: Path, text: str) -> Iterator[Crystal | Rejected]:
-    """Read ``Structure.as_dict()``, documents with such a "structure", lists of them, or a dict of them by id.
+    """Read ``Structure.as_dict()``, a document with such a "structure", a list of these, or a dict of them by id.
 
     Raises:
-        BadFileError: the file is no valid JSON, or holds nothing of this kind.
+        BadFileError: the file is not valid JSON, or has no structure.
     """
     try:
         document = json.loads(text)
@@ -28,9 +28,9 @@ def read_pymatgen_json(path: Path, text: str) -> Iterator[Crystal | Rejected]:
     except json.JSONDecodeError as error:
         if error.msg == "Extra data" and error.colno == 1:
             raise BadFileError(f"{path}: looks like JSON lines, whose name should end in .jsonl") from error
-        # An error at the very end of the text means that something is still missing there.
-        cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
-        reason = "the file is truncated" if cut else "not valid JSON"
+        # An error at the very end of the text means that the rest is missing.
+        is_truncated = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
+        reason = "the file is truncated" if is_truncated else "not valid JSON"
         raise BadFileError(f"{path}: {reason}: {error}") from error
 
     stem = path.name.removesuffix(".gz").rsplit(".", 1)[0]
@@ -48,20 +48,20 @@ def read_document(document: Any, default_id: str, source: str) -> Crystal | Reje
 
     Args:
         document: parsed JSON.
-        default_id: the name, where the document has none.
+        default_id: the id, if the document has none.
         source: where it came from, for messages.
     """
     name = _name_of(document, default_id)
     try:
         return _read_structure(structure_of(document), name, source)
     except BadCrystalError as error:
-        return Rejected.because(error, name, source)
+        return Rejected.from_error(error, name, source)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         return Rejected(name, source, f"not a pymatgen structure: {type(error).__name__}: {error}")
 
 
 def _documents(document: Any, stem: str) -> Iterator[tuple[str, Any]]:
-    """Yield (name, document) for whatever holds the documents."""
+    """Yield (name, document) for each document of a list, a dict by id, a response or a single document."""
     if isinstance(document, Mapping) and structure_of(document) is None:
         if isinstance(document.get("data"), list):
             document = document["data"]
@@ -75,7 +75,7 @@ def _documents(document: Any, stem: str) -> Iterator[tuple[str, Any]]:
 
 
 def structure_of(entry: Any) -> Mapping[str, Any] | None:
-    """Find the structure in a document, or None."""
+    """Return the structure in a document, or None."""
     if not isinstance(entry, Mapping):
         return None
     if ("lattice" in entry and "sites" in entry) or entry.get("@class") == "Molecule":
@@ -100,10 +100,9 @@ def _read_structure(structure: Mapping[str, Any] | None, name: str, source: str)
     for index, site in enumerate(structure["sites"]):
         species = site["species"]
         if len(species) != 1 or abs(float(species[0]["occu"]) - 1) > 1e-8:
-            parts = ", ".join(f"{part['element']}: {part['occu']:g}" for part in species)
-            raise BadCrystalError(
-                f"partial occupancy at site {index} ({site.get('label') or '?'}: {parts}): order the structure first"
-            )
+            occupancies = ", ".join(f"{entry['element']}: {entry['occu']:g}" for entry in species)
+            site_label = f"{index} ({site.get('label') or '?'}: {occupancies})"
+            raise BadCrystalError(f"partial occupancy at site {site_label}: order the structure first")
         numbers.append(atomic_number(species[0]["element"]))
     lattice = structure["lattice"]
     fractional = [site["abc"] for site in structure["sites"]]

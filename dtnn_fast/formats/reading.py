@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Read crystals from files: JSON lines, CIF, POSCAR, extended XYZ, pymatgen's JSON and packed sets."""
+"""Read the crystals of one file: choose the format by the file's name, check its content, and call the reader.
+
+To add a format, write its reader in a new file of this folder and add a line to `FILE_FORMATS`.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,91 @@ from .packed_set import read_npz
 from .poscar import read_poscar
 from .pymatgen_json import read_pymatgen_json
 
+
+class FileFormat(NamedTuple):
+    """A file format of crystals.
+
+    Args:
+        name: for messages.
+        suffixes: endings of file names, in lower case.
+        read: the reader. It takes the path and the text of the file; the text is empty for a binary format.
+        is_text: whether files are text; these may also be compressed by gzip and end in .gz.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    read: Callable[[Path, str], Iterator[Crystal | Rejected]]
+    is_text: bool = True
+
+
+FILE_FORMATS = {
+    "jsonl": FileFormat("JSON lines", (".jsonl",), read_jsonl),
+    "cif": FileFormat("CIF", (".cif", ".mcif"), read_cif),
+    "poscar": FileFormat("POSCAR", (".vasp", ".poscar"), read_poscar),
+    "extxyz": FileFormat("extended XYZ", (".extxyz", ".xyz"), read_extxyz),
+    "json": FileFormat("pymatgen JSON", (".json",), read_pymatgen_json),
+    "npz": FileFormat("packed set", (".npz",), read_npz, is_text=False),
+}
+# POSCAR, CONTCAR, and common variants: POSCAR_relaxed, POSCAR-2, POSCAR.mp-149
+_POSCAR_NAME = re.compile(r"(?:poscar|contcar)(?:[-_.].*)?")
+
+
+def file_format_of(path: Path) -> str | None:
+    """Return the format of a file by its name: a key of `FILE_FORMATS`, or None where it is unknown."""
+    name = path.name.lower().removesuffix(".gz")
+    for key, file_format in FILE_FORMATS.items():
+        if name.endswith(file_format.suffixes):
+            return key
+    return "poscar" if _POSCAR_NAME.fullmatch(name) else None
+
+
+def require_file_format(path: Path) -> str:
+    """Return the format of a file by its name, a key of `FILE_FORMATS`.
+
+    Raises:
+        BadFileError: the format is unknown; the message lists the known ones.
+    """
+    key = file_format_of(path)
+    if key is None:
+        known = ", ".join(suffix for known in FILE_FORMATS.values() if known.is_text for suffix in known.suffixes)
+        raise BadFileError(
+            f"{path}: unknown file format: expected {known}, POSCAR or CONTCAR, each also with .gz, or .npz"
+        )
+    return key
+
+
+def read_crystals(path: Path | str) -> list[Crystal | Rejected]:
+    """Read all crystals of a file; their physics is not checked (see `check_crystal`).
+
+    Args:
+        path: a file whose name tells its format: .jsonl, .cif, .vasp, .poscar, POSCAR, CONTCAR, .extxyz, .xyz or .json,
+            each also with .gz, or .npz.
+
+    Returns:
+        In the order of the file, a Crystal, or a Rejected with the reason where a crystal cannot be read.
+
+    Raises:
+        BadFileError: the file as a whole cannot be read: missing, empty, truncated, or of another format.
+        MissingPackageError: the format needs an optional package.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise BadFileError(f"{path}: is a folder: list its files with expand_paths")
+    named = require_file_format(path)
+    if not FILE_FORMATS[named].is_text:
+        return list(FILE_FORMATS[named].read(path, ""))
+    text = read_text(path)
+    guessed = _guess_file_format(text)
+    # JSON and JSON lines are left to their readers, which parse the whole text.
+    if guessed is not None and guessed != named and {guessed, named} != {"json", "jsonl"}:
+        raise BadFileError(
+            f"{path}: named as {FILE_FORMATS[named].name}, but it looks like {FILE_FORMATS[guessed].name}"
+        )
+    # Infinite coordinates pass through here silently; the check of the crystal names them.
+    with np.errstate(all="ignore"):
+        return list(FILE_FORMATS[named].read(path, text))
+
+
 _GZIP_MAGIC = b"\x1f\x8b"
 _OTHER_MAGIC = {
     b"PK\x03\x04": "a zip archive: unpack it first",
@@ -34,18 +122,14 @@ _OTHER_MAGIC = {
     b"%PDF": "a PDF document",
     b"PAR1": "a Parquet file",
 }
-_FLOAT = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?"
-_THREE_FLOATS = re.compile(rf"\s*{_FLOAT}\s+{_FLOAT}\s+{_FLOAT}(?:\s|$)")
-_POSCAR_SCALE = re.compile(rf"\s*{_FLOAT}(?:\s+{_FLOAT}\s+{_FLOAT})?\s*(?:[!#].*)?$")
-_CIF = re.compile(r"^\s*(?:data_\S|_cell_length_a\b)", re.MULTILINE | re.IGNORECASE)
 
 
 def read_text(path: Path) -> str:
-    """Read a text file, gzip-compressed if its name ends in .gz.
+    """Read a text file, which is compressed by gzip if its name ends in .gz.
 
     Raises:
-        BadFileError: the file is missing, a folder, a pipe or device, empty, truncated, not text or not compressed as
-            its name says.
+        BadFileError: the file is missing, a folder, a pipe or device, empty, truncated, not text, or its compression
+            does not fit its name.
     """
     data = _read_bytes(path)
     if not data:
@@ -65,7 +149,7 @@ def read_text(path: Path) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        # Older CIF files have accented names of authors in Latin-1, which decodes anything.
+        # Older CIF files have accented names of authors in Latin-1, which decodes any bytes.
         text = data.decode("latin-1")
     if not text.strip():
         raise BadFileError(f"{path}: the file is empty (only blanks)")
@@ -95,8 +179,14 @@ def _decompress(path: Path, data: bytes) -> bytes:
         raise BadFileError(f"{path}: its gzip data is damaged: {error}") from error
 
 
-def looks_like(text: str) -> str | None:
-    """Name the kind of file that a text looks like: a key of `readers.KINDS`, or None when in doubt."""
+_FLOAT = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?"
+_THREE_FLOATS = re.compile(rf"\s*{_FLOAT}\s+{_FLOAT}\s+{_FLOAT}(?:\s|$)")
+_POSCAR_SCALE = re.compile(rf"\s*{_FLOAT}(?:\s+{_FLOAT}\s+{_FLOAT})?\s*(?:[!#].*)?$")
+_CIF = re.compile(r"^\s*(?:data_\S|_cell_length_a\b)", re.MULTILINE | re.IGNORECASE)
+
+
+def _guess_file_format(text: str) -> str | None:
+    """Guess the format of a text: a key of `FILE_FORMATS`, or None when in doubt."""
     lines = text.lstrip().split("\n", 12)
     if lines[0].startswith(("{", "[")):
         if len(lines) > 1 and lines[0].startswith("{") and _is_json(lines[0]):
@@ -104,9 +194,13 @@ def looks_like(text: str) -> str | None:
         return "json"
     if lines[0].strip().isdigit() and len(lines) > 2 and ("Lattice=" in lines[1] or re.match(r"[A-Z]", lines[2])):
         return "extxyz"
-    # A POSCAR may have an empty first line, which counts.
-    raw = text.split("\n", 6)
-    if len(raw) > 4 and _POSCAR_SCALE.match(raw[1]) and all(_THREE_FLOATS.match(line) for line in raw[2:5]):
+    # The first line of a POSCAR may be empty, so the leading blanks count here.
+    unstripped = text.split("\n", 6)
+    if (
+        len(unstripped) > 4
+        and _POSCAR_SCALE.match(unstripped[1])
+        and all(_THREE_FLOATS.match(line) for line in unstripped[2:5])
+    ):
         return "poscar"
     if _CIF.search(text):
         return "cif"
@@ -119,79 +213,3 @@ def _is_json(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-class Kind(NamedTuple):
-    """A kind of file: its name for messages, how its names end, its reader, and whether it is text.
-
-    A reader takes the path and the text of the file, which is empty for a kind that is not text.
-    """
-
-    name: str
-    suffixes: tuple[str, ...]
-    read: Callable[[Path, str], Iterator[Crystal | Rejected]]
-    is_text: bool = True
-
-
-# Those that are text may be compressed by gzip and end in .gz as well.
-KINDS = {
-    "jsonl": Kind("JSON lines", (".jsonl",), read_jsonl),
-    "cif": Kind("CIF", (".cif", ".mcif"), read_cif),
-    "poscar": Kind("POSCAR", (".vasp", ".poscar"), read_poscar),
-    "extxyz": Kind("extended XYZ", (".extxyz", ".xyz"), read_extxyz),
-    "json": Kind("pymatgen JSON", (".json",), read_pymatgen_json),
-    "npz": Kind("packed set", (".npz",), read_npz, is_text=False),
-}
-
-
-# POSCAR, CONTCAR, and what people make of them: POSCAR_relaxed, POSCAR-2, POSCAR.mp-149
-_POSCAR_NAME = re.compile(r"(?:poscar|contcar)(?:[-_.].*)?")
-
-
-def kind_of(path: Path) -> str | None:
-    """Give the kind of a file by its name, a key of `KINDS`, or None."""
-    name = path.name.lower().removesuffix(".gz")
-    for name_of_kind, kind in KINDS.items():
-        if name.endswith(kind.suffixes):
-            return name_of_kind
-    return "poscar" if _POSCAR_NAME.fullmatch(name) else None
-
-
-def read_crystals(path: Path | str) -> list[Crystal | Rejected]:
-    """Read all crystals of a file; their physics is not checked (see `check_crystal`).
-
-    Args:
-        path: a file whose name says its kind: .jsonl, .cif, .vasp, .poscar, POSCAR, CONTCAR, .extxyz, .xyz or .json,
-            each also with .gz, or .npz.
-
-    Returns:
-        In the order of the file, a Crystal, or a Rejected with the reason where one of them cannot be read.
-
-    Raises:
-        BadFileError: the file as a whole cannot be read: missing, empty, truncated, or of another kind.
-        MissingPackageError: the kind needs an optional package.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise BadFileError(f"{path}: is a folder: list its files with iter_paths")
-    kind = _require_kind(path)
-    if not KINDS[kind].is_text:
-        return list(KINDS[kind].read(path, ""))
-    text = read_text(path)
-    looks = looks_like(text)
-    # Whether a text is JSON or JSON lines is told better by the readers, which parse all of it.
-    if looks is not None and looks != kind and {looks, kind} != {"json", "jsonl"}:
-        raise BadFileError(f"{path}: named as {KINDS[kind].name}, but it looks like {KINDS[looks].name}")
-    # Infinite coordinates pass through here silently; the check of the crystal names them.
-    with np.errstate(all="ignore"):
-        return list(KINDS[kind].read(path, text))
-
-
-def _require_kind(path: Path) -> str:
-    kind = kind_of(path)
-    if kind is None:
-        known = ", ".join(suffix for kind_ in KINDS.values() if kind_.is_text for suffix in kind_.suffixes)
-        raise BadFileError(
-            f"{path}: unknown kind of file: expected {known}, POSCAR or CONTCAR, each also with .gz, or .npz"
-        )
-    return kind

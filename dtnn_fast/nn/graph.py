@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..crystals.checks import reduce_cell
 from ..crystals.crystal import Crystal
+from ..crystals.lattice import reduce_cell
 from ..errors import BadCrystalError
 from ..ops import NeighborOrder, bond_vectors, neighbor_order, nested_neighbor_lists
 

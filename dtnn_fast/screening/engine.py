@@ -134,7 +134,7 @@ def _check(crystal: Crystal, known: frozenset[int] | None) -> Crystal | Rejected
     try:
         check_crystal(crystal, known)
     except BadCrystalError as error:
-        return Rejected.because(error, crystal.id, crystal.source)
+        return Rejected.from_error(error, crystal.id, crystal.source)
     return crystal
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The commands data fetch and data info, from the recorded answers to training and screening."""
+"""The commands data fetch and data info, with recorded answers, up to training and screening."""
 
 import csv
 import json
@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from dtnn_fast.cli.data import Encoder, FrameName, SourceName
+from dtnn_fast.cli.data import EncoderName, FrameName, SourceName
 from dtnn_fast.cli.training_inputs import load_training_data
 from dtnn_fast.datasets.cleaning import ENCODER_ELEMENTS
-from dtnn_fast.datasets.sources.source import SOURCES, Frame
+from dtnn_fast.datasets.fetch import DATA_SOURCES
+from dtnn_fast.datasets.sources.source import TensorFrame
 from dtnn_fast.formats.packed_set import read_packed
 from dtnn_fast.formats.reading import read_crystals
 
@@ -20,7 +21,7 @@ RECORDED = Path(__file__).parents[1] / "datasets" / "recorded"
 
 @pytest.fixture
 def table(tmp_path):
-    """matminer's file with one row for each of some reasons."""
+    """matminer's file with additional rows, one for each of four drop reasons."""
     content = json.loads((RECORDED / "dielectric_constant.json").read_text())
     column = {name: place for place, name in enumerate(content["columns"])}
 
@@ -66,11 +67,11 @@ def test_fetch_then_train_and_screen(program, tmp_path, table, tiny_model):
     assert len((output / "ranking.csv").read_text().splitlines()) == 5
 
 
-def test_choices_are_those_of_the_package():
-    """Written twice, because the package is slow to import and --help must not be."""
-    assert [*SourceName] == [*SOURCES]
-    assert [*FrameName] == [*Frame]
-    assert [*Encoder] == [*ENCODER_ELEMENTS]
+def test_choices_equal_the_names_in_the_package():
+    """The names are written twice, because importing the package would make --help slow."""
+    assert [*SourceName] == [*DATA_SOURCES]
+    assert [*FrameName] == [*TensorFrame]
+    assert [*EncoderName] == [*ENCODER_ELEMENTS]
 
 
 def test_info(program, tmp_path):
@@ -136,25 +137,25 @@ def test_stopped(program, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-def test_nothing_left(program, tmp_path, table):
+def test_no_crystal_left(program, tmp_path, table):
     content = json.loads(table.read_text())
     content["data"] = content["data"][5:]
     table.write_text(json.dumps(content))
     target = tmp_path / "none.npz"
     result = program("data", "fetch", "matminer", "--file", table, "-o", target)
     assert result.exit_code == 2
-    assert "no crystal is left of 3 rows" in result.stderr
+    assert "all 3 rows were dropped" in result.stderr
     assert not target.exists()
     assert target.with_suffix(".dropped.csv").exists()
 
 
-def test_no_rules(program, tmp_path, table):
+def test_without_rules_all_crystals_are_kept(program, tmp_path, table):
     target = tmp_path / "all.npz"
     program("data", "fetch", "matminer", "--file", table, "-o", target, "--no-clean", "--no-check-symmetry")
     assert len(read_crystals(target)) == 5
 
 
-def test_wrong_frame_is_pointed_out(program, tmp_path):
+def test_wrong_frame_is_reported(program, tmp_path):
     entries = json.loads((RECORDED / "mp_summary.json").read_text())["data"]
     tensors = json.loads((RECORDED / "mp_dielectric.json").read_text())["data"]
     ids = {entry["material_id"]: entry for entry in tensors}

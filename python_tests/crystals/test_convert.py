@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""pymatgen's and ASE's structures become crystals; everything else is refused in plain words."""
+"""Structures of pymatgen and ASE become crystals; everything else is an error that says why."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ def test_round_trip(crystal, convert):
     assert_same_frame(actual, crystal, 1e-12)
 
 
-def test_forms_of_pymatgen():
+def test_pymatgen_structure_classes():
     sites = ([26, 8], [[0, 0, 0], [0.5, 0.5, 0.5]])
     for structure in (
         IStructure(LATTICE, *sites),
@@ -41,7 +41,7 @@ def test_pbc():
     assert to_crystal(slab).pbc.tolist() == [True, True, False]
 
 
-def test_a_crystal_is_given_back():
+def test_a_crystal_is_returned_unchanged():
     crystal = ONE_OF_EACH_SYSTEM[0]
     assert to_crystal(crystal) is crystal
     renamed = to_crystal(crystal, "new")
@@ -57,14 +57,14 @@ def test_a_crystal_is_given_back():
         ),
         (Structure(LATTICE, ["O", {"Fe": 0.9}], [[0, 0, 0], [0.5] * 3]), r"x: partial occupancy at site 1 .*Fe:0.9"),
         (Molecule(["O"], [[0, 0, 0]]), "x: a pymatgen Molecule has no lattice"),
-        (Structure(LATTICE, [DummySpecies("X")], [[0, 0, 0]]), "x: site 0 has no element but 'X"),
+        (Structure(LATTICE, [DummySpecies("X")], [[0, 0, 0]]), "x: site 0 holds 'X.*', which is not an element"),
         (
             Atoms("Fe", cell=[4, 4, 4], pbc=True, info={"occupancy": {"0": {"Fe": 0.5, "Co": 0.5}}}),
             r"x: partial occupancy at site 0 \(Fe: 0.5, Co: 0.5\)",
         ),
     ],
 )
-def test_unusable(obj, message):
+def test_unusable_structures(obj, message):
     with pytest.raises(BadCrystalError, match=message):
         to_crystal(obj, "x")
 
@@ -80,12 +80,12 @@ def test_unusable(obj, message):
         (Atoms("H")[0], "got Atom$"),
     ],
 )
-def test_no_structure(obj, message):
+def test_objects_that_are_not_structures(obj, message):
     with pytest.raises(TypeError, match=f"to_crystal: structure: expected a pymatgen Structure.*{message}"):
         to_crystal(obj)
 
 
-def test_several():
+def test_several_structures():
     crystal = ONE_OF_EACH_SYSTEM[0]
     several = to_crystals(iter([to_ase(crystal), crystal, to_pymatgen(crystal)]))
     assert [c.id for c in several] == ["structure 0", crystal.id, "structure 2"]
@@ -98,7 +98,7 @@ def test_several():
         to_crystals("POSCAR")
 
 
-def test_nothing_optional_is_imported():
+def test_optional_packages_are_not_imported():
     code = (
         "import sys, dtnn_fast.formats, dtnn_fast.datasets.bundled, dtnn_fast.crystals.convert\n"
         "import dtnn_fast.datasets.splits, dtnn_fast.datasets.cleaning, dtnn_fast.crystals.checks, dtnn_fast.symmetry\n"

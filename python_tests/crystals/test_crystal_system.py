@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""spglib's crystal systems, as the published ones."""
+"""Crystal systems found by spglib equal the published ones."""
 
 from dataclasses import replace
 
@@ -14,12 +14,12 @@ from dtnn_fast.symmetry import crystal_system, crystal_system_of_group, space_gr
 
 
 @pytest.mark.parametrize("crystal", ONE_OF_EACH_SYSTEM, ids=SYSTEM_IDS)
-def test_systems(crystal):
+def test_crystal_systems(crystal):
     assert crystal_system(crystal) == crystal.info["crystal_system"]
 
 
 def test_published_systems():
-    """The published space groups come from other settings, so a few near a higher symmetry may differ."""
+    """The published groups were found with other settings, so a few crystals near a higher symmetry may differ."""
     crystals = load_labelled()[::10]
     same = sum(crystal_system(crystal) == crystal.info["crystal_system"] for crystal in crystals)
     assert same >= 0.98 * len(crystals)
@@ -41,7 +41,7 @@ def test_published_systems():
         (230, "cubic"),
     ],
 )
-def test_groups(group, system):
+def test_crystal_system_of_group(group, system):
     assert crystal_system_of_group(group) == system
 
 
@@ -57,7 +57,7 @@ def test_two_atoms_at_one_place_have_no_system():
     assert crystal_system(crystal) == "unknown"
 
 
-def test_bad_cells_do_not_reach_spglib():
+def test_bad_cells_are_rejected_before_spglib():
     crystal = ONE_OF_EACH_SYSTEM[0]
     with pytest.raises(BadCrystalError, match="NaN"):
         crystal_system(replace(crystal, positions=crystal.positions * np.nan))

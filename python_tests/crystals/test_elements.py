@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""Symbols and formulas."""
+"""Symbols, atomic numbers and formulas of elements."""
 
 import pytest
 
 from dtnn_fast.crystals.elements import SYMBOLS, atomic_number, formula, symbol
 
 
-def test_against_pymatgen():
+def test_symbols_equal_pymatgens():
     periodic_table = pytest.importorskip("pymatgen.core").Element
     assert [periodic_table.from_Z(z).symbol for z in range(1, 119)] == list(SYMBOLS[1:])
 
 
-def test_round_trip():
+def test_symbol_and_number_round_trip():
     assert all(atomic_number(symbol(z)) == z for z in range(1, 119))
     assert atomic_number("D") == atomic_number("T") == 1
 

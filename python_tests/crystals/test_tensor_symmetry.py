@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The symmetry of tensors, and the frames they are given in."""
+"""Symmetry of tensors, and their Cartesian frames."""
 
 import numpy as np
 import pytest
@@ -8,12 +8,12 @@ from pymatgen.core.tensors import Tensor
 
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.datasets.bundled import load_labelled
-from dtnn_fast.datasets.cleaning import LARGEST_VIOLATION, Selection, select
-from dtnn_fast.datasets.sources.source import Frame, Why
+from dtnn_fast.datasets.cleaning import LARGEST_VIOLATION, SelectionRules, select_crystals
+from dtnn_fast.datasets.sources.source import DropReason, TensorFrame
 from dtnn_fast.symmetry import find_symmetry, from_ieee_frame, symmetrised, symmetry_violation
 
-# How many rotations leave a tensor of that system alone at least.
-FEWEST_ROTATIONS = {
+# Lower bound of the number of rotations for each crystal system.
+MIN_NUM_ROTATIONS = {
     "triclinic": 1,
     "monoclinic": 2,
     "orthorhombic": 4,
@@ -33,7 +33,7 @@ def test_rotations_are_a_group_that_keeps_the_crystal(crystal):
     symmetry = find_symmetry(crystal)
     assert symmetry.space_group == crystal.info["space_group"]
     rotations = symmetry.rotations
-    assert len(rotations) >= FEWEST_ROTATIONS[crystal.info["crystal_system"]]
+    assert len(rotations) >= MIN_NUM_ROTATIONS[crystal.info["crystal_system"]]
     np.testing.assert_allclose(
         rotations @ rotations.transpose(0, 2, 1), np.eye(3)[None].repeat(len(rotations), 0), atol=0.02
     )
@@ -52,7 +52,7 @@ def test_known_violations():
 
 
 def test_published_tensors_have_the_symmetry_of_their_crystals():
-    """What the limit of the check is based on: one of all bundled crystals is above it, here of every fifth."""
+    """The limit of the check: of all bundled crystals only one is above it. Every fifth crystal is tested here."""
     crystals = load_labelled()[::5]
     violations = [symmetry_violation(c.targets["total"], find_symmetry(c).rotations) for c in crystals]
     assert np.quantile(violations, 0.9) < 0.01
@@ -61,8 +61,8 @@ def test_published_tensors_have_the_symmetry_of_their_crystals():
 
 
 @pytest.mark.parametrize("crystal", ONE_OF_EACH_SYSTEM, ids=SYSTEM_IDS)
-def test_back_from_the_ieee_frame(crystal):
-    """The frame belongs to the crystal: a rotated crystal gets the rotated tensor."""
+def test_from_ieee_frame(crystal):
+    """The IEEE frame is fixed to the crystal: a rotated crystal gets the rotated tensor."""
     fitted = Tensor(crystal.targets["total"]).fit_to_structure(to_pymatgen(crystal))
     ieee = np.array(Tensor(crystal.targets["total"]).convert_to_ieee(to_pymatgen(crystal)))
     np.testing.assert_allclose(from_ieee_frame(crystal, {"total": ieee})["total"], fitted, atol=1e-5)
@@ -77,21 +77,24 @@ def test_a_tensor_in_another_frame_is_dropped():
     rotation = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     wrong = rotated(tetragonal, rotation)
     wrong.targets.update(tetragonal.targets)
-    kept, dropped = select([wrong], Selection())
+    kept, dropped = select_crystals([wrong], SelectionRules())
     assert kept == []
-    assert dropped[0].why is Why.SYMMETRY
-    assert "another one than the structure's" in dropped[0].rejected.reason
-    assert len(select([wrong], Selection(check_symmetry=False)).kept) == 1
+    assert dropped[0].drop_reason is DropReason.WRONG_SYMMETRY
+    assert "its frame may not be that of the structure" in dropped[0].rejected.reason
+    assert len(select_crystals([wrong], SelectionRules(check_symmetry=False)).kept) == 1
 
 
-def test_ieee_frame_of_a_crystal_without_symmetry_is_a_rejection(monkeypatch):
+def test_crystal_without_ieee_frame_is_dropped(monkeypatch):
     crystal = load_labelled()[0]
 
     def fail(*_):
         raise TypeError("'NoneType' object is not subscriptable")
 
     monkeypatch.setattr("dtnn_fast.datasets.cleaning.from_ieee_frame", fail)
-    assert select([crystal], Selection(frame=Frame.ieee)).dropped[0].why is Why.SYMMETRY
+    assert (
+        select_crystals([crystal], SelectionRules(frame=TensorFrame.ieee)).dropped[0].drop_reason
+        is DropReason.WRONG_SYMMETRY
+    )
 
 
 def _anisotropic(crystal):
@@ -100,7 +103,7 @@ def _anisotropic(crystal):
 
 
 @pytest.mark.parametrize("crystal", ONE_OF_EACH_SYSTEM, ids=SYSTEM_IDS)
-def test_a_symmetrised_tensor_has_exact_zeros_and_keeps_what_is_allowed(crystal):
+def test_symmetrised_tensor_has_exact_zeros_and_keeps_allowed_elements(crystal):
     symmetry = find_symmetry(crystal)
     rough = np.random.default_rng(0).normal(size=(3, 3))
     once = symmetrised(rough + rough.T, symmetry.rotations)
@@ -111,7 +114,7 @@ def test_a_symmetrised_tensor_has_exact_zeros_and_keeps_what_is_allowed(crystal)
         assert (once[~np.eye(3, dtype=bool)] == 0).all()
 
 
-def test_nearly_a_rotation_does_not_scale_the_tensor():
+def test_inexact_rotations_do_not_scale_the_tensor():
     tensor = np.diag([2.0, 3.0, 5.0])
     stretched = np.eye(3)[None] * np.array([1.01, 0.99])[:, None, None]
     np.testing.assert_allclose(symmetrised(tensor, stretched), tensor, atol=1e-12)

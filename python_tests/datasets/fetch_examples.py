@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Recorded answers, clients that give them, and a web server on this machine."""
+"""Recorded answers of the data sources, clients that return them, and a local web server."""
 
 import json
 import threading
@@ -22,7 +22,7 @@ def recorded(name):
 
 
 class MaterialsProjectClient:
-    """In place of mp-api's MPRester: gives the documents, and remembers what was asked."""
+    """Stands in for mp-api's MPRester: returns the documents, and records the requests in `asked`."""
 
     def __init__(self, summaries, tensors, version="2026.10.1"):
         self.db_version = version
@@ -62,9 +62,9 @@ def jarvis_folder(folder):
 
 @contextmanager
 def web_server(answer):
-    """Serve on this machine; `answer(path, query)` gives (status, body, length that is promised or None).
+    """Run a local server; `answer(path, query)` returns (status, body, announced length or None for the true one).
 
-    Gives the address; the requests are in `.asked` of what it gives.
+    Yields an object with the `address` of the server and the requests in `asked`.
     """
     asked = []
 
@@ -72,10 +72,10 @@ def web_server(answer):
         def do_GET(self):
             url = urlparse(self.path)
             asked.append((url.path, parse_qs(url.query), dict(self.headers)))
-            status, body, promised = answer(url.path, parse_qs(url.query))
+            status, body, announced = answer(url.path, parse_qs(url.query))
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body) if promised is None else promised))
+            self.send_header("Content-Length", str(len(body) if announced is None else announced))
             self.end_headers()
             self.wfile.write(body)
 

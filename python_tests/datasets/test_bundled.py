@@ -6,8 +6,9 @@ import pytest
 
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.datasets import bundled
+from dtnn_fast.datasets.bundled import pack_structures, to_integers, unpack_structures
 from dtnn_fast.datasets.cleaning import clean
-from dtnn_fast.formats.packed_set import load_arrays, pack_structures, to_integers, unpack_structures
+from dtnn_fast.formats.packed_set import load_arrays
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def structures():
     return bundled.load_structures()
 
 
-def test_labelled(labelled):
+def test_load_labelled(labelled):
     assert len(labelled) == len({crystal.id for crystal in labelled}) == 955
     assert sum(crystal.num_atoms for crystal in labelled) == 7214
     assert len({z for crystal in labelled for z in crystal.atomic_numbers.tolist()}) == 63
@@ -47,7 +48,7 @@ def test_targets_are_symmetric_and_add_up(labelled):
         )
 
 
-def test_structures(structures):
+def test_load_structures(structures):
     assert len(structures) == len({crystal.id for crystal in structures}) == 5676
     assert max(crystal.num_atoms for crystal in structures) == 152
     assert sum(crystal.num_atoms for crystal in structures) == 65929
@@ -67,7 +68,7 @@ def test_crystals_own_their_arrays(labelled):
     assert np.array_equal(crystal.positions, labelled[0].positions + 1.0)
 
 
-def test_screening(labelled, structures):
+def test_load_screening(labelled, structures):
     screening = bundled.load_screening()
     ids = [crystal.id for crystal in screening]
     assert len(set(ids)) == len(ids) == 3840
@@ -112,7 +113,7 @@ def test_to_integers_is_exact():
         to_integers([np.nan], 10**6)
 
 
-def test_packing_gives_back_the_same_bits():
+def test_packing_is_exact_to_the_bit():
     rng = np.random.default_rng(3)
     rows = [
         {
@@ -134,7 +135,7 @@ def test_packing_gives_back_the_same_bits():
         np.testing.assert_array_equal(crystal.positions, expected.positions)
 
 
-def test_no_pickled_objects(tmp_path):
+def test_pickled_objects_are_refused(tmp_path):
     np.savez(tmp_path / "bad.npz", id=np.array([{"any": "object"}], dtype=object))
     with pytest.raises(ValueError, match="allow_pickle=False"):
         load_arrays(tmp_path / "bad.npz")

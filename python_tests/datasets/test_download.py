@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Downloads from a server on this machine: whole, with the right checksum, or not at all."""
+"""Downloads from a local server: complete, with the right checksum, or no file at all."""
 
 import hashlib
 import os
@@ -35,11 +35,11 @@ def test_whole(server, tmp_path):
     assert seen[-1] == ("bytes", len(BODY), len(BODY))
     assert os.listdir(tmp_path) == ["a"]
     download(f"{server.address}/whole", path, SHA256)
-    assert len(server.asked) == 1, "a file that is there is not downloaded again"
+    assert len(server.asked) == 1, "an existing file is not downloaded again"
 
 
 @pytest.mark.parametrize(("path", "reason"), [("/cut", "broke off"), ("/absent", "404")])
-def test_nothing_is_left_of_a_failed_download(server, tmp_path, path, reason):
+def test_failed_download_leaves_no_file(server, tmp_path, path, reason):
     with pytest.raises(FetchError, match=reason):
         download(server.address + path, tmp_path / "a")
     assert os.listdir(tmp_path) == []

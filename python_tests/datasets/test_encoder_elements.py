@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The elements of the encoders, against the encoders."""
+"""Tables of the elements that encoders know, against the encoders."""
 
 import functools
 

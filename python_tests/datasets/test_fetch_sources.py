@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Each source on recorded answers: the crystals and tensors that come out are the published ones."""
+"""Each source, on recorded answers of its server, returns the published crystals and tensors."""
 
 import gzip
 import json
@@ -11,13 +11,13 @@ from fetch_examples import KEY, LABELLED, RECORDED, MaterialsProjectClient, jarv
 from pymatgen.core import Structure
 
 from dtnn_fast.crystals.crystal import Crystal
-from dtnn_fast.datasets.cleaning import Selection
-from dtnn_fast.datasets.fetch import FetchedSet, Request, fetch_set
+from dtnn_fast.datasets.cleaning import SelectionRules
+from dtnn_fast.datasets.fetch import DATA_SOURCES, FetchedSet, FetchRequest, fetch_set
 from dtnn_fast.datasets.sources.jarvis import fetch_jarvis
 from dtnn_fast.datasets.sources.materials_project import fetch_materials_project
 from dtnn_fast.datasets.sources.matminer import fetch_matminer
 from dtnn_fast.datasets.sources.paper import fetch_paper
-from dtnn_fast.datasets.sources.source import SOURCES, Why, count_dropped
+from dtnn_fast.datasets.sources.source import DropReason, count_dropped
 from dtnn_fast.errors import BadFileError, DTNNError, FetchError, MissingPackageError
 from dtnn_fast.symmetry import find_symmetry
 
@@ -33,7 +33,7 @@ def write(path, content):
 
 
 def averaged(tensor, crystal):
-    """The tensor that obeys the symmetry of the crystal, which the Materials Project gives."""
+    """The tensor averaged over the symmetry of the crystal, as the Materials Project publishes it."""
     rotations = find_symmetry(crystal).rotations
     return (rotations @ tensor @ rotations.transpose(0, 2, 1)).mean(axis=0)
 
@@ -50,15 +50,17 @@ def assert_published(found, published, symmetric=False):
         np.testing.assert_array_equal(tensor, tensor.T)
 
 
-def fetch(name, folder, **more) -> FetchedSet:
-    return fetch_set(Request(SOURCES[name], folder, **more), Selection(frame=SOURCES[name].frame))
+def fetch(name, folder, **options) -> FetchedSet:
+    return fetch_set(
+        FetchRequest(DATA_SOURCES[name], folder, **options), SelectionRules(frame=DATA_SOURCES[name].frame)
+    )
 
 
 # Materials Project
 
 
 def as_objects(name):
-    """Documents as mp-api's models give them: attributes, and a pymatgen Structure."""
+    """Documents as models of mp-api: with attributes and a pymatgen Structure."""
     documents = []
     for document in recorded(name)["data"]:
         entry = type("Document", (), document)
@@ -76,7 +78,7 @@ def test_materials_project(tmp_path):
     assert {c.info["crystal_system"] for c in found.kept} == {LABELLED[c.id].info["crystal_system"] for c in found.kept}
     assert len(found.kept) == 6
     for crystal in found.kept:
-        # From the IEEE frame back to that of the cell.
+        # Rotated from the IEEE frame back into the frame of the cell.
         assert_published(crystal, LABELLED[crystal.id], symmetric=True)
         assert crystal.info["band_gap_ev"] == LABELLED[crystal.id].info["band_gap_ev"]
     assert counts == [("tensors", 6, 6), *(("rows", number, 6) for number in range(1, 7))]
@@ -90,22 +92,24 @@ def test_materials_project(tmp_path):
 
 
 def test_materials_project_tensors_are_not_in_the_frame_of_the_cell(tmp_path):
-    """Without the turn, the symmetry tells: that of trigonal, hexagonal or tetragonal crystals at least."""
-    found = fetch_set(Request(SOURCES["mp"], tmp_path, open_client=lambda _: recorded_client()), Selection())
-    assert [d.why for d in found.dropped] == [Why.SYMMETRY] * len(found.dropped)
+    """Without the rotation, at least tensors of trigonal, hexagonal or tetragonal crystals lack the symmetry."""
+    found = fetch_set(
+        FetchRequest(DATA_SOURCES["mp"], tmp_path, open_client=lambda _: recorded_client()), SelectionRules()
+    )
+    assert [d.drop_reason for d in found.dropped] == [DropReason.WRONG_SYMMETRY] * len(found.dropped)
     assert found.dropped
 
 
-def test_materials_project_objects_give_the_same():
+def test_materials_project_objects_equal_dicts():
     summaries, tensors = as_objects("mp_summary.json"), as_objects("mp_dielectric.json")
     client = MaterialsProjectClient([], [])
     client.materials.summary.search = lambda **_: summaries
     client.materials.dielectric.search = lambda material_ids, **_: tensors
     objects = list(fetch_materials_project(open_client=lambda _: client).rows)
     dicts = list(fetch_materials_project(open_client=lambda _: recorded_client()).rows)
-    for one, other in zip(objects, dicts, strict=True):
-        np.testing.assert_allclose(one.positions, other.positions, atol=1e-12)
-        np.testing.assert_array_equal(one.targets["total"], other.targets["total"])
+    for from_object, from_dict in zip(objects, dicts, strict=True):
+        np.testing.assert_allclose(from_object.positions, from_dict.positions, atol=1e-12)
+        np.testing.assert_array_equal(from_object.targets["total"], from_dict.targets["total"])
 
 
 def test_materials_project_asks_for_ids_in_portions(monkeypatch):
@@ -130,11 +134,11 @@ def test_materials_project_rows_that_cannot_be_used(tmp_path):
     client = MaterialsProjectClient(summaries, tensors, version=None)
     found = fetch("mp", tmp_path, open_client=lambda _: client)
     assert found.kept == []
-    assert [d.why for d in found.dropped] == [
-        Why.NO_TENSOR,
-        *[Why.BAD_TENSOR] * 3,
-        *[Why.BAD_STRUCTURE] * 2,
-        Why.BAD_TENSOR,
+    assert [d.drop_reason for d in found.dropped] == [
+        DropReason.NO_TENSOR,
+        *[DropReason.BAD_TENSOR] * 3,
+        *[DropReason.BAD_STRUCTURE] * 2,
+        DropReason.BAD_TENSOR,
     ]
     reasons = [d.rejected.reason for d in found.dropped]
     assert "expected the total tensor of shape [3, 3], got [3, 4]" in reasons[1]
@@ -171,7 +175,7 @@ def test_materials_project_error_hides_the_key():
     assert caught.value.__suppress_context__
 
 
-def test_materials_project_breaks_off():
+def test_materials_project_connection_breaks_off():
     client = recorded_client()
 
     def search(**_):
@@ -209,7 +213,12 @@ def test_matminer_rows_that_cannot_be_used(tmp_path):
     table["data"][2].pop()
     table["data"][3][column["structure"]] = {"lattice": {}, "sites": [{}]}
     rows = list(fetch_matminer(tmp_path, write(tmp_path / "a.json", table)).rows)
-    assert [row.why for row in rows] == [Why.NO_TENSOR, Why.BAD_TENSOR, Why.ROW, Why.BAD_STRUCTURE]
+    assert [row.drop_reason for row in rows] == [
+        DropReason.NO_TENSOR,
+        DropReason.BAD_TENSOR,
+        DropReason.UNREADABLE_ROW,
+        DropReason.BAD_STRUCTURE,
+    ]
     assert rows[0].rejected.reason == "only the electronic tensor is given"
 
 
@@ -254,10 +263,14 @@ def test_paper_rows_that_cannot_be_used(tmp_path):
     entries[names[3]] = {"structure": "an ASE database", "total": np.eye(3).tolist()}
     rows = list(fetch_paper(write(tmp_path / "a.json", entries)).rows)
     assert_published(rows[0], LABELLED[names[0]])
-    assert [row.why for row in rows[1:]] == [Why.BAD_STRUCTURE, Why.ROW, Why.BAD_STRUCTURE]
+    assert [row.drop_reason for row in rows[1:]] == [
+        DropReason.BAD_STRUCTURE,
+        DropReason.UNREADABLE_ROW,
+        DropReason.BAD_STRUCTURE,
+    ]
 
 
-def test_paper_repeated_id_is_a_rejection(tmp_path):
+def test_paper_repeated_id_is_dropped(tmp_path):
     entries = recorded("paper.json")
     name = next(iter(entries))
     text = json.dumps(entries)[:-1] + f', "{name}": ' + json.dumps(entries[name]) + "}"
@@ -267,7 +280,7 @@ def test_paper_repeated_id_is_a_rejection(tmp_path):
     assert found.provenance["dropped"] == {"id occurs twice": 1}
 
 
-def test_paper_needs_a_file_in_its_form(tmp_path):
+def test_paper_needs_a_file_in_its_format(tmp_path):
     with pytest.raises(DTNNError, match="needs a file"):
         fetch("paper", tmp_path)
     with pytest.raises(BadFileError, match="not in the form"):
@@ -304,7 +317,13 @@ def test_jarvis_archives_that_cannot_be_used(tmp_path, monkeypatch):
                 archive.writestr("vasprun.xml", content)
     (tmp_path / "JVASP-3.zip").write_bytes((tmp_path / "JVASP-0.zip").read_bytes()[:200])
     rows = list(fetch_jarvis(tmp_path, write(tmp_path / "a.json", entries)).rows)
-    assert [row.why for row in rows] == [Why.BAD_STRUCTURE, Why.NO_TENSOR, Why.BAD_STRUCTURE, Why.ROW, Why.ROW]
+    assert [row.drop_reason for row in rows] == [
+        DropReason.BAD_STRUCTURE,
+        DropReason.NO_TENSOR,
+        DropReason.BAD_STRUCTURE,
+        DropReason.UNREADABLE_ROW,
+        DropReason.UNREADABLE_ROW,
+    ]
     reasons = [row.rejected.reason for row in rows]
     assert "damaged or truncated" in reasons[0]
     assert "has no vasprun.xml" in reasons[4]

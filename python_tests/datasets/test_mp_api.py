@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The Materials Project's own client against a server on this machine that gives the recorded answers."""
+"""The client mp-api of the Materials Project against a local server that gives the recorded answers."""
 
 import json
 
@@ -27,7 +27,7 @@ def answer(path, query):
 
 @pytest.fixture
 def ask(monkeypatch):
-    """Fetches from a server that answers with a function."""
+    """Fetch from a local server; a function of path and query makes its answers."""
     monkeypatch.setenv("MP_API_KEY", KEY)
 
     def run(answering):
@@ -36,14 +36,14 @@ def ask(monkeypatch):
                 "mp_api.client.core.utils.MAPI_CLIENT_SETTINGS.ENDPOINT", f"{server.address}/", raising=True
             )
             fetched = fetch_materials_project()
-            return fetched.record, list(fetched.rows), server.asked
+            return fetched.provenance, list(fetched.rows), server.asked
 
     return run
 
 
 def test_recorded_answers_through_the_client(ask):
-    record, rows, asked = ask(answer)
-    assert record["database_version"] == "2026.10.1"
+    provenance, rows, asked = ask(answer)
+    assert provenance["database_version"] == "2026.10.1"
     expected = list(fetch_materials_project(open_client=lambda _: recorded_client()).rows)
     assert [row.id for row in rows] == [row.id for row in expected]
     for row, other in zip(rows, expected, strict=True):
@@ -66,6 +66,6 @@ def test_refused_key(ask):
     assert KEY not in str(caught.value)
 
 
-def test_no_json(ask):
+def test_answer_that_is_not_json(ask):
     with pytest.raises(FetchError, match="the request failed"):
         ask(lambda *_: (200, b"<html>", None))

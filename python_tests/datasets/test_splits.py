@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Splits are those that the reported figures are defined by."""
+"""The splits never change, because the reported figures are defined by them."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from dtnn_fast.datasets.splits import split
 
 
 def test_hand_computed():
-    # Sorted as strings: mp-1 mp-10 mp-11 mp-12 mp-2 mp-3 mp-4 mp-5 mp-6 mp-7 mp-8 mp-9, so the places in `ids` are:
+    # Sorted as strings: mp-1 mp-10 mp-11 mp-12 mp-2 mp-3 mp-4 mp-5 mp-6 mp-7 mp-8 mp-9, so the indices in `ids` are:
     ids = [f"mp-{n}" for n in range(1, 13)]
     by_name = [0, 9, 10, 11, 1, 2, 3, 4, 5, 6, 7, 8]
     # numpy.random.RandomState(0).permutation(12), which NumPy promises never to change.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A file that cannot be read is named, with what is wrong with it; a bad crystal in a good file is only left out."""
+"""The error for a file that cannot be read says why; a bad crystal in a good file is only left out."""
 
 import gzip
 import json
@@ -43,10 +43,10 @@ def expect_rejected(path, content, message):
     assert re.search(message, only.reason), only.reason
 
 
-ALL_KINDS = ["a.cif", "a.jsonl", "a.json", "a.xyz", "POSCAR"]
+ALL_NAMES = ["a.cif", "a.jsonl", "a.json", "a.xyz", "POSCAR"]
 
 
-@pytest.mark.parametrize("name", ALL_KINDS)
+@pytest.mark.parametrize("name", ALL_NAMES)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -59,11 +59,11 @@ ALL_KINDS = ["a.cif", "a.jsonl", "a.json", "a.xyz", "POSCAR"]
         (b"An essay about crystals.\n\nIt has several lines.\n1\n2\n3\n4\n5\n", ""),
     ],
 )
-def test_no_structure_file_at_all(tmp_path, name, content, message):
+def test_files_that_are_not_structures(tmp_path, name, content, message):
     expect_bad_file(tmp_path / name, content, message)
 
 
-@pytest.mark.parametrize("name", [f"{name}.gz" for name in ALL_KINDS])
+@pytest.mark.parametrize("name", [f"{name}.gz" for name in ALL_NAMES])
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -96,11 +96,11 @@ NAMES = {
 
 @pytest.mark.parametrize("named", NAMES)
 @pytest.mark.parametrize("content", CONTENTS)
-def test_file_of_another_kind(tmp_path, named, content):
+def test_file_of_another_format(tmp_path, named, content):
     # A structure on a single line is a line of JSON lines too.
     if named == content or (content, named) == ("pymatgen JSON", "JSON lines"):
         (tmp_path / NAMES[named]).write_text(CONTENTS[content])
-        assert not any(isinstance(one, Rejected) for one in read_crystals(tmp_path / NAMES[named]))
+        assert not any(isinstance(item, Rejected) for item in read_crystals(tmp_path / NAMES[named]))
     else:
         expected = content.removeprefix("pymatgen ") if "JSON" in named else content
         expect_bad_file(tmp_path / NAMES[named], CONTENTS[content], f"looks like {expected}")
@@ -110,7 +110,7 @@ def test_missing_folder_and_unknown(tmp_path):
     for path, message in [
         (tmp_path / "a.cif", "there is no such file"),
         (tmp_path, "is a folder"),
-        (tmp_path / "a.docx", "unknown kind of file: expected .jsonl, .cif"),
+        (tmp_path / "a.docx", "unknown file format: expected .jsonl, .cif"),
     ]:
         with pytest.raises(BadFileError, match=message) as caught:
             read_crystals(str(path))
@@ -131,7 +131,7 @@ def test_json_document_named_jsonl(tmp_path):
 
 
 def test_truncated_cif(tmp_path):
-    """Cut after any line, it is never taken for a smaller crystal."""
+    """A CIF file that is cut after any line is never read as a smaller crystal."""
     lines = CIF.splitlines()
     for end in range(1, len(lines)):
         path = tmp_path / "a.cif"
@@ -165,7 +165,7 @@ def test_truncated_jsonl(tmp_path):
         expect_bad_file(tmp_path / "a.jsonl", f"{ROW}\n{ROW}"[:end], "truncated: line 2 breaks off")
 
 
-def test_jsonl_lines(tmp_path):
+def test_bad_jsonl_lines(tmp_path):
     row = json.loads(ROW)
     bad = {
         "{": "not valid JSON",
@@ -184,11 +184,11 @@ def test_jsonl_lines(tmp_path):
     first, *rejected, last = read_crystals(path)
     assert first.id == last.id == "mp-1"
     assert first.source == f"{path}:1"
-    for line, (one, message) in enumerate(zip(rejected, bad.values(), strict=True), start=2):
-        assert isinstance(one, Rejected)
-        assert one.source == f"{path}:{line}"
-        assert re.search(message, one.reason), one.reason
-        assert str(path) not in one.reason
+    for line, (item, message) in enumerate(zip(rejected, bad.values(), strict=True), start=2):
+        assert isinstance(item, Rejected)
+        assert item.source == f"{path}:{line}"
+        assert re.search(message, item.reason), item.reason
+        assert str(path) not in item.reason
 
 
 def change_last_atom(column, word):
@@ -205,7 +205,7 @@ def change_last_atom(column, word):
         (change_last_atom(3, "nan"), "a coordinate is NaN"),
         (change_last_atom(3, "inf"), "a coordinate is"),
         (change_last_atom(3, "?"), "is missing"),
-        (change_last_atom(0, "Xx"), "has no element but"),
+        (change_last_atom(0, "Xx"), "which is not an element"),
         (f"{CIF}\n{CIF.splitlines()[-1]}", "two atoms at one place"),
         (CIF.replace("_cell_length_c", "_cell_of_length"), "the cell or the loop of atoms is incomplete"),
     ],
@@ -271,7 +271,7 @@ def test_bad_poscar(tmp_path, change, message):
         (('pbc="T T T"', 'pbc="T"'), "expected pbc to be three"),
     ],
 )
-def test_bad_frame(tmp_path, change, message):
+def test_bad_extxyz_frame(tmp_path, change, message):
     content = EXTXYZ.replace(*change)
     assert content != EXTXYZ
     path = tmp_path / "a.xyz"
@@ -282,7 +282,7 @@ def test_bad_frame(tmp_path, change, message):
     assert re.search(message, bad.reason), bad.reason
 
 
-def test_frame_count(tmp_path):
+def test_wrong_number_of_atoms_in_a_frame(tmp_path):
     expect_bad_file(
         tmp_path / "a.xyz", EXTXYZ.replace("2\n", "1\n", 1), "line 4: expected the number of atoms of frame 2"
     )
@@ -297,7 +297,7 @@ def test_frame_count(tmp_path):
         ("a.json", re.sub(r'"abc": ?\[[^,]*', '"abc": [NaN', JSON, count=1)),
     ],
 )
-def test_nan_is_left_to_the_check(tmp_path, name, content):
+def test_nan_is_reported_by_check_crystal(tmp_path, name, content):
     path = tmp_path / name
     path.write_text(content)
     (crystal,) = read_crystals(path)
@@ -306,5 +306,5 @@ def test_nan_is_left_to_the_check(tmp_path, name, content):
     assert str(path) in str(caught.value)
 
 
-def test_unpickling_is_refused(tmp_path):
+def test_pickled_file_is_refused(tmp_path):
     expect_bad_file(tmp_path / "a.json", b"\x80\x04\x95\x00.", "not")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The packed form: exact there and back, and refused when damaged."""
+"""Packed sets: written and read back exactly, and an error when damaged."""
 
 import os
 from dataclasses import replace
@@ -12,7 +12,7 @@ from dtnn_fast.datasets.bundled import LABELLED_FILE, load_labelled
 from dtnn_fast.errors import BadFileError
 from dtnn_fast.files import replacing
 from dtnn_fast.formats.packed_set import read_packed, write_packed
-from dtnn_fast.formats.reading import kind_of, read_crystals
+from dtnn_fast.formats.reading import file_format_of, read_crystals
 
 PROVENANCE = {"source": "test", "database_version": "1", "query": {"limit": None}}
 
@@ -29,15 +29,15 @@ def packed(tmp_path, crystals):
     return path
 
 
-def spoil(path, **arrays):
+def overwrite_arrays(path, **arrays):
     with np.load(path) as archive:
         kept = {name: archive[name] for name in archive.files}
-    kept |= arrays
+    kept |= arrays  # None removes an array
     np.savez(path, allow_pickle=True, **{name: array for name, array in kept.items() if array is not None})
     return path
 
 
-def test_there_and_back_is_exact(packed, crystals):
+def test_round_trip_is_exact(packed, crystals):
     items, provenance = read_packed(packed)
     assert provenance == PROVENANCE
     assert [item.id for item in items] == [crystal.id for crystal in crystals]
@@ -52,8 +52,8 @@ def test_there_and_back_is_exact(packed, crystals):
             np.testing.assert_array_equal(item.targets[name], tensor)
 
 
-def test_read_crystals_knows_the_kind(packed, crystals):
-    assert kind_of(packed) == "npz"
+def test_read_crystals_reads_packed_sets(packed, crystals):
+    assert file_format_of(packed) == "npz"
     assert [item.id for item in read_crystals(packed)] == [crystal.id for crystal in crystals]
 
 
@@ -70,17 +70,17 @@ def test_empty_set(tmp_path):
     assert read_packed(tmp_path / "a.npz").items == []
 
 
-def test_tensor_with_one_bad_element_is_a_rejection(packed, crystals):
+def test_tensor_with_one_bad_element_is_rejected(packed, crystals):
     tensors = np.array([crystal.targets["total"] for crystal in crystals])
     tensors[3, 0, 1] = np.inf
-    items = read_packed(spoil(packed, total=tensors)).items
+    items = read_packed(overwrite_arrays(packed, total=tensors)).items
     assert isinstance(items[3], Rejected)
     assert items[3].reason == "the total tensor has elements that are NaN or infinite"
     assert sum(isinstance(item, Rejected) for item in items) == 1
 
 
-def test_info_of_another_form_is_a_rejection(packed):
-    items = read_packed(spoil(packed, info=np.array(["[]", "{"] + ["{}"] * 18))).items
+def test_info_that_is_not_an_object_is_rejected(packed):
+    items = read_packed(overwrite_arrays(packed, info=np.array(["[]", "{"] + ["{}"] * 18))).items
     assert [isinstance(item, Rejected) for item in items] == [True, True] + [False] * 18
 
 
@@ -90,17 +90,17 @@ def test_info_of_another_form_is_a_rejection(packed):
         ({"format": np.array("dtnn_fast crystals 2")}, "not a packed set"),
         ({"cell": None}, "lacks cell"),
         ({"num_atoms": np.full(20, 3)}, "expected shape"),
-        ({"num_atoms": np.full(20, -1)}, "num_atoms"),
+        ({"num_atoms": np.full(20, -1)}, "num_atoms is not a list of counts"),
         ({"positions": np.zeros((4, 3))}, "positions"),
         ({"total": np.zeros((20, 3, 4))}, r"total has shape \[20, 3, 4\]"),
         ({"provenance": np.array("{")}, "provenance is not JSON"),
-        ({"provenance": np.array("[]")}, "provenance is no JSON object"),
-        ({"id": np.array([{}] * 20, dtype=object)}, "damaged, or no .npz of crystals"),
+        ({"provenance": np.array("[]")}, "provenance is not a JSON object"),
+        ({"id": np.array([{}] * 20, dtype=object)}, "damaged, or not an .npz that dtnn-fast data fetch writes"),
     ],
 )
 def test_damaged_arrays(packed, arrays, reason):
     with pytest.raises(BadFileError, match=reason):
-        read_packed(spoil(packed, **arrays))
+        read_packed(overwrite_arrays(packed, **arrays))
 
 
 @pytest.mark.parametrize("length", [0, 100, 3000, -40])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Every kind of file gives back the crystal that was written, whoever wrote it."""
+"""Every file format returns the crystal that was written by pymatgen, ASE or by hand."""
 
 import gzip
 import json
@@ -20,13 +20,13 @@ from pymatgen.io.vasp import Poscar
 
 from dtnn_fast.crystals.crystal import Crystal, Rejected
 from dtnn_fast.errors import BadFileError
-from dtnn_fast.formats.find_files import iter_paths
-from dtnn_fast.formats.reading import kind_of, read_crystals
+from dtnn_fast.formats.find_files import expand_paths
+from dtnn_fast.formats.reading import file_format_of, read_crystals
 
 all_systems = pytest.mark.parametrize("crystal", ONE_OF_EACH_SYSTEM, ids=SYSTEM_IDS)
 
 
-def row_of(crystal, **more):
+def row_of(crystal, **more_keys):
     fractional = crystal.positions @ np.linalg.inv(crystal.cell)
     row = {
         "id": crystal.id,
@@ -34,7 +34,7 @@ def row_of(crystal, **more):
         "atomic_numbers": crystal.atomic_numbers.tolist(),
         "frac_coords": fractional.tolist(),
     }
-    return row | more
+    return row | more_keys
 
 
 def write(path, text):
@@ -180,7 +180,7 @@ def poscar(scale="4.0", symbols="Na Cl", mode="Direct", behind=("", "")):
         poscar().replace("1 2\n", "1 2 ! numbers\n") + "\n0 0 0\n",
     ],
 )
-def test_forms_of_poscar(tmp_path, text):
+def test_poscar_variants(tmp_path, text):
     (read,) = read_crystals(write(tmp_path / "CONTCAR", text))
     expected = Crystal.make("x", [11, 17, 17], [[0, 0, 0], [2, 2, 4], [1, 2, 0]], np.diag([4.0, 4.0, 8.0]))
     assert_same_frame(read, expected, 1e-12)
@@ -197,7 +197,7 @@ def test_cif_of_several_blocks(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"),
+    ("name", "file_format"),
     [
         ("a.cif", "cif"),
         ("A.CIF.gz", "cif"),
@@ -215,21 +215,21 @@ def test_cif_of_several_blocks(tmp_path):
         ("a.gz", None),
     ],
 )
-def test_kind_of(tmp_path, name, kind):
-    assert kind_of(tmp_path / name) == kind
+def test_file_format_of(tmp_path, name, file_format):
+    assert file_format_of(tmp_path / name) == file_format
 
 
-def test_iter_paths(tmp_path):
+def test_expand_paths(tmp_path):
     for name in ["b/POSCAR", "b/notes.txt", "a/2.cif", "a/1.cif", "z.jsonl"]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
-    found = iter_paths([tmp_path / "z.jsonl", tmp_path])
+    found = expand_paths([tmp_path / "z.jsonl", tmp_path])
     assert [str(p.relative_to(tmp_path)) for p in found.files] == ["z.jsonl", "a/1.cif", "a/2.cif", "b/POSCAR"]
     assert found.skipped == [tmp_path / "b" / "notes.txt"]
-    with pytest.raises(BadFileError, match=r"notes.txt: unknown kind of file: expected .jsonl, "):
-        iter_paths([tmp_path / "b" / "notes.txt"])
+    with pytest.raises(BadFileError, match=r"notes.txt: unknown file format: expected .jsonl, "):
+        expand_paths([tmp_path / "b" / "notes.txt"])
     with pytest.raises(BadFileError, match=r"nowhere: there is no such file or folder"):
-        iter_paths([tmp_path / "nowhere"])
+        expand_paths([tmp_path / "nowhere"])
 
 
 def test_one_bad_crystal_among_several(tmp_path):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Labelled crystals of matminer's data set dielectric_constant (I. Petousis et al., 2017).
 
-matminer downloads one JSON file, which is read here as it is: neither matminer nor pandas is needed.
+The JSON file that matminer downloads is read directly: neither matminer nor pandas is needed.
 """
 
 from __future__ import annotations
@@ -15,9 +15,27 @@ from ...crystals.crystal import Crystal
 from ...errors import BadFileError
 from ...files import OnProgress, download, sha256_of
 from ...formats.reading import read_text
-from .source import Dropped, Fetched, Tensors, Why, labelled_crystal
+from .source import (
+    DataSource,
+    DroppedRow,
+    DropReason,
+    PublishedTensors,
+    SourceRows,
+    TensorFrame,
+    labelled_crystal,
+)
 
-# Address and checksum as in matminer 0.10.1, matminer/datasets/dataset_metadata.json.
+MATMINER = DataSource(
+    "matminer",
+    "matminer's data set dielectric_constant",
+    TensorFrame.cell,
+    "CC BY 4.0",
+    (
+        "I. Petousis et al., Scientific Data 4, 160134 (2017), https://doi.org/10.1038/sdata.2016.134",
+        "L. Ward et al., Computational Materials Science 152, 60 (2018), https://doi.org/10.1016/j.commatsci.2018.05.018",
+    ),
+)
+# URL and checksum as in matminer 0.10.1, matminer/datasets/dataset_metadata.json.
 URL = "https://ndownloader.figshare.com/files/13213475"
 SHA256 = "8eb24812148732786cd7c657eccfc6b5ee66533429c2cfbcc4f0059c0295e8b6"
 FILE_NAME = "dielectric_constant.json.gz"
@@ -27,33 +45,33 @@ _COLUMNS = ("material_id", "structure", "e_electronic", "e_total")
 
 def fetch_matminer(
     folder: Path, file: Path | None = None, limit: int | None = None, on_progress: OnProgress | None = None
-) -> Fetched:
-    """Download matminer's file, or read one that is there.
+) -> SourceRows:
+    """Download matminer's file, or read a local copy.
 
     Args:
-        folder: where the download is kept; a file that is there already is used.
-        file: a copy of the file, .json or .json.gz, instead of a download.
-        limit: at most so many rows, or None for all.
-        on_progress: see `OnProgress`; it counts bytes.
+        folder: where the download is kept; an existing file is used again.
+        file: a copy of the file to read instead of a download, .json or .json.gz.
+        limit: maximum number of rows, or None for all.
+        on_progress: see `files.OnProgress`; it counts bytes.
 
     Returns:
         The crystals with tensors in the frame of the cell.
 
     Raises:
         FetchError: the download failed.
-        BadFileError: the file is damaged, or of another kind.
+        BadFileError: the file is damaged, or of another format.
     """
-    record: dict[str, Any] = {"url": URL} if file is None else {"file": file.name}
+    provenance: dict[str, Any] = {"url": URL} if file is None else {"file": file.name}
     path = download(URL, folder / FILE_NAME, SHA256, on_progress) if file is None else file
-    rows = _table(path)[:limit]
+    rows = _read_table(path)[:limit]
     checksum = sha256_of(path)
-    record |= {"sha256": checksum, "database_version": f"SHA-256 {checksum[:12]}"}
-    record |= {"query": {"limit": limit}, "rows": len(rows)}
-    return Fetched((_row(number, row) for number, row in enumerate(rows)), record)
+    provenance |= {"sha256": checksum, "database_version": f"SHA-256 {checksum[:12]}"}
+    provenance |= {"query": {"limit": limit}, "rows": len(rows)}
+    return SourceRows((_read_row(number, row) for number, row in enumerate(rows)), provenance)
 
 
-def _table(path: Path) -> list[dict[str, Any]]:
-    """The rows of a table in pandas' orientation "split": columns, and data row by row."""
+def _read_table(path: Path) -> list[dict[str, Any]]:
+    """Read the rows of a table in pandas' orientation "split": columns, and data row by row."""
     try:
         table = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
@@ -79,9 +97,11 @@ def _table(path: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _row(number: int, row: Mapping[str, Any]) -> Crystal | Dropped:
+def _read_row(number: int, row: Mapping[str, Any]) -> Crystal | DroppedRow:
     if not row:
-        return Dropped.of(Why.ROW, f"row {number}", _SOURCE, "it has not as many values as the table has columns")
+        return DroppedRow.make(
+            DropReason.UNREADABLE_ROW, f"row {number}", _SOURCE, "its number of values is not the number of columns"
+        )
     info = {"formula": row.get("formula"), "band_gap_ev": row.get("band_gap")}
-    tensors = Tensors(electronic=row["e_electronic"], total=row["e_total"])
+    tensors = PublishedTensors(electronic=row["e_electronic"], total=row["e_total"])
     return labelled_crystal(str(row["material_id"]), _SOURCE, row["structure"], tensors, info)

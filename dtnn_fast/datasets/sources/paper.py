@@ -2,8 +2,8 @@
 """Labelled crystals in the form that the paper's public repository trains on.
 
 The repository (https://github.com/pfnet-research/dielectric-pred: data/dataset.py, notebooks/dielectric_tensor.ipynb)
-reads a JSON object ``{id: {"structure": pymatgen's Structure, "electronic": 3x3, ...}}`` from data/mp_dielectric.json,
-a file that was not found in it; so the file must be given.
+reads a JSON object ``{id: {"structure": pymatgen's Structure, "electronic": 3x3, ...}}`` from data/mp_dielectric.json.
+This file was not found in the repository, so it must be given.
 """
 
 from __future__ import annotations
@@ -17,52 +17,67 @@ from ...crystals.crystal import Crystal
 from ...errors import BadFileError
 from ...files import sha256_of
 from ...formats.reading import read_text
-from .source import Dropped, Fetched, Tensors, Why, labelled_crystal
+from .source import (
+    DataSource,
+    DroppedRow,
+    DropReason,
+    PublishedTensors,
+    SourceRows,
+    TensorFrame,
+    labelled_crystal,
+)
 
+PAPER = DataSource(
+    "paper",
+    "JSON of the repository pfnet-research/dielectric-pred",
+    TensorFrame.cell,
+    "the licence of the file's origin",
+    ("Z. Mao, W. Li and J. Tan, https://doi.org/10.1038/s41524-024-01450-z, https://arxiv.org/abs/2405.09052",),
+)
 _SOURCE = "pfnet-research/dielectric-pred"
 
 
-def fetch_paper(file: Path, limit: int | None = None) -> Fetched:
+def fetch_paper(file: Path, limit: int | None = None) -> SourceRows:
     """Read a JSON file in the form of the paper's repository.
 
     Args:
         file: .json or .json.gz.
-        limit: at most so many entries, or None for all.
+        limit: maximum number of entries, or None for all.
 
     Returns:
-        The crystals in the order of the file; of the tensors "electronic", "ionic" and "total", two must be there, or
-        the total one.
+        The crystals in the order of the file. An entry needs the tensor "total", or two of "electronic", "ionic" and
+        "total".
 
     Raises:
-        BadFileError: the file is damaged, or of another kind.
+        BadFileError: the file is damaged, or of another format.
     """
-    entries = _entries(file)[:limit]
+    entries = _read_entries(file)[:limit]
     checksum = sha256_of(file)
-    record: dict[str, Any] = {
+    provenance: dict[str, Any] = {
         "file": file.name,
         "sha256": checksum,
         "database_version": f"SHA-256 {checksum[:12]}",
     }
-    record |= {"query": {"limit": limit}, "rows": len(entries)}
-    return Fetched((_row(name, entry) for name, entry in entries), record)
+    provenance |= {"query": {"limit": limit}, "rows": len(entries)}
+    return SourceRows((_read_entry(name, entry) for name, entry in entries), provenance)
 
 
-class _Object(dict[str, Any]):
-    """A JSON object that remembers the values of keys that occur again, which a dict would overwrite without a word."""
+class _ObjectWithRepeatedKeys(dict[str, Any]):
+    """A JSON object that keeps all pairs, because a dict silently overwrites the value of a repeated key."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
-        super().__init__(reversed(pairs))  # the first of several values stays
+        super().__init__(reversed(pairs))  # the first value of a repeated key stays
         self.pairs = pairs
 
 
-def _entries(path: Path) -> list[tuple[str, Any]]:
+def _read_entries(path: Path) -> list[tuple[str, Any]]:
     try:
-        entries = json.loads(read_text(path), object_pairs_hook=_Object)
+        entries = json.loads(read_text(path), object_pairs_hook=_ObjectWithRepeatedKeys)
     except (ValueError, RecursionError) as error:
         if isinstance(error, BadFileError):
             raise
         raise BadFileError(f"{path}: not valid JSON: {error}") from error
-    pairs = entries.pairs if isinstance(entries, _Object) else []
+    pairs = entries.pairs if isinstance(entries, _ObjectWithRepeatedKeys) else []
     if not any(isinstance(entry, Mapping) and "structure" in entry for _, entry in pairs):
         raise BadFileError(
             f'{path}: not in the form of the paper\'s repository: expected {{id: {{"structure": ..., "total": 3x3}}}}'
@@ -70,10 +85,15 @@ def _entries(path: Path) -> list[tuple[str, Any]]:
     return pairs
 
 
-def _row(name: str, entry: Any) -> Crystal | Dropped:
+def _read_entry(name: str, entry: Any) -> Crystal | DroppedRow:
     if not isinstance(entry, Mapping):
-        return Dropped.of(Why.ROW, name, _SOURCE, f"expected a JSON object, got {type(entry).__name__}")
+        return DroppedRow.make(
+            DropReason.UNREADABLE_ROW, name, _SOURCE, f"expected a JSON object, got {type(entry).__name__}"
+        )
     structure = entry.get("structure")
     if structure is not None and not isinstance(structure, Mapping):
-        return Dropped.of(Why.BAD_STRUCTURE, name, _SOURCE, "the structure is no JSON object of pymatgen")
-    return labelled_crystal(name, _SOURCE, structure, Tensors(*(entry.get(part) for part in Tensors._fields)))
+        return DroppedRow.make(
+            DropReason.BAD_STRUCTURE, name, _SOURCE, "the structure is not a JSON object of pymatgen"
+        )
+    tensors = PublishedTensors(*(entry.get(target) for target in PublishedTensors._fields))
+    return labelled_crystal(name, _SOURCE, structure, tensors)

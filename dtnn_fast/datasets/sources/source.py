@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What every source of labelled crystals has in common: its name, its citation, and what it gives."""
+"""What all sources of labelled crystals share: their description, their rows, and why a row is dropped.
+
+A source yields one `Crystal` or `DroppedRow` for each row that it publishes; `labelled_crystal` makes either.
+"""
 
 from __future__ import annotations
 
@@ -20,140 +23,108 @@ from ...files import replacing
 from ...formats.pymatgen_json import read_document
 
 
-class Why(StrEnum):
-    """The kinds of reasons, in the order in which rows are judged."""
-
-    ROW = "row cannot be read"
-    NO_TENSOR = "no tensor"
-    BAD_TENSOR = "tensor not of 3x3 finite numbers, or parts that do not add up"
-    BAD_STRUCTURE = "structure cannot be read"
-    DUPLICATE = "id occurs twice"
-    UNUSABLE = "structure is not a crystal that can be computed"
-    ELEMENT = "element unknown to the encoder"
-    OUTSIDE = "total tensor outside of the range"
-    SYMMETRY = "tensor without the symmetry of the crystal"
-
-
-class Dropped(NamedTuple):
-    """A row that was left out, and which kind of reason it was."""
-
-    rejected: Rejected
-    why: Why
-
-    @classmethod
-    def of(cls, why: Why, id: str, source: str, reason: str) -> Dropped:
-        """Make the record from its parts; see `Rejected`."""
-        return cls(Rejected(id, source, reason), why)
-
-
-def count_dropped(dropped: Iterable[Dropped]) -> dict[str, int]:
-    """How many rows were left out for each kind of reason, in the order of `Why`, without those of none."""
-    counts = Counter(item.why for item in dropped)
-    return {why.value: counts[why] for why in Why if counts[why]}
-
-
-def write_dropped(path: Path, dropped: Iterable[Dropped]) -> None:
-    """Write a CSV file with the columns id, source, why and reason; only these names when nothing was left out."""
-    with replacing(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "source", "why", "reason"])
-        for rejected, why in dropped:
-            writer.writerow([rejected.id, rejected.source, why.value, " ".join(rejected.reason.split())])
-
-
-class Frame(StrEnum):
-    """The Cartesian frame that tensors are given in."""
+class TensorFrame(StrEnum):
+    """The Cartesian frame of tensors: the frame of the crystal's cell, or the IEEE standard frame."""
 
     cell = "cell"
     ieee = "ieee"
 
 
-class Source(NamedTuple):
-    """A place that labelled crystals come from.
+class DataSource(NamedTuple):
+    """A public source of labelled crystals.
 
     Args:
         name: as on the command line.
         title: for people.
         frame: the frame of its tensors.
-        licence: under which it is published.
+        licence: the licence that it is published under.
         cite: what to cite when its data are used.
     """
 
     name: str
     title: str
-    frame: Frame
+    frame: TensorFrame
     licence: str
     cite: tuple[str, ...]
 
 
-class Fetched(NamedTuple):
-    """What a source gives.
+class DropReason(StrEnum):
+    """Reasons for dropping a row, in the order in which they are checked.
 
-    Args:
-        rows: a crystal with its tensors in the source's frame, or why there is none, for each row.
-        record: version, query, and file or address, for the provenance.
+    Files hold the values, so they never change: the column "why" of the dropped rows, the counts of a packed set.
     """
 
-    rows: Iterable[Crystal | Dropped]
-    record: dict[str, Any]
+    UNREADABLE_ROW = "row cannot be read"
+    NO_TENSOR = "no tensor"
+    BAD_TENSOR = "tensor not of 3x3 finite numbers, or parts that do not add up"
+    BAD_STRUCTURE = "structure cannot be read"
+    DUPLICATE_ID = "id occurs twice"
+    UNUSABLE_CRYSTAL = "structure is not a crystal that can be computed"
+    UNKNOWN_ELEMENT = "element unknown to the encoder"
+    OUTSIDE_RANGE = "total tensor outside of the range"
+    WRONG_SYMMETRY = "tensor without the symmetry of the crystal"
 
 
-MATERIALS_PROJECT = Source(
-    "mp",
-    "Materials Project",
-    Frame.ieee,
-    "CC BY 4.0",
-    (
-        "A. Jain et al., APL Materials 1, 011002 (2013), https://doi.org/10.1063/1.4812323",
-        "I. Petousis et al., Scientific Data 4, 160134 (2017), https://doi.org/10.1038/sdata.2016.134",
-    ),
-)
-MATMINER = Source(
-    "matminer",
-    "matminer's data set dielectric_constant",
-    Frame.cell,
-    "CC BY 4.0",
-    (
-        "I. Petousis et al., Scientific Data 4, 160134 (2017), https://doi.org/10.1038/sdata.2016.134",
-        "L. Ward et al., Computational Materials Science 152, 60 (2018), https://doi.org/10.1016/j.commatsci.2018.05.018",
-    ),
-)
-PAPER = Source(
-    "paper",
-    "JSON of the repository pfnet-research/dielectric-pred",
-    Frame.cell,
-    "that of the file's origin",
-    ("Z. Mao, W. Li and J. Tan, https://doi.org/10.1038/s41524-024-01450-z, https://arxiv.org/abs/2405.09052",),
-)
-JARVIS = Source(
-    "jarvis",
-    "JARVIS-DFT, runs of density-functional perturbation theory",
-    Frame.cell,
-    "see https://doi.org/10.6084/m9.figshare.6815699",
-    (
-        "K. Choudhary et al., npj Computational Materials 6, 173 (2020), https://doi.org/10.1038/s41524-020-00440-1",
-        "K. Choudhary et al., npj Computational Materials 6, 64 (2020), https://doi.org/10.1038/s41524-020-0337-2",
-    ),
-)
-SOURCES = {source.name: source for source in (MATERIALS_PROJECT, MATMINER, PAPER, JARVIS)}
+class DroppedRow(NamedTuple):
+    """A row that was left out.
+
+    Args:
+        rejected: its name, its source and an explanation.
+        drop_reason: the reason that it is counted under.
+    """
+
+    rejected: Rejected
+    drop_reason: DropReason
+
+    @classmethod
+    def make(cls, drop_reason: DropReason, id: str, source: str, explanation: str) -> DroppedRow:
+        """Build a dropped row whose `rejected` has this id, source and explanation."""
+        return cls(Rejected(id, source, explanation), drop_reason)
 
 
-# Published parts are rounded; more than this of the largest element is another calculation.
-_LARGEST_MISMATCH = 0.01
+def count_dropped(dropped: Iterable[DroppedRow]) -> dict[str, int]:
+    """Count the rows for each reason, in the order of `DropReason`; reasons with no rows are left out."""
+    counts = Counter(row.drop_reason for row in dropped)
+    return {reason.value: counts[reason] for reason in DropReason if counts[reason]}
 
 
-class Tensors(NamedTuple):
-    """The dielectric tensors of a row as they were given, None where one was not. [3, 3] each"""
+def write_dropped(path: Path, dropped: Iterable[DroppedRow]) -> None:
+    """Write a CSV file with the columns id, source, why and reason; only the header when nothing was dropped."""
+    with replacing(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "source", "why", "reason"])
+        for rejected, drop_reason in dropped:
+            writer.writerow([rejected.id, rejected.source, drop_reason.value, " ".join(rejected.reason.split())])
+
+
+class SourceRows(NamedTuple):
+    """The rows of a source, and where they came from.
+
+    Args:
+        rows: for each row a crystal with its tensors in the source's frame, or the dropped row.
+        provenance: version, query, and file or address.
+    """
+
+    rows: Iterable[Crystal | DroppedRow]
+    provenance: dict[str, Any]
+
+
+class PublishedTensors(NamedTuple):
+    """The dielectric tensors of a row as published; None where missing. [3, 3] each"""
 
     electronic: Any = None
     ionic: Any = None
     total: Any = None
 
 
+# Published tensors are rounded; a larger mismatch, relative to the largest element, is another calculation.
+_LARGEST_MISMATCH = 0.01
+
+
 def labelled_crystal(
-    id: str, source: str, structure: Any, tensors: Tensors, info: Mapping[str, Any] | None = None
-) -> Crystal | Dropped:
-    """Make a crystal with the three tensors, symmetrised.
+    id: str, source: str, structure: Any, tensors: PublishedTensors, info: Mapping[str, Any] | None = None
+) -> Crystal | DroppedRow:
+    """Build a crystal with the three tensors, symmetrised.
 
     Args:
         id: a name that is unique in the data set.
@@ -163,55 +134,55 @@ def labelled_crystal(
         info: what else is known; values that are None are left out.
 
     Returns:
-        The crystal, or why the row was left out.
+        The crystal, or the dropped row.
     """
     try:
-        targets = _targets(tensors)
+        targets = _complete_targets(tensors)
     except BadCrystalError as error:
-        return Dropped.of(Why.BAD_TENSOR, id, source, str(error))
+        return DroppedRow.make(DropReason.BAD_TENSOR, id, source, str(error))
     if "total" not in targets:
-        return Dropped.of(Why.NO_TENSOR, id, source, _missing(tensors))
-    crystal = _crystal(id, source, structure)
+        return DroppedRow.make(DropReason.NO_TENSOR, id, source, _explain_missing(tensors))
+    crystal = _read_structure(id, source, structure)
     if isinstance(crystal, Rejected):
-        return Dropped(crystal, Why.BAD_STRUCTURE)
+        return DroppedRow(crystal, DropReason.BAD_STRUCTURE)
     known = {key: value for key, value in (info or {}).items() if value is not None}
     return replace(crystal, id=id, source=source, targets=targets, info=known)
 
 
-def _targets(tensors: Tensors) -> dict[str, np.ndarray]:
-    """All three tensors where two are given; `dielectric_targets` checks each of them."""
+def _complete_targets(tensors: PublishedTensors) -> dict[str, np.ndarray]:
+    """Return all three tensors where at least two are given, checked by `dielectric_targets`."""
     electronic, ionic, total = tensors
-    parts = dielectric_targets(electronic, total)
+    targets = dielectric_targets(electronic, total)
     if ionic is None:
-        return parts
-    given = _ionic(ionic)
+        return targets
+    given_ionic = _ionic_target(ionic)
     if electronic is None and total is None:
-        return {"ionic": given}
+        return {"ionic": given_ionic}
     if total is None:
-        return parts | {"ionic": given, "total": parts["electronic"] + given}
+        return targets | {"ionic": given_ionic, "total": targets["electronic"] + given_ionic}
     if electronic is None:
-        return parts | {"ionic": given, "electronic": parts["total"] - given}
-    mismatch = np.abs(parts["ionic"] - given).max()
-    if mismatch > _LARGEST_MISMATCH * np.abs(parts["total"]).max():
+        return targets | {"ionic": given_ionic, "electronic": targets["total"] - given_ionic}
+    mismatch = np.abs(targets["ionic"] - given_ionic).max()
+    if mismatch > _LARGEST_MISMATCH * np.abs(targets["total"]).max():
         raise BadCrystalError(
             f"the total tensor is not the electronic plus the ionic one: they differ by {mismatch:.3g}"
         )
-    return parts
+    return targets
 
 
-def _ionic(tensor: Any) -> np.ndarray:
+def _ionic_target(tensor: Any) -> np.ndarray:
     try:
         return dielectric_targets(total=tensor)["total"]
     except BadCrystalError as error:
         raise BadCrystalError(str(error).replace("total tensor", "ionic tensor")) from None
 
 
-def _missing(tensors: Tensors) -> str:
-    given = [name for name, tensor in zip(Tensors._fields, tensors, strict=True) if tensor is not None]
+def _explain_missing(tensors: PublishedTensors) -> str:
+    given = [name for name, tensor in zip(tensors._fields, tensors, strict=True) if tensor is not None]
     return f"only the {given[0]} tensor is given" if given else "no dielectric tensor is given"
 
 
-def _crystal(id: str, source: str, structure: Any) -> Crystal | Rejected:
+def _read_structure(id: str, source: str, structure: Any) -> Crystal | Rejected:
     if structure is None:
         return Rejected(id, source, "no structure is given")
     if isinstance(structure, Mapping):
@@ -219,4 +190,4 @@ def _crystal(id: str, source: str, structure: Any) -> Crystal | Rejected:
     try:
         return to_crystal(structure, id)
     except (BadCrystalError, TypeError) as error:
-        return Rejected.because(error, id, source)
+        return Rejected.from_error(error, id, source)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Read the structure and the dielectric tensors of one run from VASP's vasprun.xml.
 
-Both are in one frame there. VASP writes the clamped-ion tensor with local field effects as ``epsilon`` and the ions'
+All are in the same frame. VASP writes the clamped-ion tensor with local field effects as ``epsilon`` and the ions'
 contribution as ``epsilon_ion`` (tags LEPSILON and IBRION = 7 or 8).
 """
 
@@ -15,14 +15,14 @@ import numpy as np
 from ...crystals.crystal import Crystal
 from ...crystals.elements import atomic_number
 from ...errors import BadCrystalError
-from .source import Tensors
+from .source import PublishedTensors
 
 
 class DielectricRun(NamedTuple):
-    """The crystal of a run, and its tensors, None where the run did not compute them."""
+    """The crystal of a run, and its tensors; None for tensors that the run did not compute."""
 
     crystal: Crystal
-    tensors: Tensors
+    tensors: PublishedTensors
 
 
 def read_vasprun(text: bytes, id: str) -> DielectricRun:
@@ -36,14 +36,16 @@ def read_vasprun(text: bytes, id: str) -> DielectricRun:
         The final structure and the tensors of the last calculation that has them.
 
     Raises:
-        BadCrystalError: it is no XML, it is truncated, or it has no structure.
+        BadCrystalError: the text is not XML, is truncated, or has no structure.
     """
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
         raise BadCrystalError(f"{id}: vasprun.xml is damaged or truncated: {error}") from error
     try:
-        return DielectricRun(_structure(root, id), Tensors(_last(root, "epsilon"), _last(root, "epsilon_ion")))
+        return DielectricRun(
+            _structure(root, id), PublishedTensors(_last_tensor(root, "epsilon"), _last_tensor(root, "epsilon_ion"))
+        )
     except BadCrystalError:
         raise
     except (ValueError, AttributeError, IndexError) as error:
@@ -61,13 +63,13 @@ def _structure(root: ElementTree.Element, id: str) -> Crystal:
     return Crystal.from_fractional(id, numbers, fractional, cell)
 
 
-def _last(root: ElementTree.Element, name: str) -> np.ndarray | None:
-    found = root.findall(f"calculation/varray[@name='{name}']")
-    return _vectors(found[-1]) if found else None
+def _last_tensor(root: ElementTree.Element, name: str) -> np.ndarray | None:
+    tensors = root.findall(f"calculation/varray[@name='{name}']")
+    return _vectors(tensors[-1]) if tensors else None
 
 
 def _vectors(varray: ElementTree.Element | None) -> np.ndarray:
     if varray is None:
-        raise ValueError("there is no cell or there are no positions")
-    # VASP prints stars where a number does not fit its column; float() then names them in its error.
+        raise ValueError("it has no cell or no positions")
+    # VASP prints stars where a number is too wide for its column; the error of float() then shows them.
     return np.array([[float(word) for word in (v.text or "").split()] for v in varray.findall("v")])
