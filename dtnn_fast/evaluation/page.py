@@ -90,9 +90,10 @@ def _hardware(hardware: Any) -> str:
     return f"{hardware['cpu']}, {hardware.get('cores', '?')} cores{gpu}"
 
 
-_INTRODUCTION = """Errors on test crystals: mean and standard deviation over {splits} random splits of {count} labelled crystals, all
-models on the same crystals and tensors. A tenth is for testing and a tenth for validation: ids sorted,
-`numpy.random.RandomState(seed).permutation(n)`, seeds {seeds}.
+_INTRODUCTION = """\
+Errors on test crystals: mean and standard deviation over {splits} random splits of {count} labelled crystals, with
+the same crystals and tensors for every model, which is checked. A tenth is for testing, a tenth for validation (ids
+sorted, `numpy.random.RandomState(seed).permutation(n)`, seeds {seeds}).
 
 - MAE_ten is the mean absolute error over the six unique elements of the tensor; the best is in bold.
 - A few crystals with huge tensors move the means, so the median over the test crystals is given too.
