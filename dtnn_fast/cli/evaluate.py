@@ -44,7 +44,7 @@ def evaluate(
             show_default=False,
             exists=True,
             dir_okay=False,
-            help="Markdown file that follows the introduction of that page.",
+            help="Markdown file that this page links at its top, such as how settings were chosen.",
         ),
     ] = None,
     show: Annotated[
@@ -76,7 +76,6 @@ def evaluate(
     from .training_inputs import load_training_data
 
     optional_import("matplotlib", extra="cli", purpose="draw the figures")
-    note = notes.read_text(encoding="utf-8") if notes else ""
     folders, absent = find_runs(runs)
     found, unread = read_runs(folders)
     output.mkdir(parents=True, exist_ok=True)
@@ -88,7 +87,7 @@ def evaluate(
     write_errors(output / ERRORS_FILE, evaluation.errors)
     pictures = write_figures(output, evaluation, show)
     if markdown is not None:
-        write_page(markdown, evaluation, pictures, command_line(), note)
+        write_page(markdown, evaluation, pictures, command_line(), notes)
     print_tables(stdout(), [table for _, members in tables(evaluation) for table in members])
     written = [output / ERRORS_FILE, *(picture for _, picture in pictures), *([markdown] if markdown else [])]
     stderr().print(f"{len(evaluation.runs)} runs compared on {len(crystals)} crystals")

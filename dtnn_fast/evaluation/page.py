@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The page of results: what was compared, all tables and figures, and how each run was made."""
+"""The page of results: models compared, all tables and figures, and the commands of all runs."""
 
 from __future__ import annotations
 
@@ -90,35 +90,49 @@ def _hardware(hardware: Any) -> str:
     return f"{hardware['cpu']}, {hardware.get('cores', '?')} cores{gpu}"
 
 
-_INTRODUCTION = """# Results
+_INTRODUCTION = """\
+Errors on test crystals: mean and standard deviation over {splits} random splits of {count} labelled crystals, with
+the same crystals and tensors for every model, which is checked. A tenth is for testing, a tenth for validation (ids
+sorted, `numpy.random.RandomState(seed).permutation(n)`, seeds {seeds}).
 
-Errors on test crystals, as mean and standard deviation over {splits} random splits of {count} labelled crystals: a
-tenth for testing, a tenth for validation (ids sorted, `numpy.random.RandomState(seed).permutation(n)`, seeds {seeds}).
-Every model was tested on the same crystals and tensors, which is checked. MAE_ten is the mean absolute error over the
-six unique elements of the tensor; the best is in bold. A few crystals with huge tensors move the means, so the
-median over the test crystals is given too. "training median" always predicts the median of the training tensors,
-element by element. Where a model was trained on several encoder layers, the one with the lowest validation error stands
-here; test crystals decide nothing."""
+- MAE_ten is the mean absolute error over the six unique elements of the tensor; the best is in bold.
+- A few crystals with huge tensors move the means, so the median over the test crystals is given too.
+- "training median" always predicts the median of the training tensors, element by element.
+- Of models trained on several encoder layers, the layer with the lowest validation error is listed. Test crystals
+  decide nothing."""
 
 
 def write_page(
-    path: Path, evaluation: Evaluation, pictures: Sequence[tuple[str, Path]], command: str, notes: str = ""
+    path: Path,
+    evaluation: Evaluation,
+    pictures: Sequence[tuple[str, Path]],
+    command: str,
+    notes: Path | None = None,
 ) -> None:
     """Write the page.
 
     Args:
-        path: of the Markdown file; its folder is made when absent.
-        evaluation: what to report.
-        pictures: a title and the path of each.
-        command: that writes the page.
-        notes: Markdown that follows the introduction: what no record can know, such as how settings were chosen.
+        path: Markdown file to write; its folder is made when absent.
+        evaluation: results to report.
+        pictures: title and path of each figure.
+        command: command line that writes the page.
+        notes: Markdown file that the page links at its top, with what run folders do not record, such as how settings
+            were chosen.
     """
     seeds = sorted({run.seed for run in evaluation.runs})
-    introduction = _INTRODUCTION.format(splits=len(seeds), count=len(evaluation.data), seeds=", ".join(map(str, seeds)))
-    parts = [introduction, notes.strip(), *_sections(evaluation, path, pictures), *_provenance(evaluation)]
+    parts = ["# Results"]
+    if notes is not None:
+        parts.append(f"How settings were chosen, and what the figures mean: [{notes.name}]({_link(notes, path)}).")
+    parts.append(_INTRODUCTION.format(splits=len(seeds), count=len(evaluation.data), seeds=", ".join(map(str, seeds))))
+    parts += [*_sections(evaluation, path, pictures), *_provenance(evaluation)]
     parts.append(f"This page and its figures are written by:\n\n```\n{command}\n```")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _link(target: Path, page: Path) -> str:
+    """Give the address of a file relative to the page that links it."""
+    return Path(os.path.relpath(target, page.parent)).as_posix()
 
 
 def tables(evaluation: Evaluation) -> list[tuple[str, list[ErrorTable]]]:
@@ -140,10 +154,9 @@ def _sections(evaluation: Evaluation, path: Path, pictures: Sequence[tuple[str, 
         yield f"## {title}"
         yield from (to_markdown(table) for table in members)
     if pictures:
-        yield "## Figures"
+        yield "## Figures\n\nThe numbers are beside each picture as CSV."
     for title, picture in pictures:
-        place = Path(os.path.relpath(picture, path.parent)).as_posix()
-        yield f"{title}; numbers beside the picture as CSV.\n\n![{title}]({place})"
+        yield f"{title}:\n\n![{title}]({_link(picture, path)})"
 
 
 def _provenance(evaluation: Evaluation) -> Iterable[str]:

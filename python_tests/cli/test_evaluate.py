@@ -51,7 +51,8 @@ def table(path):
 
 
 def test_everything_is_written(program, few_crystals, runs, tmp_path):
-    output, page, notes = tmp_path / "out", tmp_path / "page.md", tmp_path / "notes.md"
+    output, page, notes = tmp_path / "out", tmp_path / "page.md", tmp_path / "text" / "notes.md"
+    notes.parent.mkdir()
     notes.write_text("Settings were not chosen at all.")
     result = program("evaluate", runs, "--data", few_crystals, "-o", output, "--markdown", page, "--notes", notes)
     assert result.exit_code == 0, result.stderr
@@ -67,7 +68,9 @@ def test_everything_is_written(program, few_crystals, runs, tmp_path):
         assert content.startswith(PNG)
         assert len(content) > 10_000
     text = page.read_text()
-    assert "Settings were not chosen at all." in text
+    assert "[notes.md](text/notes.md)" in text
+    assert "Settings were not chosen at all." not in text
+    assert notes.read_text() == "Settings were not chosen at all."
     assert "](out/systems.png)" in text
     assert "| painn | total | - | 0, 1 |" in text
 

@@ -216,10 +216,12 @@ def test_markdown(three_models):
 def test_the_page_says_everything(three_models, tmp_path):
     path = tmp_path / "docs" / "results.md"
     pictures = [("A picture", tmp_path / "images" / "a.png")]
-    write_page(path, three_models, pictures, "dtnn-fast evaluate runs", notes="Chosen on *validation* errors.")
+    notes = tmp_path / "docs" / "results_notes.md"
+    write_page(path, three_models, pictures, "dtnn-fast evaluate runs", notes)
     text = path.read_text()
     assert "over 3 random splits of 20 labelled crystals" in text
-    assert "Chosen on *validation* errors." in text
+    assert text.startswith("# Results\n\nHow settings were chosen, and what the figures mean: ")
+    assert text.count("[results_notes.md](results_notes.md).") == 1
     assert "![A picture](../images/a.png)" in text
     assert "train --seed 0\ntrain --seed 1\ntrain --seed 2" in text
     row = "| ours | total | 4 | 0, 1, 2 | decoder 1,234 | 2 min | a processor, 2 cores | 1 |"
@@ -238,10 +240,9 @@ def test_records_of_others_may_be_poor(tmp_path):
     (folder / "settings.json").write_text(json.dumps({"settings": {"seed": 0}, "data": record["data"]}))
     (folder / "results.json").write_text("{}")
     write_page(tmp_path / "page.md", evaluation_of(tmp_path), [], "dtnn-fast evaluate")
-    assert (
-        "| b | total | - | 0 | not recorded | not recorded | not recorded | not recorded |"
-        in (tmp_path / "page.md").read_text()
-    )
+    text = (tmp_path / "page.md").read_text()
+    assert text.startswith("# Results\n\nErrors on test crystals")
+    assert "| b | total | - | 0 | not recorded | not recorded | not recorded | not recorded |" in text
 
 
 @pytest.mark.parametrize(
