@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from test_layers import LAYERS
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("docs", "benchmarks", "dtnn_fast", "python_tests")
@@ -85,6 +86,12 @@ def test_paths_and_module_names_exist(page):
     names = {name for text in code for name in MODULE_NAME.findall(text)}
     assert sorted(path for path in paths if not path_exists(path)) == []
     assert sorted(name for name in names if not name_exists(name)) == []
+
+
+def test_the_packages_of_the_architecture_page_are_the_layers():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \d+ \| ([^|]*) \|", text, re.MULTILINE)
+    assert [set(INLINE_CODE.findall(row)) for row in rows] == LAYERS
 
 
 def test_missing_things_are_found(tmp_path):
