@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Markdown pages: links, paths and module names point to something that exists, and lines are at most 120 characters."""
+"""Markdown pages: links, paths and module names exist, lines have at most 120 characters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from test_layers import LAYERS
+from test_layers import HEIGHT, LAYERS, MODULES, imports
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("docs", "benchmarks", "dtnn_fast", "python_tests")
@@ -92,6 +92,19 @@ def test_the_packages_of_the_architecture_page_are_the_layers():
     text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| \d+ \| ([^|]*) \|", text, re.MULTILINE)
     assert [set(INLINE_CODE.findall(row)) for row in rows] == LAYERS
+
+
+def test_the_arrows_of_the_architecture_page_are_imports():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    (drawing,) = re.findall(r"```mermaid\nflowchart TD\n(.*?)```", text, re.DOTALL)
+    arrows = set()
+    for line in drawing.splitlines():
+        sources, _, targets = re.sub(r'\[.*?"\)?\]', "", line).partition("-->")
+        arrows |= {(a.strip(), b.strip()) for a in sources.split("&") for b in targets.split("&")}
+    between_packages = {arrow for arrow in arrows if HEIGHT.keys() >= set(arrow)}
+    found = {(user.partition(".")[0], used.partition(".")[0]) for user in MODULES for used in imports(user)}
+    assert len(between_packages) >= len(HEIGHT) - 6
+    assert between_packages <= found
 
 
 def test_missing_things_are_found(tmp_path):
