@@ -18,7 +18,7 @@ from .progress import ENCODER_FOLDER, DistillProgress, print_explained
 
 if TYPE_CHECKING:
     from ..distillation.distill_settings import DistillSettings
-    from ..distillation.explained import HeldOut
+    from ..distillation.held_out_report import HeldOut
     from ..distillation.labels import LabelSettings, Teacher
     from ..distillation.workers import Workers
 

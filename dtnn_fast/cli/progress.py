@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..crystals.crystal import Rejected
     from ..distillation.distill_trainer import DistillTrainer
     from ..distillation.distill_trainer import Progress as Record
-    from ..distillation.explained import HeldOut
+    from ..distillation.held_out_report import HeldOut
     from ..distillation.made_crystals import MadeCrystals
     from ..training.trainer import Epoch, Trainer
     from ..tuning.objective import Objective
@@ -355,7 +355,7 @@ _KINDS = {"real": "real crystals", "made": "rattled, strained and substituted cr
 
 def print_explained(console: Console, held_out: Mapping[str, HeldOut]) -> None:
     """Print the explained variance as a table for real and one for made crystals, and what is known of energies."""
-    from ..distillation.explained import rows
+    from ..distillation.held_out_report import rows
     from ..distillation.labels import RANKS
 
     for kind, found in held_out.items():

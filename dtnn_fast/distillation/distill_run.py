@@ -20,7 +20,7 @@ from .distill_settings import DistillSettings
 from .distill_trainer import DistillTrainer, Progress
 from .energy_model import ENCODER_FOLDER, save_energy_head
 from .energy_readout import fit_labels
-from .explained import HeldOut
+from .held_out_report import HeldOut
 from .labels import ENERGY, RANKS, read_manifest
 from .student import spreads_of
 from .workers import Workers

@@ -20,7 +20,7 @@ from ..training.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpo
 from .batches import LabelledShards, read_ahead
 from .distill_settings import DistillSettings
 from .energy_readout import CompositionFit
-from .explained import HeldOut, evaluate
+from .held_out_report import HeldOut, evaluate
 from .student import Losses, Spread, Student
 from .workers import Workers
 

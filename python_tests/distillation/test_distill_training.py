@@ -17,7 +17,7 @@ from dtnn_fast.distillation.distill_run import distill_run
 from dtnn_fast.distillation.distill_settings import DistillSettings
 from dtnn_fast.distillation.distill_trainer import DistillTrainer
 from dtnn_fast.distillation.energy_readout import fit_labels
-from dtnn_fast.distillation.explained import evaluate, rows
+from dtnn_fast.distillation.held_out_report import evaluate, rows
 from dtnn_fast.distillation.student import Match, Spread, Student, spreads_of
 from dtnn_fast.distillation.workers import Workers, workers
 from dtnn_fast.encoders import Channels, NativeEncoderConfig

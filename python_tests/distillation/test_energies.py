@@ -18,7 +18,7 @@ from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.datasets.bundled import load_labelled
 from dtnn_fast.distillation.energy_model import HEAD_FILE, load_energy_model
 from dtnn_fast.distillation.energy_readout import EnergyTerm, element_counts, fit_compositions, fit_labels
-from dtnn_fast.distillation.explained import energy_report
+from dtnn_fast.distillation.held_out_report import energy_report
 from dtnn_fast.distillation.labels import LabelSettings, label, read_manifest, read_shard, rejected_of, shard_path
 from dtnn_fast.distillation.made_crystals import MADE, is_held_out
 from dtnn_fast.encoders import pretrained_encoder
