@@ -18,7 +18,7 @@ from .progress import ENCODER_FOLDER, DistillProgress, print_explained
 
 if TYPE_CHECKING:
     from ..distillation.distill_settings import DistillSettings
-    from ..distillation.held_out_report import HeldOut
+    from ..distillation.held_out_report import HeldOutReport
     from ..distillation.labels import LabelSettings, Teacher
     from ..distillation.workers import Workers
 
@@ -138,15 +138,15 @@ def distill(
     from ..distillation.energy_model import HEAD_FILE
     from ..distillation.labels import LabelSettings
     from ..distillation.made_crystals import CrystalSettings
-    from ..distillation.student import Match, check_matches
-    from ..distillation.workers import workers
+    from ..distillation.student import LayerMatch, check_matches
+    from ..distillation.workers import join_workers
     from ..encoders import Channels, NativeEncoderConfig, pretrained_encoder
 
     if threads is not None:
         torch.set_num_threads(threads)
     settings = DistillSettings(
         encoder=NativeEncoderConfig(tuple(radii), mean_bonds(radii), Channels(*widths)),
-        matches=tuple(Match(*pair) for pair in matches),
+        matches=tuple(LayerMatch(*pair) for pair in matches),
         epochs=epochs,
         batch_atoms=batch_atoms,
         learning_rate=learning_rate,
@@ -158,8 +158,8 @@ def distill(
     teaching = pretrained_encoder(teacher.value)
     check_matches(settings.matches, len(radii), range(1, teaching.num_layers + 1))
     check_folder(folder, settings)
-    with workers(device) as group:
-        if group.count > 1 and output is None:
+    with join_workers(device) as group:
+        if group.num_processes > 1 and output is None:
             raise typer.BadParameter("several processes need a common folder", param_hint="--output")
         progress = DistillProgress(folder, silent=group.rank > 0)
         try:
@@ -186,22 +186,30 @@ def _label(
     progress: DistillProgress,
 ) -> None:
     from ..crystals.crystal import write_rejected
-    from ..distillation.labels import label, rejected_of
+    from ..distillation.labels import label_crystals, rejected_ids
     from ..distillation.made_crystals import load_sources, make_crystals
 
     sources, unreadable = load_sources(paths)
     made = make_crystals(sources, settings.crystals, teacher.elements)
     progress.on_crystals(made, unreadable)
-    label(made.crystals, teacher, folder, settings, device=group.device, part=group.part, on_shard=progress.on_shard)
+    label_crystals(
+        made.crystals,
+        teacher,
+        folder,
+        settings,
+        device=group.device,
+        share=group.share,
+        on_shard=progress.on_shard,
+    )
     group.wait()
     if group.rank == 0:
         write_rejected(folder / "rejected.csv", unreadable)
-        progress.on_labels(folder, rejected_of(folder))
+        progress.on_labels(folder, rejected_ids(folder))
 
 
 def _train(
     settings: DistillSettings, labels: Path, folder: Path, group: Workers, progress: DistillProgress
-) -> dict[str, HeldOut]:
+) -> dict[str, HeldOutReport]:
     from ..distillation.distill_run import distill_run
 
     return distill_run(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How much of the teacher the encoder explains, on crystals of chemical systems that it never saw."""
+"""Report on held-out crystals: explained variance of the teacher's latents, and errors of the energies."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .batches import Batch
+from .batches import LabelledBatch
 from .labels import ENERGY, RANKS
-from .student import Match, Student
+from .student import LayerMatch, Student
 
-# A channel of the teacher's that is the same on all atoms has nothing to explain.
-_SMALLEST_PART = 1e-6
+# Channels with a smaller part of the mean variance are constant, and have nothing to explain.
+_SMALLEST_VARIANCE_RATIO = 1e-6
 
 
 @dataclass(frozen=True)
-class Explained:
-    """The explained variance of one layer of the teacher's.
+class ExplainedVariance:
+    """Explained variance of the latents of one layer of the teacher.
 
     Args:
-        ours: the layer that learned it.
-        theirs: the teacher's layer.
-        ranks: by rank; 1 is everything, 0 no more than the mean.
+        ours: the student's layer, counted from 1.
+        theirs: the teacher's layer, counted from 1.
+        ranks: explained variance by rank: 1 for exact latents, 0 for predicting the mean.
     """
 
     ours: int
@@ -34,13 +34,12 @@ class Explained:
 
 @dataclass(frozen=True)
 class EnergyQuality:
-    """How well energies are predicted.
+    """Quality of predicted energies.
 
     Args:
-        explained: part of the variance of the energy per atom that is explained, of what the constants of the elements
-            leave.
+        explained: explained variance of the energy per atom minus the constants of the elements.
         mae_mev: mean absolute error in meV per atom.
-        composition_mae_mev: that of the constants of the elements alone.
+        composition_mae_mev: mean absolute error of the constants of the elements alone, in meV per atom.
     """
 
     explained: float
@@ -50,11 +49,11 @@ class EnergyQuality:
 
 @dataclass(frozen=True)
 class EnergyReport:
-    """The energies of held-out crystals.
+    """Report on the energies of held-out crystals.
 
     Args:
-        crystals: how many crystals it is about.
-        left_out: how many more there are, with an element that no training crystal has.
+        crystals: number of crystals.
+        left_out: number of further crystals, with an element that no training crystal has.
         quality: None without crystals.
     """
 
@@ -63,87 +62,89 @@ class EnergyReport:
     quality: EnergyQuality | None
 
     def sentence(self) -> str:
-        """The report in a line."""
-        without = f"; {self.left_out} left out with elements that were not learned" if self.left_out else ""
+        """Give the report in one line."""
+        left_out = f"; {self.left_out} left out with elements that no training crystal has" if self.left_out else ""
         if self.quality is None:
-            return f"energies: no crystals{without}"
-        known = self.quality
+            return f"energies: no crystals{left_out}"
+        mae, composition_mae = self.quality.mae_mev, self.quality.composition_mae_mev
         return (
-            f"energies: mean absolute error {known.mae_mev:.1f} meV per atom, constants of the elements alone "
-            f"{known.composition_mae_mev:.1f}; explained variance of what these leave {known.explained:.3f}{without}"
+            f"energies: mean absolute error {mae:.1f} meV per atom, constants of the elements alone "
+            f"{composition_mae:.1f}; explained variance of their residuals {self.quality.explained:.3f}{left_out}"
         )
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """What a student makes of held-out crystals.
+class HeldOutReport:
+    """Report on held-out crystals.
 
     Args:
-        latents: one entry per match; none without crystals.
+        latents: one entry per matched layer; empty without crystals.
         energies: None where they are not learned.
     """
 
-    latents: list[Explained] = field(default_factory=list)
+    latents: list[ExplainedVariance] = field(default_factory=list)
     energies: EnergyReport | None = None
 
 
 @torch.no_grad()
-def evaluate(student: Student, batches: Iterable[Batch], device: torch.device | str) -> HeldOut:
-    """Explained variance per match and rank, with the weights of the atoms of `Student.channel_errors`.
+def evaluate(student: Student, batches: Iterable[LabelledBatch], device: torch.device | str) -> HeldOutReport:
+    """Compute the explained variance for each match and rank, and the errors of the energies where they are learned.
 
     1 - sum w |prediction - label|^2 / sum w |label - mean|^2,  for each channel, then the mean over channels
 
-    Args:
-        student: what learned.
-        batches: labelled crystals; the mean is that of the training crystals.
-        device: where the student is.
+    The weights w of the atoms are those of `Student.channel_errors`; the mean is that of the training crystals.
 
-    Returns:
-        The explained variances, and the errors of energies where they are learned.
+    Args:
+        student: the trained student.
+        batches: labelled crystals.
+        device: of the student.
     """
     student.eval()
     energies: list[Tensor] = []
-    sums: dict[tuple[Match, str], tuple[Tensor, Tensor]] = {}
-    for batch in batches:
-        there = batch.to(device)
-        latents = student.encoder(there.graph)
+    sums: dict[tuple[LayerMatch, str], tuple[Tensor, Tensor]] = {}
+    for cpu_batch in batches:
+        batch = cpu_batch.to(device)
+        latents = student.encoder(batch.graph)
         if student.energy is not None:
-            found = student.energy.errors(latents[-1].atom_scalar, there.graph, there.labels[ENERGY])
-            energies.append(torch.stack([values.double() for values in found]).cpu())
-        for key, part in student.channel_errors(latents, there.labels).items():
+            energy_errors = student.energy.errors(latents[-1].atom_scalar, batch.graph, batch.labels[ENERGY])
+            energies.append(torch.stack([values.double() for values in energy_errors]).cpu())
+        for key, channel_errors in student.channel_errors(latents, batch.labels).items():
             errors, squares = sums.get(key, (torch.zeros(()), torch.zeros(())))
-            sums[key] = errors + part.errors.double().cpu(), squares + part.squares.double().cpu()
-    explained: dict[Match, dict[str, float]] = {}
+            sums[key] = errors + channel_errors.errors.double().cpu(), squares + channel_errors.squares.double().cpu()
+    explained: dict[LayerMatch, dict[str, float]] = {}
     for (match, rank), (errors, squares) in sums.items():
-        varies = squares > _SMALLEST_PART * squares.mean()
+        varies = squares > _SMALLEST_VARIANCE_RATIO * squares.mean()
         unexplained = float((errors / squares)[varies].mean()) if varies.any() else 1.0
         explained.setdefault(match, {})[rank] = 1.0 - unexplained
-    layers = [Explained(match.ours, match.theirs, ranks) for match, ranks in explained.items()]
-    return HeldOut(layers, energy_report(energies) if student.energy is not None else None)
+    layers = [ExplainedVariance(match.ours, match.theirs, ranks) for match, ranks in explained.items()]
+    return HeldOutReport(layers, energy_report(energies) if student.energy is not None else None)
 
 
-def energy_report(parts: list[Tensor]) -> EnergyReport:
-    """The report of the `EnergyErrors` of batches, each stacked into one tensor.
+def energy_report(batches: list[Tensor]) -> EnergyReport:
+    """Summarise the `EnergyErrors` of batches.
 
-    explained = 1 - sum errors^2 / sum left^2
+    explained = 1 - sum errors^2 / sum residuals^2
 
     Args:
-        parts: errors, what the composition leaves, and whether all elements are known. [3, B] each, float64.
+        batches: errors, residuals, and whether all elements are known, stacked for each batch. [3, B] each, float64.
     """
-    errors, left, known = torch.cat([torch.zeros(3, 0, dtype=torch.float64), *parts], dim=1)
-    chosen = known > 0
-    errors, left = errors[chosen], left[chosen]
-    count, left_out = len(errors), len(known) - len(errors)
-    if not count:
+    errors, residuals, known = torch.cat([torch.zeros(3, 0, dtype=torch.float64), *batches], dim=1)
+    errors, residuals = errors[known > 0], residuals[known > 0]
+    num_crystals, left_out = len(errors), len(known) - len(errors)
+    if not num_crystals:
         return EnergyReport(0, left_out, None)
-    explained = 1.0 - float(errors.square().sum() / left.square().sum().clamp(min=1e-12))
-    mae, composition_mae = (1000.0 * float(values.abs().mean()) for values in (errors, left))
-    return EnergyReport(count, left_out, EnergyQuality(explained, mae, composition_mae))
+    explained = 1.0 - float(errors.square().sum() / residuals.square().sum().clamp(min=1e-12))
+    mae, composition_mae = (1000.0 * float(values.abs().mean()) for values in (errors, residuals))
+    return EnergyReport(num_crystals, left_out, EnergyQuality(explained, mae, composition_mae))
 
 
-def rows(explained: Iterable[Explained]) -> list[list[str]]:
-    """A table: our layer, the teacher's, and the explained variance of each rank."""
+def explained_variance_rows(layers: Iterable[ExplainedVariance]) -> list[list[str]]:
+    """Make the rows of a table: the student's layer, the teacher's, and the explained variance of each rank."""
     return [
-        [str(e.ours), str(e.theirs), *(f"{e.ranks[rank]:.3f}" if rank in e.ranks else "-" for rank in RANKS)]
-        for e in explained
+        [
+            str(layer.ours),
+            str(layer.theirs),
+            *(f"{layer.ranks[rank]:.3f}" if rank in layer.ranks else "-" for rank in RANKS),
+        ]
+        for layer in layers
     ]
