@@ -111,18 +111,18 @@ def _print_best(console: Console, study: Study, fixed: Mapping[str, Value]) -> N
     """Print the best trials with their settings."""
     whole = sorted((t for t in study.finished if t.state.name == "COMPLETE"), key=lambda trial: trial.value)
     given_up = len(study.finished) - len(whole)
-    from ..tuning.search_space import NAMES
+    from ..tuning.search_space import SEARCHED_SETTINGS
 
     table = Table(
         title=f"The best of {len(study.finished)} trials",
         caption=f"{given_up} were given up early" if given_up else None,
         box=None,
     )
-    for name in ("trial", "validation error", *NAMES):
+    for name in ("trial", "validation error", *SEARCHED_SETTINGS):
         table.add_column(name, justify="right")
     for trial in whole[:_SHOWN]:
         values = {**fixed, **trial.params}
-        table.add_row(str(trial.number), f"{trial.value:.4f}", *(_short(values[name]) for name in NAMES))
+        table.add_row(str(trial.number), f"{trial.value:.4f}", *(_short(values[name]) for name in SEARCHED_SETTINGS))
     console.print(table)
 
 
@@ -233,7 +233,7 @@ def tune(
     from ..model.dtnn import DTNNConfig
     from ..training.train_run import data_digest
     from ..training.training_settings import TrainingSettings
-    from ..tuning.objective import Objective, Trainers
+    from ..tuning.objective import Objective, TrainerFactory
     from ..tuning.search_space import parse_fixed, with_values
     from ..tuning.study import Study
     from .training_inputs import choose_encoder, frozen_latents, load_training_data
@@ -262,7 +262,7 @@ def tune(
     write_rejected(output / "rejected.csv", rejected)
     stderr().print(f"{len(crystals)} crystals, {len(rejected)} rejected; {len(study.finished)} trials so far")
 
-    trainers = Trainers(
+    trainers = TrainerFactory(
         crystals,
         lambda layer: choose(layer).encoder,
         lambda frozen, layers: frozen_latents(frozen, crystals, layers, cache),

@@ -134,9 +134,10 @@ def check_matches(matches: Sequence[LayerMatch], num_layers: int, teacher_layers
     """
     for match in matches:
         if not 1 <= match.ours <= num_layers or match.theirs not in teacher_layers:
+            known = ", ".join(map(str, sorted(teacher_layers)))
             raise DTNNError(
-                f"distill: layer {match.ours} of the encoder cannot learn layer {match.theirs} of the teacher: the encoder "
-                f"has {num_layers} layers, the teacher has layers {', '.join(map(str, sorted(teacher_layers)))}"
+                f"distill: layer {match.ours} of the encoder cannot learn layer {match.theirs} of the teacher: "
+                f"the encoder has {num_layers} layers, the teacher has layers {known}"
             )
     if len({match.ours for match in matches}) < len(matches):
         raise DTNNError("distill: a layer of the encoder can learn only one layer of the teacher")

@@ -104,10 +104,9 @@ def test_wrong_options_are_named(program, option, message):
 def test_a_layer_that_there_is_not_is_named(program, few, tmp_path):
     result = program("distill", few, "--learn", "1:9", *SMALL, "--output", tmp_path / "run")
     assert result.exit_code == 2
-    message = (
-        "layer 1 of the encoder cannot learn layer 9 of the teacher: the encoder has 2 layers, the teacher has layers"
-    )
-    assert f"{message} 1, 2" in " ".join(result.stderr.split())
+    message = " ".join(result.stderr.split())
+    assert "layer 1 of the encoder cannot learn layer 9 of the teacher" in message
+    assert "the encoder has 2 layers, the teacher has layers 1, 2" in message
     assert not (tmp_path / "run").exists()
 
 
