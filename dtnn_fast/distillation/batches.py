@@ -21,7 +21,7 @@ from .labels import PER_CRYSTAL, read_manifest, read_shard
 
 T = TypeVar("T")
 _QUEUE_SIZE = 4
-# An entry of an epoch: the tensors of a shard, and the number of a crystal in it.
+# A labelled crystal: the tensors of its shard, and its index in the shard.
 _Entry = tuple[dict[str, Tensor], int]
 
 

@@ -98,10 +98,10 @@ def load_sources(paths: Sequence[Path] = ()) -> tuple[list[Crystal], list[Reject
         crystals = load_labelled()
         ids = {crystal.id for crystal in crystals}
         return crystals + [crystal for crystal in load_structures() if crystal.id not in ids], []
-    found = find_files(paths)
-    items = list(read_files(found.files))
+    files = find_files(paths)
+    items = list(read_files(files.files))
     crystals = [item for item in items if isinstance(item, Crystal)]
-    rejected = [*found.rejected, *(item for item in items if isinstance(item, Rejected))]
+    rejected = [*files.rejected, *(item for item in items if isinstance(item, Rejected))]
     if not crystals:
         message = f"distill: no crystals found in {', '.join(map(str, paths))}"
         if rejected:
@@ -172,7 +172,7 @@ def _variants(sources: Sequence[Crystal], settings: CrystalSettings, elements: C
 def _drop_reason(
     crystal: Crystal, elements: set[int], max_atoms: int, fingerprints: set[tuple[object, ...]]
 ) -> str | None:
-    """Give the reason to drop a crystal, or None; the fingerprint of a crystal without one is added to the others."""
+    """Give the reason to drop a crystal, or None for a good one, whose fingerprint is added to the others."""
     if crystal.num_atoms > max_atoms:
         return "too many atoms"
     if not elements.issuperset(crystal.atomic_numbers.tolist()):

@@ -153,7 +153,7 @@ def readout_channels(statistics: Mapping[str, LabelStatistics]) -> tuple[int, ..
 
 
 class Student(nn.Module):
-    """The native encoder that learns the teacher's whitened latents, and the energies where asked.
+    """The native encoder that learns the teacher's whitened latents, and its energies if wanted.
 
     Args:
         config: settings of the encoder; it is built with all its layers, and with readouts of the teacher's channels.
@@ -229,7 +229,7 @@ class Student(nn.Module):
     def channel_errors(
         self, latents: Sequence[Latents], labels: Mapping[str, Tensor]
     ) -> dict[tuple[LayerMatch, str], ChannelErrors]:
-        """Sum the squared errors of the latents, and those of predicting the mean.
+        """Sum the squared errors of the latents, and the squared errors of predicting the mean.
 
         A few atoms, in crystals far from equilibrium, have latents a hundred times larger than most. Each atom has the
         weight 1 / (1 + |y|^2), so that they do not dominate; |y|^2 is the mean over channels of the squared whitened

@@ -60,11 +60,11 @@ def test_explained_variance_of_a_known_answer(labels, factor, explained):
     assert [rank for match, rank in student.learned_ranks() if match.theirs == 2] == ["scalar"]
     student.encoder = Answers(statistics, factor)
     shards = LabelledShards(labels, ENCODER.cutoffs, NAMES)
-    found = evaluate(student, shards.held_out_batches(made=True), "cpu").latents
-    assert [(entry.ours, entry.theirs) for entry in found] == [(1, 1), (2, 2)]
-    for entry in found:
+    layers_explained = evaluate(student, shards.held_out_batches(made=True), "cpu").latents
+    assert [(entry.ours, entry.theirs) for entry in layers_explained] == [(1, 1), (2, 2)]
+    for entry in layers_explained:
         assert list(entry.ranks.values()) == pytest.approx([explained] * len(entry.ranks), abs=1e-4)
-    assert explained_variance_rows(found)[1][2:] == [f"{explained:.3f}", "-", "-"]
+    assert explained_variance_rows(layers_explained)[1][2:] == [f"{explained:.3f}", "-", "-"]
 
 
 def test_statistics_leave_outliers_out(labels):

@@ -64,9 +64,9 @@ def stored(folder, name):
 def test_the_stored_energies_are_the_teachers(crystals, teacher, labels):
     with torch.no_grad():
         expected = teacher.latents_and_energy(build_graph(crystals, teacher.cutoffs))[1]
-    found = stored(labels, "energy")
-    assert found.dtype == torch.float64
-    torch.testing.assert_close(found, expected.double(), rtol=1e-5, atol=1e-5)
+    energies = stored(labels, "energy")
+    assert energies.dtype == torch.float64
+    torch.testing.assert_close(energies, expected.double(), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -133,10 +133,10 @@ def test_a_new_readout_gives_the_constants_of_the_elements(labels, crystals):
     counts = element_counts(graph.atomic_numbers, graph.ptr)
     energies = counts @ fit.constants + counts.sum(1) * torch.tensor([0.5, 0.0, -2.0])
     with torch.no_grad():
-        found = term.errors(torch.randn(graph.num_atoms, 4), graph, energies)
-    assert found.residuals.tolist() == pytest.approx([0.5, 0.0, -2.0])
-    assert found.errors.tolist() == pytest.approx([-0.5, 0.0, 2.0])
-    assert found.known.all()
+        result = term.errors(torch.randn(graph.num_atoms, 4), graph, energies)
+    assert result.residuals.tolist() == pytest.approx([0.5, 0.0, -2.0])
+    assert result.errors.tolist() == pytest.approx([-0.5, 0.0, 2.0])
+    assert result.known.all()
     unknown = next(z for z in range(1, 119) if z not in fit.elements)
     graph.atomic_numbers[0] = unknown
     assert term.errors(torch.zeros(graph.num_atoms, 4), graph, energies).known.tolist() == [False, True, True]
@@ -167,13 +167,13 @@ def test_energies_are_learned_saved_and_predicted(learned):
     model = load_energy_model(folder)
     assert model.elements == (3, 9, 11, 17, 19, 35, 37, 53)
     errors = (model.predict_energies(SALTS, batch_atoms=30) - stored(labels, "energy").numpy()) / 2
-    for kind, is_made in (("real", False), ("made", True)):
+    for source, is_made in (("real", False), ("made", True)):
         chosen = [is_held_out(c, 0.3) and (c.source == MADE_SOURCE) == is_made for c in SALTS]
-        found = held_out[kind].energies
-        assert (found.crystals, found.left_out) == (sum(chosen), 0)
-        assert found.quality.mae_mev == pytest.approx(1000 * np.abs(errors[chosen]).mean(), rel=1e-3)
-        assert found.quality.mae_mev < 0.5 * found.quality.composition_mae_mev
-        assert found.quality.explained > 0.7
+        energies = held_out[source].energies
+        assert (energies.crystals, energies.left_out) == (sum(chosen), 0)
+        assert energies.quality.mae_mev == pytest.approx(1000 * np.abs(errors[chosen]).mean(), rel=1e-3)
+        assert energies.quality.mae_mev < 0.5 * energies.quality.composition_mae_mev
+        assert energies.quality.explained > 0.7
     assert model.predict_energies(SALTS[0]).shape == (1,)
     stranger = load_labelled()[0]
     with pytest.raises(BadCrystalError, match=stranger.id):

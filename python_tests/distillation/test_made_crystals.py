@@ -95,9 +95,9 @@ def test_overlaps_and_duplicates_are_dropped():
     rotation, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
     turned = replace(doubled, id="turned", positions=doubled.positions @ rotation, cell=doubled.cell @ rotation)
     larger = rock_salt(11, 17, 5.9)
-    found = make_crystals([crystal, close, doubled, turned, larger], CrystalSettings(made=0), ALL)
-    assert found.dropped == {"overlap of atoms": 1, "duplicate": 2}
-    assert sorted(c.cell.max() for c in found.crystals) == [5.64 / 2, 5.9 / 2]
+    result = make_crystals([crystal, close, doubled, turned, larger], CrystalSettings(made=0), ALL)
+    assert result.dropped == {"overlap of atoms": 1, "duplicate": 2}
+    assert sorted(c.cell.max() for c in result.crystals) == [5.64 / 2, 5.9 / 2]
 
 
 def test_whole_chemical_systems_are_held_out(sources):
