@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Makes helpers.py importable from every test folder."""
+"""Makes the modules of this folder, such as helpers.py, importable from every test folder."""
 
 import sys
 from pathlib import Path

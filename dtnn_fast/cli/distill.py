@@ -31,7 +31,7 @@ from .progress import ENCODER_FOLDER, DistillProgress, print_explained
 if TYPE_CHECKING:
     from ..distillation.distill_settings import DistillSettings
     from ..distillation.distill_trainer import DistillTrainer
-    from ..distillation.explained import HeldOut
+    from ..distillation.held_out_report import HeldOutReport
     from ..distillation.labels import LabelSettings, Teacher
     from ..distillation.workers import Workers
 
@@ -172,8 +172,8 @@ def _distill(
     from ..distillation.energy_model import HEAD_FILE
     from ..distillation.labels import LabelSettings
     from ..distillation.made_crystals import CrystalSettings
-    from ..distillation.student import Match, check_matches
-    from ..distillation.workers import workers
+    from ..distillation.student import LayerMatch, check_matches
+    from ..distillation.workers import join_workers
     from ..encoders import Channels, NativeEncoderConfig, pretrained_encoder
 
     cutoffs = settings.encoder.cutoffs
@@ -182,7 +182,7 @@ def _distill(
         torch.set_num_threads(threads)
     run_settings = DistillSettings(
         encoder=NativeEncoderConfig(cutoffs, mean_bonds(cutoffs), Channels(*settings.encoder.channels)),
-        matches=tuple(Match(*match) for match in matches),
+        matches=tuple(LayerMatch(*match) for match in matches),
         seed=settings.seed,
         **asdict(settings.training),
     )
@@ -193,8 +193,8 @@ def _distill(
     check_matches(run_settings.matches, len(cutoffs), range(1, teacher.num_layers + 1))
     check_folder(folder, run_settings)
     files = [Path(path) for path in settings.crystals.files]
-    with workers(device) as group:
-        if group.count > 1 and output is None:
+    with join_workers(device) as group:
+        if group.num_processes > 1 and output is None:
             raise typer.BadParameter("several processes need a common folder", param_hint="--output")
         progress = DistillProgress(folder, silent=group.rank > 0)
         try:
@@ -223,22 +223,30 @@ def _label(
     progress: DistillProgress,
 ) -> None:
     from ..crystals.crystal import write_rejected
-    from ..distillation.labels import label, rejected_of
+    from ..distillation.labels import label_crystals, rejected_ids
     from ..distillation.made_crystals import load_sources, make_crystals
 
     sources, unreadable = load_sources(paths)
     made = make_crystals(sources, settings.crystals, teacher.elements)
     progress.on_crystals(made, unreadable)
-    label(made.crystals, teacher, folder, settings, device=group.device, part=group.part, on_shard=progress.on_shard)
+    label_crystals(
+        made.crystals,
+        teacher,
+        folder,
+        settings,
+        device=group.device,
+        share=group.share,
+        on_shard=progress.on_shard,
+    )
     group.wait()
     if group.rank == 0:
         write_rejected(folder / "rejected.csv", unreadable)
-        progress.on_labels(folder, rejected_of(folder))
+        progress.on_labels(folder, rejected_ids(folder))
 
 
 def _train(
     settings: DistillSettings, config_text: str, labels: Path, folder: Path, group: Workers, progress: DistillProgress
-) -> dict[str, HeldOut]:
+) -> dict[str, HeldOutReport]:
     from ..distillation.distill_run import distill_run
 
     def on_start(trainer: DistillTrainer) -> None:

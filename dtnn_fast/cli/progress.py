@@ -25,10 +25,9 @@ from .console import stderr
 
 if TYPE_CHECKING:
     from ..crystals.crystal import Rejected
-    from ..distillation.distill_trainer import DistillTrainer
-    from ..distillation.distill_trainer import Progress as Record
-    from ..distillation.explained import HeldOut
-    from ..distillation.made_crystals import MadeCrystals
+    from ..distillation.distill_trainer import DistillTrainer, ProgressRecord
+    from ..distillation.held_out_report import HeldOutReport
+    from ..distillation.made_crystals import CrystalsToLabel
     from ..training.trainer import Epoch, Trainer
     from ..tuning.objective import Objective
     from ..tuning.study import Study
@@ -172,7 +171,7 @@ class DistillProgress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def on_crystals(self, made: MadeCrystals, unreadable: Sequence[Rejected]) -> None:
+    def on_crystals(self, made: CrystalsToLabel, unreadable: Sequence[Rejected]) -> None:
         """Say how many crystals there are, and what was dropped."""
         reasons = {**made.dropped, **({"cannot be read": len(unreadable)} if unreadable else {})}
         dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
@@ -201,7 +200,7 @@ class DistillProgress:
             self.console.print("already finished" if trainer.finished else f"resuming after step {done}")
         self._training = self._bar.add_task("steps", total=trainer.num_steps, completed=done)
 
-    def on_record(self, trainer: DistillTrainer, record: Record) -> None:
+    def on_record(self, trainer: DistillTrainer, record: ProgressRecord) -> None:
         """Show the loss."""
         energy = record.energies.get("training_mev")
         note = "" if energy is None else f"  energies {energy:.0f} meV/atom"
@@ -212,7 +211,7 @@ class DistillProgress:
             where = f"step {record.step}/{trainer.num_steps}"
             self.console.print(f"{where}  unexplained variance {record.loss:.4f}{note}  {record.seconds:.0f} s")
 
-    def on_report(self, held_out: Mapping[str, HeldOut]) -> None:
+    def on_report(self, held_out: Mapping[str, HeldOutReport]) -> None:
         """Show what the encoder explains so far."""
         print_explained(self.console, held_out)
 
@@ -353,9 +352,9 @@ ENCODER_FOLDER = "encoder"
 _KINDS = {"real": "real crystals", "made": "rattled, strained and substituted crystals"}
 
 
-def print_explained(console: Console, held_out: Mapping[str, HeldOut]) -> None:
+def print_explained(console: Console, held_out: Mapping[str, HeldOutReport]) -> None:
     """Print the explained variance as a table for real and one for made crystals, and what is known of energies."""
-    from ..distillation.explained import rows
+    from ..distillation.held_out_report import explained_variance_rows
     from ..distillation.labels import RANKS
 
     for kind, found in held_out.items():
@@ -364,7 +363,7 @@ def print_explained(console: Console, held_out: Mapping[str, HeldOut]) -> None:
         table = Table(title=f"Explained variance on held-out chemical systems: {_KINDS[kind]}")
         for name in ("layer", "teacher's layer", *RANKS):
             table.add_column(name, justify="right")
-        for row in rows(found.latents):
+        for row in explained_variance_rows(found.latents):
             table.add_row(*row)
         console.print(table)
         if found.energies is not None:

@@ -162,7 +162,7 @@ def _tune(settings: TuneConfig, output: Path, cache: Path | None, threads: int |
     from ..model.dtnn import DTNNConfig
     from ..training.train_run import data_digest
     from ..training.training_settings import TrainingSettings
-    from ..tuning.objective import Objective, Trainers
+    from ..tuning.objective import Objective, TrainerFactory
     from ..tuning.search_space import parse_fixed, with_values
     from ..tuning.study import Study
     from .training_inputs import choose_encoder, frozen_latents, load_training_data
@@ -200,7 +200,7 @@ def _tune(settings: TuneConfig, output: Path, cache: Path | None, threads: int |
     write_rejected(output / "rejected.csv", rejected)
     stderr().print(f"{len(crystals)} crystals, {len(rejected)} rejected; {len(study.finished)} trials so far")
 
-    trainers = Trainers(
+    trainers = TrainerFactory(
         crystals,
         lambda layer: choose(layer).encoder,
         lambda frozen, layers: frozen_latents(frozen, crystals, layers, cache),
@@ -287,7 +287,7 @@ def train_config(settings: TuneConfig, found: TrainingSettings) -> TrainConfig:
 
 def _print_best(console: Console, study: Study, fixed: Mapping[str, Value]) -> None:
     """Print the best trials with their settings."""
-    from ..tuning.search_space import NAMES
+    from ..tuning.search_space import SEARCHED_SETTINGS
 
     complete = sorted((t for t in study.finished if t.state.name == "COMPLETE"), key=lambda trial: trial.value)
     num_pruned = len(study.finished) - len(complete)
@@ -296,11 +296,11 @@ def _print_best(console: Console, study: Study, fixed: Mapping[str, Value]) -> N
         caption=f"{num_pruned} were given up early" if num_pruned else None,
         box=None,
     )
-    for name in ("trial", "validation error", *NAMES):
+    for name in ("trial", "validation error", *SEARCHED_SETTINGS):
         table.add_column(name, justify="right")
     for trial in complete[:_NUM_SHOWN]:
         values = {**fixed, **trial.params}
-        table.add_row(str(trial.number), f"{trial.value:.4f}", *(_short(values[name]) for name in NAMES))
+        table.add_row(str(trial.number), f"{trial.value:.4f}", *(_short(values[name]) for name in SEARCHED_SETTINGS))
     console.print(table)
 
 

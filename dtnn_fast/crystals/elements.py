@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Symbols and atomic numbers of the elements, and reduced formulas."""
+"""Elements: symbols, formulas, covalent radii, and groups of elements that can replace each other."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
 from math import gcd
+
+import numpy as np
 
 _TABLE = """
     X
@@ -83,3 +85,25 @@ def formula(atomic_numbers: Iterable[int]) -> str:
         count = counts[z] // divisor
         parts.append(name if count == 1 else f"{name}{count}")
     return "".join(parts)
+
+
+# Covalent radii of the elements 1 to 96 in Angstrom: B. Cordero et al., Dalton Trans. 2008, 2832, Table 2.
+_COVALENT_RADII = (
+    *(0.31, 0.28, 1.28, 0.96, 0.84, 0.76, 0.71, 0.66, 0.57, 0.58, 1.66, 1.41, 1.21, 1.11, 1.07, 1.05),
+    *(1.02, 1.06, 2.03, 1.76, 1.70, 1.60, 1.53, 1.39, 1.39, 1.32, 1.26, 1.24, 1.32, 1.22, 1.22, 1.20),
+    *(1.19, 1.20, 1.20, 1.16, 2.20, 1.95, 1.90, 1.75, 1.64, 1.54, 1.47, 1.46, 1.42, 1.39, 1.45, 1.44),
+    *(1.42, 1.39, 1.39, 1.38, 1.39, 1.40, 2.44, 2.15, 2.07, 2.04, 2.03, 2.01, 1.99, 1.98, 1.98, 1.96),
+    *(1.94, 1.92, 1.92, 1.89, 1.90, 1.87, 1.87, 1.75, 1.70, 1.62, 1.51, 1.44, 1.41, 1.36, 1.36, 1.32),
+    *(1.45, 1.46, 1.48, 1.40, 1.50, 1.50, 2.60, 2.21, 2.15, 2.06, 2.00, 1.96, 1.90, 1.87, 1.80, 1.69),
+)
+# COVALENT_RADII[z] is the radius of atomic number z, NaN for z = 0. [97], float64, Angstrom.
+COVALENT_RADII = np.array([np.nan, *_COVALENT_RADII])
+
+# Elements that can replace each other in a crystal: the columns of the periodic table up to Bi, the lanthanides from Ce
+# and the actinides up to Pu. Hydrogen has no group, because no other element bonds like it.
+_SUBSTITUTION_GROUPS = (
+    *("Li Na K Rb Cs", "Be Mg Ca Sr Ba", "Sc Y La", "Ti Zr Hf", "V Nb Ta", "Cr Mo W", "Mn Tc Re", "Fe Ru Os"),
+    *("Co Rh Ir", "Ni Pd Pt", "Cu Ag Au", "Zn Cd Hg", "B Al Ga In Tl", "C Si Ge Sn Pb", "N P As Sb Bi"),
+    *("O S Se Te", "F Cl Br I", "He Ne Ar Kr Xe", "Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu", "Ac Th Pa U Np Pu"),
+)
+SUBSTITUTION_GROUPS = tuple(tuple(_NUMBERS[name] for name in group.split()) for group in _SUBSTITUTION_GROUPS)

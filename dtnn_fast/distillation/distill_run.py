@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A distillation in its folder: settings, history, checkpoints, what was learned so far and how much it explains."""
+"""A run of a distillation in its folder: settings, history, checkpoint, encoder, energy readout and report."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..files import read_json_object
 from ..training.run_folder import SETTINGS_FILE, claim, is_new
 from .batches import LabelledShards
 from .distill_settings import DistillSettings
-from .distill_trainer import DistillTrainer, Progress
+from .distill_trainer import DistillTrainer, ProgressRecord
 from .energy_model import ENCODER_FOLDER, save_energy_head
-from .energy_readout import fit_labels
-from .explained import HeldOut
+from .energy_readout import fit_labelled_energies
+from .held_out_report import HeldOutReport
 from .labels import ENERGY, RANKS, read_manifest
-from .student import spreads_of
+from .student import label_statistics
 from .workers import Workers
 
 HISTORY_FILE, REPORT_FILE = "history.csv", "report.json"
@@ -30,10 +30,10 @@ _ENERGY_COLUMNS = ("training_mev", "real_mev", "real_explained", "made_mev", "ma
 
 
 def check_folder(folder: Path, settings: DistillSettings) -> None:
-    """Refuse the folder of a run with other settings, which can be told before there are labels.
+    """Check before labelling starts that the folder holds no run with other settings.
 
     Raises:
-        BadFileError: it holds such a run.
+        BadFileError: the folder holds such a run.
     """
     path = folder / SETTINGS_FILE
     if path.exists() and read_json_object(path).get("settings") != json.loads(json.dumps(settings.to_json())):
@@ -50,67 +50,69 @@ def distill_run(
     record_every: int = 100,
     report_every: int = 10,
     on_start: Callable[[DistillTrainer], None] = lambda trainer: None,
-    on_record: Callable[[DistillTrainer, Progress], None] = lambda trainer, record: None,
-    on_report: Callable[[dict[str, HeldOut]], None] = lambda held_out: None,
-) -> dict[str, HeldOut]:
-    """Train an encoder on labels, or go on where the run in the folder stopped.
+    on_record: Callable[[DistillTrainer, ProgressRecord], None] = lambda trainer, record: None,
+    on_report: Callable[[dict[str, HeldOutReport]], None] = lambda held_out: None,
+) -> dict[str, HeldOutReport]:
+    """Train an encoder on labels, or continue the stopped run in the folder.
 
-    The first process writes a checkpoint at every record, and the encoder, the readout of energies where they are
-    learned, and their report at every tenth, so that a run may be stopped at any time and what it has reached be used.
+    The first process writes a checkpoint at every record, and at some of them the encoder, the energy readout where
+    energies are learned, and the report. So a run can be stopped at any time, and its last encoder be used.
 
     Args:
-        settings: of the training.
-        labels: folder that `labels.label` filled.
-        folder: of the run; made when absent.
-        workers: the processes that work together.
-        command: the command line, for the record.
-        record_every: steps between records.
-        report_every: records between reports.
-        on_start: called before the first step, when a checkpoint has been read.
+        settings: settings of the training.
+        labels: folder that `label_crystals` filled.
+        folder: folder of the run; made when absent.
+        workers: the processes that train together.
+        command: the command line, for settings.json.
+        record_every: number of steps between records.
+        report_every: number of records between reports.
+        on_start: called before the first step, after an existing checkpoint is loaded.
         on_record: called at each record, in each process.
-        on_report: called at each report, in the first process.
+        on_report: called at each report before the last, in the first process.
 
     Returns:
-        What is explained in the end of the "real" and "made" crystals of held-out chemical systems.
+        Reports on the "real" and "made" crystals of held-out chemical systems at the end of the training.
 
     Raises:
         BadFileError: the folder holds another run, or the labels are damaged.
-        DTNNError: the settings do not fit the labels, energies are to be learned from labels without any, or the loss
-            is no number any more.
+        DTNNError: the settings do not fit the labels, energies are to be learned from labels without energies, or the
+            loss became infinite or NaN.
     """
     manifest = read_manifest(labels)
-    identity = json.loads(json.dumps({"settings": settings.to_json(), "labels": manifest, "processes": workers.count}))
-    unclaimed = is_new(folder, identity)
-    spreads = spreads_of(labels)
-    names = sorted({f"{rank}_{match.theirs}" for match in settings.matches for rank in RANKS} & spreads.keys())
-    fit = fit_labels(labels) if settings.energy_weight else None
-    names += [ENERGY] if fit else []
-    shards = LabelledShards(labels, settings.encoder.cutoffs, names, settings.batch_atoms)
-    trainer = DistillTrainer(settings, shards, spreads, folder, workers, record_every, fit)
-    workers.wait()  # nobody may look for a run in the folder when the first process has begun one
-    if unclaimed and workers.rank == 0:
+    identity = json.loads(
+        json.dumps({"settings": settings.to_json(), "labels": manifest, "processes": workers.num_processes})
+    )
+    new_run = is_new(folder, identity)
+    statistics = label_statistics(labels)
+    label_names = sorted({f"{rank}_{match.theirs}" for match in settings.matches for rank in RANKS} & statistics.keys())
+    fit = fit_labelled_energies(labels) if settings.energy_weight else None
+    label_names += [ENERGY] if fit else []
+    shards = LabelledShards(labels, settings.encoder.cutoffs, label_names, settings.batch_atoms)
+    trainer = DistillTrainer(settings, shards, statistics, folder, workers, record_every, fit)
+    workers.wait()  # all processes must look for an earlier run before the first process starts a new one
+    if new_run and workers.rank == 0:
         claim(folder, identity, command)
     on_start(trainer)
-    held_out: dict[str, HeldOut] | None = None
-    for record in trainer.records():
+    held_out: dict[str, HeldOutReport] | None = None
+    for record in trainer.train():
         if workers.rank == 0:
-            # Before the checkpoint, which keeps the history: a run that is stopped in between makes the report again.
+            # The checkpoint, which keeps the history, comes last: a run stopped before it makes the report again.
             if trainer.finished or len(trainer.history) % report_every == 0:
-                held_out = _report(trainer, folder, manifest["teacher"])
-                trainer.note(held_out)
+                held_out = _write_report(trainer, folder, manifest["teacher"])
+                trainer.add_to_history(held_out)
                 if not trainer.finished:
                     on_report(held_out)
-            trainer.checkpoint()
+            trainer.write_checkpoint()
             _write_history(folder / HISTORY_FILE, trainer.history)
         on_record(trainer, record)
     if held_out is None:  # another process, or a run that was finished before
-        held_out = _report(trainer, folder, manifest["teacher"]) if workers.rank == 0 else trainer.evaluate()
+        held_out = _write_report(trainer, folder, manifest["teacher"]) if workers.rank == 0 else trainer.evaluate()
     workers.wait()
     return held_out
 
 
-def _report(trainer: DistillTrainer, folder: Path, teacher: dict[str, Any]) -> dict[str, HeldOut]:
-    """Save what the moving average of the weights has learned, and how much it explains."""
+def _write_report(trainer: DistillTrainer, folder: Path, teacher: dict[str, Any]) -> dict[str, HeldOutReport]:
+    """Write encoder and energy readout with the averaged weights, and report.json."""
     held_out = trainer.evaluate()
     report = {
         "step": trainer.progress.step,
@@ -118,12 +120,16 @@ def _report(trainer: DistillTrainer, folder: Path, teacher: dict[str, Any]) -> d
         "seconds": trainer.progress.seconds,
         "training_crystals": trainer.shards.num_crystals,
         "training_loss": trainer.progress.loss,
-        "held_out": {kind: [asdict(entry) for entry in found.latents] for kind, found in held_out.items()},
+        "held_out": {
+            source: [asdict(layer) for layer in source_report.latents] for source, source_report in held_out.items()
+        },
     }
-    student = trainer.averaged()
+    student = trainer.averaged_student()
     if student.energy is not None:
         report["held_out_energies"] = {
-            kind: asdict(found.energies) for kind, found in held_out.items() if found.energies is not None
+            source: asdict(source_report.energies)
+            for source, source_report in held_out.items()
+            if source_report.energies is not None
         }
     record = {**teacher, "report": report}
     save_encoder(student.encoder.cpu(), folder / ENCODER_FOLDER, record)
@@ -135,12 +141,12 @@ def _report(trainer: DistillTrainer, folder: Path, teacher: dict[str, Any]) -> d
     return held_out
 
 
-def _write_history(path: Path, history: Sequence[Progress]) -> None:
-    names = [field.name for field in fields(Progress) if field.name != "energies"]
-    energies = _ENERGY_COLUMNS if any(record.energies for record in history) else ()
+def _write_history(path: Path, history: Sequence[ProgressRecord]) -> None:
+    columns = [field.name for field in fields(ProgressRecord) if field.name != "energies"]
+    energy_columns = _ENERGY_COLUMNS if any(record.energies for record in history) else ()
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*names, *energies])
+        writer.writerow([*columns, *energy_columns])
         for record in history:
-            values = [record.energies.get(name, "") for name in energies]
-            writer.writerow([*(getattr(record, name) for name in names), *values])
+            energies = [record.energies.get(name, "") for name in energy_columns]
+            writer.writerow([*(getattr(record, name) for name in columns), *energies])

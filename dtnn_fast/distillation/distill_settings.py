@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a distillation is made of."""
+"""Settings of the training of a distillation."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import torch
 from ..datasets.bundled import load_labelled
 from ..encoders.native import NativeEncoderConfig
 from ..nn.graph import build_graph
-from .student import Match
+from .student import LayerMatch
 
 
 def mean_bonds(cutoffs: Sequence[float]) -> tuple[float, ...]:
-    """The mean number of bonds of an atom, over the bundled labelled crystals, to a tenth.
+    """Compute the mean number of bonds of an atom over the bundled labelled crystals, rounded to 0.1.
 
     Args:
         cutoffs: Angstrom.
 
     Returns:
-        One per cutoff, at least 0.1.
+        A mean for each cutoff, at least 0.1.
     """
     graph = build_graph(load_labelled(), cutoffs, torch.float64)
     counts = {tier.cutoff: 2 * tier.num_bonds / graph.num_atoms for tier in graph.tiers}
@@ -32,27 +32,27 @@ def mean_bonds(cutoffs: Sequence[float]) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class DistillSettings:
-    """Settings of the training; those of crystals and labels are in `LabelSettings`.
+    """Settings of the training; `LabelSettings` has those of crystals and labels.
 
     Args:
-        encoder: settings of the encoder that learns; its readouts get the channels of the labels.
-        matches: which of its layers learns which of the teacher's.
-        epochs: passes over the crystals.
-        batch_atoms: about how many atoms a step takes, on each of the processes.
-        learning_rate: the largest; it falls to 0 along a half cosine.
-        warmup: steps in which the learning rate rises from 0.
-        weight_decay: of AdamW.
-        clip_norm: gradients are scaled down to this norm.
-        average: decay per step of the moving average of the weights, which is what is saved in the end.
+        encoder: settings of the student's encoder; its readouts get the channels of the labels.
+        matches: matches of the student's layers with the teacher's.
+        epochs: number of passes over the crystals.
+        batch_atoms: largest number of atoms of a step on each process, except for a single larger crystal.
+        learning_rate: largest learning rate; decays to zero on a half cosine.
+        warmup: number of steps in which the learning rate rises from 0.
+        weight_decay: weight decay of AdamW.
+        clip_norm: larger gradients are scaled down to this norm.
+        average: decay per step of the moving average of the weights; the averaged weights are saved.
         seed: of the initial weights and the order of crystals.
-        energy_weight: of the energies in the loss beside the latents; 0 to learn latents only.
+        energy_weight: weight of the energies in the loss, beside 1 for the latents; 0 to learn latents only.
 
     Raises:
         ValueError: a setting is out of range.
     """
 
     encoder: NativeEncoderConfig
-    matches: tuple[Match, ...]
+    matches: tuple[LayerMatch, ...]
     epochs: float = 22.0
     batch_atoms: int = 128
     learning_rate: float = 2e-3
@@ -74,8 +74,8 @@ class DistillSettings:
             raise ValueError(f"DistillSettings: expected positive sizes and `average` in [0, 1), got {self}")
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values, for a JSON file."""
+        """Convert to plain values for a JSON file."""
         values = asdict(self) | {"encoder": self.encoder.to_json()}
         if not self.energy_weight:
-            del values["energy_weight"]  # runs that began before energies were learned are the same runs
+            del values["energy_weight"]  # so that runs of versions without energies can be continued
         return values

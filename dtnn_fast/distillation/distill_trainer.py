@@ -20,23 +20,23 @@ from ..training.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpo
 from .batches import LabelledShards, read_ahead
 from .distill_settings import DistillSettings
 from .energy_readout import CompositionFit
-from .explained import HeldOut, evaluate
-from .student import Losses, Spread, Student
+from .held_out_report import HeldOutReport, evaluate
+from .student import LabelStatistics, Losses, Student
 from .workers import Workers
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Where training stands.
+class ProgressRecord:
+    """The state of the training at some step; the records of a run are the rows of history.csv.
 
     Args:
-        step: steps done.
-        epoch: the pass over the crystals that is under way, from 0.
-        batch: batches of this process that are done in it.
+        step: number of finished steps.
+        epoch: the current pass over the crystals, from 0.
+        batch: number of batches that this process has finished in the epoch.
         loss: mean unexplained variance on the training batches since the last record.
-        seconds: of training, over all sittings.
-        energies: where they are learned: "training_mev", the mean absolute error since the last record in meV per atom,
-            and in records with a report "real_mev", "real_explained", "made_mev" and "made_explained".
+        seconds: training time so far, also from before interruptions.
+        energies: errors where energies are learned. "training_mev" is the mean absolute error since the last record in
+            meV per atom; records with a report have "real_mev", "real_explained", "made_mev" and "made_explained" too.
     """
 
     step: int = 0
@@ -48,70 +48,72 @@ class Progress:
 
 
 class DistillTrainer:
-    """Trains one encoder on labels.
+    """Trains a student on labels.
 
     Args:
-        settings: of the training.
+        settings: settings of the training.
         shards: the labels.
-        spreads: of the labels.
-        folder: where checkpoints are; training goes on from one that is there.
-        workers: the processes that work together.
-        record_every: steps between records.
-        fit: of the energies to the compositions, where the energies are learned too.
+        statistics: of the labels.
+        folder: folder of the checkpoint; training continues from an existing one.
+        workers: the processes that train together.
+        record_every: number of steps between records.
+        fit: fit of the energies by constants of the elements; None where energies are not learned.
     """
 
     def __init__(
         self,
         settings: DistillSettings,
         shards: LabelledShards,
-        spreads: Mapping[str, Spread],
+        statistics: Mapping[str, LabelStatistics],
         folder: Path,
         workers: Workers,
         record_every: int = 100,
         fit: CompositionFit | None = None,
     ) -> None:
         self.settings, self.shards, self.folder, self.workers = settings, shards, folder, workers
-        self.spreads, self.record_every, self.fit = spreads, record_every, fit
+        self.statistics, self.record_every, self.fit = statistics, record_every, fit
         torch.manual_seed(settings.seed)
         self.student = self._new_student()
         self.optimizer = torch.optim.AdamW(
             self.student.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
-        self.num_steps = max(1, round(settings.epochs * shards.num_atoms / (settings.batch_atoms * workers.count)))
-        self.average = {name: value.detach().clone() for name, value in self.student.state_dict().items()}
-        self.history: list[Progress] = []
-        self.progress = Progress()
-        self._resume()
+        self.num_steps = max(
+            1, round(settings.epochs * shards.num_atoms / (settings.batch_atoms * workers.num_processes))
+        )
+        self.averaged_weights = {name: value.detach().clone() for name, value in self.student.state_dict().items()}
+        self.history: list[ProgressRecord] = []
+        self.progress = ProgressRecord()
+        self._load_checkpoint()
         self._parallel: nn.Module = self.student
-        if workers.count > 1:
-            # The parts of the last layer that no map reads get no gradient.
+        if workers.num_processes > 1:
+            # The last layer has weights that no readout depends on; they get no gradient.
             self._parallel = DistributedDataParallel(self.student, broadcast_buffers=False, find_unused_parameters=True)
 
     def _new_student(self) -> Student:
         settings = self.settings
-        student = Student(settings.encoder, settings.matches, self.spreads, settings.energy_weight, self.fit)
+        student = Student(settings.encoder, settings.matches, self.statistics, settings.energy_weight, self.fit)
         return student.to(self.workers.device)
 
-    def _resume(self) -> None:
-        found = load_checkpoint(self.folder, self.student, self.optimizer)
-        if found is None:
+    def _load_checkpoint(self) -> None:
+        checkpoint = load_checkpoint(self.folder, self.student, self.optimizer)
+        if checkpoint is None:
             return
-        progress, average = found
-        self.average = {name: value.to(self.workers.device) for name, value in average.items()}
+        progress, averaged_weights = checkpoint
+        self.averaged_weights = {name: value.to(self.workers.device) for name, value in averaged_weights.items()}
         try:
-            self.history = [Progress(**record) for record in progress["history"]]
-            self.progress = Progress(**progress["progress"])
+            self.history = [ProgressRecord(**record) for record in progress["history"]]
+            self.progress = ProgressRecord(**progress["progress"])
         except (KeyError, TypeError) as error:
-            raise BadFileError(f"{self.folder / CHECKPOINT_FILE}: not a whole checkpoint: {error!r}") from error
+            raise BadFileError(f"{self.folder / CHECKPOINT_FILE}: not a complete checkpoint: {error!r}") from error
 
-    def checkpoint(self) -> None:
-        """Write where training stands; only the first process does."""
+    def write_checkpoint(self) -> None:
+        """Write the state of the training; processes other than the first do nothing."""
         if self.workers.rank == 0:
-            record: dict[str, Any] = {
-                "history": [asdict(entry) for entry in self.history],
+            progress: dict[str, Any] = {
+                "history": [asdict(record) for record in self.history],
                 "progress": asdict(self.progress),
             }
-            save_checkpoint(self.folder, self.student, self.average, self.optimizer, record)
+            save_checkpoint(self.folder, self.student, self.averaged_weights, self.optimizer, progress)
 
     @property
     def finished(self) -> bool:
@@ -119,49 +121,52 @@ class DistillTrainer:
         return self.progress.step >= self.num_steps
 
     def learning_rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 0."""
-        rise = min(1.0, (step + 1) / self.settings.warmup) if self.settings.warmup else 1.0
-        return self.settings.learning_rate * rise * 0.5 * (1.0 + math.cos(math.pi * step / self.num_steps))
+        """Give the learning rate of a step, counted from 0."""
+        warmup = min(1.0, (step + 1) / self.settings.warmup) if self.settings.warmup else 1.0
+        return self.settings.learning_rate * warmup * 0.5 * (1.0 + math.cos(math.pi * step / self.num_steps))
 
-    def records(self) -> Iterator[Progress]:
-        """Train until finished; gives where training stands every few steps, and at the end."""
+    def train(self) -> Iterator[ProgressRecord]:
+        """Train until all steps are done, and yield a record every `record_every` steps and after the last one."""
         losses: list[float] = []
-        energies: list[float] = []
-        start, before = time.perf_counter(), self.progress.seconds
+        energy_errors: list[float] = []
+        start, seconds_before = time.perf_counter(), self.progress.seconds
         while not self.finished:
-            at = self.progress
-            place = self.settings.seed, at.epoch, self.workers.part, at.batch
-            batches = read_ahead(partial(self.shards.training, *place))
-            done = at.batch
-            for batch in batches:
-                there = batch.to(self.workers.device)
-                found = self._step(there.graph, there.labels)
-                losses.append(found.unexplained.item())
-                if found.energy is not None:
-                    energies.append(found.energy.item())
-                done += 1
+            epoch, num_done = self.progress.epoch, self.progress.batch
+            make_batches = partial(
+                self.shards.training_batches, self.settings.seed, epoch, self.workers.share, skip=num_done
+            )
+            batches = read_ahead(make_batches)
+            for cpu_batch in batches:
+                batch = cpu_batch.to(self.workers.device)
+                step_losses = self._step(batch.graph, batch.labels)
+                losses.append(step_losses.unexplained.item())
+                if step_losses.energy is not None:
+                    energy_errors.append(step_losses.energy.item())
+                num_done += 1
                 step = self.progress.step + 1
-                seconds = before + time.perf_counter() - start
-                self.progress = Progress(step, at.epoch, done, self.progress.loss, seconds)
+                seconds = seconds_before + time.perf_counter() - start
+                self.progress = ProgressRecord(step, epoch, num_done, self.progress.loss, seconds)
                 if step % self.record_every == 0 or self.finished:
-                    learned = {"training_mev": 1000.0 * sum(energies) / len(energies)} if energies else {}
-                    self.progress = Progress(step, at.epoch, done, sum(losses) / len(losses), seconds, learned)
+                    energies = (
+                        {"training_mev": 1000.0 * sum(energy_errors) / len(energy_errors)} if energy_errors else {}
+                    )
+                    self.progress = replace(self.progress, loss=sum(losses) / len(losses), energies=energies)
                     self.history.append(self.progress)
-                    losses, energies = [], []
+                    losses, energy_errors = [], []
                     yield self.progress
                 if self.finished:
                     break
             else:
-                self.progress = Progress(self.progress.step, at.epoch + 1, 0, self.progress.loss, self.progress.seconds)
+                self.progress = replace(self.progress, epoch=epoch + 1, batch=0, energies={})
             batches.close()
 
-    def note(self, held_out: Mapping[str, HeldOut]) -> None:
-        """Put the errors of held-out energies into the last record of the history."""
+    def add_to_history(self, held_out: Mapping[str, HeldOutReport]) -> None:
+        """Add the errors of held-out energies to the last record of the history."""
         energies = dict(self.history[-1].energies)
-        for kind, found in held_out.items():
-            if found.energies is not None and found.energies.quality is not None:
-                energies[f"{kind}_mev"] = found.energies.quality.mae_mev
-                energies[f"{kind}_explained"] = found.energies.quality.explained
+        for source, report in held_out.items():
+            if report.energies is not None and report.energies.quality is not None:
+                energies[f"{source}_mev"] = report.energies.quality.mae_mev
+                energies[f"{source}_explained"] = report.energies.quality.explained
         self.history[-1] = replace(self.history[-1], energies=energies)
 
     def _step(self, graph: Any, labels: Mapping[str, Tensor]) -> Losses:
@@ -179,24 +184,27 @@ class DistillTrainer:
         loss.backward()
         nn.utils.clip_grad_norm_(self.student.parameters(), self.settings.clip_norm)
         self.optimizer.step()
-        self._move_average()
+        self._update_averaged_weights()
         return losses
 
     @torch.no_grad()
-    def _move_average(self) -> None:
-        # Early averages would remember the random start: the decay grows from 0.1.
+    def _update_averaged_weights(self) -> None:
+        # The decay grows from 0.1, so that the random initial weights are soon forgotten.
         step = self.progress.step
         decay = min(self.settings.average, (1 + step) / (10 + step))
         for name, value in self.student.state_dict().items():
-            self.average[name].lerp_(value, 1.0 - decay)
+            self.averaged_weights[name].lerp_(value, 1.0 - decay)
 
-    def averaged(self) -> Student:
-        """The student with the moving average of the weights, in evaluation mode."""
+    def averaged_student(self) -> Student:
+        """Make a student with the moving average of the weights, in evaluation mode."""
         student = self._new_student()
-        student.load_state_dict(self.average)
+        student.load_state_dict(self.averaged_weights)
         return student.eval()
 
-    def evaluate(self) -> dict[str, HeldOut]:
-        """What the averaged weights explain of the "real" and "made" crystals of held-out systems."""
-        student, device = self.averaged(), self.workers.device
-        return {kind: evaluate(student, self.shards.held_out(made=kind == "made"), device) for kind in ("real", "made")}
+    def evaluate(self) -> dict[str, HeldOutReport]:
+        """Evaluate the averaged weights on the "real" and "made" crystals of held-out chemical systems."""
+        student, device = self.averaged_student(), self.workers.device
+        return {
+            source: evaluate(student, self.shards.held_out_batches(made=source == "made"), device)
+            for source in ("real", "made")
+        }

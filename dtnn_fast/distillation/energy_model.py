@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Energies from a distilled encoder and the readout of energies that was learned with it."""
+"""Energies from a distilled encoder and its learned energy readout, and the file of the readout."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class EnergyHead(NamedTuple):
     """A linear readout of the energy.
 
     Args:
-        weight: of the scalars of the encoder's last layer. [C], float64, eV.
+        weight: weights of the scalars of the encoder's last layer. [C], float64, eV.
         constants: by atomic number. [119], float64, eV.
-        elements: atomic numbers that it was trained on.
+        elements: atomic numbers of the training crystals.
     """
 
     weight: Tensor
@@ -42,13 +42,13 @@ class EnergyHead(NamedTuple):
 
 
 class EnergyModel(nn.Module):
-    """A distilled encoder that gives energies, in float64 whatever the dtype of the encoder.
+    """A distilled encoder with an energy readout; energies are float64 for every dtype of the encoder.
 
     E = sum over atoms of  w . s_a + c_Z
 
     Args:
-        encoder: with all its layers.
-        head: the readout that was learned with it.
+        encoder: encoder with all its layers.
+        head: readout that was learned with the encoder.
     """
 
     weight: Tensor
@@ -61,21 +61,21 @@ class EnergyModel(nn.Module):
         self.register_buffer("constants", head.constants)
 
     def forward(self, graph: CrystalGraph) -> Tensor:
-        """The energy of each crystal, differentiable in positions and cell. [B], eV.
+        """Compute the energy of each crystal, differentiable in positions and cell. [B], eV.
 
         Args:
             graph: crystals of `elements`, built with the encoder's cutoffs.
         """
         scalar = self.encoder(graph)[-1].atom_scalar
-        energies = scalar.to(self.weight.dtype) @ self.weight + self.constants[graph.atomic_numbers]
-        return torch.segment_reduce(energies, "sum", offsets=graph.ptr)
+        atom_energies = scalar.to(self.weight.dtype) @ self.weight + self.constants[graph.atomic_numbers]
+        return torch.segment_reduce(atom_energies, "sum", offsets=graph.ptr)
 
     def predict_energies(self, structures: Any, batch_atoms: int = 1024) -> np.ndarray:
         """Predict the energies that the potential would give.
 
         Args:
             structures: a pymatgen Structure, an ASE Atoms, a `Crystal`, or a list of them.
-            batch_atoms: about how many atoms are treated together.
+            batch_atoms: approximate number of atoms that are treated together.
 
         Returns:
             The energy of each cell. [B], float64, eV.
@@ -89,46 +89,46 @@ class EnergyModel(nn.Module):
         crystals = to_crystals(structures)
         for crystal in crystals:
             check_crystal(crystal, frozenset(self.elements))
-        first = next(self.encoder.parameters())
+        parameter = next(self.encoder.parameters())
         energies = np.empty(len(crystals))
         with torch.no_grad():
             for batch in batches_of_atoms(crystals, batch_atoms):
-                graph = build_graph([crystals[index] for index in batch], self.encoder.cutoffs, first.dtype)
-                energies[batch] = self(graph.to(first.device)).cpu().numpy()
+                graph = build_graph([crystals[index] for index in batch], self.encoder.cutoffs, parameter.dtype)
+                energies[batch] = self(graph.to(parameter.device)).cpu().numpy()
         return energies
 
 
 def load_energy_model(folder: str | Path) -> EnergyModel:
-    """Load the encoder of a distillation, and the energies that it learned.
+    """Load the encoder of a distillation with its energy readout.
 
     Args:
-        folder: of a run of ``dtnn-fast distill`` with an energy weight above 0.
+        folder: folder of a run of ``dtnn-fast distill`` with an energy weight above 0.
 
     Returns:
         The model, in evaluation mode.
 
     Raises:
-        BadFileError: a file is missing or damaged, or the two do not belong together.
+        BadFileError: a file is missing or damaged, or the readout belongs to another encoder.
 
     Example:
         >>> model = load_energy_model("runs/distilled")
     """
-    place = Path(folder)
-    encoder = load_encoder(place / ENCODER_FOLDER)
-    path = place / HEAD_FILE
-    head, digest = _read(path)
-    if digest != encoder_digest(place / ENCODER_FOLDER) or len(head.weight) != encoder.channels.scalar:
-        raise BadFileError(f"{path}: belongs to another encoder than the one in {place / ENCODER_FOLDER}")
+    encoder_folder = Path(folder) / ENCODER_FOLDER
+    encoder = load_encoder(encoder_folder)
+    path = Path(folder) / HEAD_FILE
+    head, digest = _read_head(path)
+    if digest != encoder_digest(encoder_folder) or len(head.weight) != encoder.channels.scalar:
+        raise BadFileError(f"{path}: belongs to another encoder than the one in {encoder_folder}")
     return EnergyModel(encoder, head).eval()
 
 
 def save_energy_head(head: EnergyHead, folder: Path, record: dict[str, Any]) -> None:
-    """Write the readout of energies into the folder of a run, whose encoder has been saved.
+    """Write the energy readout into the folder of a run; the encoder must have been saved there.
 
     Args:
-        head: what was learned with the encoder.
+        head: readout that was learned with the encoder.
         folder: of the run.
-        record: what it learned from and how well, as plain values.
+        record: teacher and report of the run, as plain values.
     """
     settings = {"elements": list(head.elements), "encoder": encoder_digest(folder / ENCODER_FOLDER), "record": record}
     unfinished = folder / (HEAD_FILE + ".part")
@@ -138,12 +138,12 @@ def save_energy_head(head: EnergyHead, folder: Path, record: dict[str, Any]) -> 
 
 
 def encoder_digest(folder: Path) -> str:
-    """SHA-256 of the weights of a saved encoder."""
+    """Give the SHA-256 of the weights of a saved encoder, in hexadecimal."""
     return hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
 
 
-def _read(path: Path) -> tuple[EnergyHead, str]:
-    """The readout in a file, and the digest of its encoder."""
+def _read_head(path: Path) -> tuple[EnergyHead, str]:
+    """Read a readout and the digest of its encoder."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -155,10 +155,10 @@ def _read(path: Path) -> tuple[EnergyHead, str]:
     except FileNotFoundError as error:
         raise BadFileError(f"{path}: missing: the run learned no energies (--energy-weight)") from error
     except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise BadFileError(f"{path}: not a whole readout of energies: {error}") from error
-    fits = weight.dim() == 1 and constants.shape == (MAX_ATOMIC_NUMBER + 1,)
+        raise BadFileError(f"{path}: not a complete energy readout: {error}") from error
+    shapes_fit = weight.dim() == 1 and constants.shape == (MAX_ATOMIC_NUMBER + 1,)
     finite = all(x.dtype == torch.float64 and bool(torch.isfinite(x).all()) for x in (weight, constants))
-    known = all(type(z) is int and 1 <= z <= MAX_ATOMIC_NUMBER for z in elements)
-    if not (fits and finite and known and elements):
+    elements_exist = all(type(z) is int and 1 <= z <= MAX_ATOMIC_NUMBER for z in elements)
+    if not (shapes_fit and finite and elements_exist and elements):
         raise BadFileError(f"{path}: damaged: expected finite weights and constants in float64, and known elements")
     return EnergyHead(weight, constants, elements), digest

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""The energy while it is learned: a linear readout of scalars that starts at the constants of the elements.
-
-With s_a the scalars of the encoder's last layer, c_Z and sigma the constants of the elements and the deviation of what
-they leave (compositions.py), and w and d_Z learned from 0,
+"""The energy readout during training: linear in the encoder's scalars, on top of fitted constants of the elements.
 
 E / n = mean over atoms of  c_Z + sigma (w . s_a + d_Z)
+
+The constants c_Z are fitted to the energies of the training crystals; sigma is the root mean square of the residuals.
+The weights w of the last layer's scalars s_a and the shifts d_Z start at 0 and are learned.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from ..nn.graph import CrystalGraph
 from .energy_model import EnergyHead
 from .labels import ENERGY, read_manifest, read_shard
 
-# In eV per atom: less than this is rounding of the potential, and nothing to learn.
+# Smaller residuals are rounding errors of the potential. eV per atom.
 _SMALLEST_DEVIATION = 1e-3
 
 
 class CompositionFit(NamedTuple):
-    """The constants of the elements, and what they leave.
+    """Energies fitted by one constant per element.
 
     Args:
         constants: by atomic number, 0 for elements that no crystal has. [119], float64, eV.
-        deviation: root mean square of the energy per atom that is left. eV.
+        deviation: root mean square of the residuals of the energy per atom. eV.
         elements: atomic numbers of the crystals.
     """
 
@@ -40,95 +40,92 @@ class CompositionFit(NamedTuple):
 
 
 def element_counts(atomic_numbers: Tensor, ptr: Tensor) -> Tensor:
-    """How many atoms of each element each crystal has.
+    """Count the atoms of each element in each crystal.
 
     Args:
         atomic_numbers: of all atoms. [N], int64.
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``. [B+1], int64.
 
     Returns:
-        By atomic number. [B, 119], float64.
+        Counts by atomic number. [B, 119], float64.
     """
     width = MAX_ATOMIC_NUMBER + 1
-    crystal = torch.repeat_interleave(ptr.diff())
-    counts = torch.bincount(crystal * width + atomic_numbers, minlength=(len(ptr) - 1) * width)
+    crystal_of_atom = torch.repeat_interleave(ptr.diff())
+    counts = torch.bincount(crystal_of_atom * width + atomic_numbers, minlength=(len(ptr) - 1) * width)
     return counts.view(-1, width).double()
 
 
 def fit_compositions(counts: Tensor, energies: Tensor) -> CompositionFit:
-    """Fit constants c to the energies per atom.
+    """Fit constants c of the elements to the energies per atom.
 
     minimise  sum_b (E_b / n_b - sum_Z x_bZ c_Z)^2,    x_bZ = n_bZ / n_b
 
-    Of the constants that fit equally well, as where two elements only occur together, the smallest are taken.
+    Where several sets of constants fit equally well, because two elements only occur together, the smallest are taken.
 
     Args:
         counts: `element_counts` of the crystals, at least one. [B, 119].
         energies: of the crystals. [B], float64, eV.
 
-    Returns:
-        The fit.
-
     Example:
         >>> fit = fit_compositions(element_counts(graph.atomic_numbers, graph.ptr), energies)
-        >>> left = energies - element_counts(graph.atomic_numbers, graph.ptr) @ fit.constants
+        >>> residuals = energies - element_counts(graph.atomic_numbers, graph.ptr) @ fit.constants
     """
     sizes = counts.sum(1)
     present = torch.nonzero(counts.sum(0)).flatten()
     fractions, per_atom = counts[:, present] / sizes[:, None], energies / sizes
-    found = torch.linalg.lstsq(fractions, per_atom[:, None], driver="gelsd").solution.squeeze(1)
-    constants = counts.new_zeros(counts.shape[1]).index_copy(0, present, found)
-    left = per_atom - fractions @ found
-    deviation = max(float(left.square().mean().sqrt()), _SMALLEST_DEVIATION)
+    solution = torch.linalg.lstsq(fractions, per_atom[:, None], driver="gelsd").solution.squeeze(1)
+    constants = counts.new_zeros(counts.shape[1]).index_copy(0, present, solution)
+    residuals = per_atom - fractions @ solution
+    deviation = max(float(residuals.square().mean().sqrt()), _SMALLEST_DEVIATION)
     return CompositionFit(constants, deviation, tuple(present.tolist()))
 
 
-def fit_labels(folder: Path) -> CompositionFit:
-    """Fit the energies of the labelled training crystals; see `fit_compositions`.
+def fit_labelled_energies(folder: Path) -> CompositionFit:
+    """Fit the energies of the training crystals in a folder of labels; see `fit_compositions`.
 
     Args:
-        folder: what `labels.label` filled.
+        folder: folder that `label_crystals` filled.
 
     Raises:
         BadFileError: a shard is missing or damaged.
-        DTNNError: the labels are from before energies were stored.
+        DTNNError: an older version made the labels without energies, or there are no training crystals.
     """
     counts, energies = [], []
     for number in range(int(read_manifest(folder)["crystals"]["shards"])):
         shard = read_shard(folder, number)
         if ENERGY not in shard:
             raise DTNNError(
-                f"distill: the labels in {folder} have no energies, since they were made before energies were stored: "
+                f"distill: the labels in {folder} have no energies, because an older version made them: "
                 f"label again in another folder, or train with an energy weight of 0"
             )
         training = shard["held_out"] == 0
         counts.append(element_counts(shard["atomic_numbers"].long(), shard["ptr"])[training])
         energies.append(shard[ENERGY][training])
     if not sum(map(len, energies)):
-        raise DTNNError(f"distill: expected crystals to learn from in {folder}, got none")
+        raise DTNNError(f"distill: expected training crystals in {folder}, got none")
     return fit_compositions(torch.cat(counts), torch.cat(energies))
 
 
 class EnergyErrors(NamedTuple):
-    """What is wrong about the energies of crystals, in eV per atom.
+    """Errors of the energies of crystals, in eV per atom.
 
     Args:
         errors: prediction minus label. [B].
-        left: label minus the constants of the elements: the error of predicting these alone, times -1. [B].
-        known: whether the elements of the crystal were all in the fit. [B], bool.
+        residuals: label minus prediction of the constants of the elements alone. [B].
+        known: whether all elements of the crystal were in the fit. [B], bool.
     """
 
     errors: Tensor
-    left: Tensor
+    residuals: Tensor
     known: Tensor
 
 
 class EnergyTerm(nn.Module):
-    """The readout of the energy that learns.
+    """The trainable readout of the energy.
 
     Args:
-        channels: scalars of the encoder's last layer.
-        fit: of the training crystals.
+        channels: number of scalars of the encoder's last layer.
+        fit: of the training crystals' energies.
     """
 
     constants: Tensor
@@ -137,32 +134,32 @@ class EnergyTerm(nn.Module):
     def __init__(self, channels: int, fit: CompositionFit) -> None:
         super().__init__()
         self.elements = fit.elements
-        # Zeros, so that training begins at the fit, and weight decay pulls towards it and not towards no energy at all.
+        # Zeros, so that training starts at the fit and weight decay pulls towards it, not towards an energy of 0.
         self.weight = nn.Parameter(torch.zeros(channels))
         self.shift = nn.Parameter(torch.zeros(MAX_ATOMIC_NUMBER + 1))
         self.register_buffer("constants", fit.constants)
         self.register_buffer("deviation", torch.tensor(fit.deviation, dtype=torch.float64))
 
     def errors(self, scalar: Tensor, graph: CrystalGraph, energies: Tensor) -> EnergyErrors:
-        """How far the energies are from their labels.
+        """Compute the errors of the energies.
 
         Args:
-            scalar: of the encoder's last layer. [N, C].
+            scalar: scalars of the encoder's last layer. [N, C].
             graph: the crystals.
-            energies: their labels. [B], float64, eV.
+            energies: labels of the crystals. [B], float64, eV.
         """
         counts = element_counts(graph.atomic_numbers, graph.ptr)
         sizes = counts.sum(1, keepdim=True)
         fractions = counts / sizes
-        left = energies / sizes.squeeze(1) - fractions @ self.constants
-        read = torch.segment_reduce(scalar @ self.weight, "mean", offsets=graph.ptr)
-        learned = self.deviation * (read + fractions.to(scalar.dtype) @ self.shift)
-        unknown = counts.new_ones(counts.shape[1])
-        unknown[list(self.elements)] = 0.0
-        return EnergyErrors(learned - left, left, counts @ unknown == 0)
+        residuals = energies / sizes.squeeze(1) - fractions @ self.constants
+        from_scalars = torch.segment_reduce(scalar @ self.weight, "mean", offsets=graph.ptr)
+        predicted = self.deviation * (from_scalars + fractions.to(scalar.dtype) @ self.shift)
+        is_unknown = counts.new_ones(counts.shape[1])
+        is_unknown[list(self.elements)] = 0.0
+        return EnergyErrors(predicted - residuals, residuals, counts @ is_unknown == 0)
 
     def head(self) -> EnergyHead:
-        """What has been learned, on the CPU."""
+        """Fold deviation and shifts into weights and constants of the saved form, on the CPU."""
         weight = (self.deviation * self.weight.double()).detach().cpu()
         constants = (self.constants + self.deviation * self.shift.double()).detach().cpu()
         return EnergyHead(weight, constants, self.elements)

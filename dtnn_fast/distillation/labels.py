@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Labels: the latents and the energy of the teacher for every crystal, in shards on disk that are made once."""
+"""Labels: the teacher's latents and energy of every crystal.
+
+They are computed once and stored in files of some hundred crystals, called shards, beside a manifest.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +24,19 @@ from ..crystals.crystal import Crystal
 from ..errors import BadFileError
 from ..nn.graph import CrystalGraph, build_graph
 from ..nn.latents import Latents
-from .made_crystals import MADE, CrystalSettings, is_held_out
+from .made_crystals import MADE_SOURCE, CrystalSettings, is_held_out
 
 FORMAT = "dtnn_fast distillation labels 1"
 MANIFEST_FILE = "manifest.json"
 RANKS = ("scalar", "vector", "rank2")
 ENERGY = "energy"
+# Tensors of a shard that have one row for each crystal; the others have one for each atom.
 PER_CRYSTAL = ("cell", "held_out", "made", ENERGY)
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
 class Teacher(Protocol):
-    """What a pretrained encoder must have to be distilled."""
+    """A pretrained encoder that can be distilled."""
 
     name: str
     digest: str
@@ -41,19 +45,19 @@ class Teacher(Protocol):
 
     @property
     def cutoffs(self) -> tuple[float, ...]:
-        """The cutoffs of the graphs that it takes, in Angstrom."""
+        """Cutoffs of the graphs that it takes, in Angstrom."""
 
     def latents_and_energy(self, graph: CrystalGraph) -> tuple[list[Latents], Tensor]:
-        """Latents of each layer, and the energy of each crystal. [B], eV."""
+        """Compute the latents of each layer, and the energy of each crystal. [B], eV."""
 
 
 @dataclass(frozen=True)
 class LabelSettings:
-    """How labels are made and stored.
+    """Settings of the labels.
 
     Args:
-        crystals: how the crystals are made.
-        shard_size: crystals in a file.
+        crystals: settings of the crystals.
+        shard_size: number of crystals in a file.
         dtype: of the stored latents, "float16" or "float32".
 
     Raises:
@@ -72,11 +76,11 @@ class LabelSettings:
 
 
 def shard_path(folder: Path, number: int) -> Path:
-    """The file of a shard, counted from 0."""
+    """Give the path of a shard, counted from 0."""
     return folder / f"labels-{number:05d}.safetensors"
 
 
-def label(
+def label_crystals(
     crystals: Sequence[Crystal],
     teacher: Teacher,
     folder: Path,
@@ -84,20 +88,20 @@ def label(
     *,
     batch_atoms: int = 512,
     device: torch.device | str = "cpu",
-    part: tuple[int, int] = (0, 1),
+    share: tuple[int, int] = (0, 1),
     on_shard: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Label crystals shard by shard; shards that are there are left alone, so that a stopped run goes on.
+    """Label crystals shard by shard; existing shards are kept, so that a stopped run can be continued.
 
     Args:
-        crystals: what to label, in the order of the shards.
+        crystals: the crystals to label, in the order of the shards.
         teacher: gives the latents and energies.
-        folder: where the shards and their manifest go; made when absent.
-        settings: how they are made.
-        batch_atoms: about how many atoms the teacher treats at once.
-        device: where the teacher is.
-        part: this process and how many of them share the work.
-        on_shard: called with the shards done by this process and how many it has.
+        folder: receives the shards and their manifest; made when absent.
+        settings: settings of the labels.
+        batch_atoms: approximate number of atoms that the teacher treats at once.
+        device: of the teacher.
+        share: rank of this process and number of processes that share the work.
+        on_shard: called after each shard with the numbers of finished shards and of all shards of this process.
 
     Raises:
         BadFileError: the folder holds other labels.
@@ -105,15 +109,15 @@ def label(
     size = settings.shard_size
     shards = [crystals[start : start + size] for start in range(0, len(crystals), size)]
     _claim(folder, _manifest(crystals, teacher, settings, len(shards)))
-    mine = range(part[0], len(shards), part[1])
-    for done, number in enumerate(mine, start=1):
+    own_numbers = range(share[0], len(shards), share[1])
+    for done, number in enumerate(own_numbers, start=1):
         path = shard_path(folder, number)
         if not path.exists():
-            tensors, rejected = _labelled(shards[number], teacher, settings, batch_atoms, device)
+            tensors, rejected = _label_shard(shards[number], teacher, settings, batch_atoms, device)
             unfinished = path.with_suffix(".part")
             save_file(tensors, unfinished, metadata={"rejected": json.dumps(rejected)})
             os.replace(unfinished, path)
-        on_shard(done, len(mine))
+        on_shard(done, len(own_numbers))
 
 
 def _manifest(
@@ -132,6 +136,7 @@ def _manifest(
 
 
 def _claim(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write the manifest, or check that the folder holds these labels."""
     path = folder / MANIFEST_FILE
     if path.exists():
         if read_manifest(folder) != manifest:
@@ -144,7 +149,7 @@ def _claim(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read what a folder of labels holds.
+    """Read the manifest of a folder of labels: teacher, settings, and number and digest of the crystals.
 
     Raises:
         BadFileError: there are no labels, or the manifest is damaged.
@@ -156,24 +161,25 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise BadFileError(f"{path}: missing: not a folder of labels") from error
     except (OSError, ValueError) as error:
         raise BadFileError(f"{path}: not a manifest of labels: {error}") from error
-    found = manifest.get("format") if isinstance(manifest, dict) else None
-    if found != FORMAT:
-        raise BadFileError(f"{path}: expected the format {FORMAT!r}, got {found!r}")
+    file_format = manifest.get("format") if isinstance(manifest, dict) else None
+    if file_format != FORMAT:
+        raise BadFileError(f"{path}: expected the format {FORMAT!r}, got {file_format!r}")
     return dict(manifest)
 
 
-def _labelled(
+def _label_shard(
     crystals: Sequence[Crystal],
     teacher: Teacher,
     settings: LabelSettings,
     batch_atoms: int,
     device: torch.device | str,
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """The crystals of one shard with their energies and the latents of their atoms, and the ids of those left out.
+    """Compute the tensors of a shard, and list the ids of the crystals without usable labels, which are left out.
 
-    Where atoms are much too close a potential knows nothing, and its latents are not finite or too large for the dtype.
+    Potentials are not trained on atoms that are much too close: latents there can be infinite or too large for the
+    dtype.
     """
-    parts: dict[str, list[Tensor]] = {}
+    batches: dict[str, list[Tensor]] = {}
     energies: list[Tensor] = []
     for batch in _batches(crystals, batch_atoms):
         graph = build_graph(batch, teacher.cutoffs).to(device)
@@ -183,24 +189,24 @@ def _labelled(
         for layer, latents in enumerate(layers, start=1):
             for rank, values in zip(RANKS, latents[:3], strict=True):
                 if values.shape[-1]:
-                    parts.setdefault(f"{rank}_{layer}", []).append(values.cpu())
-    labels = {name: torch.cat(values).to(DTYPES[settings.dtype]) for name, values in parts.items()}
+                    batches.setdefault(f"{rank}_{layer}", []).append(values.cpu())
+    labels = {name: torch.cat(values).to(DTYPES[settings.dtype]) for name, values in batches.items()}
     tensors = labels | {
         "atomic_numbers": torch.from_numpy(np.concatenate([c.atomic_numbers for c in crystals])).to(torch.uint8),
         "positions": torch.from_numpy(np.concatenate([c.positions for c in crystals])),
         "cell": torch.from_numpy(np.stack([c.cell for c in crystals])),
         "held_out": torch.tensor([is_held_out(c, settings.crystals.held_out) for c in crystals]).to(torch.uint8),
-        "made": torch.tensor([c.source == MADE for c in crystals]).to(torch.uint8),
+        "made": torch.tensor([c.source == MADE_SOURCE for c in crystals]).to(torch.uint8),
         ENERGY: torch.cat(energies),
     }
     sizes = torch.tensor([c.num_atoms for c in crystals])
-    atoms = torch.ones(int(sizes.sum()), dtype=torch.bool)
+    usable_atoms = torch.ones(int(sizes.sum()), dtype=torch.bool)
     for values in labels.values():
-        atoms &= torch.isfinite(values).flatten(1).all(1)
-    crystal = torch.repeat_interleave(sizes)
-    usable = torch.isfinite(tensors[ENERGY]).index_fill(0, crystal[~atoms], False)
+        usable_atoms &= torch.isfinite(values).flatten(1).all(1)
+    crystal_of_atom = torch.repeat_interleave(sizes)
+    usable = torch.isfinite(tensors[ENERGY]).index_fill(0, crystal_of_atom[~usable_atoms], False)
     kept = {
-        name: values[usable if name in PER_CRYSTAL else usable[crystal]].contiguous()
+        name: values[usable if name in PER_CRYSTAL else usable[crystal_of_atom]].contiguous()
         for name, values in tensors.items()
     }
     kept["ptr"] = torch.cat([sizes.new_zeros(1), sizes[usable].cumsum(0)])
@@ -208,7 +214,7 @@ def _labelled(
 
 
 def _batches(crystals: Iterable[Crystal], batch_atoms: int) -> Iterator[list[Crystal]]:
-    """Crystals in their order, in groups of about `batch_atoms` atoms."""
+    """Split crystals into groups of at most `batch_atoms` atoms, or a single larger crystal; the order stays."""
     batch: list[Crystal] = []
     atoms = 0
     for crystal in crystals:
@@ -221,8 +227,8 @@ def _batches(crystals: Iterable[Crystal], batch_atoms: int) -> Iterator[list[Cry
         yield batch
 
 
-def rejected_of(folder: Path) -> list[str]:
-    """The ids of the crystals that have no usable labels, of all shards.
+def rejected_ids(folder: Path) -> list[str]:
+    """List the ids of the crystals of all shards that have no usable labels.
 
     Raises:
         BadFileError: a shard is missing or damaged.
@@ -249,7 +255,7 @@ def read_shard(folder: Path, number: int) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dictionary
     except FileNotFoundError as error:
-        raise BadFileError(f"{path}: missing: label the rest with the same command") from error
+        raise BadFileError(f"{path}: missing: the same command makes the missing labels") from error
     except (SafetensorError, OSError) as error:
         raise BadFileError(f"{path}: not a whole shard: {error}") from error
     if not {"atomic_numbers", "positions", "cell", "ptr", "held_out", "made", "scalar_1"} <= tensors.keys():

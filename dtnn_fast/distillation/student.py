@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The encoder that learns, and how far its latents are from the teacher's."""
+"""The student: the native encoder, and the loss of its latents against the teacher's.
+
+The loss compares whitened latents: the teacher's latents minus their mean, over their deviation. Both are statistics of
+the labels of the training crystals.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +23,71 @@ from ..nn.symmetric_tensors import norm_squared
 from .energy_readout import CompositionFit, EnergyTerm
 from .labels import ENERGY, RANKS, read_manifest, read_shard
 
-SMALLEST_SPREAD = 1e-6
+SMALLEST_DEVIATION = 1e-6
+# Shards are random samples of the crystals: a few thousand crystals give the statistics to 1 %.
+_MAX_SHARDS = 16
+# Fraction of the atoms, with the largest labels, that the statistics leave out: they would make most of the variance.
+_OUTLIER_FRACTION = 0.01
+
+
+class LabelStatistics(NamedTuple):
+    """Mean and deviation of the labels of one layer and rank, by channel.
+
+    Args:
+        mean: mean over atoms; 0 for vectors and tensors, which have no preferred direction. [C].
+        deviation: root mean square distance from the mean, of the norm for vectors and tensors. [C].
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+
+def label_statistics(folder: Path) -> dict[str, LabelStatistics]:
+    """Compute mean and deviation of every label over the training crystals of the first shards.
+
+    Args:
+        folder: folder that `label_crystals` filled.
+
+    Returns:
+        Statistics by name of the label, such as ``"vector_3"``.
+    """
+    values: dict[str, list[Tensor]] = {}
+    for number in range(min(_MAX_SHARDS, int(read_manifest(folder)["crystals"]["shards"]))):
+        shard = read_shard(folder, number)
+        training = torch.repeat_interleave(shard["held_out"] == 0, shard["ptr"].diff())
+        for name, stored in shard.items():
+            if name.rpartition("_")[2].isdigit():
+                values.setdefault(name, []).append(stored[training])
+    return {name: _without_outliers(torch.cat(parts).float(), name.partition("_")[0]) for name, parts in values.items()}
+
+
+def _without_outliers(values: Tensor, rank: str) -> LabelStatistics:
+    """Compute the statistics of labels without the atoms furthest from the mean."""
+    of_all = _statistics(values, rank)
+    distances = squared_errors((values - of_all.mean) / of_all.deviation.clamp(min=SMALLEST_DEVIATION), rank).mean(-1)
+    kept = distances.argsort()[: max(1, round(len(values) * (1 - _OUTLIER_FRACTION)))]
+    return _statistics(values[kept], rank)
+
+
+def _statistics(values: Tensor, rank: str) -> LabelStatistics:
+    count = max(len(values), 1)
+    mean = values.sum(0) / count if rank == "scalar" else values.new_zeros(values.shape[-1])
+    return LabelStatistics(mean, (squared_errors(values - mean, rank).sum(0) / count).sqrt())
+
+
+def squared_errors(difference: Tensor, rank: str) -> Tensor:
+    """Compute squares of scalars [N, C], or squared norms of vectors [N, 3, C] and tensors [N, 6, C]. -> [N, C]."""
+    return difference * difference if rank == "scalar" else norm_squared(difference)
 
 
 @dataclass(frozen=True)
-class Match:
-    """A layer of ours that learns a layer of the teacher's, both counted from 1.
+class LayerMatch:
+    """A layer of the student and the layer of the teacher that it learns, both counted from 1.
 
     Args:
-        ours: the layer that learns.
-        theirs: the layer that it learns.
-        weight: in the loss, relative to the other matches.
+        ours: the student's layer.
+        theirs: the teacher's layer.
+        weight: of this match in the loss, relative to the other matches.
     """
 
     ours: int
@@ -37,24 +95,12 @@ class Match:
     weight: float = 1.0
 
 
-class Spread(NamedTuple):
-    """Where the labels of one layer and rank lie, by channel.
-
-    Args:
-        mean: 0 for vectors and tensors, which have no preferred direction. [C].
-        deviation: root mean square around it, of the norm for vectors and tensors. [C].
-    """
-
-    mean: Tensor
-    deviation: Tensor
-
-
 class ChannelErrors(NamedTuple):
     """Weighted sums over atoms, in units of the variance of the labels.
 
     Args:
-        errors: of the squared errors. [C].
-        squares: of the squared distances from the mean, which is the error of predicting nothing but the mean. [C].
+        errors: sum of the squared errors. [C].
+        squares: sum of the squared distances of the labels from their mean: the errors of predicting the mean. [C].
     """
 
     errors: Tensor
@@ -62,11 +108,11 @@ class ChannelErrors(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """The loss and what it is made of; only `total` has a gradient.
+    """The loss and its terms; only `total` has a gradient.
 
     Args:
-        total: what is minimised.
-        unexplained: the unexplained part of the variance of the latents.
+        total: the loss that is minimised.
+        unexplained: unexplained part of the variance of the latents.
         energy: mean absolute error of the energies in eV per atom; None where they are not learned.
     """
 
@@ -75,93 +121,89 @@ class Losses(NamedTuple):
     energy: Tensor | None
 
 
-def squared_errors(difference: Tensor, rank: str) -> Tensor:
-    """Squares of scalars [N, C], or squared norms of vectors [N, 3, C] and tensors [N, 6, C]. -> [N, C]."""
-    return difference * difference if rank == "scalar" else norm_squared(difference)
-
-
-def check_matches(matches: Sequence[Match], num_layers: int, known: Collection[int]) -> None:
-    """Refuse matches of layers that there are not, before hours go into labels.
+def check_matches(matches: Sequence[LayerMatch], num_layers: int, teacher_layers: Collection[int]) -> None:
+    """Check that all matched layers exist before labelling starts.
 
     Args:
-        matches: which layer learns which.
-        num_layers: of our encoder.
-        known: the teacher's layers.
+        matches: matches of the student's layers with the teacher's.
+        num_layers: number of layers of the student.
+        teacher_layers: layers of the teacher.
 
     Raises:
-        DTNNError: a match names a layer that there is not, or two of them the same layer of ours.
+        DTNNError: a layer of a match does not exist, or two matches have the same layer of the student.
     """
     for match in matches:
-        if not 1 <= match.ours <= num_layers or match.theirs not in known:
+        if not 1 <= match.ours <= num_layers or match.theirs not in teacher_layers:
+            known = ", ".join(map(str, sorted(teacher_layers)))
             raise DTNNError(
-                f"distill: cannot teach layer {match.ours} of the encoder's {num_layers} "
-                f"the teacher's layer {match.theirs}"
+                f"distill: layer {match.ours} of the encoder cannot learn layer {match.theirs} of the teacher: "
+                f"the encoder has {num_layers} layers, the teacher has layers {known}"
             )
     if len({match.ours for match in matches}) < len(matches):
-        raise DTNNError("distill: a layer of the encoder can learn only one layer of the teacher's")
+        raise DTNNError("distill: a layer of the encoder can learn only one layer of the teacher")
 
 
-def readout_of(spreads: Mapping[str, Spread]) -> tuple[int, ...]:
-    """The channels of the teacher's latents, of which a layer may lack some ranks."""
-    sizes = dict.fromkeys(RANKS, 1)
-    for name, spread in spreads.items():
+def readout_channels(statistics: Mapping[str, LabelStatistics]) -> tuple[int, ...]:
+    """Give the number of channels of the teacher's latents by rank; a layer may lack some ranks."""
+    channels = dict.fromkeys(RANKS, 1)
+    for name, label in statistics.items():
         rank = name.partition("_")[0]
-        sizes[rank] = max(sizes[rank], len(spread.mean))
-    return tuple(sizes.values())
+        channels[rank] = max(channels[rank], len(label.mean))
+    return tuple(channels.values())
 
 
 class Student(nn.Module):
-    """The native encoder, whose latents are to be the teacher's, whitened.
-
-    Its readouts have the channels of the teacher's latents: scalars minus their mean, everything over its deviation.
+    """The native encoder that learns the teacher's whitened latents, and its energies if wanted.
 
     Args:
         config: settings of the encoder; it is built with all its layers, and with readouts of the teacher's channels.
-        matches: which layer learns which.
-        spreads: of the labels, by name such as ``"vector_3"``; a rank that a layer of the teacher lacks is absent.
-        energy_weight: of the energies in the loss.
-        fit: of the energies to the compositions, where the energies are learned too.
+        matches: matches of the student's layers with the teacher's.
+        statistics: of the labels, by name such as ``"vector_3"``; a rank that a layer of the teacher lacks is absent.
+        energy_weight: weight of the energies in the loss.
+        fit: fit of the energies by constants of the elements; None where energies are not learned.
 
     Raises:
-        DTNNError: a match names a layer that there is not, or two of them the same layer of ours.
+        DTNNError: a layer of a match does not exist, or two matches have the same layer of the student.
     """
 
     def __init__(
         self,
         config: NativeEncoderConfig,
-        matches: tuple[Match, ...],
-        spreads: Mapping[str, Spread],
+        matches: tuple[LayerMatch, ...],
+        statistics: Mapping[str, LabelStatistics],
         energy_weight: float = 0.0,
         fit: CompositionFit | None = None,
     ) -> None:
         super().__init__()
-        known = [int(layer) for rank, _, layer in (name.partition("_") for name in spreads) if rank == "scalar"]
-        check_matches(matches, len(config.cutoffs), known)
-        self.encoder = NativeEncoder(replace(config, readout=readout_of(spreads)))
+        teacher_layers = [
+            int(layer) for rank, _, layer in (name.partition("_") for name in statistics) if rank == "scalar"
+        ]
+        check_matches(matches, len(config.cutoffs), teacher_layers)
+        self.encoder = NativeEncoder(replace(config, readout=readout_channels(statistics)))
         self.energy_weight = energy_weight
         self.energy = None if fit is None else EnergyTerm(self.encoder.channels.scalar, fit)
         self.matches = matches
-        self.names: set[str] = set()
+        self.label_names: set[str] = set()
         for match in matches:
             for rank in RANKS:
-                if (spread := spreads.get(f"{rank}_{match.theirs}")) is not None:
-                    self._add_spread(f"{rank}_{match.theirs}", spread)
+                name = f"{rank}_{match.theirs}"
+                if name in statistics and name not in self.label_names:
+                    self.label_names.add(name)
+                    mean, deviation = statistics[name]
+                    self.register_buffer(f"{name}_mean", mean.float())
+                    self.register_buffer(f"{name}_deviation", deviation.float().clamp(min=SMALLEST_DEVIATION))
 
-    def _add_spread(self, name: str, spread: Spread) -> None:
-        if name not in self.names:
-            self.names.add(name)
-            self.register_buffer(f"{name}_mean", spread.mean.float())
-            self.register_buffer(f"{name}_deviation", spread.deviation.float().clamp(min=SMALLEST_SPREAD))
-
-    def learned(self) -> list[tuple[Match, str]]:
-        """The matches, and the ranks that they have labels for."""
-        return [(match, rank) for match in self.matches for rank in RANKS if f"{rank}_{match.theirs}" in self.names]
+    def learned_ranks(self) -> list[tuple[LayerMatch, str]]:
+        """List each match with each rank that has labels."""
+        return [
+            (match, rank) for match in self.matches for rank in RANKS if f"{rank}_{match.theirs}" in self.label_names
+        ]
 
     def forward(self, graph: CrystalGraph, labels: Mapping[str, Tensor]) -> Losses:
-        """The unexplained part of the variance, a mean over ranks and layers with the weights of the matches.
+        """Compute the loss: unexplained variance of the latents, and where energies are learned their error.
 
-        Where energies are learned, `energy_weight` times their mean absolute error is added, in units of the deviation
-        of what the composition leaves of them.
+        The unexplained part of the variance is a mean over layers and ranks with the weights of the matches. The mean
+        absolute error of the energies per atom, over the deviation of the fit, is added `energy_weight` times.
 
         Args:
             graph: crystals, built with the encoder's cutoffs.
@@ -171,11 +213,11 @@ class Student(nn.Module):
             Scalars.
         """
         latents = self.encoder(graph)
-        parts = self.channel_errors(latents, labels)
-        total = sum(match.weight for match, _ in parts)
+        channel_errors = self.channel_errors(latents, labels)
+        total_weight = sum(match.weight for match, _ in channel_errors)
         losses = [
-            match.weight / total * part.errors.sum() / part.squares.sum().clamp(min=SMALLEST_SPREAD)
-            for (match, _), part in parts.items()
+            match.weight / total_weight * errors.sum() / squares.sum().clamp(min=SMALLEST_DEVIATION)
+            for (match, _), (errors, squares) in channel_errors.items()
         ]
         unexplained = torch.stack(losses).sum()
         if self.energy is None:
@@ -186,25 +228,26 @@ class Student(nn.Module):
 
     def channel_errors(
         self, latents: Sequence[Latents], labels: Mapping[str, Tensor]
-    ) -> dict[tuple[Match, str], ChannelErrors]:
-        """Squared errors beside those of always predicting the mean; see `forward`.
+    ) -> dict[tuple[LayerMatch, str], ChannelErrors]:
+        """Sum the squared errors of the latents, and the squared errors of predicting the mean.
 
-        A few atoms, in crystals that are far from equilibrium, have latents a hundred times larger than most. So that
-        they do not decide, each atom has the weight 1 / (1 + |y|^2), where |y|^2 is the mean over channels of its
-        whitened label.
+        A few atoms, in crystals far from equilibrium, have latents a hundred times larger than most. Each atom has the
+        weight 1 / (1 + |y|^2), so that they do not dominate; |y|^2 is the mean over channels of the squared whitened
+        label.
 
         Args:
-            latents: what the encoder gives for the crystals.
+            latents: the encoder's latents of the crystals, by layer.
             labels: the teacher's latents of their atoms.
 
         Returns:
-            For each match and rank.
+            Sums for each match and rank.
         """
         return {
-            (match, rank): self._errors(latents[match.ours - 1], match, rank, labels) for match, rank in self.learned()
+            (match, rank): self._errors(latents[match.ours - 1], match, rank, labels)
+            for match, rank in self.learned_ranks()
         }
 
-    def _errors(self, latents: Latents, match: Match, rank: str, labels: Mapping[str, Tensor]) -> ChannelErrors:
+    def _errors(self, latents: Latents, match: LayerMatch, rank: str, labels: Mapping[str, Tensor]) -> ChannelErrors:
         values: Tensor = getattr(latents, f"atom_{rank}")
         name = f"{rank}_{match.theirs}"
         mean, deviation = getattr(self, f"{name}_mean"), getattr(self, f"{name}_deviation")
@@ -213,42 +256,3 @@ class Student(nn.Module):
         weight = 1.0 / (1.0 + squares.mean(-1, keepdim=True))
         errors = squared_errors(values - expected, rank)
         return ChannelErrors((weight * errors).sum(0), (weight * squares).sum(0))
-
-
-# The shards are random samples: a few thousand crystals give these numbers to a percent.
-_MOST_SHARDS = 16
-# The part of the atoms with the largest labels that is left out: a few would make most of the variance.
-_LEFT_OUT = 0.01
-
-
-def spreads_of(folder: Path) -> dict[str, Spread]:
-    """The spread of every label over the training crystals of the first shards.
-
-    Args:
-        folder: what `labels.label` filled.
-
-    Returns:
-        By name, such as ``"vector_3"``.
-    """
-    values: dict[str, list[Tensor]] = {}
-    for number in range(min(_MOST_SHARDS, int(read_manifest(folder)["crystals"]["shards"]))):
-        shard = read_shard(folder, number)
-        training = torch.repeat_interleave(shard["held_out"] == 0, shard["ptr"].diff())
-        for name, stored in shard.items():
-            if name.rpartition("_")[2].isdigit():
-                values.setdefault(name, []).append(stored[training])
-    return {name: _spread(torch.cat(parts).float(), name.partition("_")[0]) for name, parts in values.items()}
-
-
-def _spread(values: Tensor, rank: str) -> Spread:
-    """Mean and deviation of labels, without the atoms that lie furthest out."""
-    first = _moments(values, rank)
-    distances = squared_errors((values - first.mean) / first.deviation.clamp(min=SMALLEST_SPREAD), rank).mean(-1)
-    kept = distances.argsort()[: max(1, round(len(values) * (1 - _LEFT_OUT)))]
-    return _moments(values[kept], rank)
-
-
-def _moments(values: Tensor, rank: str) -> Spread:
-    count = max(len(values), 1)
-    mean = values.sum(0) / count if rank == "scalar" else values.new_zeros(values.shape[-1])
-    return Spread(mean, (squared_errors(values - mean, rank).sum(0) / count).sqrt())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The processes that torchrun started, or the only one."""
+"""The processes that share a distillation: those that torchrun started, or a single one."""
 
 from __future__ import annotations
 
@@ -16,71 +16,71 @@ from ..errors import DTNNError
 
 @dataclass(frozen=True)
 class Workers:
-    """This process among those that work together.
+    """This process and the others that work with it.
 
     Args:
-        rank: of this process, from 0; 0 writes the files.
-        count: of the processes.
+        rank: of this process, from 0; process 0 writes the files.
+        num_processes: number of all processes.
         device: of this process.
     """
 
     rank: int
-    count: int
+    num_processes: int
     device: torch.device
 
     @property
-    def part(self) -> tuple[int, int]:
-        """This process and how many there are."""
-        return self.rank, self.count
+    def share(self) -> tuple[int, int]:
+        """Rank of this process and number of processes, for functions that split work."""
+        return self.rank, self.num_processes
 
     def wait(self) -> None:
-        """Wait until all processes are here."""
-        if self.count > 1:
+        """Wait until all processes have reached this call."""
+        if self.num_processes > 1:
             distributed.barrier()
 
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any of the processes."""
-        if self.count == 1:
+    def any_process(self, flag: bool) -> bool:
+        """Tell whether the flag is set in any of the processes; all processes must call this."""
+        if self.num_processes == 1:
             return flag
         total = torch.tensor([int(flag)], device=self.device)
         distributed.all_reduce(total)
         return bool(total.item())
 
 
-def _device(name: str, local_rank: int) -> torch.device:
-    try:
-        place = torch.device(name)
-    except RuntimeError as error:
-        raise DTNNError(f"distill: expected the device cpu or cuda, got {name!r}") from error
-    if place.type == "cpu":
-        return place
-    if place.type != "cuda":
-        raise DTNNError(f"distill: expected the device cpu or cuda, got {name!r}")
-    index = local_rank if place.index is None else place.index
-    if index >= (count := torch.cuda.device_count()):
-        raise DTNNError(f"distill: the device {name!r} needs GPU number {index}, counted from 0; torch sees {count}")
-    return torch.device("cuda", index)
-
-
 @contextmanager
-def workers(device: str = "cpu") -> Iterator[Workers]:
+def join_workers(device: str = "cpu") -> Iterator[Workers]:
     """Join the other processes if torchrun started this one.
 
     Args:
-        device: "cpu" or "cuda"; of several GPUs each process takes the one of its local rank.
+        device: "cpu" or "cuda"; with several GPUs each process takes the GPU of its local rank.
 
     Raises:
         DTNNError: there is no such device.
     """
-    count, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    place = _device(device, int(os.environ.get("LOCAL_RANK", "0")))
-    if place.type == "cuda":
-        torch.cuda.set_device(place)
-    if count == 1:
-        yield Workers(0, 1, place)
+    num_processes, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    own_device = _device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    if own_device.type == "cuda":
+        torch.cuda.set_device(own_device)
+    if num_processes == 1:
+        yield Workers(0, 1, own_device)
         return
-    distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    distributed.init_process_group("nccl" if own_device.type == "cuda" else "gloo")
     try:
-        yield Workers(rank, count, place)
+        yield Workers(rank, num_processes, own_device)
     finally:
         distributed.destroy_process_group()
+
+
+def _device(name: str, local_rank: int) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DTNNError(f"distill: expected the device cpu or cuda, got {name!r}") from error
+    if device.type == "cpu":
+        return device
+    if device.type != "cuda":
+        raise DTNNError(f"distill: expected the device cpu or cuda, got {name!r}")
+    index = local_rank if device.index is None else device.index
+    if index >= (count := torch.cuda.device_count()):
+        raise DTNNError(f"distill: the device {name!r} needs GPU number {index}, counted from 0; torch sees {count}")
+    return torch.device("cuda", index)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a trial is judged by: the validation error of trained models. Test crystals are not shown to it."""
+"""The objective of a search: the validation error of a trained model, which never depends on test crystals."""
 
 from __future__ import annotations
 
@@ -24,60 +24,67 @@ from ..training.training_settings import TrainingSettings
 from .search_space import Value, suggest
 
 
-class Trainers:
-    """Makes the trainer of a run; nothing is written to disk.
+class TrainerFactory:
+    """Makes the trainers of runs that share crystals, graphs and latents; nothing is written to disk.
 
     Args:
-        crystals: labelled, cleaned and checked.
-        encoder_of: gives the encoder with so many layers that runs start from and keep, or None where they train one
-            from random weights.
-        latents_of: gives the latents of the crystals by such an encoder, of the layers that a decoder reads.
+        crystals: labelled, cleaned and checked crystals.
+        make_encoder: gives the frozen encoder with a number of layers, or None where runs train an encoder from random
+            weights.
+        encode: gives the latents of the crystals by a frozen encoder, of the layers that a decoder reads.
     """
 
     def __init__(
         self,
         crystals: Sequence[Crystal],
-        encoder_of: Callable[[int], Encoder | None],
-        latents_of: Callable[[Encoder, Sequence[int]], LatentTable],
+        make_encoder: Callable[[int], Encoder | None],
+        encode: Callable[[Encoder, Sequence[int]], LatentTable],
     ) -> None:
-        self.crystals, self._encoder_of, self._latents_of = crystals, encoder_of, latents_of
+        self.crystals, self._make_encoder, self._encode = crystals, make_encoder, encode
         self._encoders: dict[tuple[int, ...], tuple[Encoder | None, LatentTable | None]] = {}
         self._data: dict[tuple[tuple[int, ...], bool], LabelledGraphs | LabelledLatents] = {}
 
     def __call__(self, settings: TrainingSettings, parts: Split) -> Trainer:
-        """The trainer of these settings on these parts of the crystals."""
+        """Make the trainer of a run.
+
+        Args:
+            settings: settings of the run.
+            parts: training, validation and test crystals.
+        """
         decoder = settings.model.decoder
-        encoder, table = self._encoder(decoder.layer, decoder.kept_layers)
-        kind = (decoder.kept_layers, decoder.bonds)
-        if kind not in self._data:
-            self._data[kind] = labelled_data(settings, self.crystals, table)
+        encoder, table = self._encoder_and_latents(decoder.layer, decoder.kept_layers)
+        key = (decoder.kept_layers, decoder.bonds)
+        if key not in self._data:
+            self._data[key] = labelled_data(settings, self.crystals, table)
         settings = replace(settings, frozen=table is not None)
-        return Trainer(settings, self._data[kind], parts, encoder=encoder)
+        return Trainer(settings, self._data[key], parts, encoder=encoder)
 
-    def _encoder(self, last: int, layers: tuple[int, ...]) -> tuple[Encoder | None, LatentTable | None]:
-        if layers not in self._encoders:
-            encoder = self._encoder_of(last)
-            table = None if encoder is None else self._latents_of(encoder, layers)
-            self._encoders[layers] = (encoder, table)
-        return self._encoders[layers]
+    def _encoder_and_latents(
+        self, num_layers: int, kept_layers: tuple[int, ...]
+    ) -> tuple[Encoder | None, LatentTable | None]:
+        if kept_layers not in self._encoders:
+            encoder = self._make_encoder(num_layers)
+            table = None if encoder is None else self._encode(encoder, kept_layers)
+            self._encoders[kept_layers] = (encoder, table)
+        return self._encoders[kept_layers]
 
 
-TrainerMaker = Callable[[TrainingSettings, Split], Trainer]
+MakeTrainer = Callable[[TrainingSettings, Split], Trainer]
 
 
 class Pruned(Exception):  # noqa: N818  not an error
-    """A trial was given up because others were better at this point, or because its loss was no number any more."""
+    """A trial was given up: other trials were better at the same epoch, or its loss became infinite or NaN."""
 
 
 class Objective:
-    """Trains the model of a trial on each split.
+    """Trains the model of a trial on each split, without the test crystals.
 
     Args:
-        base: what is not searched.
-        fixed: searched settings that keep a value.
-        splits: by seed; their test parts are dropped here.
+        base: settings that are not searched.
+        fixed: values of settings that could be searched but are fixed.
+        splits: splits by seed; their test parts are dropped here.
         make_trainer: makes the trainer of a run.
-        on_epoch: called after each epoch with the trainer, for a progress bar.
+        on_epoch: called after each epoch, for a progress bar.
     """
 
     def __init__(
@@ -85,51 +92,54 @@ class Objective:
         base: TrainingSettings,
         fixed: Mapping[str, Value],
         splits: Mapping[int, Split],
-        make_trainer: TrainerMaker,
+        make_trainer: MakeTrainer,
         on_epoch: Callable[[Trainer, Epoch], None] = lambda trainer, epoch: None,
     ) -> None:
-        nothing = np.empty(0, dtype=np.int64)
+        no_crystals = np.empty(0, dtype=np.int64)
         self.base, self.fixed = base, dict(fixed)
-        self.splits = {seed: parts._replace(test=nothing) for seed, parts in splits.items()}
+        self.splits = {seed: parts._replace(test=no_crystals) for seed, parts in splits.items()}
         self.make_trainer, self.on_epoch = make_trainer, on_epoch
 
     def __call__(self, trial: Any) -> float:
         """Train with the settings of a trial.
 
         Args:
-            trial: of Optuna; gets the validation error after each epoch, and its settings and errors as attributes.
+            trial: trial of Optuna; it gets the validation error after each epoch, and attributes: seconds, the best
+                epoch and its errors for each split, and the reason where it was given up.
 
         Returns:
-            The best validation error, as early stopping sees it, mean over the splits.
+            The best validation error, as early stopping sees it; mean over the splits.
 
         Raises:
             Pruned: the trial was given up.
+            DTNNError: the crystals or splits do not fit, which no trial can change.
         """
         settings = suggest(trial, self.base, self.fixed)
         start = time.perf_counter()
         scores: list[float] = []
         best: dict[str, dict[str, Any]] = {}
-        for place, (seed, parts) in enumerate(self.splits.items()):
+        for split_number, (seed, parts) in enumerate(self.splits.items()):
             trainer = self.make_trainer(replace(settings, seed=seed), parts)
             try:
                 for epoch in trainer.epochs():
-                    so_far = statistics.fmean([*scores, trainer.best_score])
-                    # Epochs of the second split come after all that the first one could have had.
-                    trial.report(so_far, place * settings.epochs + epoch.epoch)
+                    mean_score = statistics.fmean([*scores, trainer.best_score])
+                    # Steps of a split start after the largest possible number of epochs of the splits before it.
+                    trial.report(mean_score, split_number * settings.epochs + epoch.epoch)
                     self.on_epoch(trainer, epoch)
                     if trial.should_prune():
-                        raise Pruned("worse than others at this point")
+                        raise Pruned("worse than other trials at the same epoch")
             except DTNNError as error:
                 trial.set_user_attr("reason", str(error))
                 raise Pruned(str(error)) from error
             finally:
                 trial.set_user_attr("seconds", time.perf_counter() - start)
             scores.append(trainer.best_score)
-            record = trainer.history[trainer.best_epoch - 1]
-            best[str(seed)] = {"best_epoch": trainer.best_epoch, "validation": record.validation}
+            best_epoch = trainer.history[trainer.best_epoch - 1]
+            best[str(seed)] = {"best_epoch": trainer.best_epoch, "validation": best_epoch.validation}
             trial.set_user_attr("splits", best)
         value = statistics.fmean(scores)
         if not math.isfinite(value):
-            trial.set_user_attr("reason", "its validation error is no number")
-            raise Pruned("its validation error is no number")
+            reason = f"its validation error is {value}"
+            trial.set_user_attr("reason", reason)
+            raise Pruned(reason)
         return value

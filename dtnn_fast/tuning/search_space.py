@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The settings that are searched, and what a trial of the search makes of them."""
+"""The search space: searched settings with their possible values, and the training settings of a trial."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ Value = bool | int | float | str
 
 
 class Trial(Protocol):
-    """What is needed of a trial of Optuna."""
+    """The methods of a trial of Optuna that suggest values."""
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """A number of a range."""
+        """Suggest a number of a range."""
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
-        """One of some values."""
+        """Suggest one of the choices."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some values."""
+    """A setting with a list of possible values."""
 
     values: tuple[Value, ...]
 
     def suggest(self, trial: Trial, name: str) -> Value:
-        """The value of a trial."""
+        """Suggest the value of a trial."""
         value: Value = trial.suggest_categorical(name, self.values)
         return value
 
@@ -43,14 +43,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class Range:
-    """A number of a range, on a logarithmic scale or not."""
+    """A setting with a range of possible numbers, searched on a linear or logarithmic scale."""
 
     low: float
     high: float
     log: bool = False
 
     def suggest(self, trial: Trial, name: str) -> Value:
-        """The value of a trial."""
+        """Suggest the value of a trial."""
         return trial.suggest_float(name, self.low, self.high, log=self.log)
 
     def __contains__(self, value: Value) -> bool:
@@ -60,8 +60,8 @@ class Range:
         return f"a number from {self.low:g} to {self.high:g}"
 
 
-# The names are those of the options of dtnn-fast train. Around the paper's settings.
-_BESIDE_LAYER: Mapping[str, Choice | Range] = {
+# Ranges around the paper's settings; the names are those of the options of dtnn-fast train.
+_SPACE_WITHOUT_LAYER: Mapping[str, Choice | Range] = {
     "blocks": Choice((1, 2, 3)),
     "latent": Choice((32, 64, 128, 256)),
     "dropout": Range(0.0, 0.5),
@@ -71,19 +71,20 @@ _BESIDE_LAYER: Mapping[str, Choice | Range] = {
     "weight_decay": Range(1e-6, 1.0, log=True),
     "batch_size": Choice((16, 32, 64, 128)),
 }
-NAMES = ("layer", *_BESIDE_LAYER)
-_OF_TRAINING = ("learning_rate", "weight_decay", "batch_size")
+SEARCHED_SETTINGS = ("layer", *_SPACE_WITHOUT_LAYER)
+# The settings of the decoder are all others.
+_TRAINING_SETTINGS = ("learning_rate", "weight_decay", "batch_size")
 
 
 def search_space(num_layers: int) -> dict[str, Choice | Range]:
-    """What is searched, by name.
+    """Give the possible values of the searched settings, by name.
 
     Args:
-        num_layers: of the encoder. A decoder reads one of them, all together, or all but the last.
+        num_layers: number of layers of the encoder. A decoder reads a single layer, all, or all but the last.
     """
-    one = [str(layer) for layer in range(1, num_layers + 1)]
-    several = [f"1-{last}" for last in (num_layers - 1, num_layers) if last > 1]
-    return {"layer": Choice((*one, *several)), **_BESIDE_LAYER}
+    single_layers = [str(layer) for layer in range(1, num_layers + 1)]
+    several_layers = [f"1-{last}" for last in (num_layers - 1, num_layers) if last > 1]
+    return {"layer": Choice((*single_layers, *several_layers)), **_SPACE_WITHOUT_LAYER}
 
 
 def _space_of(settings: TrainingSettings) -> dict[str, Choice | Range]:
@@ -91,12 +92,15 @@ def _space_of(settings: TrainingSettings) -> dict[str, Choice | Range]:
 
 
 def values_of(settings: TrainingSettings) -> dict[str, Value]:
-    """The searched settings of a run, by name.
+    """Give the values of the searched settings in the settings of a run, by name.
 
     Raises:
-        ValueError: its layers are no value of the search.
+        ValueError: the decoder reads layers that are not in the search space.
     """
-    values = {name: getattr(settings if name in _OF_TRAINING else settings.model.decoder, name) for name in NAMES}
+    values = {
+        name: getattr(settings if name in _TRAINING_SETTINGS else settings.model.decoder, name)
+        for name in SEARCHED_SETTINGS
+    }
     layers, choice = settings.model.decoder.layers, _space_of(settings)["layer"]
     first, last = layers[0], layers[-1]
     name = str(last) if first == last else f"{first}-{last}"
@@ -106,12 +110,18 @@ def values_of(settings: TrainingSettings) -> dict[str, Value]:
 
 
 def with_values(settings: TrainingSettings, values: Mapping[str, Value]) -> TrainingSettings:
-    """A run with some of the searched settings changed."""
-    unknown = values.keys() - set(NAMES)
+    """Replace values of searched settings in the settings of a run.
+
+    Raises:
+        ValueError: a name is not a searched setting.
+    """
+    unknown = values.keys() - set(SEARCHED_SETTINGS)
     if unknown:
-        raise ValueError(f"with_values: expected names of {', '.join(NAMES)}, got {', '.join(sorted(unknown))}")
-    training: dict[str, Any] = {name: value for name, value in values.items() if name in _OF_TRAINING}
-    decoder: dict[str, Any] = {name: value for name, value in values.items() if name not in _OF_TRAINING}
+        raise ValueError(
+            f"with_values: expected names of {', '.join(SEARCHED_SETTINGS)}, got {', '.join(sorted(unknown))}"
+        )
+    training: dict[str, Any] = {name: value for name, value in values.items() if name in _TRAINING_SETTINGS}
+    decoder: dict[str, Any] = {name: value for name, value in values.items() if name not in _TRAINING_SETTINGS}
     if "layer" in decoder:
         *more, last = _layers(decoder["layer"])
         decoder |= {"layer": last, "more_layers": tuple(more)}
@@ -120,43 +130,43 @@ def with_values(settings: TrainingSettings, values: Mapping[str, Value]) -> Trai
 
 
 def suggest(trial: Trial, base: TrainingSettings, fixed: Mapping[str, Value]) -> TrainingSettings:
-    """The settings of a trial.
+    """Suggest the settings of a trial.
 
     Args:
-        trial: of Optuna.
-        base: everything that is not searched.
-        fixed: searched settings that keep a value.
+        trial: trial of Optuna.
+        base: settings that are not searched.
+        fixed: values of settings that could be searched but are fixed.
     """
-    searched = {name: space.suggest(trial, name) for name, space in _space_of(base).items() if name not in fixed}
-    return with_values(base, {**fixed, **searched})
+    suggested = {name: space.suggest(trial, name) for name, space in _space_of(base).items() if name not in fixed}
+    return with_values(base, {**fixed, **suggested})
 
 
 def parse_fixed(text: str, num_layers: int) -> tuple[str, Value]:
-    """A setting and its value from text such as ``"layer=1-5"`` or ``"bonds=false"``.
+    """Read a setting and its value from text such as ``"layer=1-5"`` or ``"bonds=false"``.
 
     Args:
         text: from the command line.
-        num_layers: of the encoder.
+        num_layers: number of layers of the encoder.
 
     Raises:
-        DTNNError: there is no such setting, or the value is not one that is searched.
+        DTNNError: the setting is not a searched one, or the value is not in the search space.
     """
-    name, _, given = text.partition("=")
+    name, _, value_text = text.partition("=")
     name = name.strip().replace("-", "_")
-    if name not in NAMES:
-        raise DTNNError(f"tune: expected NAME=VALUE with a name of {', '.join(NAMES)}, got {text!r}")
+    if name not in SEARCHED_SETTINGS:
+        raise DTNNError(f"tune: expected NAME=VALUE with a name of {', '.join(SEARCHED_SETTINGS)}, got {text!r}")
     space = search_space(num_layers)[name]
     try:
-        value = _parse(given.strip().lower(), space)
+        value = _parse(value_text.strip().lower(), space)
     except ValueError:
         value = None
     if value is None or value not in space:
-        raise DTNNError(f"tune: expected `{name}` to be {space}, got {given.strip()!r}")
+        raise DTNNError(f"tune: expected `{name}` to be {space}, got {value_text.strip()!r}")
     return name, value
 
 
 def _layers(name: str) -> tuple[int, ...]:
-    """What a value of "layer" means: one layer of the encoder, or several."""
+    """Give the layers of a value of "layer" such as ``"4"`` or ``"1-5"``."""
     first, _, last = name.partition("-")
     return tuple(range(int(first), int(last or first) + 1))
 

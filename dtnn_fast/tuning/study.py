@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The study file, which keeps all trials, and the search that adds to it."""
+"""The study: a search that adds trials to a file, and the tables of its trials and best settings."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 from ..errors import BadFileError, optional_import
 from ..training.training_settings import TrainingSettings
 from .objective import Objective, Pruned
-from .search_space import NAMES, Value, values_of, with_values
+from .search_space import SEARCHED_SETTINGS, Value, values_of, with_values
 
-STUDY_FILE = "study.db"
-_NAME, _IDENTITY = "dtnn_fast", "identity"
-# Trials before the first is given up, and the part of the epochs that each of them gets.
-_FEWEST_TRIALS, _FEWEST_EPOCHS = 5, 0.2
+STUDY_FILE, TRIALS_FILE, BEST_FILE = "study.db", "trials.csv", "best.json"
+_STUDY_NAME, _IDENTITY = "dtnn_fast", "identity"
+# No trial is given up before this number of trials is finished, and before this fraction of its epochs.
+_UNPRUNED_TRIALS, _UNPRUNED_FRACTION = 5, 0.2
 
 
 def _import(module: str) -> Any:
@@ -26,12 +26,12 @@ def _import(module: str) -> Any:
 
 
 class Study:
-    """A search that is kept in a file: Optuna's tree-structured Parzen estimator, with pruning by the median.
+    """A search whose trials are kept in a file: Optuna's tree-structured Parzen estimator, with pruning by the median.
 
     Args:
-        folder: where the file is, or is made.
-        identity: plain values that tell studies apart; trials of different ones cannot be compared.
-        epochs: of a trial, at most.
+        folder: folder of the file; made when absent.
+        identity: plain values that tell studies apart: trials with different values cannot be compared.
+        epochs: largest number of epochs of a trial.
         seed: of the search.
 
     Raises:
@@ -45,46 +45,44 @@ class Study:
         self._states = self._optuna.trial.TrialState
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / STUDY_FILE
-        wanted = json.dumps(identity, sort_keys=True)
-        with self._naming_the_file():
+        new_identity = json.dumps(identity, sort_keys=True)
+        with self._errors_with_path():
             self._study = self._open(epochs)
-            # A search that goes on must not draw the same numbers again.
+            # A continued search must not draw the same random numbers again.
             self._study.sampler = self._optuna.samplers.TPESampler(seed=seed + len(self._trials()))
-            found = self._study.user_attrs.get(_IDENTITY)
-            if found is None:
-                self._study.set_user_attr(_IDENTITY, wanted)
+            old_identity = self._study.user_attrs.get(_IDENTITY)
+            if old_identity is None:
+                self._study.set_user_attr(_IDENTITY, new_identity)
             if any(trial.value is None for trial in self._trials(self._states.COMPLETE)):
                 raise BadFileError(
                     f"{self.path}: damaged: a finished trial has no value; choose another folder or remove it"
                 )
-        if found not in (None, wanted):
+        if old_identity not in (None, new_identity):
             raise BadFileError(
                 f"{self.path}: holds a study of other settings or data; choose another folder or remove it"
             )
 
     def _open(self, epochs: int) -> Any:
-        # SQLAlchemy escapes what means something in a URL.
+        # SQLAlchemy escapes characters of the path that have a meaning in a URL.
         url = _import("sqlalchemy.engine").URL.create("sqlite", database=str(self.path))
         pruners = self._optuna.pruners
         return self._optuna.create_study(
             storage=self._optuna.storages.RDBStorage(url.render_as_string()),
-            study_name=_NAME,
+            study_name=_STUDY_NAME,
             direction="minimize",
             load_if_exists=True,
-            pruner=pruners.MedianPruner(_FEWEST_TRIALS, n_warmup_steps=round(_FEWEST_EPOCHS * epochs)),
+            pruner=pruners.MedianPruner(_UNPRUNED_TRIALS, n_warmup_steps=round(_UNPRUNED_FRACTION * epochs)),
         )
 
     @contextmanager
-    def _naming_the_file(self) -> Iterator[None]:
-        """Turn errors of the database into one that names the file."""
+    def _errors_with_path(self) -> Iterator[None]:
+        """Turn errors of the database into a `BadFileError` with the path."""
         database_error = _import("sqlalchemy.exc").SQLAlchemyError
         try:
             yield
         except (database_error, self._optuna.exceptions.OptunaError) as error:
-            first = str(error.__cause__ or error).splitlines()[0]
-            raise BadFileError(
-                f"{self.path}: not the file of a study, or damaged, or it cannot be written: {first}"
-            ) from error
+            first_line = str(error.__cause__ or error).splitlines()[0]
+            raise BadFileError(f"{self.path}: damaged, not a study, or cannot be written: {first_line}") from error
 
     def _trials(self, *states: Any) -> list[Any]:
         trials: list[Any] = self._study.get_trials(deepcopy=False, states=states or None)
@@ -92,12 +90,12 @@ class Study:
 
     @property
     def finished(self) -> list[Any]:
-        """The trials that were trained to the end or given up, as Optuna records them; no interrupted ones."""
+        """Trials of Optuna that were completed or given up; interrupted ones are left out."""
         return self._trials(self._states.COMPLETE, self._states.PRUNED)
 
     @property
     def best(self) -> Any | None:
-        """The trial with the lowest validation error, or None before the first that was trained to the end."""
+        """The completed trial with the lowest validation error, or None before the first completed trial."""
         return min(self._trials(self._states.COMPLETE), key=lambda trial: trial.value, default=None)
 
     def search(
@@ -107,65 +105,62 @@ class Study:
         on_start: Callable[[Any], None] = lambda trial: None,
         on_trial: Callable[[Any], None] = lambda trial: None,
     ) -> None:
-        """Add trials until the study has as many as wanted; the first one has the settings that the search starts from.
+        """Add trials until the study has the wanted number of finished ones.
 
-        An error or Ctrl-C ends the search; the trial that was under way is begun again by the next one.
+        The first trial of a study has the settings of `objective.base`. An error or Ctrl-C ends the search; the next
+        search starts the interrupted trial again.
 
         Args:
             objective: gives the validation error of a trial.
-            num_trials: finished trials, with those that the study already has.
-            on_start: called with each trial that begins.
+            num_trials: wanted number of finished trials, with those of earlier searches.
+            on_start: called at the start of each trial.
             on_trial: called with each finished trial.
 
         Raises:
             BadFileError: the file cannot be written.
         """
-        with self._naming_the_file():
+        with self._errors_with_path():
             if not self._trials():
-                start = values_of(objective.base)
-                self._study.enqueue_trial({name: v for name, v in start.items() if name not in objective.fixed})
+                base = values_of(objective.base)
+                self._study.enqueue_trial({name: value for name, value in base.items() if name not in objective.fixed})
             while len(self.finished) < num_trials:
                 trial = self._study.ask()
                 on_start(trial)
                 try:
                     value = objective(trial)
                 except Pruned:
-                    done = self._study.tell(trial, state=self._states.PRUNED)
+                    finished = self._study.tell(trial, state=self._states.PRUNED)
                 except BaseException:
                     self._study.tell(trial, state=self._states.FAIL)
                     self._study.enqueue_trial(trial.params)
                     raise
                 else:
-                    done = self._study.tell(trial, value)
-                on_trial(done)
-
-
-TRIALS_FILE, BEST_FILE = "trials.csv", "best.json"
+                    finished = self._study.tell(trial, value)
+                on_trial(finished)
 
 
 def write_trials(path: Path, trials: Sequence[Any], fixed: Mapping[str, Value]) -> None:
-    """Write one row for each finished trial: its settings, and the validation error, up to where it was given up.
+    """Write a row for each finished trial: its settings, and its last validation error.
 
     Args:
         path: of the CSV file.
-        trials: as Optuna records them.
-        fixed: searched settings that kept a value.
+        trials: trials of Optuna.
+        fixed: values of settings that were not searched.
     """
-    header = ["trial", "state", "validation_error", *NAMES, "seconds", "reason"]
+    header = ["trial", "state", "validation_error", *SEARCHED_SETTINGS, "seconds", "reason"]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         for trial in trials:
             values = {**fixed, **trial.params}
             attributes = trial.user_attrs
-            end = [attributes.get("seconds", ""), attributes.get("reason", "")]
-            writer.writerow(
-                [trial.number, trial.state.name.lower(), trial.value, *(values[name] for name in NAMES), *end]
-            )
+            settings = [values[name] for name in SEARCHED_SETTINGS]
+            seconds, reason = attributes.get("seconds", ""), attributes.get("reason", "")
+            writer.writerow([trial.number, trial.state.name.lower(), trial.value, *settings, seconds, reason])
 
 
 def best_settings(base: TrainingSettings, trial: Any, fixed: Mapping[str, Value]) -> TrainingSettings:
-    """The settings of a trial."""
+    """Make the settings of a trial."""
     return with_values(base, {**fixed, **trial.params})
 
 

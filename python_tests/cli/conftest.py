@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A tiny model with random weights, and the program itself."""
+"""The program, a tiny model with random weights, and files of crystals."""
 
 import json
 
@@ -22,7 +22,7 @@ def labelled():
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory, labelled):
-    """The folder of a model of all targets that does not know the noble gases."""
+    """The folder of a model of all targets, without noble gases among its elements."""
     torch.manual_seed(0)
     elements = sorted({int(z) for crystal in labelled for z in crystal.atomic_numbers})
     config = DTNNConfig(
@@ -38,7 +38,7 @@ def tiny_model(tmp_path_factory, labelled):
 
 @pytest.fixture(scope="session")
 def program():
-    """Runs the program with some arguments; `result.stdout`, `.stderr` and `.exit_code` say what happened."""
+    """A function that runs the program and returns its `stdout`, `stderr` and `exit_code`."""
 
     def run(*arguments):
         result = CliRunner().invoke(app, [str(argument) for argument in arguments])
@@ -51,7 +51,7 @@ def program():
 
 @pytest.fixture(scope="session")
 def row_of():
-    """A crystal as a row of our .jsonl files, with its tensors."""
+    """A function that makes the row of a .jsonl file from a crystal with its tensors."""
 
     def make(crystal):
         return {

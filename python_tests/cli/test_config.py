@@ -12,7 +12,7 @@ from dtnn_fast.cli.distill import TeacherName
 from dtnn_fast.cli.options import Target
 from dtnn_fast.distillation.distill_settings import DistillSettings
 from dtnn_fast.distillation.made_crystals import CrystalSettings
-from dtnn_fast.distillation.student import Match
+from dtnn_fast.distillation.student import LayerMatch
 from dtnn_fast.encoders import NativeEncoderConfig
 from dtnn_fast.model.decoder import DecoderConfig
 from dtnn_fast.settings_file import help_of, keys_of, read_settings
@@ -49,7 +49,7 @@ def test_defaults_are_those_of_the_library():
     channels = NativeEncoderConfig().channels
     assert config.encoder.channels == (channels.scalar, channels.vector, channels.rank2)
     distill = DistillConfig()
-    library = DistillSettings(NativeEncoderConfig(), (Match(1, 1, 1.0),))
+    library = DistillSettings(NativeEncoderConfig(), (LayerMatch(1, 1, 1.0),))
     assert {name: getattr(library, name) for name in asdict(distill.training)} == asdict(distill.training)
     crystals = asdict(distill.crystals)
     assert crystals.pop("files") == ()

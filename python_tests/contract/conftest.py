@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The devices that the contract is tested on, and one thread for the small inputs of these tests."""
+"""Tests of this folder run on every available device, and on one thread because their inputs are small."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from model_cases import one_thread  # noqa: F401  a fixture for every test of this folder
+from model_cases import one_thread  # noqa: F401  a fixture that every test uses
 
 from dtnn_fast import ops  # noqa: F401  loads the operations
 
@@ -16,5 +16,5 @@ if torch.cuda.is_available() and torch.ops.dtnn_fast.has_cuda_kernels():
 
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> str:
-    """Where the test runs."""
+    """The device of the test."""
     return request.param

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The emulated kernels as fixtures, each built once a session."""
+"""The emulated CUDA kernels, built once per session."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from cuda_emulator import SANITIZE, Emulator, build, built_once, compiler
 
 @pytest.fixture(scope="session")
 def emulator_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shared library with all kernels."""
+    """The path of the shared library with all kernels."""
     return built_once(tmp_path_factory, "emulated_kernels.so", lambda output: build(output, ["-O2"], ["-shared"]))
 
 
 @pytest.fixture
 def emulator(emulator_library: Path) -> Iterator[Emulator]:
-    """The emulator with its settings at their defaults; a test that makes index errors has to take them."""
+    """The emulator with default settings; a test that causes index errors must call `take_error`."""
     emulator = Emulator(emulator_library)
     emulator.configure()
     yield emulator

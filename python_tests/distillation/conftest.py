@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Labels of a teacher that is made in a moment; runs the tests of this folder on one thread."""
+"""Labels of a fake teacher; all tests of this folder run on one thread."""
 
 import pytest
 from fake_teacher import SETTINGS, FakeTeacher
 from model_cases import one_thread  # noqa: F401  a fixture that every test uses
 
 from dtnn_fast.datasets.bundled import load_labelled
-from dtnn_fast.distillation.labels import label
+from dtnn_fast.distillation.labels import label_crystals
 from dtnn_fast.distillation.made_crystals import make_crystals
 
 
@@ -27,7 +27,7 @@ def crystals(sources):
 
 @pytest.fixture(scope="session")
 def labels(crystals, tmp_path_factory):
-    """A folder of labels."""
+    """A folder of labels that the tests only read."""
     folder = tmp_path_factory.mktemp("labels")
-    label(crystals, FakeTeacher(), folder, SETTINGS)
+    label_crystals(crystals, FakeTeacher(), folder, SETTINGS)
     return folder

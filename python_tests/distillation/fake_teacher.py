@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A teacher that is made in a moment, and the settings of its labels."""
+"""A small fake teacher with random weights, and the settings of its labels."""
 
 import torch
 
@@ -37,14 +37,14 @@ class FakeTeacher:
         return layers
 
     def latents_and_energy(self, graph):
-        """Latents; and energies of -2 to -6 eV by element, and an attraction along the bonds."""
+        """Give latents, and energies: -2 to -6 eV by element, and an attraction along the bonds."""
         tier = graph.tier(self.cutoffs[-1])
         attraction = -2.0 * torch.exp(2.0 - graph.vectors(tier).norm(dim=1))
         atoms = (-2.0 - graph.atomic_numbers % 5).index_add(0, tier.pairs[0], attraction)
-        crystal = torch.repeat_interleave(graph.ptr.diff())
-        return self.forward(graph), torch.zeros(graph.num_crystals).index_add(0, crystal, atoms)
+        crystal_of_atom = torch.repeat_interleave(graph.ptr.diff())
+        return self.forward(graph), torch.zeros(graph.num_crystals).index_add(0, crystal_of_atom, atoms)
 
     def to(self, device):
-        """It stays on the CPU."""
+        """Stay on the CPU."""
         assert str(device) == "cpu"
         return self

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Training on labels: it learns, resumes to the bit, and two processes do what one would."""
+"""Training on labels: it learns, resumes with the same bits, and two processes train as a single one would."""
 
 import json
 import os
@@ -16,62 +16,65 @@ from dtnn_fast.distillation.batches import LabelledShards
 from dtnn_fast.distillation.distill_run import distill_run
 from dtnn_fast.distillation.distill_settings import DistillSettings
 from dtnn_fast.distillation.distill_trainer import DistillTrainer
-from dtnn_fast.distillation.energy_readout import fit_labels
-from dtnn_fast.distillation.explained import evaluate, rows
-from dtnn_fast.distillation.student import Match, Spread, Student, spreads_of
-from dtnn_fast.distillation.workers import Workers, workers
+from dtnn_fast.distillation.energy_readout import fit_labelled_energies
+from dtnn_fast.distillation.held_out_report import evaluate, explained_variance_rows
+from dtnn_fast.distillation.student import LabelStatistics, LayerMatch, Student, label_statistics
+from dtnn_fast.distillation.workers import Workers, join_workers
 from dtnn_fast.encoders import Channels, NativeEncoderConfig
 from dtnn_fast.encoders.build import load_encoder, read_encoder_config
 from dtnn_fast.errors import BadFileError, DTNNError
 
 ALONE = Workers(0, 1, torch.device("cpu"))
 ENCODER = NativeEncoderConfig((2.5, 3.0), (4.0, 7.0), Channels(8, 4, 3, 4))
-SETTINGS = DistillSettings(ENCODER, (Match(1, 1), Match(2, 2)), epochs=5, batch_atoms=60, warmup=3, average=0.9)
+SETTINGS = DistillSettings(
+    ENCODER, (LayerMatch(1, 1), LayerMatch(2, 2)), epochs=5, batch_atoms=60, warmup=3, average=0.9
+)
 ENERGY_WEIGHTS = (0.0, 0.5)
 NAMES = ["rank2_1", "scalar_1", "scalar_2", "vector_1"]
 
 
 class Answers(torch.nn.Module):
-    """Gives the teacher's latents, whitened, times a factor."""
+    """An encoder that gives the teacher's whitened latents times a factor."""
 
-    def __init__(self, spreads, factor):
+    def __init__(self, statistics, factor):
         super().__init__()
-        self.teacher, self.spreads, self.factor = FakeTeacher(), spreads, factor
+        self.teacher, self.statistics, self.factor = FakeTeacher(), statistics, factor
 
     def forward(self, graph):
         layers = []
         for number, layer in enumerate(self.teacher.forward(graph), start=1):
             parts = {}
             for rank in ("scalar", "vector", "rank2"):
-                if (spread := self.spreads.get(f"{rank}_{number}")) is not None:
+                if (label := self.statistics.get(f"{rank}_{number}")) is not None:
                     values = getattr(layer, f"atom_{rank}")
-                    parts[f"atom_{rank}"] = self.factor * (values - spread.mean) / spread.deviation
+                    parts[f"atom_{rank}"] = self.factor * (values - label.mean) / label.deviation
             layers.append(layer._replace(**parts))
         return layers
 
 
 @pytest.mark.parametrize(("factor", "explained"), [(1.0, 1.0), (0.0, 0.0), (0.5, 0.75)])
 def test_explained_variance_of_a_known_answer(labels, factor, explained):
-    spreads = spreads_of(labels)
-    student = Student(ENCODER, (Match(1, 1), Match(2, 2)), spreads)
+    statistics = label_statistics(labels)
+    student = Student(ENCODER, (LayerMatch(1, 1), LayerMatch(2, 2)), statistics)
     assert student.encoder.config.readout == (6, 3, 2)
-    assert [rank for match, rank in student.learned() if match.theirs == 2] == ["scalar"]
-    student.encoder = Answers(spreads, factor)
+    assert [rank for match, rank in student.learned_ranks() if match.theirs == 2] == ["scalar"]
+    student.encoder = Answers(statistics, factor)
     shards = LabelledShards(labels, ENCODER.cutoffs, NAMES)
-    found = evaluate(student, shards.held_out(made=True), "cpu").latents
-    assert [(entry.ours, entry.theirs) for entry in found] == [(1, 1), (2, 2)]
-    for entry in found:
+    layers_explained = evaluate(student, shards.held_out_batches(made=True), "cpu").latents
+    assert [(entry.ours, entry.theirs) for entry in layers_explained] == [(1, 1), (2, 2)]
+    for entry in layers_explained:
         assert list(entry.ranks.values()) == pytest.approx([explained] * len(entry.ranks), abs=1e-4)
-    assert rows(found)[1][2:] == [f"{explained:.3f}", "-", "-"]
+    assert explained_variance_rows(layers_explained)[1][2:] == [f"{explained:.3f}", "-", "-"]
 
 
-def test_spreads_leave_the_furthest_atoms_out(labels):
-    spread = spreads_of(labels)["vector_1"]
-    assert torch.equal(spread.mean, torch.zeros(3))
-    values = torch.cat([batch.labels["vector_1"] for batch in LabelledShards(labels, (3.0,), NAMES).training(0, 0)])
+def test_statistics_leave_outliers_out(labels):
+    statistics = label_statistics(labels)["vector_1"]
+    assert torch.equal(statistics.mean, torch.zeros(3))
+    batches = LabelledShards(labels, (3.0,), NAMES).training_batches(0, 0)
+    values = torch.cat([batch.labels["vector_1"] for batch in batches])
     everything = values.float().square().sum(1).mean(0).sqrt()
-    assert (spread.deviation < everything).all()
-    assert (spread.deviation > 0.7 * everything).all()
+    assert (statistics.deviation < everything).all()
+    assert (statistics.deviation > 0.7 * everything).all()
 
 
 def run(folder, labels, settings=SETTINGS, group=ALONE, **more):
@@ -131,24 +134,24 @@ def test_a_stopped_run_goes_on_to_the_same_bits(labels, tmp_path):
 
 def test_averages_follow_the_weights(labels, tmp_path):
     shards = LabelledShards(labels, ENCODER.cutoffs, NAMES, SETTINGS.batch_atoms)
-    trainer = DistillTrainer(replace(SETTINGS, average=0.0), shards, spreads_of(labels), tmp_path, ALONE)
-    for _ in trainer.records():
+    trainer = DistillTrainer(replace(SETTINGS, average=0.0), shards, label_statistics(labels), tmp_path, ALONE)
+    for _ in trainer.train():
         pass
-    for name, value in trainer.averaged().state_dict().items():
+    for name, value in trainer.averaged_student().state_dict().items():
         assert torch.equal(value, trainer.student.state_dict()[name])
     assert trainer.learning_rate(0) == pytest.approx(SETTINGS.learning_rate / 3, rel=0.05)
     assert trainer.learning_rate(trainer.num_steps) == 0
 
 
-@pytest.mark.parametrize("match", [Match(3, 1), Match(0, 1), Match(1, 4)])
-def test_layers_that_there_are_not_are_refused(match):
-    with pytest.raises(DTNNError, match="cannot teach layer"):
-        Student(ENCODER, (match,), {"scalar_1": Spread(torch.zeros(6), torch.ones(6))})
+@pytest.mark.parametrize("match", [LayerMatch(3, 1), LayerMatch(0, 1), LayerMatch(1, 4)])
+def test_missing_layers_are_refused(match):
+    with pytest.raises(DTNNError, match=f"layer {match.ours} of the encoder cannot learn layer {match.theirs} of the"):
+        Student(ENCODER, (match,), {"scalar_1": LabelStatistics(torch.zeros(6), torch.ones(6))})
 
 
-def test_a_layer_that_should_learn_two_is_refused(labels):
+def test_a_layer_that_would_learn_two_is_refused(labels):
     with pytest.raises(DTNNError, match="only one layer"):
-        Student(ENCODER, (Match(1, 1), Match(1, 2)), spreads_of(labels))
+        Student(ENCODER, (LayerMatch(1, 1), LayerMatch(1, 2)), label_statistics(labels))
 
 
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"matches": ()}, {"average": 1.0}, {"warmup": -1}])
@@ -158,13 +161,13 @@ def test_wrong_settings_are_refused(wrong):
 
 
 def main(labels, folder):
-    """What each of two processes does."""
+    """Run in each of two processes: a training that is stopped and continued."""
     from pathlib import Path
 
     torch.set_num_threads(1)
-    with workers() as group:
-        assert group.count == 2
-        assert group.any(group.rank == 1)
+    with join_workers() as group:
+        assert group.num_processes == 2
+        assert group.any_process(group.rank == 1)
         for weight in ENERGY_WEIGHTS:
             settings, place = replace(SETTINGS, epochs=6, energy_weight=weight), Path(folder) / str(weight)
             with pytest.raises(StoppedError):
@@ -183,23 +186,23 @@ def test_two_processes_train_one_encoder_and_resume(labels, tmp_path):
         [sys.executable, "-P", *torchrun, script], capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    # The mean of the two gradients is the gradient of the mean loss: one process that takes both batches agrees.
+    # The mean of the two gradients is the gradient of the mean loss: a single process that takes both batches agrees.
     for weight in ENERGY_WEIGHTS:
         checkpoint = load_file(tmp_path / "run" / str(weight) / "checkpoint.safetensors")
-        student = both_batches_at_once(labels, weight)
+        student = student_of_one_process(labels, weight)
         assert (student.energy is not None) == (weight > 0)
         for name, value in student.state_dict().items():
             torch.testing.assert_close(checkpoint[f"model.{name}"], value, rtol=1e-3, atol=1e-4)
 
 
-def both_batches_at_once(labels, weight):
-    names, fit = ([*NAMES, "energy"], fit_labels(labels)) if weight else (NAMES, None)
+def student_of_one_process(labels, weight):
+    names, fit = ([*NAMES, "energy"], fit_labelled_energies(labels)) if weight else (NAMES, None)
     shards = LabelledShards(labels, ENCODER.cutoffs, names, SETTINGS.batch_atoms)
     settings = replace(SETTINGS, epochs=3, energy_weight=weight)
-    alone = DistillTrainer(settings, shards, spreads_of(labels), labels, ALONE, fit=fit)
+    alone = DistillTrainer(settings, shards, label_statistics(labels), labels, ALONE, fit=fit)
     step = epoch = 0
     while step < alone.num_steps:
-        for pair in zip(*(shards.training(0, epoch, (rank, 2)) for rank in (0, 1)), strict=True):
+        for pair in zip(*(shards.training_batches(0, epoch, (rank, 2)) for rank in (0, 1)), strict=True):
             if step == alone.num_steps:
                 break
             for group in alone.optimizer.param_groups:

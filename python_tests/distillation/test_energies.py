@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Energies: those of the potential in the labels, learned beside the latents, saved, and predicted again."""
+"""Energies: stored in the labels, learned beside the latents, saved and predicted."""
 
 import csv
 import json
@@ -17,22 +17,29 @@ from test_distill_training import ALONE, SETTINGS, StoppedError, run, stop_at
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.datasets.bundled import load_labelled
 from dtnn_fast.distillation.energy_model import HEAD_FILE, load_energy_model
-from dtnn_fast.distillation.energy_readout import EnergyTerm, element_counts, fit_compositions, fit_labels
-from dtnn_fast.distillation.explained import energy_report
-from dtnn_fast.distillation.labels import LabelSettings, label, read_manifest, read_shard, rejected_of, shard_path
-from dtnn_fast.distillation.made_crystals import MADE, is_held_out
+from dtnn_fast.distillation.energy_readout import EnergyTerm, element_counts, fit_compositions, fit_labelled_energies
+from dtnn_fast.distillation.held_out_report import energy_report
+from dtnn_fast.distillation.labels import (
+    LabelSettings,
+    label_crystals,
+    read_manifest,
+    read_shard,
+    rejected_ids,
+    shard_path,
+)
+from dtnn_fast.distillation.made_crystals import MADE_SOURCE, is_held_out
 from dtnn_fast.encoders import pretrained_encoder
 from dtnn_fast.errors import BadCrystalError, BadFileError, DTNNError
 from dtnn_fast.nn.graph import build_graph
 
-# Few enough elements that their constants leave something to learn.
+# Few elements, so that their constants leave residuals to learn.
 SALTS = [
     Crystal.from_fractional(
         f"{metal}-{halogen}-{size:.2f}",
         [metal, halogen],
         [[0, 0, 0], [0.5, 0.5, 0.5]],
         size / 2 * np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]),
-        source=MADE if size > 5 else "",
+        source=MADE_SOURCE if size > 5 else "",
     )
     for metal in (3, 11, 19, 37)
     for halogen in (9, 17, 35, 53)
@@ -43,9 +50,9 @@ WITH_ENERGIES = replace(SETTINGS, energy_weight=1.0)
 
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory):
-    """A run that learned the energies of the salts, what it said in the end, and its labels."""
+    """The folder of a run that learned the energies of the salts, its report and its labels."""
     labels, folder = tmp_path_factory.mktemp("salts"), tmp_path_factory.mktemp("run")
-    label(SALTS, FakeTeacher(), labels, LABEL_SETTINGS)
+    label_crystals(SALTS, FakeTeacher(), labels, LABEL_SETTINGS)
     return folder, run(folder, labels, replace(WITH_ENERGIES, epochs=30, learning_rate=0.02)), labels
 
 
@@ -57,17 +64,17 @@ def stored(folder, name):
 def test_the_stored_energies_are_the_teachers(crystals, teacher, labels):
     with torch.no_grad():
         expected = teacher.latents_and_energy(build_graph(crystals, teacher.cutoffs))[1]
-    found = stored(labels, "energy")
-    assert found.dtype == torch.float64
-    torch.testing.assert_close(found, expected.double(), rtol=1e-5, atol=1e-5)
+    energies = stored(labels, "energy")
+    assert energies.dtype == torch.float64
+    torch.testing.assert_close(energies, expected.double(), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_stored_energies_are_those_that_sevennet_gives(tmp_path):
+def test_the_stored_energies_are_those_of_sevennet(tmp_path):
     pytest.importorskip("sevenn")
     encoder = pretrained_encoder("sevennet-0")
     crystals = [crystal for crystal in load_labelled() if crystal.num_atoms <= 4][:3]
-    label(crystals, encoder, tmp_path, LabelSettings(LABEL_SETTINGS.crystals, dtype="float32"))
+    label_crystals(crystals, encoder, tmp_path, LabelSettings(LABEL_SETTINGS.crystals, dtype="float32"))
     graph = build_graph(crystals, encoder.cutoffs)
     with torch.no_grad():
         # python_tests/encoders/test_sevennet.py compares `energy` with SevenNet's own calculator.
@@ -88,8 +95,8 @@ def test_a_crystal_without_a_finite_energy_is_left_out_and_named(crystals, teach
         return layers, energies
 
     teacher.latents_and_energy = broken
-    label(crystals[:5], teacher, tmp_path, LABEL_SETTINGS)
-    assert rejected_of(tmp_path) == [crystals[1].id]
+    label_crystals(crystals[:5], teacher, tmp_path, LABEL_SETTINGS)
+    assert rejected_ids(tmp_path) == [crystals[1].id]
     shard = read_shard(tmp_path, 0)
     assert len(shard["energy"]) == len(shard["cell"]) == 4
     assert torch.isfinite(shard["energy"]).all()
@@ -106,9 +113,9 @@ def test_the_fit_of_linear_energies_is_exact():
     torch.testing.assert_close(fit.constants[1:30], constants[1:30], rtol=1e-9, atol=1e-9)
     assert fit.elements == tuple(range(1, 30))
     assert fit.constants[30:].abs().max() == fit.constants[0] == 0
-    assert fit.deviation == 1e-3  # rounding is nothing to learn
-    apart = fit_compositions(counts, counts @ constants + torch.from_numpy(sizes * random.normal(size=200)))
-    assert 0.8 < apart.deviation < 1.1
+    assert fit.deviation == 1e-3  # the lower limit: the fit is exact but for rounding
+    scattered = fit_compositions(counts, counts @ constants + torch.from_numpy(sizes * random.normal(size=200)))
+    assert 0.8 < scattered.deviation < 1.1
 
 
 def test_elements_that_only_occur_together_can_be_fitted():
@@ -118,7 +125,7 @@ def test_elements_that_only_occur_together_can_be_fitted():
 
 
 def test_a_new_readout_gives_the_constants_of_the_elements(labels, crystals):
-    fit = fit_labels(labels)
+    fit = fit_labelled_energies(labels)
     training = [crystal for crystal in crystals if not is_held_out(crystal, 0.3)]
     assert set(fit.elements) == {z for crystal in training for z in crystal.atomic_numbers.tolist()}
     term = EnergyTerm(4, fit)
@@ -126,10 +133,10 @@ def test_a_new_readout_gives_the_constants_of_the_elements(labels, crystals):
     counts = element_counts(graph.atomic_numbers, graph.ptr)
     energies = counts @ fit.constants + counts.sum(1) * torch.tensor([0.5, 0.0, -2.0])
     with torch.no_grad():
-        found = term.errors(torch.randn(graph.num_atoms, 4), graph, energies)
-    assert found.left.tolist() == pytest.approx([0.5, 0.0, -2.0])
-    assert found.errors.tolist() == pytest.approx([-0.5, 0.0, 2.0])
-    assert found.known.all()
+        result = term.errors(torch.randn(graph.num_atoms, 4), graph, energies)
+    assert result.residuals.tolist() == pytest.approx([0.5, 0.0, -2.0])
+    assert result.errors.tolist() == pytest.approx([-0.5, 0.0, 2.0])
+    assert result.known.all()
     unknown = next(z for z in range(1, 119) if z not in fit.elements)
     graph.atomic_numbers[0] = unknown
     assert term.errors(torch.zeros(graph.num_atoms, 4), graph, energies).known.tolist() == [False, True, True]
@@ -160,13 +167,13 @@ def test_energies_are_learned_saved_and_predicted(learned):
     model = load_energy_model(folder)
     assert model.elements == (3, 9, 11, 17, 19, 35, 37, 53)
     errors = (model.predict_energies(SALTS, batch_atoms=30) - stored(labels, "energy").numpy()) / 2
-    for kind, is_made in (("real", False), ("made", True)):
-        chosen = [is_held_out(c, 0.3) and (c.source == MADE) == is_made for c in SALTS]
-        found = held_out[kind].energies
-        assert (found.crystals, found.left_out) == (sum(chosen), 0)
-        assert found.quality.mae_mev == pytest.approx(1000 * np.abs(errors[chosen]).mean(), rel=1e-3)
-        assert found.quality.mae_mev < 0.5 * found.quality.composition_mae_mev
-        assert found.quality.explained > 0.7
+    for source, is_made in (("real", False), ("made", True)):
+        chosen = [is_held_out(c, 0.3) and (c.source == MADE_SOURCE) == is_made for c in SALTS]
+        energies = held_out[source].energies
+        assert (energies.crystals, energies.left_out) == (sum(chosen), 0)
+        assert energies.quality.mae_mev == pytest.approx(1000 * np.abs(errors[chosen]).mean(), rel=1e-3)
+        assert energies.quality.mae_mev < 0.5 * energies.quality.composition_mae_mev
+        assert energies.quality.explained > 0.7
     assert model.predict_energies(SALTS[0]).shape == (1,)
     stranger = load_labelled()[0]
     with pytest.raises(BadCrystalError, match=stranger.id):
@@ -213,7 +220,7 @@ def test_a_stopped_run_goes_on_to_the_same_energies(labels, tmp_path):
 
 
 def without_energies(labels, folder):
-    """Labels as they were before energies were stored."""
+    """Make labels of an older version, without energies."""
     folder.mkdir()
     (folder / "manifest.json").write_bytes((labels / "manifest.json").read_bytes())
     for number in range(read_manifest(labels)["crystals"]["shards"]):
@@ -225,7 +232,7 @@ def without_energies(labels, folder):
 
 def test_labels_without_energies_teach_latents_only(crystals, teacher, labels, tmp_path):
     old = without_energies(labels, tmp_path / "old")
-    label(crystals, teacher, old, LABEL_SETTINGS)
+    label_crystals(crystals, teacher, old, LABEL_SETTINGS)
     assert teacher.calls == 0
     with pytest.raises(DTNNError, match=r"have no energies, .*: label again in another folder"):
         run(tmp_path / "run", old, WITH_ENERGIES)
@@ -239,7 +246,7 @@ def test_wrong_weights_are_refused(weight):
         replace(SETTINGS, energy_weight=weight)
 
 
-def test_runs_from_before_there_were_energies_are_the_same_runs():
+def test_settings_without_energies_are_those_of_older_versions():
     assert "energy_weight" not in SETTINGS.to_json()
     assert WITH_ENERGIES.to_json()["energy_weight"] == 1.0
 
@@ -249,7 +256,7 @@ def test_damaged_and_foreign_readouts_are_named(labels, tmp_path):
     path = tmp_path / HEAD_FILE
     whole, tensors = path.read_bytes(), load_file(path)
     path.write_bytes(whole[:200])
-    with pytest.raises(BadFileError, match="not a whole readout of energies"):
+    with pytest.raises(BadFileError, match="not a complete energy readout"):
         load_energy_model(tmp_path)
     save_file(tensors, path)
     with pytest.raises(BadFileError, match="expected the format"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Labels on disk: what the teacher said, resumed shard by shard, damage named."""
+"""Labels on disk: the teacher's latents, resumed shard by shard; errors name damaged files."""
 
 import json
 
@@ -12,13 +12,13 @@ from dtnn_fast.distillation.batches import LabelledShards, read_ahead
 from dtnn_fast.distillation.labels import (
     RANKS,
     LabelSettings,
-    label,
+    label_crystals,
     read_manifest,
     read_shard,
-    rejected_of,
+    rejected_ids,
     shard_path,
 )
-from dtnn_fast.distillation.made_crystals import MADE, CrystalSettings, is_held_out
+from dtnn_fast.distillation.made_crystals import MADE_SOURCE, CrystalSettings, is_held_out
 from dtnn_fast.errors import BadFileError, DTNNError
 from dtnn_fast.nn.graph import build_graph
 
@@ -27,10 +27,10 @@ def test_labels_are_the_teachers_latents(crystals, teacher, labels):
     manifest = read_manifest(labels)
     assert manifest["teacher"]["digest"] == "0123"
     assert manifest["crystals"]["shards"] == -(-len(crystals) // 25)
-    assert rejected_of(labels) == []
+    assert rejected_ids(labels) == []
     shard, mine = read_shard(labels, 1), crystals[25:50]
     assert shard["held_out"].tolist() == [is_held_out(c, 0.3) for c in mine]
-    assert shard["made"].tolist() == [c.source == MADE for c in mine]
+    assert shard["made"].tolist() == [c.source == MADE_SOURCE for c in mine]
     graph = build_graph(mine, teacher.cutoffs)
     assert torch.equal(shard["ptr"], graph.ptr)
     with torch.no_grad():
@@ -41,21 +41,21 @@ def test_labels_are_the_teachers_latents(crystals, teacher, labels):
     assert "vector_2" not in shard
 
 
-def test_labelling_goes_on_where_it_stopped(crystals, teacher, labels, tmp_path):
+def test_labelling_continues_where_it_stopped(crystals, teacher, labels, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        label(crystals, teacher, tmp_path, SETTINGS, on_shard=stop_after_two)
+        label_crystals(crystals, teacher, tmp_path, SETTINGS, on_shard=stop_after_two)
     calls = teacher.calls
-    label(crystals, teacher, tmp_path, SETTINGS)
+    label_crystals(crystals, teacher, tmp_path, SETTINGS)
     assert teacher.calls < 2.5 * calls
     for number in range(read_manifest(labels)["crystals"]["shards"]):
         before, after = (load_file(shard_path(folder, number)) for folder in (labels, tmp_path))
         assert before.keys() == after.keys()
         assert all(torch.equal(value, after[name]) for name, value in before.items())
     calls = teacher.calls
-    label(crystals, teacher, tmp_path, SETTINGS)
+    label_crystals(crystals, teacher, tmp_path, SETTINGS)
     assert teacher.calls == calls
     with pytest.raises(BadFileError, match="other crystals, settings or another teacher"):
-        label(crystals[1:], teacher, tmp_path, SETTINGS)
+        label_crystals(crystals[1:], teacher, tmp_path, SETTINGS)
 
 
 def stop_after_two(done, total):
@@ -64,9 +64,9 @@ def stop_after_two(done, total):
 
 
 def test_two_processes_share_the_work(crystals, teacher, labels, tmp_path):
-    label(crystals, teacher, tmp_path, SETTINGS, part=(1, 2))
+    label_crystals(crystals, teacher, tmp_path, SETTINGS, share=(1, 2))
     assert sorted(path.name for path in tmp_path.glob("*.safetensors"))[0] == "labels-00001.safetensors"
-    label(crystals, teacher, tmp_path, SETTINGS, part=(0, 2))
+    label_crystals(crystals, teacher, tmp_path, SETTINGS, share=(0, 2))
     assert len(list(tmp_path.glob("*.safetensors"))) == read_manifest(labels)["crystals"]["shards"]
 
 
@@ -79,8 +79,8 @@ def test_a_crystal_with_latents_out_of_range_is_left_out_and_named(crystals, tea
         return layers
 
     teacher.forward = broken
-    label(crystals[:5], teacher, tmp_path, SETTINGS)
-    assert rejected_of(tmp_path) == [crystals[2].id]
+    label_crystals(crystals[:5], teacher, tmp_path, SETTINGS)
+    assert rejected_ids(tmp_path) == [crystals[2].id]
     shard = read_shard(tmp_path, 0)
     kept = [*crystals[:2], *crystals[3:5]]
     assert shard["ptr"].diff().tolist() == [c.num_atoms for c in kept]
@@ -92,14 +92,14 @@ def test_a_crystal_with_latents_out_of_range_is_left_out_and_named(crystals, tea
 def test_damage_is_named(crystals, teacher, tmp_path):
     with pytest.raises(BadFileError, match="not a folder of labels"):
         read_manifest(tmp_path)
-    label(crystals[:30], teacher, tmp_path, SETTINGS)
+    label_crystals(crystals[:30], teacher, tmp_path, SETTINGS)
     path = shard_path(tmp_path, 0)
     whole = path.read_bytes()
     path.unlink()
     with pytest.raises(BadFileError, match="missing"):
         read_shard(tmp_path, 0)
     path.write_bytes(whole[:1000])
-    for read in (lambda: read_shard(tmp_path, 0), lambda: rejected_of(tmp_path)):
+    for read in (lambda: read_shard(tmp_path, 0), lambda: rejected_ids(tmp_path)):
         with pytest.raises(BadFileError, match="not a whole shard"):
             read()
     manifest = json.loads((tmp_path / "manifest.json").read_text())
@@ -111,26 +111,26 @@ def test_damage_is_named(crystals, teacher, tmp_path):
 
 
 def crystals_of(batch):
-    """Cells as keys: no two crystals have the same."""
+    """Identify the crystals of a batch by their cells, which are all different."""
     return [tuple(cell.flatten().tolist()) for cell in batch.graph.cell]
 
 
 def test_an_epoch_has_every_training_crystal_once_and_no_other(crystals, labels):
-    shards = LabelledShards(labels, (2.5, 3.0), ["scalar_1", "vector_1"], batch_atoms=30, mixed=2)
+    shards = LabelledShards(labels, (2.5, 3.0), ["scalar_1", "vector_1"], batch_atoms=30, num_mixed_shards=2)
     training = [c for c in crystals if not is_held_out(c, 0.3)]
     assert shards.num_crystals == len(training)
     assert shards.num_atoms == sum(c.num_atoms for c in training)
-    batches = list(shards.training(seed=0, epoch=0))
+    batches = list(shards.training_batches(seed=0, epoch=0))
     seen = [key for batch in batches for key in crystals_of(batch)]
     assert len(seen) == len(set(seen)) == len(training)
-    held = [key for made in (False, True) for batch in shards.held_out(made) for key in crystals_of(batch)]
+    held = [key for made in (False, True) for batch in shards.held_out_batches(made) for key in crystals_of(batch)]
     assert len(held) == len(crystals) - len(training)
     assert not set(held) & set(seen)
     for batch in batches:
         assert batch.graph.num_atoms <= 30
         assert len(batch.labels["vector_1"]) == batch.graph.num_atoms
-    again = [key for batch in shards.training(0, 0) for key in crystals_of(batch)]
-    other = [key for batch in shards.training(0, 1) for key in crystals_of(batch)]
+    again = [key for batch in shards.training_batches(0, 0) for key in crystals_of(batch)]
+    other = [key for batch in shards.training_batches(0, 1) for key in crystals_of(batch)]
     assert again == seen
     assert other != seen
     assert set(other) == set(seen)
@@ -138,28 +138,28 @@ def test_an_epoch_has_every_training_crystal_once_and_no_other(crystals, labels)
 
 def test_labels_stay_with_their_atoms(teacher, labels):
     shards = LabelledShards(labels, teacher.cutoffs, ["vector_1"], batch_atoms=40)
-    for batch in shards.training(seed=1, epoch=0):
+    for batch in shards.training_batches(seed=1, epoch=0):
         with torch.no_grad():
             expected = teacher.forward(batch.graph)[0].atom_vector
         torch.testing.assert_close(batch.labels["vector_1"].float(), expected, rtol=2e-3, atol=2e-3)
 
 
 def test_processes_share_an_epoch_and_skipping_gives_the_rest(labels):
-    shards = LabelledShards(labels, (3.0,), ["scalar_1"], batch_atoms=30, mixed=2)
-    whole = [crystals_of(batch) for batch in shards.training(0, 0)]
-    parts = [[crystals_of(batch) for batch in shards.training(0, 0, (rank, 2))] for rank in (0, 1)]
+    shards = LabelledShards(labels, (3.0,), ["scalar_1"], batch_atoms=30, num_mixed_shards=2)
+    whole = [crystals_of(batch) for batch in shards.training_batches(0, 0)]
+    parts = [[crystals_of(batch) for batch in shards.training_batches(0, 0, (rank, 2))] for rank in (0, 1)]
     assert len(parts[0]) == len(parts[1])
     assert all(batch in whole for part in parts for batch in part)
     assert not any(batch in parts[1] for batch in parts[0])
     for skip in (1, 3, len(whole) - 1, len(whole)):
-        assert [crystals_of(batch) for batch in shards.training(0, 0, skip=skip)] == whole[skip:]
+        assert [crystals_of(batch) for batch in shards.training_batches(0, 0, skip=skip)] == whole[skip:]
 
 
-def test_labels_that_are_not_there_are_named(crystals, teacher, labels, tmp_path):
+def test_missing_labels_are_named(crystals, teacher, labels, tmp_path):
     with pytest.raises(DTNNError, match="no labels vector_2"):
         LabelledShards(labels, (3.0,), ["vector_2"])
     seen = [c for c in crystals if not is_held_out(c, 0.3)]
-    label(seen[:5], teacher, tmp_path, SETTINGS)
+    label_crystals(seen[:5], teacher, tmp_path, SETTINGS)
     with pytest.raises(DTNNError, match="held-out chemical systems"):
         LabelledShards(tmp_path, (3.0,), ["scalar_1"])
 

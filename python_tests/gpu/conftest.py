@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Checks on a GPU. Without one they are skipped; DTNN_TEST_DEVICE=cpu runs them on the CPU, which proves the checks."""
+"""Checks on a GPU, skipped without one; DTNN_TEST_DEVICE=cpu runs them on the CPU to test the checks themselves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(scope="session")
 def device() -> torch.device:
-    """Where the checks run."""
+    """The device of the checks."""
     if DEVICE not in ("cpu", "cuda"):
         raise ValueError(f"DTNN_TEST_DEVICE: expected cpu or cuda, got {DEVICE!r}")
     if DEVICE == "cuda" and not torch.cuda.is_available():
@@ -28,5 +28,5 @@ def device() -> torch.device:
 
 @pytest.fixture(autouse=True)
 def _tf32_off() -> None:
-    """The twins' products in full float32."""
+    """Use full float32 in the matrix products of the reference implementations."""
     torch.backends.cuda.matmul.allow_tf32 = False

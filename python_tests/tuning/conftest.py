@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Runs the tests of this folder on one thread, and study files without waiting for the disk."""
+"""All tests of this folder run on one thread, and write study files without waiting for the disk."""
 
 import pytest
 from model_cases import one_thread  # noqa: F401  a fixture that every test uses
@@ -7,7 +7,7 @@ from model_cases import one_thread  # noqa: F401  a fixture that every test uses
 
 @pytest.fixture(autouse=True)
 def quick_disk():
-    """A test's study need not outlive a power cut: SQLite waits for the disk hundreds of times otherwise."""
+    """Turn off SQLite's waits for the disk, hundreds per study, which only protect from power cuts."""
     sqlalchemy = pytest.importorskip("sqlalchemy")
 
     def connected(connection, record):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The objective is the validation error of real training runs, and test crystals have no part in it."""
+"""The objective is the validation error of real training runs; test crystals have no influence on it."""
 
 from dataclasses import replace
 
@@ -20,8 +20,8 @@ IDS = [crystal.id for crystal in CRYSTALS]
 BASE = TrainingSettings(replace(config(2, channels=TINY, latent=8), elements=()), epochs=3, batch_size=8)
 
 
-class Given:
-    """A trial with given values that remembers what it is told, and can be given up at a step."""
+class FakeTrial:
+    """A trial with given values that remembers its reports and attributes, and can be given up at a step."""
 
     def __init__(self, values, give_up_at=None):
         self.values, self.give_up_at = values, give_up_at
@@ -56,7 +56,7 @@ def objective(crystals=CRYSTALS, seeds=(0,), seen=None):
 
 
 def given(give_up_at=None, **changes):
-    return Given({**values_of(BASE), "learning_rate": 1e-2, "batch_size": 8, **changes}, give_up_at)
+    return FakeTrial({**values_of(BASE), "learning_rate": 1e-2, "batch_size": 8, **changes}, give_up_at)
 
 
 def test_it_is_the_mean_of_the_best_validation_errors():
@@ -117,7 +117,7 @@ def test_a_loss_that_is_no_number_gives_the_trial_up_with_the_reason():
     assert "the loss became" in trial.attributes["reason"]
 
 
-def test_what_no_trial_can_help_ends_the_search():
+def test_an_error_of_the_data_ends_the_search():
     few = CRYSTALS[:5]
     data = LabelledGraphs(few, BASE.model.targets, BASE.model.encoder.cutoffs[:2])
     parts = split(IDS[:5], 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The search: where it starts, how it goes on after an interruption, and what it refuses."""
+"""The search: its first trial, continuing after an interruption, and files that it refuses."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ IDENTITY = {"data": "these", "seeds": [0]}
 
 
 class FakeTrainer:
-    """Its error is the distance of the learning rate from 1e-3 in decades, and falls with the epochs."""
+    """A trainer whose error is the distance of the learning rate from 1e-3 in decades, and falls with the epochs."""
 
     def __init__(self, settings, parts):
         self.settings, self.history, self.best_epoch, self.best_score = settings, [], 0, math.inf
@@ -71,7 +71,7 @@ def test_fixed_settings_are_not_searched(tmp_path):
 
 
 def test_bad_trials_are_given_up_early(tmp_path):
-    """From the sixth trial on, one that is worse than the median of the others is not trained to the end."""
+    """From the sixth trial on, a trial that is worse than the median of the others is not trained to the end."""
     made = study(tmp_path)
     made.search(objective(), 16)
     given_up = [trial for trial in made.finished if trial.state.name == "PRUNED"]
@@ -137,7 +137,7 @@ def test_a_study_of_other_data_is_left_alone(tmp_path):
 @pytest.mark.parametrize("content", [b"nonsense" * 100, b"SQLite format 3\x00" + b"\xff" * 5000])
 def test_a_damaged_file_is_named(tmp_path, content):
     (tmp_path / "study.db").write_bytes(content)
-    with pytest.raises(BadFileError, match=r"study\.db: not the file of a study, or damaged"):
+    with pytest.raises(BadFileError, match=r"study\.db: damaged, not a study, or cannot be written"):
         study(tmp_path)
 
 

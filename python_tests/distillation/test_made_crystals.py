@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The crystals to learn from: the same for the same seed, without duplicates, overlaps and unknown elements."""
+"""Crystals to label: the same for the same seed, without duplicates, overlaps and unknown elements."""
 
 from dataclasses import replace
 
@@ -7,18 +7,16 @@ import numpy as np
 import pytest
 
 from dtnn_fast.crystals.crystal import Crystal
+from dtnn_fast.crystals.elements import COVALENT_RADII, SUBSTITUTION_GROUPS
+from dtnn_fast.distillation.crystal_variants import substitute_elements, substitutes
 from dtnn_fast.distillation.made_crystals import (
-    GROUPS,
-    MADE,
-    RADII,
+    MADE_SOURCE,
     SMALLEST_RATIO,
+    Bonds,
     CrystalSettings,
-    Distances,
     chemical_system,
     is_held_out,
     make_crystals,
-    relatives,
-    substituted,
 )
 
 ALL = range(1, 95)
@@ -31,13 +29,13 @@ def rock_salt(first: int, second: int, size: float) -> Crystal:
 
 def test_radii_and_groups_are_those_of_the_periodic_table():
     data = pytest.importorskip("ase.data")
-    np.testing.assert_allclose(RADII[1:97], data.covalent_radii[1:97])
-    flat = [z for group in GROUPS for z in group]
+    np.testing.assert_allclose(COVALENT_RADII[1:97], data.covalent_radii[1:97])
+    flat = [z for group in SUBSTITUTION_GROUPS for z in group]
     assert len(flat) == len(set(flat))
     assert set(range(3, 84)) - set(flat) == set()
-    assert relatives(38, ALL) == [4, 12, 20, 56]
-    assert relatives(38, {12, 38}) == [12]
-    assert relatives(1, ALL) == []
+    assert substitutes(38, ALL) == [4, 12, 20, 56]
+    assert substitutes(38, {12, 38}) == [12]
+    assert substitutes(1, ALL) == []
 
 
 def test_same_seed_same_crystals_and_more_of_them_begin_alike(sources):
@@ -56,16 +54,16 @@ def test_made_crystals_are_sound(sources):
     allowed = set(ALL) - {17}
     settings = CrystalSettings(made=100)
     crystals, dropped = make_crystals(sources, settings, allowed)
-    made = [c for c in crystals if c.source == MADE]
-    real = [c for c in crystals if c.source != MADE]
+    made = [c for c in crystals if c.source == MADE_SOURCE]
+    real = [c for c in crystals if c.source != MADE_SOURCE]
     with_chlorine = [c for c in sources if 17 in c.atomic_numbers]
     assert dropped["element unknown to the teacher"] == len(with_chlorine) > 0
     assert len(made) == 100
     assert {c.id for c in real} < {c.id for c in sources}
     assert all(allowed.issuperset(c.atomic_numbers.tolist()) for c in crystals)
-    assert all(Distances(c).shortest_ratio() >= SMALLEST_RATIO for c in made)
-    prints = [Distances(c).fingerprint() for c in crystals]
-    assert len(set(prints)) == len(prints)
+    assert all(Bonds(c).smallest_ratio() >= SMALLEST_RATIO for c in made)
+    fingerprints = [Bonds(c).fingerprint() for c in crystals]
+    assert len(set(fingerprints)) == len(fingerprints)
     by_id = {c.id: c for c in real}
     changed = [c for c in made if chemical_system(c) != chemical_system(by_id[c.id.split("-made-")[0]])]
     assert 30 < len(changed) < 100
@@ -76,12 +74,12 @@ def test_substitution_keeps_bonds_in_proportion_to_the_radii():
     crystal = rock_salt(11, 17, 5.64)
     rng = np.random.default_rng(0)
     for _ in range(10):
-        other = substituted(crystal, rng, ALL)
+        other = substitute_elements(crystal, rng, ALL)
         assert not np.array_equal(other.atomic_numbers, crystal.atomic_numbers)
-        ratio = RADII[other.atomic_numbers].sum() / RADII[crystal.atomic_numbers].sum()
+        ratio = COVALENT_RADII[other.atomic_numbers].sum() / COVALENT_RADII[crystal.atomic_numbers].sum()
         np.testing.assert_allclose(other.cell, ratio * crystal.cell)
         np.testing.assert_allclose(other.positions @ np.linalg.inv(other.cell), [[0, 0, 0], [0.5, 0.5, 0.5]])
-    assert substituted(rock_salt(1, 1, 4.0), rng, ALL) is None
+    assert substitute_elements(rock_salt(1, 1, 4.0), rng, ALL) is None
 
 
 def test_overlaps_and_duplicates_are_dropped():
@@ -97,9 +95,9 @@ def test_overlaps_and_duplicates_are_dropped():
     rotation, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
     turned = replace(doubled, id="turned", positions=doubled.positions @ rotation, cell=doubled.cell @ rotation)
     larger = rock_salt(11, 17, 5.9)
-    found = make_crystals([crystal, close, doubled, turned, larger], CrystalSettings(made=0), ALL)
-    assert found.dropped == {"overlap of atoms": 1, "duplicate": 2}
-    assert sorted(c.cell.max() for c in found.crystals) == [5.64 / 2, 5.9 / 2]
+    result = make_crystals([crystal, close, doubled, turned, larger], CrystalSettings(made=0), ALL)
+    assert result.dropped == {"overlap of atoms": 1, "duplicate": 2}
+    assert sorted(c.cell.max() for c in result.crystals) == [5.64 / 2, 5.9 / 2]
 
 
 def test_whole_chemical_systems_are_held_out(sources):

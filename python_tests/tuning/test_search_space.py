@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The searched settings reach the run, and only they."""
+"""A trial sets the searched settings of a run and no others."""
 
 from dataclasses import replace
 
@@ -7,11 +7,11 @@ import pytest
 
 from dtnn_fast.errors import DTNNError
 from dtnn_fast.training.training_settings import TrainingSettings
-from dtnn_fast.tuning.search_space import NAMES, parse_fixed, search_space, suggest, values_of, with_values
+from dtnn_fast.tuning.search_space import SEARCHED_SETTINGS, parse_fixed, search_space, suggest, values_of, with_values
 
 
 class Largest:
-    """A trial that takes the last value of everything."""
+    """A trial that takes the last value of each setting."""
 
     def __init__(self):
         self.asked = []
@@ -33,7 +33,7 @@ def test_a_trial_sets_what_is_searched_and_nothing_else():
     base = TrainingSettings(seed=3, epochs=7, clip_norm=1.5)
     trial = Largest()
     settings = suggest(trial, base, {"layer": "1-4", "batch_size": 16})
-    assert trial.asked == [name for name in NAMES if name not in ("layer", "batch_size")]
+    assert trial.asked == [name for name in SEARCHED_SETTINGS if name not in ("layer", "batch_size")]
     assert values_of(settings) == {
         "layer": "1-4",
         "blocks": 3,
