@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command info."""
+"""The command info: what is installed, and what the bundled model is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .. import __version__
 from ..errors import DTNNError
 from .console import stdout
 
-# Package by the name it is imported with.
+# Purpose of each optional package, by the name it is imported with.
 _OPTIONAL = {
     "pymatgen": "CIF and pymatgen structures",
     "ase": "ASE Atoms",
@@ -27,11 +27,15 @@ _OPTIONAL = {
 
 
 def info() -> None:
-    """Say what is installed: versions, CUDA kernels, threads, the bundled models and optional packages."""
+    """Show versions, GPU and CUDA kernels, number of CPU threads, optional packages, and the bundled models.
+
+    For the bundled models: their targets, parameters, elements, how they were trained, and their mean absolute error on
+    the crystals that were kept for testing.
+    """
     import torch
 
     from .. import ops  # noqa: F401  registers the operations
-    from ..model.storage import BUNDLED, bundled_folder
+    from ..model.bundled import BUNDLED_MODELS, bundled_folder
 
     table = Table(box=None, show_header=False)
     table.add_column(style="bold")
@@ -44,9 +48,9 @@ def info() -> None:
     table.add_row("CUDA kernels", "built" if has_cuda else "not built")
     table.add_row("CPU threads", str(torch.get_num_threads()))
     for name, purpose in _OPTIONAL.items():
-        found = metadata.version(name) if find_spec(name) else 'not installed: pip install "dtnn-fast[all]"'
-        table.add_row(name, f"{found}   ({purpose})")
-    table.add_row("bundled models", ", ".join(BUNDLED))
+        version = metadata.version(name) if find_spec(name) else 'not installed: pip install "dtnn-fast[all]"'
+        table.add_row(name, f"{version}   ({purpose})")
+    table.add_row("bundled models", ", ".join(BUNDLED_MODELS))
     for name, value in _describe_bundled(bundled_folder()):
         table.add_row(f"  {name}", value)
     stdout().print(table)
@@ -54,10 +58,10 @@ def info() -> None:
 
 def _describe_bundled(folder: Path) -> list[tuple[str, str]]:
     from ..crystals.elements import SYMBOLS
-    from ..model.storage import load_model
+    from ..model.dtnn import DTNN
 
     try:
-        model = load_model("dielectric")
+        model = DTNN.from_pretrained("dielectric")
     except DTNNError as error:
         return [("not usable", str(error))]
     counts = model.num_parameters()
@@ -72,7 +76,7 @@ def _describe_bundled(folder: Path) -> list[tuple[str, str]]:
 
 
 def _describe_training(path: Path) -> list[tuple[str, str]]:
-    """What the record beside the weights says; its "errors" are those of results.json of the run."""
+    """Rows about training.json, the record beside the weights; it has the "errors" of the run's results.json."""
     if not path.exists():
         return []
     try:

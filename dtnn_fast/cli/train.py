@@ -340,7 +340,7 @@ def _run_ensemble(
     encoder: Encoder | None,
     table: LatentTable | None,
 ) -> dict[str, Any]:
-    from ..training.ensemble_runs import combine_runs, mix_runs
+    from ..training.ensemble_runs import join_runs
     from ..training.run_folder import MEMBERS_FOLDER
     from .error_tables import print_error_bars, print_errors
 
@@ -348,9 +348,7 @@ def _run_ensemble(
     for member, place in enumerate(places):
         _run(replace(settings, member=member), crystals, place, f"{label} member {member}", encoder, table)
     systems = {crystal.id: str(crystal.info["crystal_system"]) for crystal in crystals}
-    # Members whose encoder was trained too have one each.
-    join = mix_runs if table is None else combine_runs
-    result = join(folder, places, systems, command_line(), label)
+    result = join_runs(folder, places, systems, command_line(), label, one_encoder=table is not None)
     print_errors(stdout(), result, title=f"Test errors of the ensemble, seed {settings.seed}")
     hint = " (dtnn-fast ensemble joins this run with another one, which gives them)" if settings.rotate else ""
     print_error_bars(result["error_bars"], hint)

@@ -63,7 +63,7 @@ def test_the_cache_is_filled_once_and_read_afterwards(crystals, encoder, tmp_pat
     calls.clear()
     again = cached_latents(encoder, crystals, (4,), tmp_path / "cache", on_batch=count)
     assert not calls
-    torch.testing.assert_close(again.parts, first.parts, rtol=0, atol=0)
+    torch.testing.assert_close(again.arrays, first.arrays, rtol=0, atol=0)
     torch.testing.assert_close(again.bond_counts, first.bond_counts, rtol=0, atol=0)
     assert path.exists()
 
