@@ -77,18 +77,18 @@ def load_encoder(folder: str | Path, num_layers: int | None = None) -> NativeEnc
     Example:
         >>> encoder = load_encoder("runs/distilled/encoder", num_layers=4)
     """
-    place = Path(folder)
-    config, _ = read_encoder_config(place / CONFIG_FILE)
+    folder = Path(folder)
+    config, _ = read_encoder_config(folder / CONFIG_FILE)
     if num_layers is not None and not 1 <= num_layers <= len(config.cutoffs):
         raise ValueError(f"load_encoder: expected `num_layers` from 1 to {len(config.cutoffs)}, got {num_layers}")
     try:
         encoder = NativeEncoder(config, num_layers)
     except ValueError as error:
-        raise BadFileError(f"{place / CONFIG_FILE}: {error}") from error
+        raise BadFileError(f"{folder / CONFIG_FILE}: {error}") from error
     above = range(encoder.num_layers, len(config.cutoffs))
     left_out = tuple(f"{modules}.{layer}." for modules in ("layers", "readouts") for layer in above)
-    state = {name: value for name, value in load_weights(place).items() if not name.startswith(left_out)}
-    put_weights(encoder, state, place)
+    state = {name: value for name, value in load_weights(folder).items() if not name.startswith(left_out)}
+    put_weights(encoder, state, folder)
     return encoder.eval()
 
 

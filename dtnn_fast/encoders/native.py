@@ -152,7 +152,7 @@ class NativeEncoder(nn.Module):
 
     @staticmethod
     def _widen(bonds: tuple[Tensor, Tensor], geometry: BondGeometry, first: bool) -> tuple[Tensor, Tensor]:
-        """Carry bond latents into a longer list; its new bonds start at 0, where those of the shorter list ended."""
+        """Copy bond latents into a longer list. New bonds start at 0, the value of latents at the shorter cutoff."""
         scalar, vector = bonds
         num_bonds = geometry.tier.num_bonds
         wide_scalar = scalar.new_zeros(num_bonds, *scalar.shape[1:])

@@ -259,8 +259,8 @@ class DTNN(Predictor):
 
     def num_parameters(self) -> Mapping[str, int]:
         """Number of trainable parameters of the encoder, and of one decoder."""
-        count = {"encoder": self.encoder, "decoder": next(iter(self.decoders.values()))}
-        return {name: sum(p.numel() for p in part.parameters()) for name, part in count.items()}
+        modules = {"encoder": self.encoder, "decoder": next(iter(self.decoders.values()))}
+        return {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
 
 
 def _check_config(config: DTNNConfig) -> None:

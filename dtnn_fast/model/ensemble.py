@@ -75,7 +75,7 @@ class Ensemble(Predictor):
         Raises:
             BadFileError: the folder holds no ensemble, or a damaged one.
         """
-        place = Path(folder)
+        root = Path(folder)
 
         def load(record: dict[str, Any]) -> Ensemble:
             num_models, scales = record.get("models"), record.get("error_scales")
@@ -83,19 +83,19 @@ class Ensemble(Predictor):
                 raise ValueError("expected a number of `models` and an object `error_scales`")
             if not all(isinstance(scale, int | float) for scale in scales.values()):
                 raise ValueError(f"expected numbers as `error_scales`, got {scales}")
-            return cls([DTNN.from_pretrained(place / str(index)) for index in range(num_models)], scales)
+            return cls([DTNN.from_pretrained(root / str(index)) for index in range(num_models)], scales)
 
-        return read_settings(place / ENSEMBLE_FILE, FORMAT, load).eval()
+        return read_settings(root / ENSEMBLE_FILE, FORMAT, load).eval()
 
     def save(self, folder: str | Path) -> None:
         """Write each model into a subfolder 0, 1, ..., and ensemble.json beside them; folders are made when absent."""
-        place = Path(folder)
-        place.mkdir(parents=True, exist_ok=True)
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         for index, model in enumerate(self.models):
-            cast(DTNN, model).save(place / str(index))
+            cast(DTNN, model).save(folder / str(index))
         scales = dict(zip(self.targets, self.error_scales, strict=False))
         # Last, since this file says that the ensemble is whole.
-        write_settings(place / ENSEMBLE_FILE, FORMAT, {"models": len(self.models), "error_scales": scales})
+        write_settings(folder / ENSEMBLE_FILE, FORMAT, {"models": len(self.models), "error_scales": scales})
 
     @property
     def targets(self) -> tuple[str, ...]:

@@ -28,13 +28,13 @@ def save_folder(module: nn.Module, folder: str | Path, file_format: str, setting
         module: its weights are written.
         folder: where to.
         file_format: name and version of the format, written into both files.
-        settings: what makes the module anew, as plain values.
+        settings: from which the module can be built again, as plain values.
     """
-    place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
-    write_settings(place / CONFIG_FILE, file_format, settings)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_settings(folder / CONFIG_FILE, file_format, settings)
     state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
-    save_file(state, place / WEIGHTS_FILE, metadata={"format": file_format})
+    save_file(state, folder / WEIGHTS_FILE, metadata={"format": file_format})
 
 
 def write_settings(path: Path, file_format: str, settings: Mapping[str, Any]) -> None:
@@ -48,18 +48,18 @@ def read_settings(path: Path, file_format: str, parse: Callable[[dict[str, Any]]
     Args:
         path: the JSON file.
         file_format: the format that the file must have.
-        parse: makes the result of the settings; a ValueError of it says what is wrong with them.
+        parse: makes the result from the settings, or raises a ValueError that says what is wrong with them.
 
     Returns:
-        What `parse` gave.
+        The result of `parse`.
 
     Raises:
         BadFileError: the file is missing, damaged, of another format, or has a wrong setting.
     """
     settings = read_json_object(path)
-    found = settings.pop("format", None)
-    if found != file_format:
-        raise BadFileError(f"{path}: expected the format {file_format!r}, got {found!r}")
+    actual_format = settings.pop("format", None)
+    if actual_format != file_format:
+        raise BadFileError(f"{path}: expected the format {file_format!r}, got {actual_format!r}")
     try:
         return parse(settings)
     except BadFileError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""An ensemble of models on different encoders is the mean of all their members, and comes back from its folder."""
+"""An ensemble is the mean of all members of its models, and comes back from its folder."""
 
 from __future__ import annotations
 

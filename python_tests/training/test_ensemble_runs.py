@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""An ensemble is the mean of its members on one encoder, saved as one model, with error bars."""
+"""Members on one encoder, joined: the mean, saved as one model, with error bars."""
 
 from __future__ import annotations
 
@@ -38,13 +38,8 @@ def trained(request, tmp_path_factory):
     for member, place in enumerate(places):
         train_run(replace(settings, member=member), crystals, place, encoder=encoder, table=table)
     systems = {crystal.id: crystal.info["crystal_system"] for crystal in crystals}
-    return (
-        folder,
-        places,
-        systems,
-        crystals,
-        join_runs(folder, places, systems, "the command", "ours", one_encoder=True),
-    )
+    result = join_runs(folder, places, systems, "the command", "ours", one_encoder=True)
+    return folder, places, systems, crystals, result
 
 
 def test_the_model_is_the_mean_of_the_members(trained):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Runs on different encoders become one run of an ensemble; runs that do not belong together do not."""
+"""Finished runs are joined into the run of an ensemble; runs that do not fit together are refused."""
 
 from __future__ import annotations
 
@@ -81,12 +81,14 @@ def test_the_mean_of_all_members_with_error_bars(runs, crystals, systems, tmp_pa
 def test_runs_in_another_order_are_sorted(runs, systems, tmp_path):
     turned = tmp_path / "turned"
     shutil.copytree(runs[1], turned)
-    those = load_predictions(turned / "predictions.npz")
-    order = np.random.default_rng(0).permutation(len(those.ids))
+    predictions = load_predictions(turned / "predictions.npz")
+    order = np.random.default_rng(0).permutation(len(predictions.ids))
     arrays = {
-        f"{kind}_{t}": getattr(those, kind)[t][order] for kind in ("predicted", "expected") for t in those.expected
+        f"{kind}_{t}": getattr(predictions, kind)[t][order]
+        for kind in ("predicted", "expected")
+        for t in predictions.expected
     }
-    ids, parts = (np.array(values)[order] for values in (those.ids, those.parts))
+    ids, parts = (np.array(values)[order] for values in (predictions.ids, predictions.parts))
     np.savez(turned / "predictions.npz", ids=ids, parts=parts, **arrays)
     straight = join_runs(tmp_path / "a", runs, systems)
     assert join_runs(tmp_path / "b", [runs[0], turned], systems)["errors"] == straight["errors"]
@@ -131,8 +133,8 @@ def test_runs_that_do_not_belong_together_are_refused(runs, systems, tmp_path):
     shutil.copytree(runs[0] / "model", other / "model")
     with pytest.raises(BadFileError, match="expected a model with the 1 members of the run's results, got 2"):
         join_runs(tmp_path / "joined", [runs[0], other], systems)
-    those = np.load(other / "predictions.npz")
-    np.savez(other / "predictions.npz", **{name: those[name] for name in those.files if "total" not in name})
+    arrays = np.load(other / "predictions.npz")
+    np.savez(other / "predictions.npz", **{name: arrays[name] for name in arrays.files if "total" not in name})
     with pytest.raises(DTNNError, match=r"expected predictions of electronic, ionic, total as in .*, got elec"):
         join_runs(tmp_path / "joined", [runs[0], other], systems)
     with pytest.raises(DTNNError, match="other crystals than those given"):
@@ -159,9 +161,9 @@ def test_an_ensemble_of_an_ensemble(runs, systems, tmp_path):
     both, other = tmp_path / "both", tmp_path / "other"
     join_runs(both, runs, systems)
     shutil.copytree(runs[1], other)
-    those = np.load(other / "predictions.npz")
-    moved = {name: those[name] + 0.1 * name.startswith("predicted") for name in those.files if "_" in name}
-    np.savez(other / "predictions.npz", ids=those["ids"], parts=those["parts"], **moved)
+    arrays = np.load(other / "predictions.npz")
+    moved = {name: arrays[name] + 0.1 * name.startswith("predicted") for name in arrays.files if "_" in name}
+    np.savez(other / "predictions.npz", ids=arrays["ids"], parts=arrays["parts"], **moved)
     result = join_runs(tmp_path / "all", [both, other], systems)
     assert result["members"] == 4
     members = [load_predictions(both / MEMBERS_FOLDER / str(member) / "predictions.npz") for member in range(3)]
@@ -191,21 +193,21 @@ def test_folders_are_taken_split_by_split(tmp_path):
 
 
 def test_members_are_taken_in_turn(runs, crystals, systems, tmp_path):
-    one, other = tmp_path / "one", tmp_path / "other"
-    for folder in (one, other):
+    first, second = tmp_path / "one", tmp_path / "other"
+    for folder in (first, second):
         shutil.copytree(runs[0], folder)
-    taken = alternate_members([one, other], 2)
-    assert taken == [one / MEMBERS_FOLDER / "0", other / MEMBERS_FOLDER / "1"]
-    result = join_runs(tmp_path / "joined", taken, systems)
+    chosen = alternate_members([first, second], 2)
+    assert chosen == [first / MEMBERS_FOLDER / "0", second / MEMBERS_FOLDER / "1"]
+    result = join_runs(tmp_path / "joined", chosen, systems)
     assert result["members"] == 2
     expected = load_predictions(runs[0] / "predictions.npz").predicted["total"]
     joined = load_predictions(tmp_path / "joined" / "predictions.npz").predicted["total"]
     np.testing.assert_allclose(joined, expected)
     with pytest.raises(DTNNError, match="a member from each of the 2 runs or more, got 1 in all"):
-        alternate_members([one, other], 1)
+        alternate_members([first, second], 1)
     with pytest.raises(
         BadFileError, match="one: no run of member 2 there: expected a run of train --members with at least 3 members"
     ):
-        alternate_members([one, other], 3)
+        alternate_members([first, second], 3)
     with pytest.raises(BadFileError, match="single: no run of member 1"):
         alternate_members(runs, 2)

@@ -45,8 +45,8 @@ def test_each_crystal_is_judged_by_members_that_have_not_seen_it():
     members = [predictions(fold) for fold in range(3)]
     together = MemberPredictions.stack(members)
     mean = together.mean()
-    by_id = [dict(zip(one.ids, one.predicted["total"], strict=True)) for one in members]
-    folds = [set(one.of_part("validation").ids) for one in members]
+    by_id = [dict(zip(member.ids, member.predicted["total"], strict=True)) for member in members]
+    folds = [set(member.of_part("validation").ids) for member in members]
     for id, part, tensor in zip(mean.ids, mean.parts, mean.predicted["total"], strict=True):
         unseen = [member for member in range(3) if part == "test" or id in folds[member]] or [0, 1, 2]
         np.testing.assert_allclose(tensor, np.mean([by_id[member][id] for member in unseen], 0))
