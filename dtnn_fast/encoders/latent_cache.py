@@ -95,14 +95,14 @@ def cached_latents(
         BadFileError: the file in the cache is damaged, or holds latents of other crystals or weights.
     """
     ordered = tuple(sorted(layers))
+    if folder is None:
+        return encode_crystals(encoder, crystals, ordered, device, on_batch)
     key = {
         "format": FORMAT,
         "encoder": encoder_digest(encoder),
         "structures": structures_digest(crystals),
         "layers": ",".join(map(str, ordered)),
     }
-    if folder is None:
-        return encode_crystals(encoder, crystals, ordered, device, on_batch)
     path = folder / f"latents-{hashlib.sha256(repr(key).encode()).hexdigest()[:20]}.safetensors"
     if path.exists():
         return _read(path, key)

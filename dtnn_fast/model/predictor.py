@@ -33,7 +33,7 @@ class Predictor(nn.Module):
     @property
     @abstractmethod
     def elements(self) -> tuple[int, ...]:
-        """Atomic numbers that the model knows; crystals of others are refused. Empty means all."""
+        """Atomic numbers that the model knows; crystals with other elements are refused. Empty means all."""
 
     @property
     @abstractmethod
