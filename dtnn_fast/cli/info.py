@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from importlib import metadata
 from importlib.util import find_spec
@@ -13,6 +12,7 @@ from rich.table import Table
 
 from .. import __version__
 from ..errors import DTNNError
+from ..files import read_json_object
 from .console import stdout
 
 # Purpose of each optional package, by the name it is imported with.
@@ -22,7 +22,7 @@ _OPTIONAL = {
     "spglib": "crystal systems",
     "pyarrow": "predictions.parquet",
     "matplotlib": "plot.png",
-    "sevenn": "the encoders sevennet-0 and sevennet-l3i5",
+    "sevenn": "encoders sevennet-0 and sevennet-l3i5",
 }
 
 
@@ -80,10 +80,10 @@ def _describe_training(path: Path) -> list[tuple[str, str]]:
     if not path.exists():
         return []
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json_object(path)
         rows = [("trained by", record["command"])] if "command" in record else []
-        for target, parts in record.get("errors", {}).items():
-            errors = parts["test"]["all"]
+        for target, by_part in record.get("errors", {}).items():
+            errors = by_part["test"]["all"]
             rows.append(
                 (f"{target} error", f"MAE_ten {errors['mae_ten']:.3f} on {errors['count']} crystals kept for testing")
             )

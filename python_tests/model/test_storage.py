@@ -73,7 +73,7 @@ def test_a_missing_file_is_named(folder, missing):
     expect_bad_file(folder, missing, "missing")
 
 
-# What is said about a file that cannot be read.
+# The message about a file that cannot be read.
 UNREADABLE = {"config.json": "cannot be read", "model.safetensors": "not a whole safetensors file"}
 
 
@@ -149,8 +149,8 @@ def test_weights_that_do_not_fit_or_are_not_finite_are_refused(folder, change, m
     expect_bad_file(folder, "model.safetensors", message)
 
 
-def what_comes_of(folder):
-    """Of loading a model: "refused" with an error that names the folder, "accepted", or another error."""
+def outcome_of_loading(folder):
+    """Load a model: "refused" with an error that names the folder, "accepted", or another error."""
     try:
         DTNN.from_pretrained(folder)
     except BadFileError as error:
@@ -190,7 +190,7 @@ def test_no_wrong_setting_leads_to_anything_but_a_clear_error(folder):
             else:
                 parent[place[-1]] = value
             path.write_text(json.dumps(values))
-            outcome = what_comes_of(folder)
+            outcome = outcome_of_loading(folder)
             possible = (place[0] == "elements" and value in ([], "remove")) or (
                 place
                 in (("decoder", "more_layers"), ("decoder", "positive"), ("encoder", "readout"), ("error_scales",))
