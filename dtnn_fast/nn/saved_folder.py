@@ -47,7 +47,7 @@ def read_settings(path: Path, file_format: str, parse: Callable[[dict[str, Any]]
 
     Args:
         path: the JSON file.
-        file_format: the format that the file must have.
+        file_format: the format that the file must have, "dtnn_fast <what is saved> <version>".
         parse: makes the result from the settings, or raises a ValueError that says what is wrong with them.
 
     Returns:
@@ -56,6 +56,9 @@ def read_settings(path: Path, file_format: str, parse: Callable[[dict[str, Any]]
     Raises:
         BadFileError: the file is missing, damaged, of another format, or has a wrong setting.
     """
+    _, saved_thing, _ = file_format.split()  # such as "dtnn_fast encoder 1"
+    if not path.exists():
+        raise BadFileError(f"{path}: missing: not the folder of a saved {saved_thing}")
     settings = read_json_object(path)
     actual_format = settings.pop("format", None)
     if actual_format != file_format:
