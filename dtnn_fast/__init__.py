@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Dielectric tensors of inorganic crystals from the Dielectric Tensor Neural Network (arXiv 2405.09052).
 
-``DTNN`` is the model, ``MixedEnsemble`` several on different encoders, ``dtnn_fast.ops`` the operations they are built
-from, ``dtnn_fast.reference`` their readable twins.
+``DTNN`` is the model and ``Ensemble`` the mean of several models on different encoders. ``dtnn_fast.ops`` has the
+operations that they are built from, and ``dtnn_fast.reference`` a readable implementation of each.
 Names are imported when first used, so that ``dtnn_fast.numpy`` works without torch and start-up is quick.
 """
 
@@ -12,14 +12,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["DTNN", "MixedEnsemble", "__version__", "use_backend"]
+__all__ = ["DTNN", "Ensemble", "__version__", "use_backend"]
 
 if TYPE_CHECKING:
     from ._backend import use_backend
     from .model.dtnn import DTNN
-    from .model.ensemble import MixedEnsemble
+    from .model.ensemble import Ensemble
 
-_HOME = {"DTNN": ".model.dtnn", "MixedEnsemble": ".model.ensemble", "use_backend": "._backend"}
+_MODULE_OF_NAME = {"DTNN": ".model.dtnn", "Ensemble": ".model.ensemble", "use_backend": "._backend"}
 _SUBMODULES = {
     "crystals",
     "datasets",
@@ -36,8 +36,8 @@ _SUBMODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(_HOME[name], __name__), name)
+    if name in _MODULE_OF_NAME:
+        return getattr(import_module(_MODULE_OF_NAME[name], __name__), name)
     if name in _SUBMODULES:
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,18 +11,18 @@ import shutil
 import sys
 from pathlib import Path
 
-TARGET = Path(__file__).parents[1] / "dtnn_fast" / "weights" / "dielectric"
+BUNDLED_FOLDER = Path(__file__).parents[1] / "dtnn_fast" / "weights" / "dielectric"
 
 
 def main(run: Path) -> None:
     """Copy `run`/model and write training.json beside it."""
     settings = json.loads((run / "settings.json").read_text(encoding="utf-8"))
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))
-    TARGET.mkdir(parents=True, exist_ok=True)
+    BUNDLED_FOLDER.mkdir(parents=True, exist_ok=True)
     for name in ("config.json", "model.safetensors"):
-        shutil.copyfile(run / "model" / name, TARGET / name)
+        shutil.copyfile(run / "model" / name, BUNDLED_FOLDER / name)
     record = {"command": settings["command"], "run": run.name, **settings, **results}
-    (TARGET / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    (BUNDLED_FOLDER / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

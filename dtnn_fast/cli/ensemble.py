@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command ensemble."""
+"""The command ensemble: join finished runs into one."""
 
 from __future__ import annotations
 
@@ -18,48 +18,53 @@ def ensemble(
         typer.Argument(
             metavar="RUN RUN...",
             show_default=False,
-            help="Finished runs of dtnn-fast train on the same crystals and split; or folders of runs on the same "
-            "splits (split-0, split-1, ...), which are taken split by split.",
+            help="Folders of two or more finished runs of dtnn-fast train, trained on the same crystals and split. Or "
+            "folders with the subfolders split-0, split-1, ... of train --splits; these are joined split by split.",
         ),
     ],
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", file_okay=False, show_default=False, help="Folder of the ensemble, made when absent."
+            "--output",
+            "-o",
+            file_okay=False,
+            show_default=False,
+            help="Folder where the ensemble is written; it is made when absent.",
         ),
     ],
     label: Annotated[
         str,
         typer.Option(
-            show_default=False, help="Name of the ensemble in the tables of dtnn-fast evaluate, such as 'two encoders'."
+            show_default="none",
+            help="Name of the ensemble in the tables of dtnn-fast evaluate, for example 'two encoders'.",
         ),
     ] = "",
     members: Annotated[
         int | None,
         typer.Option(
             min=2,
-            show_default=False,
-            help="Take this many members in all: member k from the runs in turn, which are ensembles. Without it, all "
-            "members of all runs.",
+            show_default="all members of all runs",
+            help="Number of members in all, at least one from each run. They are taken from the runs in turn: member 0 "
+            "of the first run, member 1 of the second, and so on. Every run must be an ensemble of train --members.",
         ),
     ] = None,
     data: RunDataOption = None,
     clean: RunCleanOption = True,
 ) -> None:
-    """Take the mean of models on different encoders, with error bars from their spread.
+    """Join trained models into an ensemble: it predicts their mean, with error bars from their spread.
 
-    Nothing is trained. Every member counts the same; runs that are ensembles bring all of their members, or with
-    --members some. What is written is a run like those of dtnn-fast train: dtnn-fast screen --model OUTPUT/model uses
-    it, dtnn-fast evaluate compares it.
+    Nothing is trained. A member is one encoder with its decoders; each run brings its one member or, if it is an
+    ensemble, all of them, and every member counts the same. The result is a run folder like that of dtnn-fast train:
+    use it with dtnn-fast screen --model OUTPUT/model, compare it with dtnn-fast evaluate.
     """
-    from ..training.ensemble_runs import mix_runs, runs_by_split, take_in_turn
+    from ..training.ensemble_runs import alternate_members, join_runs, runs_by_split
     from ..training.run_folder import MODEL_FOLDER, PREDICTIONS_FILE, load_predictions
     from .error_tables import print_error_bars, print_errors, summarise_splits
     from .training_inputs import load_training_data
 
     by_split = runs_by_split(runs)
     if members is not None:
-        by_split = {split: take_in_turn(folders, members) for split, folders in by_split.items()}
+        by_split = {split: alternate_members(folders, members) for split, folders in by_split.items()}
     first = next(iter(by_split.values()))[0]
     targets = tuple(load_predictions(first / PREDICTIONS_FILE).expected)
     crystals, _ = load_training_data(data or [], targets, clean)
@@ -67,12 +72,12 @@ def ensemble(
     results = {}
     for split, folders in by_split.items():
         folder = output if split is None else output / f"split-{split}"
-        result = mix_runs(folder, folders, systems, command_line(), label)
+        result = join_runs(folder, folders, systems, command_line(), label)
         results[split] = result
-        where = "" if split is None else f", split {split}"
-        print_errors(stdout(), result, title=f"Test errors of the ensemble{where}")
+        of_split = "" if split is None else f", split {split}"
+        print_errors(stdout(), result, title=f"Test errors of the ensemble{of_split}")
         print_error_bars(result["error_bars"])
         stderr().print(f"model: {folder / MODEL_FOLDER}")
-    numbered = {split: result for split, result in results.items() if split is not None}
-    if numbered:
-        summarise_splits(stdout(), output, numbered, command_line())
+    split_results = {split: result for split, result in results.items() if split is not None}
+    if split_results:
+        summarise_splits(stdout(), output, split_results, command_line())

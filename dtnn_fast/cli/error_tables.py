@@ -51,7 +51,7 @@ def print_errors(console: Console, result: Mapping[str, Any], title: str) -> Non
 
 
 def print_error_bars(bars: Mapping[str, Mapping[str, float]], hint: str = "") -> None:
-    """Print how many test crystals lie within the error bars of an ensemble, or that it has none; see `combine_runs`.
+    """Print how many test crystals lie within the error bars of an ensemble, or that it has none; see `join_runs`.
 
     Args:
         bars: of each target.

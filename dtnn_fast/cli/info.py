@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The command info."""
+"""The command info: what is installed, and what the bundled model is."""
 
 from __future__ import annotations
 
-import json
 import platform
 from importlib import metadata
 from importlib.util import find_spec
@@ -13,25 +12,30 @@ from rich.table import Table
 
 from .. import __version__
 from ..errors import DTNNError
+from ..files import read_json_object
 from .console import stdout
 
-# Package by the name it is imported with.
+# Purpose of each optional package, by the name it is imported with.
 _OPTIONAL = {
     "pymatgen": "CIF and pymatgen structures",
     "ase": "ASE Atoms",
     "spglib": "crystal systems",
     "pyarrow": "predictions.parquet",
     "matplotlib": "plot.png",
-    "sevenn": "the encoders sevennet-0 and sevennet-l3i5",
+    "sevenn": "encoders sevennet-0 and sevennet-l3i5",
 }
 
 
 def info() -> None:
-    """Say what is installed: versions, CUDA kernels, threads, the bundled models and optional packages."""
+    """Show versions, GPU and CUDA kernels, number of CPU threads, optional packages, and the bundled models.
+
+    For the bundled models: their targets, parameters, elements, the command that trained them, and MAE_ten, the mean
+    absolute error over the six unique elements of the tensor, on crystals that were kept for testing.
+    """
     import torch
 
     from .. import ops  # noqa: F401  registers the operations
-    from ..model.storage import BUNDLED, bundled_folder
+    from ..model.bundled import BUNDLED_MODELS, bundled_folder
 
     table = Table(box=None, show_header=False)
     table.add_column(style="bold")
@@ -44,9 +48,9 @@ def info() -> None:
     table.add_row("CUDA kernels", "built" if has_cuda else "not built")
     table.add_row("CPU threads", str(torch.get_num_threads()))
     for name, purpose in _OPTIONAL.items():
-        found = metadata.version(name) if find_spec(name) else 'not installed: pip install "dtnn-fast[all]"'
-        table.add_row(name, f"{found}   ({purpose})")
-    table.add_row("bundled models", ", ".join(BUNDLED))
+        version = metadata.version(name) if find_spec(name) else 'not installed: pip install "dtnn-fast[all]"'
+        table.add_row(name, f"{version}   ({purpose})")
+    table.add_row("bundled models", ", ".join(BUNDLED_MODELS))
     for name, value in _describe_bundled(bundled_folder()):
         table.add_row(f"  {name}", value)
     stdout().print(table)
@@ -54,10 +58,10 @@ def info() -> None:
 
 def _describe_bundled(folder: Path) -> list[tuple[str, str]]:
     from ..crystals.elements import SYMBOLS
-    from ..model.storage import load_model
+    from ..model.dtnn import DTNN
 
     try:
-        model = load_model("dielectric")
+        model = DTNN.from_pretrained("dielectric")
     except DTNNError as error:
         return [("not usable", str(error))]
     counts = model.num_parameters()
@@ -72,14 +76,14 @@ def _describe_bundled(folder: Path) -> list[tuple[str, str]]:
 
 
 def _describe_training(path: Path) -> list[tuple[str, str]]:
-    """What the record beside the weights says; its "errors" are those of results.json of the run."""
+    """Rows about training.json, the record beside the weights; it has the "errors" of the run's results.json."""
     if not path.exists():
         return []
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json_object(path)
         rows = [("trained by", record["command"])] if "command" in record else []
-        for target, parts in record.get("errors", {}).items():
-            errors = parts["test"]["all"]
+        for target, by_part in record.get("errors", {}).items():
+            errors = by_part["test"]["all"]
             rows.append(
                 (f"{target} error", f"MAE_ten {errors['mae_ten']:.3f} on {errors['count']} crystals kept for testing")
             )

@@ -340,7 +340,7 @@ def _run_members(
     settings: TrainingSettings, members: int, inputs: _RunInputs, folder: Path, label: str
 ) -> dict[str, Any]:
     """Train the members of an ensemble, each in a run of its own, and combine them."""
-    from ..training.ensemble_runs import combine_runs, mix_runs
+    from ..training.ensemble_runs import join_runs
     from ..training.run_folder import MEMBERS_FOLDER
     from .error_tables import print_error_bars, print_errors
 
@@ -349,8 +349,7 @@ def _run_members(
         _run(replace(settings, member=member), inputs, place, f"{label} member {member}")
     systems = {crystal.id: str(crystal.info["crystal_system"]) for crystal in inputs.crystals}
     # Members whose encoder was trained too have one each.
-    combine = mix_runs if inputs.table is None else combine_runs
-    result = combine(folder, places, systems, command_line(), label)
+    result = join_runs(folder, places, systems, command_line(), label, one_encoder=inputs.table is not None)
     (folder / SETTINGS_FILE).write_text(inputs.settings_text, encoding="utf-8")
     print_errors(stdout(), result, title=f"Test errors of the ensemble, seed {settings.seed}")
     hint = " (dtnn-fast ensemble combines this run with another one, which gives them)" if settings.rotate else ""

@@ -60,9 +60,9 @@ def choose_encoder(name: str, channels: Channels, num_layers: int | None) -> Enc
         DTNNError: its package is missing, or its files are damaged.
     """
     from ..encoders import PRETRAINED, NativeEncoderConfig, PretrainedEncoderConfig
-    from ..encoders.build import KINDS, build_encoder, load_encoder
+    from ..encoders.build import ENCODER_NAMES, build_encoder, load_encoder
     from ..errors import BadFileError
-    from ..model.storage import bundled_encoder
+    from ..model.dtnn import bundled_encoder
 
     if name == "native":
         return EncoderChoice(NativeEncoderConfig(channels=channels), None)
@@ -70,7 +70,7 @@ def choose_encoder(name: str, channels: Channels, num_layers: int | None) -> Enc
         config = PretrainedEncoderConfig(name)
         return EncoderChoice(config, build_encoder(config, num_layers))
     if name != BUNDLED_ENCODER and not Path(name).is_dir():
-        known = ", ".join((*KINDS, BUNDLED_ENCODER))
+        known = ", ".join((*ENCODER_NAMES, BUNDLED_ENCODER))
         raise typer.BadParameter(
             f"expected {known}, or the folder of a saved encoder, got {name!r}", param_hint="--encoder"
         )

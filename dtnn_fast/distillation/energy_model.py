@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from ..crystals.checks import check_crystal
 from ..crystals.convert import to_crystals
 from ..crystals.elements import MAX_ATOMIC_NUMBER
-from ..encoders.build import WEIGHTS_FILE, load_encoder
+from ..encoders.build import load_encoder
 from ..encoders.native import NativeEncoder
 from ..errors import BadFileError
 from ..nn.graph import CrystalGraph, batches_of_atoms, build_graph
+from ..nn.saved_folder import WEIGHTS_FILE
 
 FORMAT = "dtnn_fast energy head 1"
 HEAD_FILE, ENCODER_FOLDER = "energy_head.safetensors", "encoder"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Encoders: from crystals to latents of atoms and bonds."""
+"""Encoders, which turn crystals into latents of atoms and bonds: the native encoder and pretrained potentials."""
 
 from ..nn.latents import Channels, Latents
 from .native import NativeEncoder, NativeEncoderConfig

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Bond latents for encoders that have none, from the latents of the two ends and the bond itself.
+"""Bond latents for encoders without them, built from the latents of the two ends and the bond itself.
 
-Nothing here is trained: the first layer of the decoder on the bonds does the mixing. With u the direction of a bond, e
+Nothing here is trained: the decoder's first layer on the bonds mixes the channels. With u the direction of a bond, e
 the radial basis, f the smooth cutoff, s, v and t the scalars, vectors and rank-2 tensors of its ends,
 
 b_s = [s_i + s_j, u.(v_j - v_i), v_i.v_j, u.(t_i + t_j).u, t_i:t_j, e]        (even under exchange of the ends)
@@ -23,16 +23,16 @@ NUM_RADIAL = 8
 
 
 def built_bond_channels(atoms: Channels) -> Channels:
-    """The channels of built bond latents for these channels of the atoms."""
+    """Return the channels of built bond latents for these channels of the atoms."""
     vectors = atoms.vector + atoms.rank2 + NUM_RADIAL
     return Channels(atoms.scalar + 2 * atoms.vector + 2 * atoms.rank2 + NUM_RADIAL, vectors, atoms.rank2)
 
 
 def with_built_bonds(latents: Latents, graph: CrystalGraph, cutoff: float) -> Latents:
-    """Latents with the bonds inside of a cutoff.
+    """Add bond latents for the bonds within a cutoff.
 
     Args:
-        latents: of the atoms; their bonds are not looked at.
+        latents: of the atoms; their bond latents are ignored.
         graph: the crystals, built with this cutoff among others.
         cutoff: Angstrom.
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Latents of a data set kept in a file, which is found again by what it was made of: the crystals and the encoder."""
+"""Latents of a data set, computed once and kept in a file that crystals and encoder identify.
+
+`cached_latents` is the entry; it reads the file or calls `encode_crystals`. Both give a `LatentTable`.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,11 @@ from ..nn.graph import batches_of_atoms, build_graph
 from .build import Encoder
 from .pretrained import PretrainedEncoder
 
-# Latents that belong to atoms, and those that belong to bonds.
-ATOM_PARTS = ("atom_scalar", "atom_vector", "atom_rank2")
-BOND_PARTS = ("bond_scalar", "bond_vector", "bond_length")
+FORMAT = "dtnn_fast latents 2"
+# Arrays of `Latents` with one row per atom, and with one row per bond.
+ATOM_ARRAYS = ("atom_scalar", "atom_vector", "atom_rank2")
+BOND_ARRAYS = ("bond_scalar", "bond_vector", "bond_length")
+_CHECKSUM = "checksum"
 _BATCH_ATOMS = 128
 
 
@@ -30,17 +35,18 @@ class LatentTable:
     """Latents of some layers for a list of crystals.
 
     Args:
-        atom_counts: atoms of each crystal. [n], int64.
-        bond_counts: bonds of each crystal in each layer's list; layers without bond latents are left out. [n], int64.
-        parts: the arrays of `ATOM_PARTS` and `BOND_PARTS` for each layer, crystal after crystal. float32.
+        atom_counts: number of atoms of each crystal. [n], int64.
+        bond_counts: number of bonds of each crystal in the list of each layer; layers without bond latents are left
+            out. [n], int64.
+        arrays: `ATOM_ARRAYS` and `BOND_ARRAYS` of each layer, crystal after crystal. float32.
     """
 
     def __init__(
-        self, atom_counts: Tensor, bond_counts: dict[int, Tensor], parts: dict[int, dict[str, Tensor]]
+        self, atom_counts: Tensor, bond_counts: dict[int, Tensor], arrays: dict[int, dict[str, Tensor]]
     ) -> None:
-        self.atom_counts, self.bond_counts, self.parts = atom_counts, bond_counts, parts
-        ends = {layer: _ends(counts) for layer, counts in bond_counts.items()}
-        self._atom_ends, self._bond_ends = _ends(atom_counts), ends
+        self.atom_counts, self.bond_counts, self.arrays = atom_counts, bond_counts, arrays
+        self._atom_ptr = _row_pointers(atom_counts)
+        self._bond_ptr = {layer: _row_pointers(counts) for layer, counts in bond_counts.items()}
 
     def __len__(self) -> int:
         return len(self.atom_counts)
@@ -48,20 +54,62 @@ class LatentTable:
     @property
     def layers(self) -> tuple[int, ...]:
         """The layers that were kept."""
-        return tuple(self.parts)
+        return tuple(self.arrays)
 
-    def of(self, layer: int, indices: Sequence[int]) -> dict[str, Tensor]:
-        """The arrays of one layer for some crystals, one after the other."""
+    def select(self, layer: int, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Join the arrays of one layer for some crystals, one after the other."""
         joined = {}
-        for name, values in self.parts[layer].items():
-            ends = self._atom_ends if name in ATOM_PARTS else self._bond_ends[layer]
-            joined[name] = torch.cat([values[ends[index] : ends[index + 1]] for index in indices])
+        for name, values in self.arrays[layer].items():
+            ptr = self._atom_ptr if name in ATOM_ARRAYS else self._bond_ptr[layer]
+            joined[name] = torch.cat([values[ptr[index] : ptr[index + 1]] for index in indices])
         return joined
 
 
-def _ends(counts: Tensor) -> list[int]:
-    ends: list[int] = [0, *counts.cumsum(0).tolist()]
-    return ends
+def _row_pointers(counts: Tensor) -> list[int]:
+    ptr: list[int] = [0, *counts.cumsum(0).tolist()]
+    return ptr
+
+
+def cached_latents(
+    encoder: Encoder,
+    crystals: Sequence[Crystal],
+    layers: Sequence[int],
+    folder: Path | None,
+    device: torch.device | str = "cpu",
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
+) -> LatentTable:
+    """Read the latents of crystals from the cache, or compute them and fill the cache.
+
+    Args:
+        encoder: see `encode_crystals`.
+        crystals: see `encode_crystals`.
+        layers: see `encode_crystals`.
+        folder: of the cache; made when absent. None for no cache.
+        device: see `encode_crystals`.
+        on_batch: see `encode_crystals`; not called when the latents are in the cache.
+
+    Returns:
+        The latents in the order of the crystals.
+
+    Raises:
+        BadFileError: the file in the cache is damaged, or holds latents of other crystals or weights.
+    """
+    ordered = tuple(sorted(layers))
+    if folder is None:
+        return encode_crystals(encoder, crystals, ordered, device, on_batch)
+    key = {
+        "format": FORMAT,
+        "encoder": encoder_digest(encoder),
+        "structures": structures_digest(crystals),
+        "layers": ",".join(map(str, ordered)),
+    }
+    path = folder / f"latents-{hashlib.sha256(repr(key).encode()).hexdigest()[:20]}.safetensors"
+    if path.exists():
+        return _read(path, key)
+    table = encode_crystals(encoder, crystals, ordered, device, on_batch)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(path, table, key)
+    return table
 
 
 def encode_crystals(
@@ -76,49 +124,45 @@ def encode_crystals(
     Args:
         encoder: in float32, on `device`.
         crystals: of elements that the encoder knows, at least one.
-        layers: which layers to keep, counted from 1.
+        layers: layers to keep, counted from 1.
         device: where to compute; the result is on the CPU.
-        on_batch: called with the crystals done and their number, for a progress bar.
+        on_batch: called with the number of crystals done and the number of all, for a progress bar.
 
     Returns:
         The latents in the order of the crystals.
     """
     rows: list[dict[int, dict[str, Tensor]]] = [{} for _ in crystals]
-    counts: dict[int, Tensor] = {}
+    bond_counts: dict[int, Tensor] = {}
     done = 0
     for batch in batches_of_atoms(crystals, _BATCH_ATOMS):
         graph = build_graph([crystals[index] for index in batch], encoder.cutoffs).to(device)
         with torch.no_grad():
             latents = encoder(graph)
         for layer in layers:
-            taken = latents[layer - 1]
-            atoms = graph.ptr.diff()
-            parts = {name: getattr(taken, name).cpu().split(atoms.tolist()) for name in ATOM_PARTS}
-            if taken.bonds is not None:
-                bonds = taken.bonds.row_ptr[graph.ptr].diff()
-                parts |= {name: getattr(taken, name).cpu().split(bonds.tolist()) for name in BOND_PARTS}
-                counts.setdefault(layer, torch.zeros(len(crystals), dtype=torch.int64))[batch] = bonds.cpu()
+            kept = latents[layer - 1]
+            num_atoms = graph.ptr.diff()
+            by_crystal = {name: getattr(kept, name).cpu().split(num_atoms.tolist()) for name in ATOM_ARRAYS}
+            if kept.bonds is not None:
+                num_bonds = kept.bonds.row_ptr[graph.ptr].diff()
+                by_crystal |= {name: getattr(kept, name).cpu().split(num_bonds.tolist()) for name in BOND_ARRAYS}
+                bond_counts.setdefault(layer, torch.zeros(len(crystals), dtype=torch.int64))[batch] = num_bonds.cpu()
             for place, index in enumerate(batch):
-                rows[index][layer] = {name: values[place] for name, values in parts.items()}
+                rows[index][layer] = {name: values[place] for name, values in by_crystal.items()}
         done += len(batch)
         on_batch(done, len(crystals))
     joined = {
         layer: {name: torch.cat([row[layer][name] for row in rows]) for name in rows[0][layer]} for layer in layers
     }
-    return LatentTable(torch.tensor([crystal.num_atoms for crystal in crystals]), counts, joined)
-
-
-FORMAT = "dtnn_fast latents 2"
-_CHECKSUM = "checksum"
+    return LatentTable(torch.tensor([crystal.num_atoms for crystal in crystals]), bond_counts, joined)
 
 
 def default_cache_folder() -> Path:
-    """Where latents are kept unless said otherwise: ``$XDG_CACHE_HOME/dtnn_fast``, or ``~/.cache/dtnn_fast``."""
+    """Return the default folder of the cache: ``$XDG_CACHE_HOME/dtnn_fast``, or ``~/.cache/dtnn_fast``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dtnn_fast"
 
 
 def structures_digest(crystals: Sequence[Crystal]) -> str:
-    """A fingerprint of the structures in their order; ids and labels do not count. SHA-256."""
+    """Compute the SHA-256 of structures in their order; ids and labels do not count."""
     digest = hashlib.sha256()
     for crystal in crystals:
         for array in (crystal.atomic_numbers, crystal.positions, crystal.cell, crystal.pbc):
@@ -127,7 +171,7 @@ def structures_digest(crystals: Sequence[Crystal]) -> str:
 
 
 def encoder_digest(encoder: Encoder) -> str:
-    """A fingerprint of an encoder's settings and weights. SHA-256."""
+    """Compute the SHA-256 of an encoder's settings and weights."""
     if isinstance(encoder, PretrainedEncoder):
         return encoder.digest
     digest = hashlib.sha256(repr(encoder.config.to_json()).encode())
@@ -136,57 +180,12 @@ def encoder_digest(encoder: Encoder) -> str:
     return digest.hexdigest()
 
 
-def cached_latents(
-    encoder: Encoder,
-    crystals: Sequence[Crystal],
-    layers: Sequence[int],
-    folder: Path | None,
-    device: torch.device | str = "cpu",
-    on_batch: Callable[[int, int], None] = lambda done, total: None,
-) -> LatentTable:
-    """Latents of crystals from the cache, or from the encoder, which then fills the cache.
-
-    Args:
-        encoder: see `encode_crystals`.
-        crystals: see `encode_crystals`.
-        layers: see `encode_crystals`.
-        folder: of the cache; made when absent. None keeps nothing.
-        device: see `encode_crystals`.
-        on_batch: see `encode_crystals`; not called when the cache has them.
-
-    Returns:
-        The latents in the order of the crystals.
-
-    Raises:
-        BadFileError: the file in the cache is damaged, or holds latents of other crystals or weights.
-    """
-    wanted = tuple(sorted(layers))
-    key = {
-        "format": FORMAT,
-        "encoder": encoder_digest(encoder),
-        "structures": structures_digest(crystals),
-        "layers": ",".join(map(str, wanted)),
-    }
-    path = (
-        None
-        if folder is None
-        else folder / f"latents-{hashlib.sha256(repr(key).encode()).hexdigest()[:20]}.safetensors"
-    )
-    if path is not None and path.exists():
-        return _read(path, key)
-    table = encode_crystals(encoder, crystals, wanted, device, on_batch)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, table, key)
-    return table
-
-
 def _write(path: Path, table: LatentTable, key: dict[str, str]) -> None:
     tensors = {"atom_counts": table.atom_counts}
     tensors |= {f"{layer}.bond_counts": counts for layer, counts in table.bond_counts.items()}
-    tensors |= {f"{layer}.{name}": values for layer, parts in table.parts.items() for name, values in parts.items()}
+    tensors |= {f"{layer}.{name}": values for layer, arrays in table.arrays.items() for name, values in arrays.items()}
     tensors = {name: value.contiguous() for name, value in tensors.items()}
-    # Another process may be writing the same file: each writes its own, and the last one to be finished stays.
+    # Another process may be writing the same file: each writes a file of its own, and the last one to finish stays.
     unfinished = path.with_suffix(f".{os.getpid()}.part")
     save_file(tensors, unfinished, metadata={**key, _CHECKSUM: _checksum(tensors)})
     os.replace(unfinished, path)
@@ -195,21 +194,23 @@ def _write(path: Path, table: LatentTable, key: dict[str, str]) -> None:
 def _read(path: Path, key: dict[str, str]) -> LatentTable:
     try:
         with safe_open(path, framework="pt") as file:
-            found = file.metadata() or {}
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dictionary
     except (SafetensorError, OSError) as error:
-        raise BadFileError(f"{path}: damaged; remove it, and it is made again: {error}") from error
+        raise BadFileError(f"{path}: damaged; remove it, and the latents are computed again: {error}") from error
     for name, expected in key.items():
-        if found.get(name) != expected:
+        actual = str(metadata.get(name))
+        if actual != expected:
             raise BadFileError(
-                f"{path}: made of another {name}: expected {expected[:16]}, got {str(found.get(name))[:16]}; remove it"
+                f"{path}: made of another {name}: expected {expected[:16]}, got {actual[:16]}; remove it"
             )
-    if found.get(_CHECKSUM) != _checksum(tensors):
-        raise BadFileError(f"{path}: damaged: its checksum is another; remove it, and it is made again")
+    if metadata.get(_CHECKSUM) != _checksum(tensors):
+        raise BadFileError(f"{path}: damaged: wrong checksum; remove it, and the latents are computed again")
     layers = [int(layer) for layer in key["layers"].split(",")]
-    counts = {layer: tensors[f"{layer}.bond_counts"] for layer in layers if f"{layer}.bond_counts" in tensors}
-    parts = {layer: _parts_of(layer, tensors, layer in counts) for layer in layers}
-    return LatentTable(tensors["atom_counts"], counts, parts)
+    bond_counts = {layer: tensors[f"{layer}.bond_counts"] for layer in layers if f"{layer}.bond_counts" in tensors}
+    names = {layer: ATOM_ARRAYS + BOND_ARRAYS if layer in bond_counts else ATOM_ARRAYS for layer in layers}
+    arrays = {layer: {name: tensors[f"{layer}.{name}"] for name in names[layer]} for layer in layers}
+    return LatentTable(tensors["atom_counts"], bond_counts, arrays)
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> str:
@@ -218,8 +219,3 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.numpy().tobytes())
     return digest.hexdigest()
-
-
-def _parts_of(layer: int, tensors: Mapping[str, Tensor], has_bonds: bool) -> dict[str, Tensor]:
-    names = ATOM_PARTS + BOND_PARTS if has_bonds else ATOM_PARTS
-    return {name: tensors[f"{layer}.{name}"] for name in names}

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The native encoder: five layers of messages with cutoffs that grow from 3 to 6 Angstrom."""
+"""The native encoder: five message layers with cutoffs from 3 to 6 Angstrom, on the operations of this package.
+
+The state of the atoms starts from a table of electron shells (`subshell_table`), and each `NativeLayer`
+(native_layer.py) advances it. The latents of a layer are the state after it, or what a `NativeReadout` makes of that.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from ..nn.symmetric_tensors import norm_squared, square, times_vector, traceless
 from .native_layer import BondGeometry, NativeLayer, soft_scale
 
 NUM_ELEMENTS = 118
-# Subshells in the order in which Madelung's rule fills them, and how many electrons each holds.
+# Subshells in the order in which Madelung's rule fills them, and the number of electrons that each kind holds.
 SUBSHELLS = (
     *("1s", "2s", "2p", "3s", "3p", "4s", "3d", "4p", "5s", "4d", "5p"),
     *("6s", "4f", "5d", "6p", "7s", "5f", "6d", "7p"),
@@ -24,82 +28,18 @@ SUBSHELLS = (
 _CAPACITY = {"s": 2, "p": 6, "d": 10, "f": 14}
 
 
-def subshell_table(dtype: torch.dtype = torch.float32) -> Tensor:
-    """Half the occupations of the subshells by Madelung's rule, one row per atomic number (row 0 is empty).
-
-    The rule's exceptions (Cr, Cu and others move one or two electrons) are left out: the table tells elements apart
-    and places them in their group and period, which is all that the encoder needs of it.
-
-    Returns:
-        The table; the entries for element Z sum to Z / 2. [119, 19].
-    """
-    table = torch.zeros(NUM_ELEMENTS + 1, len(SUBSHELLS), dtype=dtype)
-    for number in range(1, NUM_ELEMENTS + 1):
-        left = number
-        for column, name in enumerate(SUBSHELLS):
-            filled = min(left, _CAPACITY[name[-1]])
-            table[number, column] = 0.5 * filled
-            left -= filled
-    return table
-
-
-class NativeReadout(nn.Module):
-    """The readout of one layer.
-
-    Args:
-        channels: of the state.
-        outputs: how many scalars, vectors and tensors are read out.
-    """
-
-    def __init__(self, channels: Channels, outputs: Channels) -> None:
-        super().__init__()
-        scalar, vector, rank2 = channels.scalar, channels.vector, channels.rank2
-        self.sizes = [scalar, outputs.vector, outputs.vector, outputs.rank2, outputs.rank2]
-        self.norm = nn.LayerNorm(scalar, elementwise_affine=False)
-        self.gates = MLP((scalar, scalar, sum(self.sizes)))
-        self.scalar = Linear(scalar, outputs.scalar)
-        self.hidden = Linear(scalar, outputs.scalar, bias=False)
-        self.vector = ChannelMix(vector, outputs.vector)
-        self.rank2 = ChannelMix(rank2, outputs.rank2)
-        self.vector_in = ChannelMix(vector, vector)
-        self.rank2_in = ChannelMix(rank2, vector)
-        self.turned = ChannelMix(vector, outputs.vector)
-        self.squared = ChannelMix(vector, outputs.rank2)
-        last = cast(nn.Linear, self.gates[-1])
-        with torch.no_grad():
-            # Start as linear maps, near zero.
-            last.weight.zero_()
-            last.bias.zero_()
-            for mix in (self.scalar, self.vector, self.rank2):
-                mix.weight.mul_(0.1)
-
-    def forward(self, scalar: Tensor, vector: Tensor, rank2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Scalars [N, C], vectors [N, 3, C] and tensors [N, 6, C] of the state to those that are read out."""
-        hidden, *gates = self.gates(self.norm(scalar)).split(self.sizes, dim=-1)
-        g1, g2, g3, g4 = (gate.unsqueeze(1) for gate in gates)
-        x, tau = self.vector_in(vector), self.rank2_in(rank2)
-        x = x * soft_scale(norm_squared(x)).unsqueeze(1)
-        tau = tau * soft_scale(norm_squared(tau)).unsqueeze(1)
-        turned, squared = self.turned(times_vector(tau, x)), self.squared(square(x))
-        return (
-            self.scalar(scalar) + self.hidden(hidden),
-            (1.0 + g1) * self.vector(vector) + g2 * turned,
-            traceless((1.0 + g3) * self.rank2(rank2) + g4 * squared),
-        )
-
-
 @dataclass(frozen=True)
 class NativeEncoderConfig:
     """Settings of `NativeEncoder`.
 
     Args:
-        cutoffs: one per layer, never falling. Angstrom.
+        cutoffs: one per layer, not decreasing. Angstrom.
         mean_bonds: mean number of bonds of an atom in each layer, over the bundled labelled crystals.
         channels: channels of the state.
         bounded_messages: whether the vectors and tensors of atoms enter the messages with a root mean square below 1,
             so that large weights cannot make the state grow from layer to layer.
-        readout: how many scalars, vectors and rank-2 tensors are read out of the state of each layer; empty where the
-            state itself is what the encoder gives.
+        readout: numbers of scalars, vectors and rank-2 tensors that are read out of the state of each layer; empty
+            where the state itself is the result.
 
     Raises:
         ValueError: `readout` is neither empty nor three numbers above 0.
@@ -116,19 +56,22 @@ class NativeEncoderConfig:
             raise ValueError(f"NativeEncoderConfig: expected `readout` empty or of three sizes, got {self.readout}")
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values, for a JSON file."""
+        """Return the settings as plain values, for a JSON file."""
         return {"kind": "native", **asdict(self)}
 
 
 class NativeEncoder(nn.Module):
-    """Latents of every layer from the crystal alone, on the operations of this package.
+    """Encoder whose latents of every layer are computed from the crystal alone.
 
-    The result does not depend on the choice of cell, the order of atoms, or the end from which a bond was stored; it
-    rotates and reflects with the crystal; it is twice differentiable in positions and cell.
+    The latents do not depend on the choice of cell, the order of atoms, or the end from which a bond was stored. They
+    rotate and reflect with the crystal, and are twice differentiable in positions and cell.
 
     Args:
         config: settings.
-        num_layers: how many of the layers to build, from the first; None for all.
+        num_layers: number of layers to build, from the first; None for all.
+
+    Raises:
+        ValueError: cutoffs decrease or are not positive, or `mean_bonds` does not fit them.
     """
 
     def __init__(self, config: NativeEncoderConfig | None = None, num_layers: int | None = None) -> None:
@@ -169,13 +112,13 @@ class NativeEncoder(nn.Module):
         return self.config.channels
 
     def first_layers(self, count: int) -> NativeEncoder:
-        """An encoder of the first layers that shares their parameters."""
-        part = NativeEncoder(self.config, count)
-        part.embedding, part.layers, part.readouts = self.embedding, self.layers[:count], self.readouts[:count]
-        return part
+        """Make an encoder of the first layers, which shares their parameters."""
+        shorter = NativeEncoder(self.config, count)
+        shorter.embedding, shorter.layers, shorter.readouts = self.embedding, self.layers[:count], self.readouts[:count]
+        return shorter
 
     def forward(self, graph: CrystalGraph) -> list[Latents]:
-        """Latents of the layers 1 ... num_layers, in this order.
+        """Compute the latents of the layers 1 ... num_layers, in this order.
 
         Args:
             graph: crystals, built with at least the cutoffs of this encoder.
@@ -204,12 +147,12 @@ class NativeEncoder(nn.Module):
         geometry = {}
         for cutoff in dict.fromkeys(self.cutoffs):
             tier = graph.tier(cutoff)
-            geometry[cutoff] = BondGeometry.of(tier, graph.vectors(tier), self.config.channels.radial)
+            geometry[cutoff] = BondGeometry.from_vectors(tier, graph.vectors(tier), self.config.channels.radial)
         return geometry
 
     @staticmethod
     def _widen(bonds: tuple[Tensor, Tensor], geometry: BondGeometry, first: bool) -> tuple[Tensor, Tensor]:
-        """Carry bond latents into a longer list; its new bonds start at 0, where those of the shorter list ended."""
+        """Copy bond latents into a longer list. New bonds start at 0, the value of latents at the shorter cutoff."""
         scalar, vector = bonds
         num_bonds = geometry.tier.num_bonds
         wide_scalar = scalar.new_zeros(num_bonds, *scalar.shape[1:])
@@ -218,3 +161,67 @@ class NativeEncoder(nn.Module):
             return wide_scalar, wide_vector
         inner = geometry.tier.inner
         return wide_scalar.index_copy(0, inner, scalar), wide_vector.index_copy(0, inner, vector)
+
+
+class NativeReadout(nn.Module):
+    """Readout of one layer: from the state of the atoms to latents with other channels.
+
+    Args:
+        channels: of the state.
+        outputs: numbers of scalars, vectors and tensors that are read out.
+    """
+
+    def __init__(self, channels: Channels, outputs: Channels) -> None:
+        super().__init__()
+        scalar, vector, rank2 = channels.scalar, channels.vector, channels.rank2
+        self.sizes = [scalar, outputs.vector, outputs.vector, outputs.rank2, outputs.rank2]
+        self.norm = nn.LayerNorm(scalar, elementwise_affine=False)
+        self.gates = MLP((scalar, scalar, sum(self.sizes)))
+        self.scalar = Linear(scalar, outputs.scalar)
+        self.hidden = Linear(scalar, outputs.scalar, bias=False)
+        self.vector = ChannelMix(vector, outputs.vector)
+        self.rank2 = ChannelMix(rank2, outputs.rank2)
+        self.vector_in = ChannelMix(vector, vector)
+        self.rank2_in = ChannelMix(rank2, vector)
+        self.turned = ChannelMix(vector, outputs.vector)
+        self.squared = ChannelMix(vector, outputs.rank2)
+        last = cast(nn.Linear, self.gates[-1])
+        with torch.no_grad():
+            # Start as linear maps with results near zero.
+            last.weight.zero_()
+            last.bias.zero_()
+            for mix in (self.scalar, self.vector, self.rank2):
+                mix.weight.mul_(0.1)
+
+    def forward(self, scalar: Tensor, vector: Tensor, rank2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Turn scalars [N, C], vectors [N, 3, C] and tensors [N, 6, C] of the state into latents of the same ranks."""
+        hidden, *gates = self.gates(self.norm(scalar)).split(self.sizes, dim=-1)
+        g1, g2, g3, g4 = (gate.unsqueeze(1) for gate in gates)
+        x, tau = self.vector_in(vector), self.rank2_in(rank2)
+        x = x * soft_scale(norm_squared(x)).unsqueeze(1)
+        tau = tau * soft_scale(norm_squared(tau)).unsqueeze(1)
+        turned, squared = self.turned(times_vector(tau, x)), self.squared(square(x))
+        return (
+            self.scalar(scalar) + self.hidden(hidden),
+            (1.0 + g1) * self.vector(vector) + g2 * turned,
+            traceless((1.0 + g3) * self.rank2(rank2) + g4 * squared),
+        )
+
+
+def subshell_table(dtype: torch.dtype = torch.float32) -> Tensor:
+    """Tabulate half the occupations of the subshells by Madelung's rule, one row per atomic number (row 0 is empty).
+
+    Exceptions to the rule (Cr, Cu and others move one or two electrons) are left out: the encoder only needs to tell
+    elements apart, and to know their group and period.
+
+    Returns:
+        The table; the entries of element Z sum to Z / 2. [119, 19].
+    """
+    table = torch.zeros(NUM_ELEMENTS + 1, len(SUBSHELLS), dtype=dtype)
+    for number in range(1, NUM_ELEMENTS + 1):
+        left = number
+        for column, name in enumerate(SUBSHELLS):
+            filled = min(left, _CAPACITY[name[-1]])
+            table[number, column] = 0.5 * filled
+            left -= filled
+    return table

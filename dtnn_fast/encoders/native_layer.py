@@ -2,9 +2,9 @@
 """One layer of the native encoder: messages on the bonds, their sums on the atoms, and the update of the atoms.
 
 The scheme is TeaNet's (S. Takamoto et al., Comput. Mater. Sci. 207, 111280, 2022): scalars, vectors and rank-2 tensors
-on the atoms, scalars and vectors on the bonds. Every bond is treated once. What both ends must agree on is even under
-exchange of the ends; bond vectors are odd, so that a sum over the bonds of an atom takes them with opposite signs at
-the two ends.
+on the atoms, scalars and vectors on the bonds. Every bond is treated once, for both of its ends. Bond scalars and
+rank-2 messages are even under exchange of the ends. Bond vectors are odd: a sum over the bonds of an atom takes them
+with opposite signs at the two ends.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ..ops import atom_to_bond_gather, bond_to_atom_sum
 
 @dataclass
 class BondGeometry:
-    """What the layers of one tier share: directions, radial functions, and a matrix that applies tensors to directions.
+    """Geometry of the bonds of one tier, computed once for all layers with this cutoff.
 
     Args:
         tier: the bonds.
@@ -43,24 +43,24 @@ class BondGeometry:
     radial: Tensor
 
     @classmethod
-    def of(cls, tier: BondTier, vectors: Tensor, num_radial: int) -> BondGeometry:
-        """From the bond vectors [E, 3]."""
+    def from_vectors(cls, tier: BondTier, vectors: Tensor, num_radial: int) -> BondGeometry:
+        """Compute the geometry from the bond vectors [E, 3]."""
         length = torch.linalg.vector_norm(vectors, dim=-1)
         envelope = smooth_cutoff(length, tier.cutoff).unsqueeze(-1)
         radial = bessel_basis(length, tier.cutoff, num_radial)
         return cls(tier, length, vectors / length.unsqueeze(-1), envelope, radial)
 
     def gather(self, values: Tensor, ends: str) -> Tensor:
-        """`atom_to_bond_gather` on this tier."""
+        """Apply `atom_to_bond_gather` on this tier."""
         return atom_to_bond_gather(values, self.tier.pairs, self.tier.row_ptr, ends, self.tier.by_neighbor)
 
     def sum(self, values: Tensor, ends: str) -> Tensor:
-        """`bond_to_atom_sum` on this tier."""
+        """Apply `bond_to_atom_sum` on this tier."""
         return bond_to_atom_sum(values, self.tier.pairs, self.tier.row_ptr, ends, self.tier.by_neighbor)
 
 
 def soft_scale(squares: Tensor) -> Tensor:
-    """By what to multiply the channels of an atom so that their root mean square stays below 1; smooth."""
+    """Compute the smooth factor that keeps the root mean square of an atom's channels below 1. [N, C] -> [N, 1]."""
     return torch.rsqrt(1.0 + squares.mean(-1, keepdim=True))
 
 
@@ -71,7 +71,7 @@ def _soft_normalised(components: Tensor, norm: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class NativeLayer(nn.Module):
-    """Messages, sums and update of one layer.
+    """One layer: messages on the bonds, their sums on the atoms, and the update of the atoms.
 
     Args:
         channels: channels of the state.
@@ -100,8 +100,8 @@ class NativeLayer(nn.Module):
     def _start_with_a_signal(self, scalar: int, vector: int) -> None:
         """Choose biases with which vectors and tensors are of order 1 before any training.
 
-        With the default ones they leave the first layer a hundred times smaller than the scalars, and their gradients
-        with them.
+        With torch's default biases, vectors and tensors after the first layer are a hundred times smaller than the
+        scalars, and so are their gradients.
         """
         message_bias = self.bond_out.bias
         update_bias = cast(nn.Linear, self.update[-1]).bias

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Encoders whose latents come from a pretrained universal potential, and which are never trained here.
+"""Encoders whose latents come from a frozen pretrained potential.
 
-A potential becomes an encoder by one file: a subclass of `PretrainedEncoder` with two methods, and an entry of
-`PRETRAINED`.
+To add a potential, write one file with a subclass of `PretrainedEncoder` and a function `load`, as in sevennet.py, and
+add an entry to `PRETRAINED`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..nn.latents import Channels, Latents
 
 
 class AtomLatents(NamedTuple):
-    """What a layer of a potential knows of the atoms.
+    """Latents of the atoms after one layer of a potential.
 
     Args:
         scalar: [N, Cs].
@@ -38,7 +38,7 @@ class AtomLatents(NamedTuple):
 
 
 class DirectedBonds(NamedTuple):
-    """Every bond from both of its ends, as potentials want them.
+    """Every bond from both of its ends, as potentials take them.
 
     Args:
         pairs: center and neighbor. [2, 2 E], int64.
@@ -49,22 +49,22 @@ class DirectedBonds(NamedTuple):
     vectors: Tensor
 
     @classmethod
-    def of(cls, tier: BondTier, vectors: Tensor) -> DirectedBonds:
-        """From a half list and its vectors."""
+    def from_half_list(cls, tier: BondTier, vectors: Tensor) -> DirectedBonds:
+        """Add the reverse of each bond to a half list and its vectors."""
         return cls(torch.cat([tier.pairs, tier.pairs.flip(0)], dim=1), torch.cat([vectors, -vectors]))
 
 
 @dataclass(frozen=True)
 class Potential:
-    """What is fixed about a pretrained potential, known without loading it.
+    """Fixed facts of a pretrained potential, known without loading it.
 
     Args:
         module: the module of this package whose `load` makes the encoder.
-        digest: SHA-256 of its weight file; a file with another one is never read.
+        digest: SHA-256 of its weight file; a file with another digest is never read.
         cutoff: Angstrom.
         mean_bonds: mean number of bonds of an atom, over the bundled labelled crystals.
         num_layers: layers with latents.
-        channels: of the latents; the last layer may have scalars only.
+        channels: of the latents; the last layer may have only scalars.
     """
 
     module: str
@@ -86,10 +86,10 @@ PRETRAINED = {
 
 
 def find_potential(name: str) -> Potential:
-    """The potential of this name.
+    """Return the potential of this name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such potential.
     """
     if name not in PRETRAINED:
         raise ValueError(f"expected a pretrained encoder of {', '.join(PRETRAINED)}, got {name!r}")
@@ -97,29 +97,29 @@ def find_potential(name: str) -> Potential:
 
 
 def check_weights(path: Path, digest: str) -> None:
-    """Refuse a weight file that is missing or not the very one that is meant, before anything reads it.
+    """Check the SHA-256 of a weight file before anything reads it.
 
     Raises:
-        BadFileError: the file is missing, damaged or another one.
+        BadFileError: the file is missing, damaged, or of another version.
     """
     try:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        actual = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise BadFileError(f"{path}: the potential's weights cannot be read: {error}") from error
-    if found != digest:
+    if actual != digest:
         raise BadFileError(
             f"{path}: damaged, or the weights of another version: expected SHA-256 {digest[:16]}..., "
-            f"got {found[:16]}..."
+            f"got {actual[:16]}..."
         )
 
 
 @dataclass(frozen=True)
 class PretrainedEncoderConfig:
-    """Which potential a model reads, as it stands in the model's config.json.
+    """Settings of `PretrainedEncoder`, as in a model's config.json.
 
     Args:
-        kind: one of `PRETRAINED`.
-        digest: SHA-256 of the weights that the model was trained on; empty for those of the installed package.
+        kind: name of the potential, a key of `PRETRAINED`.
+        digest: SHA-256 of the weights that the model was trained on; empty for the weights in the installed package.
 
     Raises:
         ValueError: there is no such potential, or dtnn_fast knows other weights of it.
@@ -138,32 +138,32 @@ class PretrainedEncoderConfig:
 
     @property
     def cutoffs(self) -> tuple[float, ...]:
-        """One per layer, in Angstrom; all the same."""
+        """The cutoff, once per layer. Angstrom."""
         facts = find_potential(self.kind)
         return (facts.cutoff,) * facts.num_layers
 
     @property
     def mean_bonds(self) -> tuple[float, ...]:
-        """The mean number of bonds of an atom in each layer."""
+        """Mean number of bonds of an atom in each layer."""
         facts = find_potential(self.kind)
         return (facts.mean_bonds,) * facts.num_layers
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values, for a JSON file."""
+        """Return the settings as plain values, for a JSON file."""
         return {"kind": self.kind, "digest": self.digest}
 
 
 class PretrainedEncoder(nn.Module):
-    """Latents of every layer of a frozen potential.
+    """Encoder whose latents of every layer come from a frozen potential.
 
-    The potential's own parameters are not among `parameters()` and not in `state_dict()`: they are neither trained nor
-    saved, and are read from the installed package each time.
+    The potential's parameters are not in `parameters()` and not in `state_dict()`: they are neither trained nor saved,
+    and are read from the installed package each time.
 
     Args:
-        name: one of `PRETRAINED`.
+        name: a key of `PRETRAINED`.
         potential: the potential's module.
-        elements: atomic numbers that it knows.
-        num_layers: how many layers to compute, from the first; None for all.
+        elements: atomic numbers that the potential knows.
+        num_layers: number of layers to compute, from the first; None for all.
 
     Raises:
         ValueError: there is no such potential, or it has fewer layers.
@@ -180,13 +180,13 @@ class PretrainedEncoder(nn.Module):
         if not 1 <= self.num_layers <= facts.num_layers:
             raise ValueError(f"{name}: expected `num_layers` from 1 to {facts.num_layers}, got {num_layers}")
         self.cutoffs = (facts.cutoff,)
-        # In a tuple torch does not see it as a part of this module.
-        self._hidden = (potential.eval().requires_grad_(False),)
+        # In a tuple, so that torch does not register it as a submodule.
+        self._unregistered = (potential.eval().requires_grad_(False),)
 
     @property
     def potential(self) -> nn.Module:
         """The potential's module, in evaluation mode and without gradients for its parameters."""
-        return self._hidden[0]
+        return self._unregistered[0]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PretrainedEncoder:
         self.potential._apply(fn)
@@ -194,7 +194,7 @@ class PretrainedEncoder(nn.Module):
         return self
 
     def forward(self, graph: CrystalGraph) -> list[Latents]:
-        """Latents of the layers 1 ... num_layers, in this order, without bond latents.
+        """Compute the latents of the layers 1 ... num_layers, in this order, without bond latents.
 
         Args:
             graph: crystals, built with this encoder's cutoffs.
@@ -202,15 +202,15 @@ class PretrainedEncoder(nn.Module):
         return _without_bonds(self.atom_latents(graph.atomic_numbers, self._bonds(graph)))
 
     def energy(self, graph: CrystalGraph) -> Tensor:
-        """The potential's own energy of each crystal. [B], eV.
+        """Compute the potential's energy of each crystal. [B], eV.
 
         Args:
             graph: crystals, built with this encoder's cutoffs.
         """
-        return _sums(self.atom_energies(graph.atomic_numbers, self._bonds(graph)), graph)
+        return _sum_over_atoms(self.atom_energies(graph.atomic_numbers, self._bonds(graph)), graph)
 
     def latents_and_energy(self, graph: CrystalGraph) -> tuple[list[Latents], Tensor]:
-        """What `forward` and `energy` give, for a potential that can in one pass.
+        """Compute what `forward` and `energy` give, in one pass where the potential can.
 
         Args:
             graph: crystals, built with this encoder's cutoffs.
@@ -219,29 +219,29 @@ class PretrainedEncoder(nn.Module):
             The latents of the layers 1 ... num_layers, and the energy of each crystal. [B], eV.
         """
         layers, energies = self.atom_latents_and_energies(graph.atomic_numbers, self._bonds(graph))
-        return _without_bonds(layers), _sums(energies, graph)
+        return _without_bonds(layers), _sum_over_atoms(energies, graph)
 
     def _bonds(self, graph: CrystalGraph) -> DirectedBonds:
         tier = graph.tier(self.cutoffs[0])
-        return DirectedBonds.of(tier, graph.vectors(tier))
+        return DirectedBonds.from_half_list(tier, graph.vectors(tier))
 
     @abstractmethod
     def atom_latents(self, atomic_numbers: Tensor, bonds: DirectedBonds) -> list[AtomLatents]:
-        """The latents of each layer, from the first to `num_layers`.
+        """Compute the latents of each layer, from the first to `num_layers`.
 
         Args:
             atomic_numbers: of elements that the potential knows. [N], int64.
-            bonds: those within the cutoff.
+            bonds: the bonds within the cutoff.
         """
 
     @abstractmethod
     def atom_energies(self, atomic_numbers: Tensor, bonds: DirectedBonds) -> Tensor:
-        """Each atom's part of the energy; see `atom_latents`. [N], eV."""
+        """Compute each atom's part of the energy; see `atom_latents`. [N], eV."""
 
     def atom_latents_and_energies(
         self, atomic_numbers: Tensor, bonds: DirectedBonds
     ) -> tuple[list[AtomLatents], Tensor]:
-        """`atom_latents` and `atom_energies`; a potential that has both after one pass overrides this."""
+        """Compute `atom_latents` and `atom_energies`; override this where one pass of the potential gives both."""
         return self.atom_latents(atomic_numbers, bonds), self.atom_energies(atomic_numbers, bonds)
 
 
@@ -249,8 +249,8 @@ def _without_bonds(layers: list[AtomLatents]) -> list[Latents]:
     return [Latents(*layer, None, None, None, None) for layer in layers]
 
 
-def _sums(energies: Tensor, graph: CrystalGraph) -> Tensor:
-    """Sums over the atoms of each crystal."""
+def _sum_over_atoms(energies: Tensor, graph: CrystalGraph) -> Tensor:
+    """Sum [N] over the atoms of each crystal. [B]."""
     crystal = torch.repeat_interleave(graph.ptr.diff())
     return energies.new_zeros(graph.num_crystals).index_add(0, crystal, energies)
 
@@ -259,8 +259,8 @@ def pretrained_encoder(name: str, num_layers: int | None = None) -> PretrainedEn
     """Load a pretrained encoder from the package that ships its weights.
 
     Args:
-        name: one of `PRETRAINED`.
-        num_layers: how many layers to compute, from the first; None for all.
+        name: a key of `PRETRAINED`.
+        num_layers: number of layers to compute, from the first; None for all.
 
     Returns:
         The encoder, in float32 on the CPU.
@@ -268,7 +268,7 @@ def pretrained_encoder(name: str, num_layers: int | None = None) -> PretrainedEn
     Raises:
         ValueError: there is no such potential, or it has fewer layers.
         MissingPackageError: the package is not installed.
-        BadFileError: its weights are missing, damaged, or those of another version.
+        BadFileError: its weights are missing, damaged, or of another version.
 
     Example:
         >>> encoder = pretrained_encoder("sevennet-0")

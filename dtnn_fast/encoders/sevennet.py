@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 """SevenNet-0 and SevenNet-l3i5 (Y. Park et al., J. Chem. Theory Comput. 20, 4857, 2024) as encoders.
 
-Both were trained on MPtrj. A node of their first four layers has, after the gate, 128 scalars, 64 features of l = 1 and
-32 of l = 2 (l3i5 also 32 of l = 3, which have no place in a rank-2 model and are left out); the fifth has 128 scalars.
-Their features carry no parity: they are equivariant under rotations, but under reflections only nearly. Of the variance
-over the bundled crystals, less than 1e-3 changes sign where it should not (python_tests/encoders/test_sevennet.py).
+Both were trained on MPtrj. After the gate, a node of the first four layers has 128 scalars, 64 features of l = 1 and 32
+of l = 2; the fifth layer has 128 scalars. l3i5 also has 32 features of l = 3, which are left out: they have no place in
+a rank-2 model. The features carry no parity: they are equivariant under rotations, but under reflections only nearly.
+Of the variance over the bundled crystals, less than 1e-3 changes sign where it should not
+(python_tests/encoders/test_sevennet.py).
 """
 
 from __future__ import annotations
@@ -21,41 +22,14 @@ from torch import Tensor
 from ..errors import optional_import
 from .pretrained import AtomLatents, DirectedBonds, PretrainedEncoder, check_weights, find_potential
 
-_HALF, _SIXTH = math.sqrt(1.0 / 2.0), math.sqrt(1.0 / 6.0)
-
-
-def vectors_from_irreps(components: Tensor) -> Tensor:
-    """Vectors from e3nn's l = 1 features, in which the components of a channel stand together.
-
-    Args:
-        components: [N, 3 * C].
-
-    Returns:
-        [N, 3, C].
-    """
-    return components.unflatten(1, (-1, 3)).transpose(1, 2).contiguous()
-
-
-def rank2_from_irreps(components: Tensor) -> Tensor:
-    """Traceless symmetric tensors from e3nn's l = 2 features, in which the components of a channel stand together.
-
-    Args:
-        components: [N, 5 * C].
-
-    Returns:
-        xx yy zz yz xz xy. [N, 6, C].
-    """
-    xz, xy, axial, yz, planar = components.unflatten(1, (-1, 5)).unbind(2)
-    diagonal = [-_HALF * planar - _SIXTH * axial, 2.0 * _SIXTH * axial, _HALF * planar - _SIXTH * axial]
-    return torch.stack([*diagonal, _HALF * yz, _HALF * xz, _HALF * xy], dim=1)
-
-
+# Weight files inside the package sevenn.
 _FILES = {
     "sevennet-0": "SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth",
     "sevennet-l3i5": "SevenNet_l3i5/checkpoint_l3i5.pth",
 }
-
+# The potential's modules after which a layer's latents are read have names that end so.
 _GATE = "_equivariant_gate"
+_HALF, _SIXTH = math.sqrt(1.0 / 2.0), math.sqrt(1.0 / 6.0)
 
 
 class SevenNetEncoder(PretrainedEncoder):
@@ -89,15 +63,15 @@ class SevenNetEncoder(PretrainedEncoder):
         return latents, data["atomic_energy"].squeeze(-1)
 
     def _steps(self, atomic_numbers: Tensor, bonds: DirectedBonds) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """The names of the potential's modules, and the data after each."""
+        """Run the potential module by module, and yield each module's name and the data after it."""
         data = self._start(atomic_numbers, bonds)
         for name, module in self.potential.named_children():
             data = module(data)
             yield name, data
 
     def _start(self, atomic_numbers: Tensor, bonds: DirectedBonds) -> dict[str, Tensor]:
-        # The model's own forward would also differentiate for forces, and takes a data object of torch_geometric. Its
-        # modules take a dictionary with these keys.
+        # The model's own forward takes a data object of torch_geometric and also computes forces. Its modules take a
+        # dictionary with these keys.
         numbers: Tensor = self.potential.z_to_onehot_tensor  # type: ignore[assignment]
         species = numbers.to(atomic_numbers.device)[atomic_numbers]
         return {
@@ -122,10 +96,36 @@ def load(name: str, num_layers: int | None = None) -> SevenNetEncoder:
     """Load one of SevenNet's potentials; see `pretrained_encoder`."""
     package: Any = optional_import("sevenn", extra="sevennet", purpose=f"compute the latents of {name}")
     path = Path(package.__file__).parent / "pretrained_potentials" / _FILES[name]
-    # The checkpoint is a pickle: it is read only because its digest says that it is the published one.
+    # The checkpoint is a pickle: it is safe to read only because its digest is that of the published file.
     check_weights(path, find_potential(name).digest)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # e3nn's, about TorchScript; and a hint at accelerators for Nvidia GPUs
+        warnings.simplefilter("ignore")  # of e3nn about TorchScript, and a hint at accelerators for Nvidia GPUs
         checkpoint: Any = optional_import("sevenn.checkpoint", extra="sevennet", purpose="read SevenNet's weights")
         potential = checkpoint.SevenNetCheckpoint(path).build_model()
     return SevenNetEncoder(name, potential, tuple(sorted(potential.type_map)), num_layers)
+
+
+def vectors_from_irreps(components: Tensor) -> Tensor:
+    """Turn e3nn's l = 1 features, in which the components of a channel stand together, into vectors.
+
+    Args:
+        components: [N, 3 * C].
+
+    Returns:
+        [N, 3, C].
+    """
+    return components.unflatten(1, (-1, 3)).transpose(1, 2).contiguous()
+
+
+def rank2_from_irreps(components: Tensor) -> Tensor:
+    """Turn e3nn's l = 2 features, in which the components of a channel stand together, into traceless tensors.
+
+    Args:
+        components: [N, 5 * C].
+
+    Returns:
+        xx yy zz yz xz xy. [N, 6, C].
+    """
+    xz, xy, axial, yz, planar = components.unflatten(1, (-1, 5)).unbind(2)
+    diagonal = [-_HALF * planar - _SIXTH * axial, 2.0 * _SIXTH * axial, _HALF * planar - _SIXTH * axial]
+    return torch.stack([*diagonal, _HALF * yz, _HALF * xz, _HALF * xy], dim=1)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""The models: decoder, DTNN, ensembles, and their saved folders."""
+"""Models: decoder, DTNN, ensembles, prediction, export."""

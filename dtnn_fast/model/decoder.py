@@ -16,9 +16,9 @@ from ..nn.layers import MLP, ChannelMix, GatedMix, Linear
 from ..ops import bond_to_atom_sum, tensor_readout
 from .decoder_inputs import AtomInput, BondInput, layer_latents, vector_layers
 
-# Vacuum has a permittivity of 1, to which electrons and ions can only add.
+# Smallest principal value that physics allows: vacuum has 1, to which electrons and ions can only add.
 _BOUNDS = {"electronic": 1.0, "ionic": 0.0, "total": 1.0}
-# An offset of the training set at the bound would leave the positive definite form without a gradient.
+# With an offset at the bound itself, the positive definite form would have no gradient.
 _SMALLEST_ABOVE_BOUND = 0.1
 
 
@@ -27,19 +27,20 @@ class DecoderConfig:
     """Settings of `Decoder`; the defaults are the paper's.
 
     Args:
-        layer: the encoder layer n whose latents are used, 1 to 5; 5 takes scalars and bonds of layer 5, and vectors and
+        layer: the encoder layer whose latents are read, 1 to 5; 5 reads scalars and bonds of layer 5, and vectors and
             tensors of layer 4.
-        more_layers: lower layers whose latents of atoms are read as well, in rising order.
+        more_layers: lower layers whose latents of atoms are read too, in rising order.
         blocks: number of blocks.
         latent: channels inside the decoder.
         dropout: probability in the perceptrons of atoms.
-        bonds: whether bond latents are used; without them it is the paper's DTNN-simple.
+        bonds: whether bond latents are read; without them the model is the paper's DTNN-simple.
         residual: whether blocks add their input to their output.
         joint: whether one decoder serves all targets: its blocks are shared, the electronic and the ionic tensor have
-            readouts, and the total one is their sum.
-        positive: targets whose tensors are made positive definite: the ionic one, and the others less the unit tensor.
-        mean_bonds: mean number of bonds of an atom in the layer's list, which scales the sums over bonds; `DTNN` takes
-            the encoder's instead.
+            readouts, and the total tensor is their sum.
+        positive: targets whose tensors are positive definite by construction: the ionic tensor, and the other tensors
+            minus the unit tensor.
+        mean_bonds: mean number of bonds of an atom in the layer's list, which scales the sums over bonds; `DTNN`
+            replaces it by the encoder's number.
 
     Raises:
         ValueError: a setting is out of range.
@@ -75,16 +76,16 @@ class DecoderConfig:
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The encoder layers whose scalars are read, in rising order."""
+        """Encoder layers whose scalars are read, in rising order."""
         return (*self.more_layers, self.layer)
 
     @property
     def kept_layers(self) -> tuple[int, ...]:
-        """The encoder layers that anything is read from, in rising order."""
+        """All encoder layers that are read, in rising order."""
         return tuple(sorted({*self.layers, *vector_layers(self.layers)}))
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values, for a JSON file."""
+        """Return the settings as plain values, for a JSON file."""
         return asdict(self)
 
 
@@ -93,7 +94,7 @@ class DecoderBlock(nn.Module):
 
     Args:
         config: settings of the decoder.
-        inputs: channels of scalars, vectors and tensors that come in.
+        inputs: channels of the scalars, vectors and tensors that it receives.
         bonds: channels of the bond latents.
     """
 
@@ -106,9 +107,9 @@ class DecoderBlock(nn.Module):
         self.rank2_in = ChannelMix(inputs.rank2, latent)
         vectors = inputs.vector
         if config.bonds:
-            # The last linear layer of the bond perceptron commutes with the sum over bonds, so it comes after the sum,
+            # The last linear layer of the bond perceptron commutes with the sum over bonds. So it comes after the sum,
             # once per atom instead of once per bond; its bias is summed with the bonds' envelopes. No dropout here:
-            # over some fifty bonds of an atom it averages out, and drawing it took a sixth of the training time.
+            # it averages out over some fifty bonds of an atom, and drawing it took a sixth of the training time.
             self.bond_hidden = nn.Sequential(MLP((bonds.scalar, latent, latent)), nn.SiLU())
             self.bond_out = Linear(latent + 1, latent, bias=False)
             vectors += bonds.vector
@@ -121,7 +122,7 @@ class DecoderBlock(nn.Module):
     def forward(
         self, scalar: Tensor, vector: Tensor, rank2: Tensor, bonds: BondInput | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Scalars [N, C], vectors [N, 3, C], tensors [N, 6, C] and bonds to the same with the latent channels."""
+        """Map scalars [N, C], vectors [N, 3, C] and tensors [N, 6, C] to the latent channels, with the bonds added."""
         scalar = self.scalar_in(scalar)
         if bonds is not None:
             scalar = scalar + self._bond_scalars(bonds)
@@ -141,18 +142,18 @@ class DecoderBlock(nn.Module):
 
 
 class Readout(nn.Module):
-    """From the channels of atoms to a tensor for each crystal.
+    """Readout of a target: from the channels of atoms to a tensor for each crystal.
 
     epsilon = offset I + scale T,  T = mean over atoms of (a_s' I + a_v' (x) a_v' + a_t')      (Eq. 27)
 
-    In the positive definite form, with b the smallest value that physics allows for a principal value,
+    In the positive definite form, with b the smallest principal value that physics allows,
     epsilon = b I + M^2,  M = m I + scale T / (2 m),  m = sqrt(offset - b), which is the same to first order in T.
 
     Args:
         channels: of the atoms.
         hidden: channels inside the perceptrons.
         dropout: probability in the perceptrons.
-        bound: b of the positive definite form; None for the plain one.
+        bound: b of the positive definite form; None for the plain form.
     """
 
     def __init__(self, channels: Channels, hidden: int, dropout: float, bound: float | None = None) -> None:
@@ -162,19 +163,19 @@ class Readout(nn.Module):
         self.scalar_gate = MLP((channels.scalar, hidden, 1), dropout)
         self.vector_readout = ChannelMix(channels.vector, 1)
         self.rank2_readout = ChannelMix(channels.rank2, 1)
-        # Tensors leave in units of `scale` around `offset` times the unit tensor: set from the training set.
+        # Range of the results: `scale` around `offset` times the unit tensor, taken from the training set.
         self.offset: Tensor
         self.scale: Tensor
         self.register_buffer("offset", torch.tensor(0.0))
         self.register_buffer("scale", torch.tensor(1.0))
 
     def set_range(self, offset: float, scale: float) -> None:
-        """Let the untrained readout start where the training tensors lie: `offset` on the diagonal, spread `scale`."""
+        """Set the range where the untrained readout starts: the training tensors' diagonal and its spread."""
         self.offset.fill_(offset)
         self.scale.fill_(scale)
 
     def forward(self, scalar: Tensor, vector: Tensor, rank2: Tensor, ptr: Tensor) -> Tensor:
-        """Scalars [N, C], vectors [N, 3, C], tensors [N, 6, C] and segments [B+1] to tensors [B, 3, 3]."""
+        """Read tensors [B, 3, 3] out of scalars [N, C], vectors [N, 3, C], tensors [N, 6, C] and segments [B+1]."""
         atom_scalar = self.scalar_value(scalar) * torch.sigmoid(self.scalar_gate(scalar))  # Eq. 12
         tensors = tensor_readout(atom_scalar, self.vector_readout(vector), self.rank2_readout(rank2), ptr)
         identity = torch.eye(3, dtype=tensors.dtype, device=tensors.device)
@@ -192,7 +193,7 @@ class Decoder(nn.Module):
         config: settings.
         channels: channels of the encoder's latents.
         targets: names of the readouts.
-        bonds: channels of the bond latents; None where they are those of the atoms.
+        bonds: channels of the bond latents; None for those of the atoms.
     """
 
     def __init__(
@@ -215,19 +216,19 @@ class Decoder(nn.Module):
         )
 
     def forward(self, latents: Sequence[Latents | None], ptr: Tensor) -> dict[str, Tensor]:
-        """The tensors of each crystal.
+        """Compute the tensors of each crystal.
 
         Args:
-            latents: of the encoder's layers, from the first; those that are not read may be None.
+            latents: of the encoder's layers, from the first; None for layers that are not read.
             ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``. [B+1].
 
         Returns:
-            [B, 3, 3] for each readout, and for a joint decoder "total", the sum of the two.
+            [B, 3, 3] for each readout, and for a joint decoder the sum of the two as "total".
 
         Raises:
-            ValueError: latents of a layer that is read are missing, or there are no bond latents.
+            ValueError: latents of a layer that is read are missing, or its bond latents.
         """
-        bonds = BondInput.of(layer_latents(latents, self.config.layer)) if self.config.bonds else None
+        bonds = BondInput.from_latents(layer_latents(latents, self.config.layer)) if self.config.bonds else None
         scalar, vector, rank2 = self.atom_input(latents)
         for block in self.blocks:
             scalar, vector, rank2 = block(scalar, vector, rank2, bonds)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a decoder reads: the latents of one or several layers, brought to one scale, and the bonds."""
+"""Inputs of a decoder: latents of atoms from one or several layers, brought to one scale, and the bonds of a layer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LAST_WITH_VECTORS = 4
 
 
 class BondInput(NamedTuple):
-    """What the blocks take from the bonds; both blocks use the same.
+    """Bond latents as the blocks take them; the same for all blocks.
 
     Args:
         scalar: bond scalars. [E, Cs].
@@ -34,11 +34,11 @@ class BondInput(NamedTuple):
     tier: BondTier
 
     @classmethod
-    def of(cls, latents: Latents) -> BondInput:
-        """From the latents of a layer.
+    def from_latents(cls, latents: Latents) -> BondInput:
+        """Take the bonds from the latents of a layer.
 
         Raises:
-            ValueError: they have no bonds.
+            ValueError: the latents have no bonds.
         """
         scalar, vector, length, tier = latents[3:]
         if scalar is None or vector is None or length is None or tier is None:
@@ -50,12 +50,12 @@ class BondInput(NamedTuple):
 
 
 def vector_layers(layers: Sequence[int]) -> tuple[int, ...]:
-    """The layers that vectors and tensors are taken from, when scalars are taken from `layers`."""
+    """Return the layers that give vectors and tensors when `layers` give the scalars."""
     return tuple(dict.fromkeys(min(layer, _LAST_WITH_VECTORS) for layer in layers))
 
 
 def layer_latents(latents: Sequence[Latents | None], layer: int) -> Latents:
-    """The latents of one layer.
+    """Return the latents of one layer, counted from 1.
 
     Raises:
         ValueError: they are missing.
@@ -67,7 +67,7 @@ def layer_latents(latents: Sequence[Latents | None], layer: int) -> Latents:
 
 
 def take_layer(latents: Sequence[Latents | None], layer: int) -> Latents:
-    """The latents that a decoder of one layer reads: 5 has the vectors and tensors of layer 4.
+    """Return the latents that a decoder of one layer reads: layer 5 gets the vectors and tensors of layer 4.
 
     Raises:
         ValueError: they are missing.
@@ -79,14 +79,14 @@ def take_layer(latents: Sequence[Latents | None], layer: int) -> Latents:
 
 
 class AtomInput(nn.Module):
-    """The atoms' latents of the layers that are read, side by side, each divided by its size in the training set.
+    """Latents of atoms of several layers, side by side, each divided by its size in the training set.
 
-    Latents of different layers of a frozen encoder differ in size tenfold, and an optimiser like Adam would learn each
-    at another speed.
+    Latents of different layers of a frozen encoder differ tenfold in size, and an optimiser like Adam would learn from
+    them at different speeds.
 
     Args:
         channels: of one layer.
-        layers: which are read, counted from 1.
+        layers: the layers that are read, counted from 1.
     """
 
     def __init__(self, channels: Channels, layers: Sequence[int]) -> None:
@@ -102,7 +102,7 @@ class AtomInput(nn.Module):
         self.register_buffer("rank2_size", torch.ones(others))
 
     def set_sizes(self, latents: Sequence[Latents | None]) -> None:
-        """Take the root mean square of these latents for their size; 1 where they are zero."""
+        """Set the size of each layer to the root mean square of these latents, or to 1 where they are zero."""
         for name, layers in (("scalar", self.layers), ("vector", self.vector_layers), ("rank2", self.vector_layers)):
             for place, layer in enumerate(layers):
                 values: Tensor = getattr(layer_latents(latents, layer), f"atom_{name}")
@@ -110,14 +110,14 @@ class AtomInput(nn.Module):
                 getattr(self, f"{name}_size")[place] = size if size > 0 else 1.0
 
     def forward(self, latents: Sequence[Latents | None]) -> tuple[Tensor, Tensor, Tensor]:
-        """Scalars [N, Cs], vectors [N, 3, Cv] and tensors [N, 6, Ct] with the channels of all layers."""
+        """Join scalars [N, Cs], vectors [N, 3, Cv] and tensors [N, 6, Ct] of all layers along their channels."""
 
         def joined(name: str, layers: Sequence[int]) -> Tensor:
             sizes = getattr(self, f"{name}_size")
-            parts = [
+            scaled = [
                 getattr(layer_latents(latents, layer), f"atom_{name}") / size
                 for layer, size in zip(layers, sizes, strict=True)
             ]
-            return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+            return scaled[0] if len(scaled) == 1 else torch.cat(scaled, dim=-1)
 
         return joined("scalar", self.layers), joined("vector", self.vector_layers), joined("rank2", self.vector_layers)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""DTNN: an encoder with one decoder per target."""
+"""DTNN: an encoder with one decoder per target, its settings, and its saved folder."""
 
 from __future__ import annotations
 
@@ -18,28 +18,34 @@ from ..encoders.build import Encoder, EncoderConfig, build_encoder, encoder_conf
 from ..encoders.built_bonds import built_bond_channels, with_built_bonds
 from ..encoders.native import NativeEncoder, NativeEncoderConfig
 from ..encoders.pretrained import PretrainedEncoder
+from ..errors import BadFileError
 from ..nn.graph import CrystalGraph, build_graph
 from ..nn.latents import Channels, EncodedCrystals, Latents
+from ..nn.saved_folder import CONFIG_FILE, load_weights, put_weights, read_settings, save_folder
 from ..typed_settings import from_plain
+from .bundled import BUNDLED_MODELS, bundled_folder
 from .decoder import Decoder, DecoderConfig
 from .decoder_inputs import take_layer
 from .predictor import Predictor
 
 TARGETS = ("electronic", "ionic", "total")
 JOINT_READOUTS = ("electronic", "ionic")
+FORMAT = "dtnn_fast model 1"
+# The folder of an `Ensemble` (see ensemble.py) has this file instead of config.json.
+ENSEMBLE_FILE = "ensemble.json"
 
 
 @dataclass(frozen=True)
 class DTNNConfig:
-    """Settings of a model, as they stand in its config.json.
+    """Settings of a model, as in its config.json.
 
     Args:
         encoder: settings of the encoder.
         decoder: settings of the decoders, the same for each target.
         targets: the tensors that the model predicts, from `TARGETS`.
         elements: atomic numbers that the model was trained on; others are refused. Empty means all.
-        members: how many models of the same kind are taken together, on one encoder.
-        error_scales: for each target, the factor that makes an error bar of the members' spread; empty for none.
+        members: number of members that share the encoder; see `dtnn_fast.Ensemble`.
+        error_scales: for each target, the factor from the members' spread to an error bar; empty for no error bars.
     """
 
     encoder: EncoderConfig = field(default_factory=NativeEncoderConfig)
@@ -50,7 +56,7 @@ class DTNNConfig:
     error_scales: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values, for a JSON file."""
+        """Return the settings as plain values, for a JSON file."""
         return {
             "encoder": self.encoder.to_json(),
             "decoder": self.decoder.to_json(),
@@ -62,7 +68,7 @@ class DTNNConfig:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> DTNNConfig:
-        """From what `to_json` gave.
+        """Make settings from what `to_json` gave.
 
         Raises:
             ValueError: a setting is missing, unknown, or of another type or range.
@@ -70,22 +76,12 @@ class DTNNConfig:
         return from_plain(cls, {**values, "encoder": encoder_config(values.get("encoder"))})
 
 
-def member_name(decoder: str, member: int) -> str:
-    """The name of a member's decoder: the decoder's own for the first member, then with the member's number."""
-    return f"{decoder}_{member}" if member else decoder
-
-
-def member_of(name: str) -> int:
-    """The member that a decoder of this name belongs to."""
-    return int(name.partition("_")[2] or 0)
-
-
 class DTNN(Predictor):
     """Dielectric Tensor Neural Network (Z. Mao, W. Li, J. Tan, arXiv 2405.09052).
 
     Args:
         config: settings; the defaults are the paper's decoder on the native encoder.
-        encoder: the encoder to use, of these settings and with the layers that the decoder reads; None makes one.
+        encoder: an encoder of these settings, with the layers that the decoder reads; None builds one.
 
     Raises:
         ValueError: the settings contradict each other.
@@ -99,30 +95,13 @@ class DTNN(Predictor):
     def __init__(self, config: DTNNConfig | None = None, encoder: Encoder | None = None) -> None:
         super().__init__()
         self.config = config or DTNNConfig()
-        layer, cutoffs = self.config.decoder.layer, self.config.encoder.cutoffs
-        if not 1 <= layer <= len(cutoffs):
-            raise ValueError(f"DTNN: expected `layer` from 1 to {len(cutoffs)}, got {layer}")
-        unknown = [target for target in self.config.targets if target not in TARGETS]
-        if unknown or not self.config.targets:
-            raise ValueError(f"DTNN: expected `targets` from {', '.join(TARGETS)}, got {list(self.config.targets)}")
-        if not all(1 <= z <= MAX_ATOMIC_NUMBER for z in self.config.elements):
-            found = list(self.config.elements)
-            raise ValueError(f"DTNN: expected `elements` from 1 to {MAX_ATOMIC_NUMBER}, got {found}")
-        scales = self.config.error_scales
-        if (
-            self.config.members < 1
-            or (scales and len(scales) != len(self.config.targets))
-            or min(scales, default=0) < 0
-        ):
-            raise ValueError(
-                f"DTNN: expected `members` of 1 or more and no `error_scales` or one of 0 or more for each target, got "
-                f"{self.config.members} and {list(scales)}"
-            )
+        _check_config(self.config)
+        layer = self.config.decoder.layer
         if encoder is not None and encoder.num_layers != layer:
             raise ValueError(
                 f"DTNN: expected `encoder` with the {layer} layers that are read, got {encoder.num_layers}"
             )
-        # Layers above the one that is decoded would have no effect on the result.
+        # Layers above the decoded layer would have no effect on the result.
         self.encoder = build_encoder(self.config.encoder, num_layers=layer) if encoder is None else encoder
         mean_bonds = self.config.encoder.mean_bonds[layer - 1]
         decoder = replace(self.config.decoder, mean_bonds=mean_bonds)
@@ -134,20 +113,20 @@ class DTNN(Predictor):
         groups = {"joint": JOINT_READOUTS} if decoder.joint else {target: (target,) for target in self.config.targets}
         self.decoders = nn.ModuleDict(
             {
-                member_name(name, member): Decoder(decoder, self.encoder.channels, targets, bonds)
+                decoder_key(name, member): Decoder(decoder, self.encoder.channels, targets, bonds)
                 for member in range(self.config.members)
                 for name, targets in groups.items()
             }
         )
 
     @classmethod
-    def of_parts(cls, config: DTNNConfig, encoder: Encoder, decoders: Mapping[str, nn.Module]) -> DTNN:
-        """A model of parts that exist, whose parameters it shares.
+    def from_modules(cls, config: DTNNConfig, encoder: Encoder, decoders: Mapping[str, nn.Module]) -> DTNN:
+        """Make a model of an existing encoder and decoders, whose parameters it shares.
 
         Args:
-            config: the settings that fit the parts.
+            config: settings that fit the modules.
             encoder: with the layers that the decoders read.
-            decoders: by `member_name`.
+            decoders: by `decoder_key`.
         """
         model = cls.__new__(cls)
         nn.Module.__init__(model)
@@ -157,27 +136,41 @@ class DTNN(Predictor):
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> DTNN:
-        """Load a model that comes with the package, or one that `save` wrote.
+        """Load a bundled model, or a model that `save` wrote, in evaluation mode.
 
         Args:
             name: "dielectric-total", "dielectric-electronic" or "dielectric-ionic" for one tensor, "dielectric" for the
                 three together (their encoder runs once), or the folder of a saved model.
 
         Returns:
-            The model, in evaluation mode.
+            The model.
 
         Raises:
             BadFileError: there is no such model, or its files are damaged.
         """
-        from .storage import load_model
+        if str(name) in BUNDLED_MODELS:
+            return cls._load(bundled_folder()).with_targets(BUNDLED_MODELS[str(name)]).eval()
+        folder = Path(name)
+        if not folder.is_dir():
+            raise BadFileError(
+                f"from_pretrained: expected one of {', '.join(BUNDLED_MODELS)} or the folder of a saved model, "
+                f"got {str(name)!r}"
+            )
+        if (folder / ENSEMBLE_FILE).is_file():
+            raise BadFileError(
+                f"{folder}: holds an ensemble of several models: load it with dtnn_fast.Ensemble.from_pretrained"
+            )
+        return cls._load(folder).eval()
 
-        return load_model(name)
+    @classmethod
+    def _load(cls, folder: Path) -> DTNN:
+        model = read_settings(folder / CONFIG_FILE, FORMAT, lambda values: cls(DTNNConfig.from_json(values)))
+        put_weights(model, load_weights(folder), folder)
+        return model
 
     def save(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors into a folder, which is made when absent."""
-        from .storage import save_model
-
-        save_model(self, folder)
+        save_folder(self, folder, FORMAT, self.config.to_json())
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -191,59 +184,59 @@ class DTNN(Predictor):
 
     @property
     def error_scales(self) -> tuple[float, ...]:
-        """For each target, the factor that makes an error bar of the members' spread; empty for none."""
+        """For each target, the factor from the members' spread to an error bar; empty for no error bars."""
         return self.config.error_scales
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
         return next(self.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The parameters' dtype."""
+        """Dtype of the parameters."""
         return next(self.parameters()).dtype
 
     def forward(self, crystals: CrystalGraph | EncodedCrystals) -> dict[str, Tensor]:
-        """The tensors of each crystal by target, differentiable in positions and cell.
+        """Compute the tensors of each crystal, differentiable in positions and cell.
 
         Args:
-            crystals: a graph with the encoder's cutoffs, or what this model's encoder made of one; on the device and in
-                the dtype of the model.
+            crystals: a graph with the encoder's cutoffs, or crystals that this model's encoder has encoded; on the
+                device and in the dtype of the model.
 
         Returns:
-            [B, 3, 3] for each target; of an ensemble the mean of its members.
+            The mean over the members, [B, 3, 3] for each target.
         """
         tensors = self.member_tensors(crystals)
         return {target: values[0] if len(values) == 1 else values.mean(0) for target, values in tensors.items()}
 
     def member_tensors(self, crystals: CrystalGraph | EncodedCrystals) -> dict[str, Tensor]:
-        """The tensors of each member by target; see `forward`. [members, B, 3, 3]."""
+        """Compute the tensors of each member by target; see `forward`. [members, B, 3, 3]."""
         if isinstance(crystals, CrystalGraph):
             crystals = EncodedCrystals(self.encoder(crystals), crystals.ptr, crystals)
         latents = self._with_bonds(crystals)
         members: list[dict[str, Tensor]] = [{} for _ in range(self.config.members)]
         for name, decoder in self.decoders.items():
-            members[member_of(name)] |= decoder(latents, crystals.ptr)
+            members[member_of_key(name)] |= decoder(latents, crystals.ptr)
         return {target: torch.stack([tensors[target] for tensors in members]) for target in self.config.targets}
 
     @property
     def _builds_bonds(self) -> bool:
-        """Whether the decoders read bonds that the encoder does not give."""
+        """Whether the decoders read bond latents that the encoder does not give."""
         return self.config.decoder.bonds and isinstance(self.encoder, PretrainedEncoder)
 
     def _with_bonds(self, crystals: EncodedCrystals) -> Sequence[Latents | None]:
         if not self._builds_bonds:
             return crystals.latents
         if crystals.graph is None:
-            raise ValueError("DTNN: expected `crystals` with their graph, which this model builds bond latents from")
+            raise ValueError("DTNN: expected `crystals` with their graph, from which this model builds bond latents")
         layer = self.config.decoder.layer
         taken = take_layer(crystals.latents, layer)
         built = with_built_bonds(taken, crystals.graph, self.config.encoder.cutoffs[layer - 1])
         return [*crystals.latents[: layer - 1], built]
 
     def graph(self, crystals: Sequence[Crystal]) -> CrystalGraph:
-        """The graph of crystals for this model, on its device and in its dtype."""
+        """Build the graph of crystals for this model, on its device and in its dtype."""
         return build_graph(crystals, self.encoder.cutoffs, self.dtype).to(self.device)
 
     def predict_members(self, crystals: Sequence[Crystal]) -> dict[str, np.ndarray]:
@@ -253,7 +246,7 @@ class DTNN(Predictor):
         return {target: values.double().cpu().numpy() for target, values in members.items()}
 
     def with_targets(self, targets: Iterable[str]) -> DTNN:
-        """A model of some of the targets that shares the parameters of this one."""
+        """Make a model of some of the targets, which shares the parameters of this model."""
         wanted = tuple(targets)
         scales = dict(zip(self.config.targets, self.config.error_scales, strict=False))
         kept = tuple(scales[target] for target in wanted) if scales else ()
@@ -262,9 +255,52 @@ class DTNN(Predictor):
             for name, decoder in self.decoders.items()
             if self.config.decoder.joint or name.partition("_")[0] in wanted
         }
-        return DTNN.of_parts(replace(self.config, targets=wanted, error_scales=kept), self.encoder, decoders)
+        return DTNN.from_modules(replace(self.config, targets=wanted, error_scales=kept), self.encoder, decoders)
 
     def num_parameters(self) -> Mapping[str, int]:
-        """Trainable parameters of the encoder, and of one decoder."""
-        count = {"encoder": self.encoder, "decoder": next(iter(self.decoders.values()))}
-        return {name: sum(p.numel() for p in part.parameters()) for name, part in count.items()}
+        """Number of trainable parameters of the encoder, and of one decoder."""
+        modules = {"encoder": self.encoder, "decoder": next(iter(self.decoders.values()))}
+        return {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
+
+
+def _check_config(config: DTNNConfig) -> None:
+    layer, cutoffs, scales = config.decoder.layer, config.encoder.cutoffs, config.error_scales
+    if not 1 <= layer <= len(cutoffs):
+        raise ValueError(f"DTNN: expected `layer` from 1 to {len(cutoffs)}, got {layer}")
+    if not config.targets or not set(config.targets) <= set(TARGETS):
+        raise ValueError(f"DTNN: expected `targets` from {', '.join(TARGETS)}, got {list(config.targets)}")
+    if not all(1 <= z <= MAX_ATOMIC_NUMBER for z in config.elements):
+        raise ValueError(f"DTNN: expected `elements` from 1 to {MAX_ATOMIC_NUMBER}, got {list(config.elements)}")
+    if config.members < 1 or (scales and len(scales) != len(config.targets)) or min(scales, default=0) < 0:
+        raise ValueError(
+            f"DTNN: expected `members` of 1 or more and no `error_scales` or one of 0 or more for each target, got "
+            f"{config.members} and {list(scales)}"
+        )
+
+
+def decoder_key(name: str, member: int) -> str:
+    """Key of a member's decoder in `DTNN.decoders`: the plain name for the first member, name_<member> for others."""
+    return f"{name}_{member}" if member else name
+
+
+def member_of_key(key: str) -> int:
+    """Number of the member that the decoder of this key belongs to."""
+    return int(key.partition("_")[2] or 0)
+
+
+def bundled_encoder(num_layers: int | None = None) -> NativeEncoder:
+    """Load the encoder of the bundled model, which was distilled from a pretrained potential.
+
+    Args:
+        num_layers: number of layers, from the first; None for all that the model reads.
+
+    Raises:
+        ValueError: the encoder has fewer layers.
+    """
+    encoder = DTNN.from_pretrained("dielectric").encoder
+    if not isinstance(encoder, NativeEncoder):
+        raise BadFileError(f"{bundled_folder()}: expected a native encoder")
+    wanted = encoder.num_layers if num_layers is None else num_layers
+    if not 1 <= wanted <= encoder.num_layers:
+        raise ValueError(f"the bundled encoder has {encoder.num_layers} layers, got {num_layers}")
+    return encoder.first_layers(wanted).eval()

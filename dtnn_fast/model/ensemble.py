@@ -1,34 +1,37 @@
 # SPDX-License-Identifier: MIT
-"""Models on different encoders as one ensemble."""
+"""Ensembles: the mean of several members, with error bars from their spread."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from torch import nn
 
 from ..crystals.crystal import Crystal
 from ..encoders.latent_cache import encoder_digest
-from ..errors import BadFileError
-from ..files import read_json_object
-from .dtnn import DTNN, member_name
+from ..nn.saved_folder import read_settings, write_settings
+from .dtnn import DTNN, ENSEMBLE_FILE, decoder_key
 from .predictor import Predictor
-from .storage import ENSEMBLE_FILE, load_model
+
+FORMAT = "dtnn_fast ensemble 1"
 
 
-class MixedEnsemble(Predictor):
-    """The mean over the members of several models, each with an encoder of its own.
+class Ensemble(Predictor):
+    """The mean of members on different encoders.
 
-    Models on different encoders err less alike than those that differ in their random numbers (docs/results.md).
+    A *member* is one encoder with one decoder per target. Every member counts the same: the prediction is the mean over
+    the members, and their spread gives the error bar. Members that share an encoder are kept in one `DTNN`
+    (`DTNNConfig.members`, `share_encoder`), so that the encoder runs once for all of them. An `Ensemble` holds several
+    such models, each on its own encoder: their errors differ more than those of members on one encoder
+    (docs/results.md).
 
     Args:
-        models: at least two, each single or an ensemble; every member counts the same.
-        error_scales: for each target, the factor that turns the spread of all members into an error bar; see
+        models: at least two, each with one member or several.
+        error_scales: for each target, the factor from the spread of all members to an error bar; see
             `dtnn_fast.training.member_predictions`.
 
     Raises:
@@ -36,49 +39,63 @@ class MixedEnsemble(Predictor):
             `error_scales` are not those of the targets.
 
     Example:
-        >>> ensemble = MixedEnsemble.from_pretrained("runs/mixed/split-0/model")
+        >>> ensemble = Ensemble.from_pretrained("runs/two-encoders/split-0/model")
         >>> tensors, errors = ensemble.predict_with_errors(structures, "total")
     """
 
     def __init__(self, models: Sequence[DTNN], error_scales: Mapping[str, float] | None = None) -> None:
         super().__init__()
         if len(models) < 2:
-            raise ValueError(f"MixedEnsemble: expected two models or more, got {len(models)}")
+            raise ValueError(f"Ensemble: expected two models or more, got {len(models)}")
         targets = models[0].targets
-        for place, model in enumerate(models):
+        for index, model in enumerate(models):
             if set(model.targets) != set(targets):
                 raise ValueError(
-                    f"MixedEnsemble: expected models of {', '.join(targets)}, model {place} predicts "
+                    f"Ensemble: expected models of {', '.join(targets)}, model {index} predicts "
                     f"{', '.join(model.targets)}"
                 )
         known = [set(model.elements) for model in models if model.elements]
         common = set.intersection(*known) if known else set()
         if known and not common:
-            raise ValueError("MixedEnsemble: expected models with elements in common, got none that all of them know")
+            raise ValueError("Ensemble: expected models with elements in common, got no element that all of them know")
         if error_scales and set(error_scales) != set(targets):
             raise ValueError(
-                f"MixedEnsemble: expected `error_scales` for {', '.join(targets)}, got {', '.join(error_scales)}"
+                f"Ensemble: expected `error_scales` for {', '.join(targets)}, got {', '.join(error_scales)}"
             )
         if error_scales and not all(scale >= 0 for scale in error_scales.values()):
-            raise ValueError(f"MixedEnsemble: expected `error_scales` of 0 or more, got {dict(error_scales)}")
+            raise ValueError(f"Ensemble: expected `error_scales` of 0 or more, got {dict(error_scales)}")
         self.models = nn.ModuleList(models)
         self._targets, self._elements = targets, tuple(sorted(common))
         self._error_scales = tuple(error_scales[target] for target in targets) if error_scales else ()
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> MixedEnsemble:
+    def from_pretrained(cls, folder: str | Path) -> Ensemble:
         """Load an ensemble that `save` wrote, in evaluation mode.
 
         Raises:
-            BadFileError: the folder holds none, or a damaged one.
+            BadFileError: the folder holds no ensemble, or a damaged one.
         """
+        root = Path(folder)
 
-        return load_mixed(Path(folder))
+        def load(record: dict[str, Any]) -> Ensemble:
+            num_models, scales = record.get("models"), record.get("error_scales")
+            if not isinstance(num_models, int) or not isinstance(scales, dict):
+                raise ValueError("expected a number of `models` and an object `error_scales`")
+            if not all(isinstance(scale, int | float) for scale in scales.values()):
+                raise ValueError(f"expected numbers as `error_scales`, got {scales}")
+            return cls([DTNN.from_pretrained(root / str(index)) for index in range(num_models)], scales)
+
+        return read_settings(root / ENSEMBLE_FILE, FORMAT, load).eval()
 
     def save(self, folder: str | Path) -> None:
-        """Write ensemble.json into a folder, which is made when absent, and each model into a folder in it."""
-
-        save_mixed(self, Path(folder))
+        """Write each model into a subfolder 0, 1, ..., and ensemble.json beside them; folders are made when absent."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for index, model in enumerate(self.models):
+            cast(DTNN, model).save(folder / str(index))
+        scales = dict(zip(self.targets, self.error_scales, strict=False))
+        # Last, since this file says that the ensemble is whole.
+        write_settings(folder / ENSEMBLE_FILE, FORMAT, {"models": len(self.models), "error_scales": scales})
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -92,92 +109,58 @@ class MixedEnsemble(Predictor):
 
     @property
     def error_scales(self) -> tuple[float, ...]:
-        """For each target, the factor that makes an error bar of the members' spread; empty for none."""
+        """For each target, the factor from the members' spread to an error bar; empty for no error bars."""
         return self._error_scales
 
     def predict_members(self, crystals: Sequence[Crystal]) -> dict[str, np.ndarray]:
         """See `Predictor.predict_members`; the members of one model stand together."""
-        parts = [cast(DTNN, model).predict_members(crystals) for model in self.models]
-        return {target: np.concatenate([part[target] for part in parts]) for target in self.targets}
+        by_model = [cast(DTNN, model).predict_members(crystals) for model in self.models]
+        return {target: np.concatenate([tensors[target] for tensors in by_model]) for target in self.targets}
 
 
-def combine(models: Sequence[DTNN], error_scales: Mapping[str, float] | None = None) -> DTNN:
-    """Make an ensemble, whose encoder runs once for all members.
+def share_encoder(models: Sequence[DTNN], error_scales: Mapping[str, float] | None = None) -> DTNN:
+    """Join members that have the same encoder into one model, whose encoder runs once for all of them.
 
     Args:
-        models: single models with the same settings and the same encoder, at least one.
-        error_scales: for each target, the factor that turns the spread of the members into an error bar; see
-            `dtnn_fast.training.member_predictions`.
+        models: at least one, each with one member, with the same settings and the same encoder.
+        error_scales: for each target, the factor from the spread of the members to an error bar; see `Ensemble`.
 
     Returns:
-        A model whose tensors are the means over the members, in evaluation mode; it shares their parameters.
+        The joined model, in evaluation mode; it shares the parameters of `models`.
 
     Raises:
         ValueError: the models differ in more than the weights of their decoders.
     """
     if not models:
-        raise ValueError("combine: expected at least one model, got none")
+        raise ValueError("share_encoder: expected at least one model, got none")
     first = models[0]
     digest = encoder_digest(first.encoder)
-    for place, model in enumerate(models):
+    for index, model in enumerate(models):
         if model.config != first.config or model.config.members != 1 or model.dtype != first.dtype:
-            raise ValueError(f"combine: expected single models of the same settings, model {place} has others")
+            raise ValueError(
+                f"share_encoder: expected models of one member with the same settings, model {index} has others"
+            )
         if encoder_digest(model.encoder) != digest:
-            raise ValueError(f"combine: expected models on one encoder, that of model {place} has other weights")
+            raise ValueError(f"share_encoder: expected the same encoder, that of model {index} has other weights")
     scales = tuple(error_scales[target] for target in first.config.targets) if error_scales else ()
     config = replace(first.config, members=len(models), error_scales=scales)
     decoders = {
-        member_name(name, place): decoder
-        for place, model in enumerate(models)
+        decoder_key(name, member): decoder
+        for member, model in enumerate(models)
         for name, decoder in model.decoders.items()
     }
-    return DTNN.of_parts(config, first.encoder, decoders).eval()
-
-
-FORMAT = "dtnn_fast ensemble 1"
+    return DTNN.from_modules(config, first.encoder, decoders).eval()
 
 
 def load_predictor(name: str | Path) -> Predictor:
-    """Load what was saved under a name: a bundled model, a model, or an ensemble of models.
+    """Load a bundled model, a saved model, or an ensemble.
 
     Args:
-        name: as for `DTNN.from_pretrained`, or the folder of a `MixedEnsemble`.
+        name: as for `DTNN.from_pretrained`, or the folder of an `Ensemble`.
 
     Raises:
-        BadFileError: there is nothing that can be loaded.
+        BadFileError: there is no such model, or its files are damaged.
     """
-    folder = Path(name)
-    return load_mixed(folder) if (folder / ENSEMBLE_FILE).is_file() else load_model(name)
-
-
-def save_mixed(ensemble: MixedEnsemble, folder: Path) -> None:
-    """See `MixedEnsemble.save`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for place, model in enumerate(ensemble.models):
-        cast(DTNN, model).save(folder / str(place))
-    record = {
-        "format": FORMAT,
-        "models": len(ensemble.models),
-        "error_scales": dict(zip(ensemble.targets, ensemble.error_scales, strict=False)),
-    }
-    # Last, since this file says that the ensemble is whole.
-    (folder / ENSEMBLE_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-
-
-def load_mixed(folder: Path) -> MixedEnsemble:
-    """See `MixedEnsemble.from_pretrained`."""
-    path = folder / ENSEMBLE_FILE
-    record = read_json_object(path)
-    found = record.get("format")
-    if found != FORMAT:
-        raise BadFileError(f"{path}: expected the format {FORMAT!r}, got {found!r}")
-    count, scales = record.get("models"), record.get("error_scales")
-    if not isinstance(count, int) or not isinstance(scales, dict):
-        raise BadFileError(f"{path}: expected a number of `models` and an object `error_scales`")
-    if not all(isinstance(scale, int | float) for scale in scales.values()):
-        raise BadFileError(f"{path}: expected numbers as `error_scales`, got {scales}")
-    models = [load_model(folder / str(place)) for place in range(count)]
-    try:
-        return MixedEnsemble(models, scales).eval()
-    except ValueError as error:
-        raise BadFileError(f"{path}: {error}") from error
+    if (Path(name) / ENSEMBLE_FILE).is_file():
+        return Ensemble.from_pretrained(name)
+    return DTNN.from_pretrained(name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A model whose inputs are tensors alone, for torch.export and AOTInductor."""
+"""Export of a model for torch.export and AOTInductor, whose programs take only tensors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .dtnn import DTNN
 
 
 def graph_tensors(graph: CrystalGraph) -> list[Tensor]:
-    """The tensors of a graph in the order in which an exported model takes them.
+    """List the tensors of a graph in the order in which an exported model takes them.
 
     Args:
         graph: crystals.
@@ -32,26 +32,26 @@ def graph_tensors(graph: CrystalGraph) -> list[Tensor]:
     return tensors
 
 
-def graph_of_tensors(tensors: Sequence[Tensor], cutoffs: Sequence[float]) -> CrystalGraph:
-    """The graph that `graph_tensors` took apart.
+def graph_from_tensors(tensors: Sequence[Tensor], cutoffs: Sequence[float]) -> CrystalGraph:
+    """Rebuild a graph from the list of `graph_tensors`.
 
     Args:
         tensors: as from `graph_tensors`.
         cutoffs: of the tiers, from short to long, Angstrom.
     """
     tiers = []
-    for place, cutoff in enumerate(cutoffs):
-        pairs, shifts, row_ptr, order, order_ptr, inner = tensors[4 + 6 * place : 10 + 6 * place]
+    for level, cutoff in enumerate(cutoffs):
+        pairs, shifts, row_ptr, order, order_ptr, inner = tensors[4 + 6 * level : 10 + 6 * level]
         tiers.append(BondTier(cutoff, pairs, shifts, row_ptr, NeighborOrder(order, order_ptr), inner))
     atomic_numbers, positions, cell, ptr = tensors[:4]
     return CrystalGraph(atomic_numbers, positions, cell, ptr, tuple(tiers))
 
 
 class TensorDTNN(nn.Module):
-    """A model as a function of tensors: from those of `graph_tensors` to one tensor [B, 3, 3] for each target.
+    """A model whose inputs are the tensors of `graph_tensors`, and whose outputs are [B, 3, 3] for each target.
 
     Args:
-        model: the model, whose parameters it shares.
+        model: shares its parameters.
     """
 
     def __init__(self, model: DTNN) -> None:
@@ -60,8 +60,8 @@ class TensorDTNN(nn.Module):
         self.cutoffs = sorted(set(model.encoder.cutoffs))
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """[B, 3, 3] for each target, in the order of the model's targets."""
-        return tuple(self.model(graph_of_tensors(tensors, self.cutoffs)).values())
+        """Compute [B, 3, 3] for each target, in the order of the model's targets."""
+        return tuple(self.model(graph_from_tensors(tensors, self.cutoffs)).values())
 
 
 def export_model(model: DTNN, example: CrystalGraph) -> ExportedProgram:
@@ -72,8 +72,8 @@ def export_model(model: DTNN, example: CrystalGraph) -> ExportedProgram:
         example: any graph of this model with at least two crystals.
 
     Returns:
-        A program that takes the tensors of `graph_tensors`. ``torch._inductor.aoti_compile_and_package`` makes a
-        package of it that needs no Python sources of this package, only its library _ops.so.
+        A program that takes the tensors of `graph_tensors`. ``torch._inductor.aoti_compile_and_package`` packages it;
+        running the package needs no Python sources of dtnn_fast, only its library _ops.so.
 
     Example:
         >>> program = export_model(model, model.graph(crystals))
@@ -81,9 +81,9 @@ def export_model(model: DTNN, example: CrystalGraph) -> ExportedProgram:
     """
     tensors = graph_tensors(example)
     # Pairs [2, E], the first of each tier, grow along their second dimension.
-    is_pairs = [place >= 4 and (place - 4) % 6 == 0 for place in range(len(tensors))]
+    is_pairs = [index >= 4 and (index - 4) % 6 == 0 for index in range(len(tensors))]
     shapes: list[dict[int, Any]] = [{int(second): Dim.DYNAMIC} for second in is_pairs]
-    # Without the setting torch would fix sizes of 0 and 1: the program would refuse a single crystal.
+    # Otherwise torch would fix sizes of 0 and 1, and the program would refuse a single crystal.
     any_size = torch.fx.experimental._config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
     with torch.no_grad(), any_size:
         return torch.export.export(TensorDTNN(model), tuple(tensors), dynamic_shapes=(tuple(shapes),))

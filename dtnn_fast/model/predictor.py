@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From structures to tensors with error bars: what a model and an ensemble of models have in common."""
+"""Prediction of tensors, with error bars, from structures: the part that `DTNN` and `Ensemble` have in common."""
 
 from __future__ import annotations
 
@@ -15,26 +15,15 @@ from ..crystals.checks import check_crystal
 from ..crystals.convert import to_crystals
 from ..crystals.crystal import Crystal
 from ..nn.graph import batches_of_atoms
-from ..nn.symmetric_tensors import COLUMNS, ROWS
+from ..nn.symmetric_tensors import UNIQUE_COLUMNS, UNIQUE_ROWS
 from ..symmetry import find_symmetry, symmetrised
 
 
-def spread(members: np.ndarray) -> np.ndarray:
-    """The root mean square, over the six unique elements, of the members' standard deviation.
-
-    Args:
-        members: tensors of each member. [members, B, 3, 3].
-
-    Returns:
-        [B], 0 for a single member.
-    """
-    unique = members[:, :, ROWS, COLUMNS]
-    result: np.ndarray = np.sqrt(np.square(unique - unique.mean(0)).mean((0, 2)))
-    return result
-
-
 class Predictor(nn.Module):
-    """Something that predicts the dielectric tensors of crystals, alone or as the mean of members."""
+    """A model that predicts the dielectric tensors of crystals, as the mean of one or more members.
+
+    `dtnn_fast.Ensemble` says what a member is.
+    """
 
     @property
     @abstractmethod
@@ -44,16 +33,16 @@ class Predictor(nn.Module):
     @property
     @abstractmethod
     def elements(self) -> tuple[int, ...]:
-        """Atomic numbers that are known; others are refused. Empty means all."""
+        """Atomic numbers that the model knows; crystals with other elements are refused. Empty means all."""
 
     @property
     @abstractmethod
     def error_scales(self) -> tuple[float, ...]:
-        """For each target, the factor that makes an error bar of the members' spread; empty for none."""
+        """For each target, the factor from the members' spread to an error bar; empty for no error bars."""
 
     @abstractmethod
     def predict_members(self, crystals: Sequence[Crystal]) -> dict[str, np.ndarray]:
-        """The tensors of each member for crystals that passed `check_crystal`, all in one batch.
+        """Predict the tensors of each member for crystals that passed `check_crystal`, all in one batch.
 
         Args:
             crystals: at least one.
@@ -69,31 +58,31 @@ class Predictor(nn.Module):
 
         Args:
             structures: a pymatgen Structure, an ASE Atoms, a `Crystal`, or a list of them.
-            target: which tensor; may be left out when the model has one.
-            batch_atoms: about how many atoms are treated together.
-            symmetrise: average each tensor over the point group of its crystal, which spglib finds within 0.1 Angstrom.
-                The model's tensors have this symmetry up to rounding where the crystal has it perfectly; then what it
-                forbids is exactly zero.
+            target: which tensor; may be left out when the model has only one.
+            batch_atoms: number of atoms in a batch, at most (a larger crystal is a batch by itself).
+            symmetrise: average each tensor over the point group of its crystal, found by spglib within 0.1 Angstrom.
+                Elements that the symmetry forbids are then exactly zero. Without it, they are zero up to rounding
+                where the crystal has the symmetry perfectly.
 
         Returns:
             Relative permittivity, symmetric, in the frame of each structure's cell. [B, 3, 3], float64.
 
         Raises:
-            BadCrystalError: a structure cannot be used; the message says which one and why.
-            ValueError: `target` is not one of the model's, or left out where there are several.
-            MissingPackageError: `symmetrise` without spglib.
+            BadCrystalError: a structure cannot be used; the message names it and says why.
+            ValueError: `target` is not a target of the model, or is left out where there are several.
+            MissingPackageError: `symmetrise` is set, and spglib is not installed.
         """
-        tensors = self.predict_targets(structures, batch_atoms)[self._one_target(target)]
+        tensors = self.predict_targets(structures, batch_atoms)[self._choose_target(target)]
         if symmetrise:
-            for place, crystal in enumerate(to_crystals(structures)):
+            for index, crystal in enumerate(to_crystals(structures)):
                 symmetry = find_symmetry(crystal)
                 if symmetry is not None:
-                    tensors[place] = symmetrised(tensors[place], symmetry.rotations)
+                    tensors[index] = symmetrised(tensors[index], symmetry.rotations)
         return tensors
 
     def predict_targets(self, structures: Any, batch_atoms: int = 1024) -> dict[str, np.ndarray]:
-        """Predict the tensors of all targets of the model at once; see `predict`."""
-        crystals = self._checked(structures)
+        """Predict the tensors of all targets at once; see `predict`. [B, 3, 3] for each target."""
+        crystals = self._to_checked_crystals(structures)
         results = {target: np.empty((len(crystals), 3, 3)) for target in self.targets}
         with self.evaluating():
             for batch in batches_of_atoms(crystals, batch_atoms):
@@ -104,7 +93,7 @@ class Predictor(nn.Module):
     def predict_with_errors(
         self, structures: Any, target: str | None = None, batch_atoms: int = 1024
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Predict tensors and how far off they may be, with an ensemble whose error bars were calibrated.
+        """Predict tensors with error bars, by an ensemble whose error bars were calibrated.
 
         Args:
             structures: see `predict`.
@@ -112,19 +101,19 @@ class Predictor(nn.Module):
             batch_atoms: see `predict`.
 
         Returns:
-            The tensors [B, 3, 3], and for each an error bar [B]: the mean absolute error over its six elements is
-            expected below it for nine crystals of ten. float64.
+            The tensors [B, 3, 3] and an error bar for each [B]. The mean absolute error over a tensor's six elements
+            is expected to be below its error bar for nine of ten crystals. float64.
 
         Raises:
-            ValueError: the model is no ensemble with calibrated error bars; or see `predict`.
+            ValueError: the model has no calibrated error bars; or see `predict`.
             BadCrystalError: see `predict`.
         """
         if not self.error_scales:
             raise ValueError(
                 "predict_with_errors: expected an ensemble with calibrated error bars, got a model without"
             )
-        chosen = self._one_target(target)
-        crystals = self._checked(structures)
+        chosen = self._choose_target(target)
+        crystals = self._to_checked_crystals(structures)
         tensors, errors = np.empty((len(crystals), 3, 3)), np.empty(len(crystals))
         with self.evaluating():
             for batch in batches_of_atoms(crystals, batch_atoms):
@@ -132,14 +121,14 @@ class Predictor(nn.Module):
                 tensors[batch], errors[batch] = values[chosen], bars[chosen]
         return tensors, errors
 
-    def _one_target(self, target: str | None) -> str:
+    def _choose_target(self, target: str | None) -> str:
         if target is None and len(self.targets) == 1:
             return self.targets[0]
         if target is None or target not in self.targets:
             raise ValueError(f"predict: expected `target` to be one of {', '.join(self.targets)}, got {target!r}")
         return target
 
-    def _checked(self, structures: Any) -> list[Crystal]:
+    def _to_checked_crystals(self, structures: Any) -> list[Crystal]:
         crystals = to_crystals(structures)
         known = frozenset(self.elements) or None
         for crystal in crystals:
@@ -147,7 +136,7 @@ class Predictor(nn.Module):
         return crystals
 
     def predict_batch(self, crystals: Sequence[Crystal]) -> dict[str, np.ndarray]:
-        """Predict the tensors of crystals that passed `check_crystal`, all in one graph and in the mode of the model.
+        """Predict the tensors of crystals that passed `check_crystal`, all in one batch, in the current mode.
 
         Args:
             crystals: at least one.
@@ -160,13 +149,13 @@ class Predictor(nn.Module):
     def predict_batch_with_errors(
         self, crystals: Sequence[Crystal]
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """As `predict_batch`, and the error bars of `predict_with_errors`, none without an ensemble.
+        """Predict as `predict_batch` does, with the error bars of `predict_with_errors` where the model has them.
 
         Args:
             crystals: at least one.
 
         Returns:
-            [B, 3, 3] for each target, float64; and [B] for each target, or an empty dictionary.
+            [B, 3, 3] for each target, and error bars [B] for each target or an empty dictionary. float64.
         """
         members = self.predict_members(crystals)
         scales = zip(self.targets, self.error_scales, strict=False)
@@ -175,7 +164,7 @@ class Predictor(nn.Module):
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Run the block in evaluation mode; afterwards each module has the mode that it had."""
+        """Run the block in evaluation mode; afterwards each module is back in its own mode."""
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
@@ -183,3 +172,17 @@ class Predictor(nn.Module):
         finally:
             for module, training in modes:
                 module.training = training
+
+
+def spread(members: np.ndarray) -> np.ndarray:
+    """Compute the spread of the members' tensors: their standard deviation, as RMS over the six unique elements.
+
+    Args:
+        members: tensors of each member. [members, B, 3, 3].
+
+    Returns:
+        [B], 0 for a single member.
+    """
+    unique = members[:, :, UNIQUE_ROWS, UNIQUE_COLUMNS]
+    result: np.ndarray = np.sqrt(np.square(unique - unique.mean(0)).mean((0, 2)))
+    return result

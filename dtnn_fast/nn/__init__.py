@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""The model and its parts: graphs, layers, decoder, DTNN."""
+"""Parts that encoders and decoders are built from: graphs of crystals, latents, layers, saved folders."""

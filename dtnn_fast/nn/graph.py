@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""A batch of crystals as a graph: atoms, and half lists of bonds for each cutoff, each list inside the next."""
+"""A batch of crystals as a graph: atoms, and a half list of bonds for each cutoff, nested from short to long.
+
+`build_graph` makes a graph of crystals, `collate` joins graphs, `batches_of_atoms` says which crystals go together.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,13 @@ from ..crystals.lattice import reduce_cell
 from ..errors import BadCrystalError
 from ..ops import NeighborOrder, bond_vectors, neighbor_order, nested_neighbor_lists
 
-# Product of the lengths of the lattice vectors over the volume: 1 for right angles, and below this in common cells.
+# Product of the lengths of the lattice vectors over the volume: 1 for right angles, below this in common cells.
 _SKEWED = 8.0
 
 
 @dataclass(frozen=True)
 class BondTier:
-    """The bonds shorter than one cutoff, each stored once.
+    """The bonds shorter than one cutoff. Each bond is stored once.
 
     Args:
         cutoff: Angstrom.
@@ -29,7 +32,7 @@ class BondTier:
         shifts: lattice translations of the neighbors. [E, 3], int32.
         row_ptr: segments of the centers. [N+1], int64.
         by_neighbor: the bonds sorted by neighbor.
-        inner: where the bonds of the next shorter tier are in this one. [E of that tier], int64.
+        inner: positions of the next shorter tier's bonds in this tier. [E of the shorter tier], int64.
     """
 
     cutoff: float
@@ -47,14 +50,14 @@ class BondTier:
 
 @dataclass(frozen=True)
 class CrystalGraph:
-    """Crystals one after the other in common arrays.
+    """Crystals in common arrays, one after the other.
 
     Args:
         atomic_numbers: [N], int64.
         positions: [N, 3], Angstrom.
         cell: rows are lattice vectors. [B, 3, 3], Angstrom.
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``. [B+1], int64.
-        tiers: one list of bonds per cutoff, from short to long.
+        tiers: the bonds of each cutoff, from short to long.
     """
 
     atomic_numbers: Tensor
@@ -74,7 +77,7 @@ class CrystalGraph:
         return self.ptr.shape[0] - 1
 
     def tier(self, cutoff: float) -> BondTier:
-        """The bonds shorter than `cutoff`.
+        """Return the bonds shorter than `cutoff`.
 
         Raises:
             KeyError: the graph was built with other cutoffs.
@@ -85,12 +88,12 @@ class CrystalGraph:
         raise KeyError(cutoff)
 
     def vectors(self, tier: BondTier) -> Tensor:
-        """Bond vectors from center to neighbor, differentiable in positions and cell. [E, 3], Angstrom."""
+        """Compute bond vectors from center to neighbor, differentiable in positions and cell. [E, 3], Angstrom."""
         orders = tier.row_ptr, tier.by_neighbor
         return bond_vectors(self.positions, self.cell, tier.pairs, tier.shifts, self.ptr, *orders)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> CrystalGraph:
-        """The same graph on another device, and with positions and cell in another dtype."""
+        """Copy the graph to another device, with positions and cell in another dtype."""
         tiers = tuple(
             replace(
                 tier,
@@ -111,43 +114,16 @@ class CrystalGraph:
         )
 
 
-def _nested_tiers(
-    positions: Tensor, cell: Tensor, pbc: Tensor, ptr: Tensor, cutoffs: Sequence[float]
-) -> tuple[BondTier, ...]:
-    """One pass at the longest cutoff; the shorter lists are parts of it in the same order."""
-    ordered = sorted(set(cutoffs))
-    nested = nested_neighbor_lists(positions, cell, pbc, ordered, ptr, half=True)
-    nothing = torch.empty(0, dtype=torch.int64, device=positions.device)
-    return tuple(
-        BondTier(cutoff, *bonds, neighbor_order(bonds.pairs, positions.shape[0]), inner)
-        for cutoff, bonds, inner in zip(ordered, nested.lists, (nothing, *nested.inner), strict=True)
-    )
-
-
-def _with_small_numbers(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
-    """Positions inside the cell, and a compact cell of the same lattice, if the crystal is periodic all around.
-
-    In a very skewed cell ``shifts @ cell`` is a small difference of large numbers.
-    """
-    positions, cell = crystal.positions, crystal.cell
-    if not crystal.pbc.all():
-        return positions, cell
-    if np.prod(np.linalg.norm(cell, axis=1)) > _SKEWED * abs(np.linalg.det(cell)):
-        cell = reduce_cell(cell)
-    fractional = np.linalg.solve(cell.T, positions.T).T
-    return positions - np.floor(fractional) @ cell, cell
-
-
 def build_graph(
     crystals: Sequence[Crystal], cutoffs: Sequence[float], dtype: torch.dtype = torch.float32
 ) -> CrystalGraph:
-    """Put crystals into one graph on the CPU; neighbor lists are made in float64 whatever `dtype` is.
+    """Put crystals into one graph on the CPU. Neighbor lists are made in float64 for every `dtype`.
 
     Args:
-        crystals: what to put together, at least one.
-        cutoffs: Angstrom; equal ones share a tier.
-        dtype: of positions and cell in the result. Below float64 a very skewed cell is replaced by a compact one of
-            the same lattice, and the atoms are moved into it: otherwise there would be no digits left for distances.
+        crystals: at least one.
+        cutoffs: Angstrom; equal cutoffs share a tier.
+        dtype: of positions and cell in the result. Below float64 a very skewed cell is replaced by a compact cell of
+            the same lattice, and the atoms are moved into it: otherwise distances would lose their digits.
 
     Returns:
         The graph; use `CrystalGraph.to` for another device.
@@ -159,56 +135,70 @@ def build_graph(
         raise BadCrystalError("expected at least one crystal, got none")
     sizes = torch.tensor([0, *(crystal.num_atoms for crystal in crystals)])
     ptr = sizes.cumsum(0)
-    is_exact = dtype == torch.float64
-    placed = [(c.positions, c.cell) if is_exact else _with_small_numbers(c) for c in crystals]
-    positions = torch.cat([torch.from_numpy(part) for part, _ in placed])
-    cell = torch.stack([torch.from_numpy(part) for _, part in placed])
+    has_digits_to_spare = dtype == torch.float64
+    placed = [(c.positions, c.cell) if has_digits_to_spare else _wrap_into_compact_cell(c) for c in crystals]
+    positions = torch.cat([torch.from_numpy(positions) for positions, _ in placed])
+    cell = torch.stack([torch.from_numpy(cell) for _, cell in placed])
     pbc = torch.stack([torch.from_numpy(crystal.pbc) for crystal in crystals])
     numbers = torch.cat([torch.from_numpy(crystal.atomic_numbers) for crystal in crystals])
     tiers = _nested_tiers(positions, cell, pbc, ptr, cutoffs)
     return CrystalGraph(numbers, positions.to(dtype), cell.to(dtype), ptr, tiers)
 
 
-def _join_segments(parts: Sequence[Tensor]) -> Tensor:
-    """Row pointers of graphs put one after the other."""
-    counts = torch.cat([parts[0][:1], *(part.diff() for part in parts)])
-    return counts.cumsum(0)
+def _wrap_into_compact_cell(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
+    """Move the atoms of a fully periodic crystal into its cell, and make a very skewed cell compact.
+
+    In a very skewed cell ``shifts @ cell`` is a small difference of large numbers.
+
+    Returns:
+        Positions [N, 3] and a cell of the same lattice [3, 3]; unchanged where a direction is not periodic.
+    """
+    positions, cell = crystal.positions, crystal.cell
+    if not crystal.pbc.all():
+        return positions, cell
+    if np.prod(np.linalg.norm(cell, axis=1)) > _SKEWED * abs(np.linalg.det(cell)):
+        cell = reduce_cell(cell)
+    fractional = np.linalg.solve(cell.T, positions.T).T
+    return positions - np.floor(fractional) @ cell, cell
 
 
-def _join_indices(parts: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
-    """Indices along the last dimension of each part, moved behind the `sizes` things of the parts before it."""
-    offset, moved = 0, []
-    for part, size in zip(parts, sizes, strict=True):
-        moved.append(part + offset)
-        offset += size
-    return torch.cat(moved, dim=-1)
+def _nested_tiers(
+    positions: Tensor, cell: Tensor, pbc: Tensor, ptr: Tensor, cutoffs: Sequence[float]
+) -> tuple[BondTier, ...]:
+    """Search once at the longest cutoff; the shorter lists are taken from it in the same order."""
+    ordered = sorted(set(cutoffs))
+    nested = nested_neighbor_lists(positions, cell, pbc, ordered, ptr, half=True)
+    nothing = torch.empty(0, dtype=torch.int64, device=positions.device)
+    return tuple(
+        BondTier(cutoff, *bonds, neighbor_order(bonds.pairs, positions.shape[0]), inner)
+        for cutoff, bonds, inner in zip(ordered, nested.lists, (nothing, *nested.inner), strict=True)
+    )
 
 
 def collate(graphs: Sequence[CrystalGraph]) -> CrystalGraph:
-    """Put graphs one after the other without building any neighbor list again.
+    """Join graphs into one, one after the other, without a new neighbor search.
 
     Args:
-        graphs: graphs with the same cutoffs, dtype and device, at least one.
+        graphs: at least one, with the same cutoffs, dtype and device.
 
     Returns:
         The joined graph.
     """
-    atoms = [graph.num_atoms for graph in graphs]
+    num_atoms = [graph.num_atoms for graph in graphs]
     tiers = []
-    for level in range(len(graphs[0].tiers)):
-        parts = [graph.tiers[level] for graph in graphs]
-        bonds = [part.num_bonds for part in parts]
+    for same_cutoff in zip(*(graph.tiers for graph in graphs), strict=True):
+        num_bonds = [tier.num_bonds for tier in same_cutoff]
         tiers.append(
             BondTier(
-                parts[0].cutoff,
-                _join_indices([part.pairs for part in parts], atoms),
-                torch.cat([part.shifts for part in parts]),
-                _join_segments([part.row_ptr for part in parts]),
+                same_cutoff[0].cutoff,
+                _join_indices([tier.pairs for tier in same_cutoff], num_atoms),
+                torch.cat([tier.shifts for tier in same_cutoff]),
+                _join_segments([tier.row_ptr for tier in same_cutoff]),
                 NeighborOrder(
-                    _join_indices([part.by_neighbor.order for part in parts], bonds),
-                    _join_segments([part.by_neighbor.row_ptr for part in parts]),
+                    _join_indices([tier.by_neighbor.order for tier in same_cutoff], num_bonds),
+                    _join_segments([tier.by_neighbor.row_ptr for tier in same_cutoff]),
                 ),
-                _join_indices([part.inner for part in parts], bonds),
+                _join_indices([tier.inner for tier in same_cutoff], num_bonds),
             )
         )
     return CrystalGraph(
@@ -220,15 +210,33 @@ def collate(graphs: Sequence[CrystalGraph]) -> CrystalGraph:
     )
 
 
+def _join_segments(row_pointers: Sequence[Tensor]) -> Tensor:
+    """Row pointers of graphs put one after the other."""
+    counts = torch.cat([row_pointers[0][:1], *(row_ptr.diff() for row_ptr in row_pointers)])
+    return counts.cumsum(0)
+
+
+def _join_indices(indices: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
+    """Join indices along the last dimension; those of graph k are shifted by the sizes of the graphs before it."""
+    offset, shifted = 0, []
+    for values, size in zip(indices, sizes, strict=True):
+        shifted.append(values + offset)
+        offset += size
+    return torch.cat(shifted, dim=-1)
+
+
 def batches_of_atoms(crystals: Sequence[Crystal], batch_atoms: int) -> Iterable[list[int]]:
-    """Groups of about `batch_atoms` atoms, in the order of size so that batches are even."""
+    """Yield the indices of crystals in batches of at most `batch_atoms` atoms, or of one larger crystal.
+
+    Crystals are taken in the order of their size, so that batches are even.
+    """
     batch: list[int] = []
-    atoms = 0
+    num_atoms = 0
     for index in sorted(range(len(crystals)), key=lambda k: crystals[k].num_atoms):
-        if batch and atoms + crystals[index].num_atoms > batch_atoms:
+        if batch and num_atoms + crystals[index].num_atoms > batch_atoms:
             yield batch
-            batch, atoms = [], 0
+            batch, num_atoms = [], 0
         batch.append(index)
-        atoms += crystals[index].num_atoms
+        num_atoms += crystals[index].num_atoms
     if batch:
         yield batch

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What an encoder gives for each of its layers."""
+"""Latents: what encoders give for each of their layers and decoders read, and how many channels they have."""
 
 from __future__ import annotations
 
@@ -12,53 +12,14 @@ from torch import Tensor
 from .graph import BondTier, CrystalGraph
 
 
-class Latents(NamedTuple):
-    """The latents of one layer, in the conventions of docs/conventions.md.
-
-    Bonds are stored once each (a half list); a bond vector belongs to the direction from center to neighbor and changes
-    sign with it.
-
-    Args:
-        atom_scalar: [N, Cs].
-        atom_vector: [N, 3, Cv].
-        atom_rank2: [N, 6, Ct].
-        bond_scalar: [E, Cs], or None for an encoder without bond latents.
-        bond_vector: [E, 3, Cv], or None.
-        bond_length: lengths of these bonds, or None. [E], Angstrom.
-        bonds: the bonds that the bond latents belong to, or None.
-    """
-
-    atom_scalar: Tensor
-    atom_vector: Tensor
-    atom_rank2: Tensor
-    bond_scalar: Tensor | None
-    bond_vector: Tensor | None
-    bond_length: Tensor | None
-    bonds: BondTier | None
-
-
-class EncodedCrystals(NamedTuple):
-    """What decoders read.
-
-    Args:
-        latents: of the layers 1 ... n, in this order; None for a layer that was not kept.
-        ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``. [B+1], int64.
-        graph: the crystals, needed where bond latents are to be built.
-    """
-
-    latents: Sequence[Latents | None]
-    ptr: Tensor
-    graph: CrystalGraph | None = None
-
-
 @dataclass(frozen=True)
 class Channels:
-    """How many scalars, vectors and rank-2 tensors atoms and bonds carry.
+    """Numbers of scalars, vectors and rank-2 tensors on atoms and bonds.
 
     Args:
         scalar: scalars of atoms and of bonds.
         vector: vectors of atoms and of bonds.
-        rank2: rank-2 tensors of atoms; messages carry as many of them as vectors.
+        rank2: rank-2 tensors of atoms; messages carry as many rank-2 tensors as vectors.
         radial: functions of the radial basis.
 
     Raises:
@@ -73,3 +34,42 @@ class Channels:
     def __post_init__(self) -> None:
         if min(self.scalar, self.vector, self.rank2, self.radial) < 1:
             raise ValueError(f"Channels: expected at least 1 of each, got {self}")
+
+
+class Latents(NamedTuple):
+    """The latents of one layer, in the conventions of docs/conventions.md.
+
+    Each bond is stored once (a half list). A bond vector points from center to neighbor and changes sign with the
+    direction of the bond.
+
+    Args:
+        atom_scalar: [N, Cs].
+        atom_vector: [N, 3, Cv].
+        atom_rank2: [N, 6, Ct].
+        bond_scalar: [E, Cs], or None for an encoder without bond latents.
+        bond_vector: [E, 3, Cv], or None.
+        bond_length: lengths of the bonds, or None. [E], Angstrom.
+        bonds: the bonds that the bond latents belong to, or None.
+    """
+
+    atom_scalar: Tensor
+    atom_vector: Tensor
+    atom_rank2: Tensor
+    bond_scalar: Tensor | None
+    bond_vector: Tensor | None
+    bond_length: Tensor | None
+    bonds: BondTier | None
+
+
+class EncodedCrystals(NamedTuple):
+    """Crystals as decoders read them.
+
+    Args:
+        latents: of the layers 1 ... n, in this order; None for a layer that was not kept.
+        ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``. [B+1], int64.
+        graph: the crystals, needed where the decoder builds bond latents.
+    """
+
+    latents: Sequence[Latents | None]
+    ptr: Tensor
+    graph: CrystalGraph | None = None

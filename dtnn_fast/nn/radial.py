@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def smooth_cutoff(length: Tensor, cutoff: float) -> Tensor:
-    """A polynomial that falls from 1 to 0 and ends at the cutoff with zero first and second derivative.
+    """Evaluate a polynomial that falls from 1 to 0 at the cutoff, with zero first and second derivatives there.
 
     f = 1 - 28 x^6 + 48 x^7 - 21 x^8 with x = length / cutoff, and 0 beyond; the polynomial of
     J. Gasteiger et al., arXiv 2003.03123, Eq. 8, with p = 6.
@@ -28,7 +28,7 @@ def smooth_cutoff(length: Tensor, cutoff: float) -> Tensor:
 
 
 def bessel_basis(length: Tensor, cutoff: float, count: int) -> Tensor:
-    """Spherical Bessel functions of order 0 that are zero at the cutoff (arXiv 2003.03123, Eq. 7).
+    """Evaluate spherical Bessel functions of order 0 that are zero at the cutoff (arXiv 2003.03123, Eq. 7).
 
     e_k = sqrt(2 / cutoff) sin(k pi length / cutoff) / length,  k = 1 ... count
 

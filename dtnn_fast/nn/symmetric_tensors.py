@@ -6,6 +6,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+# Where the six components stand in the 3x3 matrix: tensors[..., UNIQUE_ROWS, UNIQUE_COLUMNS] is [..., 6].
+UNIQUE_ROWS, UNIQUE_COLUMNS = (0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)
+
 
 def square(vector: Tensor) -> Tensor:
     """v (x) v. [..., 3, C] -> [..., 6, C]."""
@@ -53,7 +56,3 @@ def traceless(tensor: Tensor) -> Tensor:
     """t - 1/3 (tr t) 1. [..., 6, C] -> [..., 6, C]."""
     diagonal, off_diagonal = tensor.split(3, dim=-2)
     return torch.cat([diagonal - diagonal.mean(-2, keepdim=True), off_diagonal], dim=-2)
-
-
-# The six unique elements of a symmetric tensor, in the order xx yy zz yz xz xy.
-ROWS, COLUMNS = (0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)

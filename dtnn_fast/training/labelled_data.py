@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..crystals.crystal import Crystal
-from ..encoders.latent_cache import ATOM_PARTS, BOND_PARTS, LatentTable
+from ..encoders.latent_cache import ATOM_ARRAYS, BOND_ARRAYS, LatentTable
 from ..errors import BadCrystalError
 from ..nn.graph import CrystalGraph, build_graph, collate
 from ..nn.latents import EncodedCrystals, Latents
@@ -109,10 +109,10 @@ class LabelledLatents:
         graph = collate([self.graphs[index] for index in chosen]) if self.graphs else None
         latents: list[Latents | None] = [None] * max(self.table.layers)
         for layer in self.table.layers:
-            parts = self.table.of(layer, chosen)
+            parts = self.table.select(layer, chosen)
             tier = graph.tier(self.cutoffs[layer - 1]) if graph and layer in self.table.bond_counts else None
-            atoms = [parts[name] for name in ATOM_PARTS]
-            bonds = [parts.get(name) for name in BOND_PARTS]
+            atoms = [parts[name] for name in ATOM_ARRAYS]
+            bonds = [parts.get(name) for name in BOND_ARRAYS]
             latents[layer - 1] = Latents._make((*atoms, *bonds, tier))
         ends = self.table.atom_counts[chosen].cumsum(0)
         encoded = EncodedCrystals(latents, torch.cat([ends.new_zeros(1), ends]), graph)

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..nn.symmetric_tensors import COLUMNS, ROWS
+from ..nn.symmetric_tensors import UNIQUE_COLUMNS, UNIQUE_ROWS
 
 METRICS = ("mae_ten", "mae_mean_diag", "mae_diag", "mae_off_diag")
 
 
 def unique_elements(tensors: Tensor) -> Tensor:
     """The six unique elements. [..., 3, 3] -> [..., 6]."""
-    return tensors[..., ROWS, COLUMNS]
+    return tensors[..., UNIQUE_ROWS, UNIQUE_COLUMNS]
 
 
 def mae_ten(predicted: Tensor, expected: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def crystal_errors(predicted: np.ndarray, expected: np.ndarray) -> dict[str, np.
     Returns:
         [B] for each name of `METRICS`.
     """
-    difference = (np.asarray(predicted) - np.asarray(expected))[:, ROWS, COLUMNS]
+    difference = (np.asarray(predicted) - np.asarray(expected))[:, UNIQUE_ROWS, UNIQUE_COLUMNS]
     absolute = np.abs(difference)
     return {
         "mae_ten": absolute.mean(1),

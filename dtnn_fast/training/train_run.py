@@ -19,7 +19,7 @@ from ..encoders.build import Encoder
 from ..encoders.latent_cache import LatentTable, encoder_digest
 from ..model.dtnn import DTNN
 from .labelled_data import LabelledGraphs, LabelledLatents
-from .member_predictions import Members
+from .member_predictions import MemberPredictions
 from .run_folder import (
     HISTORY_FILE,
     MODEL_FOLDER,
@@ -126,10 +126,10 @@ def _finish_ensemble(
     folder: Path, model: DTNN, predictions: Sequence[Predictions], systems: Mapping[str, str], record: dict[str, Any]
 ) -> dict[str, Any]:
     """Of members that were trained together: the model with its error bars, each member's predictions, results."""
-    together = Members.of(predictions)
+    together = MemberPredictions.stack(predictions)
     bars = together.error_bars()
     scales = tuple(bars[target]["scale"] for target in model.targets) if bars else ()
-    whole = DTNN.of_parts(replace(model.config, error_scales=scales), model.encoder, cast(Any, model.decoders))
+    whole = DTNN.from_modules(replace(model.config, error_scales=scales), model.encoder, cast(Any, model.decoders))
     whole.save(folder / MODEL_FOLDER)
     return together.write(folder, bars, systems, record)
 

@@ -12,7 +12,7 @@ from dtnn_fast.cli.options import parse_layers
 from dtnn_fast.encoders import Channels, NativeEncoder, NativeEncoderConfig
 from dtnn_fast.encoders.build import load_encoder, save_encoder
 from dtnn_fast.model.dtnn import DTNN
-from dtnn_fast.model.ensemble import MixedEnsemble, load_predictor
+from dtnn_fast.model.ensemble import Ensemble, load_predictor
 from dtnn_fast.training.run_folder import load_predictions
 
 SMALL = ["--set", "decoder.latent=8", "--set", "decoder.dropout=0", "--learning-rate", "0.01", "--epochs", "2"]
@@ -95,7 +95,7 @@ def test_an_ensemble_with_an_encoder_for_each_member(program, data, encoder, tmp
     assert answer.exit_code == 0, answer.output
     assert "of the test crystals are within their error bar" in answer.stdout
     model = load_predictor(folder / "model")
-    assert isinstance(model, MixedEnsemble)
+    assert isinstance(model, Ensemble)
     one, two = (part.encoder.state_dict() for part in model.models)
     assert not all(torch.equal(one[name], two[name]) for name in one)
     members = [DTNN.from_pretrained(folder / "members" / member / "model") for member in "01"]

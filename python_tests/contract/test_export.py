@@ -11,7 +11,7 @@ from exporting import BATCHES, exported, small_model
 from model_cases import small_crystals
 from op_cases import FUNCTIONS, batch
 
-from dtnn_fast.model.exported import export_model, graph_of_tensors, graph_tensors
+from dtnn_fast.model.exported import export_model, graph_from_tensors, graph_tensors
 
 SIZES = (7, 2, 13, 40, 1, 0)
 
@@ -48,6 +48,6 @@ def test_model():
 def test_graphs_and_their_tensors():
     model = small_model()
     graph = model.graph(BATCHES["five"])
-    again = graph_of_tensors(graph_tensors(graph), model.encoder.cutoffs)
+    again = graph_from_tensors(graph_tensors(graph), model.encoder.cutoffs)
     assert [tier.cutoff for tier in again.tiers] == [tier.cutoff for tier in graph.tiers]
     assert all(a is b for a, b in zip(graph_tensors(again), graph_tensors(graph), strict=True))

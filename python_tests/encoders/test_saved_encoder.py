@@ -42,7 +42,7 @@ def test_the_first_layers_come_back_to_the_bit(encoder, folder, num_layers):
 
 
 @pytest.mark.parametrize("num_layers", [0, 6])
-def test_a_number_of_layers_that_there_is_not_is_refused(folder, num_layers):
+def test_no_layers_or_too_many_are_refused(folder, num_layers):
     with pytest.raises(ValueError, match="load_encoder: expected `num_layers` from 1 to 5"):
         load_encoder(folder, num_layers)
 
@@ -65,7 +65,7 @@ def test_wrong_settings_are_named(folder, change, message):
 
 
 @pytest.mark.parametrize("text", ["", "[1", "[]"])
-def test_settings_that_are_none_are_named(folder, text):
+def test_damaged_settings_are_named(folder, text):
     (folder / "config.json").write_text(text)
     with pytest.raises(BadFileError, match=r"config\.json"):
         load_encoder(folder)

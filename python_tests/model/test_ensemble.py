@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""An ensemble of models on different encoders is the mean of all their members, and comes back from its folder."""
+"""An ensemble is the mean of all members of its models, and comes back from its folder."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import torch
 from model_cases import SMALL, config, labelled
 
 import dtnn_fast
-from dtnn_fast import DTNN, MixedEnsemble
+from dtnn_fast import DTNN, Ensemble
 from dtnn_fast.encoders import Channels
 from dtnn_fast.errors import BadCrystalError, BadFileError
-from dtnn_fast.model.ensemble import combine, load_predictor
+from dtnn_fast.model.ensemble import load_predictor, share_encoder
 from dtnn_fast.screening.engine import screen_crystals
 
 TARGETS = ("electronic", "total")
@@ -35,7 +35,7 @@ def models():
     torch.manual_seed(2)
     for part in second.decoders.parameters():
         torch.nn.init.normal_(part, std=0.1)
-    return [model(0), combine([first, second])]
+    return [model(0), share_encoder([first, second])]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def crystals():
 
 
 def test_every_member_counts_the_same(models, crystals):
-    ensemble = MixedEnsemble(models, SCALES)
+    ensemble = Ensemble(models, SCALES)
     for target in TARGETS:
         single, double = (part.predict(crystals, target) for part in models)
         np.testing.assert_allclose(ensemble.predict(crystals, target), (single + 2 * double) / 3, rtol=1e-5, atol=1e-5)
@@ -57,7 +57,7 @@ def test_every_member_counts_the_same(models, crystals):
 
 
 def test_screening_takes_it(models, crystals):
-    ensemble = MixedEnsemble(models, SCALES)
+    ensemble = Ensemble(models, SCALES)
     predictions, rejected = screen_crystals(ensemble, crystals)
     assert not rejected
     tensors, bars = ensemble.predict_with_errors(crystals, "electronic")
@@ -66,43 +66,43 @@ def test_screening_takes_it(models, crystals):
 
 
 def test_it_comes_back_from_its_folder(models, crystals, tmp_path):
-    ensemble = MixedEnsemble(models, SCALES)
+    ensemble = Ensemble(models, SCALES)
     ensemble.save(tmp_path / "saved")
-    back = MixedEnsemble.from_pretrained(tmp_path / "saved")
+    back = Ensemble.from_pretrained(tmp_path / "saved")
     assert (back.targets, back.error_scales, back.training) == (TARGETS, (2.0, 3.0), False)
     np.testing.assert_array_equal(back.predict(crystals, "total"), ensemble.predict(crystals, "total"))
-    assert isinstance(load_predictor(tmp_path / "saved"), MixedEnsemble)
+    assert isinstance(load_predictor(tmp_path / "saved"), Ensemble)
     assert isinstance(load_predictor(tmp_path / "saved" / "0"), DTNN)
-    with pytest.raises(BadFileError, match=r"load it with dtnn_fast\.MixedEnsemble"):
+    with pytest.raises(BadFileError, match=r"load it with dtnn_fast\.Ensemble"):
         DTNN.from_pretrained(tmp_path / "saved")
-    assert dtnn_fast.MixedEnsemble is MixedEnsemble
+    assert dtnn_fast.Ensemble is Ensemble
 
 
 def test_without_scales_there_are_no_error_bars(models, crystals):
     with pytest.raises(ValueError, match="calibrated error bars"):
-        MixedEnsemble(models).predict_with_errors(crystals, "total")
+        Ensemble(models).predict_with_errors(crystals, "total")
 
 
 def test_only_elements_that_all_know(crystals):
     numbers = sorted({int(z) for crystal in crystals for z in crystal.atomic_numbers})
     known, fewer = tuple(numbers), tuple(numbers[:-1])
-    ensemble = MixedEnsemble([model(0, elements=known), model(1, elements=fewer)])
+    ensemble = Ensemble([model(0, elements=known), model(1, elements=fewer)])
     assert ensemble.elements == fewer
     with pytest.raises(BadCrystalError):
         ensemble.predict(crystals, "total")
-    assert MixedEnsemble([model(0), model(1, elements=fewer)]).elements == fewer
+    assert Ensemble([model(0), model(1, elements=fewer)]).elements == fewer
     with pytest.raises(ValueError, match="elements in common"):
-        MixedEnsemble([model(0, elements=(1,)), model(1, elements=(2,))])
+        Ensemble([model(0, elements=(1,)), model(1, elements=(2,))])
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda one: MixedEnsemble([one]), "two models or more, got 1"),
-        (lambda one: MixedEnsemble([one, one.with_targets(["total"])]), "model 1 predicts total"),
-        (lambda one: MixedEnsemble([one, one], {"total": 1.0}), "`error_scales` for electronic, total"),
-        (lambda one: MixedEnsemble([one, one], {"total": 1.0, "electronic": -1.0}), "0 or more"),
-        (lambda one: MixedEnsemble([one, one], {"total": 1.0, "electronic": float("nan")}), "0 or more"),
+        (lambda one: Ensemble([one]), "two models or more, got 1"),
+        (lambda one: Ensemble([one, one.with_targets(["total"])]), "model 1 predicts total"),
+        (lambda one: Ensemble([one, one], {"total": 1.0}), "`error_scales` for electronic, total"),
+        (lambda one: Ensemble([one, one], {"total": 1.0, "electronic": -1.0}), "0 or more"),
+        (lambda one: Ensemble([one, one], {"total": 1.0, "electronic": float("nan")}), "0 or more"),
     ],
 )
 def test_what_does_not_go_together_is_refused(make, message):
@@ -123,16 +123,16 @@ def test_what_does_not_go_together_is_refused(make, message):
     ],
 )
 def test_a_damaged_folder_says_so(models, tmp_path, change, message):
-    MixedEnsemble(models, SCALES).save(tmp_path)
+    Ensemble(models, SCALES).save(tmp_path)
     path = tmp_path / "ensemble.json"
     record = json.loads(path.read_text())
     change(record)
     path.write_text(json.dumps(record))
     with pytest.raises(BadFileError, match=message):
-        MixedEnsemble.from_pretrained(tmp_path)
+        Ensemble.from_pretrained(tmp_path)
     path.write_text("{")
     with pytest.raises(BadFileError, match="cannot be read"):
-        MixedEnsemble.from_pretrained(tmp_path)
+        Ensemble.from_pretrained(tmp_path)
     path.unlink()
     with pytest.raises(BadFileError, match="missing"):
-        MixedEnsemble.from_pretrained(tmp_path)
+        Ensemble.from_pretrained(tmp_path)

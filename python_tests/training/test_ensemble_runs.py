@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""An ensemble is the mean of its members on one encoder, saved as one model, with error bars."""
+"""Members on one encoder, joined: the mean, saved as one model, with error bars."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from dtnn_fast.encoders.latent_cache import encode_crystals
 from dtnn_fast.errors import BadFileError, DTNNError
 from dtnn_fast.evaluation.runs import find_runs
 from dtnn_fast.model.dtnn import DTNN
-from dtnn_fast.model.ensemble import combine
-from dtnn_fast.training.ensemble_runs import combine_runs
+from dtnn_fast.model.ensemble import share_encoder
+from dtnn_fast.training.ensemble_runs import join_runs
 from dtnn_fast.training.run_folder import MEMBERS_FOLDER, load_predictions
 from dtnn_fast.training.train_run import train_run
 from dtnn_fast.training.training_settings import TrainingSettings
@@ -38,7 +38,8 @@ def trained(request, tmp_path_factory):
     for member, place in enumerate(places):
         train_run(replace(settings, member=member), crystals, place, encoder=encoder, table=table)
     systems = {crystal.id: crystal.info["crystal_system"] for crystal in crystals}
-    return folder, places, systems, crystals, combine_runs(folder, places, systems, "the command", "ours")
+    result = join_runs(folder, places, systems, "the command", "ours", one_encoder=True)
+    return folder, places, systems, crystals, result
 
 
 def test_the_model_is_the_mean_of_the_members(trained):
@@ -86,18 +87,18 @@ def test_members_that_do_not_belong_together_are_refused(trained, tmp_path):
     for name in ("results.json", "predictions.npz"):
         (tmp_path / name).write_bytes((places[1] / name).read_bytes())
     (tmp_path / "settings.json").write_text(json.dumps(settings))
-    with pytest.raises(DTNNError, match="trained with other settings or crystals"):
-        combine_runs(tmp_path / "whole", [places[0], tmp_path], systems)
+    with pytest.raises(DTNNError, match="trained with other settings than"):
+        join_runs(tmp_path / "whole", [places[0], tmp_path], systems, one_encoder=True)
     (tmp_path / "results.json").write_text("{")
     with pytest.raises(BadFileError, match=r"results\.json: cannot be read"):
-        combine_runs(tmp_path / "whole", [places[0], tmp_path], systems)
+        join_runs(tmp_path / "whole", [places[0], tmp_path], systems, one_encoder=True)
     first, second = (DTNN.from_pretrained(place / "model") for place in places[:2])
     with torch.no_grad():
         second.encoder.embedding.weight.add_(1.0)
     with pytest.raises(ValueError, match="that of model 1 has other weights"):
-        combine([first, second])
+        share_encoder([first, second])
     with pytest.raises(ValueError, match="model 1 has others"):
-        combine([first, first.with_targets(["total"])])
+        share_encoder([first, first.with_targets(["total"])])
     with pytest.raises(ValueError, match="at least one model"):
-        combine([])
+        share_encoder([])
     assert DTNN.from_pretrained(folder / "model").predict(crystals[:1], "total").shape == (1, 3, 3)

@@ -9,7 +9,7 @@ import pytest
 from dtnn_fast.datasets.splits import FOLDS, split
 from dtnn_fast.errors import DTNNError
 from dtnn_fast.model.predictor import spread
-from dtnn_fast.training.member_predictions import Members, mean_and_spread
+from dtnn_fast.training.member_predictions import MemberPredictions, mean_and_spread
 from dtnn_fast.training.run_folder import Predictions
 
 IDS = [f"crystal-{number:03}" for number in range(200)]
@@ -43,10 +43,10 @@ def test_folds_are_the_tenths_that_are_not_tested():
 
 def test_each_crystal_is_judged_by_members_that_have_not_seen_it():
     members = [predictions(fold) for fold in range(3)]
-    together = Members.of(members)
+    together = MemberPredictions.stack(members)
     mean = together.mean()
-    by_id = [dict(zip(one.ids, one.predicted["total"], strict=True)) for one in members]
-    folds = [set(one.of_part("validation").ids) for one in members]
+    by_id = [dict(zip(member.ids, member.predicted["total"], strict=True)) for member in members]
+    folds = [set(member.of_part("validation").ids) for member in members]
     for id, part, tensor in zip(mean.ids, mean.parts, mean.predicted["total"], strict=True):
         unseen = [member for member in range(3) if part == "test" or id in folds[member]] or [0, 1, 2]
         np.testing.assert_allclose(tensor, np.mean([by_id[member][id] for member in unseen], 0))
@@ -55,7 +55,7 @@ def test_each_crystal_is_judged_by_members_that_have_not_seen_it():
 
 
 def test_error_bars_of_rotated_members_on_two_encoders():
-    together = Members.of([predictions(fold, seed) for seed in range(2) for fold in range(4)])
+    together = MemberPredictions.stack([predictions(fold, seed) for seed in range(2) for fold in range(4)])
     bar = together.error_bars()["total"]
     chosen = (together.unseen.sum(0) == 2) & (np.asarray(together.parts) != "test")
     assert chosen.sum() == 4 * 20
@@ -84,19 +84,19 @@ def test_the_spread_of_some_members_stands_for_that_of_all():
 def test_few_common_crystals_give_no_error_bars():
     for count, given in ((90, True), (80, False)):
         ids = IDS[:count]
-        together = Members.of([predictions(0, seed, ids) for seed in range(3)])
+        together = MemberPredictions.stack([predictions(0, seed, ids) for seed in range(3)])
         assert (np.asarray(together.parts) == "validation").sum() == count // 10
         assert bool(together.error_bars()) is given
 
 
 def test_members_that_are_equal_are_refused():
     with pytest.raises(DTNNError, match="ensemble: total: error_scale: expected members that differ"):
-        Members.of([predictions(0), predictions(0)]).error_bars()
+        MemberPredictions.stack([predictions(0), predictions(0)]).error_bars()
 
 
 def test_a_member_keeps_its_parts():
     members = [predictions(fold) for fold in range(2)]
-    second = Members.of(members).of_member(1)
+    second = MemberPredictions.stack(members).of_member(1)
     by_id = {
         id: (part, tensor) for id, part, tensor in zip(second.ids, second.parts, second.predicted["total"], strict=True)
     }
@@ -107,11 +107,11 @@ def test_a_member_keeps_its_parts():
 
 def test_members_of_other_crystals_are_refused():
     with pytest.raises(DTNNError, match="same crystals"):
-        Members.of([predictions(0), predictions(0, ids=IDS[:100])])
+        MemberPredictions.stack([predictions(0), predictions(0, ids=IDS[:100])])
     other = predictions(0)
     parts = ["train" if part == "test" else part for part in other.parts]
     with pytest.raises(DTNNError, match="same test crystals"):
-        Members.of([predictions(0), Predictions(other.ids, parts, other.predicted, other.expected)])
+        MemberPredictions.stack([predictions(0), Predictions(other.ids, parts, other.predicted, other.expected)])
     ionic = Predictions(other.ids, other.parts, {"ionic": EXPECTED}, {"ionic": EXPECTED})
     with pytest.raises(DTNNError, match=r"same targets, got \['ionic'\]"):
-        Members.of([predictions(0), ionic])
+        MemberPredictions.stack([predictions(0), ionic])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Runs on different encoders become one run of an ensemble; runs that do not belong together do not."""
+"""Finished runs are joined into the run of an ensemble; runs that do not fit together are refused."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 import torch
 from model_cases import SMALL, config, labelled
 
-from dtnn_fast import MixedEnsemble
+from dtnn_fast import Ensemble
 from dtnn_fast.encoders import NativeEncoder
 from dtnn_fast.encoders.latent_cache import encode_crystals
 from dtnn_fast.errors import BadFileError, DTNNError
 from dtnn_fast.evaluation.runs import read_run
-from dtnn_fast.training.ensemble_runs import combine_runs, mix_runs, runs_by_split, take_in_turn
+from dtnn_fast.training.ensemble_runs import alternate_members, join_runs, runs_by_split
 from dtnn_fast.training.member_predictions import coverage, error_scale
 from dtnn_fast.training.run_folder import MEMBERS_FOLDER, load_predictions
 from dtnn_fast.training.train_run import train_run
@@ -49,47 +49,49 @@ def runs(tmp_path_factory, crystals, systems):
         for member, run in enumerate(members if name == "several" else [folder / name]):
             train_run(replace(settings, member=member), crystals, run, encoder=encoder, table=table)
         if name == "several":
-            combine_runs(folder / name, members, systems)
+            join_runs(folder / name, members, systems, one_encoder=True)
     return [folder / "several", folder / "single"]
 
 
 def test_the_mean_of_all_members_with_error_bars(runs, crystals, systems, tmp_path):
-    result = mix_runs(tmp_path, runs, systems, "the command", "both")
+    result = join_runs(tmp_path, runs, systems, "the command", "both")
     several, single = runs
     members = [load_predictions(several / MEMBERS_FOLDER / str(member) / "predictions.npz") for member in range(2)]
     members.append(load_predictions(single / "predictions.npz"))
-    mixed = load_predictions(tmp_path / "predictions.npz")
-    assert (mixed.ids, mixed.parts) == (members[0].ids, members[0].parts)
+    joined = load_predictions(tmp_path / "predictions.npz")
+    assert (joined.ids, joined.parts) == (members[0].ids, members[0].parts)
     stacked = np.stack([part.predicted["ionic"] for part in members])
-    np.testing.assert_allclose(mixed.predicted["ionic"], stacked.mean(0))
-    validation, test = (np.asarray(mixed.parts) == part for part in ("validation", "test"))
-    scale = error_scale(stacked[:, validation], mixed.expected["ionic"][validation])
+    np.testing.assert_allclose(joined.predicted["ionic"], stacked.mean(0))
+    validation, test = (np.asarray(joined.parts) == part for part in ("validation", "test"))
+    scale = error_scale(stacked[:, validation], joined.expected["ionic"][validation])
     assert result["error_bars"]["ionic"]["scale"] == pytest.approx(scale)
-    covered = coverage(stacked[:, test], mixed.expected["ionic"][test], scale)
+    covered = coverage(stacked[:, test], joined.expected["ionic"][test], scale)
     assert result["error_bars"]["ionic"]["test_coverage"] == covered
     assert result["members"] == 3
     assert json.loads((tmp_path / "results.json").read_text()) == result
-    model = MixedEnsemble.from_pretrained(tmp_path / "model")
+    model = Ensemble.from_pretrained(tmp_path / "model")
     some = [crystals[place] for place in (0, 5, 9)]
-    places = [mixed.ids.index(crystal.id) for crystal in some]
-    np.testing.assert_allclose(model.predict(some, "ionic"), mixed.predicted["ionic"][places], rtol=1e-3, atol=1e-3)
+    places = [joined.ids.index(crystal.id) for crystal in some]
+    np.testing.assert_allclose(model.predict(some, "ionic"), joined.predicted["ionic"][places], rtol=1e-3, atol=1e-3)
     run = read_run(tmp_path)
     assert (run.model, run.seed, run.is_baseline, run.layer) == ("both", 0, False, None)
-    assert mix_runs(tmp_path, runs, systems, "again", "both") == result
+    assert join_runs(tmp_path, runs, systems, "again", "both") == result
 
 
 def test_runs_in_another_order_are_sorted(runs, systems, tmp_path):
     turned = tmp_path / "turned"
     shutil.copytree(runs[1], turned)
-    those = load_predictions(turned / "predictions.npz")
-    order = np.random.default_rng(0).permutation(len(those.ids))
+    predictions = load_predictions(turned / "predictions.npz")
+    order = np.random.default_rng(0).permutation(len(predictions.ids))
     arrays = {
-        f"{kind}_{t}": getattr(those, kind)[t][order] for kind in ("predicted", "expected") for t in those.expected
+        f"{kind}_{t}": getattr(predictions, kind)[t][order]
+        for kind in ("predicted", "expected")
+        for t in predictions.expected
     }
-    ids, parts = (np.array(values)[order] for values in (those.ids, those.parts))
+    ids, parts = (np.array(values)[order] for values in (predictions.ids, predictions.parts))
     np.savez(turned / "predictions.npz", ids=ids, parts=parts, **arrays)
-    straight = mix_runs(tmp_path / "a", runs, systems)
-    assert mix_runs(tmp_path / "b", [runs[0], turned], systems)["errors"] == straight["errors"]
+    straight = join_runs(tmp_path / "a", runs, systems)
+    assert join_runs(tmp_path / "b", [runs[0], turned], systems)["errors"] == straight["errors"]
 
 
 def change(folder, name, values):
@@ -103,72 +105,72 @@ def change(folder, name, values):
 def test_runs_that_do_not_belong_together_are_refused(runs, systems, tmp_path):
     other = tmp_path / "other"
     with pytest.raises(DTNNError, match="two runs or more"):
-        mix_runs(tmp_path / "mixed", runs[:1], systems)
+        join_runs(tmp_path / "joined", runs[:1], systems)
     shutil.copytree(runs[1], other)
     settings = json.loads((other / "settings.json").read_text())
     change(other, "settings.json", {"settings": {**settings["settings"], "seed": 1}})
     with pytest.raises(DTNNError, match="another split"):
-        mix_runs(tmp_path / "mixed", [runs[0], other], systems)
+        join_runs(tmp_path / "joined", [runs[0], other], systems)
     change(other, "settings.json", {"settings": settings["settings"], "data": {"digest": "other"}})
     with pytest.raises(DTNNError, match="other crystals"):
-        mix_runs(tmp_path / "mixed", [runs[0], other], systems)
+        join_runs(tmp_path / "joined", [runs[0], other], systems)
     change(other, "settings.json", {"settings": None})
     with pytest.raises(BadFileError, match="not the settings of a run"):
-        mix_runs(tmp_path / "mixed", [runs[0], other], systems)
+        join_runs(tmp_path / "joined", [runs[0], other], systems)
     change(other, "settings.json", settings)
     whole = json.loads((other / "results.json").read_text())
     change(other, "results.json", {"members": "3"})
     with pytest.raises(BadFileError, match=r"results\.json: expected `members` of 1 or more, got '3'"):
-        mix_runs(tmp_path / "mixed", [runs[0], other], systems)
+        join_runs(tmp_path / "joined", [runs[0], other], systems)
     (other / "results.json").write_text("{}")
     with pytest.raises(BadFileError, match=r"results\.json: expected a number `train_seconds`"):
-        mix_runs(tmp_path / "mixed", [runs[0], other], systems)
+        join_runs(tmp_path / "joined", [runs[0], other], systems)
     (other / "results.json").unlink()
     with pytest.raises(BadFileError, match=r"results\.json: missing"):
-        mix_runs(tmp_path / "mixed", [runs[0], other], systems)
+        join_runs(tmp_path / "joined", [runs[0], other], systems)
     (other / "results.json").write_text(json.dumps(whole))
     shutil.rmtree(other / "model")
     shutil.copytree(runs[0] / "model", other / "model")
     with pytest.raises(BadFileError, match="expected a model with the 1 members of the run's results, got 2"):
-        mix_runs(tmp_path / "mixed", [runs[0], other], systems)
-    those = np.load(other / "predictions.npz")
-    np.savez(other / "predictions.npz", **{name: those[name] for name in those.files if "total" not in name})
+        join_runs(tmp_path / "joined", [runs[0], other], systems)
+    arrays = np.load(other / "predictions.npz")
+    np.savez(other / "predictions.npz", **{name: arrays[name] for name in arrays.files if "total" not in name})
     with pytest.raises(DTNNError, match=r"expected predictions of electronic, ionic, total as in .*, got elec"):
-        mix_runs(tmp_path / "mixed", [runs[0], other], systems)
+        join_runs(tmp_path / "joined", [runs[0], other], systems)
     with pytest.raises(DTNNError, match="other crystals than those given"):
-        mix_runs(tmp_path / "mixed", runs, {})
+        join_runs(tmp_path / "joined", runs, {})
     shutil.rmtree(other)
     shutil.copytree(runs[1], other, ignore=shutil.ignore_patterns("model"))
     with pytest.raises(BadFileError, match="the folder of a saved model"):
-        mix_runs(tmp_path / "mixed", [runs[0], other], systems)
+        join_runs(tmp_path / "joined", [runs[0], other], systems)
     several = tmp_path / "several"
     shutil.copytree(runs[0], several, ignore=shutil.ignore_patterns(MEMBERS_FOLDER))
     with pytest.raises(BadFileError, match=MEMBERS_FOLDER):
-        mix_runs(tmp_path / "mixed", [several, runs[1]], systems)
-    assert not (tmp_path / "mixed").exists()
+        join_runs(tmp_path / "joined", [several, runs[1]], systems)
+    assert not (tmp_path / "joined").exists()
 
 
 def test_a_member_counts_once(runs, systems, tmp_path):
     for twice in ([runs[1], runs[1]], [runs[0], runs[0] / MEMBERS_FOLDER / "1"]):
         with pytest.raises(DTNNError, match=r"ensemble: .* and .* predict the same: a member may count once"):
-            mix_runs(tmp_path / "mixed", twice, systems)
-    assert not (tmp_path / "mixed").exists()
+            join_runs(tmp_path / "joined", twice, systems)
+    assert not (tmp_path / "joined").exists()
 
 
 def test_an_ensemble_of_an_ensemble(runs, systems, tmp_path):
     both, other = tmp_path / "both", tmp_path / "other"
-    mix_runs(both, runs, systems)
+    join_runs(both, runs, systems)
     shutil.copytree(runs[1], other)
-    those = np.load(other / "predictions.npz")
-    moved = {name: those[name] + 0.1 * name.startswith("predicted") for name in those.files if "_" in name}
-    np.savez(other / "predictions.npz", ids=those["ids"], parts=those["parts"], **moved)
-    result = mix_runs(tmp_path / "all", [both, other], systems)
+    arrays = np.load(other / "predictions.npz")
+    moved = {name: arrays[name] + 0.1 * name.startswith("predicted") for name in arrays.files if "_" in name}
+    np.savez(other / "predictions.npz", ids=arrays["ids"], parts=arrays["parts"], **moved)
+    result = join_runs(tmp_path / "all", [both, other], systems)
     assert result["members"] == 4
     members = [load_predictions(both / MEMBERS_FOLDER / str(member) / "predictions.npz") for member in range(3)]
     members.append(load_predictions(other / "predictions.npz"))
-    mixed = load_predictions(tmp_path / "all" / "predictions.npz").predicted["total"]
-    np.testing.assert_allclose(mixed, np.mean([part.predicted["total"] for part in members], 0))
-    assert len(MixedEnsemble.from_pretrained(tmp_path / "all" / "model").models) == 3
+    joined = load_predictions(tmp_path / "all" / "predictions.npz").predicted["total"]
+    np.testing.assert_allclose(joined, np.mean([part.predicted["total"] for part in members], 0))
+    assert len(Ensemble.from_pretrained(tmp_path / "all" / "model").models) == 3
 
 
 def test_folders_are_taken_split_by_split(tmp_path):
@@ -191,19 +193,21 @@ def test_folders_are_taken_split_by_split(tmp_path):
 
 
 def test_members_are_taken_in_turn(runs, crystals, systems, tmp_path):
-    one, other = tmp_path / "one", tmp_path / "other"
-    for folder in (one, other):
+    first, second = tmp_path / "one", tmp_path / "other"
+    for folder in (first, second):
         shutil.copytree(runs[0], folder)
-    taken = take_in_turn([one, other], 2)
-    assert taken == [one / MEMBERS_FOLDER / "0", other / MEMBERS_FOLDER / "1"]
-    result = mix_runs(tmp_path / "mixed", taken, systems)
+    chosen = alternate_members([first, second], 2)
+    assert chosen == [first / MEMBERS_FOLDER / "0", second / MEMBERS_FOLDER / "1"]
+    result = join_runs(tmp_path / "joined", chosen, systems)
     assert result["members"] == 2
     expected = load_predictions(runs[0] / "predictions.npz").predicted["total"]
-    mixed = load_predictions(tmp_path / "mixed" / "predictions.npz").predicted["total"]
-    np.testing.assert_allclose(mixed, expected)
+    joined = load_predictions(tmp_path / "joined" / "predictions.npz").predicted["total"]
+    np.testing.assert_allclose(joined, expected)
     with pytest.raises(DTNNError, match="a member from each of the 2 runs or more, got 1 in all"):
-        take_in_turn([one, other], 1)
-    with pytest.raises(BadFileError, match="one: no member 2 with a run of its own"):
-        take_in_turn([one, other], 3)
-    with pytest.raises(BadFileError, match="single: no member 1"):
-        take_in_turn(runs, 2)
+        alternate_members([first, second], 1)
+    with pytest.raises(
+        BadFileError, match="one: no run of member 2 there: expected a run of train --members with at least 3 members"
+    ):
+        alternate_members([first, second], 3)
+    with pytest.raises(BadFileError, match="single: no run of member 1"):
+        alternate_members(runs, 2)
