@@ -12,21 +12,16 @@ raises the error. `immediate_device_errors` makes each call wait and raise its o
 """
 
 from .. import _library  # noqa: F401  loads the compiled operations before anything registers fakes for them
-from ..reference.bond_reverses import FullToHalf
-from ..reference.bonds_within import BondsWithin
-from ..reference.neighbor_list import NeighborList
-from ..reference.neighbor_list_fixed import FixedNeighborList
-from ..reference.nested_neighbor_lists import NestedNeighborLists
 from .atom_to_bond_gather import atom_to_bond_gather
-from .bond_reverses import bond_reverses, full_to_half
+from .bond_reverses import FullToHalf, bond_reverses, full_to_half
 from .bond_to_atom_sum import bond_to_atom_sum
 from .bond_vectors import bond_vectors
-from .bonds_within import bonds_within
+from .bonds_within import BondsWithin, bonds_within
 from .device_errors import check_device_errors, immediate_device_errors
 from .nearest_neighbors import nearest_neighbors
-from .neighbor_list import NeighborOrder, neighbor_list, neighbor_order
-from .neighbor_list_fixed import neighbor_list_fixed
-from .nested_neighbor_lists import nested_neighbor_lists
+from .neighbor_list import NeighborList, NeighborOrder, neighbor_list, neighbor_order
+from .neighbor_list_fixed import FixedNeighborList, neighbor_list_fixed
+from .nested_neighbor_lists import NestedNeighborLists, nested_neighbor_lists
 from .rank2_gate import rank2_gate
 from .rank2_linear import rank2_linear
 from .skin_neighbor_list import SkinNeighborList

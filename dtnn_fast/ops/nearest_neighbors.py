@@ -8,12 +8,9 @@ import math
 import torch
 from torch import Tensor
 
-from .. import reference
-from .._backend import uses_reference
-from ..reference.nearest_neighbors import check_k, num_wanted
-from ..reference.neighbor_list import NeighborList
+from .._backend import reference_implementations, uses_reference
 from .bond_vectors import bond_vectors, times_matrix
-from .neighbor_list import neighbor_list
+from .neighbor_list import NeighborList, neighbor_list
 
 # The first cutoff is meant to hold this many times k neighbors, and some more, so that one search is mostly enough.
 _FIRST_SHARE, _FIRST_EXTRA = 1.6, 8.0
@@ -50,7 +47,7 @@ def nearest_neighbors(positions: Tensor, cell: Tensor, pbc: Tensor, k: int, ptr:
         [[-2, 0, 0], [-1, 0, 0], [0, -1, 0], [1, 0, 0]]
     """
     if uses_reference():
-        return reference.nearest_neighbors(positions, cell, pbc, k, ptr)
+        return reference_implementations().nearest_neighbors(positions, cell, pbc, k, ptr)
     check_k(k)
     # A list without bonds, to check the arguments.
     bonds = neighbor_list(positions, cell, pbc, 0.0, ptr)
@@ -90,6 +87,17 @@ def nearest_neighbors(positions: Tensor, cell: Tensor, pbc: Tensor, k: int, ptr:
         cutoffs[unfinished] *= growth.clamp(_LEAST_GROWTH, _MOST_GROWTH)
         unfinished = unfinished[~done]
     return NeighborList(pairs, shifts, row_ptr)
+
+
+def check_k(k: int) -> None:
+    """Reject anything but an integer of 0 or more."""
+    if not isinstance(k, int) or isinstance(k, bool) or k < 0:
+        raise ValueError(f"nearest_neighbors: expected `k` to be an integer of 0 or more, got {k!r}")
+
+
+def num_wanted(k: int, sizes: Tensor, pbc: Tensor) -> Tensor:
+    """How many neighbors an atom of each crystal can have, at most k. [B], int64."""
+    return torch.where(pbc.any(dim=1), k, (sizes - 1).clamp(min=0, max=k))
 
 
 def _shortest(vectors: Tensor, bonds: NeighborList, k: int) -> Tensor:

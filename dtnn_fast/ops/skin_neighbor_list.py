@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..reference.neighbor_list import NeighborList
 from .bond_vectors import times_matrix
 from .bonds_within import bonds_within
-from .neighbor_list import neighbor_list
+from .neighbor_list import NeighborList, neighbor_list
 
 # Rounding errors stay below this times the lengths involved.
 _RELATIVE_TOLERANCE = 1e-12

@@ -3,21 +3,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-from .neighbor_list import NeighborList
-
-
-class FullToHalf(NamedTuple):
-    """The half list of a full list, and the map between them; see `dtnn_fast.ops.full_to_half`."""
-
-    half: NeighborList
-    kept: Tensor
-    half_index: Tensor
-    direction: Tensor
+from ..ops.bond_reverses import FullToHalf
+from ..ops.neighbor_list import NeighborList
 
 
 def bond_reverses(pairs: Tensor, shifts: Tensor, row_ptr: Tensor) -> Tensor:

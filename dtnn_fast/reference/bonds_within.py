@@ -3,22 +3,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
+from ..ops.bonds_within import BondsWithin
 from .bond_vectors import bond_vectors
 from .neighbor_list import list_cutoffs
-
-
-class BondsWithin(NamedTuple):
-    """A list of bonds, and where they are in the longer list that it is a part of; see `dtnn_fast.ops.bonds_within`."""
-
-    kept: Tensor
-    pairs: Tensor
-    shifts: Tensor
-    row_ptr: Tensor
 
 
 def bonds_within(

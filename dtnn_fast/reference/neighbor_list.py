@@ -4,22 +4,15 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..ops.neighbor_list import NeighborList
+
 LARGEST_SHIFT = 2**31 - 1
 # More candidates than this for one center would be a slip: the twin is for tests on small crystals.
 MOST_CANDIDATES = 10**8
-
-
-class NeighborList(NamedTuple):
-    """Bonds, sorted by center, then neighbor, then shift; see `dtnn_fast.ops.neighbor_list`."""
-
-    pairs: Tensor
-    shifts: Tensor
-    row_ptr: Tensor
 
 
 def neighbor_list(

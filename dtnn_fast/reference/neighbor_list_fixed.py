@@ -3,24 +3,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
+from ..ops.neighbor_list_fixed import COMPLETE, OVERFLOW, FixedNeighborList
 from .neighbor_list import neighbor_list
-
-COMPLETE, OVERFLOW, BAD_VALUES = range(3)
-
-
-class FixedNeighborList(NamedTuple):
-    """A neighbor list of fixed size and what became of it; see `dtnn_fast.ops.neighbor_list_fixed`."""
-
-    pairs: Tensor
-    shifts: Tensor
-    row_ptr: Tensor
-    num_bonds: Tensor
-    status: Tensor
 
 
 def neighbor_list_fixed(

@@ -5,19 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .neighbor_list import NeighborList, neighbor_list
-
-
-class NestedNeighborLists(NamedTuple):
-    """Lists from short to long cutoffs, each inside the next; see `dtnn_fast.ops.nested_neighbor_lists`."""
-
-    lists: tuple[NeighborList, ...]
-    inner: tuple[Tensor, ...]
+from ..ops.neighbor_list import NeighborList
+from ..ops.nested_neighbor_lists import NestedNeighborLists, check_ascending
+from .neighbor_list import neighbor_list
 
 
 def nested_neighbor_lists(
@@ -33,15 +27,6 @@ def nested_neighbor_lists(
     check_ascending(cutoffs)
     lists = tuple(neighbor_list(positions, cell, pbc, cutoff, ptr, half, self_pairs) for cutoff in cutoffs)
     return NestedNeighborLists(lists, tuple(_positions_in(longer, bonds) for bonds, longer in pairwise(lists)))
-
-
-def check_ascending(cutoffs: Sequence[float | Tensor]) -> None:
-    """Reject anything but one or more cutoffs from short to long."""
-    if not cutoffs:
-        raise ValueError("nested_neighbor_lists: expected at least one cutoff, got none")
-    for shorter, longer in pairwise(cutoffs):
-        if bool(torch.as_tensor(shorter > longer).any()):
-            raise ValueError(f"nested_neighbor_lists: expected `cutoffs` from short to long, got {list(cutoffs)}")
 
 
 def _positions_in(longer: NeighborList, bonds: NeighborList) -> Tensor:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import Literal, overload
 
-import torch
 from torch import Tensor
+
+from ..ops._rank2 import component_weights
 
 
 @overload
@@ -24,8 +25,3 @@ def rank2_linear(x: Tensor, weight: Tensor, norm: bool = False, eps: float = 0.0
 def smooth_norm(y: Tensor, eps: float) -> Tensor:
     """``sqrt(sum_k w_k y_k^2 + eps^2) - eps`` over the components of [N, K, D]."""
     return ((component_weights(y) * y * y).sum(1) + eps * eps).sqrt() - eps
-
-
-def component_weights(y: Tensor) -> Tensor:
-    """How often each stored component of [N, K, D] stands in the full tensor: yz, xz and xy twice. [K, 1]."""
-    return 1 + (torch.arange(y.shape[1], device=y.device) >= 3).to(y.dtype).unsqueeze(1)

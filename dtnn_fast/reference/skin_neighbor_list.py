@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .neighbor_list import NeighborList, neighbor_list
+from ..ops.neighbor_list import NeighborList
+from .neighbor_list import neighbor_list
 
 
 class SkinNeighborList:
