@@ -2,7 +2,7 @@
 """Dielectric tensors of inorganic crystals from the Dielectric Tensor Neural Network (arXiv 2405.09052).
 
 ``DTNN`` is the model, ``MixedEnsemble`` several on different encoders, ``dtnn_fast.ops`` the operations they are built
-from, ``dtnn_fast.reference`` their readable twins.
+from, ``dtnn_fast.reference`` their reference implementations.
 Names are imported when first used, so that ``dtnn_fast.numpy`` works without torch and start-up is quick.
 """
 

@@ -2,13 +2,13 @@
 """The operations: native kernels, differentiable to second order, usable under torch.compile.
 
 All have CPU and CUDA kernels. Derivatives exist to second order in reverse mode (``torch.autograd.grad``,
-``torch.func.grad``) and in forward mode (``torch.func.jvp``, which runs on the twins in `dtnn_fast.reference`). What
-holds under torch.compile, torch.export, torch.autocast and torch.vmap is in docs/compile.md.
+``torch.func.grad``) and in forward mode (``torch.func.jvp``, which runs on `dtnn_fast.reference`). docs/compile.md
+describes torch.compile, torch.export, torch.autocast and torch.vmap.
 
-Bad input raises with the operation's name, the argument, what was expected and what came. On CUDA the values of indices
-(`pairs`, `row_ptr`, `ptr`, `neighbor_order`) are only seen by the kernels, and the host does not wait for them: a
-kernel writes NaN where a bad index would have entered, and the next call on that device, or `check_device_errors`,
-raises the error. `immediate_device_errors` makes each call wait and raise its own.
+Errors name the operation and the argument, what was expected and what was given. On CUDA only the kernels see the
+values of indices (`pairs`, `row_ptr`, `ptr`, `neighbor_order`), and the host does not wait for them. A kernel writes
+NaN where a bad index would enter, and the next call on that device, or `check_device_errors`, raises the error.
+`immediate_device_errors` makes each call wait and raise its own errors.
 """
 
 from .. import _library  # noqa: F401  loads the compiled operations before anything registers fakes for them

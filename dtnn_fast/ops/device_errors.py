@@ -37,8 +37,8 @@ def immediate_device_errors() -> Iterator[None]:
     """Make every call on CUDA in the block wait for its kernels, so that it raises its own index errors.
 
     This is slow; use it to find the call with the bad index. The environment variable
-    ``DTNN_FAST_IMMEDIATE_DEVICE_ERRORS=1`` does the same for a whole program. The setting applies to all threads. A call
-    that is captured into a CUDA graph cannot wait; its error comes later.
+    ``DTNN_FAST_IMMEDIATE_DEVICE_ERRORS=1`` does the same for a whole program. The setting applies to all threads. A
+    call that is captured into a CUDA graph cannot wait; its error comes later.
 
     Example:
         >>> with immediate_device_errors():

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""A readable plain PyTorch twin of every operation of `dtnn_fast.ops`, with the same signatures.
+"""Reference implementations: every operation of `dtnn_fast.ops` in readable plain PyTorch, with the same signature.
 
-The twins take the same arguments and trust them: only the native operations check values such as indices.
+They trust their arguments: only the native operations check values such as indices.
 """
 
 from ..ops.bond_reverses import FullToHalf

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Twin of dtnn_fast.ops.nearest_neighbors: the rows of ever longer lists, sorted by length."""
+"""Reference implementation of `nearest_neighbors`: rows of growing lists, sorted by length."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .neighbor_list import neighbor_list
 
 
 def nearest_neighbors(positions: Tensor, cell: Tensor, pbc: Tensor, k: int, ptr: Tensor | None = None) -> NeighborList:
-    """The k nearest neighbors of each atom; see `dtnn_fast.ops.nearest_neighbors`."""
+    """Search with a growing cutoff and sort each row by length; see `dtnn_fast.ops.nearest_neighbors`."""
     check_k(k)
     bounds = torch.tensor([0, len(positions)]) if ptr is None else ptr
     cells, periodic = cell.expand(len(bounds) - 1, 3, 3), pbc.expand(len(bounds) - 1, 3)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Twin of dtnn_fast.ops.neighbor_list_fixed: the list, then padding."""
+"""Reference implementation of `neighbor_list_fixed`: the list, then padding."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def neighbor_list_fixed(
     half: bool = False,
     self_pairs: bool = False,
 ) -> FixedNeighborList:
-    """The list of `neighbor_list` in arrays of a fixed size; see `dtnn_fast.ops.neighbor_list_fixed`."""
+    """Copy the list into arrays of padding; see `dtnn_fast.ops.neighbor_list_fixed`."""
     bonds = neighbor_list(positions, cell, pbc, cutoff, ptr, half, self_pairs)
     num_bonds, num_atoms = bonds.pairs.shape[1], positions.shape[0]
     fits = num_bonds <= capacity

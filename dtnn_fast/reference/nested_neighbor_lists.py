@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Twin of dtnn_fast.ops.nested_neighbor_lists: a search for each cutoff."""
+"""Reference implementation of `nested_neighbor_lists`: a search for each cutoff."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def nested_neighbor_lists(
     half: bool = False,
     self_pairs: bool = False,
 ) -> NestedNeighborLists:
-    """One list for each cutoff, and where its bonds are in the next; see `dtnn_fast.ops.nested_neighbor_lists`."""
+    """Search once for each cutoff and look up the bonds in the next list; see `dtnn_fast.ops.nested_neighbor_lists`."""
     check_ascending(cutoffs)
     lists = tuple(neighbor_list(positions, cell, pbc, cutoff, ptr, half, self_pairs) for cutoff in cutoffs)
     return NestedNeighborLists(lists, tuple(_positions_in(longer, bonds) for bonds, longer in pairwise(lists)))
