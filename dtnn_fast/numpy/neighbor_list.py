@@ -37,8 +37,8 @@ def neighbor_list(
     """Find all bonds shorter than the cutoff, exactly, sorted by center i, then neighbor j, then shift S.
 
     Call it as ASE's function of the same name, ``neighbor_list("ijS", atoms, 6.0)``, or with arrays,
-    ``neighbor_list("ijS", positions, 6.0, cell, pbc)``. The bond vector is ``D = r_j - r_i + S @ cell``, and its length d
-    is less than the cutoff.
+    ``neighbor_list("ijS", positions, 6.0, cell, pbc)``. The bond vector is ``D = r_j - r_i + S @ cell``, and its length
+    d is less than the cutoff.
 
     Args:
         quantities: the arrays to return, in this order: letters out of "i" (centers), "j" (neighbors), "d" (lengths,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The devices that the contract is tested on, and one thread for the small inputs of these tests."""
+"""Devices for the tests of this folder, and one thread for their small inputs."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ if torch.cuda.is_available() and torch.ops.dtnn_fast.has_cuda_kernels():
 
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> str:
-    """Where the test runs."""
+    """Return the device on which the test runs."""
     return request.param
