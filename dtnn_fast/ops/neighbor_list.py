@@ -46,7 +46,7 @@ def neighbor_order(pairs: Tensor, num_atoms: int) -> NeighborOrder:
         num_atoms: number of atoms N.
 
     Returns:
-        NeighborOrder, see there.
+        NeighborOrder with `order` [E] and `row_ptr` [N+1].
 
     Raises:
         ValueError: `pairs` is not of shape [2, E] and dtype int64.
@@ -117,7 +117,7 @@ def neighbor_list(
 
 
 def split_cutoff(op: str, cutoff: float | Tensor) -> tuple[float, Tensor | None]:
-    """Split a cutoff into the arguments `cutoff` and `cutoffs` of a kernel: a number, or a float64 tensor and 0."""
+    """Split a cutoff into a kernel's `cutoff` and `cutoffs`: (number, None) or (0, float64 tensor)."""
     if not isinstance(cutoff, Tensor):
         return cutoff, None
     if not cutoff.is_floating_point():

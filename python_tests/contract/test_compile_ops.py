@@ -9,7 +9,7 @@ from compiling import FIRST_SIZE, OTHER_SIZES, fresh_compiler, no_recompilation 
 from op_cases import FUNCTIONS, batch, leaves, on, scalar
 from torch.func import grad, hessian, jvp, vmap
 
-from dtnn_fast import ops
+from dtnn_fast import ops, use_backend
 
 
 def values_and_gradients(call, arguments):
@@ -48,6 +48,14 @@ def test_float32(device):
     compiled = torch.compile(FUNCTIONS["rank2_gate"].call, fullgraph=True, dynamic=True)
     for size in (10, 12):
         check("rank2_gate", compiled, size, device, torch.float32)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_reference_implementations_compile_as_one_graph(name, device):
+    compiled = torch.compile(FUNCTIONS[name].call, fullgraph=True, dynamic=True, backend="aot_eager")
+    with use_backend("reference"):
+        for size in (10, 12):
+            check(name, compiled, size, device)
 
 
 TRANSFORMS = {
