@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Which implementation the operations use: the native kernels, or their readable twins."""
+"""The switch between the native kernels and the readable reference implementations of the operations."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 
 BACKENDS = ("native", "reference")
 # A plain module variable: torch.compile guards on it, which it cannot do for a context variable.
@@ -12,21 +13,29 @@ _current = "native"
 
 
 def uses_reference() -> bool:
-    """Whether operations go to the twins in `dtnn_fast.reference`."""
+    """Tell whether operations go to the reference implementations."""
     return _current == "reference"
+
+
+def reference_implementations() -> ModuleType:
+    """Return `dtnn_fast.reference`, imported when first used: it is built on `dtnn_fast.ops`, which calls this."""
+    # A statement, since torch.compile cannot trace importlib.
+    from . import reference
+
+    return reference
 
 
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """Run the operations in the block on another implementation, for comparison.
+    """Run the operations in the block on the chosen implementation, for comparison.
 
     Args:
-        name: ``"native"``, the C++/CUDA kernels, or ``"reference"``, their plain PyTorch twins.
+        name: ``"native"`` for the C++/CUDA kernels, ``"reference"`` for the plain PyTorch implementations.
 
     Raises:
         ValueError: another name.
     """
-    global _current  # noqa: PLW0603  one switch for the process is what is meant
+    global _current  # noqa: PLW0603  one switch for the whole process is intended
     if name not in BACKENDS:
         raise ValueError(f"use_backend: expected one of {', '.join(BACKENDS)}, got {name!r}")
     before, _current = _current, name

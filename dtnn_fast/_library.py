@@ -11,10 +11,10 @@ LIBRARY = Path(__file__).parent / "_ops.so"
 
 
 def load() -> None:
-    """Register the compiled operations with torch; calling it again does nothing.
+    """Register the compiled operations with torch. A second call does nothing.
 
     Raises:
-        ImportError: the extension was not built, or does not fit this torch.
+        ImportError: the extension is not built, or does not work with this torch.
     """
     if not LIBRARY.exists():
         raise ImportError(

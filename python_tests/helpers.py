@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What several tests need: random bond graphs, and the checks that every operation passes."""
+"""Random bond graphs, and checks that every operation passes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class Graph(NamedTuple):
-    """A random bond graph: pairs sorted by center, with the segments of the centers."""
+    """A random bond graph: pairs sorted by center, with `row_ptr`."""
 
     pairs: Tensor
     row_ptr: Tensor
@@ -29,7 +29,7 @@ class Graph(NamedTuple):
 
 
 def random_graph(num_atoms: int, num_bonds: int, seed: int = 0) -> Graph:
-    """Bonds between random atoms; some atoms have none, some several to the same neighbor."""
+    """Draw bonds between random atoms; some atoms have none, some several to the same neighbor."""
     generator = torch.Generator().manual_seed(seed)
     centers = torch.randint(num_atoms, (num_bonds,), generator=generator).sort().values
     neighbors = torch.randint(num_atoms, (num_bonds,), generator=generator)
@@ -38,21 +38,21 @@ def random_graph(num_atoms: int, num_bonds: int, seed: int = 0) -> Graph:
 
 
 def check_operator(op: Any, *arguments: Any) -> None:
-    """torch.library.opcheck with all its tests."""
+    """Run torch.library.opcheck with all its tests."""
     torch.library.opcheck(op, arguments)
 
 
 def check_derivatives(function: Callable[..., Any], *inputs: Tensor) -> None:
-    """First and second derivatives of `function` against finite differences; inputs in float64."""
+    """Compare first and second derivatives of `function` with finite differences; inputs in float64."""
     leaves = [x.detach().clone().requires_grad_() if x.is_floating_point() else x for x in inputs]
     assert gradcheck(function, leaves)
     assert gradgradcheck(function, leaves)
 
 
 def check_compiled(function: Callable[..., Any], *batches: tuple[Tensor, ...]) -> None:
-    """torch.compile(fullgraph=True, dynamic=True) of `function` and its gradients against eager, for batches of sizes.
+    """Compare `function` under torch.compile(fullgraph=True, dynamic=True) with eager, for batches of several sizes.
 
-    `function` maps tensors to one tensor; the gradients are those of a nonlinear scalar of it.
+    `function` maps tensors to one tensor. Gradients of a nonlinear scalar of it are compared too.
     """
     compiled = torch.compile(function, fullgraph=True, dynamic=True, backend="aot_eager")
     for batch in batches:
@@ -66,7 +66,7 @@ def check_compiled(function: Callable[..., Any], *batches: tuple[Tensor, ...]) -
 
 
 class CallsOf(TorchDispatchMode):
-    """Records the arguments of an operation's calls in the block, with the defaults filled in."""
+    """A mode that records the arguments of an operation's calls in the block, with the defaults filled in."""
 
     def __init__(self, op: Any) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ def num_threads(count: int) -> Iterator[None]:
 
 
 def check_same_bits(function: Callable[[], Sequence[Tensor]]) -> None:
-    """`function` gives the same tensors to the bit with one and two threads, and again."""
+    """Check that `function` returns the same bits with one and two threads, and on repetition."""
     with num_threads(1):
         single = function()
     with num_threads(2):

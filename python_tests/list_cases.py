@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Crystals for the tests of neighbor lists, and ASE's list in our order."""
+"""Crystals for the tests of neighbor lists, and ASE's lists in our order of bonds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from ase.neighborlist import primitive_neighbor_list
 
-# At the cutoff, ASE's rounding and ours may differ: bonds as close to it as this are left out of comparisons.
+# ASE's rounding and ours may differ at the cutoff: bonds this close to it are left out of comparisons (Angstrom).
 TIE = 1e-9
 
 
@@ -21,7 +21,7 @@ class Case(NamedTuple):
 
 
 def cell_from_angles(lengths: np.ndarray, angles: np.ndarray) -> np.ndarray | None:
-    """Rows are lattice vectors of these lengths and angles (degrees); None when there is no such cell."""
+    """Make lattice vectors, as rows, of these lengths and angles (degrees); None if no such cell exists."""
     alpha, beta, gamma = np.cos(np.deg2rad(angles))
     sine = np.sqrt(1 - gamma**2)
     y = (alpha - beta * gamma) / sine
@@ -32,7 +32,7 @@ def cell_from_angles(lengths: np.ndarray, angles: np.ndarray) -> np.ndarray | No
 
 
 def random_case(rng: np.random.Generator, number: int, most_bonds: float = 1e5) -> Case:
-    """1 to 40 atoms, angles from 25 degrees, volumes from 5 cubic Angstrom, cutoffs to 12 Angstrom, atoms outside."""
+    """Draw 1 to 40 atoms, some outside the cell, angles from 25 degrees, volumes from 5 A^3, cutoffs to 12 Angstrom."""
     cell = None
     while cell is None:
         cell = cell_from_angles(rng.uniform(1, 3, 3), rng.uniform(25, 155, 3))
@@ -48,32 +48,32 @@ def random_case(rng: np.random.Generator, number: int, most_bonds: float = 1e5) 
 
 
 def supercell(positions: np.ndarray, cell: np.ndarray, repeats: int) -> tuple[np.ndarray, np.ndarray]:
-    """The crystal repeated in all three directions."""
+    """Repeat the crystal in all three directions."""
     steps = np.array(list(product(range(repeats), repeat=3)), dtype=float)
     return (positions[None] + (steps @ cell)[:, None]).reshape(-1, 3), cell * repeats
 
 
 def sorted_bonds(i: np.ndarray, j: np.ndarray, shifts: np.ndarray) -> np.ndarray:
-    """Rows (i, j, S) in lexicographic order."""
+    """Sort rows (i, j, S) in lexicographic order."""
     rows = np.column_stack([i, j, shifts]).astype(np.int64)
     return rows[np.lexsort(rows.T[::-1])]
 
 
 def clear_bonds(bonds: np.ndarray, case: Case) -> np.ndarray:
-    """The bonds that are not at the cutoff but for rounding."""
+    """Leave out bonds at the cutoff, up to rounding."""
     i, j, shifts = bonds[:, 0], bonds[:, 1], bonds[:, 2:]
     lengths = np.linalg.norm(case.positions[j] - case.positions[i] + shifts @ case.cell, axis=1)
     return bonds[np.abs(lengths - case.cutoff) >= TIE]
 
 
 def ase_bonds(case: Case) -> np.ndarray:
-    """ASE's neighbor list as sorted rows (i, j, S)."""
+    """Return ASE's neighbor list as sorted rows (i, j, S)."""
     i, j, shifts = primitive_neighbor_list("ijS", case.pbc, case.cell, case.positions, case.cutoff)
     return sorted_bonds(i, j, shifts)
 
 
 def assert_same_bonds(ours: np.ndarray, theirs: np.ndarray, case: Case, label: object) -> None:
-    """Equal row by row, order included, leaving out ties at the cutoff."""
+    """Check that both are equal row by row, order included, without ties at the cutoff."""
     ours, theirs = clear_bonds(ours, case), clear_bonds(theirs, case)
     if not np.array_equal(ours, theirs):
         missing = {tuple(row) for row in theirs.tolist()} - {tuple(row) for row in ours.tolist()}

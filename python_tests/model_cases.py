@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Models of every variant with weights far from zero, real crystals, and the transformations that must not matter."""
+"""Models of every variant with weights far from zero, real crystals, and transformations that keep predictions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TOLERANCE = 1e-8
 
 
 def config(layer: int = 4, bonds: bool = True, residual: bool = True, **more) -> DTNNConfig:
-    """Settings of a small model."""
+    """Make the settings of a small model."""
     channels = more.pop("channels", SMALL)
     targets = more.pop("targets", ("total",))
     decoder = DecoderConfig(layer=layer, bonds=bonds, residual=residual, **{"latent": 16, **more})
@@ -54,7 +54,7 @@ VARIANTS = {
 
 
 def randomised(settings: DTNNConfig, seed: int = 0) -> DTNN:
-    """A model in float64 in evaluation mode without zeros, whose tensors have parts of all three kinds of order 1."""
+    """Make a float64 model in evaluation mode with random weights; all three parts of its tensors are of order 1."""
     model = DTNN(settings).double().eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -77,7 +77,7 @@ def randomised(settings: DTNNConfig, seed: int = 0) -> DTNN:
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Small models: on a busy machine two threads wait for each other a hundred times longer than they work."""
+    """Use one thread: with small models on a busy machine, two threads wait a hundred times longer than they work."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -86,24 +86,24 @@ def one_thread() -> Iterator[None]:
 
 @cache
 def variant(name: str) -> DTNN:
-    """The randomised model of a variant; tests must not change it."""
-    # With the weights of seed 0 one of its tensors happens to be nearly zero.
+    """Return the randomised model of a variant; tests must not change it."""
+    # With seed 0 one tensor of this variant is nearly zero by chance.
     return randomised(VARIANTS[name], seed=1 if name == "fewer-tensors" else 0)
 
 
 @cache
 def labelled() -> tuple[Crystal, ...]:
-    """The bundled labelled crystals."""
+    """Load the bundled labelled crystals."""
     return tuple(load_labelled())
 
 
 def small_crystals(count: int, max_atoms: int = 6, skip: int = 0) -> list[Crystal]:
-    """Bundled crystals with few atoms."""
+    """Return bundled crystals with few atoms."""
     return [crystal for crystal in labelled() if crystal.num_atoms <= max_atoms][skip : skip + count]
 
 
 def rattled(crystal: Crystal, amplitude: float = 0.12, seed: int = 0) -> Crystal:
-    """Without any symmetry: atoms displaced and the cell strained at random."""
+    """Remove all symmetry: displace the atoms and strain the cell at random."""
     random = np.random.RandomState(seed)
     strain = np.eye(3) + random.uniform(-0.05, 0.05, (3, 3))
     moved = crystal.positions + random.uniform(-amplitude, amplitude, crystal.positions.shape)
@@ -112,7 +112,7 @@ def rattled(crystal: Crystal, amplitude: float = 0.12, seed: int = 0) -> Crystal
 
 @cache
 def asymmetric_crystals() -> list[Crystal]:
-    """One atom (bonds to its own images only), two, and several atoms in triclinic cells."""
+    """Return crystals of one atom (bonded only to its images), two, and several atoms in triclinic cells."""
     # Dense ones, with bonds inside the shortest cutoff.
     picked: dict[int, Crystal] = {}
     for crystal in sorted(labelled(), key=lambda c: abs(np.linalg.det(c.cell)) / c.num_atoms):
@@ -122,18 +122,18 @@ def asymmetric_crystals() -> list[Crystal]:
 
 
 def orthogonal(seed: int, improper: bool) -> np.ndarray:
-    """A random rotation, or a rotation and a reflection."""
+    """Draw a random rotation, or a rotation with a reflection."""
     q, _ = np.linalg.qr(np.random.RandomState(seed).normal(size=(3, 3)))
     return -q if (np.linalg.det(q) < 0) != improper else q
 
 
 def transformed(crystal: Crystal, matrix: np.ndarray) -> Crystal:
-    """Every point r of the crystal at matrix @ r."""
+    """Move every point r of the crystal to matrix @ r."""
     return replace(crystal, positions=crystal.positions @ matrix.T, cell=crystal.cell @ matrix.T)
 
 
 def recelled(crystal: Crystal, matrix: Sequence[Sequence[int]]) -> Crystal:
-    """The same atoms in space in the cell matrix @ cell, whose volume is |det| times as large."""
+    """Describe the same crystal in the cell matrix @ cell, whose volume is |det| times as large."""
     m = np.array(matrix)
     volume = round(abs(np.linalg.det(m)))
     points = np.stack(np.meshgrid(*[np.arange(-6, 7)] * 3, indexing="ij"), -1).reshape(-1, 3)
@@ -147,24 +147,24 @@ def recelled(crystal: Crystal, matrix: Sequence[Sequence[int]]) -> Crystal:
 
 
 def permuted(crystal: Crystal, order: np.ndarray) -> Crystal:
-    """The atoms in another order."""
+    """Put the atoms in another order."""
     return replace(crystal, atomic_numbers=crystal.atomic_numbers[order], positions=crystal.positions[order])
 
 
 def unwrapped(crystal: Crystal, reach: int = 4, seed: int = 0) -> Crystal:
-    """Each atom moved by lattice vectors of its own."""
+    """Move each atom by different lattice vectors."""
     steps = np.random.RandomState(seed).randint(-reach, reach + 1, (crystal.num_atoms, 3))
     return replace(crystal, positions=crystal.positions + steps @ crystal.cell)
 
 
 def flipped(graph: CrystalGraph, seed: int = 0) -> tuple[CrystalGraph, list[Tensor], list[Tensor]]:
-    """Every other bond stored from its other end, and the lists sorted anew.
+    """Store half of the bonds, at random, from their other end, and sort the lists again.
 
-    Returns the graph and, for each tier, which old bond each new one is and its sign.
+    Returns the graph and, for each tier, the old index and the sign of each new bond.
     """
     longest = graph.tiers[-1]
     turn = torch.rand(longest.num_bonds, generator=torch.Generator().manual_seed(seed)) < 0.5
-    # Where the bonds of a tier are in the longest one.
+    # Indices of the bonds of each tier in the longest tier.
     place = torch.arange(longest.num_bonds)
     places = [place]
     for tier in reversed(graph.tiers[1:]):
@@ -193,24 +193,24 @@ def flipped(graph: CrystalGraph, seed: int = 0) -> tuple[CrystalGraph, list[Tens
 
 
 def tensors(model: DTNN, *crystals: Crystal) -> Tensor:
-    """The prediction without gradients, in the model's dtype. [B, 3, 3]"""
+    """Predict without gradients, in the model's dtype. [B, 3, 3]"""
     with torch.no_grad():
         return model(model.graph(crystals))["total"]
 
 
 def strained(graph: CrystalGraph, positions: Tensor, strain: Tensor) -> CrystalGraph:
-    """The graph with other positions, everything then deformed by 1 + strain."""
+    """Replace the positions of the graph, then deform it by 1 + strain."""
     deformation = torch.eye(3, dtype=positions.dtype) + strain
     return replace(graph, positions=positions @ deformation, cell=graph.cell @ deformation)
 
 
 def float64_graph(model: DTNN, *crystals: Crystal) -> CrystalGraph:
-    """The graph of crystals in float64."""
+    """Build the graph of crystals in float64."""
     return build_graph(crystals, model.encoder.cutoffs, torch.float64)
 
 
 def assert_close(actual: Tensor | np.ndarray, expected: Tensor | np.ndarray, tolerance: float = TOLERANCE) -> None:
-    """Equal to `tolerance`, relative to the largest element that is expected."""
+    """Compare with `tolerance` relative to the largest expected element."""
     a, e = torch.as_tensor(actual), torch.as_tensor(expected)
     assert a.shape == e.shape
     assert torch.isfinite(e).all()
@@ -218,6 +218,6 @@ def assert_close(actual: Tensor | np.ndarray, expected: Tensor | np.ndarray, tol
 
 
 def anisotropy(tensor: Tensor) -> float:
-    """How large the part is that is no multiple of the unit tensor, relative to the tensor."""
+    """Compute the norm of the anisotropic part relative to the norm of the tensor."""
     isotropic = tensor.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None] * torch.eye(3, dtype=tensor.dtype)
     return float((tensor - isotropic).norm() / tensor.norm())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Periodic neighbor lists in the manner of ASE."""
+"""Periodic neighbor lists with the call of ASE's function."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 QUANTITIES = "ijdDS"
-_MOST_THREADS = 1024  # more would only be started to wait
+_MOST_THREADS = 1024  # further threads would only wait
 
 
 def neighbor_list(
@@ -36,31 +36,31 @@ def neighbor_list(
 ) -> NDArray[Any] | tuple[NDArray[Any], ...]:
     """Find all bonds shorter than the cutoff, exactly, sorted by center i, then neighbor j, then shift S.
 
-    It is called as ASE's function of the same name, ``neighbor_list("ijS", atoms, 6.0)``, or with arrays,
-    ``neighbor_list("ijS", positions, 6.0, cell, pbc)``. The bond vector is ``D = r_j - r_i + S @ cell``, its length d
-    less than the cutoff.
+    Call it as ASE's function of the same name, ``neighbor_list("ijS", atoms, 6.0)``, or with arrays,
+    ``neighbor_list("ijS", positions, 6.0, cell, pbc)``. The bond vector is ``D = r_j - r_i + S @ cell``, and its length
+    d is less than the cutoff.
 
     Args:
-        quantities: what to return, in this order: letters of "i" (centers), "j" (neighbors), "d" (lengths, Angstrom),
-            "D" (bond vectors, Angstrom) and "S" (shifts).
+        quantities: the arrays to return, in this order: letters out of "i" (centers), "j" (neighbors), "d" (lengths,
+            Angstrom), "D" (bond vectors, Angstrom) and "S" (shifts).
         atoms: an ASE Atoms object, or Cartesian positions, which need not be inside the cell. [N, 3], float, Angstrom.
-        cutoff: length of the longest bonds, exclusive; 0 for none. float, or beside `ptr` one for each crystal, [B],
+        cutoff: length of the longest bonds, exclusive; 0 for none. float, or with `ptr` one value per crystal, [B],
             Angstrom. (ASE's radii for atoms or elements are not supported.)
-        cell: lattice vectors as rows, [B, 3, 3], or [3, 3] for all crystals, Angstrom. For positions only; None for
+        cell: lattice vectors as rows, [B, 3, 3], or [3, 3] for all crystals, Angstrom. Only with positions; None for
             isolated atoms.
-        pbc: periodic directions, [B, 3], or [3] for all crystals, or one bool. For positions only; all directions of a
-            given cell when None.
+        pbc: periodic directions, [B, 3], or [3] for all crystals, or one bool. Only with positions; None for all
+            directions of a given cell.
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``; None for one crystal. [B+1], integer.
         half: keep each bond once: i < j, or i == j and the first nonzero component of S positive.
-        self_interaction: as in ASE, return each atom as its own neighbor with S = 0 too; here also when `cutoff` is 0.
-        num_threads: threads to use; None for all processors. The list is the same for any number.
+        self_interaction: also return each atom as its own neighbor with S = 0, as in ASE, and here also with cutoff 0.
+        num_threads: number of threads; None for all processors. The list is the same for any number.
 
     Returns:
         One array for each letter, a tuple when there are several: i and j [E] int64, d [E] float64, D [E, 3] float64,
         S [E, 3] int32.
 
     Raises:
-        ValueError: an argument has a wrong shape, dtype or value, or the list would not fit into memory.
+        ValueError: an argument has a wrong shape, dtype or value, or the list does not fit into memory.
 
     Example:
         >>> i, d = neighbor_list("id", [[0.0, 0.0, 0.0]], 3.5, cell=3 * np.eye(3))
@@ -108,9 +108,9 @@ def neighbor_list(
         )
     except (ValueError, MemoryError) as error:
         raise ValueError(f"neighbor_list: {error}") from error
-    found = {"i": pairs[0], "j": pairs[1], "d": lengths, "D": vectors, "S": shifts}
-    chosen = tuple(found[letter] for letter in quantities)
-    return chosen if len(chosen) > 1 else chosen[0]
+    arrays = {"i": pairs[0], "j": pairs[1], "d": lengths, "D": vectors, "S": shifts}
+    requested = tuple(arrays[letter] for letter in quantities)
+    return requested if len(requested) > 1 else requested[0]
 
 
 def _floats(name: str, values: ArrayLike) -> NDArray[np.float64]:
@@ -126,7 +126,7 @@ def _floats(name: str, values: ArrayLike) -> NDArray[np.float64]:
 
 
 def _cutoffs(cutoff: float | ArrayLike, is_batch: bool, num_crystals: int) -> NDArray[np.float64]:
-    """One cutoff, shape [], or one for each crystal. Without `ptr` an array would be ASE's radii of atoms."""
+    """Check the cutoff: shape [], or with `ptr` [B]; without `ptr` an array would be ASE's radii of atoms."""
     array = np.asarray(cutoff)
     if array.dtype.kind not in "fiu" or (array.ndim > 0 and not is_batch):
         raise ValueError(
@@ -135,7 +135,7 @@ def _cutoffs(cutoff: float | ArrayLike, is_batch: bool, num_crystals: int) -> ND
         )
     if array.ndim > 0 and array.shape != (num_crystals,):
         raise ValueError(f"neighbor_list: expected `cutoff` of shape [{num_crystals}], got {list(array.shape)}")
-    return np.array(array, dtype=np.float64)  # not ascontiguousarray, which makes one dimension of none
+    return np.array(array, dtype=np.float64)  # not ascontiguousarray, which turns 0-d arrays into 1-d
 
 
 def _bounds(ptr: ArrayLike | None, num_atoms: int) -> NDArray[np.int64]:

@@ -2,31 +2,26 @@
 """The operations: native kernels, differentiable to second order, usable under torch.compile.
 
 All have CPU and CUDA kernels. Derivatives exist to second order in reverse mode (``torch.autograd.grad``,
-``torch.func.grad``) and in forward mode (``torch.func.jvp``, which runs on the twins in `dtnn_fast.reference`). What
-holds under torch.compile, torch.export, torch.autocast and torch.vmap is in docs/compile.md.
+``torch.func.grad``) and in forward mode (``torch.func.jvp``, which runs on `dtnn_fast.reference`). docs/compile.md
+describes torch.compile, torch.export, torch.autocast and torch.vmap.
 
-Bad input raises with the operation's name, the argument, what was expected and what came. On CUDA the values of indices
-(`pairs`, `row_ptr`, `ptr`, `neighbor_order`) are only seen by the kernels, and the host does not wait for them: a
-kernel writes NaN where a bad index would have entered, and the next call on that device, or `check_device_errors`,
-raises the error. `immediate_device_errors` makes each call wait and raise its own.
+Errors name the operation and the argument, what was expected and what was given. On CUDA only the kernels see the
+values of indices (`pairs`, `row_ptr`, `ptr`, `neighbor_order`), and the host does not wait for them. A kernel writes
+NaN where a bad index would enter, and the next call on that device, or `check_device_errors`, raises the error.
+`immediate_device_errors` makes each call wait and raise its own errors.
 """
 
 from .. import _library  # noqa: F401  loads the compiled operations before anything registers fakes for them
-from ..reference.bond_reverses import FullToHalf
-from ..reference.bonds_within import BondsWithin
-from ..reference.neighbor_list import NeighborList
-from ..reference.neighbor_list_fixed import FixedNeighborList
-from ..reference.nested_neighbor_lists import NestedNeighborLists
 from .atom_to_bond_gather import atom_to_bond_gather
-from .bond_reverses import bond_reverses, full_to_half
+from .bond_reverses import FullToHalf, bond_reverses, full_to_half
 from .bond_to_atom_sum import bond_to_atom_sum
 from .bond_vectors import bond_vectors
-from .bonds_within import bonds_within
+from .bonds_within import BondsWithin, bonds_within
 from .device_errors import check_device_errors, immediate_device_errors
 from .nearest_neighbors import nearest_neighbors
-from .neighbor_list import NeighborOrder, neighbor_list, neighbor_order
-from .neighbor_list_fixed import neighbor_list_fixed
-from .nested_neighbor_lists import nested_neighbor_lists
+from .neighbor_list import NeighborList, NeighborOrder, neighbor_list, neighbor_order
+from .neighbor_list_fixed import FixedNeighborList, neighbor_list_fixed
+from .nested_neighbor_lists import NestedNeighborLists, nested_neighbor_lists
 from .rank2_gate import rank2_gate
 from .rank2_linear import rank2_linear
 from .skin_neighbor_list import SkinNeighborList

@@ -6,10 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import reference
-from .._backend import uses_reference
-from ._bond_ends import end_coefficients, end_name, order_for
-from ._registration import check_same_device, payload_of_first, register_autocast, register_derivatives, register_vmap
+from .._backend import reference_implementations, uses_reference
+from ._bond_ends import end_coefficients, order_for, register_with_transpose
 from .neighbor_list import NeighborOrder
 
 
@@ -36,7 +34,7 @@ def atom_to_bond_gather(
 
     Raises:
         RuntimeError: a shape, dtype or device does not fit, or an index is outside [0, N).
-        ValueError: `ends` is another word.
+        ValueError: `ends` has another value.
 
     Example:
         >>> atom_to_bond_gather(torch.tensor([[1.0], [5.0]]), torch.tensor([[0], [1]]), torch.tensor([0, 1, 1]),
@@ -45,46 +43,15 @@ def atom_to_bond_gather(
     """
     center, neighbor = end_coefficients("atom_to_bond_gather", ends)
     if uses_reference():
-        return reference.atom_to_bond_gather(atom_values, pairs, row_ptr, ends)
+        return reference_implementations().atom_to_bond_gather(atom_values, pairs, row_ptr, ends)
     order, order_ptr = order_for(neighbor, by_neighbor, pairs, row_ptr)
     return torch.ops.dtnn_fast.atom_to_bond_gather(atom_values, pairs, row_ptr, order, order_ptr, center, neighbor)
 
 
-@torch.library.register_fake("dtnn_fast::atom_to_bond_gather")
-def _fake(
-    atom_values: Tensor,
-    pairs: Tensor,
-    row_ptr: Tensor,
-    neighbor_order: Tensor | None,
-    neighbor_row_ptr: Tensor | None,
-    center: int,
-    neighbor: int,
-) -> Tensor:
-    check_same_device(
-        "atom_to_bond_gather",
-        atom_values=atom_values,
-        pairs=pairs,
-        row_ptr=row_ptr,
-        neighbor_order=neighbor_order,
-        neighbor_row_ptr=neighbor_row_ptr,
-    )
-    return atom_values.new_empty((pairs.shape[1], *atom_values.shape[1:]))
+def _num_results(pairs: Tensor, row_ptr: Tensor) -> int:
+    return pairs.shape[1]
 
 
-def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    _, *indices, ctx.center, ctx.neighbor = inputs
-    ctx.save_for_backward(*indices)
-
-
-def _backward(ctx, grad_out):  # type: ignore[no-untyped-def]
-    grad_atom_values = torch.ops.dtnn_fast.bond_to_atom_sum(grad_out, *ctx.saved_tensors, ctx.center, ctx.neighbor)
-    return grad_atom_values, None, None, None, None, None, None
-
-
-def _twin(atom_values, pairs, row_ptr, neighbor_order, neighbor_row_ptr, center, neighbor):  # type: ignore[no-untyped-def]
-    return reference.atom_to_bond_gather(atom_values, pairs, row_ptr, end_name(center, neighbor))
-
-
-register_derivatives("atom_to_bond_gather", setup_context=_setup_context, backward=_backward, twin=_twin)
-register_vmap("atom_to_bond_gather", payload_of_first)
-register_autocast("atom_to_bond_gather")
+register_with_transpose(
+    "atom_to_bond_gather", transpose="bond_to_atom_sum", values_name="atom_values", num_results=_num_results
+)

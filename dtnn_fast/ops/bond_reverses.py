@@ -1,16 +1,32 @@
 # SPDX-License-Identifier: MIT
-"""Each bond's reverse, and what full and half lists have in common."""
+"""The reverse of each bond, and the map from a full to a half list."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .. import reference
-from .._backend import uses_reference
-from ..reference.bond_reverses import FullToHalf
-from ..reference.neighbor_list import NeighborList
+from .._backend import reference_implementations, uses_reference
 from ._registration import check_same_device, register_no_vmap
+from .neighbor_list import NeighborList
+
+
+class FullToHalf(NamedTuple):
+    """The half list of a full list, and the map between them.
+
+    Args:
+        half: the list that ``neighbor_list(..., half=True)`` gives, with E' bonds.
+        kept: indices of its bonds in the full list. [E'], int64.
+        half_index: for each bond of the full list the index of its bond in the half list. [E], int64.
+        direction: 1 where both have the same direction, -1 where they are opposite. [E], int8.
+    """
+
+    half: NeighborList
+    kept: Tensor
+    half_index: Tensor
+    direction: Tensor
 
 
 def bond_reverses(pairs: Tensor, shifts: Tensor, row_ptr: Tensor) -> Tensor:
@@ -20,15 +36,15 @@ def bond_reverses(pairs: Tensor, shifts: Tensor, row_ptr: Tensor) -> Tensor:
 
     Args:
         pairs: centers and neighbors of a full list. [2, E], int64.
-        shifts: its lattice translations. [E, 3], int32.
+        shifts: lattice translations of the neighbors. [E, 3], int32.
         row_ptr: the bonds of atom i are ``row_ptr[i]:row_ptr[i + 1]``. [N+1], int64.
 
     Returns:
         The index of each bond's reverse. [E], int64.
 
     Raises:
-        RuntimeError: a shape, dtype or device does not fit; the bonds are not sorted as by `neighbor_list`; a bond, the
-            first of which is named, has no reverse.
+        RuntimeError: a shape, dtype or device does not fit; the bonds are not sorted as by `neighbor_list`; a bond has
+            no reverse (the message names the first).
 
     Example:
         >>> shifts = torch.tensor([[-1, 0, 0], [1, 0, 0]], dtype=torch.int32)
@@ -36,26 +52,24 @@ def bond_reverses(pairs: Tensor, shifts: Tensor, row_ptr: Tensor) -> Tensor:
         tensor([1, 0])
     """
     if uses_reference():
-        return reference.bond_reverses(pairs, shifts, row_ptr)
+        return reference_implementations().bond_reverses(pairs, shifts, row_ptr)
     return torch.ops.dtnn_fast.bond_reverses(pairs, shifts, row_ptr)
 
 
 def full_to_half(pairs: Tensor, shifts: Tensor, row_ptr: Tensor) -> FullToHalf:
-    """Make the half list of a full list, and say for each directed bond which bond of the half list it is.
+    """Make the half list of a full list, and map each bond of the full list to its bond in the half list.
 
-    So that values per bond can be stored once and read from both ends. With `values` of the half list, those of the
-    full list are ``values[half_index]`` where they do not depend on the direction of a bond, and where they change sign
-    with it, as bond vectors do, ``direction[:, None] * values[half_index]``.
+    With it, values per bond can be stored once and read from both ends. From `values` of the half list, the values of
+    the full list are ``values[half_index]`` if they do not depend on the direction of a bond, and
+    ``direction[:, None] * values[half_index]`` if they change sign with it, as bond vectors do.
 
     Args:
         pairs: centers and neighbors of a full list. [2, E], int64.
-        shifts: its lattice translations. [E, 3], int32.
+        shifts: lattice translations of the neighbors. [E, 3], int32.
         row_ptr: the bonds of atom i are ``row_ptr[i]:row_ptr[i + 1]``. [N+1], int64.
 
     Returns:
-        FullToHalf with `half`, the `NeighborList` that ``neighbor_list(..., half=True)`` gives; `kept`, the indices of
-        its bonds in the full list, [E'], int64; `half_index`, the bond of the half list that each bond of the full list
-        is, [E], int64; `direction`, 1 where both have the same direction and -1 where they are opposite, [E], int8.
+        FullToHalf with the list `half`, the indices `kept` [E'], and `half_index` [E] and `direction` [E] of the map.
 
     Raises:
         RuntimeError: as in `bond_reverses`.
@@ -67,10 +81,10 @@ def full_to_half(pairs: Tensor, shifts: Tensor, row_ptr: Tensor) -> FullToHalf:
         ([[1, 0, 0]], [0, 0], [-1, 1])
     """
     if uses_reference():
-        return reference.full_to_half(pairs, shifts, row_ptr)
+        return reference_implementations().full_to_half(pairs, shifts, row_ptr)
     reverses = bond_reverses(pairs, shifts, row_ptr)
-    # Sorted bonds: of the two directions, the half list has the one with i < j, and for i = j, where the positive
-    # shifts stand behind the negative ones, the later one.
+    # The half list has the direction with i < j. For i = j it has the later one, since bonds are sorted and positive
+    # shifts come after negative ones.
     center, neighbor = pairs
     bond = torch.arange(pairs.shape[1], device=pairs.device)
     keep = (center < neighbor) | ((center == neighbor) & (bond >= reverses))

@@ -6,10 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import reference
-from .._backend import uses_reference
-from ._bond_ends import end_coefficients, end_name, order_for
-from ._registration import check_same_device, payload_of_first, register_autocast, register_derivatives, register_vmap
+from .._backend import reference_implementations, uses_reference
+from ._bond_ends import end_coefficients, order_for, register_with_transpose
 from .neighbor_list import NeighborOrder
 
 
@@ -34,11 +32,11 @@ def bond_to_atom_sum(
         by_neighbor: ``neighbor_order(pairs, N)``, computed when absent and needed; pass it to save the sort.
 
     Returns:
-        Sums per atom, 0 for atoms without bonds. [N, ...], dtype of `bond_values`.
+        Sums per atom, zero for atoms without bonds. [N, ...], dtype of `bond_values`.
 
     Raises:
         RuntimeError: a shape, dtype or device does not fit, or `pairs` disagrees with `row_ptr`.
-        ValueError: `ends` is another word.
+        ValueError: `ends` has another value.
 
     Example:
         >>> bond_to_atom_sum(torch.ones(3, 1), torch.tensor([[0, 0, 1], [1, 0, 0]]), torch.tensor([0, 2, 3]))
@@ -47,46 +45,15 @@ def bond_to_atom_sum(
     """
     center, neighbor = end_coefficients("bond_to_atom_sum", ends)
     if uses_reference():
-        return reference.bond_to_atom_sum(bond_values, pairs, row_ptr, ends)
+        return reference_implementations().bond_to_atom_sum(bond_values, pairs, row_ptr, ends)
     order, order_ptr = order_for(neighbor, by_neighbor, pairs, row_ptr)
     return torch.ops.dtnn_fast.bond_to_atom_sum(bond_values, pairs, row_ptr, order, order_ptr, center, neighbor)
 
 
-@torch.library.register_fake("dtnn_fast::bond_to_atom_sum")
-def _fake(
-    bond_values: Tensor,
-    pairs: Tensor,
-    row_ptr: Tensor,
-    neighbor_order: Tensor | None,
-    neighbor_row_ptr: Tensor | None,
-    center: int,
-    neighbor: int,
-) -> Tensor:
-    check_same_device(
-        "bond_to_atom_sum",
-        bond_values=bond_values,
-        pairs=pairs,
-        row_ptr=row_ptr,
-        neighbor_order=neighbor_order,
-        neighbor_row_ptr=neighbor_row_ptr,
-    )
-    return bond_values.new_empty((row_ptr.shape[0] - 1, *bond_values.shape[1:]))
+def _num_results(pairs: Tensor, row_ptr: Tensor) -> int:
+    return row_ptr.shape[0] - 1
 
 
-def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    _, *indices, ctx.center, ctx.neighbor = inputs
-    ctx.save_for_backward(*indices)
-
-
-def _backward(ctx, grad_out):  # type: ignore[no-untyped-def]
-    grad_bond_values = torch.ops.dtnn_fast.atom_to_bond_gather(grad_out, *ctx.saved_tensors, ctx.center, ctx.neighbor)
-    return grad_bond_values, None, None, None, None, None, None
-
-
-def _twin(bond_values, pairs, row_ptr, neighbor_order, neighbor_row_ptr, center, neighbor):  # type: ignore[no-untyped-def]
-    return reference.bond_to_atom_sum(bond_values, pairs, row_ptr, end_name(center, neighbor))
-
-
-register_derivatives("bond_to_atom_sum", setup_context=_setup_context, backward=_backward, twin=_twin)
-register_vmap("bond_to_atom_sum", payload_of_first)
-register_autocast("bond_to_atom_sum")
+register_with_transpose(
+    "bond_to_atom_sum", transpose="atom_to_bond_gather", values_name="bond_values", num_results=_num_results
+)

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The vector of each bond."""
+"""Bond vectors, the differentiable part of a neighbor list."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from .. import reference
-from .._backend import uses_reference
+from .._backend import reference_implementations, uses_reference
 from ._registration import check_same_device, register_derivatives, register_vmap
 from .neighbor_list import NeighborOrder
 
@@ -21,7 +20,7 @@ def bond_vectors(
     row_ptr: Tensor | None = None,
     by_neighbor: NeighborOrder | None = None,
 ) -> Tensor:
-    """The vector of each bond from center to neighbor, the differentiable part of a neighbor list.
+    """Compute the vector of each bond from center to neighbor, the differentiable part of a neighbor list.
 
     ``d = (r_j - r_i) + ((s_0 a + s_1 b) + s_2 c)`` with the lattice vectors a, b, c of the bond's crystal.
 
@@ -31,9 +30,9 @@ def bond_vectors(
         pairs: centers and neighbors. [2, E], int64.
         shifts: lattice translations of the neighbors. [E, 3], int32.
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``; None for one crystal. [B+1], int64.
-        row_ptr: says that `pairs` is sorted by center, with the bonds of center n at ``row_ptr[n]:row_ptr[n + 1]``.
-            It saves the backward on CUDA a sort. [N+1], int64.
-        by_neighbor: ``neighbor_order(pairs, N)``, together with `row_ptr`. It saves another one.
+        row_ptr: the bonds of center n are ``row_ptr[n]:row_ptr[n + 1]``, for `pairs` sorted by center. It saves the
+            backward on CUDA a sort. [N+1], int64.
+        by_neighbor: ``neighbor_order(pairs, N)``, only together with `row_ptr`. It saves another sort.
 
     Returns:
         Bond vectors. [E, 3], dtype of `positions`, Angstrom.
@@ -47,9 +46,9 @@ def bond_vectors(
         tensor([[0., 0., 2.]])
     """
     if uses_reference():
-        return reference.bond_vectors(positions, cell, pairs, shifts, ptr, row_ptr, by_neighbor)
-    # The second comparison alone would make torch.compile treat 3 crystals by themselves. A `ptr` of a wrong shape goes
-    # on to the kernel's check.
+        return reference_implementations().bond_vectors(positions, cell, pairs, shifts, ptr, row_ptr, by_neighbor)
+    # The second comparison alone would make torch.compile treat batches of 3 crystals as a special case. A `ptr` of a
+    # wrong shape is left to the kernel's check.
     if cell.dim() == 2 and cell.shape == (3, 3):
         cell = cell.expand(1 if ptr is None or ptr.dim() != 1 else max(ptr.shape[0] - 1, 0), 3, 3)
     order, order_ptr = by_neighbor or (None, None)
@@ -83,7 +82,7 @@ def _fake(
 
 @torch.library.register_fake("dtnn_fast::bond_vectors_backward")
 def _fake_backward(
-    grad: Tensor,
+    grad_vectors: Tensor,
     pairs: Tensor,
     shifts: Tensor,
     ptr: Tensor | None,
@@ -95,7 +94,7 @@ def _fake_backward(
 ) -> tuple[Tensor, Tensor]:
     check_same_device(
         "bond_vectors_backward",
-        grad=grad,
+        grad=grad_vectors,
         pairs=pairs,
         shifts=shifts,
         ptr=ptr,
@@ -103,7 +102,7 @@ def _fake_backward(
         neighbor_order=neighbor_order,
         neighbor_row_ptr=neighbor_row_ptr,
     )
-    return grad.new_empty((num_atoms, 3)), grad.new_empty((num_cells, 3, 3))
+    return grad_vectors.new_empty((num_atoms, 3)), grad_vectors.new_empty((num_cells, 3, 3))
 
 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
@@ -112,10 +111,10 @@ def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
     ctx.save_for_backward(*bonds)
 
 
-def _backward(ctx, grad):  # type: ignore[no-untyped-def]
+def _backward(ctx, grad_vectors):  # type: ignore[no-untyped-def]
     *bonds, row_ptr, order, order_ptr = ctx.saved_tensors
     grad_positions, grad_cell = torch.ops.dtnn_fast.bond_vectors_backward(
-        grad, *bonds, ctx.num_atoms, ctx.num_cells, row_ptr, order, order_ptr
+        grad_vectors, *bonds, ctx.num_atoms, ctx.num_cells, row_ptr, order, order_ptr
     )
     return grad_positions, grad_cell, *[None] * 6
 
@@ -126,36 +125,37 @@ def _setup_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def
 
 
 def _backward_backward(ctx, grad_grad_positions, grad_grad_cell):  # type: ignore[no-untyped-def]
-    of_grad = torch.ops.dtnn_fast.bond_vectors(grad_grad_positions, grad_grad_cell, *ctx.saved_tensors)
-    return of_grad, *[None] * 8
+    grad_grad_vectors = torch.ops.dtnn_fast.bond_vectors(grad_grad_positions, grad_grad_cell, *ctx.saved_tensors)
+    return grad_grad_vectors, *[None] * 8
 
 
-def _twin(positions, cell, pairs, shifts, ptr, *_orders):  # type: ignore[no-untyped-def]
-    return reference.bond_vectors(positions, cell, pairs, shifts, ptr)
+def _reference(positions, cell, pairs, shifts, ptr, *_orders):  # type: ignore[no-untyped-def]
+    return reference_implementations().bond_vectors(positions, cell, pairs, shifts, ptr)
 
 
-def _twin_backward(grad, pairs, shifts, ptr, num_atoms, num_cells, *_orders):  # type: ignore[no-untyped-def]
+def _reference_backward(grad_vectors, pairs, shifts, ptr, num_atoms, num_cells, *_orders):  # type: ignore[no-untyped-def]
     center, neighbor = pairs
     crystal = (
         torch.zeros_like(center)
         if ptr is None
         else torch.searchsorted(ptr.contiguous(), center.contiguous(), right=True) - 1
     )
-    grad_positions = grad.new_zeros(num_atoms, 3).index_add(0, neighbor, grad).index_add(0, center, -grad)
-    products = shifts.to(grad.dtype).unsqueeze(2) * grad.unsqueeze(1)
-    return grad_positions, grad.new_zeros(num_cells, 3, 3).index_add(0, crystal, products)
+    no_grad_positions, no_grad_cell = grad_vectors.new_zeros(num_atoms, 3), grad_vectors.new_zeros(num_cells, 3, 3)
+    grad_positions = no_grad_positions.index_add(0, neighbor, grad_vectors).index_add(0, center, -grad_vectors)
+    products = shifts.to(grad_vectors.dtype).unsqueeze(2) * grad_vectors.unsqueeze(1)
+    return grad_positions, no_grad_cell.index_add(0, crystal, products)
 
 
-register_derivatives("bond_vectors", setup_context=_setup_context, backward=_backward, twin=_twin)
+register_derivatives("bond_vectors", setup_context=_setup_context, backward=_backward, reference=_reference)
 register_derivatives(
-    "bond_vectors_backward", setup_context=_setup_backward, backward=_backward_backward, twin=_twin_backward
+    "bond_vectors_backward", setup_context=_setup_backward, backward=_backward_backward, reference=_reference_backward
 )
 register_vmap("bond_vectors")
 register_vmap("bond_vectors_backward")
 
 
 def times_matrix(vectors: Tensor, matrices: Tensor, crystal: Tensor) -> Tensor:
-    """``vectors[n] @ matrices[crystal[n]]``, much faster than a batched product of so small matrices. [N, 3]."""
+    """Compute ``vectors[n] @ matrices[crystal[n]]``, much faster than a batched product of 3x3 matrices. [N, 3]."""
     if len(matrices) == 1:
         return vectors @ matrices[0]
     x, y, z = vectors[:, :, None].unbind(1)

@@ -1,16 +1,32 @@
 # SPDX-License-Identifier: MIT
-"""The bonds of a long list that are shorter than a cutoff."""
+"""Selection of the bonds shorter than a cutoff from a longer list."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .. import reference
-from .._backend import uses_reference
-from ..reference.bonds_within import BondsWithin
+from .._backend import reference_implementations, uses_reference
 from ._registration import check_same_device, register_no_vmap
 from .neighbor_list import split_cutoff
+
+
+class BondsWithin(NamedTuple):
+    """The selected E' bonds as a neighbor list, and their indices in the longer list.
+
+    Args:
+        kept: indices of the bonds in the longer list. [E'], int64.
+        pairs: centers and neighbors. [2, E'], int64.
+        shifts: lattice translations of the neighbors. [E', 3], int32.
+        row_ptr: the selected bonds of atom i are ``row_ptr[i]:row_ptr[i + 1]``. [N+1], int64.
+    """
+
+    kept: Tensor
+    pairs: Tensor
+    shifts: Tensor
+    row_ptr: Tensor
 
 
 def bonds_within(
@@ -24,23 +40,23 @@ def bonds_within(
 ) -> BondsWithin:
     """Select from a list the bonds that are shorter than a cutoff at these positions, in their order.
 
-    Decided as in `neighbor_list`: when the list holds every bond with ``|d| < cutoff``, the result is the one that a
-    new search would give, to the bit, at a fraction of its cost. Self pairs (i, i, S = 0) are always kept.
+    Lengths are compared as in `neighbor_list`. When the list holds every bond with ``|d| < cutoff``, the result is that
+    of a new search, to the bit, at a fraction of its cost. Self pairs (i, i, S = 0) are always kept.
 
     Args:
-        positions: Cartesian positions, which need not be those that the list was made for. [N, 3], float32 or float64,
+        positions: Cartesian positions, which may differ from the positions of the search. [N, 3], float32 or float64,
             Angstrom.
         cell: lattice vectors as rows, [B, 3, 3], or [3, 3] for all crystals; dtype of `positions`, Angstrom.
         pairs: centers and neighbors of the list, full or half. [2, E], int64.
-        shifts: its lattice translations. [E, 3], int32.
+        shifts: lattice translations of the neighbors. [E, 3], int32.
         row_ptr: the bonds of atom i are ``row_ptr[i]:row_ptr[i + 1]``. [N+1], int64.
-        cutoff: length of the longest bonds, exclusive. float, or a tensor with one for each crystal, [B], float32 or
-            float64, Angstrom.
+        cutoff: length of the longest bonds, exclusive. float, or a tensor with one value per crystal, [B], float32
+            or float64, Angstrom.
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``; None for one crystal. [B+1], int64.
 
     Returns:
-        BondsWithin with `kept`, the indices of these bonds in the list, [E'], int64, and the list of them as in
-        `neighbor_list`: `pairs` [2, E'], `shifts` [E', 3], `row_ptr` [N+1].
+        BondsWithin with `kept` [E'], the indices of these bonds in the list, and the new list: `pairs` [2, E'],
+        `shifts` [E', 3], `row_ptr` [N+1].
 
     Raises:
         RuntimeError: a shape, dtype or device does not fit; a position, the cell or a cutoff is not finite; a cutoff is
@@ -54,9 +70,11 @@ def bonds_within(
         [[-1, 0, 0], [1, 0, 0]]
     """
     if uses_reference():
-        return reference.bonds_within(positions, cell, pairs, shifts, row_ptr, cutoff, ptr)
-    one, each = split_cutoff("bonds_within", cutoff)
-    return BondsWithin(*torch.ops.dtnn_fast.bonds_within(positions, cell, ptr, pairs, shifts, row_ptr, one, each))
+        return reference_implementations().bonds_within(positions, cell, pairs, shifts, row_ptr, cutoff, ptr)
+    cutoff, per_crystal_cutoffs = split_cutoff("bonds_within", cutoff)
+    return BondsWithin(
+        *torch.ops.dtnn_fast.bonds_within(positions, cell, ptr, pairs, shifts, row_ptr, cutoff, per_crystal_cutoffs)
+    )
 
 
 @torch.library.register_fake("dtnn_fast::bonds_within")

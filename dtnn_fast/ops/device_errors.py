@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Index errors that CUDA kernels find: when they are raised, and how to have them at once."""
+"""Index errors from CUDA kernels: raise the pending one, or make every call raise its own."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 
 
 def check_device_errors(device: torch.device | str | int | None = None) -> None:
-    """Wait for a CUDA device, and raise the index error that a kernel of dtnn_fast has found there, if any.
+    """Wait for a CUDA device, and raise the index error that a kernel of dtnn_fast found there, if any.
 
-    Kernels do not make the host wait. Where an index is bad they write NaN, and the next call of an operation of
-    dtnn_fast on the device raises the error; this function does it without another call, for example after a step of
-    training or the replay of a CUDA graph.
+    Kernels do not make the host wait. For a bad index they write NaN, and the next operation of dtnn_fast on the device
+    raises the error. This function raises it without another operation, for example after a training step or the replay
+    of a CUDA graph.
 
     Args:
-        device: the CUDA device; the current one when None. Nothing happens without CUDA.
+        device: the CUDA device; None for the current one. Without CUDA nothing happens.
 
     Raises:
-        RuntimeError: an index was bad; the message is that of the operation that read it.
+        RuntimeError: an index was bad; the message names the operation that read it.
 
     Example:
         >>> check_device_errors()
@@ -36,9 +36,9 @@ def check_device_errors(device: torch.device | str | int | None = None) -> None:
 def immediate_device_errors() -> Iterator[None]:
     """Make every call on CUDA in the block wait for its kernels, so that it raises its own index errors.
 
-    It is slow, and meant for finding which call was given a bad index. The environment variable
-    ``DTNN_FAST_IMMEDIATE_DEVICE_ERRORS=1`` does the same for a whole program. The setting holds for all threads. A call
-    that is being captured into a CUDA graph cannot be waited for; its error comes later.
+    This is slow; use it to find the call with the bad index. The environment variable
+    ``DTNN_FAST_IMMEDIATE_DEVICE_ERRORS=1`` does the same for a whole program. The setting applies to all threads. A
+    call that is captured into a CUDA graph cannot wait; its error comes later.
 
     Example:
         >>> with immediate_device_errors():

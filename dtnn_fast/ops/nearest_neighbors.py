@@ -8,27 +8,23 @@ import math
 import torch
 from torch import Tensor
 
-from .. import reference
-from .._backend import uses_reference
-from ..reference.nearest_neighbors import check_k, num_wanted
-from ..reference.neighbor_list import NeighborList
+from .._backend import reference_implementations, uses_reference
 from .bond_vectors import bond_vectors, times_matrix
-from .neighbor_list import neighbor_list
+from .neighbor_list import NeighborList, neighbor_list
 
-# The first cutoff is meant to hold this many times k neighbors, and some more, so that one search is mostly enough.
-_FIRST_SHARE, _FIRST_EXTRA = 1.6, 8.0
-_SHORTEST_CUTOFF = 0.1  # Angstrom; to grow from where the atoms have no extent
+# The first cutoff is chosen for _FIRST_FACTOR * k + _FIRST_EXTRA neighbors, so that one search is mostly enough.
+_FIRST_FACTOR, _FIRST_EXTRA = 1.6, 8.0
+_SHORTEST_CUTOFF = 0.1  # Angstrom; the start where the atoms have no extent
 _LEAST_GROWTH, _MOST_GROWTH = 1.15, 2.0
 
 
 def nearest_neighbors(positions: Tensor, cell: Tensor, pbc: Tensor, k: int, ptr: Tensor | None = None) -> NeighborList:
-    """Find the k nearest neighbors of each atom, exactly; each periodic image counts as a neighbor of its own.
+    """Find the k nearest neighbors of each atom, exactly; each periodic image counts as a separate neighbor.
 
-    Every atom has k bonds; only where there are no periodic directions and no more than k atoms, each has all others.
-    Among neighbors at one distance, those with the smaller j and then the smaller shift S are taken, where distances
-    are compared as |d|^2 in float64: the result is the same on every run. Each crystal is searched with a cutoff that
-    grows until all its atoms have k neighbors. Being near is not mutual: bond (i, j, S) may be there without its
-    reverse.
+    Every atom has k bonds, except in crystals without periodic directions and with at most k atoms: there each atom has
+    all others. At equal distances the neighbor with the smaller j, then the smaller shift S is nearer. Distances are
+    compared as |d|^2 in float64, so the result is the same on every run. Each crystal is searched with a cutoff that
+    grows until all its atoms have k neighbors. A bond (i, j, S) may be in the list without its reverse.
 
     Args:
         positions: Cartesian positions. [N, 3], float32 or float64, Angstrom.
@@ -38,7 +34,7 @@ def nearest_neighbors(positions: Tensor, cell: Tensor, pbc: Tensor, k: int, ptr:
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``; None for one crystal. [B+1], int64.
 
     Returns:
-        NeighborList, sorted as that of `neighbor_list`: by i, then j, then S.
+        NeighborList, sorted as in `neighbor_list`: by i, then j, then S.
 
     Raises:
         ValueError: `k` is not an integer of 0 or more.
@@ -50,9 +46,9 @@ def nearest_neighbors(positions: Tensor, cell: Tensor, pbc: Tensor, k: int, ptr:
         [[-2, 0, 0], [-1, 0, 0], [0, -1, 0], [1, 0, 0]]
     """
     if uses_reference():
-        return reference.nearest_neighbors(positions, cell, pbc, k, ptr)
+        return reference_implementations().nearest_neighbors(positions, cell, pbc, k, ptr)
     check_k(k)
-    # A list without bonds, to check the arguments.
+    # A search with cutoff 0 checks the arguments.
     bonds = neighbor_list(positions, cell, pbc, 0.0, ptr)
     device, num_atoms = positions.device, positions.shape[0]
     bounds = torch.tensor([0, num_atoms], device=device) if ptr is None else ptr
@@ -68,17 +64,17 @@ def nearest_neighbors(positions: Tensor, cell: Tensor, pbc: Tensor, k: int, ptr:
     unfinished = (wanted * sizes).nonzero().squeeze(1)
     while len(unfinished):
         atoms = _ranges(bounds[unfinished], sizes[unfinished])
-        part_ptr = torch.cat([bounds.new_zeros(1), sizes[unfinished].cumsum(0)])
-        part = positions[atoms], cells[unfinished], periodic[unfinished]
-        bonds = neighbor_list(*part, cutoffs[unfinished], part_ptr)
+        searched_ptr = torch.cat([bounds.new_zeros(1), sizes[unfinished].cumsum(0)])
+        searched = positions[atoms], cells[unfinished], periodic[unfinished]
+        bonds = neighbor_list(*searched, cutoffs[unfinished], searched_ptr)
         counts = bonds.row_ptr.diff()
-        least = torch.full_like(unfinished, torch.iinfo(torch.int64).max)
         owner = torch.repeat_interleave(torch.arange(len(unfinished), device=device), sizes[unfinished])
-        least = least.scatter_reduce(0, owner, counts, "amin")
-        done = least >= wanted[unfinished]
-        vectors = bond_vectors(part[0].double(), part[1].double(), bonds.pairs, bonds.shifts, part_ptr)
+        fewest = torch.full_like(unfinished, torch.iinfo(torch.int64).max)
+        fewest = fewest.scatter_reduce(0, owner, counts, "amin")
+        done = fewest >= wanted[unfinished]
+        vectors = bond_vectors(searched[0].double(), searched[1].double(), bonds.pairs, bonds.shifts, searched_ptr)
         chosen = _shortest(vectors, bonds, k)
-        # A bond's place follows from its rank in its row: rows of the result are full.
+        # The rows of the result are full, so the place of a bond follows from its rank in its row.
         center, neighbor = bonds.pairs.index_select(1, chosen)
         num_chosen = counts.clamp(max=k)
         first = num_chosen.cumsum(0) - num_chosen
@@ -86,14 +82,25 @@ def nearest_neighbors(positions: Tensor, cell: Tensor, pbc: Tensor, k: int, ptr:
         keep = slice(None) if bool(done.all()) else done[owner[center]]
         place, chosen, center, neighbor = place[keep], chosen[keep], center[keep], neighbor[keep]
         pairs[0, place], pairs[1, place], shifts[place] = atoms[center], atoms[neighbor], bonds.shifts[chosen]
-        growth = 1.05 * (wanted[unfinished] / least.clamp(min=1)) ** (1 / 3)
+        growth = 1.05 * (wanted[unfinished] / fewest.clamp(min=1)) ** (1 / 3)
         cutoffs[unfinished] *= growth.clamp(_LEAST_GROWTH, _MOST_GROWTH)
         unfinished = unfinished[~done]
     return NeighborList(pairs, shifts, row_ptr)
 
 
+def check_k(k: int) -> None:
+    """Reject a `k` that is not an integer of 0 or more."""
+    if not isinstance(k, int) or isinstance(k, bool) or k < 0:
+        raise ValueError(f"nearest_neighbors: expected `k` to be an integer of 0 or more, got {k!r}")
+
+
+def num_wanted(k: int, sizes: Tensor, pbc: Tensor) -> Tensor:
+    """Count the neighbors that each atom of a crystal has, at most k. [B], int64."""
+    return torch.where(pbc.any(dim=1), k, (sizes - 1).clamp(min=0, max=k))
+
+
 def _shortest(vectors: Tensor, bonds: NeighborList, k: int) -> Tensor:
-    """The bonds that are among the k shortest of their row, earlier ones first at equal lengths; in stored order."""
+    """Select the k shortest bonds of each row, the earlier one first at equal lengths; in stored order."""
     dx, dy, dz = vectors.unbind(1)
     by_length = ((dx * dx + dy * dy) + dz * dz).argsort(stable=True)
     order = by_length[bonds.pairs[0][by_length].argsort(stable=True)]
@@ -102,28 +109,28 @@ def _shortest(vectors: Tensor, bonds: NeighborList, k: int) -> Tensor:
 
 
 def _ranges(begin: Tensor, sizes: Tensor) -> Tensor:
-    """The integers ``begin[0], ..., begin[0] + sizes[0] - 1, begin[1], ...``."""
+    """List the integers ``begin[0], ..., begin[0] + sizes[0] - 1, begin[1], ...``."""
     offset = begin - (sizes.cumsum(0) - sizes)
     return torch.repeat_interleave(offset, sizes) + torch.arange(int(sizes.sum()), device=begin.device)
 
 
 def _first_cutoffs(positions: Tensor, cells: Tensor, pbc: Tensor, sizes: Tensor, crystal: Tensor, k: int) -> Tensor:
-    """Radii of spheres that hold somewhat more than k atoms at the mean density of each crystal.
+    """Estimate radii of spheres with somewhat more than k atoms, from the mean density of each crystal.
 
     Directions that are not periodic count with the extent of the atoms across the periodic ones.
     """
     identity = torch.eye(3, dtype=torch.float64, device=positions.device)
     lattice = torch.where(pbc[:, :, None], cells, 0.0)
-    # Projection of r to the complement of the periodic vectors, and its largest length.
+    # Projection onto the complement of the periodic vectors, and the largest length across them.
     across = identity - torch.linalg.pinv(lattice) @ lattice
     origin = positions[(sizes.cumsum(0) - sizes).clamp(max=max(len(positions) - 1, 0))] if len(positions) else None
     extent = torch.zeros(len(sizes), dtype=torch.float64, device=positions.device)
     if origin is not None:
         length = torch.linalg.vector_norm(times_matrix(positions - origin[crystal], across, crystal), dim=1)
         extent = extent.scatter_reduce(0, crystal, 2 * length, "amax")
-    # The volume of the cell when its other directions are completed by orthogonal ones as long as the extent.
+    # The volume of the cell, completed by orthogonal vectors as long as the extent where it is not periodic.
     gram = lattice @ lattice.mT + torch.diag_embed(torch.where(pbc, 0.0, extent[:, None] ** 2))
     volume = torch.linalg.det(gram).clamp(min=0).sqrt()
-    wanted = _FIRST_SHARE * k + _FIRST_EXTRA
+    wanted = _FIRST_FACTOR * k + _FIRST_EXTRA
     radius = (wanted * volume / sizes.clamp(min=1) / (4 / 3 * math.pi)) ** (1 / 3)
     return radius.clamp(min=_SHORTEST_CUTOFF)

@@ -4,15 +4,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from .. import reference
-from .._backend import uses_reference
-from ..reference.neighbor_list import NeighborList
-from ..reference.nested_neighbor_lists import NestedNeighborLists, check_ascending
+from .._backend import reference_implementations, uses_reference
 from .bonds_within import bonds_within
-from .neighbor_list import neighbor_list
+from .neighbor_list import NeighborList, neighbor_list
+
+
+class NestedNeighborLists(NamedTuple):
+    """Neighbor lists from short to long cutoffs, each contained in the next.
+
+    Args:
+        lists: one list for each cutoff.
+        inner: ``inner[k]`` are the indices of the bonds of ``lists[k]`` in ``lists[k + 1]``. [E of list k], int64.
+    """
+
+    lists: tuple[NeighborList, ...]
+    inner: tuple[Tensor, ...]
 
 
 def nested_neighbor_lists(
@@ -24,25 +36,25 @@ def nested_neighbor_lists(
     half: bool = False,
     self_pairs: bool = False,
 ) -> NestedNeighborLists:
-    """Make one neighbor list for each cutoff: a search at the longest one, from which the shorter ones are selected.
+    """Make one neighbor list for each cutoff: search at the longest one, then select the shorter lists from it.
 
-    Each list is the one that `neighbor_list` gives for its cutoff, to the bit.
+    Each list is equal to that of `neighbor_list` for its cutoff, to the bit.
 
     Args:
         positions: Cartesian positions. [N, 3], float32 or float64, Angstrom.
         cell: lattice vectors as rows, [B, 3, 3], or [3, 3] for all crystals; dtype of `positions`, Angstrom.
         pbc: periodic directions, [B, 3], or [3] for all crystals. bool.
-        cutoffs: at least one, from short to long; each a float, or a tensor with one for each crystal, [B]. Angstrom.
+        cutoffs: at least one, from short to long; each a float, or a tensor with one value per crystal, [B], Angstrom.
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``; None for one crystal. [B+1], int64.
         half: as in `neighbor_list`.
         self_pairs: as in `neighbor_list`.
 
     Returns:
-        NestedNeighborLists with `lists`, one `NeighborList` for each cutoff, and `inner`: ``inner[k]`` are the indices
-        of the bonds of ``lists[k]`` in ``lists[k + 1]``. [E of list k], int64.
+        NestedNeighborLists with `lists`, one `NeighborList` for each cutoff, and `inner`, the indices of the bonds of
+        each list in the next one.
 
     Raises:
-        ValueError: there are no cutoffs, or they are not from short to long.
+        ValueError: `cutoffs` is empty or not from short to long.
         RuntimeError: as in `neighbor_list`.
 
     Example:
@@ -53,7 +65,7 @@ def nested_neighbor_lists(
         ([2, 6], [1, 4])
     """
     if uses_reference():
-        return reference.nested_neighbor_lists(positions, cell, pbc, cutoffs, ptr, half, self_pairs)
+        return reference_implementations().nested_neighbor_lists(positions, cell, pbc, cutoffs, ptr, half, self_pairs)
     check_ascending(cutoffs)
     lists = [neighbor_list(positions, cell, pbc, cutoffs[-1], ptr, half, self_pairs)]
     inner: list[Tensor] = []
@@ -62,3 +74,12 @@ def nested_neighbor_lists(
         lists.append(NeighborList(*shorter))
         inner.append(kept)
     return NestedNeighborLists(tuple(reversed(lists)), tuple(reversed(inner)))
+
+
+def check_ascending(cutoffs: Sequence[float | Tensor]) -> None:
+    """Reject cutoffs that are empty or not from short to long."""
+    if not cutoffs:
+        raise ValueError("nested_neighbor_lists: expected at least one cutoff, got none")
+    for shorter, longer in pairwise(cutoffs):
+        if bool(torch.as_tensor(shorter > longer).any()):
+            raise ValueError(f"nested_neighbor_lists: expected `cutoffs` from short to long, got {list(cutoffs)}")

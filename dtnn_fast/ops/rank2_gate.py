@@ -6,10 +6,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import reference
-from .._backend import uses_reference
+from .._backend import reference_implementations, uses_reference
 from ._rank2 import add, add_product, linear, matmul_precision, weight_grad
-from ._registration import check_same_device, register_autocast, register_derivatives, register_vmap, rows_of
+from ._registration import check_same_device, register_autocast, register_derivatives, register_vmap, samples_as_rows
 
 
 def rank2_gate(x: Tensor, gate: Tensor, weight: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -23,7 +22,7 @@ def rank2_gate(x: Tensor, gate: Tensor, weight: Tensor, residual: Tensor | None 
         x: scalars (K = 1), vectors (K = 3) or symmetric tensors (K = 6). [N, K, C], float32 or float64.
         gate: invariant gates before the sigmoid. [N, D], dtype of `x`.
         weight: the linear map. [D, C], dtype of `x`.
-        residual: what is added, or None. [N, K, D], dtype of `x`.
+        residual: added to the gated values, or None. [N, K, D], dtype of `x`.
 
     Returns:
         The gated values. [N, K, D], dtype of `x`.
@@ -37,8 +36,8 @@ def rank2_gate(x: Tensor, gate: Tensor, weight: Tensor, residual: Tensor | None 
         tensor([3., 0., 4.])
     """
     if uses_reference():
-        return reference.rank2_gate(x, gate, weight, residual)
-    # What the gradient of the gate needs of the forward, kept so that it need not be computed again.
+        return reference_implementations().rank2_gate(x, gate, weight, residual)
+    # The gradient of the gate needs x @ weight.T: it is kept, to avoid computing it again.
     save_linear = torch.is_grad_enabled() and gate.requires_grad
     out, _ = torch.ops.dtnn_fast.rank2_gate(x, gate, weight, residual, save_linear, matmul_precision())
     return out
@@ -67,8 +66,8 @@ def _fake_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     check_same_device("rank2_gate_backward", x=x, grad_out=grad_out, gate=gate, weight=weight, linear=mixed)
     needed = ((x, need_x), (gate, need_gate), (weight, need_weight))
-    of_x, of_gate, of_weight = (x.new_empty(t.shape if need else (0,)) for t, need in needed)
-    return of_x, of_gate, of_weight
+    grad_x, grad_gate, grad_weight = (x.new_empty(t.shape if need else (0,)) for t, need in needed)
+    return grad_x, grad_gate, grad_weight
 
 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
@@ -79,7 +78,7 @@ def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
 
 def _backward(ctx, grad_out, grad_mixed):  # type: ignore[no-untyped-def]
     x, gate, weight, mixed = ctx.saved_tensors
-    of_x, of_gate, of_weight = None, None, None
+    grad_x, grad_gate, grad_weight = None, None, None
     needed = need_x, need_gate, need_weight = ctx.needs_input_grad[:3]
     if grad_out is not None and any(needed):
         if not need_gate:
@@ -87,11 +86,11 @@ def _backward(ctx, grad_out, grad_mixed):  # type: ignore[no-untyped-def]
         elif not ctx.save_linear:
             mixed = linear(x, weight, ctx.precision)
         grads = torch.ops.dtnn_fast.rank2_gate_backward(grad_out, x, gate, weight, mixed, *needed, ctx.precision)
-        of_x, of_gate, of_weight = (grad if need else None for grad, need in zip(grads, needed, strict=True))
+        grad_x, grad_gate, grad_weight = (grad if need else None for grad, need in zip(grads, needed, strict=True))
     if grad_mixed is not None and ctx.save_linear:
-        of_x = add(of_x, linear(grad_mixed, weight.t(), ctx.precision) if need_x else None)
-        of_weight = add(of_weight, weight_grad(grad_mixed, x, ctx.precision) if need_weight else None)
-    return of_x, of_gate, of_weight, grad_out if ctx.needs_input_grad[3] else None, None, None
+        grad_x = add(grad_x, linear(grad_mixed, weight.t(), ctx.precision) if need_x else None)
+        grad_weight = add(grad_weight, weight_grad(grad_mixed, x, ctx.precision) if need_weight else None)
+    return grad_x, grad_gate, grad_weight, grad_out if ctx.needs_input_grad[3] else None, None, None
 
 
 def _setup_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
@@ -107,44 +106,47 @@ def _backward_backward(ctx, grad_grad_x, grad_grad_gate, grad_grad_weight):  # t
     grad_grad_weight = grad_grad_weight if ctx.need_weight else None
     scale = torch.sigmoid(gate)
     slope = scale * (1 - scale)
-    of_grad_out, of_gate, of_x, of_weight, of_mixed = None, None, None, None, None
-    # Through total = scale * grad_out, which stands in <total W, grad_grad_x> + <total^T x, grad_grad_weight>.
-    of_total = add(linear(grad_grad_x, weight, ctx.precision), linear(x, grad_grad_weight, ctx.precision))
-    of_slope = of_total
-    if of_total is not None:
+    grad_grad_out, grad_gate, grad_x, grad_weight, grad_mixed = None, None, None, None, None
+    # Differentiated is <grad_x, grad_grad_x> + <grad_weight, grad_grad_weight> + <grad_gate, grad_grad_gate>. The first
+    # two terms depend on total = scale * grad_out: grad_x = total W and grad_weight = total^T x.
+    grad_total = add(linear(grad_grad_x, weight, ctx.precision), linear(x, grad_grad_weight, ctx.precision))
+    gate_factor = grad_total  # grad_gate = slope * sum_k grad_out * gate_factor
+    if grad_total is not None:
         wide_scale = scale.unsqueeze(1)
         total = wide_scale * grad_out
-        of_grad_out = wide_scale * of_total
-        of_x = linear(total, None if grad_grad_weight is None else grad_grad_weight.t(), ctx.precision)
-        of_weight = weight_grad(total, grad_grad_x, ctx.precision)
-    # Through grad_gate = slope * sum_k grad_out * mixed; the derivative of the slope is slope * (1 - 2 scale).
+        grad_grad_out = wide_scale * grad_total
+        grad_x = linear(total, None if grad_grad_weight is None else grad_grad_weight.t(), ctx.precision)
+        grad_weight = weight_grad(total, grad_grad_x, ctx.precision)
+    # The third term has grad_gate = slope * sum_k grad_out * mixed; the derivative of slope is slope * (1 - 2 scale).
     if grad_grad_gate is not None:
         factor = (slope * grad_grad_gate).unsqueeze(1)
         bend = torch.addcmul(grad_grad_gate, scale, grad_grad_gate, value=-2).unsqueeze(1)
-        of_grad_out = add_product(of_grad_out, factor, mixed)
-        of_slope = add_product(of_slope, bend, mixed)
-        of_mixed = factor * grad_out
-    if of_slope is not None:
-        of_gate = slope * (grad_out * of_slope).sum(1)
-    return of_grad_out, of_x, of_gate, of_weight, of_mixed, None, None, None, None
+        grad_grad_out = add_product(grad_grad_out, factor, mixed)
+        gate_factor = add_product(gate_factor, bend, mixed)
+        grad_mixed = factor * grad_out
+    if gate_factor is not None:
+        grad_gate = slope * (grad_out * gate_factor).sum(1)
+    return grad_grad_out, grad_x, grad_gate, grad_weight, grad_mixed, None, None, None, None
 
 
-def _twin(x, gate, weight, residual, save_linear, precision):  # type: ignore[no-untyped-def]
-    return reference.rank2_gate(x, gate, weight, residual), x @ weight.t() if save_linear else x.new_empty(0)
+def _reference(x, gate, weight, residual, save_linear, precision):  # type: ignore[no-untyped-def]
+    out = reference_implementations().rank2_gate(x, gate, weight, residual)
+    return out, x @ weight.t() if save_linear else x.new_empty(0)
 
 
-def _twin_backward(grad_out, x, gate, weight, mixed, need_x, need_gate, need_weight, precision):  # type: ignore[no-untyped-def]
-    scale, none = torch.sigmoid(gate), x.new_empty(0)
+def _reference_backward(grad_out, x, gate, weight, mixed, need_x, need_gate, need_weight, precision):  # type: ignore[no-untyped-def]
+    scale, empty = torch.sigmoid(gate), x.new_empty(0)
     total = scale.unsqueeze(1) * grad_out
-    of_gate = scale * (1 - scale) * (grad_out * mixed).sum(1) if need_gate else none
-    of_weight = total.flatten(0, 1).t() @ x.flatten(0, 1) if need_weight else none
-    return total @ weight if need_x else none, of_gate, of_weight
+    grad_gate = scale * (1 - scale) * (grad_out * mixed).sum(1) if need_gate else empty
+    grad_weight = total.flatten(0, 1).t() @ x.flatten(0, 1) if need_weight else empty
+    grad_x = total @ weight if need_x else empty
+    return grad_x, grad_gate, grad_weight
 
 
-register_derivatives("rank2_gate", setup_context=_setup_context, backward=_backward, twin=_twin)
+register_derivatives("rank2_gate", setup_context=_setup_context, backward=_backward, reference=_reference)
 register_derivatives(
-    "rank2_gate_backward", setup_context=_setup_backward, backward=_backward_backward, twin=_twin_backward
+    "rank2_gate_backward", setup_context=_setup_backward, backward=_backward_backward, reference=_reference_backward
 )
-register_vmap("rank2_gate", rows_of(0, 1, 3))
+register_vmap("rank2_gate", samples_as_rows(0, 1, 3))
 register_vmap("rank2_gate_backward")
 register_autocast("rank2_gate")

@@ -8,11 +8,9 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from .. import reference
-from .._backend import uses_reference
-from ..reference.rank2_linear import component_weights
-from ._rank2 import add, linear, matmul_precision, weight_grad
-from ._registration import check_same_device, register_autocast, register_derivatives, register_vmap, rows_of
+from .._backend import reference_implementations, uses_reference
+from ._rank2 import add, component_weights, linear, matmul_precision, weight_grad
+from ._registration import check_same_device, register_autocast, register_derivatives, register_vmap, samples_as_rows
 
 
 @overload
@@ -34,8 +32,8 @@ def rank2_linear(x: Tensor, weight: Tensor, norm: bool = False, eps: float = 0.0
     Args:
         x: scalars (K = 1), vectors (3) or symmetric tensors (6: xx yy zz yz xz xy). [N, K, C], float32 or float64.
         weight: the linear map. [D, C], dtype of `x`.
-        norm: return the norms of the mixed channels too.
-        eps: length over which the norm is smoothed, above 0. unit of `x @ weight.T`.
+        norm: also return the norms of the mixed channels.
+        eps: length over which the norm is smoothed, above 0. float, unit of `x @ weight.T`.
 
     Returns:
         y [N, K, D], or (y, norms [N, D]) with `norm`; dtype of `x`.
@@ -49,7 +47,7 @@ def rank2_linear(x: Tensor, weight: Tensor, norm: bool = False, eps: float = 0.0
         tensor([6., 0., 8.])
     """
     if uses_reference():
-        return reference.rank2_linear(x, weight, True, eps) if norm else reference.rank2_linear(x, weight)
+        return reference_implementations().rank2_linear(x, weight, norm, eps)
     if norm:
         return torch.ops.dtnn_fast.rank2_linear_norm(x, weight, eps, matmul_precision())
     return torch.ops.dtnn_fast.rank2_linear(x, weight, matmul_precision())
@@ -128,71 +126,72 @@ def _setup_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def
 
 
 def _backward_backward(ctx, grad_grad_x, grad_grad_weight):  # type: ignore[no-untyped-def]
-    grad_y, grad_norm, y, norm, x, weight = ctx.saved_tensors
+    grad_y, grad_norm, saved_y, saved_norm, x, weight = ctx.saved_tensors
     grad_grad_x = grad_grad_x if ctx.need_x else None
     grad_grad_weight = grad_grad_weight if ctx.need_weight else None
-    # What the gradient is taken of, as a function of `total`: <total W, grad_grad_x> + <total^T x, grad_grad_weight>.
-    of_total = add(linear(grad_grad_x, weight, ctx.precision), linear(x, grad_grad_weight, ctx.precision))
-    if of_total is None:
+    # Differentiated is <grad_x, grad_grad_x> + <grad_weight, grad_grad_weight>, with grad_x = total W and
+    # grad_weight = total^T x.
+    grad_total = add(linear(grad_grad_x, weight, ctx.precision), linear(x, grad_grad_weight, ctx.precision))
+    if grad_total is None:
         return (None,) * 10
-    total, of_grad_norm, of_y, of_norm = grad_y, None, None, None
+    total, grad_grad_norm, grad_saved_y, grad_saved_norm = grad_y, None, None, None
     if grad_norm is not None:
         # total = grad_y + slope * w y with slope = grad_norm / (norm + eps).
-        weights = component_weights(y)
-        length = norm + ctx.eps
+        weights = component_weights(saved_y)
+        length = saved_norm + ctx.eps
         slope = grad_norm / length
-        weighted = weights * y
+        weighted = weights * saved_y
         total = add(grad_y, slope.unsqueeze(1) * weighted)
-        of_slope = (weighted * of_total).sum(1)
-        of_grad_norm = of_slope / length
-        of_norm = -of_slope * slope / length
-        of_y = slope.unsqueeze(1) * weights * of_total
-    of_x = linear(total, None if grad_grad_weight is None else grad_grad_weight.t(), ctx.precision)
-    of_weight = weight_grad(total, grad_grad_x, ctx.precision)
-    of_grad_y = None if grad_y is None else of_total
-    return of_grad_y, of_grad_norm, of_y, of_norm, of_x, of_weight, None, None, None, None
+        grad_slope = (weighted * grad_total).sum(1)
+        grad_grad_norm = grad_slope / length
+        grad_saved_norm = -grad_slope * slope / length
+        grad_saved_y = slope.unsqueeze(1) * weights * grad_total
+    grad_x = linear(total, None if grad_grad_weight is None else grad_grad_weight.t(), ctx.precision)
+    grad_weight = weight_grad(total, grad_grad_x, ctx.precision)
+    grad_grad_y = None if grad_y is None else grad_total
+    return grad_grad_y, grad_grad_norm, grad_saved_y, grad_saved_norm, grad_x, grad_weight, None, None, None, None
 
 
 def _weight_grad_backward(ctx, grad_grad_weight):  # type: ignore[no-untyped-def]
     grad_y, x = ctx.saved_tensors
-    of_grad_y = linear(x, grad_grad_weight, ctx.precision) if ctx.needs_input_grad[0] else None
-    of_x = linear(grad_y, grad_grad_weight.t(), ctx.precision) if ctx.needs_input_grad[1] else None
-    return of_grad_y, of_x, None
+    grad_grad_y = linear(x, grad_grad_weight, ctx.precision) if ctx.needs_input_grad[0] else None
+    grad_x = linear(grad_y, grad_grad_weight.t(), ctx.precision) if ctx.needs_input_grad[1] else None
+    return grad_grad_y, grad_x, None
 
 
-def _twin(x, weight, precision):  # type: ignore[no-untyped-def]
-    return reference.rank2_linear(x, weight)
+def _reference(x, weight, precision):  # type: ignore[no-untyped-def]
+    return reference_implementations().rank2_linear(x, weight)
 
 
-def _twin_norm(x, weight, eps, precision):  # type: ignore[no-untyped-def]
-    return reference.rank2_linear(x, weight, True, eps)
+def _reference_norm(x, weight, eps, precision):  # type: ignore[no-untyped-def]
+    return reference_implementations().rank2_linear(x, weight, True, eps)
 
 
-def _twin_weight_grad(grad_y, x, precision=0):  # type: ignore[no-untyped-def]
+def _reference_weight_grad(grad_y, x, precision=0):  # type: ignore[no-untyped-def]
     return grad_y.flatten(0, 1).t() @ x.flatten(0, 1)
 
 
-def _twin_backward(grad_y, grad_norm, y, norm, x, weight, eps, need_x, need_weight, precision):  # type: ignore[no-untyped-def]
+def _reference_backward(grad_y, grad_norm, y, norm, x, weight, eps, need_x, need_weight, precision):  # type: ignore[no-untyped-def]
     total = grad_y
     if grad_norm is not None:
         slope = grad_norm / (norm + eps)
         total = add(grad_y, slope.unsqueeze(1) * component_weights(y) * y)
     grad_x = total @ weight if need_x else x.new_empty(0)
-    return grad_x, _twin_weight_grad(total, x) if need_weight else x.new_empty(0)
+    return grad_x, _reference_weight_grad(total, x) if need_weight else x.new_empty(0)
 
 
-register_derivatives("rank2_linear", setup_context=_setup_linear, backward=_linear_backward, twin=_twin)
+register_derivatives("rank2_linear", setup_context=_setup_linear, backward=_linear_backward, reference=_reference)
 register_derivatives(
-    "rank2_linear_norm", setup_context=_setup_linear_norm, backward=_linear_norm_backward, twin=_twin_norm
+    "rank2_linear_norm", setup_context=_setup_linear_norm, backward=_linear_norm_backward, reference=_reference_norm
 )
 register_derivatives(
-    "rank2_linear_backward", setup_context=_setup_backward, backward=_backward_backward, twin=_twin_backward
+    "rank2_linear_backward", setup_context=_setup_backward, backward=_backward_backward, reference=_reference_backward
 )
 register_derivatives(
-    "rank2_weight_grad", setup_context=_setup_linear, backward=_weight_grad_backward, twin=_twin_weight_grad
+    "rank2_weight_grad", setup_context=_setup_linear, backward=_weight_grad_backward, reference=_reference_weight_grad
 )
-register_vmap("rank2_linear", rows_of(0))
-register_vmap("rank2_linear_norm", rows_of(0))
+register_vmap("rank2_linear", samples_as_rows(0))
+register_vmap("rank2_linear_norm", samples_as_rows(0))
 register_vmap("rank2_linear_backward")
 register_vmap("rank2_weight_grad")
 register_autocast("rank2_linear")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A neighbor list that is kept while atoms move, for molecular dynamics and relaxation."""
+"""Neighbor list of moving atoms, for molecular dynamics and relaxation."""
 
 from __future__ import annotations
 
@@ -9,47 +9,46 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..reference.neighbor_list import NeighborList
 from .bond_vectors import times_matrix
 from .bonds_within import bonds_within
-from .neighbor_list import neighbor_list
+from .neighbor_list import NeighborList, neighbor_list
 
-# Rounding errors stay below this times the lengths involved.
+# Rounding errors are smaller than this times the lengths involved.
 _RELATIVE_TOLERANCE = 1e-12
 _LARGEST_SHIFT = 2**31 - 1
 
 
 class SkinNeighborList:
-    """Neighbor lists of moving atoms: one search serves for as long as no bond can have been missed.
+    """Neighbor lists of moving atoms: one search is reused until a bond could be missed.
 
     The search is made at ``cutoff + skin``; `update` selects the bonds shorter than the cutoff and searches again only
-    when it must. Every list is the one that `neighbor_list` gives for the same arguments, to the bit, whatever happened
-    to atoms and cells in between.
+    when needed. Every list is equal to that of `neighbor_list` for the same arguments, to the bit, for any change of
+    atoms and cells in between.
 
-    When the search is still good: let a crystal have had the positions r0_i and the lattice vectors H0 (rows), and now
-    r_i and H. F = I + H0^+ (H - H0), with the pseudo-inverse H0^+ over the periodic directions, maps the old lattice to
-    the new one, H0 F = H, and leaves the directions across it alone. With the displacements that this strain does not
-    account for, u_i = r_i - r0_i F - w_i H - c, for any integers w_i (an atom moved by lattice vectors, as programs do
-    that wrap atoms into the cell, stays the same atom with other shifts) and any drift c of the whole crystal, a bond
-    that was d0 = r0_j - r0_i + S H0 is now d = d0 F + u_j - u_i. Hence::
+    The criterion for reuse: a crystal had the positions r0_i and the lattice vectors H0 (rows), and now has r_i and H.
+    F = I + H0^+ (H - H0), with the pseudo-inverse H0^+ over the periodic directions, maps the old lattice to the new
+    one, H0 F = H, and leaves the directions across it unchanged. This strain does not explain the displacements
+    u_i = r_i - r0_i F - w_i H - c, for any integers w_i and any drift c of the whole crystal. (Programs that wrap atoms
+    into the cell move them by lattice vectors; these stay the same atoms with other shifts.) A bond that was
+    d0 = r0_j - r0_i + S H0 is now d = d0 F + u_j - u_i. Hence::
 
         |d| >= sigma_min(F) |d0| - 2 max_i |u_i|
 
-    A bond outside of the old search has |d0| >= cutoff + skin, so none can be shorter than the cutoff while::
+    A bond outside of the old search has |d0| >= cutoff + skin, so it is not shorter than the cutoff while::
 
         sigma_min(F) (cutoff + skin) - 2 max_i |u_i| >= cutoff
 
-    in every crystal. (Below, sigma_min(F)^2 is bounded from below by q - 2p, q the mean of the eigenvalues of F F^T and
-    2 p^2 their variance, which is exact for an isotropic or uniaxial compression, and rounding errors are allowed for.)
-    Otherwise all crystals are searched again, as when the number of atoms or crystals, `pbc`, dtype or device change.
+    in every crystal. Otherwise all crystals are searched again, and also when the number of atoms or crystals, `pbc`,
+    dtype or device change. (The code bounds sigma_min(F)^2 from below by q - 2p, with q the mean of the eigenvalues of
+    F F^T and 2 p^2 their variance; this is exact for isotropic or uniaxial compression. It allows for rounding errors.)
 
-    On the CPU `neighbor_list` is so quick that an update without a search takes longer than a search: 1.2 times as
-    long for the 955 labelled crystals at 6 Angstrom (benchmarks/test_skin_neighbor_list.py, AMD EPYC, one thread).
+    On the CPU an update without a search takes longer than `neighbor_list` itself: 1.2 times as long for the 955
+    labelled crystals at 6 Angstrom (benchmarks/test_skin_neighbor_list.py, AMD EPYC, one thread).
 
     Args:
-        cutoff: length of the longest bonds, exclusive. float, or a tensor with one for each crystal, [B], Angstrom.
-        skin: how much longer the bonds are that are searched for; about 1 is usual, more searches less often. float, at
-            least 0, Angstrom.
+        cutoff: length of the longest bonds, exclusive. float, or a tensor with one value per crystal, [B], Angstrom.
+        skin: added to the cutoff of the search. About 1 is usual; a larger skin needs fewer searches. float, at least
+            0, Angstrom.
         half: as in `neighbor_list`.
         self_pairs: as in `neighbor_list`.
 
@@ -78,11 +77,11 @@ class SkinNeighborList:
 
     @property
     def num_rebuilds(self) -> int:
-        """How many times the atoms were searched again: the searches after the first one."""
+        """Number of searches after the first one."""
         return max(self._num_searches - 1, 0)
 
     def update(self, positions: Tensor, cell: Tensor, pbc: Tensor, ptr: Tensor | None = None) -> NeighborList:
-        """The neighbor list at these positions.
+        """Return the neighbor list at these positions.
 
         Args:
             positions: Cartesian positions. [N, 3], float32 or float64, Angstrom.
@@ -101,28 +100,28 @@ class SkinNeighborList:
         if bonds is None:
             reach = self.cutoff + self.skin
             bonds = neighbor_list(positions, cell, pbc, reach, ptr, self.half, self.self_pairs)
-            self._search = _Search.of(positions, cell, pbc, ptr, bonds, reach)
+            self._search = _Search.made_at(positions, cell, pbc, ptr, bonds, reach)
             self._num_searches += 1
         return NeighborList(*bonds_within(positions, cell, *bonds, self.cutoff, ptr)[1:])
 
 
 @dataclass
 class _Search:
-    """The bonds shorter than `reach`, and the crystals for which they were searched."""
+    """A search for all bonds shorter than `reach`, and the crystals in which it was made."""
 
-    arguments: tuple[Tensor | None, ...]  # positions, cell, pbc, ptr as given
+    arguments: tuple[Tensor | None, ...]  # copies of positions, cell, pbc, ptr
     positions: Tensor  # [N, 3], float64
     lattice: Tensor  # cells with zeros for directions that are not periodic. [B, 3, 3], float64
-    inverse: Tensor  # their pseudo-inverses
-    periodic: Tensor  # [B, 3, 1]
-    crystal: Tensor  # of each atom. [N]
+    inverse: Tensor  # pseudo-inverses of `lattice`. [B, 3, 3]
+    periodic: Tensor  # [B, 3, 1], bool
+    crystal: Tensor  # index of each atom's crystal. [N]
     bonds: NeighborList
     reach: float | Tensor
-    wraps: Tensor | None = None  # cells by which atoms have moved when `wrapped` was made. [N, 3], int64
-    wrapped: NeighborList | None = None
+    wraps: Tensor | None = None  # lattice vectors by which atoms had moved when `wrapped` was made. [N, 3], int64
+    wrapped: NeighborList | None = None  # `bonds` with shifts for `wraps`
 
     @classmethod
-    def of(
+    def made_at(
         cls,
         positions: Tensor,
         cell: Tensor,
@@ -143,11 +142,11 @@ class _Search:
     def bonds_for(
         self, positions: Tensor, cell: Tensor, pbc: Tensor, ptr: Tensor | None, cutoff: float | Tensor
     ) -> NeighborList | None:
-        """All bonds shorter than the cutoff, and longer ones, with shifts for these positions; None for not known."""
+        """Return all bonds shorter than the cutoff, and longer ones; None when a new search is needed."""
         before = self.arguments
-        if not (_are_alike(before[0], positions) and _are_alike(before[1], cell)):
+        if not (_same_form(before[0], positions) and _same_form(before[1], cell)):
             return None
-        if not (_are_equal(before[2], pbc) and _are_equal(before[3], ptr)):
+        if not (_same_values(before[2], pbc) and _same_values(before[3], ptr)):
             return None
         r = positions.to(torch.float64)
         lattice = torch.where(self.periodic, cell.to(torch.float64), 0.0)
@@ -156,28 +155,28 @@ class _Search:
         wraps = times_matrix(moved, self.inverse, self.crystal).round()
         if bool(wraps.any()):
             moved = moved - times_matrix(wraps, lattice, self.crystal)
-        if not self._is_good(r, lattice, strain, moved, cutoff):
+        if not self._is_still_valid(r, lattice, strain, moved, cutoff):
             return None
-        return self._wrapped_by(wraps.to(torch.int64))
+        return self._with_shifts_for(wraps.to(torch.int64))
 
-    def _is_good(
+    def _is_still_valid(
         self, positions: Tensor, lattice: Tensor, strain: Tensor, moved: Tensor, cutoff: float | Tensor
     ) -> bool:
-        """The criterion of `SkinNeighborList`, in every crystal; False for NaN too."""
+        """Check the criterion of `SkinNeighborList` in every crystal; False for NaN too."""
         if len(positions) == 0:
             return True
-        # What rounding leaves of the lattice, H - H0 F, as a map of d0 - (r0_j - r0_i) = S H0.
-        rest = torch.linalg.matrix_norm(self.inverse @ (lattice - self.lattice - self.lattice @ strain))
+        # The rounding error of the lattice, H - H0 F, as a map of d0 - (r0_j - r0_i) = S H0.
+        lattice_error = torch.linalg.matrix_norm(self.inverse @ (lattice - self.lattice - self.lattice @ strain))
         length = self.positions.abs().max() + positions.abs().max()
         skewness = torch.linalg.matrix_norm(self.inverse) * torch.linalg.matrix_norm(lattice)
-        tolerance = (_RELATIVE_TOLERANCE * (1 + skewness) + 4 * rest) * (4 * length + self.reach)
+        tolerance = (_RELATIVE_TOLERANCE * (1 + skewness) + 4 * lattice_error) * (4 * length + self.reach)
         stretch = strain + torch.eye(3, dtype=strain.dtype, device=strain.device)
         shortest = _smallest_singular_value(stretch)
         displacement = _largest_displacements(moved, self.crystal, len(lattice))
         return bool((shortest * self.reach - 2 * displacement - tolerance >= cutoff).all())
 
-    def _wrapped_by(self, wraps: Tensor) -> NeighborList | None:
-        """The bonds between atoms that moved by these cells; their order does not change."""
+    def _with_shifts_for(self, wraps: Tensor) -> NeighborList | None:
+        """Return the bonds with shifts for atoms that moved by these lattice vectors; their order does not change."""
         if not bool(wraps.any()):
             return self.bonds
         if self.wraps is None or self.wrapped is None or not torch.equal(wraps, self.wraps):
@@ -189,18 +188,18 @@ class _Search:
         return self.wrapped
 
 
-def _are_alike(a: Tensor | None, b: Tensor | None) -> bool:
+def _same_form(a: Tensor | None, b: Tensor | None) -> bool:
     if a is None or b is None:
         return a is b
     return a.shape == b.shape and a.dtype == b.dtype and a.device == b.device
 
 
-def _are_equal(a: Tensor | None, b: Tensor | None) -> bool:
-    return _are_alike(a, b) and (a is None or b is None or torch.equal(a, b))
+def _same_values(a: Tensor | None, b: Tensor | None) -> bool:
+    return _same_form(a, b) and (a is None or b is None or torch.equal(a, b))
 
 
 def _smallest_singular_value(matrices: Tensor) -> Tensor:
-    """A lower bound: of three eigenvalues, none is below their mean less sqrt(2) standard deviations. [B]."""
+    """Bound it from below: no eigenvalue of three is below their mean minus sqrt(2) standard deviations. [B]."""
     squared = matrices @ matrices.mT
     mean = squared.diagonal(dim1=1, dim2=2).mean(dim=1)
     deviation = squared - mean[:, None, None] * torch.eye(3, dtype=squared.dtype, device=squared.device)
@@ -209,10 +208,10 @@ def _smallest_singular_value(matrices: Tensor) -> Tensor:
 
 
 def _largest_displacements(moved: Tensor, crystal: Tensor, num_crystals: int) -> Tensor:
-    """The largest |u_i| of each crystal, its drift left out: 0 for crystals without atoms. [B]."""
-    each = crystal[:, None].expand(-1, 3)
-    nothing = moved.new_zeros((num_crystals, 3))
-    highest = nothing.scatter_reduce(0, each, moved, "amax", include_self=False)
-    lowest = nothing.scatter_reduce(0, each, moved, "amin", include_self=False)
+    """Find the largest |u_i| of each crystal, without its drift; 0 for crystals without atoms. [B]."""
+    crystals = crystal[:, None].expand(-1, 3)
+    zeros = moved.new_zeros((num_crystals, 3))
+    highest = zeros.scatter_reduce(0, crystals, moved, "amax", include_self=False)
+    lowest = zeros.scatter_reduce(0, crystals, moved, "amin", include_self=False)
     lengths = torch.linalg.vector_norm(moved - (0.5 * (highest + lowest))[crystal], dim=1)
-    return nothing[:, 0].scatter_reduce(0, crystal, lengths, "amax")
+    return zeros[:, 0].scatter_reduce(0, crystal, lengths, "amax")

@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""A readable plain PyTorch twin of every operation of `dtnn_fast.ops`, with the same signatures.
+"""Reference implementations: every operation of `dtnn_fast.ops` in readable plain PyTorch, with the same signature.
 
-The twins take the same arguments and trust them: only the native operations check values such as indices.
+They trust their arguments: only the native operations check values such as indices.
 """
 
-from ..ops.neighbor_list import NeighborOrder, neighbor_order
+from ..ops.bond_reverses import FullToHalf
+from ..ops.bonds_within import BondsWithin
+from ..ops.neighbor_list import NeighborList, NeighborOrder, neighbor_order
+from ..ops.neighbor_list_fixed import FixedNeighborList
+from ..ops.nested_neighbor_lists import NestedNeighborLists
 from .atom_to_bond_gather import atom_to_bond_gather
-from .bond_reverses import FullToHalf, bond_reverses, full_to_half
+from .bond_reverses import bond_reverses, full_to_half
 from .bond_to_atom_sum import bond_to_atom_sum
 from .bond_vectors import bond_vectors
-from .bonds_within import BondsWithin, bonds_within
+from .bonds_within import bonds_within
 from .nearest_neighbors import nearest_neighbors
-from .neighbor_list import NeighborList, neighbor_list
-from .neighbor_list_fixed import FixedNeighborList, neighbor_list_fixed
-from .nested_neighbor_lists import NestedNeighborLists, nested_neighbor_lists
+from .neighbor_list import neighbor_list
+from .neighbor_list_fixed import neighbor_list_fixed
+from .nested_neighbor_lists import nested_neighbor_lists
 from .rank2_gate import rank2_gate
 from .rank2_linear import rank2_linear
 from .skin_neighbor_list import SkinNeighborList

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Twin of dtnn_fast.ops.atom_to_bond_gather."""
+"""Reference implementation of `atom_to_bond_gather`: indexing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def atom_to_bond_gather(
     ends: str = "center",
     by_neighbor: NeighborOrder | None = None,
 ) -> Tensor:
-    """Bring the values of a bond's atoms to the bond; see `dtnn_fast.ops.atom_to_bond_gather`."""
+    """Index the atom values by both ends of the bonds; see `dtnn_fast.ops.atom_to_bond_gather`."""
     center, neighbor = pairs
     if ends == "center":
         return atom_values[center]

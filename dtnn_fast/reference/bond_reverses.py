@@ -1,27 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""Twins of dtnn_fast.ops.bond_reverses and full_to_half: a dictionary of bonds."""
+"""Reference implementation of `bond_reverses` and `full_to_half`: a dictionary of bonds."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .neighbor_list import NeighborList
-
-
-class FullToHalf(NamedTuple):
-    """The half list of a full list, and the map between them; see `dtnn_fast.ops.full_to_half`."""
-
-    half: NeighborList
-    kept: Tensor
-    half_index: Tensor
-    direction: Tensor
+from ..ops.bond_reverses import FullToHalf
+from ..ops.neighbor_list import NeighborList
 
 
 def bond_reverses(pairs: Tensor, shifts: Tensor, row_ptr: Tensor) -> Tensor:
-    """The index of each bond's reverse; see `dtnn_fast.ops.bond_reverses`."""
+    """Look up each bond's reverse in a dictionary; see `dtnn_fast.ops.bond_reverses`."""
     number = {bond: e for e, bond in enumerate(_bonds(pairs, shifts))}
     reverses = []
     for e, (i, j, *s) in enumerate(number):
@@ -36,7 +26,7 @@ def bond_reverses(pairs: Tensor, shifts: Tensor, row_ptr: Tensor) -> Tensor:
 
 
 def full_to_half(pairs: Tensor, shifts: Tensor, row_ptr: Tensor) -> FullToHalf:
-    """The half list of a full list, and the map between them; see `dtnn_fast.ops.full_to_half`."""
+    """Keep one direction of each bond and map the other to it; see `dtnn_fast.ops.full_to_half`."""
     reverses = bond_reverses(pairs, shifts, row_ptr).tolist()
     # Of (i, j, S) and (j, i, -S): the smaller center first, then the larger shift.
     kept = [e for e, (i, j, *s) in enumerate(_bonds(pairs, shifts)) if i < j or (i == j and s >= [-x for x in s])]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Twin of dtnn_fast.ops.bond_to_atom_sum."""
+"""Reference implementation of `bond_to_atom_sum`: index_add."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def bond_to_atom_sum(
     ends: str = "center",
     by_neighbor: NeighborOrder | None = None,
 ) -> Tensor:
-    """Sum bond values over the bonds of each atom; see `dtnn_fast.ops.bond_to_atom_sum`."""
+    """Add the bond values to their atoms by index; see `dtnn_fast.ops.bond_to_atom_sum`."""
     sums = bond_values.new_zeros((row_ptr.shape[0] - 1, *bond_values.shape[1:]))
     if ends in ("center", "sum"):
         sums = sums.index_add(0, pairs[0], bond_values)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Twin of dtnn_fast.ops.bond_vectors."""
+"""Reference implementation of `bond_vectors`: indexing and the sum of lattice vectors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def bond_vectors(
     row_ptr: Tensor | None = None,
     by_neighbor: NeighborOrder | None = None,
 ) -> Tensor:
-    """The vector of each bond from center to neighbor; see `dtnn_fast.ops.bond_vectors`."""
+    """Compute ``r_j - r_i + shift @ cell``; see `dtnn_fast.ops.bond_vectors`."""
     center, neighbor = pairs.contiguous()
     crystal = torch.zeros_like(center) if ptr is None else torch.searchsorted(ptr.contiguous(), center, right=True) - 1
     cells = cell[crystal] if cell.dim() == 3 else cell.expand(len(center), 3, 3)

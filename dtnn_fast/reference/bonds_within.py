@@ -1,24 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Twin of dtnn_fast.ops.bonds_within."""
+"""Reference implementation of `bonds_within`: a mask over all bonds."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..ops.bonds_within import BondsWithin
 from .bond_vectors import bond_vectors
 from .neighbor_list import list_cutoffs
-
-
-class BondsWithin(NamedTuple):
-    """A list of bonds, and where they are in the longer list that it is a part of; see `dtnn_fast.ops.bonds_within`."""
-
-    kept: Tensor
-    pairs: Tensor
-    shifts: Tensor
-    row_ptr: Tensor
 
 
 def bonds_within(
@@ -30,7 +20,7 @@ def bonds_within(
     cutoff: float | Tensor,
     ptr: Tensor | None = None,
 ) -> BondsWithin:
-    """The bonds of a list that are shorter than the cutoff; see `dtnn_fast.ops.bonds_within`."""
+    """Mask the bonds by their length; see `dtnn_fast.ops.bonds_within`."""
     num_crystals = 1 if ptr is None else len(ptr) - 1
     cutoffs = torch.tensor(list_cutoffs("bonds_within", cutoff, num_crystals), dtype=torch.float64)
     center, neighbor = pairs
@@ -48,7 +38,7 @@ def bonds_within(
 
 
 def squared_lengths(positions: Tensor, cell: Tensor, pairs: Tensor, shifts: Tensor, ptr: Tensor | None) -> Tensor:
-    """``|d|^2`` of each bond by the arithmetic that decides at a cutoff: float64, in this order of operations. [E]."""
+    """Compute ``|d|^2`` as it is compared with a cutoff: in float64, with this order of operations. [E]."""
     d = bond_vectors(positions.to(torch.float64), cell.to(torch.float64), pairs, shifts, ptr)
     dx, dy, dz = d.unbind(1)
     return (dx * dx + dy * dy) + dz * dz

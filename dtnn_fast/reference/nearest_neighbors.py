@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: MIT
-"""Twin of dtnn_fast.ops.nearest_neighbors: the rows of ever longer lists, sorted by length."""
+"""Reference implementation of `nearest_neighbors`: rows of growing lists, sorted by length."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from ..ops.nearest_neighbors import check_k, num_wanted
+from ..ops.neighbor_list import NeighborList
 from .bonds_within import squared_lengths
-from .neighbor_list import NeighborList, neighbor_list
+from .neighbor_list import neighbor_list
 
 
 def nearest_neighbors(positions: Tensor, cell: Tensor, pbc: Tensor, k: int, ptr: Tensor | None = None) -> NeighborList:
-    """The k nearest neighbors of each atom; see `dtnn_fast.ops.nearest_neighbors`."""
+    """Search with a growing cutoff and sort each row by length; see `dtnn_fast.ops.nearest_neighbors`."""
     check_k(k)
     bounds = torch.tensor([0, len(positions)]) if ptr is None else ptr
     cells, periodic = cell.expand(len(bounds) - 1, 3, 3), pbc.expand(len(bounds) - 1, 3)
@@ -33,14 +35,3 @@ def nearest_neighbors(positions: Tensor, cell: Tensor, pbc: Tensor, k: int, ptr:
     pairs = torch.cat([torch.empty(2, 0, dtype=torch.int64), *(part for part, _ in lists)], dim=1)
     shifts = torch.cat([torch.empty(0, 3, dtype=torch.int32), *(part for _, part in lists)])
     return NeighborList(pairs, shifts, row_ptr)
-
-
-def check_k(k: int) -> None:
-    """Reject anything but an integer of 0 or more."""
-    if not isinstance(k, int) or isinstance(k, bool) or k < 0:
-        raise ValueError(f"nearest_neighbors: expected `k` to be an integer of 0 or more, got {k!r}")
-
-
-def num_wanted(k: int, sizes: Tensor, pbc: Tensor) -> Tensor:
-    """How many neighbors an atom of each crystal can have, at most k. [B], int64."""
-    return torch.where(pbc.any(dim=1), k, (sizes - 1).clamp(min=0, max=k))

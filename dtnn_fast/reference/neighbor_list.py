@@ -1,25 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""Twin of dtnn_fast.ops.neighbor_list: every pair of atoms, every image."""
+"""Reference implementation of `neighbor_list`: every pair of atoms, every image."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..ops.neighbor_list import NeighborList
+
 LARGEST_SHIFT = 2**31 - 1
-# More candidates than this for one center would be a slip: the twin is for tests on small crystals.
+# More candidates than this for one center are probably a mistake: this implementation is for small crystals.
 MOST_CANDIDATES = 10**8
-
-
-class NeighborList(NamedTuple):
-    """Bonds, sorted by center, then neighbor, then shift; see `dtnn_fast.ops.neighbor_list`."""
-
-    pairs: Tensor
-    shifts: Tensor
-    row_ptr: Tensor
 
 
 def neighbor_list(
@@ -31,7 +24,7 @@ def neighbor_list(
     half: bool = False,
     self_pairs: bool = False,
 ) -> NeighborList:
-    """All bonds shorter than the cutoff; see `dtnn_fast.ops.neighbor_list`."""
+    """Test every image of every pair of atoms; see `dtnn_fast.ops.neighbor_list`."""
     if not positions.isfinite().all():
         raise RuntimeError("neighbor_list: expected finite `positions`, got NaN or infinity")
     if not cell.isfinite().all():
@@ -56,12 +49,12 @@ def neighbor_list(
 
 
 def list_cutoffs(op: str, cutoff: float | Tensor, num_crystals: int) -> list[float]:
-    """The checked cutoff of each crystal."""
-    each = isinstance(cutoff, Tensor)
+    """Check the cutoffs and return one for each crystal."""
+    per_crystal = isinstance(cutoff, Tensor)
     cutoffs = cutoff.tolist() if isinstance(cutoff, Tensor) else [cutoff] * num_crystals
     for b, value in enumerate(cutoffs):
         if not (value >= 0 and math.isfinite(value)):
-            crystal = f"crystal {b}: " if each and num_crystals > 1 else ""
+            crystal = f"crystal {b}: " if per_crystal and num_crystals > 1 else ""
             raise RuntimeError(f"{op}: {crystal}expected a finite `cutoff` of 0 or more, got {value}")
     return cutoffs
 
@@ -69,7 +62,7 @@ def list_cutoffs(op: str, cutoff: float | Tensor, num_crystals: int) -> list[flo
 def _bonds_of_atom(
     i: int, r: Tensor, cell: Tensor, dual: Tensor, cutoff: float, half: bool, self_pairs: bool
 ) -> tuple[Tensor, Tensor]:
-    """Neighbors j and shifts of the bonds of atom i of one crystal, in order."""
+    """Find neighbors j and shifts of the bonds of atom i of one crystal, in order."""
     between = r - r[i]
     low, high = _shift_ranges(between, dual, cutoff)
     sizes = (high - low + 1).clamp(min=0)
@@ -83,7 +76,7 @@ def _bonds_of_atom(
     shift = low[neighbor] + torch.stack([image // (n1 * n2), image // n2 % n1, image % n2], dim=1)
     a, b, c = cell
     s0, s1, s2 = shift.to(torch.float64).unsqueeze(2).unbind(1)
-    # The criterion to the bit: this order of operations, as in csrc/core/neighbor_list.h.
+    # This order of operations as in csrc/core/neighbor_list.h, so that both agree to the bit at the cutoff.
     d = between[neighbor] + ((s0 * a + s1 * b) + s2 * c)
     dx, dy, dz = d.unbind(1)
     keep = (dx * dx + dy * dy) + dz * dz < cutoff * cutoff
@@ -96,7 +89,7 @@ def _bonds_of_atom(
 
 
 def _duals(cell: Tensor, pbc: Tensor) -> Tensor:
-    """Rows with ``dual_k . cell_k = 1``, within the span of the periodic vectors; 0 where not periodic. [3, 3]."""
+    """Compute rows with ``dual_k . cell_k = 1`` in the span of the periodic vectors; 0 where not periodic. [3, 3]."""
     duals, periodic = torch.zeros(3, 3, dtype=torch.float64), cell[pbc]
     if torch.linalg.matrix_rank(periodic, rtol=1e-10) < len(periodic):
         raise RuntimeError(
@@ -107,7 +100,7 @@ def _duals(cell: Tensor, pbc: Tensor) -> Tensor:
 
 
 def _shift_ranges(between: Tensor, dual: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
-    """The least and greatest shift in each direction that can bring an atom at `between` inside the cutoff.
+    """Bound the shifts in each direction that can bring an atom at `between` inside the cutoff.
 
     The lattice planes of direction k are 1/|dual_k| apart, so bonds have
     ``|dual_k . between + s_k| <= cutoff |dual_k|``.

@@ -1,26 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Twin of dtnn_fast.ops.neighbor_list_fixed: the list, then padding."""
+"""Reference implementation of `neighbor_list_fixed`: the list, then padding."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..ops.neighbor_list_fixed import COMPLETE, OVERFLOW, FixedNeighborList
 from .neighbor_list import neighbor_list
-
-COMPLETE, OVERFLOW, BAD_VALUES = range(3)
-
-
-class FixedNeighborList(NamedTuple):
-    """A neighbor list of fixed size and what became of it; see `dtnn_fast.ops.neighbor_list_fixed`."""
-
-    pairs: Tensor
-    shifts: Tensor
-    row_ptr: Tensor
-    num_bonds: Tensor
-    status: Tensor
 
 
 def neighbor_list_fixed(
@@ -33,7 +20,7 @@ def neighbor_list_fixed(
     half: bool = False,
     self_pairs: bool = False,
 ) -> FixedNeighborList:
-    """The list of `neighbor_list` in arrays of a fixed size; see `dtnn_fast.ops.neighbor_list_fixed`."""
+    """Copy the list into arrays of padding; see `dtnn_fast.ops.neighbor_list_fixed`."""
     bonds = neighbor_list(positions, cell, pbc, cutoff, ptr, half, self_pairs)
     num_bonds, num_atoms = bonds.pairs.shape[1], positions.shape[0]
     fits = num_bonds <= capacity

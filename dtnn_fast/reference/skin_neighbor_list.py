@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""Twin of dtnn_fast.ops.SkinNeighborList: searches every time."""
+"""Reference implementation of `SkinNeighborList`: a search at every update."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from .neighbor_list import NeighborList, neighbor_list
+from ..ops.neighbor_list import NeighborList
+from .neighbor_list import neighbor_list
 
 
 class SkinNeighborList:
-    """The neighbor list at each update; see `dtnn_fast.ops.SkinNeighborList`."""
+    """Neighbor lists from a search at every update; see `dtnn_fast.ops.SkinNeighborList`."""
 
     def __init__(self, cutoff: float | Tensor, skin: float, half: bool = False, self_pairs: bool = False) -> None:
         self.cutoff = cutoff
@@ -20,10 +21,10 @@ class SkinNeighborList:
 
     @property
     def num_rebuilds(self) -> int:
-        """How many times the atoms were searched again: the searches after the first one."""
+        """Number of searches after the first one."""
         return max(self._num_searches - 1, 0)
 
     def update(self, positions: Tensor, cell: Tensor, pbc: Tensor, ptr: Tensor | None = None) -> NeighborList:
-        """The neighbor list at these positions."""
+        """Return the neighbor list at these positions."""
         self._num_searches += 1
         return neighbor_list(positions, cell, pbc, self.cutoff, ptr, self.half, self.self_pairs)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Twin of dtnn_fast.ops.tensor_readout."""
+"""Reference implementation of `tensor_readout`: a 3x3 matrix per atom, then index_add."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MATRIX_COMPONENTS = (0, 5, 4, 5, 1, 3, 4, 3, 2)
 
 
 def tensor_readout(atom_scalar: Tensor, atom_vector: Tensor, atom_rank2: Tensor, ptr: Tensor) -> Tensor:
-    """The mean over each crystal's atoms of s I + v (x) v + t; see `dtnn_fast.ops.tensor_readout`."""
+    """Average s I + v (x) v + t over each crystal's atoms; see `dtnn_fast.ops.tensor_readout`."""
     num_atoms = atom_scalar.shape[0]
     identity = torch.eye(3, dtype=atom_scalar.dtype, device=atom_scalar.device)
     isotropic = atom_scalar.sum(1)[:, None, None] * identity

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the tests of torch.compile share."""
+"""Batch sizes and fixtures of the tests of torch.compile."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-# The first size shares no number with another dimension (3 and 6 components, channels): by default torch gives
-# dimensions that are equal in the first call one symbol. Then 20 others, up and down.
+# By default torch gives dimensions that are equal in the first call the same symbol, so the first size differs from all
+# other dimensions (3 and 6 components, channels). The 20 other sizes are larger and smaller.
 FIRST_SIZE = 10
 OTHER_SIZES = (7, 13, 2, 40, 3, 4, 5, 6, 8, 9, 11, 12, 14, 15, 17, 20, 21, 25, 31, 64)
 
@@ -24,7 +24,7 @@ def no_recompilation() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def fresh_compiler() -> Iterator[None]:
-    """No code that an earlier test compiled, and none left behind."""
+    """Drop compiled code before and after the test."""
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the tests of torch.export and AOTInductor share: an operation as a module, and a small model."""
+"""Operations as exported programs, and a small model, for the tests of torch.export and AOTInductor."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dtnn_fast.model.decoder import DecoderConfig
 from dtnn_fast.model.dtnn import DTNN, DTNNConfig
 
 
-class Calling(nn.Module):
+class FunctionModule(nn.Module):
     """A function as a module."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -31,30 +31,30 @@ class Calling(nn.Module):
 
 
 def exported(case: Case) -> ExportedProgram:
-    """The program of a public function for batches of any size."""
+    """Export a public function for batches of any size."""
     arguments, others = case.arguments(batch(10)), case.arguments(batch(7))
-    # What differs between two batches may differ.
+    # Dimensions that differ between two batches are dynamic.
     shapes = [
         {d: Dim.DYNAMIC for d in range(x.dim()) if x.shape[d] != y.shape[d]}
         for x, y in zip(arguments, others, strict=True)
     ]
     with torch.fx.experimental._config.patch(backed_size_oblivious=True):
-        return torch.export.export(Calling(case.call), arguments, dynamic_shapes=(tuple(shapes),))
+        return torch.export.export(FunctionModule(case.call), arguments, dynamic_shapes=(tuple(shapes),))
 
 
 @cache
 def small_model(layers: int = 2) -> DTNN:
-    """A model with a list of bonds inside of another one, of so few layers that it compiles in seconds."""
+    """Make a model with nested lists of bonds, and few layers, so that it compiles in seconds."""
     encoder = NativeEncoderConfig(cutoffs=(3.0, 4.0)[-layers:], mean_bonds=(7.0, 16.0)[-layers:], channels=TINY)
     return randomised(DTNNConfig(encoder, DecoderConfig(layer=layers, latent=4, blocks=1)))
 
 
 def crystals_without_bonds() -> list[Crystal]:
-    """One atom alone in a large box."""
+    """Return one atom in a large box."""
     return [Crystal.make("alone", [3], [[0.0, 0.0, 0.0]], 30.0 * torch.eye(3).double().numpy())]
 
 
-# One crystal, none of whose lists has bonds; one; and several.
+# One crystal without bonds, one with bonds, and several.
 BATCHES = {
     "five": small_crystals(5, max_atoms=4),
     "one": small_crystals(1, skip=3),

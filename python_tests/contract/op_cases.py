@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""One table of example inputs for every operation, which the tests of this folder run through.
+"""Example inputs for every operation, which the tests of this folder run through.
 
 `OPERATIONS` has the operations of the namespace ``torch.ops.dtnn_fast`` with the arguments of their schemas,
-`FUNCTIONS` the public functions of ``dtnn_fast.ops``. Everything is made on the CPU in float64; `on` moves it.
+`FUNCTIONS` the public functions of ``dtnn_fast.ops``. Inputs are made on the CPU in float64; `on` moves them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CHANNELS, OUTPUTS = 3, 4
 
 
 class Batch(NamedTuple):
-    """Crystals of two or three atoms with their half list of bonds, and random values of every kind on them."""
+    """Crystals of two or three atoms with their half list of bonds, and random values on atoms and bonds."""
 
     positions: Tensor
     cell: Tensor
@@ -33,21 +33,21 @@ class Batch(NamedTuple):
     order_ptr: Tensor
 
     def atoms(self, *shape: int, seed: int = 0) -> Tensor:
-        """Random values for each atom."""
+        """Draw random values for each atom."""
         return normal(len(self.positions), *shape, seed=seed)
 
     def bonds(self, *shape: int, seed: int = 0) -> Tensor:
-        """Random values for each bond."""
+        """Draw random values for each bond."""
         return normal(self.pairs.shape[1], *shape, seed=seed)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
-    """Random values, the same on every call."""
+    """Draw random values, the same on every call."""
     return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def batch(num_crystals: int) -> Batch:
-    """A batch of this many crystals; 0 gives an empty one."""
+    """Make a batch of this many crystals; 0 gives an empty batch."""
     sizes = [2 + b % 2 for b in range(num_crystals)]
     ptr = torch.tensor([0, *sizes]).cumsum(0)
     cell = 3.0 * torch.eye(3, dtype=torch.float64) + 0.2 * normal(num_crystals, 3, 3, seed=1)
@@ -60,12 +60,12 @@ def batch(num_crystals: int) -> Batch:
 
 
 def full_list(b: Batch) -> ops.NeighborList:
-    """Every bond of the batch from both ends."""
+    """Return every bond of the batch from both ends."""
     return ops.neighbor_list(b.positions, b.cell, b.pbc, 2.4, b.ptr)
 
 
 def weight(seed: int = 9) -> Tensor:
-    """Weights that map CHANNELS to OUTPUTS."""
+    """Draw weights that map CHANNELS to OUTPUTS."""
     return normal(OUTPUTS, CHANNELS, seed=seed)
 
 
@@ -73,8 +73,8 @@ class Case(NamedTuple):
     """A call with inputs for a batch of any size.
 
     Args:
-        call: what is called.
-        arguments: from the batch to the positional arguments.
+        call: the operation or function.
+        arguments: makes the positional arguments from a batch.
     """
 
     call: Callable[..., Any]
@@ -82,7 +82,7 @@ class Case(NamedTuple):
 
 
 def _norm_inputs(b: Batch) -> tuple[Tensor, ...]:
-    """grad_y, grad_norm, y, norm, x, weight of the backward of rank2_linear."""
+    """Make grad_y, grad_norm, y, norm, x, weight for the backward of rank2_linear."""
     x = b.atoms(3, CHANNELS)
     y, norm = ops.rank2_linear(x, weight(), norm=True, eps=0.5)
     return b.atoms(3, OUTPUTS, seed=1), b.atoms(OUTPUTS, seed=2), y, norm, x, weight()
@@ -92,13 +92,13 @@ def _ends(b: Batch) -> tuple[Tensor, ...]:
     return b.pairs, b.row_ptr, b.order, b.order_ptr
 
 
-# By a name that starts with the operation's, followed by what the case is about.
+# Keys: the name of the operation, then the variant.
 OPERATIONS: dict[str, Case] = {
     "neighbor_list": Case(OPS.neighbor_list, lambda b: (b.positions, b.cell, b.pbc, b.ptr, 2.4, None, False, False)),
     "neighbor_list half": Case(
         OPS.neighbor_list, lambda b: (b.positions, b.cell, b.pbc, b.ptr, 2.4, None, True, False)
     ),
-    "neighbor_list cutoff of each crystal": Case(
+    "neighbor_list cutoff per crystal": Case(
         OPS.neighbor_list,
         lambda b: (b.positions, b.cell, b.pbc, b.ptr, 0.0, 2.4 + 0.1 * torch.arange(len(b.cell)).double(), False, True),
     ),
@@ -163,7 +163,7 @@ OPERATIONS: dict[str, Case] = {
     ),
 }
 
-# What users call: each with the arguments that change with the batch, all of them tensors.
+# Public functions with the arguments that depend on the batch, all of them tensors.
 FUNCTIONS: dict[str, Case] = {
     "bond_vectors": Case(ops.bond_vectors, lambda b: (b.positions, b.cell, b.pairs, b.shifts, b.ptr)),
     "bond_to_atom_sum center": Case(ops.bond_to_atom_sum, lambda b: (b.bonds(3, CHANNELS), b.pairs, b.row_ptr)),
@@ -189,23 +189,23 @@ FUNCTIONS: dict[str, Case] = {
 
 
 def operation_of(name: str) -> str:
-    """The operation that a case of `OPERATIONS` is about."""
+    """Return the operation of a case in `OPERATIONS`."""
     return name.split(maxsplit=1)[0]
 
 
 def differentiable(case: Case) -> bool:
-    """Whether any output has gradients."""
+    """Tell whether any output has gradients."""
     result = case.call(*case.arguments(batch(1)))
     return any(x.is_floating_point() for x in outputs(result))
 
 
 def outputs(result: Any) -> tuple[Tensor, ...]:
-    """The results as a tuple."""
+    """Return the results as a tuple."""
     return (result,) if isinstance(result, Tensor) else tuple(result)
 
 
 def on(arguments: tuple[Any, ...], device: str, dtype: torch.dtype = torch.float64) -> tuple[Any, ...]:
-    """The arguments on a device, floating point ones in another dtype and as new leaves."""
+    """Copy the arguments to a device, the floating point ones in this dtype and as new leaves."""
 
     def move(x: Any) -> Any:
         if not isinstance(x, Tensor):
@@ -216,11 +216,11 @@ def on(arguments: tuple[Any, ...], device: str, dtype: torch.dtype = torch.float
 
 
 def leaves(arguments: tuple[Any, ...]) -> list[Tensor]:
-    """The floating point tensors among the arguments, which from here on need gradients."""
+    """Make the floating point tensors among the arguments require gradients, and return them."""
     return [x.requires_grad_() for x in arguments if isinstance(x, Tensor) and x.is_floating_point()]
 
 
 def scalar(result: Any) -> Tensor:
-    """A nonlinear number of everything that is differentiable in a result."""
+    """Reduce all differentiable outputs of a result to one number, nonlinearly."""
     parts = [x for x in outputs(result) if x.is_floating_point()]
     return torch.stack([(x.sin() * (1 + index)).sum() for index, x in enumerate(parts)]).sum()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A small interatomic potential on every operation: large enough to be wrong in, small enough to compile in seconds."""
+"""A small interatomic potential that uses every operation and compiles in seconds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Potential(nn.Module):
 
     def forward(self, positions: Tensor, cell: Tensor, ptr: Tensor, pairs: Tensor, shifts: Tensor, row_ptr: Tensor,
                 order: Tensor, order_ptr: Tensor) -> Tensor:  # fmt: skip
-        """Energies. [B]"""
+        """Compute the energies. [B]"""
         by_neighbor = ops.NeighborOrder(order, order_ptr)
         d = ops.bond_vectors(positions, cell, pairs, shifts, ptr)
         squared = (d * d).sum(1, keepdim=True)
@@ -45,5 +45,5 @@ class Potential(nn.Module):
 
 
 def inputs_of(b: Batch) -> tuple[Tensor, ...]:
-    """The potential's arguments for a batch."""
+    """Return the potential's arguments for a batch."""
     return b.positions, b.cell, b.ptr, b.pairs, b.shifts, b.row_ptr, b.order, b.order_ptr

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""AOTInductor packages of an operation and the model, run by a process that has torch and _ops.so alone."""
+"""AOTInductor packages of an operation and the model, run by a process with only torch and _ops.so."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RUNNER = """
 import sys
 import torch
 
-sys.modules["dtnn_fast"] = None  # to import it is an error
+sys.modules["dtnn_fast"] = None  # makes its import an error
 library, package, inputs, outputs = sys.argv[1:]
 torch.ops.load_library(library)
 run = torch._inductor.aoti_load_package(package)
@@ -28,9 +28,9 @@ torch.save([run(*arguments) for arguments in torch.load(inputs)], outputs)
 
 
 def run_elsewhere(program, batches, folder):
-    """What the package of a program gives for each batch of arguments in another process."""
+    """Run the package of a program in another process, and return its results for each batch of arguments."""
     package, inputs, outputs = (str(folder / name) for name in ("package.pt2", "inputs.pt", "outputs.pt"))
-    # Compiling faster is worth more here than running faster.
+    # Here a fast compilation matters more than fast code.
     options = {"aot_inductor.compile_wrapper_opt_level": "O0"}
     torch._inductor.aoti_compile_and_package(program, package_path=package, inductor_configs=options)
     torch.save(batches, inputs)

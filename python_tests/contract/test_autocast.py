@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""torch.autocast around the operations and the model: they compute in float32 and say so where they cannot."""
+"""torch.autocast around the operations and the model: they compute in float32, or raise a clear error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from op_cases import FUNCTIONS, batch, leaves, on, outputs, scalar
 from dtnn_fast import ops
 
 HALVES = [torch.bfloat16, torch.float16]
-# Positions have no digits left in 16 bits.
+# 16 bits are too few for positions.
 ON_POSITIONS = {"bond_vectors"}
 WITHOUT_POSITIONS = [name for name in FUNCTIONS if name not in ON_POSITIONS]
 
@@ -36,7 +36,7 @@ def test_computes_in_float32_with_gradients_in_the_dtype_of_the_inputs(name, dty
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_float32_and_float64_stay_as_they_are(name, device):
+def test_float32_and_float64_are_not_cast(name, device):
     case = FUNCTIONS[name]
     for dtype in (torch.float32, torch.float64):
         arguments = on(case.arguments(batch(3)), device, dtype)
@@ -47,7 +47,7 @@ def test_float32_and_float64_stay_as_they_are(name, device):
 
 @pytest.mark.parametrize("inputs", ["outside", "on positions"])
 @pytest.mark.parametrize("dtype", HALVES)
-def test_what_is_refused_names_the_argument(inputs, dtype, device):
+def test_errors_name_the_argument(inputs, dtype, device):
     names = FUNCTIONS if inputs == "outside" else ON_POSITIONS
     for name in names:
         arguments = on(FUNCTIONS[name].arguments(batch(2)), device, dtype)

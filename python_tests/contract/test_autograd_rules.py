@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What torch's autograd promises for its own operations holds for these too."""
+"""The operations follow the rules of torch's autograd."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def test_without_gradients(name, mode, device):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_only_needed_gradients_are_there_and_right(name, device):
-    """Each input alone needs a gradient, in first and second derivatives."""
+def test_gradients_of_single_inputs_are_right(name, device):
+    """Only one input requires a gradient, in first and second derivatives."""
     case = FUNCTIONS[name]
     arguments = on(case.arguments(batch(2)), device)
     everything = leaves(on(arguments, device))
@@ -62,7 +62,7 @@ def test_only_needed_gradients_are_there_and_right(name, device):
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_changed_inputs_are_noticed(name, device):
-    """An input that the backward needs must not be changed in place; one that it does not need may be."""
+    """Inputs that the backward needs must not be changed in place; other inputs may be."""
     case = OPERATIONS[name]
     arguments = on(case.arguments(batch(2)), device)
     moving = leaves(arguments)
@@ -97,7 +97,7 @@ def test_backward_twice_needs_retain_graph(name, device):
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_expanded_and_strided_gradients(name, device):
-    """The gradient of a sum is one number expanded, that of a transpose is strided."""
+    """The gradient of a sum is an expanded number, the gradient of a transpose is strided."""
     case = FUNCTIONS[name]
     arguments = on(case.arguments(batch(3)), device)
     moving = leaves(arguments)
@@ -111,7 +111,7 @@ def test_expanded_and_strided_gradients(name, device):
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_gradients_of_one_output_only(name, device):
-    """The other output's gradient is absent, which must be the same as zero."""
+    """The gradient of the other output is absent, which must count as zero."""
     case = FUNCTIONS[name]
     arguments = on(case.arguments(batch(2)), device)
     moving = leaves(arguments)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The weight gradient of a loss on forces, compiled in every way that docs/compile.md names, against eager."""
+"""Weight gradients of a loss on forces, compiled in every way in docs/compile.md, equal to eager."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def loss_of(forces):
 
 
 def eager(potential, arguments):
-    """The loss and its gradients in the weights by torch.autograd alone."""
+    """Compute the loss and its weight gradients with torch.autograd alone."""
     positions = arguments[0].detach().requires_grad_()
     energy = potential(positions, *arguments[1:]).sum()
     (gradient,) = torch.autograd.grad(energy, positions, create_graph=True)
@@ -79,7 +79,7 @@ FORMULATIONS = {"forces": forces_compiled, "loss": loss_compiled, "everything": 
 def check(step, potential, size, device):
     arguments = on(inputs_of(batch(size)), device)
     loss, gradients = eager(potential, arguments)
-    assert all(gradient.abs().max() > 1e-3 for gradient in gradients)  # the forces feel every weight
+    assert all(gradient.abs().max() > 1e-3 for gradient in gradients)  # the forces depend on every weight
     torch.testing.assert_close(step(*arguments), (loss, gradients), rtol=1e-9, atol=1e-9)
 
 
@@ -87,7 +87,7 @@ def check(step, potential, size, device):
     ("compiled", "backend", "sizes"),
     [
         *((name, "aot_eager", SIZES) for name in FORMULATIONS),
-        # Below some hundred numbers a loop, inductor makes other code, with one more compilation.
+        # For loops of fewer than some hundred numbers inductor makes other code, with one more compilation.
         pytest.param("loss", "inductor", LARGE_SIZES, marks=pytest.mark.slow),
     ],
 )
@@ -99,8 +99,8 @@ def test_weight_gradients_equal_eager(compiled, backend, sizes, potential, devic
             check(step, potential, size, device)
 
 
-def test_autograd_inside_on_request_of_a_setting_of_torch(potential, device):
-    """torch.autograd.grad in the compiled function, for positions that are an input with gradients."""
+def test_autograd_inside_with_the_setting_of_torch(potential, device):
+    """torch.autograd.grad works in the compiled function, for positions that are an input with gradients."""
 
     def with_autograd(positions, *rest):
         energy = potential(positions, *rest).sum()
@@ -122,7 +122,7 @@ def test_autograd_inside_on_request_of_a_setting_of_torch(potential, device):
 
 @pytest.mark.parametrize("donated", [False, True])
 def test_differentiating_a_compiled_energy_twice_raises(donated, potential, device):
-    """torch compiles no second derivative of a compiled function: it must not give a wrong one either."""
+    """torch cannot differentiate a compiled function twice: it must raise, not give a wrong result."""
     compiled = torch.compile(potential, fullgraph=True, dynamic=True, backend="aot_eager")
     positions, *rest = on(inputs_of(batch(FIRST_SIZE)), device)
     positions.requires_grad_()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""torch.compile of the model by inductor: tensors and weight gradients as in eager, one compilation for all batches."""
+"""torch.compile of the model with inductor: values and weight gradients as in eager, one compilation for all."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_one_compilation_for_twenty_batches(device):
 
 
 def test_copies_and_states_of_a_compiled_model():
-    """Wrapped by torch.compile, a model still has a state, can be copied and saved, and leaves the original alone."""
+    """A compiled model still has a state, can be copied and saved, and does not change the original."""
     model = copy.deepcopy(small_model())
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="eager")
     graph = model.graph(small_crystals(6, max_atoms=4))

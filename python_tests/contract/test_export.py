@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""torch.export of the operations and the model: one program for every size, also 0 and 1."""
+"""torch.export of the operations and the model: one program for every size, including 0 and 1."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_operations(name):
     case = FUNCTIONS[name]
     program = exported(case)
     operation = f"dtnn_fast.{name.split()[0]}"
-    assert any(str(node.target).startswith(operation) for node in program.graph.nodes)  # whole, not in pieces
+    assert any(str(node.target).startswith(operation) for node in program.graph.nodes)  # not decomposed
     for size in SIZES:
         arguments = case.arguments(batch(size))
         torch.testing.assert_close(program.module()(*arguments), case.call(*arguments), rtol=0, atol=0)

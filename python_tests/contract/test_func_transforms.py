@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""torch.func over every operation: the transforms and their compositions against the same on the twins."""
+"""torch.func over every operation: transforms and their compositions, equal to the reference implementations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OPS = torch.ops.dtnn_fast
 
 
 def moving_part(name, device):
-    """A public function of its floating point inputs alone, these, and tangents for them."""
+    """Return a public function of its floating point inputs alone, the inputs, and tangents for them."""
     case = FUNCTIONS[name]
     arguments = on(case.arguments(batch(2)), device)
     inputs = tuple(x for x in arguments if x.is_floating_point())
@@ -67,7 +67,7 @@ def samples(inputs):
 
 @pytest.mark.parametrize("transform", TRANSFORMS)
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_equals_the_twins(name, transform, device):
+def test_equals_reference(name, transform, device):
     function, inputs, tangents = moving_part(name, device)
     result = TRANSFORMS[transform](function, inputs, tangents)
     with use_backend("reference"):
@@ -77,7 +77,7 @@ def test_equals_the_twins(name, transform, device):
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_gradients_flow_out_of_a_transform(name, device):
-    """torch.autograd.grad through the result of torch.func.grad, which once cut the outer graph."""
+    """torch.autograd.grad must go through the result of torch.func.grad, which must not cut the outer graph."""
     results = []
     for backend in ("native", "reference"):
         function, inputs, _ = moving_part(name, device)
@@ -117,7 +117,7 @@ def test_forward_mode_through_a_backward_equals_finite_differences(name, device)
 
 
 def test_rows_and_channels_are_batched_in_one_call():
-    """Where all samples fit into one call of the kernel there is one, not one for each."""
+    """When all samples fit into one call of the kernel, there is one call."""
     calls = []
 
     class Count(torch.utils._python_dispatch.TorchDispatchMode):
@@ -131,7 +131,7 @@ def test_rows_and_channels_are_batched_in_one_call():
     assert calls.count(OPS.rank2_linear.default) == 1
 
 
-def test_what_vmap_cannot_do_is_said():
+def test_vmap_refuses_what_it_cannot_do():
     b = batch(2)
     vector, rank2 = b.atoms(3, 2), b.atoms(6, 2)
     for name in ("neighbor_list", "bonds_within", "bond_reverses"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The precision of products on CUDA: how torch's setting reaches the operations, and that the CPU ignores it."""
+"""Precision of matrix products: torch's setting reaches the CUDA operations, and the CPU ignores it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def restored_setting() -> Iterator[None]:
 
 
 def inputs(seed: int = 0) -> list[torch.Tensor]:
-    """x, weight, gate."""
+    """Draw x, weight, gate."""
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(size, generator=generator, requires_grad=True) for size in ((6, 3, 5), (4, 5), (6, 4))]
 
@@ -49,7 +49,7 @@ PRODUCTS += ("rank2_gate", "rank2_gate_backward")
 @pytest.mark.parametrize("function", [linear_and_gradients, gate_and_gradients])
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_every_product_gets_the_setting(function, setting: str) -> None:
-    """Forward, backward and double backward, and a backward after the setting has changed keeps that of its forward."""
+    """Forward, backward and double backward use the setting."""
     torch.set_float32_matmul_precision(setting)
     seen = 0
     for name in PRODUCTS:
@@ -77,8 +77,8 @@ def test_the_cpu_ignores_it(function) -> None:
         torch.set_float32_matmul_precision(setting)
         results.append(function())
     for other in results[1:]:
-        for found, wanted in zip(other, results[0], strict=True):
-            assert torch.equal(found, wanted)
+        for result, expected in zip(other, results[0], strict=True):
+            assert torch.equal(result, expected)
 
 
 def test_compiled_code_follows_a_change() -> None:
@@ -98,7 +98,7 @@ def test_compiled_code_follows_a_change() -> None:
 
 
 @pytest.mark.parametrize("precision", [-1, 3])
-def test_a_precision_that_is_none(precision: int) -> None:
+def test_invalid_precision(precision: int) -> None:
     x, weight, _ = (t.detach() for t in inputs())
     message = rf"expected `precision` 0 \(float32\), 1 \(tf32\) or 2 \(bfloat16\), got {precision}"
     with pytest.raises(RuntimeError, match=f"rank2_linear: {message}"):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """torch.library.opcheck and both derivatives in float64 for every operation of the namespace.
 
-What is special about one operation (its derivatives with some inputs fixed, at zero, for other shapes) is in
+Checks of a single operation (derivatives with some inputs fixed, at zero, for other shapes) are in
 python_tests/ops/test_<op>.py.
 """
 
@@ -20,7 +20,7 @@ def test_every_operation_of_the_namespace_has_a_case():
     registered = {
         name.split("::")[1] for name in torch._C._dispatch_get_all_op_names() if name.startswith("dtnn_fast::")
     }
-    # Without tensors there is nothing of the contract to hold.
+    # The contract is about tensors.
     without_tensors = {"has_cuda_kernels", "set_immediate_device_errors", "raise_device_error"}
     assert {operation_of(name) for name in OPERATIONS} == registered - without_tensors
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Random calls of all operations, valid and spoiled: ``python python_tests/fuzz --seconds 60 --seed 0``.
 
-Every call is drawn from its own seed, so ``--seed S --calls 1`` repeats one. Meant to run on a build with
-AddressSanitizer and UndefinedBehaviorSanitizer (see .ci/fuzz); a worker process makes the calls, so that a crash too
-is reported with the seed that caused it.
+Every call is drawn from its own seed, so ``--seed S --calls 1`` repeats one. It is meant for a build with
+AddressSanitizer and UndefinedBehaviorSanitizer (see .ci/fuzz). A worker process makes the calls, so that a crash is
+reported with its seed, too.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import time
 import traceback
 from pathlib import Path
 
-MOST_FAILURES = 5
+MAX_FAILURES = 5
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="fuzz", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long to go on (60)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="seconds to run (60)")
     parser.add_argument("--calls", type=int, help="stop after this many calls")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first call (0)")
     parser.add_argument("--least", type=float, default=0.0, help="fail below this many calls a minute")
@@ -32,7 +32,7 @@ def arguments() -> argparse.Namespace:
 
 
 def work(options: argparse.Namespace) -> int:
-    """Make the calls, and print what came of them; the exit status is 1 after a failure."""
+    """Make the calls and print the outcomes; return 1 after a failure."""
     from fuzzing.judge import run_call
 
     counts: collections.Counter[str] = collections.Counter()
@@ -46,7 +46,7 @@ def work(options: argparse.Namespace) -> int:
         except Exception:
             counts["failed"] += 1
             print(f"FAILED, seed {seed}:\n{traceback.format_exc()}", flush=True)
-            if counts["failed"] == MOST_FAILURES:
+            if counts["failed"] == MAX_FAILURES:
                 break
         seed += 1
     made = seed - options.seed

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The fuzzer on the ordinary build, and whether it finds what it is for; .ci/fuzz runs it under the sanitizers."""
+"""The fuzzer on the ordinary build, and checks that it finds errors; .ci/fuzz runs it under the sanitizers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fuzzing.cases import CASES
 from dtnn_fast import ops, reference
 
 FOLDER = Path(__file__).parent
-# What other operations call with a user's arguments, and what takes no tensors.
+# Called by other operations with a user's arguments, or without tensor arguments.
 NOT_CALLED_ALONE = {"neighbor_order", "check_device_errors", "immediate_device_errors"}
 
 
@@ -52,7 +52,7 @@ def test_finds_a_wrong_result(monkeypatch: pytest.MonkeyPatch) -> None:
         judge, "CASES", {(lambda: Call(rank2_linear, reference.rank2_linear, linear_call().arguments)): 1}
     )
     monkeypatch.setattr(judge, "SHARE_OF_BAD_CALLS", 0.0)
-    with pytest.raises(MismatchError, match="values differ from the twin's"):
+    with pytest.raises(MismatchError, match="values differ from the reference implementation's"):
         judge.run_call(0)
 
 
@@ -69,7 +69,7 @@ def test_finds_a_wrong_derivative(monkeypatch: pytest.MonkeyPatch) -> None:
         for seed in range(20):
             judge.run_call(seed)
 
-    with pytest.raises(MismatchError, match="the twin"):
+    with pytest.raises(MismatchError, match="the reference implementation"):
         outcomes()
 
 
@@ -81,7 +81,7 @@ def test_finds_bad_input_that_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge, "CASES", {(lambda: call): 1})
     monkeypatch.setattr(judge, "mutate", lambda call: call)
     monkeypatch.setattr(judge, "SHARE_OF_BAD_CALLS", 1.0)
-    with pytest.raises(MismatchError, match="accepted, but the twin says"):
+    with pytest.raises(MismatchError, match="accepted, but the reference implementation says"):
         judge.run_call(0)
 
 

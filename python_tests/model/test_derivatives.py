@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Derivatives in positions, cell and weights, also where they could be infinite; native and reference operations."""
+"""Derivatives in positions, cell and weights, also where they might be infinite; native kernels equal the reference."""
 
 from dataclasses import replace
 
@@ -117,7 +117,7 @@ def test_atoms_out_of_reach_give_the_mean_of_atoms_alone():
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_native_kernels_and_references_agree_in_values_and_two_derivatives(name):
+def test_native_kernels_and_reference_agree_in_values_and_two_derivatives(name):
     model = variant(name)
 
     def everything():
@@ -132,8 +132,8 @@ def test_native_kernels_and_references_agree_in_values_and_two_derivatives(name)
 
     native = everything()
     with use_backend("reference"):
-        references = everything()
-    for a, b in zip(native, references, strict=True):
+        expected = everything()
+    for a, b in zip(native, expected, strict=True):
         # What does not reach a weight is zero in both.
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10 * float(b.abs().max()) + 1e-300)
 

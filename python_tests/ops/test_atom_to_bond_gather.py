@@ -16,7 +16,7 @@ ENDS = ("center", "neighbor", "sum", "difference")
 @pytest.mark.parametrize("ends", ENDS)
 @pytest.mark.parametrize("payload", [(), (1,), (5,), (3, 32), (6, 4), (0,)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_equals_twin(ends, payload, dtype):
+def test_equals_reference(ends, payload, dtype):
     graph = random_graph(50, 400)
     atoms = torch.randn(50, *payload, dtype=dtype)
     gathered = atom_to_bond_gather(atoms, *graph, ends)

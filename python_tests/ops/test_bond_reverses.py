@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""bond_reverses and full_to_half against their twins, and the identities that make them useful."""
+"""bond_reverses and full_to_half: equal to the reference implementations, and the identities of their maps."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def batch():
 
 
 @pytest.mark.parametrize("self_pairs", [False, True])
-def test_equals_twin(self_pairs):
+def test_equals_reference(self_pairs):
     for crystal, cutoff in cases():
         bonds = neighbor_list(*crystal, cutoff, self_pairs=self_pairs)
         reverses = bond_reverses(*bonds)
@@ -54,12 +54,12 @@ def test_equals_twin(self_pairs):
 def test_full_to_half(self_pairs):
     for crystal, cutoff in cases():
         full = neighbor_list(*crystal, cutoff, self_pairs=self_pairs)
-        ours, twin = (module.full_to_half(*full) for module in (dtnn_fast.ops, reference))
+        ours, expected = (module.full_to_half(*full) for module in (dtnn_fast.ops, reference))
         half = neighbor_list(*crystal, cutoff, half=True, self_pairs=self_pairs)
-        for a, b, c in zip(ours.half, twin.half, half, strict=True):
+        for a, b, c in zip(ours.half, expected.half, half, strict=True):
             assert torch.equal(a, c)
             assert torch.equal(b, c)
-        for a, b in zip(ours[1:], twin[1:], strict=True):
+        for a, b in zip(ours[1:], expected[1:], strict=True):
             assert a.dtype == b.dtype
             assert torch.equal(a, b)
 
@@ -160,7 +160,7 @@ def test_bad_input(change, message):
 
 @pytest.mark.parametrize("removed", [0, 1, 100, 20000, -1])
 def test_error_names_the_first_bond_without_a_reverse(removed):
-    """Also when a bond before it, of the same pair of atoms, has one."""
+    """An earlier bond of the same pair of atoms may have a reverse."""
     positions, cell = 8 * torch.rand(120, 3, generator=torch.Generator().manual_seed(0)), 8 * torch.eye(3)
     full = neighbor_list(positions, cell, ALL, 8.0)
     removed %= full.pairs.shape[1]

@@ -17,7 +17,7 @@ PAYLOADS = ((), (1,), (5,), (3, 32), (6, 4), (0,))
 @pytest.mark.parametrize("ends", ENDS)
 @pytest.mark.parametrize("payload", PAYLOADS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_equals_twin(ends, payload, dtype):
+def test_equals_reference(ends, payload, dtype):
     graph = random_graph(50, 400)
     bonds = torch.randn(400, *payload, dtype=dtype)
     torch.testing.assert_close(bond_to_atom_sum(bonds, *graph, ends), reference.bond_to_atom_sum(bonds, *graph, ends))
@@ -90,7 +90,7 @@ def test_non_contiguous_inputs():
 
 
 def test_full_list_equals_half_list_with_both_ends():
-    """The identity that lets the model work on half lists: an even and an odd bond quantity."""
+    """The model works on half lists thanks to this identity, for an even and an odd bond quantity."""
     half = random_graph(10, 40, seed=3)
     even, odd = torch.randn(2, 40, dtype=torch.float64)
     pairs = torch.cat([half.pairs, half.pairs.flip(0)], dim=1)

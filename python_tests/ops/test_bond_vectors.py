@@ -25,7 +25,7 @@ class Batch(NamedTuple):
 
 
 def random_batch(sizes, bonds_per_atom=5, dtype=torch.float64, seed=0) -> Batch:
-    """Crystals of these numbers of atoms, with bonds sorted by center between random atoms of the same crystal."""
+    """Make crystals of these sizes, with bonds sorted by center between random atoms of the same crystal."""
     generator = torch.Generator().manual_seed(seed)
     ptr = torch.tensor([0, *sizes]).cumsum(0)
     total = int(ptr[-1])
@@ -63,7 +63,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_equals_twin_with_gradients(name, dtype):
+def test_equals_reference_with_gradients(name, dtype):
     batch = CASES[name]
     results = []
     for backend in ("native", "reference"):
@@ -79,7 +79,7 @@ def test_equals_twin_with_gradients(name, dtype):
 @pytest.mark.parametrize("change", [lambda batch: batch, shuffled], ids=["sorted", "unsorted"])
 @pytest.mark.parametrize("sizes", [[20_000], [3, 20_000, 0, 5]])
 def test_crystal_summed_in_parts(sizes, change):
-    """Above 65,536 bonds a crystal's gradient is a sum of parts; unsorted bonds touch all atoms in each of them."""
+    """Above 65,536 bonds a crystal's gradient is a sum of parts; with unsorted bonds each part has all atoms."""
     batch = change(random_batch(sizes))
     assert batch.pairs.shape[1] > 65_536
     grad = torch.randn(batch.pairs.shape[1], 3, dtype=torch.float64)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""bonds_within and nested_neighbor_lists: equal to fresh lists to the bit, at the same and at other positions."""
+"""bonds_within and nested_neighbor_lists: equal to new lists to the bit, at the same and at other positions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def assert_same(ours, expected, label=""):
 
 
 def random_batch(seed, dtype=torch.float64):
-    """Small crystals of all mixes of pbc, one without atoms, and a large one."""
+    """Make small crystals with all mixes of pbc, one without atoms, and a large one."""
     rng = np.random.default_rng(seed)
     cases = [random_case(rng, number, most_bonds=1e4) for number in range(24)]
     cases.insert(5, cases[0]._replace(positions=np.zeros((0, 3))))
@@ -45,7 +45,7 @@ def select(batch, bonds, cutoff, module=dtnn_fast.ops):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("self_pairs", [False, True])
-def test_equals_a_fresh_list_and_the_twin(dtype, half, self_pairs):
+def test_equals_a_fresh_list_and_reference(dtype, half, self_pairs):
     batch, cutoffs = random_batch(1, dtype)
     long = neighbor_list(**batch, cutoff=cutoffs, half=half, self_pairs=self_pairs)
     for shorter in (0.7 * cutoffs, torch.zeros_like(cutoffs), cutoffs):
@@ -70,7 +70,7 @@ def test_at_other_positions_and_another_cell():
 
 
 def test_ties_at_the_cutoff():
-    """A cutoff that is the length of bonds leaves them out, as a search does."""
+    """Bonds exactly as long as the cutoff are left out, as in a search."""
     for crystal in load_labelled()[:20]:
         positions, cell = torch.tensor(crystal.positions), torch.tensor(crystal.cell)
         long = neighbor_list(positions, cell, ALL, 5.0)
@@ -129,26 +129,26 @@ def test_compiled():
 @pytest.mark.parametrize("self_pairs", [False, True])
 def test_nested_lists_equal_fresh_ones(half, self_pairs):
     batch, cutoffs = random_batch(5)
-    wanted = (0.0, 0.4 * cutoffs, 0.4 * cutoffs, 0.7 * cutoffs, cutoffs)
-    ours = nested_neighbor_lists(**batch, cutoffs=wanted, half=half, self_pairs=self_pairs)
-    assert len(ours.lists) == len(wanted)
-    assert len(ours.inner) == len(wanted) - 1
-    for bonds, cutoff in zip(ours.lists, wanted, strict=True):
+    requested = (0.0, 0.4 * cutoffs, 0.4 * cutoffs, 0.7 * cutoffs, cutoffs)
+    ours = nested_neighbor_lists(**batch, cutoffs=requested, half=half, self_pairs=self_pairs)
+    assert len(ours.lists) == len(requested)
+    assert len(ours.inner) == len(requested) - 1
+    for bonds, cutoff in zip(ours.lists, requested, strict=True):
         assert_same(bonds, neighbor_list(**batch, cutoff=cutoff, half=half, self_pairs=self_pairs))
     for k, inner in enumerate(ours.inner):
         assert torch.equal(ours.lists[k + 1].pairs[:, inner], ours.lists[k].pairs)
         assert torch.equal(ours.lists[k + 1].shifts[inner], ours.lists[k].shifts)
 
 
-def test_nested_lists_equal_the_twin():
+def test_nested_lists_equal_reference():
     crystal = load_labelled()[3]
     arguments = torch.tensor(crystal.positions), torch.tensor(crystal.cell), ALL, (3.0, 4.0, 6.0)
-    ours, twin = (module.nested_neighbor_lists(*arguments, half=True) for module in (dtnn_fast.ops, reference))
-    for a, b in zip(ours.lists, twin.lists, strict=True):
+    ours, expected = (module.nested_neighbor_lists(*arguments, half=True) for module in (dtnn_fast.ops, reference))
+    for a, b in zip(ours.lists, expected.lists, strict=True):
         assert_same(a, b)
-    assert_same(ours.inner, twin.inner)
+    assert_same(ours.inner, expected.inner)
     with dtnn_fast.use_backend("reference"):
-        assert_same(nested_neighbor_lists(*arguments, half=True).inner, twin.inner)
+        assert_same(nested_neighbor_lists(*arguments, half=True).inner, expected.inner)
 
 
 @pytest.mark.parametrize("cutoffs", [(), (3.0, 2.0), (torch.tensor([3.0]), 2.0), (NAN, 2.0, 1.0)])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The settings of index errors on CUDA; what kernels note is tested in cuda/test_device_errors_cuda.py."""
+"""Settings for index errors on CUDA; the errors of the kernels are tested in cuda/test_device_errors_cuda.py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OPS = torch.ops.dtnn_fast
 
 @pytest.fixture
 def setting():
-    """Immediate errors are off, and after the test as they were before."""
+    """Turn immediate errors off, and restore the setting after the test."""
     before = OPS.set_immediate_device_errors(False)
     yield
     OPS.set_immediate_device_errors(before)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""nearest_neighbors against its twin, and against all neighbors sorted by distance."""
+"""nearest_neighbors: equal to the reference implementation and to all neighbors sorted by distance."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def assert_same(ours, expected, label=""):
 
 @pytest.mark.parametrize("k", [0, 1, 12, 60])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_equals_twin(k, dtype):
+def test_equals_reference(k, dtype):
     rng = np.random.default_rng(0)
     for number in range(24):
         case = random_case(rng, number)
@@ -39,7 +39,7 @@ def test_equals_twin(k, dtype):
         assert ours.row_ptr.diff().tolist() == [full] * len(case.positions)
 
 
-def test_ties_in_symmetric_crystals_equal_twin():
+def test_ties_in_symmetric_crystals_equal_reference():
     for crystal in load_labelled()[:30]:
         arguments = torch.tensor(crystal.positions), torch.tensor(crystal.cell), ALL
         for k in (1, 5, 13):
@@ -47,7 +47,7 @@ def test_ties_in_symmetric_crystals_equal_twin():
 
 
 def test_batch_is_its_crystals_one_after_another():
-    """Densities from 1 to 10^-6 of the usual, in one batch: some crystals need more searches than others."""
+    """Densities from 1 to 10^-6 of the usual in one batch: some crystals need more searches than others."""
     rng = np.random.default_rng(1)
     cases = [random_case(rng, number) for number in range(24)]
     cases = [
@@ -84,7 +84,7 @@ def test_large_crystal():
 
 @pytest.mark.parametrize("pbc", [ALL, NONE, torch.tensor([True, False, False]), torch.tensor([True, True, False])])
 def test_uneven_densities(pbc):
-    """A cluster, an atom far away from it, several at one place: the sparse ones take several searches."""
+    """A cluster, an atom far away from it, several coinciding atoms: the sparse ones need several searches."""
     positions = torch.cat([torch.rand(20, 3), torch.tensor([[60.0, 0, 0], [0, -70.0, 0]]), torch.zeros(3, 3)]).double()
     cell = torch.diag(torch.tensor([90.0, 90, 90])).double()
     for k in (1, 10, 40):
@@ -127,8 +127,8 @@ def test_same_bits_for_any_number_of_threads():
 def test_backend_switch():
     arguments = torch.rand(4, 3), 3 * torch.eye(3), ALL, 5
     with dtnn_fast.use_backend("reference"):
-        twin = nearest_neighbors(*arguments)
-    assert_same(nearest_neighbors(*arguments), twin)
+        expected = nearest_neighbors(*arguments)
+    assert_same(nearest_neighbors(*arguments), expected)
 
 
 @pytest.mark.parametrize("k", [-1, 2.0, True, "3", None])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""neighbor_list against its twin, to the bit, against hand-written lists and in every form of input."""
+"""neighbor_list: equal to its reference implementation to the bit, to hand-written lists, in every form of input."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CUBIC = {"positions": torch.zeros(1, 3), "cell": 3 * torch.eye(3), "pbc": ALL, "
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """The twin makes many small tensors, for which waking threads takes longer than the work."""
+    """Use one thread: the reference implementation makes many small tensors, and waking threads would take longer."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -44,7 +44,7 @@ def tensors(case, dtype=torch.float64):
 
 
 def batch_of(cases):
-    """The crystals one after another, without a cutoff."""
+    """Join crystals into the arguments of one batch, without a cutoff."""
     return {
         "positions": torch.tensor(np.concatenate([case.positions for case in cases])),
         "cell": torch.tensor(np.stack([case.cell for case in cases])),
@@ -54,7 +54,7 @@ def batch_of(cases):
 
 
 def joined(lists, ptr):
-    """The lists of crystals as one list of their batch."""
+    """Join the lists of crystals into one list of their batch."""
     counts = torch.cat([torch.zeros(1, dtype=torch.int64), *(part.row_ptr.diff() for part in lists)])
     return NeighborList(
         torch.cat([part.pairs + first for part, first in zip(lists, ptr, strict=False)], dim=1),
@@ -88,7 +88,7 @@ def test_hand_written_case(oracle, dtype, module):
 
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_equals_twin_to_the_bit(dtype, half):
+def test_equals_reference_to_the_bit(dtype, half):
     rng = np.random.default_rng(1)
     for number in range(80):
         arguments = tensors(random_case(rng, number, most_bonds=1e4), dtype)
@@ -98,7 +98,7 @@ def test_equals_twin_to_the_bit(dtype, half):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_large_crystal_equals_twin_to_the_bit(dtype):
+def test_large_crystal_equals_reference_to_the_bit(dtype):
     """The cell list: all mixes of pbc, skewed cells wider and narrower than the cutoff, atoms far outside."""
     rng = np.random.default_rng(2)
     for number in range(8):
@@ -114,7 +114,7 @@ def test_large_crystal_equals_twin_to_the_bit(dtype):
 
 @pytest.mark.parametrize("half", [False, True])
 def test_hundreds_of_bonds_an_atom_in_a_large_crystal(half):
-    """More than the sort by counting takes, in some rows."""
+    """Some rows have more bonds than the counting sort handles."""
     positions = 12 * torch.rand(500, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     arguments = positions, 12 * torch.eye(3, dtype=torch.float64), ALL, 6.0
     bonds = neighbor_list(*arguments, half=half)
@@ -123,7 +123,7 @@ def test_hundreds_of_bonds_an_atom_in_a_large_crystal(half):
     assert_identical(bonds, reference.neighbor_list(*arguments, half=half))
 
 
-def test_ties_at_the_cutoff_equal_twin():
+def test_ties_at_the_cutoff_equal_reference():
     """Highly symmetric crystals have many neighbors at one distance; the cutoff is put exactly there."""
     for crystal in load_labelled()[:40]:
         positions, cell = torch.tensor(crystal.positions), torch.tensor(crystal.cell)
@@ -176,7 +176,7 @@ def test_a_cutoff_of_another_dtype_and_stride():
 @pytest.mark.parametrize("num_atoms", [1, 2, 400])
 @pytest.mark.parametrize("pbc", [True, False])
 def test_cutoff_of_nothing(cutoff, num_atoms, pbc):
-    """Not even atoms at one place are bonded at a cutoff whose square is 0, and self pairs are there all the same."""
+    """A cutoff with a square of 0 gives no bonds, not even between coinciding atoms; self pairs are still added."""
     arguments = torch.zeros(num_atoms, 3), 3 * torch.eye(3), torch.tensor([pbc] * 3), cutoff
     assert neighbor_list(*arguments).pairs.shape == (2, 0)
     selves = neighbor_list(*arguments, self_pairs=True)
@@ -264,7 +264,7 @@ print(hashlib.sha256(b"".join(arrays)).hexdigest())
 
 
 def test_same_bits_for_any_instruction_set():
-    """The vector kernels are chosen when the library loads, hence the processes."""
+    """Run processes, because the vector kernels are chosen when the library loads."""
     paths = [str(Path(__file__).parents[1]), str(Path(__file__).parent), *sys.path]
     prints = set()
     for cap in ("baseline", "avx2", "avx512"):
@@ -281,7 +281,7 @@ def test_empty(sizes):
     ptr = torch.tensor([0, *np.cumsum(sizes)], dtype=torch.int64)
     num_atoms = int(ptr[-1])
     bonds = neighbor_list(torch.zeros(num_atoms, 3), 9 * torch.eye(3), ALL, 1.0, ptr)
-    expected = 2 if num_atoms == 2 else 0  # two atoms at one place
+    expected = 2 if num_atoms == 2 else 0  # two coinciding atoms
     assert bonds.pairs.shape == (2, expected)
     assert bonds.shifts.shape == (expected, 3)
     assert bonds.row_ptr.shape == (num_atoms + 1,)
@@ -357,8 +357,8 @@ def test_compiled_as_one_graph_with_a_dynamic_number_of_bonds():
 
 def test_backend_switch():
     with dtnn_fast.use_backend("reference"):
-        twin = neighbor_list(**CUBIC)
-    assert_identical(twin, neighbor_list(**CUBIC))
+        expected = neighbor_list(**CUBIC)
+    assert_identical(expected, neighbor_list(**CUBIC))
 
 
 NAN, INF = float("nan"), float("inf")

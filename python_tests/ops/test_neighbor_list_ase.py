@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """neighbor_list against ASE's: every bundled crystal, random skewed cells, 20,000 atoms.
 
-Bonds within 1e-9 Angstrom of the cutoff are left out of the comparison, because ASE rounds differently there (it is the
-twin that decides those, to the bit); everything else must be equal row by row.
+Bonds within 1e-9 Angstrom of the cutoff are left out of the comparison, because ASE rounds differently there (the
+reference implementation decides those, to the bit); everything else must be equal row by row.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""neighbor_list_fixed: the list of neighbor_list, padding that every operation can take, and overflow."""
+"""neighbor_list_fixed: equal to neighbor_list, with padding that every operation accepts, and overflow."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CUBIC = {"positions": torch.zeros(1, 3), "cell": 3 * torch.eye(3), "pbc": ALL, "
 
 
 def batch(num_crystals=3, dtype=torch.float64):
-    """Small crystals, and at the end a spare atom alone."""
+    """Make small crystals, with a single spare atom at the end."""
     generator = torch.Generator().manual_seed(num_crystals)
     sizes = [2 + b % 3 for b in range(num_crystals)] + [1]
     cell = 3 * torch.eye(3, dtype=dtype) + 0.3 * torch.rand(num_crystals + 1, 3, 3, dtype=dtype, generator=generator)
@@ -91,7 +91,7 @@ def test_overflow_leaves_a_list_without_bonds():
 
 
 def test_operations_take_the_padded_list():
-    """And padding reaches the last atom only, at both ends."""
+    """Padding affects only the last atom, at both ends."""
     arguments = batch() | {"cutoff": 3.1}
     bonds = neighbor_list(**arguments)
     num_bonds, num_atoms = bonds.pairs.shape[1], len(arguments["positions"])
@@ -156,7 +156,7 @@ def test_bad_arguments(change, message):
     ],
 )
 def test_bad_values_raise_or_are_in_the_status(change):
-    """On the CPU they raise; a kernel does not make the host wait for them, it says so in the status."""
+    """The CPU raises; a CUDA kernel does not make the host wait and sets the status instead."""
     arguments = CUBIC | change
     try:
         fixed = neighbor_list_fixed(**arguments)

@@ -28,7 +28,7 @@ def random_inputs(shape, dtype=torch.float64, seed=0):
 @pytest.mark.parametrize("shape", SHAPES + EMPTY_SHAPES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("with_residual", [False, True])
-def test_equals_twin_with_gradients(shape, dtype, with_residual):
+def test_equals_reference_with_gradients(shape, dtype, with_residual):
     inputs = random_inputs(shape, dtype)[: 4 if with_residual else 3]
     results = []
     for backend in ("native", "reference"):
@@ -66,7 +66,7 @@ def test_derivatives_with_one_input_moving(moving):
 
 @pytest.mark.parametrize("save_linear", [False, True])
 def test_derivatives_of_both_outputs(save_linear):
-    """The kept linear part is an output too, through which second derivatives flow."""
+    """The saved linear part is an output too, and second derivatives flow through it."""
     x, gate, weight, _ = random_inputs((2, 3, 3, 2))
     check_derivatives(lambda *a: OPS.rank2_gate(*a, None, save_linear), x, gate, weight)
 

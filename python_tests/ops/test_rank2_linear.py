@@ -26,7 +26,7 @@ def random_inputs(shape, dtype=torch.float64, seed=0):
 @pytest.mark.parametrize("shape", SHAPES + EMPTY_SHAPES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("norm", [False, True])
-def test_equals_twin_with_gradients(shape, dtype, norm):
+def test_equals_reference_with_gradients(shape, dtype, norm):
     inputs = random_inputs(shape, dtype)
     results = []
     for backend in ("native", "reference"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The instruction sets that one binary holds: what they promise about bits, and the accuracy of the own sigmoid."""
+"""Instruction sets of the binary: equal bits where promised, and the accuracy of our sigmoid."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHANNELS = (1, 5, 19, 32, 37)
 
 
 def results_without_products() -> list[Tensor]:
-    """All operations whose bits no instruction set may change; products are with the identity, which is exact."""
+    """Run the operations with the same bits for any instruction set; products with the identity are exact."""
     results: list[Tensor] = []
     graph = random_graph(40, 300)
     order = neighbor_order(graph.pairs, 40)
@@ -52,7 +52,7 @@ def results_without_products() -> list[Tensor]:
 
 
 def results_with_products() -> list[Tensor]:
-    """Products proper: FMA rounds once where the baseline rounds twice."""
+    """Compute true products: FMA rounds once where the baseline rounds twice."""
     results: list[Tensor] = []
     for dtype in (torch.float32, torch.float64):
         for channels in CHANNELS:
@@ -74,7 +74,7 @@ torch.save((results_without_products(), results_with_products()), sys.argv[1])
 
 @pytest.fixture(scope="module")
 def by_level(tmp_path_factory) -> dict[str, tuple[list[Tensor], list[Tensor]]]:
-    """The results of both functions at each level; the level is chosen once for a process."""
+    """Compute the results of both functions at each level, in processes: the level is chosen when a process starts."""
     paths = [str(Path(__file__).parents[1]), str(Path(__file__).parent), *sys.path]
     results = {}
     for level in LEVELS:
@@ -103,7 +103,7 @@ def test_products_of_the_baseline_differ_by_rounding_only(by_level):
 
 
 def sigmoid_of_the_gate(gate: Tensor) -> Tensor:
-    """The sigmoid that rank2_gate computes, for a vector of numbers."""
+    """Compute the sigmoid of rank2_gate for a vector of numbers."""
     x = torch.ones(1, 1, len(gate), dtype=gate.dtype)
     out, _ = OPS.rank2_gate(x, gate[None], torch.eye(len(gate), dtype=gate.dtype), None, False)
     return out.flatten()
@@ -120,7 +120,7 @@ def test_sigmoid_is_accurate_to_three_ulps(dtype, least):
     worst = 0.0
     for x, got in zip(gate.tolist(), computed.tolist(), strict=True):
         e = math.exp(-abs(x))
-        exact = (1.0 if x >= 0 else e) / (1 + e)  # float64 arithmetic: within 2 ulps of its own
+        exact = (1.0 if x >= 0 else e) / (1 + e)  # float64 arithmetic: within 2 ulps of float64
         ulp = 2.0 ** (math.frexp(exact)[1] - (24 if dtype == torch.float32 else 53))
         worst = max(worst, abs(got - exact) / ulp)
     assert worst <= (3 if dtype == torch.float32 else 4)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""SkinNeighborList: equal to a new search at every step of random walks, and seldom searching."""
+"""SkinNeighborList: equal to a new search at every step of random walks, with few searches."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def assert_same(ours, expected, label=""):
 
 
 def walk(batch, generator, steps, step=0.05, strain=0.0, drift=0.0, wrap=False):
-    """Positions and cells that wander: atoms by themselves, with their strained cells, and together."""
+    """Yield positions and cells of a random walk: of single atoms, of the strained cells, of whole crystals."""
     positions, cell, pbc, ptr = batch
     crystal = torch.repeat_interleave(torch.arange(len(cell)), ptr.diff())
     for _ in range(steps):
@@ -92,7 +92,7 @@ def test_cells_without_vectors_across_free_directions(generator):
 
 
 def test_a_compressed_crystal_is_searched_again_in_time(generator):
-    """Bonds of just more than cutoff + skin come inside the cutoff by strain alone."""
+    """Strain alone brings bonds slightly longer than cutoff + skin inside the cutoff."""
     positions, cell = torch.zeros(1, 3).double(), torch.diag(torch.tensor([5.02, 50, 50])).double()
     lists = SkinNeighborList(4.0, 1.0)
     counts = []
@@ -164,15 +164,15 @@ def test_other_crystals_are_searched_anew(generator):
             assert lists.num_rebuilds == number
 
 
-def test_equals_its_twin(generator):
+def test_equals_reference(generator):
     positions, cell, pbc, ptr = random_batch(generator, sizes=(5, 4))
-    ours, twin = SkinNeighborList(3.0, 0.5), reference.SkinNeighborList(3.0, 0.5)
-    assert ours.num_rebuilds == twin.num_rebuilds == 0
+    ours, expected = SkinNeighborList(3.0, 0.5), reference.SkinNeighborList(3.0, 0.5)
+    assert ours.num_rebuilds == expected.num_rebuilds == 0
     for now in walk((positions, cell, pbc, ptr), generator, 4):
-        assert_same(ours.update(*now), twin.update(*now))
+        assert_same(ours.update(*now), expected.update(*now))
         with dtnn_fast.use_backend("reference"):
-            assert_same(ours.update(*now), twin.update(*now))
-    assert twin.num_rebuilds == 7
+            assert_same(ours.update(*now), expected.update(*now))
+    assert expected.num_rebuilds == 7
 
 
 @pytest.mark.parametrize("skin", [-0.1, NAN, float("inf")])

@@ -25,7 +25,7 @@ def random_inputs(sizes, channels, dtype=torch.float64, seed=0):
 
 @pytest.mark.parametrize(("sizes", "channels"), CASES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_equals_twin_with_gradients(sizes, channels, dtype):
+def test_equals_reference_with_gradients(sizes, channels, dtype):
     *parts, ptr = random_inputs(sizes, channels, dtype)
     results = []
     for backend in ("native", "reference"):

@@ -46,7 +46,7 @@ def call_all():
 
 
 def run(program: str, threads: int) -> list[int]:
-    """The numbers that the program prints; in a process of its own, because a pool once started stays."""
+    """Return the numbers that the program prints, from a separate process, because a started pool stays."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run(
         [sys.executable, "-P", "-c", CALLS + program, str(threads)],
@@ -65,7 +65,7 @@ def test_one_thread_starts_no_other():
 
 
 def test_three_threads_are_those_of_the_pool():
-    """What torch's own operations started is all there is afterwards."""
+    """Afterwards there are no threads but those that torch's own operations started."""
     program = """
 a = torch.rand(1000, 1000)
 (a @ a).exp().sum()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One random call of an operation, and how its results are compared with the twin's."""
+"""A random call of an operation, and the comparison with the reference implementation."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ TOLERANCE = {torch.float32: 3e-4, torch.float64: 1e-9}
 
 
 class MismatchError(Exception):
-    """The operation and its twin disagree."""
+    """The operation and its reference implementation disagree."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """An operation, its twin and arguments for both, by name."""
+    """An operation, its reference implementation, and arguments for both, by name."""
 
     native: Callable[..., Any]
-    twin: Callable[..., Any]
+    reference: Callable[..., Any]
     arguments: dict[str, Any]
 
     @property
@@ -34,7 +34,7 @@ class Call:
         return replace(self, arguments=self.arguments | {name: value})
 
     def leaves(self) -> list[str]:
-        """Names of the arguments that gradients are taken for."""
+        """Return the names of the arguments to differentiate."""
         return [
             name
             for name, value in self.arguments.items()
@@ -52,28 +52,32 @@ def _describe(value: object) -> str:
 
 
 def tensors_of(results: object) -> list[Tensor]:
-    """The tensors of a result, which may be one or a (nested) tuple of them."""
+    """Return the tensors of a result: a tensor, or a (nested) tuple of tensors."""
     if isinstance(results, Tensor):
         return [results]
-    return [tensor for part in results for tensor in tensors_of(part)] if isinstance(results, tuple | list) else []
+    return [tensor for item in results for tensor in tensors_of(item)] if isinstance(results, tuple | list) else []
 
 
-def check_equal(native: object, twin: object) -> None:
+def check_equal(native: object, reference: object) -> None:
     """Raise `MismatchError` unless both have the same tensors: integers to the bit, floats within rounding."""
-    ours, theirs = tensors_of(native), tensors_of(twin)
+    ours, theirs = tensors_of(native), tensors_of(reference)
     if len(ours) != len(theirs):
-        raise MismatchError(f"{len(ours)} tensors, and {len(theirs)} from the twin")
+        raise MismatchError(f"{len(ours)} tensors, and {len(theirs)} from the reference implementation")
     for number, (a, b) in enumerate(zip(ours, theirs, strict=True)):
         if a.shape != b.shape or a.dtype != b.dtype:
-            raise MismatchError(f"tensor {number}: {_describe(a)}, and {_describe(b)} from the twin")
+            raise MismatchError(
+                f"tensor {number}: {_describe(a)}, and {_describe(b)} from the reference implementation"
+            )
         if not _equal(a.detach(), b.detach()):
-            raise MismatchError(f"tensor {number} of shape {list(a.shape)}: values differ from the twin's")
+            raise MismatchError(
+                f"tensor {number} of shape {list(a.shape)}: values differ from the reference implementation's"
+            )
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
     if not a.is_floating_point():
         return torch.equal(a, b)
-    # A sum that is infinite in one order may overflow to NaN in another: only finite numbers are compared.
+    # Only finite numbers are compared: a sum that is infinite in one order may be NaN in another.
     finite = b.isfinite() & a.isfinite()
     if not finite.all() and a.isfinite().all():
         return False
@@ -82,14 +86,14 @@ def _equal(a: Tensor, b: Tensor) -> bool:
 
 
 def derivatives(function: Callable[..., Any], call: Call, order: int, seed: int) -> Iterator[Tensor]:
-    """Gradients of a random scalar of the results, then (order 2) of a random scalar of those gradients."""
+    """Yield gradients of a random scalar of the results, then (order 2) of a random scalar of these gradients."""
     names = call.leaves()
     leaves = [call.arguments[name].detach().clone().requires_grad_() for name in names]
     outputs = tensors_of(function(**(call.arguments | dict(zip(names, leaves, strict=True)))))
     generator = torch.Generator().manual_seed(seed)
     for level in range(order):
         floats = [out for out in outputs if out.is_floating_point()]
-        # Drawn for every output: whether a gradient of 0 requires gradients differs between operation and twin.
+        # Drawn for every output, because a gradient of 0 may require gradients in only one of both implementations.
         factors = [torch.randn(out.shape, generator=generator, dtype=out.dtype) for out in floats]
         terms = [(out * factor).sum() for out, factor in zip(floats, factors, strict=True) if out.requires_grad]
         if not terms:

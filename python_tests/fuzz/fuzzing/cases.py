@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Draws valid calls: one function per operation of dtnn_fast.ops."""
+"""Valid random calls: one function per operation of dtnn_fast.ops."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def neighbor_list() -> Call:
 @wraps(ops.neighbor_list_fixed)
 def _fixed_list(**arguments: Any) -> ops.FixedNeighborList:
     fixed = ops.neighbor_list_fixed(**arguments)
-    if fixed.status.item() == 2:  # what CUDA kernels say in place of an error
+    if fixed.status.item() == 2:  # CUDA kernels set this instead of raising
         raise RuntimeError("neighbor_list_fixed: bad values")
     return fixed
 
@@ -85,7 +85,7 @@ def bond_vectors() -> Call:
     return Call(ops.bond_vectors, reference.bond_vectors, arguments)
 
 
-def _aggregation(native: Callable, twin: Callable, name: str, per_bond: bool) -> Call:
+def _aggregation(native: Callable, reference: Callable, name: str, per_bond: bool) -> Call:
     _, bonds = random_bonds(half=random.random() < 0.5)
     num_atoms = bonds.row_ptr.shape[0] - 1
     rows = bonds.pairs.shape[1] if per_bond else num_atoms
@@ -96,7 +96,7 @@ def _aggregation(native: Callable, twin: Callable, name: str, per_bond: bool) ->
         "ends": random.choice(["center", "neighbor", "sum", "difference"]),
         "by_neighbor": ops.neighbor_order(bonds.pairs, num_atoms) if random.random() < 0.5 else None,
     }
-    return Call(native, twin, arguments)
+    return Call(native, reference, arguments)
 
 
 def bond_to_atom_sum() -> Call:
@@ -143,7 +143,7 @@ def tensor_readout() -> Call:
     return Call(ops.tensor_readout, reference.tensor_readout, arguments)
 
 
-# How often each is drawn: what is made of several calls of others takes longer. A new operation of dtnn_fast.ops goes
+# Weights of the draw: functions that make several calls of others take longer. Add a new operation of dtnn_fast.ops
 # here; test_fuzz.py compares the names.
 CASES: dict[Callable[[], Call], float] = {
     neighbor_list: 1,

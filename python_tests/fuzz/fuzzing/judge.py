@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One numbered call: drawn from its seed, made, and judged."""
+"""A numbered call: drawn from its seed, made, and judged."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .mutations import mutate
 
 SHARE_OF_BAD_CALLS = 0.5
 SHARE_OF_TWO_THREADS = 0.1
-# The twin of neighbor_list loops over atoms in Python: it is asked now and then.
-SHARE_OF_TWINS = {
+# Share of the calls to compare: the reference implementation of neighbor_list loops over atoms in Python.
+SHARE_OF_COMPARISONS = {
     "neighbor_list": 0.1,
     "neighbor_list_fixed": 0.1,
     "nested_neighbor_lists": 0.1,
     "nearest_neighbors": 0.02,
 }
-# Functions that pass arguments on to others, whose errors name those.
+# Functions that pass arguments to others; errors may name the latter.
 BUILT_ON = {
     "bond_to_atom_sum": ("neighbor_order",),
     "atom_to_bond_gather": ("neighbor_order",),
@@ -34,12 +34,12 @@ def run_call(seed: int) -> str:
     """Make call number `seed`.
 
     Returns:
-        What happened: "good", "refused" (a bad call that raised as it should) or "harmless" (a spoiled argument that
-        was still valid).
+        The outcome: "good", "refused" (a bad call raised a clear error) or "harmless" (the spoiled argument was still
+        valid).
 
     Raises:
-        MismatchError: the operation and its twin disagree, or bad input raised something other than a clear error.
-            Whatever else a valid call raises is passed on.
+        MismatchError: the operation and its reference implementation disagree, or bad input raised something other than
+            a clear error. Other exceptions of a valid call are passed on.
     """
     random.seed(seed)
     torch.manual_seed(seed)
@@ -53,13 +53,13 @@ def run_call(seed: int) -> str:
 
 def _good_call(call: Call, seed: int) -> str:
     results = call.native(**call.arguments)
-    compare = random.random() < SHARE_OF_TWINS.get(call.op, 1.0)
+    compare = random.random() < SHARE_OF_COMPARISONS.get(call.op, 1.0)
     if compare:
-        check_equal(results, call.twin(**call.arguments))
+        check_equal(results, call.reference(**call.arguments))
     order = random.choice([0, 1, 2])
     if compare and order:
         ours = tuple(derivatives(call.native, call, order, seed))
-        check_equal(ours, tuple(derivatives(call.twin, call, order, seed)))
+        check_equal(ours, tuple(derivatives(call.reference, call, order, seed)))
     return "good"
 
 
@@ -73,9 +73,9 @@ def _bad_call(call: Call) -> str:
     if any(tensor.is_meta for tensor in call.arguments.values() if isinstance(tensor, torch.Tensor)):
         raise MismatchError(f"{call.describe()}: accepted a tensor without data")
     try:
-        check_equal(results, call.twin(**call.arguments))
+        check_equal(results, call.reference(**call.arguments))
     except MismatchError as error:
         raise MismatchError(f"{call.describe()}: accepted, but {error}") from error
     except (RuntimeError, ValueError, IndexError) as error:
-        raise MismatchError(f"{call.describe()}: accepted, but the twin says: {error}") from error
+        raise MismatchError(f"{call.describe()}: accepted, but the reference implementation says: {error}") from error
     return "harmless"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Spoils one argument of a valid call, as a confused caller would."""
+"""Mutations of one argument of a valid call: mistakes of a confused caller."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def other_rank(tensor: Tensor) -> Tensor:
 
 
 def other_size(tensor: Tensor) -> Tensor:
-    """One row less or more along a random dimension."""
+    """Remove or add one row along a random dimension."""
     if tensor.dim() == 0:
         return tensor
     dim = random.randrange(tensor.dim())
@@ -60,9 +60,9 @@ def wrong_element(tensor: Tensor) -> Tensor:
     if tensor.is_floating_point():
         value, limits = random.choice(WRONG_FLOATS), torch.finfo(tensor.dtype)
     else:
-        # One past the largest index is what an off-by-one in a check lets through.
-        past = int(tensor.max()) + 1
-        value, limits = random.choice((*WRONG_INDICES, past, past, past)), torch.iinfo(tensor.dtype)
+        # An off-by-one in a check accepts the largest index plus one.
+        past_end = int(tensor.max()) + 1
+        value, limits = random.choice((*WRONG_INDICES, past_end, past_end, past_end)), torch.iinfo(tensor.dtype)
     flat[random.randrange(len(flat))] = min(max(value, limits.min), limits.max) if math.isfinite(value) else value
     return spoiled
 
@@ -85,15 +85,15 @@ TENSOR_MUTATIONS: tuple[Callable[[Tensor], Tensor], ...] = (
 
 
 def mutate(call: Call) -> Call:
-    """The call with one argument spoiled; it may still be valid by chance."""
+    """Spoil one argument of the call; it may still be valid by chance."""
     name = random.choice([name for name, value in call.arguments.items() if value is not None])
     value = call.arguments[name]
     if isinstance(value, Tensor):
         return call.with_argument(name, random.choice(TENSOR_MUTATIONS)(value))
     if isinstance(value, tuple):  # a NeighborOrder
-        part = random.randrange(len(value))
-        spoiled = random.choice(TENSOR_MUTATIONS)(value[part])
-        return call.with_argument(name, type(value)(*value[:part], spoiled, *value[part + 1 :]))
+        field = random.randrange(len(value))
+        spoiled = random.choice(TENSOR_MUTATIONS)(value[field])
+        return call.with_argument(name, type(value)(*value[:field], spoiled, *value[field + 1 :]))
     if isinstance(value, float):
         return call.with_argument(name, random.choice([math.nan, math.inf, -1.0, 0.0, -0.0]))
     if isinstance(value, str):
