@@ -12,7 +12,7 @@ import numpy as np
 
 from ..symmetry import CRYSTAL_SYSTEMS, UNKNOWN
 from ..training.metrics import METRICS, crystal_errors, median_tensor, summarise
-from ..training.run_folder import Predictions
+from ..training.run_folder import RunPredictions
 from .runs import DataSet, Model
 
 MEDIAN_ERROR = "median_ten"
@@ -86,22 +86,22 @@ def median_model(target: str, seeds: Sequence[int], data: DataSet) -> ModelError
     return ModelErrors("training median", target, None, "median", tuple(seeds), True, *measured)
 
 
-def _median_predictions(target: str, seed: int, data: DataSet) -> Predictions:
+def _median_predictions(target: str, seed: int, data: DataSet) -> RunPredictions:
     median = median_tensor(data.tensors(data.part(seed, "train"), target))
     parts = {part: data.part(seed, part) for part in ("test", "validation")}
     ids = [id for part in parts.values() for id in part]
     names = [name for name, part in parts.items() for _ in part]
     expected = data.tensors(ids, target)
-    return Predictions(ids, names, {target: np.broadcast_to(median, expected.shape)}, {target: expected})
+    return RunPredictions(ids, names, {target: np.broadcast_to(median, expected.shape)}, {target: expected})
 
 
 def _measure(
-    splits: Sequence[Predictions], target: str, data: DataSet
+    splits: Sequence[RunPredictions], target: str, data: DataSet
 ) -> tuple[dict[str, dict[str, Spread]], dict[str, float], Spread]:
     """`errors`, `counts` and `validation` of `ModelErrors`."""
     tests, validation = [], []
     for predictions in splits:
-        test, kept = predictions.of_part("test"), predictions.of_part("validation")
+        test, kept = predictions.select_part("test"), predictions.select_part("validation")
         tests.append(summarise(test.predicted[target], test.expected[target], data.systems(test.ids)))
         validation.append(float(crystal_errors(kept.predicted[target], kept.expected[target])["mae_ten"].mean()))
     errors, counts = {}, {}
@@ -205,7 +205,7 @@ def element_errors(model: Model, data: DataSet) -> list[ElementError]:
     """The mean error over the test crystals of all splits that contain an element, for each that occurs in them."""
     errors: dict[int, list[float]] = {}
     for run in model.runs.values():
-        test = run.predictions.of_part("test")
+        test = run.predictions.select_part("test")
         values = crystal_errors(test.predicted[model.target], test.expected[model.target])["mae_ten"]
         for id, value in zip(test.ids, values.tolist(), strict=True):
             for element in data.elements(id):

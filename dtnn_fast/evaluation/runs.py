@@ -22,10 +22,11 @@ from ..training.run_folder import (
     PREDICTIONS_FILE,
     RESULTS_FILE,
     SETTINGS_FILE,
-    Predictions,
+    SPLIT_PARTS,
+    RunPredictions,
+    data_digest,
     load_predictions,
 )
-from ..training.train_run import PARTS, data_digest
 
 # Parts of a path that say which run of a model it is, not which model.
 _NO_NAME = re.compile(r"split-?\d+|layer-?\d+|electronic|ionic|total|all")
@@ -58,7 +59,7 @@ class Run:
     settings: str
     record: dict[str, Any]
     results: dict[str, Any]
-    predictions: Predictions
+    predictions: RunPredictions
 
 
 def find_runs(paths: Iterable[Path]) -> tuple[list[Path], list[Rejected]]:
@@ -259,7 +260,7 @@ class DataSet:
         """The ids of the crystals of one part of a split."""
         if seed not in self._parts:
             indices = split(self._ids, seed)
-            self._parts[seed] = {name: [self._ids[index] for index in getattr(indices, name)] for name in PARTS}
+            self._parts[seed] = {name: [self._ids[index] for index in getattr(indices, name)] for name in SPLIT_PARTS}
         return self._parts[seed][part]
 
     def tensors(self, ids: Sequence[str], target: str) -> np.ndarray:
@@ -290,8 +291,8 @@ def check_run(run: Run, data: DataSet) -> None:
             f"{run.folder}: of another data set: its digest is {run.digest}, that of the {len(data)} crystals compared "
             f"here {data.digest}"
         )
-    for part in PARTS:
-        found, expected = run.predictions.of_part(part).ids, data.part(run.seed, part)
+    for part in SPLIT_PARTS:
+        found, expected = run.predictions.select_part(part).ids, data.part(run.seed, part)
         if sorted(found) != sorted(expected):
             missing, more = len(set(expected) - set(found)), len(set(found) - set(expected))
             raise BadFileError(

@@ -20,7 +20,7 @@ from .run_folder import (
     MODEL_FOLDER,
     PREDICTIONS_FILE,
     SETTINGS_FILE,
-    Predictions,
+    RunPredictions,
     claim,
     is_new,
     load_predictions,
@@ -258,7 +258,7 @@ def _check_data(runs: Sequence[Path], records: Sequence[dict[str, Any]]) -> None
             raise DTNNError(f"{run}: trained on other crystals or another split than {runs[0]}")
 
 
-def _member_predictions(run: Path, result: Mapping[str, Any]) -> Iterator[tuple[Path, Predictions]]:
+def _member_predictions(run: Path, result: Mapping[str, Any]) -> Iterator[tuple[Path, RunPredictions]]:
     """Of each member of an ensemble, or of a single model, with where they are."""
     count = result["members"]
     places = [run / MEMBERS_FOLDER / str(member) for member in range(count)] if count > 1 else [run]
@@ -266,7 +266,7 @@ def _member_predictions(run: Path, result: Mapping[str, Any]) -> Iterator[tuple[
         yield place, load_predictions(place / PREDICTIONS_FILE)
 
 
-def _check_targets(members: Sequence[tuple[Path, Predictions]]) -> None:
+def _check_targets(members: Sequence[tuple[Path, RunPredictions]]) -> None:
     first, wanted = members[0][0], set(members[0][1].expected)
     for place, predictions in members:
         if set(predictions.expected) != wanted:

@@ -19,7 +19,7 @@ from .run_folder import (
     PREDICTIONS_FILE,
     RESULTS_FILE,
     SETTINGS_FILE,
-    Predictions,
+    RunPredictions,
     errors_of_parts,
     save_predictions,
 )
@@ -110,7 +110,7 @@ class Members:
     unseen: np.ndarray
 
     @classmethod
-    def of(cls, predictions: Sequence[Predictions]) -> Members:
+    def of(cls, predictions: Sequence[RunPredictions]) -> Members:
         """Put predictions side by side, in the order of the first.
 
         Raises:
@@ -124,7 +124,7 @@ class Members:
         for member, those in enumerate(predictions):
             if those.predicted.keys() != tensors.keys():
                 raise DTNNError(f"ensemble: expected members of the same targets, got {list(those.predicted)}")
-            if places.keys() != set(those.ids) or tested != set(those.of_part("test").ids):
+            if places.keys() != set(those.ids) or tested != set(those.select_part("test").ids):
                 raise DTNNError("ensemble: expected members with the same crystals and the same test crystals")
             order = np.argsort([places[id] for id in those.ids])
             unseen[member] = (np.asarray(those.parts) != "train")[order]
@@ -133,19 +133,19 @@ class Members:
         stacked = {target: np.stack(values) for target, values in tensors.items()}
         return cls(first.ids, first.parts, stacked, first.expected, unseen)
 
-    def of_member(self, member: int) -> Predictions:
+    def of_member(self, member: int) -> RunPredictions:
         """The predictions of one member, with its own parts, in the common order."""
         known = zip(self.parts, self.unseen[member], strict=True)
         parts = [part if part == "test" else "validation" if unseen else "train" for part, unseen in known]
         tensors = {target: values[member] for target, values in self.tensors.items()}
-        return Predictions(self.ids, parts, tensors, self.expected)
+        return RunPredictions(self.ids, parts, tensors, self.expected)
 
-    def mean(self) -> Predictions:
+    def mean(self) -> RunPredictions:
         """The mean for each crystal over the members that were not trained on it, or over all where there are none."""
         counted = np.where(self.unseen.any(0), self.unseen, True)
         weights = counted / counted.sum(0)
         means = {target: np.einsum("mb,mbij->bij", weights, values) for target, values in self.tensors.items()}
-        return Predictions(self.ids, self.parts, means, self.expected)
+        return RunPredictions(self.ids, self.parts, means, self.expected)
 
     def error_bars(self) -> dict[str, dict[str, float]]:
         """Scale error bars on the crystals for validation, and judge them on the test crystals.

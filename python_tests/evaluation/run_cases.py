@@ -7,7 +7,7 @@ import numpy as np
 
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.evaluation.runs import DataSet
-from dtnn_fast.training.run_folder import Predictions, save_predictions
+from dtnn_fast.training.run_folder import RunPredictions, save_predictions
 
 TARGETS = ("electronic", "ionic", "total")
 
@@ -46,7 +46,7 @@ def write_run(folder, seed, error, label="", layer=4, targets=("total",), data=D
     ids = [id for part in ("test", "validation", "train") for id in data.part(seed, part)]
     expected = {target: data.tensors(ids, target) for target in targets}
     off = np.array([error(id, part) for id, part in zip(ids, parts, strict=True)])
-    predictions = Predictions(ids, parts, {target: tensors + off for target, tensors in expected.items()}, expected)
+    predictions = RunPredictions(ids, parts, {target: tensors + off for target, tensors in expected.items()}, expected)
     model = {"name": "other"} if layer is None else {"decoder": {"layer": layer, "latent": 8}}
     record = {
         "command": f"train --seed {seed}",

@@ -10,7 +10,7 @@ from run_cases import CRYSTALS, DATA, made_up_crystals, off_by, write_model, wri
 from dtnn_fast.datasets.splits import split
 from dtnn_fast.errors import BadFileError
 from dtnn_fast.evaluation.runs import DataSet, check_run, find_runs, group_runs, missing_splits, read_run, read_runs
-from dtnn_fast.training.run_folder import Predictions, load_predictions, save_predictions
+from dtnn_fast.training.run_folder import RunPredictions, load_predictions, save_predictions
 
 
 def change_settings(folder, **changes):
@@ -116,13 +116,13 @@ def spoil(folder, change):
 
 def without_first(p):
     cut = {target: tensors[1:] for target, tensors in p.predicted.items()}
-    return Predictions(p.ids[1:], p.parts[1:], cut, {target: tensors[1:] for target, tensors in p.expected.items()})
+    return RunPredictions(p.ids[1:], p.parts[1:], cut, {target: tensors[1:] for target, tensors in p.expected.items()})
 
 
 def other_tensor(p):
     tensors = p.expected["total"].copy()
     tensors[4, 0, 1] += 0.01
-    return Predictions(p.ids, p.parts, p.predicted, {"total": tensors})
+    return RunPredictions(p.ids, p.parts, p.predicted, {"total": tensors})
 
 
 @pytest.mark.parametrize(
@@ -130,11 +130,11 @@ def other_tensor(p):
     [
         (without_first, "its test crystals are not those of the split of seed 0: 1 are missing, 0 are others, of 2"),
         (
-            lambda p: Predictions([*p.ids[:-1], "zz"], p.parts, p.predicted, p.expected),
+            lambda p: RunPredictions([*p.ids[:-1], "zz"], p.parts, p.predicted, p.expected),
             "its train crystals are not those of the split of seed 0: 1 are missing, 1 are others, of 16",
         ),
         (
-            lambda p: Predictions([p.ids[1], *p.ids[1:]], p.parts, p.predicted, p.expected),
+            lambda p: RunPredictions([p.ids[1], *p.ids[1:]], p.parts, p.predicted, p.expected),
             "its test crystals are not those",
         ),
         (other_tensor, "the total tensor that it expects of .* is not the data set's"),
@@ -151,7 +151,9 @@ def test_other_crystals_or_tensors_are_refused(tmp_path, change, message):
 
 def test_single_precision_is_no_other_tensor(tmp_path):
     folder = write_run(tmp_path, 0, off_by(1.0))
-    spoil(folder, lambda p: Predictions(p.ids, p.parts, p.predicted, {"total": p.expected["total"].astype(np.float32)}))
+    spoil(
+        folder, lambda p: RunPredictions(p.ids, p.parts, p.predicted, {"total": p.expected["total"].astype(np.float32)})
+    )
     check_run(read_run(folder), DATA)
 
 
