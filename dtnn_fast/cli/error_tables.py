@@ -77,8 +77,8 @@ def summarise_splits(console: Console, folder: Path, results: Mapping[int, Mappi
         command: the command line, for the record.
     """
     summary = over_splits(results)
-    record = {"command": command, **summary, "splits": results}
-    (folder / "summary.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    content = {"command": command, **summary, "splits": results}
+    (folder / "summary.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     print_summary(console, summary, list(results))
 
 

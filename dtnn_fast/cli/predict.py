@@ -59,17 +59,17 @@ def predict(
     screened, rejected = screen_crystals(predictor, read_files(found.files))
     rejected = found.rejected + rejected
     require_some(len(screened), rejected, ", ".join(map(str, files)))
-    record = _to_json(screened, rejected, model)
+    content = _to_json(screened, rejected, model)
     if as_json:
-        typer.echo(json.dumps(record, indent=2))
+        typer.echo(json.dumps(content, indent=2))
     else:
-        for crystal in record["crystals"]:
+        for crystal in content["crystals"]:
             stdout().print(_as_text(crystal), markup=False)
     for reject in rejected:
         stderr().print(f"rejected: {describe(reject)}", markup=False, style="yellow")
     # After printing, so that nothing is lost when the file cannot be written.
     if output is not None:
-        output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        output.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     exit_with(rejected, "the reasons are above")
 
 

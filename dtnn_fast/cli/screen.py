@@ -192,8 +192,8 @@ def _write_summary(path: Path, summary: dict[str, Any]) -> None:
 
     from ..training.run_folder import versions
 
-    record = {**summary, "threads": torch.get_num_threads(), "versions": versions()}
-    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    content = {**summary, "threads": torch.get_num_threads(), "versions": versions()}
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _print_ranking(
@@ -246,6 +246,6 @@ def _print_ranking(
             "trained on most of them."
         )
     console.print(
-        "e1 <= e2 <= e3 are the principal values, anisotropy is e3 - e1. Not valid for metals: whether a crystal has a "
-        "band gap is not predicted, so check it before use."
+        f"e1 <= e2 <= e3 are the principal values of the {ranked_target} tensor, anisotropy is e3 - e1. Not valid for "
+        "metals: whether a crystal has a band gap is not predicted, so check it before use."
     )

@@ -84,10 +84,10 @@ def _run_table(runs: Sequence[Run]) -> ErrorTable:
             targets,
             layer,
             ", ".join(str(seed) for seed in sorted(run.seed for run in group)),
-            _join_distinct(_parameters(run.results.get("parameters")) for run in group),
+            _join_distinct(_parameters(run.results_json.get("parameters")) for run in group),
             _mean_training_time(group),
-            _join_distinct(_hardware(run.record.get("hardware")) for run in group),
-            _join_distinct(str(run.record.get("threads", _NOT_RECORDED)) for run in group),
+            _join_distinct(_hardware(run.settings_json.get("hardware")) for run in group),
+            _join_distinct(str(run.settings_json.get("threads", _NOT_RECORDED)) for run in group),
         ]
         table.rows.append([Cell(cell) for cell in cells])
     return table
@@ -97,7 +97,7 @@ def _commands(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Collect the distinct commands of each model."""
     by_model: dict[str, dict[str, None]] = {}
     for run in runs:
-        command = run.record.get("command")
+        command = run.settings_json.get("command")
         line = " ".join(command.split()) if isinstance(command, str) and command.strip() else f"# {_NOT_RECORDED}"
         by_model.setdefault(run.model, {})[line] = None
     return {name: list(lines) for name, lines in by_model.items()}
@@ -107,7 +107,7 @@ def _versions_sentence(runs: Sequence[Run]) -> str:
     """List the versions of the packages that runs used; several lists where runs differ."""
     lists: dict[str, None] = {}
     for run in runs:
-        versions = run.record.get("versions")
+        versions = run.settings_json.get("versions")
         if isinstance(versions, dict):
             listed = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "machine")
             lists[listed] = None
@@ -125,7 +125,7 @@ def _parameters(parameters: Any) -> str:
 
 
 def _mean_training_time(runs: Sequence[Run]) -> str:
-    seconds = [run.results.get("train_seconds") for run in runs]
+    seconds = [run.results_json.get("train_seconds") for run in runs]
     known = [float(value) for value in seconds if isinstance(value, int | float)]
     if not known:
         return _NOT_RECORDED

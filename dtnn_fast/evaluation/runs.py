@@ -48,8 +48,8 @@ class Run:
         is_baseline: whether the model is not ours: it has neither our decoder nor is it an ensemble of our models.
         layer: the encoder layer that is decoded; None where it is not a single one.
         model_settings: all settings but the seed and that layer, as JSON; equal for all runs of a model.
-        record: content of settings.json.
-        results: content of results.json.
+        settings_json: content of settings.json.
+        results_json: content of results.json.
         predictions: with the best weights, for all parts of the split.
     """
 
@@ -60,8 +60,8 @@ class Run:
     is_baseline: bool
     layer: int | None
     model_settings: str
-    record: dict[str, Any]
-    results: dict[str, Any]
+    settings_json: dict[str, Any]
+    results_json: dict[str, Any]
     predictions: RunPredictions
 
 
@@ -115,11 +115,11 @@ def read_run(folder: Path) -> Run:
     Raises:
         BadFileError: a file is missing or damaged.
     """
-    record = read_json_object(folder / SETTINGS_FILE)
+    settings_json = read_json_object(folder / SETTINGS_FILE)
     for name in (RESULTS_FILE, PREDICTIONS_FILE):
         if not (folder / name).exists():
             raise BadFileError(f"{folder}: {name} is missing: the run is not finished; repeat its command to resume it")
-    settings, data = record.get("settings"), record.get("data")
+    settings, data = settings_json.get("settings"), settings_json.get("data")
     digest = data.get("digest") if isinstance(data, dict) else None
     if not isinstance(settings, dict) or not isinstance(digest, str):
         raise BadFileError(f"{folder / SETTINGS_FILE}: expected the objects `settings` and `data` with `digest`")
@@ -132,20 +132,20 @@ def read_run(folder: Path) -> Run:
         model_settings["model"] = {**model, "decoder": without_layer}
     return Run(
         folder,
-        _model_name(record, folder),
+        _model_name(settings_json, folder),
         _seed(settings, folder),
         digest,
         not isinstance(decoder, dict) and "models" not in settings,
         layer if isinstance(layer, int) else None,
         json.dumps(model_settings, sort_keys=True),
-        record,
+        settings_json,
         read_json_object(folder / RESULTS_FILE),
         load_predictions(folder / PREDICTIONS_FILE),
     )
 
 
-def _model_name(record: dict[str, Any], folder: Path) -> str:
-    label = record.get("label")
+def _model_name(settings_json: dict[str, Any], folder: Path) -> str:
+    label = settings_json.get("label")
     if isinstance(label, str) and label.strip():
         return " ".join(label.split())
     names = (name for name in reversed(folder.resolve().parts[1:]) if not _RUN_FOLDER.fullmatch(name))

@@ -68,7 +68,8 @@ def _given_files(paths: Sequence[Path]) -> CrystalSource:
     notice = ""
     if found.skipped:
         links = " and links to folders" if any(path.is_dir() for path in found.skipped) else ""
-        notice = f"skipped {len(found.skipped)} files of unknown format{links}, such as {found.skipped[0]}"
+        files = "1 file" if len(found.skipped) == 1 else f"{len(found.skipped):,} files"
+        notice = f"skipped {files} of unknown format{links}, such as {found.skipped[0]}"
     return CrystalSource(files=found.files, rejected=found.rejected, notice=notice)
 
 

@@ -91,17 +91,17 @@ def train_run(
     model = trainer.load_best()
     predictions = _predict_members(trainer, parts)
     systems = {crystal.id: str(crystal.info.get("crystal_system") or "unknown") for crystal in crystals}
-    record = {
+    training_results = {
         "best_epoch": trainer.best_epoch,
         "epochs": len(trainer.history),
         "train_seconds": sum(epoch.seconds for epoch in trainer.history),
         "parameters": dict(model.num_parameters()),
     }
     if len(predictions) > 1:
-        return _finish_ensemble(folder, model, predictions, systems, record)
+        return _finish_ensemble(folder, model, predictions, systems, training_results)
     model.save(folder / MODEL_FOLDER)
     save_predictions(folder / PREDICTIONS_FILE, predictions[0])
-    results = {**record, **errors_of_parts(predictions[0], systems)}
+    results = {**training_results, **errors_of_parts(predictions[0], systems)}
     (folder / RESULTS_FILE).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     return results
 
@@ -149,7 +149,7 @@ def _finish_ensemble(
     model: DTNN,
     predictions: Sequence[RunPredictions],
     systems: Mapping[str, str],
-    record: dict[str, Any],
+    training_results: dict[str, Any],
 ) -> dict[str, Any]:
     """Write a model whose members were trained together, with its error bars, predictions and results."""
     members = Members.of(predictions)
@@ -157,4 +157,4 @@ def _finish_ensemble(
     scales = tuple(bars[target]["scale"] for target in model.targets) if bars else ()
     config = replace(model.config, error_scales=scales)
     DTNN.of_parts(config, model.encoder, dict(model.decoders.items())).save(folder / MODEL_FOLDER)
-    return members.write(folder, bars, systems, record)
+    return members.write(folder, bars, systems, training_results)

@@ -87,7 +87,7 @@ def test_screen_folder_with_good_and_bad(program, folder, tiny_model, tmp_path):
     result = program("screen", folder, "--model", tiny_model, "--output", output, "--batch-atoms", 100, "--top", 5)
     assert result.exit_code == 3
     assert "8 rejected: see" in result.stderr
-    assert "skipped 1 files of unknown format, such as" in result.stderr
+    assert "skipped 1 file of unknown format, such as" in result.stderr
 
     rejected = {row["source"].rsplit("/", 1)[-1]: row["reason"] for row in table(output / "rejected.csv")}
     assert set(rejected) == set(BAD)

@@ -16,7 +16,7 @@ def test_files_are_read_one_after_the_other_and_tracked(tmp_path):
     source = open_source([tmp_path, tmp_path / "absent.cif"], known_elements=(11,))
     assert (source.unit, source.total, source.num_left_out) == ("files", 3, 0)
     assert [reject.source for reject in source.rejected] == [str(tmp_path / "absent.cif")]
-    assert source.notice == f"skipped 1 files of unknown format, such as {tmp_path / 'notes.md'}"
+    assert source.notice == f"skipped 1 file of unknown format, such as {tmp_path / 'notes.md'}"
     passed = []
 
     def track(files):
