@@ -29,8 +29,8 @@ def print_errors(console: Console, result: Mapping[str, Any], title: str) -> Non
     """
     for target, parts in result["errors"].items():
         table = Table(title=f"{title}: {target}", caption="in brackets: errors of the median training tensor", box=None)
-        table.add_column("crystals")
-        table.add_column("number", justify="right")
+        table.add_column("crystal system")
+        table.add_column("test crystals", justify="right")
         for metric in METRICS:
             table.add_column(METRIC_NAMES[metric], justify="right")
         median = result["median_model"][target]

@@ -15,7 +15,6 @@ from .tables import Cell, ErrorTable, tables_by_section, to_markdown
 
 _NOT_RECORDED = "not recorded"
 
-
 _INTRODUCTION = """# Results
 
 Errors on test crystals, as mean and standard deviation over {splits} random splits of {count} labelled crystals: a
