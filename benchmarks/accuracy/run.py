@@ -19,16 +19,17 @@ from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.datasets.splits import Split, split
 from dtnn_fast.training.run_folder import (
     HISTORY_FILE,
-    PARTS,
     PREDICTIONS_FILE,
     RESULTS_FILE,
-    Predictions,
+    SPLIT_PARTS,
+    RunPredictions,
     claim,
+    data_digest,
     errors_of_parts,
     is_new,
     save_predictions,
 )
-from dtnn_fast.training.train_run import data_digest, known_elements
+from dtnn_fast.training.train_run import known_elements
 
 from .graphs import LabelledGraphs
 from .models import ModelName, TrainingStatistics, make_model
@@ -137,19 +138,19 @@ def _write_history(path: Path, history: Sequence[Epoch]) -> None:
             writer.writerow(row)
 
 
-def _predictions(trainer: Trainer, parts: Split) -> Predictions:
+def _predictions(trainer: Trainer, parts: Split) -> RunPredictions:
     """Of the best weights, for all crystals, the parts of the split one after the other."""
     data = trainer.data
-    indices = np.concatenate([getattr(parts, part) for part in PARTS])
-    return Predictions(
+    indices = np.concatenate([getattr(parts, part) for part in SPLIT_PARTS])
+    return RunPredictions(
         [data.crystals[index].id for index in indices],
-        [part for part in PARTS for _ in getattr(parts, part)],
+        [part for part in SPLIT_PARTS for _ in getattr(parts, part)],
         {target: tensors.double().numpy() for target, tensors in trainer.predict(indices).items()},
         {target: tensors[indices].double().numpy() for target, tensors in data.tensors.items()},
     )
 
 
-def _results(settings: RunSettings, trainer: Trainer, predictions: Predictions) -> dict[str, Any]:
+def _results(settings: RunSettings, trainer: Trainer, predictions: RunPredictions) -> dict[str, Any]:
     systems = {c.id: str(c.info.get("crystal_system") or "unknown") for c in trainer.data.crystals}
     return {
         "model": settings.model,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The commands of dtnn-fast. Heavy packages are imported inside of the commands, so that --help is quick."""
+"""The program with all its commands. Heavy packages are imported inside the commands, so that --help is quick."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .tune import tune
 
 
 class _Program(TyperGroup):
-    """Ends every expected error as one line on stderr; what is left with a traceback is a bug."""
+    """The group of commands, which prints every expected error as one line on stderr; a traceback is a bug."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -39,7 +39,7 @@ class _Program(TyperGroup):
 
 app = typer.Typer(
     cls=_Program,
-    help="Predict the static dielectric tensors of inorganic crystals, and train models that do.",
+    help="Predict the static dielectric tensors of inorganic crystals, and train models for this.",
     epilog="Run dtnn-fast COMMAND --help for the options of a command.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -56,7 +56,7 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def _options(
+def _program_options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,

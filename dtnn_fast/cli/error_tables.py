@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tables of errors."""
+"""Tables of errors on the terminal: of one run, of the runs on several splits, and of compared models."""
 
 from __future__ import annotations
 
@@ -12,36 +12,29 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..evaluation.tables import Cell, ErrorTable
+from ..evaluation.tables import METRIC_NAMES, Cell, ErrorTable
 from ..symmetry import CRYSTAL_SYSTEMS
 from ..training.member_predictions import FEWEST_CRYSTALS
 from ..training.metrics import METRICS, over_splits
 from .console import stderr, stdout
 
-_NAMES = {
-    "mae_ten": "MAE_ten",
-    "mae_mean_diag": "MAE_mean-diag",
-    "mae_diag": "MAE_diag",
-    "mae_off_diag": "MAE_off-diag",
-}
-
 
 def print_errors(console: Console, result: Mapping[str, Any], title: str) -> None:
-    """Print the errors of a run on its test crystals, beside those of the model that predicts the median.
+    """Print the errors of a run on its test crystals, beside the errors of predicting the median training tensor.
 
     Args:
         console: where to.
         result: what `train_run` returned.
-        title: of the tables, to which the target is added.
+        title: of the tables; the target is appended.
     """
     for target, parts in result["errors"].items():
-        table = Table(title=f"{title}: {target}", caption="in brackets: the median of the training tensors", box=None)
-        table.add_column("crystals")
-        table.add_column("number", justify="right")
+        table = Table(title=f"{title}: {target}", caption="in brackets: errors of the median training tensor", box=None)
+        table.add_column("crystal system")
+        table.add_column("test crystals", justify="right")
         for metric in METRICS:
-            table.add_column(_NAMES[metric], justify="right")
+            table.add_column(METRIC_NAMES[metric], justify="right")
         median = result["median_model"][target]
-        for group in _ordered(parts["test"]):
+        for group in _ordered_groups(parts["test"]):
             errors = parts["test"][group]
             cells = [f"{errors[metric]:.3f} ({median[group][metric]:.3f})" for metric in METRICS]
             table.add_row(group, str(errors["count"]), *cells, style="bold" if group == "all" else "")
@@ -50,17 +43,22 @@ def print_errors(console: Console, result: Mapping[str, Any], title: str) -> Non
     console.print(f"{stopped}{result['train_seconds']:.0f} s of training")
 
 
+def _ordered_groups(groups: Mapping[str, Any]) -> list[str]:
+    known = [name for name in ("all", *CRYSTAL_SYSTEMS) if name in groups]
+    return known + sorted(set(groups) - set(known))
+
+
 def print_error_bars(bars: Mapping[str, Mapping[str, float]], hint: str = "") -> None:
-    """Print how many test crystals lie within the error bars of an ensemble, or that it has none; see `join_runs`.
+    """Print the share of test crystals within the error bars of an ensemble, or that it has no error bars.
 
     Args:
-        bars: of each target.
-        hint: what gives error bars, said where there are none.
+        bars: "test_coverage" and "level" by target; see `MemberPredictions.error_bars`.
+        hint: how to get error bars, printed where there are none.
     """
     for target, bar in bars.items():
         stdout().print(
-            f"{target}: {100 * bar['test_coverage']:.0f} % of the test crystals are within their error bar, made for "
-            f"{100 * bar['level']:.0f} %"
+            f"{target}: {100 * bar['test_coverage']:.0f} % of the test crystals are within their error bar "
+            f"(expected: {100 * bar['level']:.0f} %)"
         )
     if not bars:
         stderr().print(
@@ -74,47 +72,42 @@ def summarise_splits(console: Console, folder: Path, results: Mapping[int, Mappi
 
     Args:
         console: where to.
-        folder: that the runs are in.
+        folder: that holds the run folders.
         results: of each run, by seed.
         command: the command line, for the record.
     """
     summary = over_splits(results)
-    record = {"command": command, **summary, "splits": results}
-    (folder / "summary.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    content = {"command": command, **summary, "splits": results}
+    (folder / "summary.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     print_summary(console, summary, list(results))
 
 
 def print_summary(console: Console, summary: Mapping[str, Any], seeds: Sequence[int]) -> None:
-    """Print mean and standard deviation of the test errors over splits; see `over_splits`."""
+    """Print mean and standard deviation of the test errors over the splits; see `over_splits`."""
     table = Table(title=f"Test errors, mean ± standard deviation over {len(seeds)} splits", box=None)
     table.add_column("target")
     table.add_column("model")
     for metric in METRICS:
-        table.add_column(_NAMES[metric], justify="right")
+        table.add_column(METRIC_NAMES[metric], justify="right")
     for target in summary["dtnn"]:
-        for model, name in (("dtnn", "DTNN"), ("median_model", "median")):
+        for model, name in (("dtnn", "DTNN"), ("median_model", "training median")):
             errors = summary[model][target]
             table.add_row(target, name, *(f"{errors[m]['mean']:.3f} ± {errors[m]['std']:.3f}" for m in METRICS))
     console.print(table)
 
 
-def _ordered(groups: Mapping[str, Any]) -> list[str]:
-    known = [name for name in ("all", *CRYSTAL_SYSTEMS) if name in groups]
-    return known + sorted(set(groups) - set(known))
-
-
 def print_tables(console: Console, tables: Sequence[ErrorTable]) -> None:
-    """Print tables with the best in bold; where the output is a file, between **."""
+    """Print the tables of an evaluation, with the best cells in bold, or between ** where the output is a file."""
     for table in tables:
         printed = Table(title=table.title, caption="; ".join(table.notes) or None, box=None)
-        for number, name in enumerate(table.header):
-            printed.add_column(Text(name), justify="right" if number and table.is_numeric else "left")
+        for place, heading in enumerate(table.header):
+            printed.add_column(Text(heading), justify="right" if place and table.is_numeric else "left")
         for row in table.rows:
-            printed.add_row(*(_text(cell, console.is_terminal) for cell in row))
+            printed.add_row(*(_cell_text(cell, console.is_terminal) for cell in row))
         console.print(printed)
 
 
-def _text(cell: Cell, is_terminal: bool) -> Text:
+def _cell_text(cell: Cell, is_terminal: bool) -> Text:
     if not cell.best:
         return Text(cell.text)
     return Text(cell.text, style="bold") if is_terminal else Text(f"**{cell.text}**")

@@ -20,14 +20,17 @@ def evaluate(
         typer.Argument(
             metavar="RUNS...",
             show_default=False,
-            help="Run folders, or folders of them at any depth: of dtnn-fast train, or of any model that leaves "
-            "settings.json, results.json and predictions.npz.",
+            help="Run folders of dtnn-fast train, or of any model that writes settings.json, results.json and "
+            "predictions.npz; or folders that hold run folders at any depth.",
         ),
     ],
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", file_okay=False, help="Folder for figures and CSV files; earlier ones are replaced."
+            "--output",
+            "-o",
+            file_okay=False,
+            help="Folder for figures and CSV files, created if missing. Replaces those of an earlier evaluation.",
         ),
     ] = Path("evaluation"),
     markdown: Annotated[
@@ -35,7 +38,8 @@ def evaluate(
         typer.Option(
             show_default=False,
             dir_okay=False,
-            help="Write a page of results: tables, figures, commands, hardware, times.",
+            help="Markdown file to write: a page with all tables and figures, and the commands, hardware and training "
+            "times of the runs. By default, no page is written.",
         ),
     ] = None,
     notes: Annotated[
@@ -50,8 +54,8 @@ def evaluate(
     show: Annotated[
         str | None,
         typer.Option(
-            show_default="of ours, the one with the lowest validation error",
-            help="Model of which figures show elements and crystal systems.",
+            show_default="our model with the lowest validation error",
+            help="Name of the model whose errors by element and crystal system are drawn.",
         ),
     ] = None,
     data: RunDataOption = None,
@@ -59,36 +63,38 @@ def evaluate(
 ) -> None:
     """Compare trained models on their test crystals.
 
-    Prints the errors of all models by crystal system, mean and deviation over the splits, with the best in bold, and
-    draws figures. Runs of one model are found by their label (dtnn-fast train --label NAME), or else by their path.
-    Only runs on the same crystals and tensors are compared; others are listed in rejected.csv and do not stop the rest.
+    Prints the errors of all models by crystal system, as mean and standard deviation over the splits with the best in
+    bold, and draws figures. Runs with the same label (dtnn-fast train --label NAME) belong to one model; runs without
+    a label belong together by the name of their folder. Only runs on the same crystals and tensors are compared.
+    Others are listed in rejected.csv and never stop the rest.
 
     Exit code: 0 all runs were used, 3 some were rejected or lack splits, 2 nothing could be compared.
     """
     from ..crystals.crystal import write_rejected
     from ..errors import optional_import
     from ..evaluation.evaluation import evaluate as evaluate_runs
-    from ..evaluation.evaluation import targets_of, write_figures
-    from ..evaluation.page import tables, write_page
+    from ..evaluation.evaluation import targets_of
+    from ..evaluation.figures import write_figures
+    from ..evaluation.page import write_page
     from ..evaluation.runs import DataSet, find_runs, read_runs
-    from ..evaluation.tables import write_errors
+    from ..evaluation.tables import tables_by_section, write_errors
     from .error_tables import print_tables
     from .training_inputs import load_training_data
 
     optional_import("matplotlib", extra="cli", purpose="draw the figures")
-    folders, absent = find_runs(runs)
-    found, unread = read_runs(folders)
+    folders, without_runs = find_runs(runs)
+    finished_runs, unreadable = read_runs(folders)
     output.mkdir(parents=True, exist_ok=True)
-    write_rejected(output / REJECTED_FILE, [*absent, *unread])
-    crystals, _ = load_training_data(data or [], targets_of(found), clean)
-    evaluation = evaluate_runs(found, DataSet(crystals), [*absent, *unread])
-    evaluation.shown(show)
+    write_rejected(output / REJECTED_FILE, [*without_runs, *unreadable])
+    crystals, _ = load_training_data(data or [], targets_of(finished_runs), clean)
+    evaluation = evaluate_runs(finished_runs, DataSet(crystals), [*without_runs, *unreadable])
+    evaluation.models_in_detail(show)  # an unknown name is an error before anything is drawn
     write_rejected(output / REJECTED_FILE, evaluation.rejected)
     write_errors(output / ERRORS_FILE, evaluation.errors)
     pictures = write_figures(output, evaluation, show)
     if markdown is not None:
         write_page(markdown, evaluation, pictures, command_line(), notes)
-    print_tables(stdout(), [table for _, members in tables(evaluation) for table in members])
+    print_tables(stdout(), [table for tables in tables_by_section(evaluation).values() for table in tables])
     written = [output / ERRORS_FILE, *(picture for _, picture in pictures), *([markdown] if markdown else [])]
     stderr().print(f"{len(evaluation.runs)} runs compared on {len(crystals)} crystals")
     stdout().print(f"results: {', '.join(map(str, written))}")

@@ -15,7 +15,7 @@ from .options import ModelOption, ThreadsOption, describe, exit_with, load_model
 
 if TYPE_CHECKING:
     from ..crystals.crystal import Rejected
-    from ..screening.store import Predictions
+    from ..screening.store import ScreenedCrystals
 
 
 def predict(
@@ -24,22 +24,31 @@ def predict(
         typer.Argument(
             metavar="FILE...",
             show_default=False,
-            help="Crystals: CIF, POSCAR, extxyz, pymatgen JSON or .jsonl, each also .gz; or folders of them.",
+            help="Files of crystals, or folders that hold them: CIF, POSCAR, extxyz, pymatgen JSON or .jsonl (also as "
+            ".gz).",
         ),
     ],
     model: ModelOption = "dielectric",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Prints JSON for other programs. By default, prints text.")
+    ] = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", dir_okay=False, help="Write the same JSON into a file.", show_default=False),
+        typer.Option(
+            "--output",
+            "-o",
+            dir_okay=False,
+            show_default=False,
+            help="JSON file to write, with the content of --json. By default, no file is written.",
+        ),
     ] = None,
     threads: ThreadsOption = None,
 ) -> None:
-    """Print the dielectric tensors, principal values and crystal system of a few crystals.
+    """Predict the dielectric tensors of a few crystals, and print them with principal values and crystal system.
 
-    Tensors are relative permittivities in the Cartesian frame in which the file gives the cell.
+    The tensors are relative permittivities, in the Cartesian frame in which the file gives the cell.
 
-    Exit code: 0 all were predicted, 3 some were rejected (the reasons are on stderr), 2 nothing could be done.
+    Exit code: 0 all crystals were predicted, 3 some were rejected (stderr says why), 2 nothing could be done.
     """
     predictor = load_model(model, threads)
 
@@ -47,46 +56,46 @@ def predict(
     from ..screening.engine import screen_crystals
 
     found = find_files(files)
-    predictions, rejected = screen_crystals(predictor, read_files(found.files))
+    screened, rejected = screen_crystals(predictor, read_files(found.files))
     rejected = found.rejected + rejected
-    require_some(len(predictions), rejected, ", ".join(map(str, files)))
-    record = _record(predictions, rejected, model)
+    require_some(len(screened), rejected, ", ".join(map(str, files)))
+    content = _to_json(screened, rejected, model)
     if as_json:
-        typer.echo(json.dumps(record, indent=2))
+        typer.echo(json.dumps(content, indent=2))
     else:
-        for crystal in record["crystals"]:
+        for crystal in content["crystals"]:
             stdout().print(_as_text(crystal), markup=False)
     for reject in rejected:
         stderr().print(f"rejected: {describe(reject)}", markup=False, style="yellow")
-    # After the printing, so that nothing is lost when this fails.
+    # After printing, so that nothing is lost when the file cannot be written.
     if output is not None:
-        output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        output.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     exit_with(rejected, "the reasons are above")
 
 
-def _record(predictions: Predictions, rejected: list[Rejected], model: str) -> dict[str, Any]:
+def _to_json(screened: ScreenedCrystals, rejected: list[Rejected], model: str) -> dict[str, Any]:
     from ..screening.store import tensor_columns
 
-    numbers = {target: tensor_columns(tensors) for target, tensors in predictions.tensors.items()}
+    numbers = {target: tensor_columns(tensors) for target, tensors in screened.tensors.items()}
     crystals = [
         {
-            "id": predictions.ids[row],
-            "source": predictions.sources[row],
-            "formula": predictions.formulas[row],
-            "crystal_system": predictions.systems[row],
-            "num_atoms": int(predictions.num_atoms[row]),
+            "id": screened.ids[row],
+            "source": screened.sources[row],
+            "formula": screened.formulas[row],
+            "crystal_system": screened.systems[row],
+            "num_atoms": int(screened.num_atoms[row]),
             "tensors": {
                 target: {
                     "tensor": tensors[row].tolist(),
                     "mean": float(numbers[target]["mean"][row]),
                     "principal_values": [float(numbers[target][name][row]) for name in ("e1", "e2", "e3")],
                     "anisotropy": float(numbers[target]["anisotropy"][row]),
-                    **({"error_bar": float(predictions.errors[target][row])} if target in predictions.errors else {}),
+                    **({"error_bar": float(screened.errors[target][row])} if target in screened.errors else {}),
                 }
-                for target, tensors in predictions.tensors.items()
+                for target, tensors in screened.tensors.items()
             },
         }
-        for row in range(len(predictions))
+        for row in range(len(screened))
     ]
     return {
         "dtnn_fast_version": __version__,
@@ -104,11 +113,11 @@ def _as_text(crystal: dict[str, Any]) -> str:
         matrix = [" ".join(f"{round(value, 3) + 0.0:9.3f}" for value in row) for row in values["tensor"]]
         principal = "  ".join(f"{value:.3f}" for value in values["principal_values"])
         bar = f"   error bar {values['error_bar']:.3f}" if "error_bar" in values else ""
-        notes = [
+        numbers = [
             f"mean {values['mean']:.3f}{bar}",
             f"principal values {principal}",
             f"anisotropy {values['anisotropy']:.3f}",
         ]
-        heads = [f"  {target:<11}", " " * 13, " " * 13]
-        lines += [f"{head}[{row} ]   {note}" for head, row, note in zip(heads, matrix, notes, strict=True)]
+        starts = [f"  {target:<11}", " " * 13, " " * 13]
+        lines += [f"{start}[{row} ]   {text}" for start, row, text in zip(starts, matrix, numbers, strict=True)]
     return "\n".join([*lines, ""])

@@ -6,9 +6,9 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -22,68 +22,13 @@ from .options import ModelOption, ThreadsOption, exit_with, load_model, require_
 from .progress import ScreeningProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from ..crystals.crystal import Crystal, Rejected
+    from ..crystals.crystal import Rejected
     from ..model.predictor import Predictor
-    from ..screening.store import Predictions
+    from ..screening.sources import CrystalSource
+    from ..screening.store import ScreenedCrystals
 
-
+RESULT_FILES = ("predictions.parquet", "ranking.csv", "rejected.csv", "plot.png", "summary.json")
 _DAGGER = "†"
-
-
-def print_ranking(
-    console: Console,
-    columns: Mapping[str, Any],
-    *,
-    rows: Sequence[int],
-    targets: Sequence[str],
-    by: str,
-    labelled: Collection[str],
-) -> None:
-    """Print the first crystals of a ranking.
-
-    Args:
-        console: where to.
-        columns: of `Predictions.columns`.
-        rows: row indices, from the first rank.
-        targets: of the model.
-        by: the column of the ranking.
-        labelled: ids of crystals whose tensors were known before; they get a dagger.
-    """
-    ranked_target, _, number = by.partition("_")
-    # The mean of every target, the ranked tensor in detail, and what was ranked by where that is no such column.
-    shown = [ranked_target, *(target for target in reversed(targets) if target != ranked_target)]
-    names = [f"{target}_mean" for target in shown] + [f"{ranked_target}_{e}" for e in ("e1", "e2", "e3", "anisotropy")]
-    if by not in names:
-        names.append(by)
-    table = Table(title=f"Ranked by {number} of the {ranked_target} tensor", box=None)
-    table.add_column("rank", justify="right")
-    for name in ("id", "formula", "crystal system"):
-        table.add_column(name)
-    for name in names:
-        target, _, what = name.partition("_")
-        header = f"{target} {what}" if what == "mean" or target != ranked_target else what
-        table.add_column(header, justify="right", style="bold" if name == by else "")
-    for place, row in enumerate(rows, start=1):
-        name = columns["id"][row]
-        mark = f" {_DAGGER}" if name in labelled else ""
-        cells = [f"{columns[column][row]:.2f}" for column in names]
-        system = columns["crystal_system"][row] or "-"
-        table.add_row(str(place), escape(name) + mark, columns["formula"][row], system, *cells)
-    console.print(table)
-    if any(columns["id"][row] in labelled for row in rows):
-        console.print(
-            f"{_DAGGER} one of the {len(labelled)} bundled crystals with tensors from DFPT: the bundled model learned "
-            "from most of them"
-        )
-    console.print(
-        "e1 <= e2 <= e3 are the principal values, anisotropy is e3 - e1. A metal has no static dielectric constant, "
-        "and whether a crystal has a band gap is not predicted: check it before use."
-    )
-
-
-FILES = ("predictions.parquet", "ranking.csv", "rejected.csv", "plot.png", "summary.json")
 
 
 def screen(
@@ -92,115 +37,124 @@ def screen(
         typer.Argument(
             metavar="[PATHS]...",
             show_default=False,
-            help="Files (CIF, POSCAR, extxyz, pymatgen JSON, .jsonl, each also .gz, or .npz of data fetch) or folders "
-            "of them. Without any: the crystals that come with dtnn-fast.",
+            help="Files of crystals, or folders that hold them: CIF, POSCAR, extxyz, pymatgen JSON or .jsonl (also as "
+            ".gz), or .npz of dtnn-fast data fetch. Without a path, screens the crystals that come with dtnn-fast.",
         ),
     ] = None,
     model: ModelOption = "dielectric",
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", file_okay=False, help="Folder for the results; results of an earlier run are replaced."
+            "--output",
+            "-o",
+            file_okay=False,
+            help="Folder for the results, created if missing. Replaces the results of an earlier screening there.",
         ),
     ] = Path("screening"),
-    top: Annotated[int, typer.Option(min=0, help="Rows of the table that is printed.")] = 20,
+    top: Annotated[
+        int,
+        typer.Option(min=0, help="Number of crystals in the printed table, 0 for no table. ranking.csv lists all."),
+    ] = 20,
     sort_by: Annotated[
         str,
         typer.Option(
-            help="What to rank by: mean, e1, e2, e3 (principal values from small to large) or anisotropy (e3 - e1), of "
-            "the total tensor, or of another one: electronic_mean, ionic_anisotropy, ..."
+            help="Ranks by this number of the total dielectric tensor: mean (a third of the trace), e1, e2 or e3 "
+            "(principal values from small to large) or anisotropy (e3 - e1). Names such as electronic_mean or "
+            "ionic_anisotropy rank by another tensor."
         ),
     ] = "mean",
     lowest_first: Annotated[
-        bool, typer.Option("--lowest-first", help="Small values first, for low-k dielectrics.")
+        bool,
+        typer.Option("--lowest-first", help="Ranks small values first, for low-k dielectrics; otherwise large first."),
     ] = False,
     batch_atoms: Annotated[
-        int, typer.Option(min=1, help="Atoms that are computed together; less needs less memory.")
+        int,
+        typer.Option(min=1, help="Approximate number of atoms that are computed together. Fewer need less memory."),
     ] = 1024,
     threads: ThreadsOption = None,
 ) -> None:
-    """Predict the dielectric tensors of many crystals, and rank them.
+    """Predict the dielectric tensors of many crystals, and rank the crystals.
 
-    Writes predictions.parquet (all tensors), ranking.csv, rejected.csv (what could not be used, and why), plot.png and
-    summary.json. A crystal that cannot be used never stops the others.
+    Writes predictions.parquet (all tensors), ranking.csv, rejected.csv (crystals that could not be used, and why),
+    plot.png and summary.json. A crystal that cannot be used never stops the others.
 
-    Ctrl-C stops early: the results of what was predicted until then are written.
+    Ctrl-C stops early, and writes the results of the crystals predicted until then.
 
-    Exit code: 0 all were predicted, 3 some were rejected, 2 nothing could be done, 130 stopped by Ctrl-C.
+    Exit code: 0 all crystals were predicted, 3 some were rejected, 2 nothing could be done, 130 stopped by Ctrl-C.
     """
     predictor = load_model(model, threads)
 
     from ..crystals.crystal import write_rejected
     from ..datasets.bundled import load_labelled
     from ..errors import optional_import
-    from ..screening.ranking import rank, resolve_sort_column, write_parquet, write_ranking
+    from ..screening.ranking import rank, resolve_sort_column, write_ranking
     from ..screening.report import plot_screening
+    from ..screening.sources import open_source
+    from ..screening.store import write_parquet
 
     targets = predictor.targets
     try:
-        by = resolve_sort_column(sort_by, targets)
+        sort_column = resolve_sort_column(sort_by, targets)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--sort-by") from None
-    # Before hours of work: what is needed to write the results.
+    # Before hours of work: check that the results can be written.
     optional_import("pyarrow", extra="cli", purpose="write predictions.parquet")
     optional_import("matplotlib", extra="cli", purpose="draw plot.png")
-    _prepare(output)
+    _prepare_folder(output)
 
     start = time.perf_counter()
     try:
-        done = _screen_files(predictor, paths, batch_atoms) if paths else _screen_bundled(predictor, batch_atoms)
+        source = open_source(paths or [], predictor.elements)
+        if source.notice:
+            stderr().print(source.notice, markup=False)
+        screened, rejected, stopped = _screen(predictor, source, batch_atoms)
     except KeyboardInterrupt:
-        # Before the first prediction, such as while folders are listed.
-        _say_stopped(0)
+        # Before the first prediction, for example while folders are listed.
+        _print_stopped(0)
         raise typer.Exit(STOPPED) from None
     seconds = time.perf_counter() - start
-    if done.stopped:
-        _say_stopped(len(done.predictions))
-        if not done.predictions:
+    if stopped:
+        _print_stopped(len(screened))
+        if not screened:
             raise typer.Exit(STOPPED)
 
-    write_rejected(output / "rejected.csv", done.rejected)
-    require_some(len(done.predictions), done.rejected, ", ".join(map(str, paths or [])))
+    write_rejected(output / "rejected.csv", rejected)
+    require_some(len(screened), rejected, ", ".join(map(str, paths or [])))
     labelled = frozenset(crystal.id for crystal in load_labelled())
-    columns = done.predictions.columns()
-    order = rank(columns, by, lowest_first)
-    write_parquet(output / "predictions.parquet", done.predictions, model)
+    columns = screened.columns()
+    order = rank(columns, sort_column, lowest_first)
+    write_parquet(output / "predictions.parquet", screened, model)
     write_ranking(output / "ranking.csv", columns, order, targets, labelled)
-    plot_screening(output / "plot.png", done.predictions, order, labelled)
+    plot_screening(output / "plot.png", screened, order, labelled)
     summary = {
         "command": command_line(),
         "model": model,
         "targets": list(targets),
-        "sorted_by": by,
+        "sorted_by": sort_column,
         "lowest_first": lowest_first,
         "batch_atoms": batch_atoms,
-        "predicted": len(done.predictions),
-        "rejected": len(done.rejected),
-        "left_out_for_unknown_elements": done.left_out,
+        "predicted": len(screened),
+        "rejected": len(rejected),
+        "left_out_for_unknown_elements": source.num_left_out,
         "seconds": round(seconds, 3),
-        "crystals_per_second": round(len(done.predictions) / seconds, 2),
-        "stopped": done.stopped,
+        "crystals_per_second": round(len(screened) / seconds, 2),
+        "stopped": stopped,
     }
     _write_summary(output / "summary.json", summary)
     if top:
-        print_ranking(stdout(), columns, rows=order[:top].tolist(), targets=targets, by=by, labelled=labelled)
-    stderr().print(
-        f"{len(done.predictions):,} crystals in {seconds:.1f} s ({len(done.predictions) / seconds:.0f} per second)"
-    )
-    stdout().print(f"results: {', '.join(str(output / name) for name in FILES)}")
-    if done.stopped:
+        rows = order[:top].tolist()
+        _print_ranking(stdout(), columns, rows, targets, sort_column, lowest_first, labelled)
+    stderr().print(f"{len(screened):,} crystals in {seconds:.1f} s ({len(screened) / seconds:.0f} per second)")
+    stdout().print(f"results: {', '.join(str(output / name) for name in RESULT_FILES)}")
+    if stopped:
         raise typer.Exit(STOPPED)
-    exit_with(done.rejected, f"see {output / 'rejected.csv'}")
+    exit_with(rejected, f"see {output / 'rejected.csv'}")
 
 
-def _say_stopped(predicted: int) -> None:
-    stderr().print(f"stopped: {predicted:,} crystals were predicted, the rest was not looked at", style="yellow")
-
-
-def _prepare(output: Path) -> None:
-    """Make the folder for the results, and see that they can be written there."""
+def _prepare_folder(output: Path) -> None:
+    """Create the folder for the results, and check that they can be written there."""
     output.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
+    for name in RESULT_FILES:
         if (output / name).is_dir():
             raise BadFileError(f"{output / name}: is a folder, where a file of results must go")
     try:
@@ -210,53 +164,27 @@ def _prepare(output: Path) -> None:
         raise BadFileError(f"{output}: results cannot be written there: {error.strerror or error}") from error
 
 
-class _Screened(NamedTuple):
-    """What was predicted and rejected, how many crystals the model was not asked about, and whether Ctrl-C ended it."""
-
-    predictions: Predictions
-    rejected: list[Rejected]
-    left_out: int
-    stopped: bool
-
-
-def _until_stopped(
-    model: Predictor, items: Iterable[Crystal | Rejected], batch_atoms: int, on_done: Callable[[int], None]
-) -> tuple[Predictions, list[Rejected], bool]:
+def _screen(
+    predictor: Predictor, source: CrystalSource, batch_atoms: int
+) -> tuple[ScreenedCrystals, list[Rejected], bool]:
+    """Screen with a progress bar; the last value says whether Ctrl-C ended it."""
     from ..screening.engine import ScreeningStopped, screen_crystals
 
-    try:
-        return *screen_crystals(model, items, batch_atoms, on_done), False
-    except ScreeningStopped as stop:
-        return stop.predictions, stop.rejected, True
+    with ScreeningProgress(source.unit, source.total) as progress:
+        on_done = progress.count if source.unit == "files" else progress.count_and_advance
+        crystals = source.read(progress.advancing)
+        try:
+            screened, rejected = screen_crystals(predictor, crystals, batch_atoms, on_done)
+            stopped = False
+        except ScreeningStopped as stop:
+            screened, rejected, stopped = stop.screened, stop.rejected, True
+    return screened, [*source.rejected, *rejected], stopped
 
 
-def _screen_files(model: Predictor, paths: list[Path], batch_atoms: int) -> _Screened:
-    from ..formats.find_files import find_files, read_files
-
-    found = find_files(paths)
-    if found.skipped:
-        links = " and links to folders" if any(path.is_dir() for path in found.skipped) else ""
-        stderr().print(f"{len(found.skipped)} files of other kinds{links} were skipped, such as {found.skipped[0]}")
-    with ScreeningProgress("files", len(found.files)) as progress:
-        items = read_files(progress.advancing(found.files))
-        predictions, rejected, stopped = _until_stopped(model, items, batch_atoms, progress.count)
-    return _Screened(predictions, found.rejected + rejected, 0, stopped)
-
-
-def _screen_bundled(model: Predictor, batch_atoms: int) -> _Screened:
-    from ..datasets.bundled import load_screening
-
-    crystals = load_screening()
-    known = frozenset(model.elements)
-    chosen = [c for c in crystals if not known or known.issuperset(c.atomic_numbers.tolist())]
-    left_out = len(crystals) - len(chosen)
+def _print_stopped(num_predicted: int) -> None:
     stderr().print(
-        f"screening {len(chosen):,} of the {len(crystals):,} bundled crystals that can be insulators; "
-        f"{left_out:,} have elements that the model does not know"
+        f"stopped: {num_predicted:,} crystals were predicted, the remaining crystals were skipped", style="yellow"
     )
-    with ScreeningProgress("crystals", len(chosen)) as progress:
-        predictions, rejected, stopped = _until_stopped(model, chosen, batch_atoms, progress.count_and_advance)
-    return _Screened(predictions, rejected, left_out, stopped)
 
 
 def _write_summary(path: Path, summary: dict[str, Any]) -> None:
@@ -264,5 +192,60 @@ def _write_summary(path: Path, summary: dict[str, Any]) -> None:
 
     from ..training.run_folder import versions
 
-    record = {**summary, "threads": torch.get_num_threads(), "versions": versions()}
-    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    content = {**summary, "threads": torch.get_num_threads(), "versions": versions()}
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _print_ranking(
+    console: Console,
+    columns: Mapping[str, Any],
+    rows: Sequence[int],
+    targets: Sequence[str],
+    sort_column: str,
+    lowest_first: bool,
+    labelled: Collection[str],
+) -> None:
+    """Print the first crystals of a ranking.
+
+    Args:
+        console: where to.
+        columns: of `ScreenedCrystals.columns`.
+        rows: row indices, from the first rank.
+        targets: of the model.
+        sort_column: the column of the ranking.
+        lowest_first: whether small values have the first ranks.
+        labelled: ids of crystals whose tensors are published; they are marked with a dagger.
+    """
+    ranked_target, _, ranked_number = sort_column.partition("_")
+    # The mean of every target, all numbers of the ranked tensor, and the sort column if it is none of them.
+    listed_targets = [ranked_target, *(target for target in reversed(targets) if target != ranked_target)]
+    number_columns = [f"{target}_mean" for target in listed_targets]
+    number_columns += [f"{ranked_target}_{number}" for number in ("e1", "e2", "e3", "anisotropy")]
+    if sort_column not in number_columns:
+        number_columns.append(sort_column)
+    direction = "lowest" if lowest_first else "highest"
+    title = f"Relative permittivity, ranked by {ranked_number} of the {ranked_target} tensor, {direction} first"
+    table = Table(title=title, box=None)
+    table.add_column("rank", justify="right")
+    for name in ("id", "formula", "crystal system"):
+        table.add_column(name)
+    for name in number_columns:
+        target, _, number = name.partition("_")
+        heading = f"{target} {number}" if number == "mean" or target != ranked_target else number
+        table.add_column(heading, justify="right", style="bold" if name == sort_column else "")
+    for place, row in enumerate(rows, start=1):
+        id = columns["id"][row]
+        mark = f" {_DAGGER}" if id in labelled else ""
+        numbers = [f"{columns[name][row]:.2f}" for name in number_columns]
+        system = columns["crystal_system"][row] or "-"
+        table.add_row(str(place), escape(id) + mark, columns["formula"][row], system, *numbers)
+    console.print(table)
+    if any(columns["id"][row] in labelled for row in rows):
+        console.print(
+            f"{_DAGGER} known from DFPT: one of the {len(labelled)} bundled labelled crystals. The bundled model was "
+            "trained on most of them."
+        )
+    console.print(
+        f"e1 <= e2 <= e3 are the principal values of the {ranked_target} tensor, anisotropy is e3 - e1. Not valid for "
+        "metals: whether a crystal has a band gap is not predicted, so check it before use."
+    )

@@ -1,39 +1,41 @@
 # SPDX-License-Identifier: MIT
-"""Everything that is known of some runs together."""
+"""Evaluation of some runs: the checked runs, their models and errors, from which tables and figures are made."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..crystals.crystal import Rejected
 from ..errors import DTNNError
 from .comparison import (
+    Model,
     ModelErrors,
     Ratio,
+    best_model,
     by_layer,
     chosen_layers,
     compare,
+    group_runs,
     median_model,
+    missing_splits,
     ratios_to_best_baseline,
-    shown_model,
 )
-from .runs import DataSet, Model, Run, check_runs, group_runs, missing_splits
+from .runs import DataSet, Run, check_runs
 
 TARGETS = ("electronic", "ionic", "total")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the tables and figures are made of.
+    """Content of the tables and figures.
 
     Args:
         data: the data set that all runs used.
         runs: that are compared.
-        models: all of them, each encoder layer on its own.
+        models: with a separate model for each encoder layer.
         errors: of each model and target, with the layer that validation chose; and of the median of the training set.
-        ablations: by model, the errors of the layers of those that were trained on several.
+        ablations: errors by encoder layer of the models that were trained on several layers, by the model's name.
         ratios: of our models to the best baseline.
         rejected: runs that could not be used, and models that lack splits.
     """
@@ -48,90 +50,57 @@ class Evaluation:
 
     @property
     def targets(self) -> list[str]:
-        """Those of the models."""
+        """The targets of the runs."""
         return targets_of(self.runs)
 
-    def shown(self, name: str | None = None) -> list[ModelErrors]:
-        """For each target the model of which figures show details.
+    def models_in_detail(self, name: str | None = None) -> list[ModelErrors]:
+        """Select for each target the model whose details the figures show.
 
         Args:
-            name: of the model; None takes the one of ours with the lowest validation error.
+            name: of the model; None selects our model with the lowest validation error.
 
         Raises:
-            DTNNError: there is no such model.
+            DTNNError: no model has this name.
         """
-        able = [model for model in self.errors if name is None or model.name == name]
-        found = [model for model in (shown_model(able, target) for target in self.targets) if model is not None]
-        if not found:
+        candidates = [model for model in self.errors if name is None or model.name == name]
+        selected = [best_model(candidates, target) for target in self.targets]
+        if not any(selected):
             names = ", ".join(dict.fromkeys(run.model for run in self.runs))
             raise DTNNError(f"evaluate: expected the model to show to be one of {names}, got {name!r}")
-        return found
+        return [model for model in selected if model is not None]
 
-    def model(self, errors: ModelErrors) -> Model:
-        """The runs behind some errors."""
+    def model_of(self, errors: ModelErrors) -> Model:
+        """Return the model, with its runs, that has these errors."""
         wanted = (errors.name, errors.target, errors.layer)
         return next(model for model in self.models if (model.name, model.target, model.layer) == wanted)
 
 
 def targets_of(runs: Iterable[Run]) -> list[str]:
-    """The targets of some runs."""
-    found = {target for run in runs for target in run.predictions.expected}
-    return [target for target in TARGETS if target in found]
+    """List the targets of some runs."""
+    targets = {target for run in runs for target in run.predictions.expected}
+    return [target for target in TARGETS if target in targets]
 
 
-def evaluate(runs: Sequence[Run], data: DataSet, unread: Sequence[Rejected] = ()) -> Evaluation:
-    """Compare runs on the crystals that all of them must have used.
+def evaluate(runs: Sequence[Run], data: DataSet, unreadable: Sequence[Rejected] = ()) -> Evaluation:
+    """Compare runs that were trained and tested on the same crystals.
 
     Args:
-        runs: in the order in which models shall be listed.
+        runs: in the order in which the models are to be listed.
         data: the data set.
-        unread: run folders that could not be read, for the record.
+        unreadable: run folders that could not be read, for the record.
 
     Raises:
         DTNNError: no run can be used.
     """
-    usable, unfit = check_runs(runs, data)
+    usable, unusable = check_runs(runs, data)
     if not usable:
-        first = [*unread, *unfit][0]
+        first = [*unreadable, *unusable][0]
         raise DTNNError(f"evaluate: no run can be used: {first.source}: {first.reason}")
-    models, unlike = group_runs(usable)
-    targets = targets_of(usable)
+    models, ungrouped = group_runs(usable)
     errors = chosen_layers(compare(models, data))
-    for target in targets:
+    for target in targets_of(usable):
         seeds = sorted({seed for model in models if model.target == target for seed in model.runs})
         errors.append(median_model(target, seeds, data))
-    rejected = [*unread, *unfit, *unlike, *missing_splits(models)]
+    rejected = [*unreadable, *unusable, *ungrouped, *missing_splits(models)]
     ratios = ratios_to_best_baseline(errors)
     return Evaluation(data, usable, models, errors, by_layer(models, data), ratios, rejected)
-
-
-def write_figures(folder: Path, evaluation: Evaluation, show: str | None = None) -> list[tuple[str, Path]]:
-    """Draw all figures, with their numbers as CSV beside them.
-
-    Args:
-        folder: where they go.
-        evaluation: what they show.
-        show: the model of which details are shown; None takes the one of ours with the lowest validation error.
-
-    Returns:
-        A title and the path of each picture.
-
-    Raises:
-        MissingPackageError: matplotlib is not installed.
-    """
-    from .comparison import element_errors
-    from .figures import draw_data_maps, draw_elements, draw_layers, draw_systems
-
-    shown = evaluation.shown(show)
-    drawn = []
-    if evaluation.ablations:
-        draw_layers(folder / "layers.png", evaluation.ablations)
-        drawn.append(("Error against the encoder layer that is decoded (the paper's Fig. 5a)", folder / "layers.png"))
-    members = [evaluation.model(errors) for errors in shown]
-    draw_elements(folder / "elements.png", [(model, element_errors(model, evaluation.data)) for model in members])
-    drawn.append(("Error of each element against its number of crystals (Fig. 5b)", folder / "elements.png"))
-    draw_systems(folder / "systems.png", shown)
-    drawn.append(("The four errors in each crystal system (Fig. 5c to 5e)", folder / "systems.png"))
-    draw_data_maps(folder / "data.png", evaluation.data)
-    drawn.append(("The data set: elements, crystal systems, band gaps", folder / "data.png"))
-    return drawn

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The four errors in each crystal system (Fig. 5c to 5e of arXiv 2405.09052)."""
+"""Figures of an evaluation, each with its numbers as CSV beside it."""
 
 from __future__ import annotations
 
@@ -14,30 +14,178 @@ from ..crystals.crystal import Crystal
 from ..crystals.elements import MAX_ATOMIC_NUMBER, symbol
 from ..plotting import BLUE, GREEN, GREY, OCHRE, RED, label_points, log_axis, mark_panels, picture, plain_numbers
 from ..training.metrics import METRICS
-from .comparison import ElementError, ModelErrors
-from .runs import DataSet, Model
+from .comparison import ElementError, Model, ModelErrors, element_errors
+from .evaluation import Evaluation
+from .runs import DataSet
 from .tables import METRIC_NAMES, SYSTEMS, write_csv
 
 _NOBLE_GASES = (0, 2, 10, 18, 36, 54, 86, 118)
-_LANTHANUM, _LUTETIUM, _ACTINIUM, _LAWRENCIUM = 57, 71, 89, 103
+_LANTHANUM, _ACTINIUM = 57, 89
+_MODEL_COLORS = (BLUE, OCHRE, RED, GREEN, GREY)
+_METRIC_COLORS = dict(zip(METRICS, (BLUE, OCHRE, RED, GREEN), strict=True))
+_BAR_WIDTH = 0.2
 
 
-def place_in_table(atomic_number: int) -> tuple[int, float]:
-    """Column (1 to 18) and row of an element in the periodic table; the f block stands below as rows 8.5 and 9.5."""
-    for first, row in ((_LANTHANUM, 8.5), (_ACTINIUM, 9.5)):
-        if first <= atomic_number <= first + 14:
-            return 3 + atomic_number - first, row
-    period = next(number for number, last in enumerate(_NOBLE_GASES) if atomic_number <= last)
-    step = atomic_number - _NOBLE_GASES[period - 1]
-    length = _NOBLE_GASES[period] - _NOBLE_GASES[period - 1]
-    return (step if step <= (1 if length == 2 else 2) else 18 - (length - step)), period
+def write_figures(folder: Path, evaluation: Evaluation, model_name: str | None = None) -> list[tuple[str, Path]]:
+    """Draw all figures, with their numbers as CSV beside them.
+
+    Args:
+        folder: where they go.
+        evaluation: what they show.
+        model_name: the model whose details are shown; None selects our model with the lowest validation error.
+
+    Returns:
+        Title and path of each picture.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+    """
+    detailed = evaluation.models_in_detail(model_name)
+    pictures = []
+    if evaluation.ablations:
+        draw_layers(folder / "layers.png", evaluation.ablations)
+        pictures.append(("Error by encoder layer that is decoded (the paper's Fig. 5a)", folder / "layers.png"))
+    models = [evaluation.model_of(errors) for errors in detailed]
+    draw_elements(folder / "elements.png", [(model, element_errors(model, evaluation.data)) for model in models])
+    pictures.append(("Error of each element against its number of crystals (Fig. 5b)", folder / "elements.png"))
+    draw_systems(folder / "systems.png", detailed)
+    pictures.append(("The four errors in each crystal system (Fig. 5c to 5e)", folder / "systems.png"))
+    draw_data_maps(folder / "data.png", evaluation.data)
+    pictures.append(("The data set: elements, crystal systems, band gaps", folder / "data.png"))
+    return pictures
+
+
+def draw_layers(path: Path, ablations: Mapping[str, Sequence[ModelErrors]]) -> None:
+    """Draw MAE_ten on the test crystals against the encoder layer, with a panel for each target.
+
+    Args:
+        path: of the picture; the CSV file has the same stem.
+        ablations: from `by_layer`, at least one model.
+    """
+    targets = list(dict.fromkeys(model.target for models in ablations.values() for model in models))
+    layers = sorted({model.layer for models in ablations.values() for model in models if model.layer is not None})
+    with picture(path, width=3.1 * len(targets) + 0.4, height=2.9) as figure:
+        axes = figure.subplots(1, len(targets), squeeze=False)[0]
+        for axis, target in zip(axes, targets, strict=True):
+            for place, (name, models) in enumerate(ablations.items()):
+                of_target = [model for model in models if model.target == target]
+                spreads = [model.errors["all"]["mae_ten"] for model in of_target]
+                # Models are drawn side by side, so that error bars do not hide each other.
+                shift = 0.07 * (place - (len(ablations) - 1) / 2)
+                axis.errorbar(
+                    [(model.layer or 0) + shift for model in of_target],
+                    [spread.mean for spread in spreads],
+                    [spread.std for spread in spreads],
+                    marker="o",
+                    markersize=4.5,
+                    linewidth=1.2,
+                    capsize=3,
+                    color=_MODEL_COLORS[place % len(_MODEL_COLORS)],
+                    label=name,
+                )
+            axis.set(xlabel="encoder layer n", ylabel=f"{target}: MAE_ten", xticks=layers)
+            axis.margins(x=0.12)
+            axis.set_ylim(bottom=0.0)
+        axes[0].legend(loc="lower right", fontsize=8)
+        mark_panels(axes)
+    header = ["model", "target", "layer", "splits", "validation_mean", "validation_std", "test_mean", "test_std"]
+    rows = []
+    for name, models in ablations.items():
+        for model in models:
+            validation, test = model.validation, model.errors["all"]["mae_ten"]
+            layer_cells = [name, model.target, model.layer, test.splits]
+            rows.append([*layer_cells, validation.mean, validation.std, test.mean, test.std])
+    write_csv(path.with_suffix(".csv"), header, rows)
+
+
+def draw_systems(path: Path, models: Sequence[ModelErrors]) -> None:
+    """Draw the four errors in each crystal system (Fig. 5c to 5e of arXiv 2405.09052), with a panel for each target.
+
+    Args:
+        path: of the picture; the CSV file has the same stem.
+        models: the model that is shown, for each target.
+    """
+    with picture(path, width=8.4, height=2.3 * len(models) + 0.5) as figure:
+        axes = figure.subplots(len(models), 1, squeeze=False)[:, 0]
+        for axis, model in zip(axes, models, strict=True):
+            groups = [group for group in (*SYSTEMS, "all") if group in model.errors]
+            places = np.arange(len(groups))
+            for number, metric in enumerate(METRICS):
+                spreads = [model.errors[group][metric] for group in groups]
+                axis.bar(
+                    places + (number - 1.5) * _BAR_WIDTH,
+                    [spread.mean for spread in spreads],
+                    _BAR_WIDTH,
+                    yerr=[spread.std for spread in spreads],
+                    color=_METRIC_COLORS[metric],
+                    error_kw={"elinewidth": 0.8, "capsize": 1.5, "ecolor": "0.3"},
+                    label=METRIC_NAMES[metric],
+                )
+            names = [f"{group}\n{model.counts[group]:.1f}" for group in groups]
+            axis.set_xticks(places, names)
+            axis.tick_params(axis="x", length=0)
+            axis.set(ylabel=f"{model.target}: error")
+            axis.set_ylim(bottom=0.0)
+            axis.set_title(model.name, fontsize=8, loc="right")
+        axes[0].legend(ncols=4, fontsize=8, loc="upper center")
+        axes[0].set_ylim(top=1.22 * axes[0].get_ylim()[1])
+        axes[-1].set_xlabel("crystal system, with the mean number of test crystals per split")
+        mark_panels(axes)
+    header = [
+        "target",
+        "model",
+        "crystals",
+        "tested_a_split",
+        *(f"{metric}_{statistic}" for metric in METRICS for statistic in ("mean", "std")),
+    ]
+    rows = []
+    for model in models:
+        for group in (*SYSTEMS, "all"):
+            if group in model.errors:
+                spreads = [model.errors[group][metric] for metric in METRICS]
+                values = [value for spread in spreads for value in (spread.mean, spread.std)]
+                rows.append([model.target, model.name, group, float(model.counts[group]), *values])
+    write_csv(path.with_suffix(".csv"), header, rows)
+
+
+def draw_elements(path: Path, errors: Sequence[tuple[Model, Sequence[ElementError]]]) -> None:
+    """Draw the error of each element against its number of crystals (Fig. 5b), with a panel for each target.
+
+    Args:
+        path: of the picture; the CSV file has the same stem.
+        errors: the model that is shown and its `element_errors`, for each target.
+    """
+    with picture(path, width=4.2 * len(errors) + 0.3, height=3.6) as figure:
+        axes = figure.subplots(1, len(errors), squeeze=False)[0]
+        for axis, (model, elements) in zip(axes, errors, strict=True):
+            counts = np.array([element.crystals for element in elements])
+            values = np.array([element.mae_ten for element in elements])
+            axis.scatter(counts, values, s=12, color=BLUE, linewidths=0, alpha=0.85)
+            log_axis(axis.set_xscale, axis.xaxis, counts)
+            axis.set(xlabel="number of crystals with the element", ylabel=f"{model.target}: mean MAE_ten")
+            log_axis(axis.set_yscale, axis.yaxis, values)
+            axis.margins(0.08)
+            axis.set_title(model.name, fontsize=8, loc="right")
+        mark_panels(axes)
+        for axis, (_, elements) in zip(axes, errors, strict=True):
+            # Elements with the largest errors are named first, where names compete for space.
+            order = sorted(elements, key=lambda element: (-element.mae_ten, -element.crystals))
+            points = [(e.crystals, e.mae_ten, symbol(e.atomic_number)) for e in order]
+            label_points(figure, axis, points, size=5.5, color="0.25")
+    header = ["target", "model", "element", "crystals", "tested", "mae_ten"]
+    rows = [
+        [model.target, model.name, symbol(e.atomic_number), e.crystals, e.tested, e.mae_ten]
+        for model, elements in errors
+        for e in elements
+    ]
+    write_csv(path.with_suffix(".csv"), header, rows)
 
 
 def draw_data_maps(path: Path, data: DataSet) -> None:
-    """Draw the three maps, and write their numbers beside them as <stem>_elements.csv and <stem>_crystals.csv.
+    """Draw the data set: elements, permittivity by crystal system, and electronic against ionic permittivity.
 
     Args:
-        path: of the picture.
+        path: of the picture; the numbers go to <stem>_elements.csv and <stem>_crystals.csv.
         data: the crystals that all runs used.
     """
     crystals = list(data.crystals.values())
@@ -46,11 +194,11 @@ def draw_data_maps(path: Path, data: DataSet) -> None:
     counts = data.element_counts()
     with picture(path, width=8.6, height=8.2) as figure:
         grid = figure.add_gridspec(2, 2, height_ratios=[1.15, 1])
-        table, systems, scatter = (figure.add_subplot(part) for part in (grid[0, :], grid[1, 0], grid[1, 1]))
-        _draw_table(figure, table, counts)
+        table, systems, scatter = (figure.add_subplot(cell) for cell in (grid[0, :], grid[1, 0], grid[1, 1]))
+        _draw_periodic_table(figure, table, counts)
         target = "total" if "total" in means else targets[0]
-        _draw_systems(systems, means[target], data.systems(list(data.crystals)), target)
-        _draw_scatter(figure, scatter, means, crystals)
+        _draw_system_boxes(systems, means[target], data.systems(list(data.crystals)), target)
+        _draw_electronic_against_ionic(figure, scatter, means, crystals)
         mark_panels([table, systems, scatter])
     elements = [[symbol(z), counts[z]] for z in sorted(counts)]
     write_csv(path.with_name(f"{path.stem}_elements.csv"), ["element", "crystals"], elements)
@@ -67,8 +215,8 @@ def _band_gap(crystal: Crystal) -> float:
     return float(gap) if isinstance(gap, int | float) else math.nan
 
 
-def _draw_table(figure: Any, axis: Any, counts: dict[int, int]) -> None:
-    """The periodic table, coloured by the number of crystals with each element."""
+def _draw_periodic_table(figure: Any, axis: Any, counts: dict[int, int]) -> None:
+    """Draw the periodic table, coloured by the number of crystals with each element."""
     squares = np.full((10, 18), np.nan)
     for z, count in counts.items():
         column, row = place_in_table(z)
@@ -88,19 +236,30 @@ def _draw_table(figure: Any, axis: Any, counts: dict[int, int]) -> None:
     axis.set(xlim=(0.4, 18.6), ylim=(10.1, 0.4), aspect="equal")
     axis.axis("off")
     bar = figure.colorbar(colors, ax=axis, pad=0.01, shrink=0.7, format=plain_numbers())
-    bar.set_label("crystals with the element")
+    bar.set_label("number of crystals with the element")
     bar.outline.set_linewidth(0.5)
 
 
-def _draw_systems(axis: Any, means: np.ndarray, systems: Sequence[str], target: str) -> None:
-    """Box plots of the mean permittivity in each crystal system, with the single crystals beside them."""
+def place_in_table(atomic_number: int) -> tuple[int, float]:
+    """Return column (1 to 18) and row of an element in the periodic table; the f block is in rows 8.5 and 9.5."""
+    for first, row in ((_LANTHANUM, 8.5), (_ACTINIUM, 9.5)):
+        if first <= atomic_number <= first + 14:
+            return 3 + atomic_number - first, row
+    period = next(number for number, last in enumerate(_NOBLE_GASES) if atomic_number <= last)
+    step = atomic_number - _NOBLE_GASES[period - 1]
+    length = _NOBLE_GASES[period] - _NOBLE_GASES[period - 1]
+    return (step if step <= (1 if length == 2 else 2) else 18 - (length - step)), period
+
+
+def _draw_system_boxes(axis: Any, means: np.ndarray, systems: Sequence[str], target: str) -> None:
+    """Draw box plots of the mean permittivity in each crystal system, with a point for each crystal."""
     present = [name for name in SYSTEMS if name in systems]
     groups = [means[np.array(systems) == name] for name in present]
     places = np.arange(len(present))
     random = np.random.RandomState(0)
     for place, values in zip(places, groups, strict=True):
-        spread = random.uniform(-0.3, 0.3, len(values))
-        axis.scatter(place + spread, values, s=4, color=BLUE, alpha=0.35, linewidths=0)
+        offsets = random.uniform(-0.3, 0.3, len(values))
+        axis.scatter(place + offsets, values, s=4, color=BLUE, alpha=0.35, linewidths=0)
     axis.boxplot(groups, positions=places, widths=0.62, showfliers=False, medianprops={"color": "black"})
     if means.min() > 0.0:
         log_axis(axis.set_yscale, axis.yaxis, means)
@@ -109,19 +268,21 @@ def _draw_systems(axis: Any, means: np.ndarray, systems: Sequence[str], target: 
     axis.set(ylabel=f"mean {target} permittivity")
 
 
-def _draw_scatter(figure: Any, axis: Any, means: dict[str, np.ndarray], crystals: Sequence[Crystal]) -> None:
-    """Electronic against ionic permittivity, coloured by the band gap where it is known."""
+def _draw_electronic_against_ionic(
+    figure: Any, axis: Any, means: dict[str, np.ndarray], crystals: Sequence[Crystal]
+) -> None:
+    """Draw the ionic against the electronic permittivity, coloured by the band gap where it is known."""
     if not {"electronic", "ionic"} <= means.keys():
         axis.axis("off")
-        axis.text(0.5, 0.5, "electronic and ionic parts\nare not known", ha="center", va="center", color="0.4")
+        axis.text(0.5, 0.5, "electronic and ionic tensors\nare not known", ha="center", va="center", color="0.4")
         return
     x, y = means["electronic"], means["ionic"]
     gaps = np.array([_band_gap(crystal) for crystal in crystals])
     known = np.isfinite(gaps)
     axis.scatter(x[~known], y[~known], s=9, color="0.7", linewidths=0)
     if known.any():
-        above = np.flatnonzero(known)[np.argsort(-gaps[known])]
-        points = axis.scatter(x[above], y[above], c=gaps[above], s=9, cmap="viridis", linewidths=0, alpha=0.85)
+        rows = np.flatnonzero(known)[np.argsort(-gaps[known])]  # small gaps are drawn last, on top
+        points = axis.scatter(x[rows], y[rows], c=gaps[rows], s=9, cmap="viridis", linewidths=0, alpha=0.85)
         bar = figure.colorbar(points, ax=axis, pad=0.015)
         bar.set_label("band gap (eV)")
         bar.outline.set_linewidth(0.5)
@@ -133,134 +294,3 @@ def _draw_scatter(figure: Any, axis: Any, means: dict[str, np.ndarray], crystals
     axis.set_ylim(bottom=min(0.0, float(y.min())) - 0.2)
     axis.set(xlabel=r"mean electronic permittivity $\varepsilon_\infty$")
     axis.set(ylabel=r"mean ionic permittivity $\varepsilon_{ion}$")
-
-
-COLORS = (BLUE, OCHRE, RED, GREEN, GREY)
-
-
-def draw_layers(path: Path, ablations: Mapping[str, Sequence[ModelErrors]]) -> None:
-    """Draw MAE_ten on the test crystals against the layer, a panel for each target, and write the numbers.
-
-    Args:
-        path: of the picture; the CSV file has the same stem.
-        ablations: by model, what `by_layer` found; at least one.
-    """
-    targets = list(dict.fromkeys(model.target for models in ablations.values() for model in models))
-    layers = sorted({model.layer for models in ablations.values() for model in models if model.layer is not None})
-    with picture(path, width=3.1 * len(targets) + 0.4, height=2.9) as figure:
-        axes = figure.subplots(1, len(targets), squeeze=False)[0]
-        for axis, target in zip(axes, targets, strict=True):
-            for place, (name, models) in enumerate(ablations.items()):
-                chosen = [model for model in models if model.target == target]
-                spreads = [model.errors["all"]["mae_ten"] for model in chosen]
-                # Beside one another, so that bars of deviations do not hide each other.
-                shift = 0.07 * (place - (len(ablations) - 1) / 2)
-                axis.errorbar(
-                    [(model.layer or 0) + shift for model in chosen],
-                    [spread.mean for spread in spreads],
-                    [spread.std for spread in spreads],
-                    marker="o",
-                    markersize=4.5,
-                    linewidth=1.2,
-                    capsize=3,
-                    color=COLORS[place % len(COLORS)],
-                    label=name,
-                )
-            axis.set(xlabel="encoder layer n", ylabel=f"{target}: MAE_ten", xticks=layers)
-            axis.margins(x=0.12)
-            axis.set_ylim(bottom=0.0)
-        axes[0].legend(loc="lower right", fontsize=8)
-        mark_panels(axes)
-    header = ["model", "target", "layer", "splits", "validation_mean", "validation_std", "test_mean", "test_std"]
-    rows = []
-    for name, models in ablations.items():
-        for model in models:
-            kept, test = model.validation, model.errors["all"]["mae_ten"]
-            rows.append([name, model.target, model.layer, test.splits, kept.mean, kept.std, test.mean, test.std])
-    write_csv(path.with_suffix(".csv"), header, rows)
-
-
-_COLORS = dict(zip(METRICS, (BLUE, OCHRE, RED, GREEN), strict=True))
-_WIDTH = 0.2
-
-
-def draw_systems(path: Path, models: Sequence[ModelErrors]) -> None:
-    """Draw bars with the deviation over the splits, a panel for each target, and write the numbers.
-
-    Args:
-        path: of the picture; the CSV file has the same stem.
-        models: for each target the model that is shown.
-    """
-    with picture(path, width=8.4, height=2.3 * len(models) + 0.5) as figure:
-        axes = figure.subplots(len(models), 1, squeeze=False)[:, 0]
-        for axis, model in zip(axes, models, strict=True):
-            groups = [group for group in (*SYSTEMS, "all") if group in model.errors]
-            places = np.arange(len(groups))
-            for number, metric in enumerate(METRICS):
-                spreads = [model.errors[group][metric] for group in groups]
-                axis.bar(
-                    places + (number - 1.5) * _WIDTH,
-                    [spread.mean for spread in spreads],
-                    _WIDTH,
-                    yerr=[spread.std for spread in spreads],
-                    color=_COLORS[metric],
-                    error_kw={"elinewidth": 0.8, "capsize": 1.5, "ecolor": "0.3"},
-                    label=METRIC_NAMES[metric],
-                )
-            names = [f"{group}\n{model.counts[group]:.1f}" for group in groups]
-            axis.set_xticks(places, names)
-            axis.tick_params(axis="x", length=0)
-            axis.set(ylabel=f"{model.target}: error")
-            axis.set_ylim(bottom=0.0)
-            axis.set_title(model.name, fontsize=8, loc="right")
-        axes[0].legend(ncols=4, fontsize=8, loc="upper center")
-        axes[0].set_ylim(top=1.22 * axes[0].get_ylim()[1])
-        axes[-1].set_xlabel("crystal system, and test crystals a split")
-        mark_panels(axes)
-    header = [
-        "target",
-        "model",
-        "crystals",
-        "tested_a_split",
-        *(f"{m}_{what}" for m in METRICS for what in ("mean", "std")),
-    ]
-    rows = []
-    for model in models:
-        for group in (*SYSTEMS, "all"):
-            if group in model.errors:
-                values = [value for m in METRICS for value in (model.errors[group][m].mean, model.errors[group][m].std)]
-                rows.append([model.target, model.name, group, float(model.counts[group]), *values])
-    write_csv(path.with_suffix(".csv"), header, rows)
-
-
-def draw_elements(path: Path, errors: Sequence[tuple[Model, Sequence[ElementError]]]) -> None:
-    """Draw a panel for each target, and write the numbers.
-
-    Args:
-        path: of the picture; the CSV file has the same stem.
-        errors: for each target the model that is shown, and what `element_errors` found.
-    """
-    with picture(path, width=4.2 * len(errors) + 0.3, height=3.6) as figure:
-        axes = figure.subplots(1, len(errors), squeeze=False)[0]
-        for axis, (model, elements) in zip(axes, errors, strict=True):
-            counts = np.array([element.crystals for element in elements])
-            values = np.array([element.mae_ten for element in elements])
-            axis.scatter(counts, values, s=12, color=BLUE, linewidths=0, alpha=0.85)
-            log_axis(axis.set_xscale, axis.xaxis, counts)
-            axis.set(xlabel="crystals with the element", ylabel=f"{model.target}: mean MAE_ten")
-            log_axis(axis.set_yscale, axis.yaxis, values)
-            axis.margins(0.08)
-            axis.set_title(model.name, fontsize=8, loc="right")
-        mark_panels(axes)
-        for axis, (_, elements) in zip(axes, errors, strict=True):
-            # The worst and the most frequent ones are the most interesting.
-            order = sorted(elements, key=lambda element: (-element.mae_ten, -element.crystals))
-            points = [(e.crystals, e.mae_ten, symbol(e.atomic_number)) for e in order]
-            label_points(figure, axis, points, size=5.5, color="0.25")
-    header = ["target", "model", "element", "crystals", "tested", "mae_ten"]
-    rows = [
-        [model.target, model.name, symbol(e.atomic_number), e.crystals, e.tested, e.mae_ten]
-        for model, elements in errors
-        for e in elements
-    ]
-    write_csv(path.with_suffix(".csv"), header, rows)

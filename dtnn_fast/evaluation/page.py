@@ -11,84 +11,9 @@ from typing import Any
 
 from .evaluation import Evaluation
 from .runs import Run
-from .tables import Cell, ErrorTable, layer_table, metric_table, overview_table, ratio_table, system_table, to_markdown
+from .tables import Cell, ErrorTable, tables_by_section, to_markdown
 
-UNKNOWN = "not recorded"
-
-
-def run_table(runs: Sequence[Run]) -> ErrorTable:
-    """One row for each model, set of targets and encoder layer."""
-    groups: dict[tuple[str, str, str], list[Run]] = {}
-    for run in runs:
-        layer = "-" if run.layer is None else str(run.layer)
-        groups.setdefault((run.model, ", ".join(run.predictions.expected), layer), []).append(run)
-    header = ["model", "targets of a run", "layer", "seeds", "parameters", "training of a run", "hardware", "threads"]
-    table = ErrorTable("Models", header, is_numeric=False)
-    for (name, targets, layer), members in groups.items():
-        cells = [
-            name,
-            targets,
-            layer,
-            ", ".join(str(seed) for seed in sorted(run.seed for run in members)),
-            _each(_parameters(run.results.get("parameters")) for run in members),
-            _time(members),
-            _each(_hardware(run.record.get("hardware")) for run in members),
-            _each(str(run.record.get("threads", UNKNOWN)) for run in members),
-        ]
-        table.rows.append([Cell(cell) for cell in cells])
-    return table
-
-
-def commands(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """The distinct commands of each model."""
-    found: dict[str, dict[str, None]] = {}
-    for run in runs:
-        command = run.record.get("command")
-        line = " ".join(command.split()) if isinstance(command, str) and command.strip() else f"# {UNKNOWN}"
-        found.setdefault(run.model, {})[line] = None
-    return {name: list(lines) for name, lines in found.items()}
-
-
-def versions_line(runs: Sequence[Run]) -> str:
-    """The versions of what was used, one sentence; several where runs differ."""
-    found: dict[str, None] = {}
-    for run in runs:
-        versions = run.record.get("versions")
-        if isinstance(versions, dict):
-            listed = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "machine")
-            found[listed] = None
-    return f"Versions: {'; or '.join(found) if found else UNKNOWN}."
-
-
-def _each(values: Any) -> str:
-    """The distinct ones of some texts."""
-    return "; ".join(dict.fromkeys(values))
-
-
-def _parameters(parameters: Any) -> str:
-    if isinstance(parameters, Mapping):
-        return ", ".join(f"{name} {count:,}" if isinstance(count, int) else name for name, count in parameters.items())
-    return f"{parameters:,}" if isinstance(parameters, int) else UNKNOWN
-
-
-def _time(runs: Sequence[Run]) -> str:
-    seconds = [run.results.get("train_seconds") for run in runs]
-    known = [float(value) for value in seconds if isinstance(value, int | float)]
-    if not known:
-        return UNKNOWN
-    mean = statistics.fmean(known)
-    return f"{mean:.0f} s" if mean < 120 else f"{mean / 60:.0f} min"
-
-
-def _hardware(hardware: Any) -> str:
-    """As `training.hardware.hardware` records it, or any text."""
-    if isinstance(hardware, str) and hardware:
-        return hardware
-    if not isinstance(hardware, Mapping) or "cpu" not in hardware:
-        return UNKNOWN
-    gpu = f", {hardware['gpu']}" if hardware.get("gpu") else ""
-    return f"{hardware['cpu']}, {hardware.get('cores', '?')} cores{gpu}"
-
+_NOT_RECORDED = "not recorded"
 
 _INTRODUCTION = """\
 Errors on test crystals: mean and standard deviation over {splits} random splits of {count} labelled crystals, with
@@ -120,14 +45,14 @@ def write_page(
             were chosen.
     """
     seeds = sorted({run.seed for run in evaluation.runs})
-    parts = ["# Results"]
+    blocks = ["# Results"]
     if notes is not None:
-        parts.append(f"How settings were chosen, and what the figures mean: [{notes.name}]({_link(notes, path)}).")
-    parts.append(_INTRODUCTION.format(splits=len(seeds), count=len(evaluation.data), seeds=", ".join(map(str, seeds))))
-    parts += [*_sections(evaluation, path, pictures), *_provenance(evaluation)]
-    parts.append(f"This page and its figures are written by:\n\n```\n{command}\n```")
+        blocks.append(f"How settings were chosen, and what the figures mean: [{notes.name}]({_link(notes, path)}).")
+    blocks.append(_INTRODUCTION.format(splits=len(seeds), count=len(evaluation.data), seeds=", ".join(map(str, seeds))))
+    blocks += [*_results(evaluation, path, pictures), *_provenance(evaluation)]
+    blocks.append(f"This page and its figures are written by:\n\n```\n{command}\n```")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    path.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
 
 
 def _link(target: Path, page: Path) -> str:
@@ -135,24 +60,10 @@ def _link(target: Path, page: Path) -> str:
     return Path(os.path.relpath(target, page.parent)).as_posix()
 
 
-def tables(evaluation: Evaluation) -> list[tuple[str, list[ErrorTable]]]:
-    """All tables of errors by section."""
-    found = [
-        ("All crystals", [overview_table(evaluation.errors, evaluation.targets)]),
-        ("Crystal systems", [system_table(evaluation.errors, target) for target in evaluation.targets]),
-        ("The four errors", [metric_table(evaluation.errors, target) for target in evaluation.targets]),
-    ]
-    if evaluation.ratios:
-        found.append(("Against the best baseline", [ratio_table(evaluation.ratios)]))
-    if evaluation.ablations:
-        found.append(("Encoder layers", [layer_table(name, errors) for name, errors in evaluation.ablations.items()]))
-    return found
-
-
-def _sections(evaluation: Evaluation, path: Path, pictures: Sequence[tuple[str, Path]]) -> Iterable[str]:
-    for title, members in tables(evaluation):
+def _results(evaluation: Evaluation, path: Path, pictures: Sequence[tuple[str, Path]]) -> Iterable[str]:
+    for title, tables in tables_by_section(evaluation).items():
         yield f"## {title}"
-        yield from (to_markdown(table) for table in members)
+        yield from (to_markdown(table) for table in tables)
     if pictures:
         yield "## Figures\n\nThe numbers are beside each picture as CSV."
     for title, picture in pictures:
@@ -161,10 +72,83 @@ def _sections(evaluation: Evaluation, path: Path, pictures: Sequence[tuple[str, 
 
 def _provenance(evaluation: Evaluation) -> Iterable[str]:
     yield "## Runs"
-    yield to_markdown(run_table(evaluation.runs))
-    for name, lines in commands(evaluation.runs).items():
-        yield f"{name}:\n\n```\n" + "\n".join(lines) + "\n```"
-    yield versions_line(evaluation.runs)
+    yield to_markdown(_run_table(evaluation.runs))
+    for name, commands in _commands(evaluation.runs).items():
+        yield f"{name}:\n\n```\n" + "\n".join(commands) + "\n```"
+    yield _versions_sentence(evaluation.runs)
     if evaluation.rejected:
-        listed = [f"- `{left.source}`: {left.reason}" for left in evaluation.rejected]
+        listed = [f"- `{reject.source}`: {reject.reason}" for reject in evaluation.rejected]
         yield "## Left out\n\n" + "\n".join(listed)
+
+
+def _run_table(runs: Sequence[Run]) -> ErrorTable:
+    """Make a table with a row for each model, set of targets and encoder layer."""
+    groups: dict[tuple[str, str, str], list[Run]] = {}
+    for run in runs:
+        layer = "-" if run.layer is None else str(run.layer)
+        groups.setdefault((run.model, ", ".join(run.predictions.expected), layer), []).append(run)
+    header = ["model", "targets", "layer", "seeds", "parameters", "training time per run", "hardware", "threads"]
+    table = ErrorTable("Models", header, is_numeric=False)
+    for (name, targets, layer), group in groups.items():
+        cells = [
+            name,
+            targets,
+            layer,
+            ", ".join(str(seed) for seed in sorted(run.seed for run in group)),
+            _join_distinct(_parameters(run.results_json.get("parameters")) for run in group),
+            _mean_training_time(group),
+            _join_distinct(_hardware(run.settings_json.get("hardware")) for run in group),
+            _join_distinct(str(run.settings_json.get("threads", _NOT_RECORDED)) for run in group),
+        ]
+        table.rows.append([Cell(cell) for cell in cells])
+    return table
+
+
+def _commands(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Collect the distinct commands of each model."""
+    by_model: dict[str, dict[str, None]] = {}
+    for run in runs:
+        command = run.settings_json.get("command")
+        line = " ".join(command.split()) if isinstance(command, str) and command.strip() else f"# {_NOT_RECORDED}"
+        by_model.setdefault(run.model, {})[line] = None
+    return {name: list(lines) for name, lines in by_model.items()}
+
+
+def _versions_sentence(runs: Sequence[Run]) -> str:
+    """List the versions of the packages that runs used; several lists where runs differ."""
+    lists: dict[str, None] = {}
+    for run in runs:
+        versions = run.settings_json.get("versions")
+        if isinstance(versions, dict):
+            listed = ", ".join(f"{name} {version}" for name, version in versions.items() if name != "machine")
+            lists[listed] = None
+    return f"Versions: {'; or '.join(lists) if lists else _NOT_RECORDED}."
+
+
+def _join_distinct(values: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(values))
+
+
+def _parameters(parameters: Any) -> str:
+    if isinstance(parameters, Mapping):
+        return ", ".join(f"{name} {count:,}" if isinstance(count, int) else name for name, count in parameters.items())
+    return f"{parameters:,}" if isinstance(parameters, int) else _NOT_RECORDED
+
+
+def _mean_training_time(runs: Sequence[Run]) -> str:
+    seconds = [run.results_json.get("train_seconds") for run in runs]
+    known = [float(value) for value in seconds if isinstance(value, int | float)]
+    if not known:
+        return _NOT_RECORDED
+    mean = statistics.fmean(known)
+    return f"{mean:.0f} s" if mean < 120 else f"{mean / 60:.0f} min"
+
+
+def _hardware(hardware: Any) -> str:
+    """Format what `training.run_folder.hardware` records; a text is kept."""
+    if isinstance(hardware, str) and hardware:
+        return hardware
+    if not isinstance(hardware, Mapping) or "cpu" not in hardware:
+        return _NOT_RECORDED
+    gpu = f", {hardware['gpu']}" if hardware.get("gpu") else ""
+    return f"{hardware['cpu']}, {hardware.get('cores', '?')} cores{gpu}"

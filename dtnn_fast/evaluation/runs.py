@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Finished runs, read from their folders; what cannot be read does not stop the rest."""
+"""Finished runs: find their folders, read them, and check that they used the crystals of the data set."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,23 @@ from ..crystals.crystal import Crystal, Rejected
 from ..datasets.splits import split
 from ..errors import BadFileError
 from ..files import read_json_object
+from ..symmetry import UNKNOWN
 from ..training.run_folder import (
     MEMBERS_FOLDER,
     PREDICTIONS_FILE,
     RESULTS_FILE,
     SETTINGS_FILE,
-    Predictions,
+    SPLIT_PARTS,
+    RunPredictions,
+    data_digest,
     load_predictions,
 )
-from ..training.train_run import PARTS, data_digest
 
-# Parts of a path that say which run of a model it is, not which model.
-_NO_NAME = re.compile(r"split-?\d+|layer-?\d+|electronic|ionic|total|all")
+# Folder names that say which run of a model it is, not which model.
+_RUN_FOLDER = re.compile(r"split-?\d+|layer-?\d+|electronic|ionic|total|all")
 _SPLIT_FOLDER = re.compile(r"split-?(\d+)")
+# Predictions files may hold the expected tensors in single precision.
+TENSOR_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -38,15 +42,15 @@ class Run:
 
     Args:
         folder: of the run.
-        model: the label of the run, or else the part of the path that names it.
+        model: name of the model: the label of the run, or else the part of the path that names it.
         seed: of the split.
         digest: of the data set; see `data_digest`.
-        is_baseline: whether this is a model of others: neither one with our decoder nor an ensemble of such models.
+        is_baseline: whether the model is not ours: it has neither our decoder nor is it an ensemble of our models.
         layer: the encoder layer that is decoded; None where it is not a single one.
-        settings: everything that was set but the seed and that layer, as JSON: runs of one model agree in it.
-        record: settings.json.
-        results: results.json.
-        predictions: of the best weights, on all parts of the split.
+        model_settings: all settings but the seed and that layer, as JSON; equal for all runs of a model.
+        settings_json: content of settings.json.
+        results_json: content of results.json.
+        predictions: with the best weights, for all parts of the split.
     """
 
     folder: Path
@@ -55,43 +59,43 @@ class Run:
     digest: str
     is_baseline: bool
     layer: int | None
-    settings: str
-    record: dict[str, Any]
-    results: dict[str, Any]
-    predictions: Predictions
+    model_settings: str
+    settings_json: dict[str, Any]
+    results_json: dict[str, Any]
+    predictions: RunPredictions
 
 
 def find_runs(paths: Iterable[Path]) -> tuple[list[Path], list[Rejected]]:
     """List the run folders at or below some paths.
 
     Args:
-        paths: run folders, or folders of them at any depth.
+        paths: run folders, or folders that hold them at any depth.
 
     Returns:
-        The folders, each once, sorted below each path; and the paths that hold none.
+        The run folders, each once, sorted below each path; and the paths without any.
     """
-    folders: dict[Path, Path] = {}
+    run_folders: dict[Path, Path] = {}
     rejected = []
     for path in paths:
         files = [file for name in (SETTINGS_FILE, PREDICTIONS_FILE) for file in path.rglob(name)]
-        below = sorted({file.parent for file in files})
-        if not below:
+        folders = sorted({file.parent for file in files})
+        if not folders:
             reason = "no runs there: expected folders with settings.json" if path.is_dir() else "no such folder"
             rejected.append(Rejected(path.name, str(path), reason))
-        # The members of an ensemble are parts of the run above them.
-        whole = [folder for folder in below if MEMBERS_FOLDER not in folder.relative_to(path).parts]
-        ensembles = dict.fromkeys(folder.parents[1] for folder in below if folder.parent.name == MEMBERS_FOLDER)
+        # Members of an ensemble belong to the run above them.
+        complete = [folder for folder in folders if MEMBERS_FOLDER not in folder.relative_to(path).parts]
+        ensembles = dict.fromkeys(folder.parents[1] for folder in folders if folder.parent.name == MEMBERS_FOLDER)
         for folder in ensembles:
-            if folder not in whole and folder.is_relative_to(path):
-                reason = "members of an ensemble that is not finished; its command goes on with it"
+            if folder not in complete and folder.is_relative_to(path):
+                reason = "members of an ensemble that is not finished: repeat its command to resume it"
                 rejected.append(Rejected(folder.name, str(folder), reason))
-        for folder in whole:
-            folders.setdefault(folder.resolve(), folder)
-    return list(folders.values()), rejected
+        for folder in complete:
+            run_folders.setdefault(folder.resolve(), folder)
+    return list(run_folders.values()), rejected
 
 
 def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[Rejected]]:
-    """Read run folders; those that are unfinished or damaged are rejected."""
+    """Read run folders; unfinished and damaged runs are rejected."""
     runs, rejected = [], []
     for folder in folders:
         try:
@@ -111,39 +115,40 @@ def read_run(folder: Path) -> Run:
     Raises:
         BadFileError: a file is missing or damaged.
     """
-    record = read_json_object(folder / SETTINGS_FILE)
+    settings_json = read_json_object(folder / SETTINGS_FILE)
     for name in (RESULTS_FILE, PREDICTIONS_FILE):
         if not (folder / name).exists():
-            raise BadFileError(f"{folder}: {name} is missing: the run is not finished; its command goes on with it")
-    settings, data = record.get("settings"), record.get("data")
+            raise BadFileError(f"{folder}: {name} is missing: the run is not finished; repeat its command to resume it")
+    settings, data = settings_json.get("settings"), settings_json.get("data")
     digest = data.get("digest") if isinstance(data, dict) else None
     if not isinstance(settings, dict) or not isinstance(digest, str):
         raise BadFileError(f"{folder / SETTINGS_FILE}: expected the objects `settings` and `data` with `digest`")
-    same = {name: value for name, value in settings.items() if name != "seed"}
+    model_settings = {name: value for name, value in settings.items() if name != "seed"}
     model = settings.get("model")
     decoder = model.get("decoder") if isinstance(model, dict) else None
     layer = decoder.get("layer") if isinstance(decoder, dict) and not decoder.get("more_layers") else None
     if isinstance(model, dict) and isinstance(decoder, dict) and isinstance(layer, int):
-        same["model"] = {**model, "decoder": {name: value for name, value in decoder.items() if name != "layer"}}
+        without_layer = {name: value for name, value in decoder.items() if name != "layer"}
+        model_settings["model"] = {**model, "decoder": without_layer}
     return Run(
         folder,
-        _name(record, folder),
+        _model_name(settings_json, folder),
         _seed(settings, folder),
         digest,
         not isinstance(decoder, dict) and "models" not in settings,
         layer if isinstance(layer, int) else None,
-        json.dumps(same, sort_keys=True),
-        record,
+        json.dumps(model_settings, sort_keys=True),
+        settings_json,
         read_json_object(folder / RESULTS_FILE),
         load_predictions(folder / PREDICTIONS_FILE),
     )
 
 
-def _name(record: dict[str, Any], folder: Path) -> str:
-    label = record.get("label")
+def _model_name(settings_json: dict[str, Any], folder: Path) -> str:
+    label = settings_json.get("label")
     if isinstance(label, str) and label.strip():
         return " ".join(label.split())
-    names = (part for part in reversed(folder.resolve().parts[1:]) if not _NO_NAME.fullmatch(part))
+    names = (name for name in reversed(folder.resolve().parts[1:]) if not _RUN_FOLDER.fullmatch(name))
     return next(names, "model")
 
 
@@ -151,96 +156,14 @@ def _seed(settings: dict[str, Any], folder: Path) -> int:
     seed = settings.get("seed")
     if isinstance(seed, int):
         return seed
-    found = _SPLIT_FOLDER.fullmatch(folder.name)
-    if found is None:
+    split_folder = _SPLIT_FOLDER.fullmatch(folder.name)
+    if split_folder is None:
         raise BadFileError(f"{folder / SETTINGS_FILE}: expected the `seed` of the split in `settings`, got {seed!r}")
-    return int(found[1])
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model that was trained for one target on several splits.
-
-    Args:
-        name: for the tables.
-        target: the tensor it predicts.
-        layer: the encoder layer that is decoded; None for a baseline.
-        runs: by seed, at least one.
-    """
-
-    name: str
-    target: str
-    layer: int | None
-    runs: Mapping[int, Run]
-
-    @property
-    def is_baseline(self) -> bool:
-        """Whether this is a model of others."""
-        return next(iter(self.runs.values())).is_baseline
-
-
-def group_runs(runs: Sequence[Run]) -> tuple[list[Model], list[Rejected]]:
-    """Put the runs of each model, target and layer together.
-
-    Args:
-        runs: in the order in which the models shall be listed.
-
-    Returns:
-        The models, ours before the baselines; and the runs that cannot belong to theirs: with other settings than most
-        of its runs, or of a split that it already has.
-    """
-    found: dict[tuple[str, str, int | None], list[Run]] = {}
-    for run in runs:
-        for target in run.predictions.predicted:
-            found.setdefault((run.model, target, run.layer), []).append(run)
-    models = []
-    unfit: dict[tuple[Path, str], list[str]] = {}
-    for (name, target, layer), members in found.items():
-        usual = Counter(run.settings for run in members).most_common(1)[0][0]
-        kept: dict[int, Run] = {}
-        for run in members:
-            if run.settings != usual:
-                reason = f"has other settings than most runs of {name!r}: give it a label of its own"
-                unfit.setdefault((run.folder, reason), []).append(target)
-            elif run.seed in kept:
-                reason = f"{name!r} already has a run of the split of seed {run.seed}: {kept[run.seed].folder}"
-                unfit.setdefault((run.folder, reason), []).append(target)
-            else:
-                kept[run.seed] = run
-        models.append(Model(name, target, layer, dict(sorted(kept.items()))))
-    rejected = [
-        Rejected(folder.name, str(folder), f"{', '.join(targets)}: {reason}")
-        for (folder, reason), targets in unfit.items()
-    ]
-    return sorted(models, key=lambda model: model.is_baseline), rejected
-
-
-def missing_splits(models: Sequence[Model]) -> list[Rejected]:
-    """Splits that a model lacks and another model of the same target has: its means cannot be compared.
-
-    Returns:
-        A record for each model that lacks some.
-    """
-    seeds: dict[str, set[int]] = {}
-    for model in models:
-        seeds.setdefault(model.target, set()).update(model.runs)
-    records = []
-    for model in models:
-        missing = sorted(seeds[model.target] - set(model.runs))
-        if missing:
-            layer = "" if model.layer is None else f", layer {model.layer}"
-            listed = ", ".join(map(str, missing))
-            reason = f"no run of the splits of seed {listed}, which other models have: listed, but not compared"
-            records.append(Rejected(model.name, f"{model.name} ({model.target}{layer})", reason))
-    return records
-
-
-# Predictions files may hold the expected tensors in single precision.
-TENSOR_TOLERANCE = 1e-3
+    return int(split_folder[1])
 
 
 class DataSet:
-    """Labelled crystals with what the tables need to know of them.
+    """Labelled crystals by id, with their splits and properties.
 
     Args:
         crystals: that runs are trained and tested on, cleaned, each with "crystal_system" in `info`.
@@ -250,37 +173,55 @@ class DataSet:
         self.crystals = {crystal.id: crystal for crystal in crystals}
         self.digest = data_digest(crystals)
         self._ids = list(self.crystals)
-        self._parts: dict[int, dict[str, list[str]]] = {}
+        self._part_ids: dict[int, dict[str, list[str]]] = {}
 
     def __len__(self) -> int:
         return len(self.crystals)
 
-    def part(self, seed: int, part: str) -> list[str]:
-        """The ids of the crystals of one part of a split."""
-        if seed not in self._parts:
-            indices = split(self._ids, seed)
-            self._parts[seed] = {name: [self._ids[index] for index in getattr(indices, name)] for name in PARTS}
-        return self._parts[seed][part]
+    def part_ids(self, seed: int, part: str) -> list[str]:
+        """Return the ids of the crystals of one part of a split.
+
+        Args:
+            seed: of the split.
+            part: "train", "validation" or "test".
+        """
+        if seed not in self._part_ids:
+            parts = split(self._ids, seed)
+            self._part_ids[seed] = {name: [self._ids[index] for index in getattr(parts, name)] for name in SPLIT_PARTS}
+        return self._part_ids[seed][part]
 
     def tensors(self, ids: Sequence[str], target: str) -> np.ndarray:
-        """The expected tensors of some crystals. [n, 3, 3]."""
+        """Return the expected tensors of some crystals. [n, 3, 3]."""
         return np.array([self.crystals[id].targets[target] for id in ids]).reshape(-1, 3, 3)
 
     def systems(self, ids: Sequence[str]) -> list[str]:
-        """Their crystal systems."""
-        return [str(self.crystals[id].info.get("crystal_system") or "unknown") for id in ids]
+        """Return the crystal systems of some crystals."""
+        return [str(self.crystals[id].info.get("crystal_system") or UNKNOWN) for id in ids]
 
     def elements(self, id: str) -> frozenset[int]:
-        """The atomic numbers of a crystal."""
+        """Return the atomic numbers that occur in a crystal."""
         return frozenset(self.crystals[id].atomic_numbers.tolist())
 
     def element_counts(self) -> Counter[int]:
-        """How many crystals contain each element."""
+        """Count the crystals that contain each element."""
         return Counter(z for id in self.crystals for z in self.elements(id))
 
 
+def check_runs(runs: Sequence[Run], data: DataSet) -> tuple[list[Run], list[Rejected]]:
+    """Keep the runs that pass `check_run`, and reject the others."""
+    usable, rejected = [], []
+    for run in runs:
+        try:
+            check_run(run, data)
+        except BadFileError as error:
+            rejected.append(Rejected.from_error(error, run.folder.name, str(run.folder)))
+        else:
+            usable.append(run)
+    return usable, rejected
+
+
 def check_run(run: Run, data: DataSet) -> None:
-    """See that a run was trained and tested on the crystals of its split, and on the tensors of the data set.
+    """Check that a run was trained and tested on the crystals of its split, with the tensors of the data set.
 
     Raises:
         BadFileError: it was not.
@@ -290,31 +231,18 @@ def check_run(run: Run, data: DataSet) -> None:
             f"{run.folder}: of another data set: its digest is {run.digest}, that of the {len(data)} crystals compared "
             f"here {data.digest}"
         )
-    for part in PARTS:
-        found, expected = run.predictions.of_part(part).ids, data.part(run.seed, part)
-        if sorted(found) != sorted(expected):
-            missing, more = len(set(expected) - set(found)), len(set(found) - set(expected))
+    for part in SPLIT_PARTS:
+        ids, expected_ids = run.predictions.select_part(part).ids, data.part_ids(run.seed, part)
+        if sorted(ids) != sorted(expected_ids):
+            missing, unexpected = len(set(expected_ids) - set(ids)), len(set(ids) - set(expected_ids))
             raise BadFileError(
                 f"{run.folder}: its {part} crystals are not those of the split of seed {run.seed}: "
-                f"{missing} are missing, {more} are others, of {len(expected)}"
+                f"{missing} are missing, {unexpected} are unexpected, of {len(expected_ids)}"
             )
     ids = run.predictions.ids
     for target, tensors in run.predictions.expected.items():
-        known = data.tensors(ids, target)
-        same = np.isclose(tensors, known, rtol=TENSOR_TOLERANCE, atol=TENSOR_TOLERANCE).all((1, 2))
-        if not same.all():
-            first = ids[int(np.argmin(same))]
-            raise BadFileError(f"{run.folder}: the {target} tensor that it expects of {first} is not the data set's")
-
-
-def check_runs(runs: Sequence[Run], data: DataSet) -> tuple[list[Run], list[Rejected]]:
-    """Keep the runs that pass `check_run`."""
-    good, rejected = [], []
-    for run in runs:
-        try:
-            check_run(run, data)
-        except BadFileError as error:
-            rejected.append(Rejected.from_error(error, run.folder.name, str(run.folder)))
-        else:
-            good.append(run)
-    return good, rejected
+        published = data.tensors(ids, target)
+        equal = np.isclose(tensors, published, rtol=TENSOR_TOLERANCE, atol=TENSOR_TOLERANCE).all((1, 2))
+        if not equal.all():
+            first = ids[int(np.argmin(equal))]
+            raise BadFileError(f"{run.folder}: its expected {target} tensor of {first} is not that of the data set")

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Screening: predictions for many crystals, where a bad one never stops the others, and the files they leave."""
+"""Screening of many crystals: their sources, predictions, ranking, and the files and figure of the results."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Predict a stream of crystals in batches, where one that fails is found and never loses the others."""
+"""Prediction of a stream of crystals in batches; a crystal that fails is rejected and never stops the others."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from ..crystals.crystal import Crystal, Rejected
 from ..errors import BadCrystalError
 from ..model.predictor import Predictor
 from ..nn.graph import batches_of_atoms
-from .store import Predictions
+from .store import ScreenedCrystals
 
-# Crystals that are sorted by size together, so that batches are even; also what is in memory of a stream.
-WINDOW = 2048
+# Number of crystals in memory; they are sorted by size together, so that batches are even.
+CHUNK_SIZE = 2048
+
+Screened = tuple[ScreenedCrystals, list[Rejected]]
 
 
 class ScreeningStopped(KeyboardInterrupt):
-    """A screening was interrupted, by Ctrl-C; what was done until then is kept here.
+    """Ctrl-C during a screening; holds what was done until then.
 
     Args:
-        predictions: the predictions that were finished.
-        rejected: what had been rejected.
+        screened: the crystals that were predicted.
+        rejected: the crystals that were rejected.
     """
 
-    def __init__(self, predictions: Predictions, rejected: list[Rejected]) -> None:
-        super().__init__(f"stopped after {len(predictions)} predictions")
-        self.predictions = predictions
+    def __init__(self, screened: ScreenedCrystals, rejected: list[Rejected]) -> None:
+        super().__init__(f"stopped after {len(screened)} predictions")
+        self.screened = screened
         self.rejected = rejected
 
 
@@ -39,120 +41,121 @@ def screen_crystals(
     items: Iterable[Crystal | Rejected],
     batch_atoms: int = 1024,
     on_done: Callable[[int], None] = lambda number: None,
-) -> tuple[Predictions, list[Rejected]]:
+) -> Screened:
     """Predict the tensors of all targets of a model for a stream of crystals.
 
     Args:
         model: the model.
-        items: crystals, and records of those that could not be read, which are passed on.
-        batch_atoms: about how many atoms are treated together.
-        on_done: called with the number of crystals that were finished since the last call.
+        items: crystals; a `Rejected` for each crystal that could not be read is passed on.
+        batch_atoms: approximate number of atoms in a batch.
+        on_done: called with the number of crystals finished since the last call.
 
     Returns:
-        The predictions in the order of the stream, and what was rejected: crystals that could not be read, did not pass
-        `check_crystal`, made the model fail, or whose prediction is not finite.
+        The predicted crystals in the order of the stream, and the rejected: crystals that could not be read, did not
+        pass `check_crystal`, made the model fail, or whose prediction is not finite.
 
     Raises:
         ScreeningStopped: on KeyboardInterrupt, with the predictions until then.
     """
-    known = frozenset(model.elements) or None
+    known_elements = frozenset(model.elements) or None
     stream = iter(items)
-    # Windows that are finished, and behind them the one that is not: an interrupt finds everything here.
-    parts: list[_Window | _Part] = []
+    # Finished chunks, and behind them the current one: an interrupt finds everything here.
+    chunks: list[_Chunk | Screened] = []
     try:
         with model.evaluating():
             while True:
-                window = _Window(model.targets, model.targets if model.error_scales else ())
-                parts.append(window)
-                window.fill(islice(stream, WINDOW), known, on_done)
-                if not window.crystals and not window.rejected:
+                chunk = _Chunk(model.targets, model.targets if model.error_scales else ())
+                chunks.append(chunk)
+                chunk.fill(islice(stream, CHUNK_SIZE), known_elements, on_done)
+                if not chunk.crystals and not chunk.rejected:
                     break
-                for batch in batches_of_atoms(window.crystals, batch_atoms):
-                    answers = _predict(model, [window.crystals[index] for index in batch])
-                    window.results.update(zip(batch, answers, strict=True))
+                for batch in batches_of_atoms(chunk.crystals, batch_atoms):
+                    outcomes = _predict(model, [chunk.crystals[index] for index in batch])
+                    chunk.outcomes.update(zip(batch, outcomes, strict=True))
                     on_done(len(batch))
-                parts[-1] = window.finish()
+                chunks[-1] = chunk.finish()
     except KeyboardInterrupt:
-        raise ScreeningStopped(*_join(parts)) from None
-    return _join(parts)
+        raise ScreeningStopped(*_join(chunks)) from None
+    return _join(chunks)
 
 
-_Part = tuple[Predictions, list[Rejected]]
-
-
-class _Answer(NamedTuple):
-    """The tensors of a crystal by target, and their error bars where the model has them."""
+class _Prediction(NamedTuple):
+    """The tensors of a crystal by target, and its error bars by target where the model has them."""
 
     tensors: dict[str, np.ndarray]
-    errors: dict[str, float]
+    error_bars: dict[str, float]
 
 
-class _Window:
-    """Some crystals of the stream, with the tensors of each by its index, or why there are none."""
+class _Chunk:
+    """Some crystals of the stream; `outcomes` has each one's prediction, or the reason of its failure, by index."""
 
     def __init__(self, targets: Sequence[str], error_targets: Sequence[str]) -> None:
         self.targets, self.error_targets = targets, error_targets
         self.crystals: list[Crystal] = []
         self.rejected: list[Rejected] = []
-        self.results: dict[int, _Answer | str] = {}
+        self.outcomes: dict[int, _Prediction | str] = {}
 
     def fill(
-        self, items: Iterable[Crystal | Rejected], known: frozenset[int] | None, on_done: Callable[[int], None]
+        self,
+        items: Iterable[Crystal | Rejected],
+        known_elements: frozenset[int] | None,
+        on_done: Callable[[int], None],
     ) -> None:
         """Take items, and check the crystals among them."""
         for item in items:
-            checked = item if isinstance(item, Rejected) else _check(item, known)
+            checked = item if isinstance(item, Rejected) else _check(item, known_elements)
             if isinstance(checked, Rejected):
                 self.rejected.append(checked)
                 on_done(1)
             else:
                 self.crystals.append(checked)
 
-    def finish(self) -> _Part:
-        """Predictions in the order of the stream, without crystals that have no result yet, and the rejected."""
+    def finish(self) -> Screened:
+        """Return the predicted crystals in the order of the stream, and the rejected; unfinished ones are left out."""
         rejected = list(self.rejected)
         predicted: list[Crystal] = []
-        answers: list[_Answer] = []
-        for index, result in sorted(self.results.items(), key=lambda entry: entry[0]):
-            crystal = self.crystals[index]
-            if isinstance(result, str):
-                rejected.append(Rejected(crystal.id, crystal.source, result))
-                continue
-            predicted.append(crystal)
-            answers.append(result)
-        tensors = {t: np.array([answer.tensors[t] for answer in answers]).reshape(-1, 3, 3) for t in self.targets}
-        errors = {t: np.array([answer.errors[t] for answer in answers]) for t in self.error_targets}
-        return Predictions.of(predicted, tensors, errors), rejected
+        predictions: list[_Prediction] = []
+        for index in sorted(self.outcomes):
+            crystal, outcome = self.crystals[index], self.outcomes[index]
+            if isinstance(outcome, str):
+                rejected.append(Rejected(crystal.id, crystal.source, outcome))
+            else:
+                predicted.append(crystal)
+                predictions.append(outcome)
+        tensors = {t: np.array([p.tensors[t] for p in predictions]).reshape(-1, 3, 3) for t in self.targets}
+        error_bars = {t: np.array([p.error_bars[t] for p in predictions]) for t in self.error_targets}
+        return ScreenedCrystals.of(predicted, tensors, error_bars), rejected
 
 
-def _join(windows: Sequence[_Window | _Part]) -> _Part:
-    parts = [window.finish() if isinstance(window, _Window) else window for window in windows]
-    return Predictions.join([predictions for predictions, _ in parts]), [r for _, rejected in parts for r in rejected]
+def _join(chunks: Sequence[_Chunk | Screened]) -> Screened:
+    finished = [chunk.finish() if isinstance(chunk, _Chunk) else chunk for chunk in chunks]
+    tables = [table for table, _ in finished]
+    return ScreenedCrystals.join(tables), [reject for _, rejected in finished for reject in rejected]
 
 
-def _check(crystal: Crystal, known: frozenset[int] | None) -> Crystal | Rejected:
+def _check(crystal: Crystal, known_elements: frozenset[int] | None) -> Crystal | Rejected:
     try:
-        check_crystal(crystal, known)
+        check_crystal(crystal, known_elements)
     except BadCrystalError as error:
         return Rejected.from_error(error, crystal.id, crystal.source)
     return crystal
 
 
-def _predict(model: Predictor, crystals: Sequence[Crystal]) -> list[_Answer | str]:
-    """The tensors of each crystal, or why there are none; a batch that fails is halved until the culprit is alone."""
+def _predict(model: Predictor, crystals: Sequence[Crystal]) -> list[_Prediction | str]:
+    """Predict each crystal, or give the reason of its failure; a failing batch is halved until the culprit is alone."""
     try:
-        tensors, errors = model.predict_batch_with_errors(crystals)
+        tensors, error_bars = model.predict_batch_with_errors(crystals)
     except Exception as error:
         if len(crystals) == 1:
             return [f"the model failed: {error or type(error).__name__}"]
         half = len(crystals) // 2
         return _predict(model, crystals[:half]) + _predict(model, crystals[half:])
-    answers: list[_Answer | str] = []
+    outcomes: list[_Prediction | str] = []
     for index in range(len(crystals)):
-        answer = _Answer(
+        prediction = _Prediction(
             {target: values[index] for target, values in tensors.items()},
-            {target: float(values[index]) for target, values in errors.items()},
+            {target: float(values[index]) for target, values in error_bars.items()},
         )
-        broken = [target for target, tensor in answer.tensors.items() if not np.isfinite(tensor).all()]
-        answers.append(f"the predicted {broken[0]} tensor is not finite" if broken else answer)
-    return answers
+        broken = [target for target, tensor in prediction.tensors.items() if not np.isfinite(tensor).all()]
+        outcomes.append(f"the predicted {broken[0]} tensor is not finite" if broken else prediction)
+    return outcomes

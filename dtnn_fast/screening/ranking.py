@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The order of predicted crystals, and the tables that are written of them."""
+"""Ranking of predicted crystals by one number, and its CSV file."""
 
 from __future__ import annotations
 
@@ -10,46 +10,44 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__
-from ..errors import optional_import
-from .store import DESCRIPTIONS, ERROR, ERROR_DESCRIPTION, PRINCIPAL, Predictions
+from .store import DESCRIPTIONS, ERROR_BAR, PRINCIPAL_VALUES
 
-RANKED_NUMBERS = ("mean", *PRINCIPAL, "anisotropy")
+RANKED_NUMBERS = ("mean", *PRINCIPAL_VALUES, "anisotropy")
 
 
 def main_target(targets: Sequence[str]) -> str:
-    """What is ranked by when nothing else is said: the total tensor if the model predicts it."""
+    """Return the target that is ranked by default: the total tensor if the model predicts it."""
     return "total" if "total" in targets else targets[-1]
 
 
 def sort_columns(targets: Sequence[str]) -> list[str]:
-    """Names of the columns that can be ranked by."""
+    """List the columns that crystals can be ranked by."""
     return [f"{target}_{name}" for target in targets for name in DESCRIPTIONS]
 
 
 def resolve_sort_column(name: str, targets: Sequence[str]) -> str:
-    """Turn "mean" into "total_mean" and the like.
+    """Complete a short name: "mean" becomes "total_mean" and the like.
 
     Raises:
-        ValueError: the model gives no such column.
+        ValueError: the model does not predict such a column.
     """
-    full = f"{main_target(targets)}_{name}" if name in DESCRIPTIONS else name
-    if full not in sort_columns(targets):
-        names = ", ".join(RANKED_NUMBERS)
-        raise ValueError(f"expected one of {names}, alone or after {', '.join(t + '_' for t in targets)}; got {name!r}")
-    return full
+    column = f"{main_target(targets)}_{name}" if name in DESCRIPTIONS else name
+    if column not in sort_columns(targets):
+        numbers, prefixes = ", ".join(RANKED_NUMBERS), ", ".join(f"{target}_" for target in targets)
+        raise ValueError(f"expected one of {numbers}, alone or after {prefixes}; got {name!r}")
+    return column
 
 
 def rank(columns: dict[str, Any], by: str, lowest_first: bool = False) -> np.ndarray:
-    """The order of the rows by one column; equal ones keep their order.
+    """Order the rows by one column; rows with equal values keep their order.
 
     Args:
-        columns: of `Predictions.columns`.
+        columns: of `ScreenedCrystals.columns`.
         by: name of a column of numbers.
-        lowest_first: small values first instead of large ones.
+        lowest_first: small values first instead of large values.
 
     Returns:
-        Indices of the rows. [B], int64.
+        Row indices from the first rank. [B], int64.
     """
     values = np.asarray(columns[by])
     return np.argsort(values if lowest_first else -values, kind="stable")
@@ -62,50 +60,18 @@ def write_ranking(
 
     Args:
         path: of the file.
-        columns: of `Predictions.columns`.
-        order: of `rank`.
+        columns: of `ScreenedCrystals.columns`.
+        order: row indices from the first rank; see `rank`. [B].
         targets: of the model.
-        labelled: ids of crystals whose tensors were known before.
+        labelled: ids of crystals whose tensors are published.
     """
-    names = [f"{target}_{name}" for target in targets for name in (*RANKED_NUMBERS, ERROR)]
-    numbers = [name for name in names if name in columns]
+    possible = [f"{target}_{name}" for target in targets for name in (*RANKED_NUMBERS, ERROR_BAR)]
+    numbers = [name for name in possible if name in columns]
     texts = ["id", "formula", "crystal_system", "num_atoms", "source"]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["rank", *texts, "labelled", *numbers])
         for place, row in enumerate(order.tolist(), start=1):
-            head = ["" if columns[name][row] is None else columns[name][row] for name in texts]
+            text_cells = ["" if columns[name][row] is None else columns[name][row] for name in texts]
             is_labelled = str(columns["id"][row] in labelled).lower()
-            writer.writerow([place, *head, is_labelled, *(f"{columns[name][row]:.4f}" for name in numbers)])
-
-
-def write_parquet(path: Path, predictions: Predictions, model_name: str) -> None:
-    """Write everything that was predicted, in the order of the input, with units and descriptions as metadata.
-
-    Args:
-        path: of the file.
-        predictions: what to write.
-        model_name: recorded in the file.
-
-    Raises:
-        MissingPackageError: pyarrow is not installed.
-    """
-    pa = optional_import("pyarrow", extra="cli", purpose="write predictions.parquet")
-    parquet = optional_import("pyarrow.parquet", extra="cli", purpose="write predictions.parquet")
-    columns = predictions.columns()
-    kinds = {"num_atoms": pa.int64(), **dict.fromkeys(("id", "formula", "source", "crystal_system"), pa.string())}
-    meanings = {**DESCRIPTIONS, ERROR: ERROR_DESCRIPTION}
-    fields = []
-    for name in columns:
-        described = {}
-        if name not in kinds:
-            target, _, number = name.partition("_")
-            described = {"description": f"{target}: {meanings[number]}", "unit": "1 (relative permittivity)"}
-        fields.append(pa.field(name, kinds.get(name, pa.float64()), metadata=described or None))
-    metadata = {
-        "dtnn_fast_version": __version__,
-        "model": model_name,
-        "unit": "relative permittivity, dimensionless; tensors in the Cartesian frame of the cell",
-    }
-    arrays = [pa.array(columns[field.name], type=field.type) for field in fields]
-    parquet.write_table(pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=metadata)), path)
+            writer.writerow([place, *text_cells, is_labelled, *(f"{columns[name][row]:.4f}" for name in numbers)])

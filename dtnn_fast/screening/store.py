@@ -1,36 +1,42 @@
 # SPDX-License-Identifier: MIT
-"""Predicted tensors of many crystals as columns, with the numbers that are ranked by."""
+"""Table of predicted crystals, and its Parquet file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .. import __version__
 from ..crystals.crystal import Crystal
+from ..errors import optional_import
 from ..symmetry import known_crystal_system
 
 # The six unique elements of a symmetric tensor, in the order of docs/conventions.md.
-ELEMENTS = {"xx": (0, 0), "yy": (1, 1), "zz": (2, 2), "yz": (1, 2), "xz": (0, 2), "xy": (0, 1)}
-PRINCIPAL = ("e1", "e2", "e3")
+TENSOR_ELEMENTS = {"xx": (0, 0), "yy": (1, 1), "zz": (2, 2), "yz": (1, 2), "xz": (0, 2), "xy": (0, 1)}
+PRINCIPAL_VALUES = ("e1", "e2", "e3")
 DESCRIPTIONS = {
-    **{name: f"element {name} of the relative permittivity, in the Cartesian frame of the cell" for name in ELEMENTS},
+    **{
+        name: f"element {name} of the relative permittivity, in the Cartesian frame of the cell"
+        for name in TENSOR_ELEMENTS
+    },
     "mean": "mean relative permittivity, a third of the trace",
     "e1": "smallest principal value (eigenvalue)",
     "e2": "middle principal value",
     "e3": "largest principal value",
     "anisotropy": "largest minus smallest principal value, e3 - e1",
 }
-# The column of a model with error bars, and what it is.
-ERROR = "error"
-ERROR_DESCRIPTION = "error bar: nine of ten crystals have the mean absolute error of their six elements below it"
+# Column of the error bar, which an ensemble gives.
+ERROR_BAR = "error"
+ERROR_BAR_DESCRIPTION = "error bar: nine of ten crystals have the mean absolute error of their six elements below it"
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """Crystals with their predicted tensors, one entry each.
+class ScreenedCrystals:
+    """Crystals with their predicted tensors; all fields have one entry a crystal.
 
     Args:
         ids: names.
@@ -38,9 +44,9 @@ class Predictions:
         sources: files or data sets.
         systems: crystal systems, None where unknown.
         num_atoms: atoms in the cell. [B], int64.
-        tensors: relative permittivity by target. [B, 3, 3] each, float64.
-        known: published tensors by target, NaN where there are none. [B, 3, 3] each, float64.
-        errors: error bars by target, of a model that has them; see `DTNN.predict_with_errors`. [B] each, float64.
+        tensors: predicted relative permittivity by target. [B, 3, 3] each, float64.
+        known: published tensors by target, NaN where there is none. [B, 3, 3] each, float64.
+        errors: error bars by target, if the model has them; see `DTNN.predict_with_errors`. [B] each, float64.
     """
 
     ids: list[str]
@@ -61,8 +67,8 @@ class Predictions:
         crystals: Sequence[Crystal],
         tensors: Mapping[str, np.ndarray],
         errors: Mapping[str, np.ndarray] | None = None,
-    ) -> Predictions:
-        """Put crystals, their tensors and error bars together."""
+    ) -> ScreenedCrystals:
+        """Make the table of crystals, their predicted tensors and error bars."""
         unknown = np.full((3, 3), np.nan)
         return cls(
             [crystal.id for crystal in crystals],
@@ -79,17 +85,18 @@ class Predictions:
         )
 
     @classmethod
-    def join(cls, parts: Sequence[Predictions]) -> Predictions:
-        """Put several one after the other; at least one."""
+    def join(cls, tables: Sequence[ScreenedCrystals]) -> ScreenedCrystals:
+        """Concatenate tables, at least one."""
+        first = tables[0]
         return cls(
-            [value for part in parts for value in part.ids],
-            [value for part in parts for value in part.formulas],
-            [value for part in parts for value in part.sources],
-            [value for part in parts for value in part.systems],
-            np.concatenate([part.num_atoms for part in parts]),
-            {target: np.concatenate([part.tensors[target] for part in parts]) for target in parts[0].tensors},
-            {target: np.concatenate([part.known[target] for part in parts]) for target in parts[0].known},
-            {target: np.concatenate([part.errors[target] for part in parts]) for target in parts[0].errors},
+            [id for table in tables for id in table.ids],
+            [formula for table in tables for formula in table.formulas],
+            [source for table in tables for source in table.sources],
+            [system for table in tables for system in table.systems],
+            np.concatenate([table.num_atoms for table in tables]),
+            {target: np.concatenate([table.tensors[target] for table in tables]) for target in first.tensors},
+            {target: np.concatenate([table.known[target] for table in tables]) for target in first.known},
+            {target: np.concatenate([table.errors[target] for table in tables]) for target in first.errors},
         )
 
     @property
@@ -98,7 +105,7 @@ class Predictions:
         return tuple(self.tensors)
 
     def columns(self) -> dict[str, Any]:
-        """Everything as columns of a table: names, and for each target the numbers of `tensor_columns`."""
+        """Return the columns that are written: names, and for each target those of `tensor_columns`."""
         columns: dict[str, Any] = {
             "id": self.ids,
             "formula": self.formulas,
@@ -109,12 +116,12 @@ class Predictions:
         for target, tensors in self.tensors.items():
             columns |= {f"{target}_{name}": values for name, values in tensor_columns(tensors).items()}
             if target in self.errors:
-                columns[f"{target}_{ERROR}"] = self.errors[target]
+                columns[f"{target}_{ERROR_BAR}"] = self.errors[target]
         return columns
 
 
 def tensor_columns(tensors: np.ndarray) -> dict[str, np.ndarray]:
-    """The numbers that are listed of symmetric tensors; `DESCRIPTIONS` says what each is.
+    """Compute the numbers that are listed for symmetric tensors; `DESCRIPTIONS` explains each.
 
     Args:
         tensors: [B, 3, 3], float64.
@@ -123,8 +130,41 @@ def tensor_columns(tensors: np.ndarray) -> dict[str, np.ndarray]:
         [B] for each name of `DESCRIPTIONS`.
     """
     principal = np.linalg.eigvalsh(tensors)
-    columns = {name: tensors[:, row, column] for name, (row, column) in ELEMENTS.items()}
+    columns = {name: tensors[:, row, column] for name, (row, column) in TENSOR_ELEMENTS.items()}
     columns["mean"] = np.trace(tensors, axis1=1, axis2=2) / 3.0
-    columns |= {name: principal[:, place] for place, name in enumerate(PRINCIPAL)}
+    columns |= {name: principal[:, place] for place, name in enumerate(PRINCIPAL_VALUES)}
     columns["anisotropy"] = principal[:, 2] - principal[:, 0]
     return columns
+
+
+def write_parquet(path: Path, screened: ScreenedCrystals, model_name: str) -> None:
+    """Write all columns in the order of the input, with units and descriptions as metadata.
+
+    Args:
+        path: of the file.
+        screened: what to write.
+        model_name: recorded in the file.
+
+    Raises:
+        MissingPackageError: pyarrow is not installed.
+    """
+    pa = optional_import("pyarrow", extra="cli", purpose="write predictions.parquet")
+    parquet = optional_import("pyarrow.parquet", extra="cli", purpose="write predictions.parquet")
+    columns = screened.columns()
+    plain_types = {"num_atoms": pa.int64(), **dict.fromkeys(("id", "formula", "source", "crystal_system"), pa.string())}
+    descriptions = {**DESCRIPTIONS, ERROR_BAR: ERROR_BAR_DESCRIPTION}
+    fields = []
+    for name in columns:
+        if name in plain_types:
+            fields.append(pa.field(name, plain_types[name]))
+            continue
+        target, _, number = name.partition("_")
+        metadata = {"description": f"{target}: {descriptions[number]}", "unit": "1 (relative permittivity)"}
+        fields.append(pa.field(name, pa.float64(), metadata=metadata))
+    file_metadata = {
+        "dtnn_fast_version": __version__,
+        "model": model_name,
+        "unit": "relative permittivity, dimensionless; tensors in the Cartesian frame of the cell",
+    }
+    arrays = [pa.array(columns[field.name], type=field.type) for field in fields]
+    parquet.write_table(pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=file_metadata)), path)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Training: data in memory, losses and metrics, runs that can be resumed."""
+"""Training: data in memory, loss and metrics, the training loop, run folders that can be resumed, and ensembles."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Checkpoints of a run: tensors in safetensors files, the rest in JSON. Nothing is ever unpickled."""
+"""Checkpoint of a run: a safetensors file with plain values as JSON in its metadata. Nothing is ever unpickled."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def save_checkpoint(
     progress: dict[str, Any],
     mean: nn.Module | None = None,
 ) -> None:
-    """Write everything that a run needs to go on as if it had not stopped; an older checkpoint is replaced at once.
+    """Write everything that a run needs to resume exactly; an older checkpoint is replaced in one step.
 
     Args:
         folder: the run's folder.
         model: current weights.
         best: the weights with the best validation error so far.
-        optimizer: its moments are kept.
+        optimizer: AdamW, whose moments are kept.
         progress: plain values: epoch, history, best error.
-        mean: running mean of the weights, if there is one.
+        mean: model with the running mean of the weights; None without.
     """
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in best.items()}
@@ -51,19 +51,19 @@ def save_checkpoint(
 def load_checkpoint(
     folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, mean: nn.Module | None = None
 ) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-    """Put model, optimizer and torch's random numbers into the state of the run's checkpoint.
+    """Restore model, optimizer and torch's random state from the checkpoint of a run.
 
     Args:
         folder: the run's folder.
         model: receives the weights.
         optimizer: receives its moments.
-        mean: receives the running mean of the weights.
+        mean: receives the running mean of the weights; None without.
 
     Returns:
-        The progress and the best weights, or None when there is no checkpoint yet.
+        The progress and the best weights; None when there is no checkpoint yet.
 
     Raises:
-        BadFileError: the checkpoint is damaged, or belongs to a model of other settings.
+        BadFileError: the checkpoint is damaged, or belongs to a model with other settings.
     """
     path = folder / CHECKPOINT_FILE
     if not path.exists():
@@ -76,25 +76,25 @@ def load_checkpoint(
     except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise BadFileError(f"{path}: not a whole checkpoint: {error}") from error
 
-    def part(name: str) -> dict[str, Tensor]:
+    def tensors_of(name: str) -> dict[str, Tensor]:
         prefix = name + "."
         return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
     try:
-        model.load_state_dict(part("best"))  # only to see that it fits
-        model.load_state_dict(part("model"))
+        model.load_state_dict(tensors_of("best"))  # only to check that they fit
+        model.load_state_dict(tensors_of("model"))
         if mean is not None:
-            mean.load_state_dict(part("mean"))
-        moments = _moments(part("optimizer"), optimizer.param_groups[0]["params"])
+            mean.load_state_dict(tensors_of("mean"))
+        moments = _moments(tensors_of("optimizer"), optimizer.param_groups[0]["params"])
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
         torch.set_rng_state(random_state)
     except (RuntimeError, ValueError, TypeError) as error:
-        raise BadFileError(f"{path}: damaged, or belongs to a model of other settings: {error}") from error
-    return progress, part("best")
+        raise BadFileError(f"{path}: damaged, or belongs to a model with other settings: {error}") from error
+    return progress, tensors_of("best")
 
 
 def _moments(tensors: dict[str, Tensor], parameters: list[nn.Parameter]) -> dict[int, dict[str, Tensor]]:
-    """The optimizer's state by parameter; the optimizer itself would not see that one does not fit."""
+    """Collect the optimizer's state by parameter, and check its shapes, which the optimizer itself does not."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)

@@ -20,7 +20,7 @@ from .run_folder import (
     MODEL_FOLDER,
     PREDICTIONS_FILE,
     SETTINGS_FILE,
-    Predictions,
+    RunPredictions,
     claim,
     is_new,
     load_predictions,
@@ -174,7 +174,7 @@ def _load_models(folder: Path, members: int) -> list[DTNN]:
     return models
 
 
-def _member_predictions(run: Path, result: Mapping[str, Any]) -> Iterator[tuple[Path, Predictions]]:
+def _member_predictions(run: Path, result: Mapping[str, Any]) -> Iterator[tuple[Path, RunPredictions]]:
     """Read the predictions of each member of a run, with the folders where they are."""
     count = result["members"]
     places = [run / MEMBERS_FOLDER / str(member) for member in range(count)] if count > 1 else [run]
@@ -206,7 +206,7 @@ def _check_same_settings(runs: Sequence[Path], records: Sequence[dict[str, Any]]
             raise DTNNError(f"{run}: trained with other settings than {runs[0]}")
 
 
-def _check_same_targets(members: Sequence[tuple[Path, Predictions]]) -> None:
+def _check_same_targets(members: Sequence[tuple[Path, RunPredictions]]) -> None:
     first, targets = members[0][0], set(members[0][1].expected)
     for place, predictions in members:
         if set(predictions.expected) != targets:

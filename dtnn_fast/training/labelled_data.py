@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Labelled crystals as graphs in memory: neighbor lists are made once, and a batch only joins them."""
+"""Training data in memory: labelled crystals as graphs, or as latents that a frozen encoder computed once."""
 
 from __future__ import annotations
 
@@ -14,13 +14,113 @@ from ..encoders.latent_cache import ATOM_ARRAYS, BOND_ARRAYS, LatentTable
 from ..errors import BadCrystalError
 from ..nn.graph import CrystalGraph, build_graph, collate
 from ..nn.latents import EncodedCrystals, Latents
+from .training_settings import TrainingSettings
+
+
+class LabelledGraphs:
+    """Crystals with their graphs and target tensors; neighbor lists are computed once, and a batch only joins them.
+
+    Args:
+        crystals: labelled crystals that passed `check_crystal`.
+        targets: names of the tensors to learn.
+        cutoffs: of the encoder's layers, from the first. Angstrom.
+
+    Raises:
+        BadCrystalError: a crystal lacks a target, or a target is not a 3x3 tensor of finite numbers.
+    """
+
+    def __init__(self, crystals: Sequence[Crystal], targets: Iterable[str], cutoffs: Sequence[float]) -> None:
+        self.crystals = list(crystals)
+        self.targets = tuple(targets)
+        self.tensors = target_tensors(self.crystals, self.targets)
+        self.graphs = [build_graph([crystal], cutoffs) for crystal in self.crystals]
+
+    def __len__(self) -> int:
+        return len(self.crystals)
+
+    def batch(self, indices: Sequence[int]) -> tuple[CrystalGraph, dict[str, Tensor]]:
+        """Join the graphs of some crystals, and return them with their tensors [B, 3, 3] by target."""
+        graph = collate([self.graphs[index] for index in indices])
+        return graph, {target: tensors[list(indices)] for target, tensors in self.tensors.items()}
+
+
+class LabelledLatents:
+    """Crystals with latents and target tensors; the counterpart of `LabelledGraphs` for a frozen encoder.
+
+    Args:
+        crystals: labelled crystals that passed `check_crystal`.
+        targets: names of the tensors to learn.
+        cutoffs: of the encoder's layers, from the first. Angstrom.
+        table: latents of these crystals, in their order.
+        build_bonds: whether the model builds bond latents from atom latents, which needs the crystals' graphs.
+
+    Raises:
+        BadCrystalError: a crystal lacks a target, or a target is not a 3x3 tensor of finite numbers.
+    """
+
+    def __init__(
+        self,
+        crystals: Sequence[Crystal],
+        targets: Iterable[str],
+        cutoffs: Sequence[float],
+        table: LatentTable,
+        build_bonds: bool = False,
+    ) -> None:
+        self.crystals, self.targets = list(crystals), tuple(targets)
+        self.tensors = target_tensors(self.crystals, self.targets)
+        self.cutoffs, self.table = tuple(cutoffs), table
+        # Bond latents need the graph: it says which atoms each bond connects.
+        bond_layers = table.layers if build_bonds else table.bond_counts
+        bond_cutoffs = [self.cutoffs[layer - 1] for layer in bond_layers]
+        self.graphs = [build_graph([crystal], bond_cutoffs) for crystal in self.crystals] if bond_cutoffs else []
+
+    def __len__(self) -> int:
+        return len(self.crystals)
+
+    def batch(self, indices: Sequence[int]) -> tuple[EncodedCrystals, dict[str, Tensor]]:
+        """Join the latents of some crystals, and return them with their tensors [B, 3, 3] by target."""
+        rows = list(indices)
+        graph = collate([self.graphs[row] for row in rows]) if self.graphs else None
+        latents: list[Latents | None] = [None] * max(self.table.layers)
+        for layer in self.table.layers:
+            arrays = self.table.select(layer, rows)
+            bonds = graph.tier(self.cutoffs[layer - 1]) if graph and layer in self.table.bond_counts else None
+            atom_latents = [arrays[name] for name in ATOM_ARRAYS]
+            bond_latents = [arrays.get(name) for name in BOND_ARRAYS]
+            latents[layer - 1] = Latents._make((*atom_latents, *bond_latents, bonds))
+        ends = self.table.atom_counts[rows].cumsum(0)
+        encoded = EncodedCrystals(latents, torch.cat([ends.new_zeros(1), ends]), graph)
+        return encoded, {target: tensors[rows] for target, tensors in self.tensors.items()}
+
+
+LabelledData = LabelledGraphs | LabelledLatents
+
+
+def make_labelled_data(
+    settings: TrainingSettings, crystals: Sequence[Crystal], table: LatentTable | None
+) -> LabelledData:
+    """Prepare the input of training: graphs for an encoder that is trained, latents for a frozen encoder.
+
+    Args:
+        settings: of the run.
+        crystals: labelled, cleaned and checked.
+        table: latents of the crystals by the frozen encoder; None where the encoder is trained.
+
+    Raises:
+        BadCrystalError: a crystal has no tensor to learn from.
+    """
+    targets, decoder = settings.model.targets, settings.model.decoder
+    cutoffs = settings.model.encoder.cutoffs[: decoder.layer]
+    if table is None:
+        return LabelledGraphs(crystals, targets, cutoffs)
+    return LabelledLatents(crystals, targets, cutoffs, table, decoder.bonds and not table.bond_counts)
 
 
 def target_tensors(crystals: Sequence[Crystal], targets: Iterable[str]) -> dict[str, Tensor]:
-    """The tensors to learn. [n, 3, 3] for each target, float32.
+    """Collect the tensors to learn. [n, 3, 3] for each target, float32.
 
     Raises:
-        BadCrystalError: a crystal lacks one of the targets, or it is no 3x3 tensor of finite numbers.
+        BadCrystalError: a crystal lacks a target, or a target is not a 3x3 tensor of finite numbers.
     """
     targets = tuple(targets)
     for crystal in crystals:
@@ -41,79 +141,4 @@ def _check_target(crystal: Crystal, target: str) -> None:
             f"{crystal.label}: expected the {target} dielectric tensor of shape [3, 3], got {list(tensor.shape)}"
         )
     if not np.isfinite(tensor).all():
-        raise BadCrystalError(f"{crystal.label}: the {target} dielectric tensor has elements that are not finite")
-
-
-class LabelledGraphs:
-    """Crystals with their graphs and target tensors.
-
-    Args:
-        crystals: labelled crystals that passed `check_crystal`.
-        targets: names of the tensors to learn.
-        cutoffs: of the encoder, in Angstrom.
-
-    Raises:
-        BadCrystalError: a crystal lacks one of the targets, or it is no 3x3 tensor of finite numbers.
-    """
-
-    def __init__(self, crystals: Sequence[Crystal], targets: Iterable[str], cutoffs: Sequence[float]) -> None:
-        self.crystals = list(crystals)
-        self.targets = tuple(targets)
-        self.tensors = target_tensors(self.crystals, self.targets)
-        self.graphs = [build_graph([crystal], cutoffs) for crystal in self.crystals]
-
-    def __len__(self) -> int:
-        return len(self.crystals)
-
-    def batch(self, indices: Sequence[int]) -> tuple[CrystalGraph, dict[str, Tensor]]:
-        """The joined graph of some crystals, and their tensors [B, 3, 3] by target."""
-        graph = collate([self.graphs[index] for index in indices])
-        return graph, {target: tensors[list(indices)] for target, tensors in self.tensors.items()}
-
-
-class LabelledLatents:
-    """Crystals with latents and target tensors; the counterpart of `LabelledGraphs` for a frozen encoder.
-
-    Args:
-        crystals: labelled crystals that passed `check_crystal`.
-        targets: names of the tensors to learn.
-        cutoffs: of the encoder's layers, from the first. Angstrom.
-        table: latents of these crystals, in their order.
-        build_bonds: whether bond latents are to be built from those of the atoms, which needs the crystals' graphs.
-
-    Raises:
-        BadCrystalError: a crystal lacks one of the targets, or it is no 3x3 tensor of finite numbers.
-    """
-
-    def __init__(
-        self,
-        crystals: Sequence[Crystal],
-        targets: Iterable[str],
-        cutoffs: Sequence[float],
-        table: LatentTable,
-        build_bonds: bool = False,
-    ) -> None:
-        self.crystals, self.targets = list(crystals), tuple(targets)
-        self.tensors = target_tensors(self.crystals, self.targets)
-        self.cutoffs, self.table = tuple(cutoffs), table
-        # The latents of bonds need to know which atoms they connect.
-        reached = [self.cutoffs[layer - 1] for layer in (table.layers if build_bonds else table.bond_counts)]
-        self.graphs = [build_graph([crystal], reached) for crystal in self.crystals] if reached else []
-
-    def __len__(self) -> int:
-        return len(self.crystals)
-
-    def batch(self, indices: Sequence[int]) -> tuple[EncodedCrystals, dict[str, Tensor]]:
-        """The latents of some crystals, and their tensors [B, 3, 3] by target."""
-        chosen = list(indices)
-        graph = collate([self.graphs[index] for index in chosen]) if self.graphs else None
-        latents: list[Latents | None] = [None] * max(self.table.layers)
-        for layer in self.table.layers:
-            parts = self.table.select(layer, chosen)
-            tier = graph.tier(self.cutoffs[layer - 1]) if graph and layer in self.table.bond_counts else None
-            atoms = [parts[name] for name in ATOM_ARRAYS]
-            bonds = [parts.get(name) for name in BOND_ARRAYS]
-            latents[layer - 1] = Latents._make((*atoms, *bonds, tier))
-        ends = self.table.atom_counts[chosen].cumsum(0)
-        encoded = EncodedCrystals(latents, torch.cat([ends.new_zeros(1), ends]), graph)
-        return encoded, {target: tensors[chosen] for target, tensors in self.tensors.items()}
+        raise BadCrystalError(f"{crystal.label}: expected the {target} dielectric tensor to be finite, got NaN or inf")

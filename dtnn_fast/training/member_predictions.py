@@ -19,7 +19,7 @@ from .run_folder import (
     PREDICTIONS_FILE,
     RESULTS_FILE,
     SETTINGS_FILE,
-    Predictions,
+    RunPredictions,
     errors_of_parts,
     save_predictions,
 )
@@ -51,7 +51,7 @@ class MemberPredictions:
     unseen: np.ndarray
 
     @classmethod
-    def stack(cls, predictions: Sequence[Predictions]) -> MemberPredictions:
+    def stack(cls, predictions: Sequence[RunPredictions]) -> MemberPredictions:
         """Put the predictions of members side by side, with the crystals in the order of the first member.
 
         Raises:
@@ -65,7 +65,7 @@ class MemberPredictions:
         for member, own in enumerate(predictions):
             if own.predicted.keys() != tensors.keys():
                 raise DTNNError(f"ensemble: expected members of the same targets, got {list(own.predicted)}")
-            if places.keys() != set(own.ids) or tested != set(own.of_part("test").ids):
+            if places.keys() != set(own.ids) or tested != set(own.select_part("test").ids):
                 raise DTNNError("ensemble: expected members with the same crystals and the same test crystals")
             order = np.argsort([places[id] for id in own.ids])
             unseen[member] = (np.asarray(own.parts) != "train")[order]
@@ -74,19 +74,19 @@ class MemberPredictions:
         stacked = {target: np.stack(values) for target, values in tensors.items()}
         return cls(first.ids, first.parts, stacked, first.expected, unseen)
 
-    def of_member(self, member: int) -> Predictions:
+    def of_member(self, member: int) -> RunPredictions:
         """Return the predictions of one member, with the parts of its own split, in the common order."""
         pairs = zip(self.parts, self.unseen[member], strict=True)
         parts = [part if part == "test" else "validation" if unseen else "train" for part, unseen in pairs]
         tensors = {target: values[member] for target, values in self.tensors.items()}
-        return Predictions(self.ids, parts, tensors, self.expected)
+        return RunPredictions(self.ids, parts, tensors, self.expected)
 
-    def mean(self) -> Predictions:
+    def mean(self) -> RunPredictions:
         """Average for each crystal the members that were not trained on it, or all members where all were."""
         counted = np.where(self.unseen.any(0), self.unseen, True)
         weights = counted / counted.sum(0)
         means = {target: np.einsum("mb,mbij->bij", weights, values) for target, values in self.tensors.items()}
-        return Predictions(self.ids, self.parts, means, self.expected)
+        return RunPredictions(self.ids, self.parts, means, self.expected)
 
     def error_bars(self) -> dict[str, dict[str, float]]:
         """Scale error bars on crystals that at least two members were not trained on; judge them on the test crystals.

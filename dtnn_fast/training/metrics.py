@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The loss and the four errors of arXiv 2405.09052, Eq. 3 to 6, for each crystal and as means."""
+"""The training loss, and the four errors of arXiv 2405.09052 (Eq. 3 to 6) for each crystal and as means."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ METRICS = ("mae_ten", "mae_mean_diag", "mae_diag", "mae_off_diag")
 
 
 def unique_elements(tensors: Tensor) -> Tensor:
-    """The six unique elements. [..., 3, 3] -> [..., 6]."""
+    """Select the six unique elements. [..., 3, 3] -> [..., 6]."""
     return tensors[..., UNIQUE_ROWS, UNIQUE_COLUMNS]
 
 
 def mae_ten(predicted: Tensor, expected: Tensor) -> Tensor:
-    """Mean absolute error over the six unique elements and the crystals (Eq. 3), which is also the loss.
+    """Compute the mean absolute error over the six unique elements and the crystals (Eq. 3), which is also the loss.
 
     Args:
-        predicted: [B, 3, 3], or [members, B, 3, 3] for the mean over the errors of several models.
+        predicted: [B, 3, 3], or [members, B, 3, 3] for the mean error of several models.
         expected: [B, 3, 3].
 
     Returns:
@@ -35,7 +35,7 @@ def mae_ten(predicted: Tensor, expected: Tensor) -> Tensor:
 
 
 def crystal_errors(predicted: np.ndarray, expected: np.ndarray) -> dict[str, np.ndarray]:
-    """The four errors of each crystal.
+    """Compute the four errors of each crystal.
 
     MAE_ten: over the six unique elements (Eq. 3).  MAE_mean-diag: of the mean of the diagonal (Eq. 4).
     MAE_diag: over the diagonal (Eq. 5).  MAE_off-diag: over the three off-diagonals (Eq. 6).
@@ -58,7 +58,7 @@ def crystal_errors(predicted: np.ndarray, expected: np.ndarray) -> dict[str, np.
 
 
 def summarise(predicted: np.ndarray, expected: np.ndarray, systems: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Mean errors over all crystals and for each crystal system, with counts and the median of MAE_ten.
+    """Average the errors over all crystals and over each crystal system, with counts and the median of MAE_ten.
 
     Args:
         predicted: [B, 3, 3].
@@ -66,7 +66,7 @@ def summarise(predicted: np.ndarray, expected: np.ndarray, systems: Sequence[str
         systems: the crystal system of each crystal. [B].
 
     Returns:
-        For "all" and each system that occurs: "count", the means of `METRICS`, and "median_ten".
+        For "all" and each crystal system that occurs: "count", the means of `METRICS`, and "median_ten".
     """
     errors = crystal_errors(predicted, expected)
     names = np.asarray(systems, dtype=object)
@@ -84,26 +84,33 @@ def summarise(predicted: np.ndarray, expected: np.ndarray, systems: Sequence[str
 
 
 def median_tensor(tensors: np.ndarray) -> np.ndarray:
-    """What the trivial model predicts: the median of each element. [B, 3, 3] -> [3, 3]."""
+    """Return the median of each element, which the trivial model predicts. [B, 3, 3] -> [3, 3]."""
     return np.median(tensors, axis=0)
 
 
 def isotropic_scale(tensors: Tensor) -> tuple[float, float]:
-    """Where tensors lie and how far they spread: median and mean absolute deviation of the diagonals' means."""
+    """Measure the typical size of tensors and their spread.
+
+    Args:
+        tensors: [B, 3, 3].
+
+    Returns:
+        The median of the tensors' mean diagonals, and their mean absolute deviation from it (at least 0.001).
+    """
     means = tensors.diagonal(dim1=1, dim2=2).mean(1)
     offset = torch.median(means)
     return offset.item(), (means - offset).abs().mean().clamp(min=1e-3).item()
 
 
 def over_splits(results: Mapping[int, Mapping[str, Any]]) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
-    """Summarise what `train_run` returned for several seeds.
+    """Average the test errors over the runs of several seeds.
 
     Args:
-        results: of each run, by seed.
+        results: what `train_run` returned, by seed.
 
     Returns:
-        For "dtnn" and "median_model", for each target, for each of `METRICS`: "mean" and "std", the standard deviation
-        of the sample (0 for a single run), of the errors on all test crystals.
+        For "dtnn" and "median_model", for each target and each of `METRICS`: "mean" and "std" of the errors on all test
+        crystals. "std" is the standard deviation of the sample, 0 for a single run.
     """
     runs = list(results.values())
     targets = list(runs[0]["errors"])

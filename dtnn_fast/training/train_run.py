@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""A run folder: settings and versions, the history, checkpoints, the best model and its errors."""
+"""One training run in its folder: train or resume, then write the best model, its predictions and its errors."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -18,38 +17,23 @@ from ..datasets.splits import Split, split
 from ..encoders.build import Encoder
 from ..encoders.latent_cache import LatentTable, encoder_digest
 from ..model.dtnn import DTNN
-from .labelled_data import LabelledGraphs, LabelledLatents
+from .labelled_data import make_labelled_data
 from .member_predictions import MemberPredictions
 from .run_folder import (
     HISTORY_FILE,
     MODEL_FOLDER,
-    PARTS,
     PREDICTIONS_FILE,
     RESULTS_FILE,
-    Predictions,
+    SPLIT_PARTS,
+    RunPredictions,
     claim,
+    data_digest,
     errors_of_parts,
     is_new,
     save_predictions,
 )
 from .trainer import Epoch, Trainer
 from .training_settings import TrainingSettings
-
-
-def data_digest(crystals: Sequence[Crystal]) -> str:
-    """A short fingerprint of a data set: ids, structures and tensors, in any order."""
-    lines = []
-    for crystal in crystals:
-        digest = hashlib.sha256(crystal.id.encode())
-        for array in (crystal.atomic_numbers, crystal.positions, crystal.cell, *crystal.targets.values()):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        lines.append(digest.hexdigest())
-    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()[:16]
-
-
-def known_elements(crystals: Sequence[Crystal]) -> tuple[int, ...]:
-    """The atomic numbers that occur."""
-    return tuple(sorted({int(z) for crystal in crystals for z in crystal.atomic_numbers}))
 
 
 def train_run(
@@ -65,27 +49,27 @@ def train_run(
     on_batch: Callable[[int, int], None] = lambda done, total: None,
     on_start: Callable[[Trainer], None] = lambda trainer: None,
 ) -> dict[str, Any]:
-    """Train in a run folder, or go on where the run in it stopped, and record everything there.
+    """Train in a run folder, or resume the run that it holds, and record everything there.
 
     Args:
         settings: of the run; the model's elements are taken from the crystals.
         crystals: labelled, cleaned and checked.
-        folder: of the run; made when absent.
+        folder: of the run; created if missing.
         command: the command line, for the record.
         label: name of the model in the tables of dtnn-fast evaluate, for the record.
-        encoder: to start from; None for one with random weights.
-        table: latents of the crystals by this encoder, which then stays as it is.
+        encoder: with the initial weights; None for random weights.
+        table: latents of the crystals by this encoder, which then stays frozen.
         on_epoch: called after each epoch.
-        on_batch: called after each batch.
-        on_start: called before the first epoch, when a checkpoint has been read.
+        on_batch: called after each batch with the number of batches done and in all.
+        on_start: called before the first epoch, after a checkpoint has been read.
 
     Returns:
-        What results.json holds: the errors on each part of the split for each target.
+        The content of results.json: the errors on each part of the split for each target.
 
     Raises:
         BadFileError: the folder holds a run with other settings or data, or a damaged one.
         BadCrystalError: a crystal has no tensor to learn from.
-        DTNNError: there are too few crystals, or the loss is no number any more.
+        DTNNError: there are too few crystals, or the loss became NaN or infinite.
     """
     settings = replace(
         settings,
@@ -96,8 +80,8 @@ def train_run(
     identity = _identity(settings, crystals)
     unclaimed = is_new(folder, identity)
     parts = split([crystal.id for crystal in crystals], settings.seed, settings.fold)
-    trainer = Trainer(settings, labelled_data(settings, crystals, table), parts, folder, encoder=encoder)
-    # Only now: crystals that cannot be used leave the folder free for the next attempt.
+    trainer = Trainer(settings, make_labelled_data(settings, crystals, table), parts, folder, encoder=encoder)
+    # Only now: unusable crystals leave the folder free for the next attempt.
     if unclaimed:
         claim(folder, identity, command, label=label)
     on_start(trainer)
@@ -105,57 +89,30 @@ def train_run(
         _write_history(folder / HISTORY_FILE, trainer.history)
         on_epoch(trainer, epoch)
     model = trainer.load_best()
-    predictions = _predictions(trainer, parts)
+    predictions = _predict_members(trainer, parts)
     systems = {crystal.id: str(crystal.info.get("crystal_system") or "unknown") for crystal in crystals}
-    record = {
+    training_results = {
         "best_epoch": trainer.best_epoch,
         "epochs": len(trainer.history),
         "train_seconds": sum(epoch.seconds for epoch in trainer.history),
         "parameters": dict(model.num_parameters()),
     }
     if len(predictions) > 1:
-        return _finish_ensemble(folder, model, predictions, systems, record)
+        return _finish_ensemble(folder, model, predictions, systems, training_results)
     model.save(folder / MODEL_FOLDER)
     save_predictions(folder / PREDICTIONS_FILE, predictions[0])
-    results = {**record, **errors_of_parts(predictions[0], systems)}
+    results = {**training_results, **errors_of_parts(predictions[0], systems)}
     (folder / RESULTS_FILE).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     return results
 
 
-def _finish_ensemble(
-    folder: Path, model: DTNN, predictions: Sequence[Predictions], systems: Mapping[str, str], record: dict[str, Any]
-) -> dict[str, Any]:
-    """Of members that were trained together: the model with its error bars, each member's predictions, results."""
-    together = MemberPredictions.stack(predictions)
-    bars = together.error_bars()
-    scales = tuple(bars[target]["scale"] for target in model.targets) if bars else ()
-    whole = DTNN.from_modules(replace(model.config, error_scales=scales), model.encoder, cast(Any, model.decoders))
-    whole.save(folder / MODEL_FOLDER)
-    return together.write(folder, bars, systems, record)
-
-
-def labelled_data(
-    settings: TrainingSettings, crystals: Sequence[Crystal], table: LatentTable | None
-) -> LabelledGraphs | LabelledLatents:
-    """What a model of these settings learns from: graphs for its encoder, or the latents that it would have given.
-
-    Args:
-        settings: of the run.
-        crystals: labelled, cleaned and checked.
-        table: latents of the crystals; None where the encoder is trained.
-
-    Raises:
-        BadCrystalError: a crystal has no tensor to learn from.
-    """
-    targets, decoder = settings.model.targets, settings.model.decoder
-    cutoffs = settings.model.encoder.cutoffs[: decoder.layer]
-    if table is None:
-        return LabelledGraphs(crystals, targets, cutoffs)
-    return LabelledLatents(crystals, targets, cutoffs, table, decoder.bonds and not table.bond_counts)
+def known_elements(crystals: Sequence[Crystal]) -> tuple[int, ...]:
+    """List the atomic numbers that occur in the crystals, in rising order."""
+    return tuple(sorted({int(z) for crystal in crystals for z in crystal.atomic_numbers}))
 
 
 def _identity(settings: TrainingSettings, crystals: Sequence[Crystal]) -> dict[str, Any]:
-    """What tells runs apart, as it reads back from JSON: tuples have become lists."""
+    """Return what tells runs apart, as it reads back from JSON: tuples become lists."""
     data = {"crystals": len(crystals), "digest": data_digest(crystals)}
     identity: dict[str, Any] = json.loads(json.dumps({"settings": settings.to_json(), "data": data}))
     return identity
@@ -173,15 +130,31 @@ def _write_history(path: Path, history: Sequence[Epoch]) -> None:
             writer.writerow(row)
 
 
-def _predictions(trainer: Trainer, parts: Split) -> list[Predictions]:
-    """Of each member with the best weights, for the crystals of each part in the order of the split."""
+def _predict_members(trainer: Trainer, parts: Split) -> list[RunPredictions]:
+    """Predict all crystals with the best weights of each member, in the order of `SPLIT_PARTS` and of the split."""
     data = trainer.data
-    names = [part for part in PARTS for _ in getattr(parts, part)]
-    indices = np.concatenate([getattr(parts, part) for part in PARTS]).tolist()
+    part_names = [part for part in SPLIT_PARTS for _ in getattr(parts, part)]
+    indices = np.concatenate([getattr(parts, part) for part in SPLIT_PARTS]).tolist()
     ids = [data.crystals[index].id for index in indices]
     predicted = {target: tensors.double().numpy() for target, tensors in trainer.predict_members(indices).items()}
     expected = {target: data.tensors[target][indices].double().numpy() for target in data.targets}
     return [
-        Predictions(ids, names, {target: tensors[member] for target, tensors in predicted.items()}, expected)
+        RunPredictions(ids, part_names, {target: tensors[member] for target, tensors in predicted.items()}, expected)
         for member in range(trainer.model.config.members)
     ]
+
+
+def _finish_ensemble(
+    folder: Path,
+    model: DTNN,
+    predictions: Sequence[RunPredictions],
+    systems: Mapping[str, str],
+    training_results: dict[str, Any],
+) -> dict[str, Any]:
+    """Write a model whose members were trained together, with its error bars, predictions and results."""
+    members = MemberPredictions.stack(predictions)
+    bars = members.error_bars()
+    scales = tuple(bars[target]["scale"] for target in model.targets) if bars else ()
+    config = replace(model.config, error_scales=scales)
+    DTNN.from_modules(config, model.encoder, dict(model.decoders.items())).save(folder / MODEL_FOLDER)
+    return members.write(folder, bars, systems, training_results)

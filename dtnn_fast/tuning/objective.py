@@ -17,8 +17,7 @@ from ..datasets.splits import Split
 from ..encoders.build import Encoder
 from ..encoders.latent_cache import LatentTable
 from ..errors import DTNNError
-from ..training.labelled_data import LabelledGraphs, LabelledLatents
-from ..training.train_run import labelled_data
+from ..training.labelled_data import LabelledGraphs, LabelledLatents, make_labelled_data
 from ..training.trainer import Epoch, Trainer
 from ..training.training_settings import TrainingSettings
 from .search_space import Value, suggest
@@ -55,7 +54,7 @@ class TrainerFactory:
         encoder, table = self._encoder_and_latents(decoder.layer, decoder.kept_layers)
         key = (decoder.kept_layers, decoder.bonds)
         if key not in self._data:
-            self._data[key] = labelled_data(settings, self.crystals, table)
+            self._data[key] = make_labelled_data(settings, self.crystals, table)
         settings = replace(settings, frozen=table is not None)
         return Trainer(settings, self._data[key], parts, encoder=encoder)
 

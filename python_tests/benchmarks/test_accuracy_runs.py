@@ -89,14 +89,14 @@ def test_a_run_leaves_settings_history_results_and_predictions(tmp_path):
         expected = np.array([by_id[id][target] for id in predictions.ids])
         np.testing.assert_allclose(predictions.expected[target], expected, rtol=1e-6)
         for part, count in (("train", 16), ("validation", 2), ("test", 2)):
-            those = predictions.of_part(part)
+            those = predictions.select_part(part)
             assert len(those.ids) == count
             errors = crystal_errors(those.predicted[target], those.expected[target])
             found = results["errors"][target][part]["all"]["mae_ten"]
             assert found == pytest.approx(errors["mae_ten"].mean())
             if part == "validation":
                 assert found == pytest.approx(history[f"validation_{target}"][best], rel=1e-5)
-        means = predictions.of_part("train").expected[target].trace(axis1=1, axis2=2) / 3
+        means = predictions.select_part("train").expected[target].trace(axis1=1, axis2=2) / 3
         # torch's median is the lower one of an even number
         spreads[target] = np.abs(means - np.sort(means)[(len(means) - 1) // 2]).mean()
     # The score is the loss of DTNN: errors over the spreads of the training tensors.

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from dtnn_fast.training.run_folder import Predictions, load_predictions, save_predictions
+from dtnn_fast.training.run_folder import RunPredictions, load_predictions, save_predictions
 
 SMALL = ["--set", "encoder.channels=8,4,4", "--set", "decoder.latent=8", "--epochs", "1"]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -31,7 +31,7 @@ def finished(program, few_crystals, tmp_path_factory):
             folder = tmp_path / "runs" / "painn" / target / f"split-{seed}"
             folder.mkdir(parents=True)
             off = before.predicted[target] + np.diag([1.0, 0.0, 0.0])
-            changed = Predictions(before.ids, before.parts, {target: off}, {target: before.expected[target]})
+            changed = RunPredictions(before.ids, before.parts, {target: off}, {target: before.expected[target]})
             save_predictions(folder / "predictions.npz", changed)
             settings = {"settings": {"seed": seed, "target": target}, "data": record["data"], "command": "train painn"}
             (folder / "settings.json").write_text(json.dumps(settings))

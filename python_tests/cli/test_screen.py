@@ -87,7 +87,7 @@ def test_screen_folder_with_good_and_bad(program, folder, tiny_model, tmp_path):
     result = program("screen", folder, "--model", tiny_model, "--output", output, "--batch-atoms", 100, "--top", 5)
     assert result.exit_code == 3
     assert "8 rejected: see" in result.stderr
-    assert "1 files of other kinds were skipped" in result.stderr
+    assert "skipped 1 file of unknown format, such as" in result.stderr
 
     rejected = {row["source"].rsplit("/", 1)[-1]: row["reason"] for row in table(output / "rejected.csv")}
     assert set(rejected) == set(BAD)
@@ -241,7 +241,7 @@ def test_ctrl_c_keeps_what_was_predicted(program, folder, tiny_model, tmp_path, 
     interrupt_after(monkeypatch, 5)
     result = program("screen", folder, "--model", tiny_model, "--output", output, "--batch-atoms", 1)
     assert result.exit_code == 130
-    assert "stopped: 5 crystals were predicted, the rest was not looked at" in " ".join(result.stderr.split())
+    assert "stopped: 5 crystals were predicted, the remaining crystals were skipped" in " ".join(result.stderr.split())
     assert len(parquet.read_table(output / "predictions.parquet")) == len(table(output / "ranking.csv")) == 5
     assert len(table(output / "rejected.csv")) == len(BAD)
     assert imread(output / "plot.png").size
@@ -259,7 +259,7 @@ def test_ctrl_c_before_the_first_prediction(program, folder, tiny_model, tmp_pat
     if where == "model":
         interrupt_after(monkeypatch, 0)
     else:
-        monkeypatch.setattr("dtnn_fast.formats.find_files.find_files", interrupted)
+        monkeypatch.setattr("dtnn_fast.screening.sources.find_files", interrupted)
     result = program("screen", folder, "--model", tiny_model, "--output", output)
     assert result.exit_code == 130
     assert "stopped: 0 crystals were predicted" in result.stderr
@@ -269,4 +269,4 @@ def test_ctrl_c_before_the_first_prediction(program, folder, tiny_model, tmp_pat
 def test_links_to_folders_are_said_to_be_skipped(program, folder, tiny_model, tmp_path):
     (folder / "link").symlink_to(tmp_path, target_is_directory=True)
     result = program("screen", folder, "--model", tiny_model, "--output", tmp_path / "out")
-    assert "2 files of other kinds and links to folders were skipped" in " ".join(result.stderr.split())
+    assert "skipped 2 files of unknown format and links to folders, such as" in " ".join(result.stderr.split())

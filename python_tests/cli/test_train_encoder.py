@@ -118,10 +118,10 @@ def test_members_that_share_an_encoder_that_is_trained(program, data, encoder, t
     # The predictions on record are those of the saved model, member by member.
     parts = [load_predictions(folder / "members" / member / "predictions.npz") for member in "01"]
     places = {crystal.id: crystal for crystal in labelled}
-    crystals = [places[id] for id in parts[0].of_part("test").ids]
+    crystals = [places[id] for id in parts[0].select_part("test").ids]
     members = model.predict_members(crystals)["total"]
     for part, tensors in zip(parts, members, strict=True):
-        np.testing.assert_allclose(part.of_part("test").predicted["total"], tensors, atol=1e-4)
+        np.testing.assert_allclose(part.select_part("test").predicted["total"], tensors, atol=1e-4)
     assert np.abs(members[0] - members[1]).max() > 1e-3
     # As good as any other member for an ensemble of several encoders.
     assert program(*arguments, "--output", other).exit_code == 0
@@ -245,8 +245,8 @@ def test_an_ensemble_of_several_encoders(program, data, encoder, tmp_path):
             answer.stderr.split()
         )
     parts = [load_predictions(tmp_path / "one" / "split-0" / "members" / member / "predictions.npz") for member in "01"]
-    assert parts[0].of_part("test").ids == parts[1].of_part("test").ids
-    assert not set(parts[0].of_part("validation").ids) & set(parts[1].of_part("validation").ids)
+    assert parts[0].select_part("test").ids == parts[1].select_part("test").ids
+    assert not set(parts[0].select_part("validation").ids) & set(parts[1].select_part("validation").ids)
     runs, output = [tmp_path / "one", tmp_path / "two"], tmp_path / "mixed"
     answer = program("ensemble", *runs, "--data", data, "--output", output, "--label", "two encoders")
     assert answer.exit_code == 0, answer.output

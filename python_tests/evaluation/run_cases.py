@@ -7,7 +7,7 @@ import numpy as np
 
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.evaluation.runs import DataSet
-from dtnn_fast.training.run_folder import Predictions, save_predictions
+from dtnn_fast.training.run_folder import RunPredictions, save_predictions
 
 TARGETS = ("electronic", "ionic", "total")
 
@@ -42,11 +42,11 @@ def off_by(amount):
 
 def write_run(folder, seed, error, label="", layer=4, targets=("total",), data=DATA, **changes):
     """A run whose predictions are the expected tensors plus `error(id, part)`; `layer=None` makes a baseline."""
-    parts = [part for part in ("test", "validation", "train") for _ in data.part(seed, part)]
-    ids = [id for part in ("test", "validation", "train") for id in data.part(seed, part)]
+    parts = [part for part in ("test", "validation", "train") for _ in data.part_ids(seed, part)]
+    ids = [id for part in ("test", "validation", "train") for id in data.part_ids(seed, part)]
     expected = {target: data.tensors(ids, target) for target in targets}
     off = np.array([error(id, part) for id, part in zip(ids, parts, strict=True)])
-    predictions = Predictions(ids, parts, {target: tensors + off for target, tensors in expected.items()}, expected)
+    predictions = RunPredictions(ids, parts, {target: tensors + off for target, tensors in expected.items()}, expected)
     model = {"name": "other"} if layer is None else {"decoder": {"layer": layer, "latent": 8}}
     record = {
         "command": f"train --seed {seed}",

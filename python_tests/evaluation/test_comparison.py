@@ -11,7 +11,7 @@ from dtnn_fast.errors import DTNNError
 from dtnn_fast.evaluation.comparison import PAPER_RATIOS, element_errors
 from dtnn_fast.evaluation.evaluation import evaluate
 from dtnn_fast.evaluation.figures import place_in_table
-from dtnn_fast.evaluation.page import tables, write_page
+from dtnn_fast.evaluation.page import write_page
 from dtnn_fast.evaluation.runs import DataSet, find_runs, read_runs
 from dtnn_fast.evaluation.tables import (
     layer_table,
@@ -19,6 +19,7 @@ from dtnn_fast.evaluation.tables import (
     overview_table,
     ratio_table,
     system_table,
+    tables_by_section,
     to_markdown,
 )
 
@@ -61,7 +62,7 @@ def test_table_two(three_models):
     assert found["all, median"][:-1] == ["*1.00 ± 0.50", "4.50 ± 0.00", "1.50 ± 0.50"]
     # Each split counts for the systems among its two test crystals only.
     for system, first in (("cubic", 0), ("hexagonal", 1)):
-        tests = {seed: [id for id in DATA.part(seed, "test") if int(id[1:]) % 2 == first] for seed in (0, 1, 2)}
+        tests = {seed: [id for id in DATA.part_ids(seed, "test") if int(id[1:]) % 2 == first] for seed in (0, 1, 2)}
         errors = [0.5 * (seed + 1) for seed, ids in tests.items() if ids]
         assert errors
         spread = f"{np.mean(errors):.2f}" + (f" ± {np.std(errors, ddof=1):.2f}" if len(errors) > 1 else "")
@@ -73,8 +74,8 @@ def test_table_two(three_models):
 def test_the_median_of_the_training_tensors_is_beside_them(three_models):
     errors = []
     for seed in (0, 1, 2):
-        median = np.median(DATA.tensors(DATA.part(seed, "train"), "total"), axis=0)
-        off = np.abs(DATA.tensors(DATA.part(seed, "test"), "total") - median)
+        median = np.median(DATA.tensors(DATA.part_ids(seed, "train"), "total"), axis=0)
+        off = np.abs(DATA.tensors(DATA.part_ids(seed, "test"), "total") - median)
         errors.append(off[:, (0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)].mean())
     text = f"{np.mean(errors):.2f} ± {np.std(errors, ddof=1):.2f}"
     assert columns(system_table(three_models.errors, "total"))["all"][-1] == text
@@ -98,7 +99,7 @@ def test_the_four_errors_differ(tmp_path):
 
 def test_the_median_error_forgives_one_bad_crystal(tmp_path):
     data = DataSet(made_up_crystals(30))
-    bad = data.part(0, "test")[0]
+    bad = data.part_ids(0, "test")[0]
     write_run(tmp_path / "a" / "split-0", 0, lambda id, part: (90.0 if id == bad else 4.0) * np.eye(3), data=data)
     found = columns(system_table(evaluation_of(tmp_path, data=data).errors, "total"))
     assert found["all"][0] == f"{(45.0 + 2.0 + 2.0) / 3:.2f}"
@@ -177,7 +178,7 @@ def test_errors_of_elements(tmp_path):
         write_run(folder, seed, lambda id, part: (1.0 if int(id[1:]) % 2 == 0 else 3.0) * np.eye(3))
     evaluation = evaluation_of(tmp_path)
     found = {e.atomic_number: e for e in element_errors(evaluation.models[0], DATA)}
-    tested = [id for seed in (0, 1) for id in DATA.part(seed, "test")]
+    tested = [id for seed in (0, 1) for id in DATA.part_ids(seed, "test")]
     even = sum(int(id[1:]) % 2 == 0 for id in tested)
     for z, count, error in ((11, even, 0.5), (17, even, 0.5), (12, 4 - even, 1.5), (8, 4 - even, 1.5)):
         if count:
@@ -191,10 +192,10 @@ def test_figures_show_ours_with_the_lowest_validation_error(tmp_path):
     write_model(tmp_path / "better", {0: 1.0})
     write_model(tmp_path / "baseline", {0: 0.1}, layer=None)
     evaluation = evaluation_of(tmp_path)
-    assert [errors.name for errors in evaluation.shown()] == ["better"]
-    assert [errors.name for errors in evaluation.shown("baseline")] == ["baseline"]
+    assert [errors.name for errors in evaluation.models_in_detail()] == ["better"]
+    assert [errors.name for errors in evaluation.models_in_detail("baseline")] == ["baseline"]
     with pytest.raises(DTNNError, match="one of baseline, better, worse, got 'x'"):
-        evaluation.shown("x")
+        evaluation.models_in_detail("x")
 
 
 def test_nothing_to_compare_says_why(tmp_path):
@@ -229,8 +230,8 @@ def test_the_page_says_everything(three_models, tmp_path):
     assert "Versions: dtnn_fast 0.1.0." in text
     assert "```\ndtnn-fast evaluate runs\n```" in text
     assert "Left out" not in text
-    for _, members in tables(three_models):
-        for table in members:
+    for tables in tables_by_section(three_models).values():
+        for table in tables:
             assert to_markdown(table) in text
 
 
@@ -269,4 +270,4 @@ def test_no_two_elements_share_a_place():
 
 def test_the_crystals_are_what_these_tests_think():
     assert len(CRYSTALS) == 20
-    assert all(len(DATA.part(seed, "test")) == 2 for seed in (0, 1, 2))
+    assert all(len(DATA.part_ids(seed, "test")) == 2 for seed in (0, 1, 2))

@@ -9,8 +9,9 @@ from run_cases import CRYSTALS, DATA, made_up_crystals, off_by, write_model, wri
 
 from dtnn_fast.datasets.splits import split
 from dtnn_fast.errors import BadFileError
-from dtnn_fast.evaluation.runs import DataSet, check_run, find_runs, group_runs, missing_splits, read_run, read_runs
-from dtnn_fast.training.run_folder import Predictions, load_predictions, save_predictions
+from dtnn_fast.evaluation.comparison import group_runs, missing_splits
+from dtnn_fast.evaluation.runs import DataSet, check_run, find_runs, read_run, read_runs
+from dtnn_fast.training.run_folder import RunPredictions, load_predictions, save_predictions
 
 
 def change_settings(folder, **changes):
@@ -59,14 +60,14 @@ def test_a_run_has_the_name_of_its_label_or_of_its_path(tmp_path, place, label, 
 def test_what_a_run_says(tmp_path):
     run = read_run(write_run(tmp_path / "x", 3, off_by(1.0), layer=2, targets=("ionic", "total")))
     assert (run.seed, run.layer, run.is_baseline, run.digest) == (3, 2, False, DATA.digest)
-    assert "seed" not in run.settings
-    assert "layer" not in run.settings
+    assert "seed" not in run.model_settings
+    assert "layer" not in run.model_settings
     assert list(run.predictions.expected) == ["ionic", "total"]
     assert read_run(write_run(tmp_path / "y", 3, off_by(1.0), layer=None)).is_baseline
     model = {"decoder": {"layer": 4, "more_layers": [3]}}
     several = read_run(write_run(tmp_path / "z", 3, off_by(1.0), settings={"seed": 3, "model": model}))
     assert (several.layer, several.is_baseline) == (None, False)
-    assert json.loads(several.settings)["model"] == model
+    assert json.loads(several.model_settings)["model"] == model
 
 
 def test_the_seed_may_stand_in_the_name_of_the_folder_only(tmp_path):
@@ -116,28 +117,31 @@ def spoil(folder, change):
 
 def without_first(p):
     cut = {target: tensors[1:] for target, tensors in p.predicted.items()}
-    return Predictions(p.ids[1:], p.parts[1:], cut, {target: tensors[1:] for target, tensors in p.expected.items()})
+    return RunPredictions(p.ids[1:], p.parts[1:], cut, {target: tensors[1:] for target, tensors in p.expected.items()})
 
 
 def other_tensor(p):
     tensors = p.expected["total"].copy()
     tensors[4, 0, 1] += 0.01
-    return Predictions(p.ids, p.parts, p.predicted, {"total": tensors})
+    return RunPredictions(p.ids, p.parts, p.predicted, {"total": tensors})
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (without_first, "its test crystals are not those of the split of seed 0: 1 are missing, 0 are others, of 2"),
         (
-            lambda p: Predictions([*p.ids[:-1], "zz"], p.parts, p.predicted, p.expected),
-            "its train crystals are not those of the split of seed 0: 1 are missing, 1 are others, of 16",
+            without_first,
+            "its test crystals are not those of the split of seed 0: 1 are missing, 0 are unexpected, of 2",
         ),
         (
-            lambda p: Predictions([p.ids[1], *p.ids[1:]], p.parts, p.predicted, p.expected),
+            lambda p: RunPredictions([*p.ids[:-1], "zz"], p.parts, p.predicted, p.expected),
+            "its train crystals are not those of the split of seed 0: 1 are missing, 1 are unexpected, of 16",
+        ),
+        (
+            lambda p: RunPredictions([p.ids[1], *p.ids[1:]], p.parts, p.predicted, p.expected),
             "its test crystals are not those",
         ),
-        (other_tensor, "the total tensor that it expects of .* is not the data set's"),
+        (other_tensor, "its expected total tensor of .* is not that of the data set"),
     ],
     ids=["missing", "unknown", "twice", "other tensor"],
 )
@@ -151,7 +155,9 @@ def test_other_crystals_or_tensors_are_refused(tmp_path, change, message):
 
 def test_single_precision_is_no_other_tensor(tmp_path):
     folder = write_run(tmp_path, 0, off_by(1.0))
-    spoil(folder, lambda p: Predictions(p.ids, p.parts, p.predicted, {"total": p.expected["total"].astype(np.float32)}))
+    spoil(
+        folder, lambda p: RunPredictions(p.ids, p.parts, p.predicted, {"total": p.expected["total"].astype(np.float32)})
+    )
     check_run(read_run(folder), DATA)
 
 
@@ -163,7 +169,7 @@ def test_another_data_set_is_refused_by_its_digest(tmp_path):
 
 def test_the_data_set_has_the_parts_of_the_split():
     indices = split([crystal.id for crystal in CRYSTALS], 3)
-    assert DATA.part(3, "test") == [CRYSTALS[index].id for index in indices.test]
+    assert DATA.part_ids(3, "test") == [CRYSTALS[index].id for index in indices.test]
     assert DATA.systems(["c00", "c01"]) == ["cubic", "hexagonal"]
     assert DATA.element_counts() == {11: 10, 17: 10, 12: 10, 8: 10}
 

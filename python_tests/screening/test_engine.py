@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A crystal that makes the model fail is found, and never loses those beside it."""
+"""A crystal that makes the model fail is rejected, and never stops the others."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ class FakeModel(Predictor):
             raise RuntimeError("not enough memory")
         scale = np.array([np.nan if c.id in self.broken else float(c.num_atoms) for c in crystals])
         single = scale[:, None, None] * np.eye(3)
-        # Two members that lie one to each side, by 0.1 for each atom.
+        # Two members, 0.1 below and 0.1 above for each atom.
         return {"total": np.stack([0.9 * single, 1.1 * single]) if self.error_scales else single[None]}
 
 
@@ -35,18 +35,18 @@ def crystals():
     return load_labelled()[:50]
 
 
-@pytest.mark.parametrize("window", [7, 2048])
-def test_only_the_culprits_are_rejected(crystals, monkeypatch, window):
-    monkeypatch.setattr(engine, "WINDOW", window)
+@pytest.mark.parametrize("chunk_size", [7, 2048])
+def test_only_the_culprits_are_rejected(crystals, monkeypatch, chunk_size):
+    monkeypatch.setattr(engine, "CHUNK_SIZE", chunk_size)
     failing, broken = {crystals[3].id, crystals[31].id}, {crystals[17].id}
     unread = Rejected("line 9", "file.jsonl:9", "not valid JSON")
     done = []
     model = FakeModel(failing, broken)
-    predictions, rejected = engine.screen_crystals(model, [*crystals[:9], unread, *crystals[9:]], 200, done.append)
+    screened, rejected = engine.screen_crystals(model, [*crystals[:9], unread, *crystals[9:]], 200, done.append)
     good = [crystal for crystal in crystals if crystal.id not in failing | broken]
-    assert predictions.ids == [crystal.id for crystal in good]
+    assert screened.ids == [crystal.id for crystal in good]
     sizes = np.array([crystal.num_atoms for crystal in good])
-    np.testing.assert_array_equal(predictions.tensors["total"], sizes[:, None, None] * np.eye(3))
+    np.testing.assert_array_equal(screened.tensors["total"], sizes[:, None, None] * np.eye(3))
     reasons = {record.id: record.reason for record in rejected}
     assert reasons.keys() == failing | broken | {"line 9"}
     assert all("not enough memory" in reasons[name] for name in failing)
@@ -60,27 +60,27 @@ def test_batches_are_used(crystals):
     assert model.calls == 1
 
 
-@pytest.mark.parametrize("window", [7, 2048])
-def test_error_bars_of_an_ensemble(crystals, monkeypatch, window):
-    monkeypatch.setattr(engine, "WINDOW", window)
-    predictions, _ = engine.screen_crystals(FakeModel(error_scales=(2.0,)), crystals, 60)
+@pytest.mark.parametrize("chunk_size", [7, 2048])
+def test_error_bars_of_an_ensemble(crystals, monkeypatch, chunk_size):
+    monkeypatch.setattr(engine, "CHUNK_SIZE", chunk_size)
+    screened, _ = engine.screen_crystals(FakeModel(error_scales=(2.0,)), crystals, 60)
     sizes = np.array([crystal.num_atoms for crystal in crystals])
     # Three of the six elements deviate by 0.1 for each atom.
-    np.testing.assert_allclose(predictions.errors["total"], 2 * 0.1 * sizes * np.sqrt(0.5), rtol=1e-6)
-    np.testing.assert_array_equal(predictions.columns()["total_error"], predictions.errors["total"])
+    np.testing.assert_allclose(screened.errors["total"], 2 * 0.1 * sizes * np.sqrt(0.5), rtol=1e-6)
+    np.testing.assert_array_equal(screened.columns()["total_error"], screened.errors["total"])
     plain, _ = engine.screen_crystals(FakeModel(), crystals)
     assert not plain.errors
     assert "total_error" not in plain.columns()
 
 
 def test_known_tensors_are_kept(crystals):
-    predictions, _ = engine.screen_crystals(FakeModel(), crystals)
-    np.testing.assert_array_equal(predictions.known["total"], [crystal.targets["total"] for crystal in crystals])
+    screened, _ = engine.screen_crystals(FakeModel(), crystals)
+    np.testing.assert_array_equal(screened.known["total"], [crystal.targets["total"] for crystal in crystals])
 
 
-@pytest.mark.parametrize("window", [7, 2048])
-def test_an_interrupt_keeps_what_was_done(crystals, monkeypatch, window):
-    monkeypatch.setattr(engine, "WINDOW", window)
+@pytest.mark.parametrize("chunk_size", [7, 2048])
+def test_an_interrupt_keeps_what_was_done(crystals, monkeypatch, chunk_size):
+    monkeypatch.setattr(engine, "CHUNK_SIZE", chunk_size)
     model = FakeModel(broken={c.id for c in crystals})
     model.broken.remove(min(crystals, key=lambda c: c.num_atoms).id)
     seen = []
@@ -96,14 +96,14 @@ def test_an_interrupt_keeps_what_was_done(crystals, monkeypatch, window):
     unread = Rejected("line 9", "file.jsonl:9", "not valid JSON")
     with pytest.raises(engine.ScreeningStopped) as stop:
         engine.screen_crystals(model, [unread, *crystals], batch_atoms=1)
-    names = stop.value.predictions.ids + [record.id for record in stop.value.rejected]
+    names = stop.value.screened.ids + [record.id for record in stop.value.rejected]
     assert len(names) == 13
     assert set(names) == {*seen, "line 9"}
     assert model.training
 
 
-def test_an_interrupt_while_reading_keeps_the_windows_before(crystals, monkeypatch):
-    monkeypatch.setattr(engine, "WINDOW", 10)
+def test_an_interrupt_while_reading_keeps_the_finished_chunks(crystals, monkeypatch):
+    monkeypatch.setattr(engine, "CHUNK_SIZE", 10)
 
     def stream():
         yield from crystals[:25]
@@ -112,12 +112,12 @@ def test_an_interrupt_while_reading_keeps_the_windows_before(crystals, monkeypat
 
     with pytest.raises(engine.ScreeningStopped) as stop:
         engine.screen_crystals(FakeModel(), stream())
-    assert stop.value.predictions.ids == [c.id for c in crystals[:20]]
+    assert stop.value.screened.ids == [c.id for c in crystals[:20]]
     assert [record.id for record in stop.value.rejected] == ["line 9"]
 
 
-def test_an_interrupt_while_a_window_is_put_together_loses_nothing(crystals, monkeypatch):
-    of, calls = engine.Predictions.of, []
+def test_an_interrupt_while_a_chunk_is_finished_loses_nothing(crystals, monkeypatch):
+    of, calls = engine.ScreenedCrystals.of, []
 
     def interrupted_once(*arguments):
         calls.append(1)
@@ -125,8 +125,8 @@ def test_an_interrupt_while_a_window_is_put_together_loses_nothing(crystals, mon
             raise KeyboardInterrupt
         return of(*arguments)
 
-    monkeypatch.setattr(engine.Predictions, "of", interrupted_once)
+    monkeypatch.setattr(engine.ScreenedCrystals, "of", interrupted_once)
     with pytest.raises(engine.ScreeningStopped) as stop:
         engine.screen_crystals(FakeModel(failing={crystals[3].id}), crystals)
-    assert stop.value.predictions.ids == [c.id for c in crystals if c is not crystals[3]]
+    assert stop.value.screened.ids == [c.id for c in crystals if c is not crystals[3]]
     assert [record.id for record in stop.value.rejected] == [crystals[3].id]

@@ -10,7 +10,7 @@ from dtnn_fast.datasets.splits import FOLDS, split
 from dtnn_fast.errors import DTNNError
 from dtnn_fast.model.predictor import spread
 from dtnn_fast.training.member_predictions import MemberPredictions, mean_and_spread
-from dtnn_fast.training.run_folder import Predictions
+from dtnn_fast.training.run_folder import RunPredictions
 
 IDS = [f"crystal-{number:03}" for number in range(200)]
 NUMBERS = np.random.default_rng(0)
@@ -18,13 +18,13 @@ EXPECTED = NUMBERS.normal(size=(len(IDS), 3, 3))
 PARTS = ("test", "validation", "train")
 
 
-def predictions(fold: int, seed: int = 0, ids=IDS) -> Predictions:
+def predictions(fold: int, seed: int = 0, ids=IDS) -> RunPredictions:
     parts = split(ids, 0, fold)
     order = np.concatenate([getattr(parts, part) for part in PARTS])
     names = [part for part in PARTS for _ in getattr(parts, part)]
     noise = np.random.default_rng((fold, seed)).normal(size=(len(ids), 3, 3))
     expected = EXPECTED[order]
-    return Predictions([ids[place] for place in order], names, {"total": expected + noise}, {"total": expected})
+    return RunPredictions([ids[place] for place in order], names, {"total": expected + noise}, {"total": expected})
 
 
 def test_folds_are_the_tenths_that_are_not_tested():
@@ -46,7 +46,7 @@ def test_each_crystal_is_judged_by_members_that_have_not_seen_it():
     together = MemberPredictions.stack(members)
     mean = together.mean()
     by_id = [dict(zip(member.ids, member.predicted["total"], strict=True)) for member in members]
-    folds = [set(member.of_part("validation").ids) for member in members]
+    folds = [set(member.select_part("validation").ids) for member in members]
     for id, part, tensor in zip(mean.ids, mean.parts, mean.predicted["total"], strict=True):
         unseen = [member for member in range(3) if part == "test" or id in folds[member]] or [0, 1, 2]
         np.testing.assert_allclose(tensor, np.mean([by_id[member][id] for member in unseen], 0))
@@ -111,7 +111,7 @@ def test_members_of_other_crystals_are_refused():
     other = predictions(0)
     parts = ["train" if part == "test" else part for part in other.parts]
     with pytest.raises(DTNNError, match="same test crystals"):
-        MemberPredictions.stack([predictions(0), Predictions(other.ids, parts, other.predicted, other.expected)])
-    ionic = Predictions(other.ids, other.parts, {"ionic": EXPECTED}, {"ionic": EXPECTED})
+        MemberPredictions.stack([predictions(0), RunPredictions(other.ids, parts, other.predicted, other.expected)])
+    ionic = RunPredictions(other.ids, other.parts, {"ionic": EXPECTED}, {"ionic": EXPECTED})
     with pytest.raises(DTNNError, match=r"same targets, got \['ionic'\]"):
         MemberPredictions.stack([predictions(0), ionic])

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from dtnn_fast.errors import BadFileError
-from dtnn_fast.training.run_folder import Predictions, load_predictions, save_predictions
+from dtnn_fast.training.run_folder import RunPredictions, load_predictions, save_predictions
 
 
-def make(count: int = 4) -> Predictions:
+def make(count: int = 4) -> RunPredictions:
     rng = np.random.default_rng(0)
     tensors = {name: rng.normal(size=(count, 3, 3)) for name in ("electronic", "total")}
     parts = ["train", "test", "validation", "test"][:count]
-    return Predictions([f"mp-{k}" for k in range(count)], parts, tensors, {k: v + 1 for k, v in tensors.items()})
+    return RunPredictions([f"mp-{k}" for k in range(count)], parts, tensors, {k: v + 1 for k, v in tensors.items()})
 
 
 def test_what_is_saved_comes_back(tmp_path):
@@ -28,7 +28,7 @@ def test_what_is_saved_comes_back(tmp_path):
 
 
 def test_one_part():
-    test = make().of_part("test")
+    test = make().select_part("test")
     assert test.ids == ["mp-1", "mp-3"]
     np.testing.assert_array_equal(test.predicted["total"], make().predicted["total"][[1, 3]])
 
@@ -50,9 +50,9 @@ def test_a_missing_array_is_named(tmp_path):
 def test_what_does_not_fit_is_refused():
     made = make()
     with pytest.raises(ValueError, match="parts"):
-        Predictions(made.ids, ["train"] * 3, made.predicted, made.expected)
+        RunPredictions(made.ids, ["train"] * 3, made.predicted, made.expected)
     with pytest.raises(ValueError, match="same targets"):
-        Predictions(made.ids, made.parts, made.predicted, {"total": made.expected["total"]})
+        RunPredictions(made.ids, made.parts, made.predicted, {"total": made.expected["total"]})
     bad = {**made.predicted, "total": np.full((4, 3, 3), np.nan)}
     with pytest.raises(ValueError, match="finite total tensors"):
-        Predictions(made.ids, made.parts, bad, made.expected)
+        RunPredictions(made.ids, made.parts, bad, made.expected)

@@ -186,11 +186,11 @@ def test_the_folder_of_a_run_says_everything(tmp_path):
 
     predictions = load_predictions(folder / "predictions.npz")
     for part in ("test", "validation", "train"):
-        those = predictions.of_part(part)
-        assert those.ids == [IDS[n] for n in getattr(parts, part)]
+        selected = predictions.select_part(part)
+        assert selected.ids == [IDS[n] for n in getattr(parts, part)]
         expected = np.array([CRYSTALS[n].targets["total"] for n in getattr(parts, part)])
-        np.testing.assert_allclose(those.expected["total"], expected, rtol=1e-6, atol=1e-6)
-        again = summarise(those.predicted["total"], those.expected["total"], [""] * len(those.ids))
+        np.testing.assert_allclose(selected.expected["total"], expected, rtol=1e-6, atol=1e-6)
+        again = summarise(selected.predicted["total"], selected.expected["total"], [""] * len(selected.ids))
         assert again["all"] == results["errors"]["total"][part]["all"]
 
     model = DTNN.from_pretrained(folder / "model")
@@ -290,7 +290,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path, damage):
 
 def test_a_checkpoint_of_another_model_is_named(tmp_path):
     next(iter(trainer(tmp_path).epochs()))
-    with pytest.raises(BadFileError, match=r"(?s)belongs to a model of other settings: .*size mismatch"):
+    with pytest.raises(BadFileError, match=r"(?s)belongs to a model with other settings: .*size mismatch"):
         trainer(tmp_path, replace(SETTINGS, model=config(2, channels=TINY, latent=9)))
 
 
