@@ -1,124 +1,405 @@
 # SPDX-License-Identifier: MIT
-"""Read CIF files with pymatgen (an optional package), one or several data blocks."""
+"""Read CIF with gemmi (an optional package), one or many data blocks. What is not understood is refused, never guessed.
+
+The Cartesian frame is the one of pymatgen: c along z, a in the plane of x and z.
+"""
 
 from __future__ import annotations
 
 import re
-import warnings
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from ..crystals.convert import to_crystal
+import numpy as np
+
 from ..crystals.crystal import Crystal, Rejected
-from ..crystals.elements import SYMBOLS
+from ..crystals.elements import SYMBOLS, atomic_number, formula
 from ..errors import BadCrystalError, BadFileError, optional_import
+from .cif_symmetry import Operations, StatedSymmetry, expand, find_operations
 
-_FORMULA = re.compile(
-    r"""^_chemical_formula_sum\s+(?:'([^']*)'|"([^"]*)"|([^\s'";]\S*))""", re.MULTILINE | re.IGNORECASE
-)
-_ATOMS = re.compile(r"^\s*_atom_site_(?:fract|cartn)_x\b", re.MULTILINE | re.IGNORECASE)
 _FORMULA_PART = re.compile(r"([A-Z][a-z]?)(\d*\.?\d*)")
-# Patterns in pymatgen's messages, and what is wrong with the file.
-_EXPLANATIONS = (
-    (r"Occupancy \S+ exceeded", "two atoms at one place, or occupancies that add up to more than 1"),
-    ("float NaN", "a coordinate is NaN"),
-    ("float infinity", "a coordinate is infinite"),
-    (r"to float: '[?.]'", "a coordinate, an occupancy or a length of the cell is missing"),
-    ("modulo by zero|zip\\(\\)|reshape array", "the cell or the loop of atoms is incomplete; is the file truncated?"),
-)
 # Formulas are often rounded; a missing atom changes a ratio by more than this in all but the largest cells.
 _FORMULA_TOLERANCE = 0.02
+# Occupancies such as 0.9999 and 1.0002 are rounded ones.
+_OCCUPANCY_TOLERANCE = 1e-3
+# An element symbol with or without a charge: Fe, Fe3+, Fe+3, O2-, Cu0.
+_ELEMENT = re.compile(r"([A-Za-z]{1,2})(?:\d*\.?\d*[+-]|[+-]\d*\.?\d*|0)?")
+_NOT_GIVEN = (".", "?", "")
+# Of two settings of a space group, the one in which atoms come closer than this has the wrong origin.
+_OVERLAP = 0.6  # Angstrom
+_MODULATED = ("_cell_modulation_dimension", "_space_group_ssg_name", "_cell_wave_vector_seq_id")
+_MAGNETIC = ("_space_group_symop_magn_operation_xyz", "_space_group_symop_magn_operation_id")
+_OPERATION_TAGS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
+_HALL_TAGS = ("_space_group_name_hall", "_symmetry_space_group_name_hall")
+_SYMBOL_TAGS = (
+    "_space_group_name_h-m_alt",
+    "_symmetry_space_group_name_h-m",
+    "_space_group_name_h-m_full",
+    "_space_group_name_h-m",
+    "_symmetry_space_group_name_h-m_alt",
+)
+_NUMBER_TAGS = ("_space_group_it_number", "_symmetry_int_tables_number")
 
 
 def read_cif(path: Path, text: str) -> Iterator[Crystal | Rejected]:
     """Read the crystals of a CIF file; symmetry is expanded, disorder is rejected.
 
     Raises:
-        BadFileError: no data block has a cell and atoms.
-        MissingPackageError: pymatgen is not installed.
+        BadFileError: the file is not CIF, or no data block has a cell and atoms.
+        MissingPackageError: gemmi is not installed.
     """
-    parser_class = optional_import("pymatgen.io.cif", extra="io", purpose="read CIF files").CifParser
-    # Files of journals have data blocks with text only.
-    blocks = [(name, block) for name, block in _data_blocks(text) if _ATOMS.search(block)]
-    if not blocks:
-        if re.search(r"^_cell_length_a\b", text, re.MULTILINE | re.IGNORECASE):
+    cif = optional_import("gemmi", extra="io", purpose="read CIF files").cif
+    try:
+        # Level 0: repeated tags are judged below, where they matter.
+        document = cif.read_string(text, check_level=0)
+    except (ValueError, RuntimeError) as error:
+        raise BadFileError(f"{path}: not valid CIF: {_plain_error(error)}") from error
+    blocks = [_Block(block.name, _items_of(block)) for block in document]
+    # Journals put text into blocks of their own, without a crystal.
+    with_atoms = [block for block in blocks if block.has_atoms]
+    if not with_atoms:
+        if any("_cell_length_a" in block.items for block in blocks):
             raise BadFileError(
-                f"{path}: the file is truncated or incomplete: it has a cell, but no atoms (_atom_site_fract_x)"
+                f"{path}: the file is truncated or incomplete: a cell, but no atoms (_atom_site_fract_x)"
             )
         raise BadFileError(f"{path}: not a CIF file with a crystal: no atoms (_atom_site_fract_x)")
     stem = path.name.removesuffix(".gz").rsplit(".", 1)[0]
-    for name, block in blocks:
-        crystal_id = stem if len(blocks) == 1 else f"{stem}:{name}"
-        source = str(path) if len(blocks) == 1 else f"{path} (data_{name})"
+    repeated = Counter(block.name for block in with_atoms)
+    for number, block in enumerate(with_atoms, start=1):
+        name = block.name if repeated[block.name] == 1 else f"{block.name}:{number}"
+        crystal_id = stem if len(with_atoms) == 1 else f"{stem}:{name}"
+        source = str(path) if len(with_atoms) == 1 else f"{path} (data_{name})"
         try:
-            yield _read_block(parser_class, block, crystal_id, source)
+            yield _read_block(block, crystal_id, source)
         except BadCrystalError as error:
             yield Rejected.from_error(error, crystal_id, source)
 
 
-def _data_blocks(text: str) -> Iterator[tuple[str, str]]:
-    """Yield (name, text) of each data block.
+class _Block(NamedTuple):
+    """A data block.
 
-    A block starts at a data_ line outside of text fields, which begin and end with a semicolon at the start of a line.
+    Args:
+        name: behind data_.
+        items: raw values by tag, which is in lower case and with "_" for the "." of DDLm and mmCIF; one value for a
+            pair, and a column of a loop.
     """
-    name: str | None = None
-    block: list[str] = []
-    in_text = False
-    for line in text.splitlines():
-        if line.startswith(";"):
-            in_text = not in_text
-        match = None if in_text else re.match(r"\s*data_(\S*)", line, re.IGNORECASE)
-        if match:
-            if name is not None:
-                yield name, "\n".join(block)
-            name, block = match.group(1), []
-        block.append(line)
-    if name is not None:
-        yield name, "\n".join(block)
+
+    name: str
+    items: Mapping[str, Sequence[str]]
+
+    @property
+    def has_atoms(self) -> bool:
+        """Whether there are coordinates of atoms."""
+        return any(tag in self.items for tag in ("_atom_site_fract_x", "_atom_site_cartn_x"))
+
+    def column(self, tag: str) -> list[str]:
+        """The values of a tag without quotes; "." and "?" stand for values that are not given."""
+        values = self.items.get(tag, ())
+        if isinstance(values, _Conflict):
+            raise BadCrystalError(f"{tag} stands in the block twice, with different values")
+        return [_unquoted(value) for value in values]
+
+    def value(self, *tags: str) -> str | None:
+        """The first given value of some tags."""
+        for tag in tags:
+            for value in self.column(tag):
+                if value not in _NOT_GIVEN:
+                    return value
+        return None
 
 
-def _read_block(parser_class: Any, block: str, crystal_id: str, source: str) -> Crystal:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+class _Site(NamedTuple):
+    """One site of the loop of atoms."""
+
+    label: str
+    atomic_number: int
+    position: np.ndarray
+
+
+def _items_of(block: Any) -> dict[str, Sequence[str]]:
+    items: dict[str, Sequence[str]] = {}
+    for item in block:
+        if item.pair is not None:
+            tag, value = item.pair
+            found = [(tag, [value])]
+        elif item.loop is not None:
+            tags, all_values = item.loop.tags, item.loop.values
+            found = [(tag, all_values[place :: len(tags)]) for place, tag in enumerate(tags)]
+        else:
+            continue
+        for tag, values in found:
+            before = items.setdefault(_plain_tag(tag), values)
+            if all(_unquoted(value) in _NOT_GIVEN for value in before):
+                items[_plain_tag(tag)] = values
+            elif [*map(_unquoted, before)] != [*map(_unquoted, values)] and not all(
+                _unquoted(value) in _NOT_GIVEN for value in values
+            ):
+                # Not the first or the last of two that differ: an error where the value is needed.
+                items[_plain_tag(tag)] = _Conflict(before)
+    return items
+
+
+class _Conflict(list[str]):
+    """The values of a tag that stands in a block twice with different values."""
+
+
+def _plain_tag(tag: str) -> str:
+    return tag.lower().replace(".", "_")
+
+
+def _unquoted(value: str) -> str:
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        return value[1:-1].strip()
+    if value.startswith(";"):
+        return value[1:].rstrip("\r\n;").strip()
+    return value.strip()
+
+
+def _plain_error(error: Exception) -> str:
+    """Gemmi's message without the name that it gives to text in memory."""
+    return " ".join(str(error).replace("string:", "line ", 1).split())
+
+
+def _read_block(block: _Block, crystal_id: str, source: str) -> Crystal:
+    for tag in (*_MODULATED, *_MAGNETIC):
+        if tag in block.items and block.value(tag) not in (None, "0"):
+            unsupported = "modulated structures" if tag in _MODULATED else "magnetic space groups"
+            raise BadCrystalError(f"{unsupported} are not supported ({tag})")
+    cell = _cell(block)
+    sites = _sites(block)
+    stated = _stated_symmetry(block)
+    if stated.is_empty:
+        choices = [_without_symmetry(block, sites)]
+    else:
+        choices = find_operations(stated, cell)
+    reasons = []
+    structures = []
+    for operations in choices:
         try:
-            structures = parser_class.from_str(block).parse_structures(primitive=False, on_error="raise")
-        except Exception as error:  # pymatgen raises many types of errors on files that are not quite CIF
-            raise BadCrystalError(_explain(error)) from error
-    crystal = to_crystal(structures[0], crystal_id)
-    _check_formula(block, crystal)
-    return replace(crystal, source=source)
+            structures.append(_atoms(block, sites, operations, cell, is_choice=len(choices) > 1))
+        except BadCrystalError as error:
+            reasons.append(f"{operations.name}: {error}" if len(choices) > 1 else str(error))
+    if len(structures) > 1:
+        names = " and ".join(operations.name.removeprefix("the space group ") for operations in choices)
+        raise BadCrystalError(
+            f"the space group {stated.symbol or stated.number} has several settings ({names}); the file does not say "
+            "which one, and the atoms fit more than one"
+        )
+    if not structures:
+        raise BadCrystalError("; ".join(reasons))
+    numbers, fractional = structures[0]
+    return Crystal.from_fractional(crystal_id, numbers, fractional, cell, source=source)
 
 
-def _check_formula(block: str, crystal: Crystal) -> None:
-    """Compare the atoms with the formula: a file that is cut off within its list of atoms is still valid CIF."""
-    match = _FORMULA.search(block)
+def _cell(block: _Block) -> np.ndarray:
+    """The lattice vectors as rows, in pymatgen's frame. [3, 3], Angstrom."""
+    a, b, c = (_number(block, f"_cell_length_{name}") for name in "abc")
+    alpha, beta, gamma = (_number(block, f"_cell_angle_{name}") for name in ("alpha", "beta", "gamma"))
+    if min(a, b, c) <= 0:
+        raise BadCrystalError(f"the lengths of the cell, {a:g}, {b:g} and {c:g} Angstrom, are not all positive")
+    if not all(0 < angle < 180 for angle in (alpha, beta, gamma)):
+        raise BadCrystalError(f"the angles of the cell, {alpha:g}, {beta:g} and {gamma:g} degrees, make no cell")
+    # By cosines, exact for the angles that most crystals have.
+    cosines = [0.0 if angle == 90 else float(np.cos(np.radians(angle))) for angle in (alpha, beta, gamma)]
+    sines = [1.0 if angle == 90 else float(np.sin(np.radians(angle))) for angle in (alpha, beta, gamma)]
+    cos_star = (cosines[0] * cosines[1] - cosines[2]) / (sines[0] * sines[1])
+    if abs(cos_star) >= 1:
+        raise BadCrystalError(f"the angles of the cell, {alpha:g}, {beta:g} and {gamma:g} degrees, make no cell")
+    sin_star = float(np.sqrt(1 - cos_star**2))
+    return np.array(
+        [
+            [a * sines[1], 0.0, a * cosines[1]],
+            [-b * sines[0] * cos_star, b * sines[0] * sin_star, b * cosines[0]],
+            [0.0, 0.0, c],
+        ]
+    )
+
+
+def _number(block: _Block, tag: str) -> float:
+    value = block.value(tag)
+    if value is None:
+        raise BadCrystalError(f"{tag} is missing; is the file truncated?")
+    return _as_number(value, tag)
+
+
+def _as_number(text: str, what: str) -> float:
+    """A number with or without a standard uncertainty in brackets, such as 4.212(3)."""
+    match = re.fullmatch(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\(\d+\))?", text)
     if match is None:
-        return
-    formula = next(filter(None, match.groups()), "")
-    expected: dict[str, float] = {}
-    for name, amount in _FORMULA_PART.findall(formula):
+        raise BadCrystalError(f"{what} is {text!r}, which is not a number")
+    return float(match.group(1))
+
+
+def _sites(block: _Block) -> list[_Site]:
+    """The sites of the loop of atoms, each fully occupied by one element."""
+    if "_atom_site_fract_x" not in block.items:
+        raise BadCrystalError(
+            "the atoms have Cartesian coordinates (_atom_site_Cartn_x); fractional ones are needed (_atom_site_fract_x)"
+        )
+    axes = [block.column(f"_atom_site_fract_{name}") for name in "xyz"]
+    count = len(axes[0])
+    if not all(len(axis) == count for axis in axes):
+        raise BadCrystalError("_atom_site_fract_x, _y and _z are not all given; is the loop of atoms incomplete?")
+    labels = block.column("_atom_site_label") or [f"atom {place}" for place in range(count)]
+    symbols = block.column("_atom_site_type_symbol") or ["?"] * count
+    formula_elements = {name for name, _ in _FORMULA_PART.findall(block.value("_chemical_formula_sum") or "")}
+    sites = []
+    for place in range(count):
+        label = labels[place]
+        _check_site(block, place, label)
+        number = _element(symbols[place], label, formula_elements)
+        xyz = []
+        for name, axis in zip("xyz", axes, strict=True):
+            if axis[place] in _NOT_GIVEN:
+                raise BadCrystalError(f"_atom_site_fract_{name} of {label} is not given")
+            xyz.append(_as_number(axis[place], f"_atom_site_fract_{name} of {label}"))
+        sites.append(_Site(label, number, np.array(xyz)))
+    if not sites:
+        raise BadCrystalError("the loop of atoms is empty")
+    return sites
+
+
+def _check_site(block: _Block, place: int, label: str) -> None:
+    """Refuse sites that are not one atom at one place."""
+
+    def given(tag: str) -> str | None:
+        values = block.column(tag)
+        return values[place] if place < len(values) and values[place] not in _NOT_GIVEN else None
+
+    if (given("_atom_site_calc_flag") or "").lower() == "dum":
+        raise BadCrystalError(f"{label} is a dummy atom")
+    occupancy = given("_atom_site_occupancy")
+    if occupancy is not None:
+        value = _as_number(occupancy, f"_atom_site_occupancy of {label}")
+        if abs(value - 1) > _OCCUPANCY_TOLERANCE:
+            raise BadCrystalError(f"partial occupancy: {label} has occupancy {occupancy}; order the structure first")
+    group = given("_atom_site_disorder_group")
+    if group not in (None, "0"):
+        raise BadCrystalError(f"disorder: {label} belongs to disorder group {group}; order the structure first")
+    hydrogens = given("_atom_site_attached_hydrogens")
+    if hydrogens is not None and hydrogens.isdecimal() and int(hydrogens) > 0:
+        raise BadCrystalError(f"{label} has {hydrogens} attached hydrogen atoms without coordinates")
+
+
+def _element(symbol: str, label: str, formula_elements: set[str]) -> int:
+    """The element of a site: by its type symbol, else by its label."""
+    if symbol not in _NOT_GIVEN:
+        match = _ELEMENT.fullmatch(symbol)
+        name = match.group(1).capitalize() if match else ""
+        if name not in ("D", "T") and name not in SYMBOLS[1:]:
+            raise BadCrystalError(f"the type symbol {symbol!r} of {label} names no element")
+        return atomic_number(name)
+    letters = re.match(r"[A-Za-z]*", label)
+    text = letters.group() if letters else ""
+    # As written (Mg1); in capitals (MG1) only where the formula or a single letter leaves no choice.
+    names = [text] if text in SYMBOLS[1:] or text in ("D", "T") else []
+    if not names and len(text) == 2 and text.isupper():
+        both = [name for name in (text.capitalize(), text[0]) if name in SYMBOLS[1:]]
+        names = [name for name in both if name in formula_elements] if formula_elements else both[: len(both) == 1]
+        if names == [text[0]]:
+            names = []  # a group such as OH
+    if len(names) != 1:
+        raise BadCrystalError(f"the label {label!r} names no element, and there is no _atom_site_type_symbol")
+    return atomic_number(names[0])
+
+
+def _stated_symmetry(block: _Block) -> StatedSymmetry:
+    operations: list[str] = []
+    for tag in _OPERATION_TAGS:
+        operations = operations or [value for value in block.column(tag) if value not in _NOT_GIVEN]
+    number = block.value(*_NUMBER_TAGS)
+    if number is not None and not number.isdecimal():
+        raise BadCrystalError(f"the space group number is {number!r}, which is not an integer")
+    return StatedSymmetry(
+        tuple(operations), block.value(*_HALL_TAGS), block.value(*_SYMBOL_TAGS), None if number is None else int(number)
+    )
+
+
+def _without_symmetry(block: _Block, sites: Sequence[_Site]) -> Operations:
+    """The identity, where the formula says that the atoms are complete without any symmetry."""
+    expected = _formula_counts(block)
+    formula_units = block.value("_cell_formula_units_Z".lower())
+    if expected is not None:
+        total = sum(expected.values())
+        units = float(formula_units) if formula_units is not None and formula_units.isdecimal() else 1.0
+        if len(sites) in (total, units * total):
+            return Operations(np.eye(3, dtype=np.int64)[None], np.zeros((1, 3)), "no symmetry")
+    raise BadCrystalError(
+        "no symmetry is stated: neither operations nor a space group; write P 1 if all atoms of the cell are listed"
+    )
+
+
+def _atoms(
+    block: _Block, sites: Sequence[_Site], operations: Operations, cell: np.ndarray, is_choice: bool
+) -> tuple[list[int], np.ndarray]:
+    """All atoms of the cell, checked against the formula."""
+    numbers: list[int] = []
+    positions = []
+    for site in sites:
+        try:
+            images = expand(site.position, operations, cell)
+        except BadCrystalError as error:
+            raise BadCrystalError(f"{site.label}: {error}") from error
+        positions.append(images)
+        numbers += [site.atomic_number] * len(images)
+    fractional = np.concatenate(positions)
+    if is_choice:
+        _check_overlap(fractional, cell)
+    _check_formula(block, numbers)
+    return numbers, fractional
+
+
+def _check_overlap(fractional: np.ndarray, cell: np.ndarray) -> None:
+    """Refuse a choice of the origin that puts atoms into one another."""
+    for place in range(1, len(fractional)):
+        difference = fractional[:place] - fractional[place]
+        distances = np.linalg.norm((difference - np.rint(difference)) @ cell, axis=1)
+        if distances.min() < _OVERLAP:
+            raise BadCrystalError(f"two atoms are {distances.min():.2f} Angstrom apart")
+
+
+def _formula_counts(block: _Block) -> dict[str, float] | None:
+    """The atoms of a formula unit by element, or None where there is no formula of elements."""
+    text = block.value("_chemical_formula_sum")
+    if text is None:
+        return None
+    counts: dict[str, float] = {}
+    if re.sub(r"[A-Z][a-z]?\d*\.?\d*|[\s,]", "", text):
+        return None
+    for name, amount in _FORMULA_PART.findall(text):
         element = "H" if name in ("D", "T") else name
-        expected[element] = expected.get(element, 0.0) + float(amount or 1)
-    if not expected or not all(name in SYMBOLS and amount > 0 for name, amount in expected.items()):
+        if element not in SYMBOLS[1:] or (amount and float(amount) <= 0):
+            return None
+        counts[element] = counts.get(element, 0.0) + float(amount or 1)
+    return counts or None
+
+
+def _check_formula(block: _Block, numbers: Sequence[int]) -> None:
+    """Compare the atoms with the formula: a file cut off within its list of atoms is valid CIF otherwise."""
+    expected = _formula_counts(block)
+    if expected is None:
         return
-    counts = Counter(SYMBOLS[z] for z in crystal.atomic_numbers.tolist())
-    ratio = crystal.num_atoms / sum(expected.values())
-    for element in expected.keys() | counts.keys():
-        expected_count = ratio * expected.get(element, 0.0)
-        if abs(counts[element] - expected_count) > _FORMULA_TOLERANCE * expected_count:
-            raise BadCrystalError(
-                f"the atoms make {crystal.formula}, but _chemical_formula_sum says {formula}: atoms are missing, or "
-                "the file is truncated"
+    stated = block.value("_chemical_formula_sum")
+    found = Counter(SYMBOLS[z] for z in numbers)
+    ratio = len(numbers) / sum(expected.values())
+    for element in sorted(expected.keys() | found.keys()):
+        wanted = ratio * expected.get(element, 0.0)
+        if abs(found[element] - wanted) > _FORMULA_TOLERANCE * wanted:
+            made = formula(np.array(numbers))
+            lacking = [name for name in expected if name not in found]
+            reason = (
+                f"{', '.join(lacking)} atoms are missing" if lacking else "atoms are missing, or there are too many"
             )
-
-
-def _explain(error: Exception) -> str:
-    """Translate pymatgen's message into plain words, followed by the message itself."""
-    message = " ".join(str(error).split()).removeprefix("No structure parsed for section 1 in CIF. ")
-    for pattern, explanation in _EXPLANATIONS:
-        if re.search(pattern, message):
-            return f"{explanation} (pymatgen: {message})"
-    return f"pymatgen cannot read it: {message or type(error).__name__}"
+            raise BadCrystalError(f"the atoms make {made}, but _chemical_formula_sum says {stated}: {reason}")
+    units = block.value("_cell_formula_units_z")
+    if units is None or not units.isdecimal() or not all(float(n).is_integer() for n in expected.values()):
+        return
+    # Some programs write the formula of the whole cell beside Z.
+    total = sum(expected.values())
+    if len(numbers) not in (int(units) * total, total):
+        raise BadCrystalError(
+            f"there are {len(numbers)} atoms in the cell, but _cell_formula_units_Z says {units} times {stated}, "
+            f"{int(units) * total:g} atoms: is the symmetry incomplete?"
+        )
