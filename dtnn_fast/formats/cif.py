@@ -6,6 +6,7 @@ The Cartesian frame is the one of pymatgen: c along z, a in the plane of x and z
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..crystals.crystal import Crystal, Rejected
-from ..crystals.elements import SYMBOLS, atomic_number, formula
+from ..crystals.elements import COVALENT_RADII, SYMBOLS, atomic_number, formula
+from ..crystals.lattice import closest_pair_within
 from ..errors import BadCrystalError, BadFileError, optional_import
 from .cif_symmetry import Operations, StatedSymmetry, expand, find_operations
 
@@ -27,8 +29,9 @@ _OCCUPANCY_TOLERANCE = 1e-3
 # An element symbol with or without a charge: Fe, Fe3+, Fe+3, O2-, Cu0.
 _ELEMENT = re.compile(r"([A-Za-z]{1,2})(?:\d*\.?\d*[+-]|[+-]\d*\.?\d*|0)?")
 _NOT_GIVEN = (".", "?", "")
-# Of two settings of a space group, the one in which atoms come closer than this has the wrong origin.
-_OVERLAP = 0.6  # Angstrom
+# Of two settings of a space group, the one with atoms closer than this fraction of the sum of their covalent radii has
+# the wrong origin. The shortest bonds known have about 0.75.
+_OVERLAP = 0.6
 _MODULATED = ("_cell_modulation_dimension", "_space_group_ssg_name", "_cell_wave_vector_seq_id")
 _MAGNETIC = ("_space_group_symop_magn_operation_xyz", "_space_group_symop_magn_operation_id")
 _OPERATION_TAGS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
@@ -40,6 +43,7 @@ _SYMBOL_TAGS = (
     "_space_group_name_h-m",
     "_symmetry_space_group_name_h-m_alt",
 )
+_SYSTEM_TAGS = ("_space_group_crystal_system", "_symmetry_cell_setting")
 _NUMBER_TAGS = ("_space_group_it_number", "_symmetry_int_tables_number")
 
 
@@ -170,10 +174,7 @@ def _read_block(block: _Block, crystal_id: str, source: str) -> Crystal:
     cell = _cell(block)
     sites = _sites(block)
     stated = _stated_symmetry(block)
-    if stated.is_empty:
-        choices = [_without_symmetry(block, sites)]
-    else:
-        choices = find_operations(stated, cell)
+    choices = [_without_symmetry(block)] if stated.is_empty else find_operations(stated, cell)
     reasons = []
     structures = []
     for operations in choices:
@@ -317,18 +318,18 @@ def _stated_symmetry(block: _Block) -> StatedSymmetry:
     )
 
 
-def _without_symmetry(block: _Block, sites: Sequence[_Site]) -> Operations:
-    """The identity, where the formula says that the atoms are complete without any symmetry."""
-    expected = _formula_counts(block)
-    formula_units = block.value("_cell_formula_units_Z".lower())
-    if expected is not None:
-        total = sum(expected.values())
-        units = float(formula_units) if formula_units is not None and formula_units.isdecimal() else 1.0
-        if len(sites) in (total, units * total):
-            return Operations(np.eye(3, dtype=np.int64)[None], np.zeros((1, 3)), "no symmetry")
-    raise BadCrystalError(
-        "no symmetry is stated: neither operations nor a space group; write P 1 if all atoms of the cell are listed"
-    )
+def _without_symmetry(block: _Block) -> Operations:
+    """The identity alone, which is what a file without a word on symmetry means.
+
+    Raises:
+        BadCrystalError: a crystal system other than triclinic is stated, so that operations are missing.
+    """
+    system = block.value(*_SYSTEM_TAGS)
+    if system is not None and system.lower() != "triclinic":
+        raise BadCrystalError(
+            f"the crystal system is {system}, but neither symmetry operations nor a space group are stated"
+        )
+    return Operations(np.eye(3, dtype=np.int64)[None], np.zeros((1, 3)), "no symmetry")
 
 
 def _atoms(
@@ -346,18 +347,11 @@ def _atoms(
         numbers += [site.atomic_number] * len(images)
     fractional = np.concatenate(positions)
     if is_choice:
-        _check_overlap(fractional, cell)
-    _check_formula(block, numbers)
+        overlap = _overlapping_pair(numbers, fractional, cell)
+        if overlap is not None:
+            raise BadCrystalError(overlap)
+    _check_formula(block, numbers, fractional, cell)
     return numbers, fractional
-
-
-def _check_overlap(fractional: np.ndarray, cell: np.ndarray) -> None:
-    """Refuse a choice of the origin that puts atoms into one another."""
-    for place in range(1, len(fractional)):
-        difference = fractional[:place] - fractional[place]
-        distances = np.linalg.norm((difference - np.rint(difference)) @ cell, axis=1)
-        if distances.min() < _OVERLAP:
-            raise BadCrystalError(f"two atoms are {distances.min():.2f} Angstrom apart")
 
 
 def _formula_counts(block: _Block) -> dict[str, float] | None:
@@ -376,30 +370,60 @@ def _formula_counts(block: _Block) -> dict[str, float] | None:
     return counts or None
 
 
-def _check_formula(block: _Block, numbers: Sequence[int]) -> None:
+def _check_formula(block: _Block, numbers: Sequence[int], fractional: np.ndarray, cell: np.ndarray) -> None:
     """Compare the atoms with the formula: a file cut off within its list of atoms is valid CIF otherwise."""
     expected = _formula_counts(block)
     if expected is None:
         return
     stated = block.value("_chemical_formula_sum")
-    found = Counter(SYMBOLS[z] for z in numbers)
+    atom_counts = Counter(SYMBOLS[z] for z in numbers)
     ratio = len(numbers) / sum(expected.values())
-    for element in sorted(expected.keys() | found.keys()):
+    for element in sorted(expected.keys() | atom_counts.keys()):
         wanted = ratio * expected.get(element, 0.0)
-        if abs(found[element] - wanted) > _FORMULA_TOLERANCE * wanted:
+        if abs(atom_counts[element] - wanted) > _FORMULA_TOLERANCE * wanted:
             made = formula(np.array(numbers))
-            lacking = [name for name in expected if name not in found]
-            reason = (
-                f"{', '.join(lacking)} atoms are missing" if lacking else "atoms are missing, or there are too many"
-            )
+            reason = _difference(expected, atom_counts, numbers, fractional, cell)
             raise BadCrystalError(f"the atoms make {made}, but _chemical_formula_sum says {stated}: {reason}")
     units = block.value("_cell_formula_units_z")
-    if units is None or not units.isdecimal() or not all(float(n).is_integer() for n in expected.values()):
+    if units is None or not units.isdecimal() or not all(count.is_integer() for count in expected.values()):
         return
-    # Some programs write the formula of the whole cell beside Z.
+    # Pymatgen writes the formula of the whole cell beside Z, such as Mg4 O4 beside 4.
     total = sum(expected.values())
-    if len(numbers) not in (int(units) * total, total):
+    is_of_cell = math.gcd(*map(int, expected.values())) % int(units) == 0 if int(units) else False
+    if len(numbers) != int(units) * total and not (is_of_cell and len(numbers) == total):
         raise BadCrystalError(
             f"there are {len(numbers)} atoms in the cell, but _cell_formula_units_Z says {units} times {stated}, "
             f"{int(units) * total:g} atoms: is the symmetry incomplete?"
         )
+
+
+def _difference(
+    expected: Mapping[str, float],
+    atom_counts: Mapping[str, int],
+    numbers: Sequence[int],
+    fractional: np.ndarray,
+    cell: np.ndarray,
+) -> str:
+    """Say what is the likely reason for atoms that do not make the formula."""
+    lacking = [element for element in expected if element not in atom_counts]
+    if lacking:
+        return f"{', '.join(lacking)} atoms are missing"
+    overlap = _overlapping_pair(numbers, fractional, cell)
+    return f"there are too many atoms: {overlap}" if overlap else "atoms are missing, or the file is truncated"
+
+
+def _overlapping_pair(numbers: Sequence[int], fractional: np.ndarray, cell: np.ndarray) -> str | None:
+    """Describe the closest two atoms if they overlap, or None. Elements without a known radius are left out."""
+    radii = np.array([COVALENT_RADII[z] if z < len(COVALENT_RADII) else np.nan for z in numbers])
+    positions = fractional @ cell
+    for radius in np.unique(radii[~np.isnan(radii)]):
+        # Among atoms up to this size, any pair closer than its limit overlaps.
+        small = np.flatnonzero(radii <= radius)
+        pair = closest_pair_within(positions[small], cell, 2 * _OVERLAP * float(radius))
+        if pair is None:
+            continue
+        first, second = int(small[pair.first]), int(small[pair.second])
+        if pair.distance < _OVERLAP * (radii[first] + radii[second]):
+            names = " and ".join(f"{place} ({SYMBOLS[numbers[place]]})" for place in (first, second))
+            return f"atoms {names} are {pair.distance:.3g} Angstrom apart"
+    return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from fractions import Fraction
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
@@ -68,7 +70,8 @@ def find_operations(stated: StatedSymmetry, cell: np.ndarray) -> list[Operations
         The operations; several where the origin or the axes of the named group are open, and the atoms have to decide.
 
     Raises:
-        BadCrystalError: what is stated is not understood, contradicts itself, is no group, or does not keep the lattice.
+        BadCrystalError: what is stated is not understood, contradicts itself, is not a group, or does not keep the
+            lattice.
     """
     if stated.operations:
         candidates = [_listed(tuple(" ".join(text.split()) for text in stated.operations))]
@@ -79,15 +82,15 @@ def find_operations(stated: StatedSymmetry, cell: np.ndarray) -> list[Operations
     elif stated.number is not None:
         candidates = [_of_group(group) for group in _groups_of_number(stated.number)]
     else:
-        raise BadCrystalError("no symmetry is stated: neither operations nor a space group")
+        raise ValueError("find_operations: expected something stated, got nothing")
     _check_number(stated, candidates[0])
     metric = cell @ cell.T
     kept = [candidate for candidate in candidates if _violation(candidate, metric) is None]
     if not kept:
         triplet = _violation(candidates[0], metric)
         raise BadCrystalError(
-            f"the symmetry operation {triplet} of {candidates[0].name} does not keep the cell: lengths or angles do not "
-            "belong to this space group"
+            f"the symmetry operation {triplet} of {candidates[0].name} does not keep the cell: its lengths or angles "
+            "do not belong to this space group"
         )
     return kept
 
@@ -180,8 +183,6 @@ def _keys(rotations: np.ndarray, translations: np.ndarray) -> np.ndarray:
 
 def _triplet(rotation: np.ndarray, translation: np.ndarray) -> str:
     """An operation in the form of the International Tables."""
-    from fractions import Fraction
-
     rows = []
     for row, shift in zip(rotation.astype(int), translation, strict=True):
         words = "".join({1: "+", -1: "-"}[c] + name for c, name in zip(row, "xyz", strict=True) if c)
@@ -271,17 +272,14 @@ def _check_number(stated: StatedSymmetry, operations: Operations) -> None:
     if stated.number is not None:
         named[f"number {stated.number}"] = stated.number
     if stated.symbol is not None:
-        try:
+        # Beside operations, a symbol that is not understood takes no part.
+        with suppress(BadCrystalError):
             named[f"symbol {stated.symbol!r}"] = _groups_of_symbol(stated.symbol)[0].number
-        except BadCrystalError:
-            pass  # operations were given; a symbol that is not understood takes no part
     if stated.hall is not None and stated.operations:
-        try:
-            hall_group = gemmi.find_spacegroup_by_ops(gemmi.symops_from_hall(stated.hall))
+        with suppress(RuntimeError, ValueError, BadCrystalError):
+            hall_group = _from_hall(stated.hall).group
             if hall_group is not None:
                 named[f"Hall symbol {stated.hall!r}"] = hall_group.number
-        except (RuntimeError, ValueError):
-            pass
     for what, number in named.items():
         if group is None:
             order = len({r.tobytes() for r in operations.rotations})

@@ -201,13 +201,13 @@ def change_last_atom(column, word):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (change_last_atom(6, "0.5"), r"partial occupancy at site \d+ \(O5: .*\): order the structure first"),
-        (change_last_atom(3, "nan"), "a coordinate is NaN"),
-        (change_last_atom(3, "inf"), "a coordinate is"),
-        (change_last_atom(3, "?"), "is missing"),
-        (change_last_atom(0, "Xx"), "which is not an element"),
-        (f"{CIF}\n{CIF.splitlines()[-1]}", "two atoms at one place"),
-        (CIF.replace("_cell_length_c", "_cell_of_length"), "the cell or the loop of atoms is incomplete"),
+        (change_last_atom(6, "0.5"), r"partial occupancy: O5 has occupancy 0\.5; order the structure first"),
+        (change_last_atom(3, "nan"), "_atom_site_fract_x of O5 is 'nan', which is not a number"),
+        (change_last_atom(3, "inf"), "_atom_site_fract_x of O5 is 'inf', which is not a number"),
+        (change_last_atom(3, "?"), "_atom_site_fract_x of O5 is not given"),
+        (change_last_atom(0, "Xx"), "the type symbol 'Xx' of O5 names no element"),
+        (f"{CIF}\n{CIF.splitlines()[-1]}", r"too many atoms: atoms 5 \(O\) and 6 \(O\) are 0 Angstrom apart"),
+        (CIF.replace("_cell_length_c", "_cell_of_length"), "_cell_length_c is missing; is the file truncated"),
     ],
 )
 def test_bad_cif(tmp_path, content, message):
