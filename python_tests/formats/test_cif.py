@@ -80,7 +80,7 @@ def read_one(tmp_path, text):
         (cif(symbol("P 2_1/c"), HAFNIA, BADDELEYITE), "HfO2", 12),
         (cif(symbol("P2(1)/c"), HAFNIA, BADDELEYITE), "HfO2", 12),
         # The origin is not stated, and the atoms fit one only.
-        (cif(symbol("I 41/a m d"), ["Ti1 Ti 0 0.75 0.125", "O1 O 0 0.75 0.3331"], ANATASE), "TiO2", 12),
+        (cif(symbol("I 41/a m d"), ["Ti1 Ti 0 0.75 0.125", "O1 O 0 0.75 0.3331"], ANATASE, "Ti O2", 4), "TiO2", 12),
         (cif(symbol("P 42/n m c"), ["Zr Zr 0.75 0.25 0.75", "O O 0.25 0.25 0.4547"], ZIRCONIA), "ZrO2", 6),
         # Nothing is stated: all atoms are listed.
         (cif([], ROCK_SALT, (3, 3, 3, 90, 90, 90)), "MgO", 2),
@@ -110,7 +110,8 @@ def test_symmetry_as_stated(tmp_path, text, formula, num_atoms):
         (cif(operations("x,y,z", "2x,y,z"), ROCK_SALT), "is not understood|no rotation"),
         (cif(symbol("F m -3 m"), ROCK_SALT, (4.2, 4.2, 4.4, 90, 90, 90)), "does not keep the cell"),
         (cif(symbol("P 63 m c"), ROCK_SALT, (4.2, 4.2, 4.4, 90, 90, 90)), "does not keep the cell"),
-        # Without a statement of the origin both fit.
+        # Without a statement of the origin both fit, and no formula decides.
+        (cif(symbol("I 41/a m d"), ["Ti Ti 0 0.75 0.125", "O O 0 0.75 0.333"], ANATASE), "has several settings"),
         (cif(symbol("F d -3 m"), ["Si Si 0.05 0.11 0.31"], (30, 30, 30, 90, 90, 90)), "has several settings"),
         (cif(symbol("P 1"), ROCK_SALT, formula="Mg O", units=4), "2 atoms in the cell, .* 4 times Mg O, 8 atoms"),
         (cif(symbol("P 1"), ROCK_SALT, formula="Mg O H2"), "H atoms are missing"),
