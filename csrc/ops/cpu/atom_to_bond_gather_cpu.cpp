@@ -4,7 +4,7 @@
 
 #include "core/simd_level.h"
 #include "ops/atom_to_bond_gather.h"
-#include "ops/cpu/large_pages.h"
+#include "ops/cpu/tensor_large_pages.h"
 
 namespace dtnn {
 namespace {

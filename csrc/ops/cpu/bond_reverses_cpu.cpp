@@ -2,8 +2,8 @@
 #include <atomic>
 
 #include "ops/bond_reverses.h"
-#include "ops/cpu/large_pages.h"
 #include "ops/cpu/list_kernels.h"
+#include "ops/cpu/tensor_large_pages.h"
 
 namespace dtnn {
 namespace {

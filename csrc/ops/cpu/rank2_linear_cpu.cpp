@@ -2,8 +2,8 @@
 #include <cmath>
 
 #include "core/simd_level.h"
-#include "ops/cpu/large_pages.h"
 #include "ops/cpu/rank2_blocks.h"
+#include "ops/cpu/tensor_large_pages.h"
 #include "ops/rank2_linear.h"
 
 namespace dtnn {

@@ -2,9 +2,9 @@
 // What the search needs of each crystal, checked: a warp for each small crystal; large ones take three steps, so that
 // all of the GPU looks at their atoms.
 #include "gpu.h"
-#include "neighbor/crystal.h"
+#include "neighbor/device_crystal.h"
 #include "neighbor/find_crystal.h"
-#include "neighbor/grid.h"
+#include "neighbor/prepare_search.h"
 #include "neighbor/warp.h"
 #include "neighbor_list.h"
 

@@ -2,8 +2,8 @@
 // Counting sort of the atoms of large crystals into bins. The order within a bin is that of an atomic counter, which
 // differs from run to run; the rows of the list are sorted in the end, so the list does not.
 #include "gpu.h"
-#include "neighbor/crystal.h"
-#include "neighbor/grid.h"
+#include "neighbor/device_crystal.h"
+#include "neighbor/prepare_search.h"
 
 namespace dtnn::cuda {
 namespace {

@@ -45,7 +45,7 @@ enum NeighborStatus { kFaultWord, kNumBonds, kLeastBonds, kNumStatusWords };
 inline NeighborFault fault_of(int64_t word) { return static_cast<NeighborFault>(word == 0 ? 0 : ~word & 15); }
 inline int64_t crystal_of_fault(int64_t word) { return ~word >> 4; }
 
-struct NeighborCrystal;  // neighbor/crystal.h
+struct NeighborCrystal;  // neighbor/device_crystal.h
 
 // Temporary arrays. The caller gives each its own memory, aligned to 16 bytes, which lives until the fill is done.
 struct NeighborBuffers {

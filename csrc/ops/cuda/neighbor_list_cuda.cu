@@ -2,9 +2,9 @@
 // A warp for each atom, twice: once to count its bonds and once to write them. What each crystal needs is described by
 // neighbor_crystals_cuda.cu, large ones get a grid by neighbor_grid_cuda.cu.
 #include "gpu.h"
-#include "neighbor/crystal.h"
-#include "neighbor/grid.h"
-#include "neighbor/search.h"
+#include "neighbor/device_crystal.h"
+#include "neighbor/find_candidates.h"
+#include "neighbor/prepare_search.h"
 #include "neighbor/sort_row.h"
 #include "neighbor_list.h"
 

@@ -5,7 +5,7 @@
 #include "../gpu.h"
 #include "../neighbor_list.h"
 #include "bond_test.h"
-#include "lattice.h"
+#include "device_lattice.h"
 
 namespace dtnn::cuda {
 
