@@ -24,9 +24,8 @@ void check_shared_or_each(const char* op, const char* name, const Tensor& tensor
   }
 }
 
-CrystalBatch check_crystal_batch(const char* op, const Tensor& positions, const Tensor& cell,
-                                 const std::optional<Tensor>& ptr, double cutoff,
-                                 const std::optional<Tensor>& cutoffs) {
+CrystalBatch check_crystal_batch(const char* op, const Tensor& positions, const Tensor& cell, const OptionalTensor& ptr,
+                                 double cutoff, const OptionalTensor& cutoffs) {
   check_floating(op, "positions", positions);
   check_shape(op, "positions", positions, "[N, 3]", {kAny, 3});
   check_same_dtype(op, "cell", cell, "positions", positions);
@@ -47,9 +46,6 @@ CrystalBatch check_crystal_batch(const char* op, const Tensor& positions, const 
     const std::string wanted = "[B] with B = " + std::to_string(num_crystals) + " crystals";
     check_shape(op, "cutoff", *cutoffs, wanted.c_str(), {num_crystals});
   }
-  const auto contiguous = [](const std::optional<Tensor>& tensor) {
-    return tensor ? std::optional<Tensor>(torch::stable::contiguous(*tensor)) : std::nullopt;
-  };
   return {torch::stable::contiguous(torch::stable::to(positions, ScalarType::Double)),
           torch::stable::contiguous(torch::stable::to(cell, ScalarType::Double)), contiguous(ptr), cutoff,
           contiguous(cutoffs)};

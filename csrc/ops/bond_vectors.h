@@ -21,9 +21,7 @@
 // crystals, ptr not from 0 to N. On CUDA they come later (cuda/device_errors.h).
 #pragma once
 
-#include <optional>
-
-#include "check.h"
+#include "optional_tensor.h"
 
 namespace dtnn {
 
@@ -31,25 +29,24 @@ namespace dtnn {
 struct CrystalBonds {
   Tensor pairs;
   Tensor shifts;
-  std::optional<Tensor> ptr;
+  OptionalTensor ptr;
   int64_t num_atoms;
   int64_t num_cells;
-  std::optional<Tensor> row_ptr;  // pairs is sorted by center
-  std::optional<Tensor> neighbor_order;
-  std::optional<Tensor> neighbor_row_ptr;
+  OptionalTensor row_ptr;  // pairs is sorted by center
+  OptionalTensor neighbor_order;
+  OptionalTensor neighbor_row_ptr;
 
   int64_t num_bonds() const { return pairs.size(1); }
 };
 
 // `values` is the floating-point argument that the others are compared with.
 CrystalBonds check_crystal_bonds(const char* op, const char* values_name, const Tensor& values, const Tensor& pairs,
-                                 const Tensor& shifts, const std::optional<Tensor>& ptr, int64_t num_atoms,
-                                 int64_t num_cells);
+                                 const Tensor& shifts, const OptionalTensor& ptr, int64_t num_atoms, int64_t num_cells);
 
 // Checks the arguments about the order of bonds, and keeps them.
 void check_bond_order(const char* op, const char* values_name, const Tensor& values, CrystalBonds& bonds,
-                      const std::optional<Tensor>& row_ptr, const std::optional<Tensor>& neighbor_order,
-                      const std::optional<Tensor>& neighbor_row_ptr);
+                      const OptionalTensor& row_ptr, const OptionalTensor& neighbor_order,
+                      const OptionalTensor& neighbor_row_ptr);
 
 // Checks that ptr (on the CPU) ascends from 0 to num_atoms.
 void check_ptr_values(const char* op, const int64_t* ptr, int64_t num_crystals, int64_t num_atoms);

@@ -28,11 +28,6 @@ cuda::Rank2Weight<T> backward_weight(const Tensor& weight) {
 }
 
 template <typename T>
-const T* data_or_null(const std::optional<Tensor>& tensor) {
-  return tensor.has_value() ? tensor->const_data_ptr<T>() : nullptr;
-}
-
-template <typename T>
 cuda::Rank2Rows<T> given_rows(const Tensor& rows) {
   cuda::Rank2Rows<T> result{};
   result.kind = cuda::Rank2Rows<T>::kGiven;

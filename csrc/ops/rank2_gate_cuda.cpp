@@ -12,12 +12,6 @@
 namespace dtnn {
 namespace {
 
-using OptionalTensor = std::optional<Tensor>;
-
-OptionalTensor contiguous(const OptionalTensor& tensor) {
-  return tensor.has_value() ? OptionalTensor(torch::stable::contiguous(*tensor)) : std::nullopt;
-}
-
 template <typename T>
 std::tuple<Tensor, Tensor> launch_forward(const Rank2Shape& shape, const Tensor& x, const Tensor& gate,
                                           const Tensor& weight, const OptionalTensor& residual, bool save_linear,

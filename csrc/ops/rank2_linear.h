@@ -19,10 +19,9 @@
 // to the bit for any number of threads. Empties: N, C and D may be 0; a sum over nothing is 0.
 #pragma once
 
-#include <optional>
 #include <utility>
 
-#include "check.h"
+#include "optional_tensor.h"
 
 namespace dtnn {
 
@@ -49,10 +48,10 @@ void check_precision(const char* op, int64_t precision);
 void check_eps(const char* op, double eps, ScalarType type);
 
 struct Rank2BackwardArgs {
-  std::optional<Tensor> grad_y;
-  std::optional<Tensor> grad_norm;
-  std::optional<Tensor> y;
-  std::optional<Tensor> norm;
+  OptionalTensor grad_y;
+  OptionalTensor grad_norm;
+  OptionalTensor y;
+  OptionalTensor norm;
   double eps;
   bool need_x;
   bool need_weight;

@@ -11,7 +11,6 @@
 namespace dtnn {
 namespace {
 
-using OptionalTensor = std::optional<Tensor>;
 using TensorPair = std::tuple<Tensor, Tensor>;
 
 template <typename T>

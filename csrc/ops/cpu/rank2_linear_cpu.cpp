@@ -92,11 +92,6 @@ DTNN_SIMD_VERSIONS(void, block_total_grads, any_total_grads,
                    (grads, atoms, components, channels, total))
 
 template <typename T>
-const T* data_or_null(const std::optional<Tensor>& tensor) {
-  return tensor.has_value() ? tensor->template const_data_ptr<T>() : nullptr;
-}
-
-template <typename T>
 void forward(const Rank2Shape& shape, const Tensor& x, const Tensor& weight, T eps, Tensor& y, Tensor* norm) {
   const T* in = x.const_data_ptr<T>();
   T* out = y.mutable_data_ptr<T>();
