@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 NOT_MEASURED = "not measured"
-TWINS = ("eager", "compiled")
+REFERENCE_SIDES = ("eager", "compiled")
 # Between these lines of docs/kernels.md stands the table of `floors`.
 BEGIN, END = "<!-- floors: begin -->", "<!-- floors: end -->"
 # The order of cases within an operation. docs/kernels.md shows the last three: the others are all overhead.
@@ -49,8 +49,8 @@ class Row:
         return None if seconds is None else seconds / self.seconds
 
     def best_peer(self) -> tuple[str, float] | None:
-        """The quickest side that is neither native nor a twin."""
-        peers = {name: s for name, s in self.info["median_s"].items() if name not in ("native", *TWINS)}
+        """The fastest side that is neither native nor a reference implementation."""
+        peers = {name: s for name, s in self.info["median_s"].items() if name not in ("native", *REFERENCE_SIDES)}
         if not peers:
             return None
         name = min(peers, key=peers.__getitem__)
@@ -114,10 +114,10 @@ def page(documents: Iterable[dict[str, Any]], rows: list[Row]) -> str:
 
 
 INTRODUCTION = """
-Medians of runs by turns; `eager` is the readable twin in PyTorch, `compiled` the same under torch.compile, the best
-peer the quickest other way, each as a multiple of our time. A pass includes those before it. GB/s counts each input
-and output of each stage once (benchmarks/cases/traffic.py); the share is of a large copy on the same device with the
-same threads, and one above 100 % means that the data stayed in the cache.
+Medians of runs by turns. `eager` is the reference implementation in PyTorch, `compiled` the same under torch.compile,
+the best peer the fastest other way; each as a multiple of our time. A pass includes those before it. GB/s counts each
+input and output of each stage once (benchmarks/cases/traffic.py). The share is of a large copy on the same device with
+the same threads; one above 100 % means that the data stayed in the cache.
 """.strip()
 
 
@@ -158,7 +158,7 @@ def ratios(rows: Iterable[Row]) -> str:
         if info.get("captured_s"):
             ours += f" ({info['captured_s'] * 1e3:.3f} as a graph)"
         cells = [info["op"], info["case"], info["pass"], ours]
-        cells += [_times(row.ratio(side)) for side in TWINS]
+        cells += [_times(row.ratio(side)) for side in REFERENCE_SIDES]
         cells += [NOT_MEASURED if peer is None else f"{peer[0]} {_times(peer[1])}"]
         cells += [str(info["threads"]), info["device"], NOT_MEASURED if rate is None else f"{rate / 1e9:.1f}"]
         lines.append(_line([*cells, _percent(row.share_of_copy())]))
@@ -172,7 +172,7 @@ def short(rows: Iterable[Row]) -> str:
         info, share = row.info, row.share_of_copy()
         if info["case"].startswith(SHOWN_SIZES):
             name = f"{info['op']}, {info['case']}, {info['pass']}, {info['device']}"
-            cells = ["-" if ratio is None else f"{ratio:.1f}x" for ratio in map(row.ratio, TWINS)]
+            cells = ["-" if ratio is None else f"{ratio:.1f}x" for ratio in map(row.ratio, REFERENCE_SIDES)]
             cells.append("-" if share is None else f"{share:.0%}")
             lines.append(f"{name:<78} {row.fastest * 1e3:9.3f} {cells[0]:>7} {cells[1]:>8} {cells[2]:>7}")
     return "\n".join(lines)

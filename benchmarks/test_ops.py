@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Every operation, pass and size against its twin, its twin compiled, and its peers: the table of benchmarks/cases."""
+"""Every case of benchmarks/cases, by pass, against its reference implementation (eager and compiled) and its peers."""
 
 from __future__ import annotations
 
@@ -78,14 +78,18 @@ def _sides(
     """The calls of every side, and the sides that are not here with the reason."""
     sides = {"native": [bind(which, case.native, inputs) for inputs in sets]}
     absent = {}
-    if case.twin is None or device not in case.twin_devices:
-        absent["eager"] = "the twin loops in Python" if case.twin is None else "the twin runs on the CPU"
+    if case.reference is None or device not in case.reference_devices:
+        absent["eager"] = (
+            "the reference implementation loops in Python"
+            if case.reference is None
+            else "the reference implementation runs on the CPU"
+        )
     else:
-        sides["eager"] = [bind(which, case.twin, inputs) for inputs in sets]
+        sides["eager"] = [bind(which, case.reference, inputs) for inputs in sets]
         if case.compiled:
-            # A quick run proves that the twin can be traced; generating code for it takes seconds.
+            # A quick run proves that the reference implementation can be traced; generating code for it takes seconds.
             backend = "aot_eager" if quick else "inductor"
-            binder = compiled_binder(which, case.twin, backend)
+            binder = compiled_binder(which, case.reference, backend)
             sides["compiled"] = [binder(inputs) for inputs in sets]
             sides["compiled"][0]()
         else:
@@ -112,7 +116,7 @@ def _add_peer(sides: dict[str, list[Call]], peer: Peer, which: str, sets: list[I
 
 
 def _check_agreement(case: Case, sides: dict[str, list[Call]]) -> None:
-    """A side that does other work is no peer: twins give the same values, lists the same number of bonds."""
+    """Check that all sides do the same work: equal values, and lists with equal numbers of bonds."""
     native = sides["native"][0]()
     for name in ("eager", "compiled"):
         if name in sides:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a benchmark case is: inputs, the operation, its twin, its peers, and the floor under all of them."""
+"""A benchmark case: inputs, the operation, its reference implementation, its peers, and the floor under all of them."""
 
 from __future__ import annotations
 
@@ -52,15 +52,15 @@ class Case:
         name: what is particular to the inputs.
         inputs: makes inputs on a device from a seed.
         native: the operation.
-        twin: the readable twin, or None where it would take minutes.
+        reference: the reference implementation, or None where it would take minutes.
         stages: bytes and operations of forward, backward and second backward, each by itself.
         passes: what is measured.
         peers: other ways to do it.
-        compiled: the twin is measured under torch.compile too.
+        compiled: the reference implementation is measured under torch.compile too.
         promises: by device and pass, how many times longer a side must take at least.
         bandwidth_promise: the share of the copy bandwidth that a GPU must reach where memory is the limit.
         seconds_promise: by device, the longest time that the forward pass may take.
-        twin_devices: where the twin runs.
+        reference_devices: where the reference implementation runs.
         kernels: the operations that must have a kernel for the device; `op` itself when empty.
         count: the number of results of a call, on which batched peers must agree; None for floating-point results.
     """
@@ -69,12 +69,12 @@ class Case:
     name: str
     inputs: Callable[[torch.device, int], Inputs]
     native: Callable[..., Any]
-    twin: Callable[..., Any] | None
+    reference: Callable[..., Any] | None
     stages: Callable[[Inputs], tuple[Traffic, ...]]
     passes: tuple[str, ...] = PASSES
     peers: tuple[Peer, ...] = ()
     compiled: bool = True
-    twin_devices: tuple[str, ...] = ("cpu", "cuda")
+    reference_devices: tuple[str, ...] = ("cpu", "cuda")
     promises: Mapping[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
     bandwidth_promise: float | None = None
     seconds_promise: Mapping[str, float] = field(default_factory=dict)
@@ -137,8 +137,8 @@ def bind(which: str, call: Callable[..., Any], inputs: Inputs) -> Callable[[], A
     return second
 
 
-def compiled_binder(which: str, twin: Callable[..., Any], backend: str) -> Callable[[Inputs], Callable[[], Any]]:
-    """As `bind`, with the twin under torch.compile; made once for all inputs of one shape.
+def compiled_binder(which: str, reference: Callable[..., Any], backend: str) -> Callable[[Inputs], Callable[[], Any]]:
+    """As `bind`, with the reference implementation under torch.compile; made once for all inputs of one shape.
 
     AOT autograd differentiates a compiled function once. For the second derivative the compiled function is the first
     derivative itself, by torch.func.vjp, which the compiler traces through.
@@ -146,10 +146,10 @@ def compiled_binder(which: str, twin: Callable[..., Any], backend: str) -> Calla
     torch.compiler.reset()
     options: dict[str, Any] = {"dynamic": False, "fullgraph": True, "backend": backend}
     if which != SECOND:
-        return partial(bind, which, torch.compile(twin, **options))
+        return partial(bind, which, torch.compile(reference, **options))
 
     def first_derivative(wanted: list[Tensor], grads: list[Tensor], constants: tuple[Any, ...]) -> tuple[Tensor, ...]:
-        _, pull = torch.func.vjp(lambda *x: as_tuple(twin(*x, *constants)), *wanted)
+        _, pull = torch.func.vjp(lambda *x: as_tuple(reference(*x, *constants)), *wanted)
         return pull(tuple(grads))
 
     compiled = torch.compile(first_derivative, **options)
@@ -158,7 +158,7 @@ def compiled_binder(which: str, twin: Callable[..., Any], backend: str) -> Calla
         leaves, constants = inputs
         wanted = [x.detach().clone().requires_grad_() for x in leaves]
         with torch.no_grad():
-            outputs = as_tuple(twin(*wanted, *constants))
+            outputs = as_tuple(reference(*wanted, *constants))
         moving = [g.requires_grad_() for g in _random_like(outputs, wanted[0].device)]
         seconds = _random_like(wanted, wanted[0].device)
         return lambda: torch.autograd.grad(

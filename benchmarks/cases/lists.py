@@ -60,7 +60,7 @@ def _case(name: str, make: Callable[[], Batch], **more: Any) -> Case:
         stages=stages,
         passes=(FORWARD,),
         compiled=False,
-        twin_devices=("cpu",),
+        reference_devices=("cpu",),
         count=_count,
         **more,
     )
@@ -75,7 +75,7 @@ def _batch_case(size: str) -> Case:
     return _case(
         size,
         make,
-        twin=reference.neighbor_list,
+        reference=reference.neighbor_list,
         peers=tuple(peers),
         promises={("cpu", FORWARD): {"pymatgen": 8.0, "matscipy": 8.0, "vesin": 8.0}} if promising else {},
         seconds_promise={"cuda": 0.3e-3} if promising else {},
@@ -87,7 +87,7 @@ def _large_case(name: str, density: float) -> Case:
     return _case(
         f"large cell, {name}",
         make,
-        twin=None,
+        reference=None,
         peers=(*(peer for peer in _per_crystal_peers(make) if peer.name != "pymatgen"), *BATCH_PEERS),
         promises={("cpu", FORWARD): {"vesin": 2.0}},
         bandwidth_promise=0.7,

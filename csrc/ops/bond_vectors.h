@@ -5,7 +5,8 @@
 //   vectors[e] = (r_j - r_i) + ((s_0 a + s_1 b) + s_2 c),   i = pairs[0, e], j = pairs[1, e], s = shifts[e],
 //
 // with the rows a, b, c of the cell of the crystal that owns i; crystal k owns the atoms ptr[k]..ptr[k+1]. Without ptr
-// all atoms are one crystal's and B = 1. Every step is rounded once, as written, so the twin has the same bits.
+// all atoms are one crystal's and B = 1. Every step is rounded once, as written, so the reference implementation has
+// the same bits.
 //
 // bond_vectors_backward(grad [E, 3], pairs, shifts, ptr?, num_atoms, num_cells, row_ptr?, neighbor_order?,
 //                       neighbor_row_ptr?) -> (grad_positions [N, 3], grad_cell [B, 3, 3])

@@ -72,10 +72,10 @@ def test_bytes_of_the_backward_pass_are_those_of_its_tensors(case):
 
 @pytest.mark.parametrize("case", [case for case in SMALL if case.compiled], ids=label)
 @pytest.mark.parametrize("which", PASSES)
-def test_compiled_twin_does_the_same_work(case, which):
+def test_compiled_reference_does_the_same_work(case, which):
     inputs = case.inputs(CPU, 0)
     native = bind(which, case.native, inputs)()
-    compiled = compiled_binder(which, case.twin, "aot_eager")(inputs)()
+    compiled = compiled_binder(which, case.reference, "aot_eager")(inputs)()
     for ours, theirs in zip(as_tuple(native), as_tuple(compiled), strict=True):
         assert (ours is None) == (theirs is None)
         if ours is not None:

@@ -28,5 +28,5 @@ def device() -> torch.device:
 
 @pytest.fixture(autouse=True)
 def _tf32_off() -> None:
-    """The twins' products in full float32."""
+    """Products of the reference implementations in full float32."""
     torch.backends.cuda.matmul.allow_tf32 = False
