@@ -21,10 +21,10 @@
 
 namespace dtnn {
 
-template <typename... Parts>
-std::string message_of(const Parts&... parts) {
+template <typename... Values>
+std::string message_of(const Values&... values) {
   std::ostringstream text;
-  (text << ... << parts);
+  (text << ... << values);
   return text.str();
 }
 

@@ -6,7 +6,8 @@
 
 namespace dtnn {
 
-void check_shared_or_each(const char* op, const char* name, const Tensor& tensor, int64_t num_crystals, bool matrix) {
+void check_shared_or_per_crystal(const char* op, const char* name, const Tensor& tensor, int64_t num_crystals,
+                                 bool matrix) {
   if (tensor.dim() == (matrix ? 2 : 1)) {
     if (matrix) {
       check_shape(op, name, tensor, "[3, 3] or [B, 3, 3]", {3, 3});
@@ -37,7 +38,7 @@ CrystalBatch check_crystal_batch(const char* op, const Tensor& positions, const 
     DTNN_CHECK(ptr->dim() == 1 && ptr->size(0) >= 1, op, ": expected `ptr` of shape [B+1], got ", describe_shape(*ptr));
     num_crystals = ptr->size(0) - 1;
   }
-  check_shared_or_each(op, "cell", cell, num_crystals, true);
+  check_shared_or_per_crystal(op, "cell", cell, num_crystals, true);
   DTNN_CHECK(cutoff >= 0 && std::isfinite(cutoff), op, ": expected a finite `cutoff` of 0 or more, got ", cutoff);
   if (cutoffs) {
     DTNN_CHECK(cutoff == 0, op, ": expected one cutoff or `cutoffs` for each crystal, got both");

@@ -23,6 +23,7 @@ CrystalBatch check_crystal_batch(const char* op, const Tensor& positions, const 
                                  double cutoff, const OptionalTensor& cutoffs);
 
 // Checks `tensor` of shape [trailing] for all crystals, or [B, trailing] for each its own.
-void check_shared_or_each(const char* op, const char* name, const Tensor& tensor, int64_t num_crystals, bool matrix);
+void check_shared_or_per_crystal(const char* op, const char* name, const Tensor& tensor, int64_t num_crystals,
+                                 bool matrix);
 
 }  // namespace dtnn

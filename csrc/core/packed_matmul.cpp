@@ -49,12 +49,12 @@ DTNN_ALWAYS_INLINE void multiply_rows(const PackedJob<T>& job, int64_t i, Prefet
       if (cols >= width) {
         tile.store(out + j, job.cols, false);
       } else {
-        tile.store_part(out + j, job.cols, cols);
+        tile.store_first_columns(out + j, job.cols, cols);
       }
     } else {
       Tile<T, lanes, rows, 1> tile;
       tile.add_product(left, panel, width, job.depth);
-      tile.store_part(out + j, job.cols, cols);
+      tile.store_first_columns(out + j, job.cols, cols);
     }
   }
 }

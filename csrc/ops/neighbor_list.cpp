@@ -15,7 +15,7 @@ NeighborListArguments check_neighbor_list_arguments(const char* op, const Tensor
   const CrystalBatch batch = check_crystal_batch(op, positions, cell, ptr, cutoff, cutoffs);
   check_dtype(op, "pbc", pbc, ScalarType::Bool);
   check_same_device(op, "pbc", pbc, "positions", positions);
-  check_shared_or_each(op, "pbc", pbc, batch.num_crystals(), false);
+  check_shared_or_per_crystal(op, "pbc", pbc, batch.num_crystals(), false);
   return {batch, torch::stable::contiguous(pbc), half, self_pairs};
 }
 

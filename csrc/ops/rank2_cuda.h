@@ -30,7 +30,7 @@ cuda::Rank2Weight<T> backward_weight(const Tensor& weight) {
 template <typename T>
 cuda::Rank2Rows<T> given_rows(const Tensor& rows) {
   cuda::Rank2Rows<T> result{};
-  result.kind = cuda::Rank2Rows<T>::kGiven;
+  result.origin = cuda::Rank2Rows<T>::kGiven;
   result.rows = rows.const_data_ptr<T>();
   return result;
 }

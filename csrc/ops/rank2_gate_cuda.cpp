@@ -52,7 +52,7 @@ std::tuple<Tensor, Tensor, Tensor> launch_backward(const Rank2Shape& shape, cons
   Tensor grad_x = torch::stable::new_empty(x, {0}), grad_gate = torch::stable::new_empty(x, {0}),
          grad_weight = torch::stable::new_empty(x, {0});
   cuda::Rank2Rows<T> total{};
-  total.kind = cuda::Rank2Rows<T>::kThroughGate;
+  total.origin = cuda::Rank2Rows<T>::kThroughGate;
   total.rows = grads.const_data_ptr<T>();
   total.invariant = gates.const_data_ptr<T>();
   if (needs.weight) {

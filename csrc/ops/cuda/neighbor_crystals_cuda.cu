@@ -132,7 +132,7 @@ __device__ void plan_grid(NeighborCrystal& crystal, double range) {
     product *= wanted[k];
   }
   // The direct search tests all images of all atoms; the grid's candidates cost more each, and sorting.
-  crystal.search = 4 * scanned < images ? NeighborSearchKind::kGrid : NeighborSearchKind::kDirect;
+  crystal.search = 4 * scanned < images ? NeighborSearchMethod::kGrid : NeighborSearchMethod::kDirect;
   while (product > atoms) {
     const int most = wanted[0] >= wanted[1] && wanted[0] >= wanted[2] ? 0 : wanted[1] >= wanted[2] ? 1 : 2;
     product = 1;
@@ -183,7 +183,7 @@ __device__ void finish_crystal(const NeighborListArgs& args, const NeighborBuffe
 #pragma unroll
   for (int k = 0; k < 3; ++k) fits &= crystal.reach[k] < kMostSteps;
   if (!fits) return report_fault(buffers, index, NeighborFault::kShift);
-  crystal.search = NeighborSearchKind::kDirect;
+  crystal.search = NeighborSearchMethod::kDirect;
   if (crystal.num_atoms >= kLargeCrystal) plan_grid(crystal, range);
 }
 

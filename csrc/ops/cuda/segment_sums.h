@@ -100,7 +100,7 @@ template <typename Source>
 __global__ void __launch_bounds__(256) add_tiles(Source source, const TilePartials<Source::kNumbers>* partials) {
   constexpr int K = Source::kNumbers;
   using Sums = double[K];
-  DTNN_SHARED_ARRAY(Sums, of_warp, 8);
+  DTNN_SHARED_ARRAY(Sums, warp_sums, 8);
   BadIndex bad;
   for (int64_t index = blockIdx.x; index < source.num_segments; index += gridDim.x) {
     Segment segment;
@@ -122,13 +122,13 @@ __global__ void __launch_bounds__(256) add_tiles(Source source, const TilePartia
     }
     if (threadIdx.x % 32 == 0) {
 #pragma unroll
-      for (int k = 0; k < K; ++k) of_warp[threadIdx.x / 32][k] = sums[k];
+      for (int k = 0; k < K; ++k) warp_sums[threadIdx.x / 32][k] = sums[k];
     }
     __syncthreads();
     if (threadIdx.x == 0) {
       for (unsigned warp = 1; warp < blockDim.x / 32; ++warp) {
 #pragma unroll
-        for (int k = 0; k < K; ++k) sums[k] += of_warp[warp][k];
+        for (int k = 0; k < K; ++k) sums[k] += warp_sums[warp][k];
       }
       if (good) {
         source.finish(index, sums);

@@ -9,7 +9,7 @@
 
 namespace dtnn::cuda {
 
-enum class NeighborSearchKind : int32_t {
+enum class NeighborSearchMethod : int32_t {
   kDirect,  // all pairs of atoms, times the images that can be near
   kGrid,    // a grid of bins, for large crystals
 };
@@ -28,7 +28,7 @@ struct NeighborCrystal {
   int32_t combination[3][3];
   bool periodic[3];
   bool keeps_cell;  // steps along the basis are shifts
-  NeighborSearchKind search;
+  NeighborSearchMethod search;
 
   // What the atoms say, as the bits of doubles >= 0, whose order is that of the numbers: the largest |r_i - r_0|_1,
   // and how far the coordinates reach below and above those of atom 0.
@@ -36,7 +36,7 @@ struct NeighborCrystal {
   unsigned long long below[3];
   unsigned long long above[3];
 
-  // The grid, for NeighborSearchKind::kGrid.
+  // The grid, for NeighborSearchMethod::kGrid.
   double lowest[3];         // coordinate where bin 0 begins
   double bins_per_unit[3];  // of the coordinate
   int32_t num_bins[3];
