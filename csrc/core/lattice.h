@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: MIT
 // The periodic part of a cell: checked, reduced, and enumerable.
+//
+// The GPU has its own reduction, ops/cuda/neighbor/device_lattice.h, with the same tests, tolerances and result up to
+// the choice among equally short vectors. This one puts the periodic vectors first, indexes them at run time and
+// throws. On a GPU such indexing would move the arrays from registers to memory; rotating vectors, as the GPU does,
+// would try them in another order here and change the bits of the basis. python_tests/cuda/test_device_lattice_cuda.py
+// holds the two to each other.
 #pragma once
 
 #include <array>

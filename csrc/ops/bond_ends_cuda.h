@@ -4,7 +4,7 @@
 
 #include "bond_ends.h"
 #include "cuda_stream.h"
-#include "ops/cuda/bond_ends.h"
+#include "ops/cuda/bond_ends_args.h"
 
 namespace dtnn {
 

@@ -18,6 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 EMULATION = ROOT / "python_tests" / "cuda_emulation"
 KERNELS = ROOT / "csrc" / "ops" / "cuda"
+LATTICE = ROOT / "csrc" / "core" / "lattice.cpp"
 # No contraction to fused multiply-adds: the results are to equal NumPy's to the bit.
 FLAGS = ["-std=c++17", "-fPIC", "-ffp-contract=off", "-DDTNN_EMULATE_CUDA", "-Wall", "-Wextra", "-Werror"]
 FLAGS += ["-Wno-unknown-pragmas", f"-I{EMULATION}", f"-I{KERNELS}"]
@@ -46,8 +47,8 @@ def run(command: Sequence[str]) -> None:
 
 
 def build(output: Path, flags: Sequence[str], link: Sequence[str], sources: Sequence[Path] = ()) -> None:
-    """Compile and link `sources`; by default the emulation, all kernels and their C functions."""
-    chosen = sources or [*sorted(EMULATION.rglob("*.cpp")), *sorted(KERNELS.glob("*.cu"))]
+    """Compile and link `sources`; by default the emulation, all kernels, their C functions and the CPU's lattices."""
+    chosen = sources or [*sorted(EMULATION.rglob("*.cpp")), *sorted(KERNELS.glob("*.cu")), LATTICE]
     objects = [str(output.parent / f"{output.stem}.{source.name}.o") for source in chosen]
     command = [compiler(), *FLAGS, *flags, "-x", "c++", "-c"]
     with ThreadPoolExecutor(2) as pool:

@@ -2,7 +2,7 @@
 // What the cases of bond_to_atom_sum and atom_to_bond_gather share: the call of a launcher with plain pointers.
 #pragma once
 
-#include "bond_ends.h"
+#include "bond_ends_args.h"
 #include "cases.h"
 
 namespace dtnn::cases {

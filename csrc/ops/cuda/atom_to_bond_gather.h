@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include "bond_ends.h"
+#include "bond_ends_args.h"
 
 namespace dtnn::cuda {
 
