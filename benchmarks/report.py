@@ -40,11 +40,11 @@ class Row:
 
     @property
     def fastest(self) -> float:
-        """Without the gaps between launches, where the call could be captured in a CUDA graph."""
+        """Seconds without the gaps between launches, where the call could be captured in a CUDA graph."""
         return self.info.get("captured_s") or self.seconds
 
     def ratio(self, side: str) -> float | None:
-        """How many times as long a side takes."""
+        """Ratio of a side's time to ours."""
         seconds = self.info["median_s"].get(side)
         return None if seconds is None else seconds / self.seconds
 
@@ -57,17 +57,17 @@ class Row:
         return name, peers[name] / self.seconds
 
     def rate(self) -> float | None:
-        """Bytes a second."""
+        """Bytes per second."""
         moved = self.info.get("bytes")
         return moved / self.fastest if moved else None
 
     def share_of_copy(self) -> float | None:
-        """Of the bytes a second that a large copy moves on the same device with the same threads."""
+        """Share of the bytes a second that a large copy moves on the same device with the same threads."""
         rate, ceilings = self.rate(), self.info.get("ceilings")
         return rate / ceilings["bytes_per_second"] if rate and ceilings else None
 
     def floor(self) -> tuple[float, str] | None:
-        """The least seconds on this machine, and what sets them."""
+        """Shortest time on this machine in seconds, and whether bytes or flops set it."""
         ceilings = self.info.get("ceilings")
         if not ceilings or not self.info.get("bytes"):
             return None
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def in_order(rows: list[Row]) -> list[Row]:
-    """By operation as first seen, then by size, then as measured."""
+    """Sort by operation as first seen, then by size, then as measured."""
     ops = list(dict.fromkeys(row.info["op"] for row in rows))
 
     def place(row: Row) -> tuple[int, int]:
@@ -108,7 +108,7 @@ def in_order(rows: list[Row]) -> list[Row]:
 
 
 def page(documents: Iterable[dict[str, Any]], rows: list[Row]) -> str:
-    """Header, table of ratios, and what was not measured or not kept."""
+    """Return header, table of ratios, and what was not measured or not kept."""
     parts = ["# Benchmarks", "", sources(documents), "", INTRODUCTION, "", ratios(rows), "", *notes(rows)]
     return "\n".join(parts).rstrip()
 
@@ -122,7 +122,7 @@ the same threads; one above 100 % means that the data stayed in the cache.
 
 
 def sources(documents: Iterable[dict[str, Any]]) -> str:
-    """Machine, torch, commit and ceilings of each file."""
+    """List machine, torch, commit and ceilings of each file."""
     lines = []
     for document in documents:
         machine, commit = document["machine_info"], document["commit_info"]
@@ -149,7 +149,7 @@ def sources(documents: Iterable[dict[str, Any]]) -> str:
 
 
 def ratios(rows: Iterable[Row]) -> str:
-    """The table: a row for each operation, pass and case."""
+    """Return the table with a row for each operation, pass and case."""
     heads = ("op", "case", "pass", "ours ms", "eager", "compiled", "best peer", "threads", "device", "GB/s", "of copy")
     lines = [_line(heads), _line(["---"] * 3 + ["---:"] * 3 + ["---", "---:", "---"] + ["---:"] * 2)]
     for row in rows:
@@ -166,7 +166,7 @@ def ratios(rows: Iterable[Row]) -> str:
 
 
 def short(rows: Iterable[Row]) -> str:
-    """The larger cases in aligned columns, for a terminal."""
+    """Return the larger cases in aligned columns, for a terminal."""
     lines = [f"{'op, case, pass, device':<78} {'ours ms':>9} {'eager':>7} {'compiled':>8} {'of copy':>7}"]
     for row in rows:
         info, share = row.info, row.share_of_copy()
@@ -179,7 +179,7 @@ def short(rows: Iterable[Row]) -> str:
 
 
 def floors(rows: Iterable[Row]) -> str:
-    """The table of docs/kernels.md: bytes, operations, the floor they set, and what was reached."""
+    """Return the table of docs/kernels.md: bytes, operations, the floor they set, and the time reached."""
     heads = ("op", "case", "pass", "device", "MB", "Mflop", "floor ms", "set by", "reached ms", "of the floor")
     lines = [_line(heads), _line(["---"] * 4 + ["---:"] * 3 + ["---"] + ["---:"] * 2)]
     for row in rows:
@@ -193,7 +193,7 @@ def floors(rows: Iterable[Row]) -> str:
 
 
 def notes(rows: Iterable[Row]) -> list[str]:
-    """What was not measured and why, and the promises that were not kept."""
+    """List what was not measured and why, and the promises that were not kept."""
     absent: dict[tuple[str, str], set[str]] = defaultdict(set)
     missed, devices = [], defaultdict(set)
     for row in rows:
@@ -205,11 +205,11 @@ def notes(rows: Iterable[Row]) -> list[str]:
         missed += [f"- {where}: {promise}" for promise in info.get("missed", ())]
     lines = ["Not measured:", ""]
     lines += [f"- {side} of {', '.join(sorted(found))}: {reason}" for (side, reason), found in absent.items()]
-    every = set().union(*devices.values())
+    all_ops = set().union(*devices.values())
     for device in ("cpu", "cuda"):
-        left = every - devices[device]
+        left = all_ops - devices[device]
         if left:
-            lines.append(f"- on {device}: {'everything' if left == every else ', '.join(sorted(left))}")
+            lines.append(f"- on {device}: {'everything' if left == all_ops else ', '.join(sorted(left))}")
     lines += ["", "Promises not kept in this run:", "", *(missed or ["- none"])]
     if any(row.info["once"] for row in rows):
         lines += ["", "**A quick run: each call was made once, so these figures mean nothing.**"]
@@ -217,10 +217,10 @@ def notes(rows: Iterable[Row]) -> list[str]:
 
 
 def put_between_marks(path: Path, text: str) -> None:
-    """Replace what stands between the two marks of the file.
+    """Replace the text between the two marks of the file.
 
     Raises:
-        ValueError: a mark is not there.
+        ValueError: a mark is missing.
     """
     before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The crystals of one call, one after another in common arrays, with a cutoff for all or for each: what neighbor_list
-// and bonds_within have in common.
+// The crystals of one call, one after another in common arrays, with a common cutoff or one per crystal: shared by
+// neighbor_list and bonds_within.
 #pragma once
 
 #include "optional_tensor.h"
@@ -22,7 +22,7 @@ struct CrystalBatch {
 CrystalBatch check_crystal_batch(const char* op, const Tensor& positions, const Tensor& cell, const OptionalTensor& ptr,
                                  double cutoff, const OptionalTensor& cutoffs);
 
-// Checks `tensor` of shape [trailing] for all crystals, or [B, trailing] for each its own.
+// Checks that `tensor` has shape [3], or [3, 3] for a `matrix`, common to all crystals, or one such entry per crystal.
 void check_shared_or_per_crystal(const char* op, const char* name, const Tensor& tensor, int64_t num_crystals,
                                  bool matrix);
 

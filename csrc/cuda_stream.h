@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the torch side of a CUDA kernel needs: the tensor's device as the current one, its current stream, errors of
-// launches and of kernels, and the dispatch key.
+// For the torch side of a CUDA kernel: the tensor's device as the current one, its current stream, errors of launches
+// and of kernels, and the dispatch key.
 //
 // With -DDTNN_EMULATE_CUDA the same code runs on the host emulation of CUDA: device memory is host memory, so the
 // CUDA functions are registered for CPU tensors, in place of the CPU kernels (docs/cuda_emulation.md).

@@ -34,7 +34,7 @@ class Peer(NamedTuple):
         name: for the table.
         prepare: makes the call and its inputs from those of the case; ImportError where the peer is not installed.
         devices: where it runs.
-        passes: what it can do.
+        passes: the passes that it can do.
     """
 
     name: str
@@ -49,15 +49,15 @@ class Case:
 
     Args:
         op: name of the operation.
-        name: what is particular to the inputs.
+        name: short description of the inputs.
         inputs: makes inputs on a device from a seed.
         native: the operation.
         reference: the reference implementation, or None where it would take minutes.
         stages: bytes and operations of forward, backward and second backward, each by itself.
-        passes: what is measured.
-        peers: other ways to do it.
+        passes: the passes that are measured.
+        peers: other ways to do the same work.
         compiled: the reference implementation is measured under torch.compile too.
-        promises: by device and pass, how many times longer a side must take at least.
+        promises: by device and pass, the smallest ratio of a side's time to ours.
         bandwidth_promise: the share of the copy bandwidth that a GPU must reach where memory is the limit.
         seconds_promise: by device, the longest time that the forward pass may take.
         reference_devices: where the reference implementation runs.

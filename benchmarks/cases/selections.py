@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Cases of what is made from lists or like them: shorter and nested lists, reverses, nearest neighbors, fixed size."""
+"""Cases of operations around neighbor lists: shorter and nested lists, reverses, nearest neighbors, fixed size."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NEAREST = 12
 
 
 def all_cases() -> list[Case]:
-    """Each on every size."""
+    """Return the cases of each operation on every size."""
     makers = (_fixed, _bonds_within, _nested, _reverses, _nearest)
     return [make(size) for make in makers for size in SIZES]
 
@@ -58,7 +58,7 @@ def _crystals(size: str, device: torch.device) -> tuple[torch.Tensor, ...]:
 
 
 def _fixed(size: str) -> Case:
-    """With room for a tenth more bonds than there are: the list that a CUDA graph can hold."""
+    """Room for a tenth more bonds than the crystals have: the list that a CUDA graph can hold."""
 
     def inputs(device: torch.device, seed: int) -> Inputs:
         positions, cell, pbc, ptr = _crystals(size, device)
@@ -120,7 +120,7 @@ def _nested(size: str) -> Case:
         inputs,
         stages,
         kernels=("neighbor_list", "bonds_within"),
-        peers=(Peer("neighbor_list, each", three_searches, passes=(FORWARD,)),),
+        peers=(Peer("a neighbor_list per cutoff", three_searches, passes=(FORWARD,)),),
         **_reference_of_small(size),
     )
 

@@ -24,7 +24,7 @@ inline double dot(const Vec3& a, const Vec3& b) { return a[0] * b[0] + a[1] * b[
 // orthogonal to it.
 struct Lattice {
   std::array<Vec3, 3> cell;                             // as given
-  int num_periodic = 0;                                 // the first so many basis vectors are translations
+  int num_periodic = 0;                                 // this many basis vectors, the first ones, are translations
   std::array<Vec3, 3> basis;                            // short vectors, then the orthogonal completion
   std::array<std::array<int64_t, 3>, 3> combination{};  // basis[k] = sum_m combination[k][m] cell[m], k < num_periodic
   bool keeps_cell = true;                               // the basis is the cell's own vectors, in order
@@ -45,7 +45,7 @@ struct Lattice {
 // Throws std::invalid_argument, worded to follow the name of the crystal, when the periodic vectors have no volume.
 Lattice make_lattice(const double cell[9], const bool pbc[3]);
 
-// About how many translations are no longer than `radius`.
+// Approximate number of translations no longer than `radius`.
 double count_translations(const Lattice& lattice, double radius);
 
 // All shifts with |shift @ cell| <= radius and perhaps a few more, in lexicographic order. With every shift comes its

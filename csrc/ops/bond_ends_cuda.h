@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the torch sides of bond_to_atom_sum and atom_to_bond_gather on CUDA share: the call of a launcher of ops/cuda.
+// Shared by the torch sides of bond_to_atom_sum and atom_to_bond_gather on CUDA: the call of a launcher of ops/cuda.
 #pragma once
 
 #include "bond_ends.h"

@@ -26,7 +26,7 @@
 
 namespace dtnn {
 
-// Which bonds there are, and whose: checked for shape, dtype and device, and contiguous.
+// The bonds and the crystals that own them: checked for shape, dtype and device, and contiguous.
 struct CrystalBonds {
   Tensor pairs;
   Tensor shifts;

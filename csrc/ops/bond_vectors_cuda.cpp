@@ -51,7 +51,7 @@ void sort_bonds(Tensor& grad, CrystalBonds& bonds, void* stream) {
   }
 }
 
-// What no kernel could find out, for want of something to read.
+// Faults that no kernel reports, because without atoms or crystals it reads nothing.
 void check_counts(const char* op, const CrystalBonds& bonds) {
   DTNN_CHECK(bonds.num_cells > 0 || bonds.num_atoms == 0, op, ": expected `ptr` from 0 to the number of atoms, ",
              bonds.num_atoms, ", got one number for 0 crystals");

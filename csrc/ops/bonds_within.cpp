@@ -13,7 +13,7 @@ namespace dtnn {
 namespace {
 
 #ifdef DTNN_WITH_CUDA
-// The CPU looks at the same values, and says in the same words what is wrong with them.
+// The CPU checks the same values and raises the error with the same message.
 [[noreturn]] void raise(const char* op, const CrystalBatch& batch, const SortedBonds& bonds) {
   bonds_within_cpu(
       {to_cpu(batch.positions), to_cpu(batch.cell), to_cpu(batch.ptr), batch.cutoff, to_cpu(batch.cutoffs)},

@@ -96,7 +96,7 @@ NeighborListArguments copy_to_cpu(const NeighborListArguments& arguments) {
       DTNN_CHECK(false, kOp, ": ", where, "a list of more than ", cuda::kMostNeighborBonds,
                  " bonds does not fit into memory: is the `cutoff` too large or the `cell` too small?");
     default:
-      // The CPU looks at the same values, and says in the same words what is wrong with them.
+      // The CPU checks the same values and raises the error with the same message.
       neighbor_list_cpu(copy_to_cpu(arguments));
       DTNN_CHECK(false, kOp, ": ", where, "expected valid `positions`, `cell`, `ptr` and `cutoff`, got others");
   }

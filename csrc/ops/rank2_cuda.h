@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the torch sides of rank2_linear and rank2_gate on CUDA share: views of tensors for the launchers of
+// Shared by the torch sides of rank2_linear and rank2_gate on CUDA: views of tensors for the launchers of
 // ops/cuda/rank2.h.
 #pragma once
 

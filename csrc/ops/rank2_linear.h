@@ -32,7 +32,7 @@ struct Rank2Shape {
   int64_t channels_out;  // D
 };
 
-// How often the stored component k stands in the full tensor: yz, xz and xy, which only K = 6 has, twice.
+// Number of times that component k occurs in the full tensor: 2 for yz, xz and xy, which only K = 6 has.
 inline int component_weight(int64_t k) { return k >= 3 ? 2 : 1; }
 
 // Checks x [N, K, C] and weight [D, C] against each other.

@@ -8,7 +8,7 @@
 namespace dtnn {
 namespace {
 
-// What no kernel could find out, for want of something to read.
+// Faults that no kernel reports, because without atoms or crystals it reads nothing.
 void check_counts(const char* op, int64_t num_atoms, int64_t num_crystals) {
   DTNN_CHECK(num_crystals > 0 || num_atoms == 0, op, ": expected `ptr` from 0 to the number of atoms, ", num_atoms,
              ", got one number for 0 crystals");

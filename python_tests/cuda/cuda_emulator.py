@@ -28,15 +28,15 @@ NO_GRID_LIMIT = 2**31 - 1
 
 
 class EmulationError(RuntimeError):
-    """What a launcher returned instead of null."""
+    """Message that a launcher returned instead of null."""
 
 
 def compiler() -> str:
-    """Path of g++; a test that needs it is skipped where there is none."""
-    found = shutil.which("g++")
-    if found is None:
+    """Return the path of g++; skip the test where it is not installed."""
+    path = shutil.which("g++")
+    if path is None:
         pytest.skip("the emulation of CUDA needs g++, which is not installed")
-    return found
+    return path
 
 
 def run(command: Sequence[str]) -> None:
@@ -57,7 +57,7 @@ def build(output: Path, flags: Sequence[str], link: Sequence[str], sources: Sequ
 
 
 def built_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """A file that `make` builds, once for all workers of pytest-xdist."""
+    """Build a file with `make`, once for all workers of pytest-xdist."""
     folder = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
@@ -92,7 +92,7 @@ class Emulator:
             raise EmulationError(message.decode())
 
     def take_error(self, device: int = 0) -> str | None:
-        """The message of the index error that kernels have noted, as the next call of an operation would raise it."""
+        """Return and clear the index error that kernels have noted, as the next call of an operation would raise it."""
         function = self._library["device_errors_take"]
         function.restype = ctypes.c_char_p
         message = function(ctypes.c_int64(device))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the cases of bond_to_atom_sum and atom_to_bond_gather share: the call of a launcher with plain pointers.
+// Shared by the cases of bond_to_atom_sum and atom_to_bond_gather: the call of a launcher with plain pointers.
 #pragma once
 
 #include "bond_ends_args.h"

@@ -57,7 +57,7 @@ void for_each_step(const Rank2Shape& shape, int64_t scratch_per_atom, const Step
   });
 }
 
-// What the backward of a channel mixing works on; null pointers where a gradient is not wanted.
+// Inputs and outputs of the backward of a channel mixing; gradients that are not wanted are null.
 template <typename T>
 struct MixBackward {
   const T* x;

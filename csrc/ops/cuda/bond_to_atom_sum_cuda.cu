@@ -10,13 +10,13 @@
 namespace dtnn::cuda {
 namespace {
 
-// A bond of an end, and what of it has to be compared before its value counts.
+// The bond of a rank, and what must be compared before its value counts.
 struct RankedBond {
-  int64_t bond;  // to be read: in range whatever the indices say
+  int64_t bond;  // safe to read: in range for any indices
   int64_t stored;
   int64_t atom;
 
-  // `rank` is one of the list's, so there is a bond.
+  // `rank` is in the list, so there is a bond.
   __device__ __forceinline__ RankedBond(const BondEnd& end, int64_t rank)
       : bond(rank), stored(end.order == nullptr ? rank : end.order[rank]) {
     if (static_cast<uint64_t>(stored) < static_cast<uint64_t>(end.num_bonds)) bond = stored;
@@ -205,7 +205,7 @@ __global__ void __launch_bounds__(kMaxThreads, kTiledBlocksPerSm)
 }
 
 constexpr int64_t kNarrowRowBytes = 32;     // below one sector, threads of different atoms would refetch sectors
-constexpr int64_t kFewThreads = 64 * 1024;  // a quarter of those that an H100 runs at a time
+constexpr int64_t kFewThreads = 64 * 1024;  // a quarter of what an H100 runs at a time
 
 template <typename T, int W>
 const char* launch_units(const BondEndsArgs<T>& args, void* stream) {

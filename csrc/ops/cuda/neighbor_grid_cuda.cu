@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Counting sort of the atoms of large crystals into bins. The order within a bin is that of an atomic counter, which
-// differs from run to run; the rows of the list are sorted in the end, so the list does not.
+// differs from run to run; the rows of the list are sorted afterwards, so the list does not.
 #include "gpu.h"
 #include "neighbor/device_crystal.h"
 #include "neighbor/prepare_search.h"

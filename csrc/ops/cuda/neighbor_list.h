@@ -27,13 +27,13 @@ struct NeighborListArgs {
   bool self_pairs;
 };
 
-// What is wrong with the arguments: the first crystal with a fault, and its fault.
+// Faults of the arguments; the first crystal with a fault is reported.
 enum class NeighborFault : int64_t {
   kNone = 0,
   kPtr,        // ptr[b]..ptr[b+1] falls, or leaves [0, num_atoms]
   kCrystal,    // a value that is not finite, a negative cutoff, a cell without volume, atoms too far apart
   kShift,      // a bond's shift is beyond int32
-  kManyBonds,  // more than kMostNeighborBonds bonds, so many that they are not even counted
+  kManyBonds,  // more than kMostNeighborBonds bonds, too many to be counted
   kNeedsGrid,  // not wrong: a crystal of kLargeCrystal atoms, without `with_large`
 };
 constexpr double kMostNeighborBonds = 1e11;

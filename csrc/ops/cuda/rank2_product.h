@@ -11,7 +11,7 @@ namespace dtnn::cuda {
 template <typename T>
 struct ProductArgs {
   Rank2Rows<T> source;
-  Input<T> rows, mixed, invariant, norm;  // what of `source` is loaded
+  Input<T> rows, mixed, invariant, norm;  // the arrays of `source` that are loaded
   Output<T> grad_gate;
   WeightInput<T> weight;
   Rank2Sizes sizes;
@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(kProductThreads, 2)
     const ChunkPosition next = position.next(tiling);
     Packed<T>* const chunk = memory + stage * chunk_packs;
     wait_for_copies();
-    __syncthreads();  // this chunk is there, and nobody reads the other one any more
+    __syncthreads();  // this chunk is complete, and no thread reads the other one any more
     if (next.tile < tiling.num_tiles) load_chunk(args, next, memory + (1 - stage) * chunk_packs);
     const unsigned column_tile = position.tile % tiling.column_tiles;
     const int64_t column = int64_t{column_tile} * tiling.columns;

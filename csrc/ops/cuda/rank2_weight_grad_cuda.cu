@@ -149,7 +149,7 @@ __global__ void __launch_bounds__(kThreads, 2) sum_outer_products(WeightGradInpu
     for (unsigned row = 0; row < chunk_tile.rows; row += tiling.rows, number = 1 - number) {
       Packed<T>* const stage = memory + number * layout.end;
       wait_for_copies();
-      __syncthreads();  // this stage is there, and nobody reads the other one any more
+      __syncthreads();  // this stage is complete, and no thread reads the other one any more
       if (row + tiling.rows < chunk_tile.rows) {
         load_stage<Outer>(args, chunk_tile, row + tiling.rows, memory + (1 - number) * layout.end);
       }

@@ -2,8 +2,8 @@
 // Sums over the rows of contiguous segments (the bonds or atoms of each crystal), in float64 and in a fixed order, as
 // fast for one segment of millions of rows as for thousands of short ones.
 //
-// The rows are cut into tiles of equal size, whatever the segments; a warp sums a tile. A segment that lies inside of a
-// tile is finished there. Of one that reaches over an edge the tile leaves a partial sum, and a second kernel adds the
+// The rows are cut into tiles of equal size, for any segments; a warp sums a tile. A segment inside of a tile is
+// finished there. For a segment that reaches over an edge the tile leaves a partial sum, and a second kernel adds the
 // partial sums of each segment. So no thread counts segments, and the work per warp is the same.
 //
 // `Source` says what is summed:
@@ -25,7 +25,7 @@
 
 namespace dtnn::cuda {
 
-// Rows begin..end; index -1: the index arrays do not say whose they are.
+// Rows begin..end; index -1: the index arrays give them no segment.
 struct Segment {
   int64_t index, begin, end;
 };
@@ -146,7 +146,7 @@ inline int64_t count_tiles(int64_t num_rows, int64_t rows_per_tile) {
 }
 
 // `partials` has room for all tiles. Every segment's result must be NaN before: with bad index arrays there may be
-// segments that nobody finishes.
+// segments that no tile finishes.
 template <typename Source>
 const char* launch_segment_sums(const Source& source, void* partials, void* stream) {
   auto* const memory = static_cast<TilePartials<Source::kNumbers>*>(partials);

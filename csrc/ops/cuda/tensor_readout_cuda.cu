@@ -18,8 +18,8 @@ __device__ __forceinline__ bool check_crystal(const Crystals& crystals, int64_t 
   return false;
 }
 
-// Everything in the sum is over atoms and channels alike, so an item is a unit of an atom, and no atom's tensor is ever
-// put together.
+// The sum goes over atoms and channels in the same way, so an item is a unit of an atom, and no tensor of a single atom
+// is formed.
 template <typename T, int W>
 struct AtomTensors {
   static constexpr int kNumbers = 6;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the kernels of neighbor_list know of one crystal, and which bonds its list holds.
+// One crystal as the kernels of neighbor_list see it, and the test whether its list holds a bond.
 #pragma once
 
 #include "../gpu.h"
@@ -30,8 +30,8 @@ struct NeighborCrystal {
   bool keeps_cell;  // steps along the basis are shifts
   NeighborSearchMethod search;
 
-  // What the atoms say, as the bits of doubles >= 0, whose order is that of the numbers: the largest |r_i - r_0|_1,
-  // and how far the coordinates reach below and above those of atom 0.
+  // The extent of the atoms, as the bits of doubles >= 0, which have the order of the numbers: the largest |r_i -
+  // r_0|_1, and how far the coordinates reach below and above those of atom 0.
   unsigned long long farthest;
   unsigned long long below[3];
   unsigned long long above[3];
