@@ -35,11 +35,11 @@ def on_reference_backend(call: Callable[[], Any]) -> Callable[[], Any]:
     return run
 
 
-def measure(benchmark: Any, case: str, which: str, call: Callable[[], Any], device: str, once: bool) -> None:
+def measure(benchmark: Any, case: str, pass_name: str, call: Callable[[], Any], device: str, once: bool) -> None:
     """Time the call on both backends and note what the report needs."""
     sides = {"native": [call], "eager": [on_reference_backend(call)]}
-    compare(benchmark, f"DTNN with 3 targets, {case}, {which}, {device}", sides, device, once=once)
-    benchmark.extra_info |= {"op": "DTNN, 3 targets", "case": case, "pass": which}
+    compare(benchmark, f"DTNN with 3 targets, {case}, {pass_name}, {device}", sides, device, once=once)
+    benchmark.extra_info |= {"op": "DTNN, 3 targets", "case": case, "pass": pass_name}
 
 
 def need_kernels(device: str) -> None:

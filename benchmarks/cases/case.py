@@ -99,9 +99,9 @@ class Case:
         """Operation and inputs."""
         return f"{self.op}, {self.name}"
 
-    def traffic(self, inputs: Inputs, which: str) -> Traffic:
+    def traffic(self, inputs: Inputs, pass_name: str) -> Traffic:
         """The bytes and operations of a pass, with those before it."""
-        stages = self.stages(inputs)[: PASSES.index(which) + 1]
+        stages = self.stages(inputs)[: PASSES.index(pass_name) + 1]
         return sum(stages[1:], stages[0])
 
 
@@ -110,10 +110,10 @@ def as_tuple(outputs: Any) -> tuple[Any, ...]:
     return tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,)
 
 
-def bind(which: str, call: Callable[..., Any], inputs: Inputs) -> Callable[[], Any]:
+def bind(pass_name: str, call: Callable[..., Any], inputs: Inputs) -> Callable[[], Any]:
     """A call without arguments that runs one pass of ``call(*leaves, *constants)``."""
     leaves, constants = inputs
-    if which == FORWARD:
+    if pass_name == FORWARD:
 
         def forward() -> Any:
             with torch.no_grad():
@@ -123,7 +123,7 @@ def bind(which: str, call: Callable[..., Any], inputs: Inputs) -> Callable[[], A
 
     wanted = [x.detach().clone().requires_grad_() for x in leaves]
     grads = _random_like(as_tuple(call(*wanted, *constants)), wanted[0].device)
-    if which == BACKWARD:
+    if pass_name == BACKWARD:
         return lambda: torch.autograd.grad(as_tuple(call(*wanted, *constants)), wanted, grads)
 
     moving = [g.requires_grad_() for g in grads]
@@ -137,7 +137,9 @@ def bind(which: str, call: Callable[..., Any], inputs: Inputs) -> Callable[[], A
     return second
 
 
-def compiled_binder(which: str, reference: Callable[..., Any], backend: str) -> Callable[[Inputs], Callable[[], Any]]:
+def compiled_binder(
+    pass_name: str, reference: Callable[..., Any], backend: str
+) -> Callable[[Inputs], Callable[[], Any]]:
     """As `bind`, with the reference implementation under torch.compile; made once for all inputs of one shape.
 
     AOT autograd differentiates a compiled function once. For the second derivative the compiled function is the first
@@ -145,8 +147,8 @@ def compiled_binder(which: str, reference: Callable[..., Any], backend: str) -> 
     """
     torch.compiler.reset()
     options: dict[str, Any] = {"dynamic": False, "fullgraph": True, "backend": backend}
-    if which != SECOND:
-        return partial(bind, which, torch.compile(reference, **options))
+    if pass_name != SECOND:
+        return partial(bind, pass_name, torch.compile(reference, **options))
 
     def first_derivative(wanted: list[Tensor], grads: list[Tensor], constants: tuple[Any, ...]) -> tuple[Tensor, ...]:
         _, pull = torch.func.vjp(lambda *x: as_tuple(reference(*x, *constants)), *wanted)
