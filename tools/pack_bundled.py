@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Pack the raw data files into dtnn_fast/datasets/bundled. Run it from the root of the project; it needs the extra "io".
+"""Pack the raw data files into dtnn_fast/datasets/bundled; run from the root of the project, with the extra "io".
 
 python tools/pack_bundled.py dielectric_petousis2017.jsonl.gz structures_mp2015.jsonl.gz
 """
