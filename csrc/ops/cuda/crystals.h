@@ -16,7 +16,7 @@ enum PtrCheck : unsigned { kPtrCoverage, kPtrAscending, kPtrEmpty, kPtrChecks };
       "expected `ptr` with at least one atom in every crystal, got none in crystal %P"
 
 struct Crystals {
-  const int64_t* ptr;  // [num_crystals + 1]; null: all atoms are one crystal's
+  const int64_t* ptr;  // [num_crystals + 1]; null: one crystal owns all atoms
   int64_t num_crystals;
   int64_t num_atoms;
 
