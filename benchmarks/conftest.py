@@ -21,9 +21,13 @@ STARTED = time.monotonic()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("dtnn_fast benchmarks")
     group.addoption("--quick", action="store_true", help="run everything once on small inputs; assert no ratio")
-    group.addoption("--device", choices=("cpu", "cuda", "all"), default="all", help="all: cuda where there is a GPU")
+    group.addoption(
+        "--device", choices=("cpu", "cuda", "all"), default="all", help="cpu, cuda, or all: both where there is a GPU"
+    )
     group.addoption("--threads", type=int, default=1, help="torch's threads on the CPU (default 1)")
-    group.addoption("--budget", type=float, default=float("inf"), help="skip what is left after so many seconds")
+    group.addoption(
+        "--budget", type=float, default=float("inf"), help="skip the remaining benchmarks after this many seconds"
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -36,7 +40,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With a budget, what matters least comes last: small batches, which are all overhead, and second derivatives."""
+    """With a budget, run last what matters least: small batches, which are all overhead, and second derivatives."""
 
     def rank(item: pytest.Item) -> tuple[bool, bool]:
         return any(size in item.name for size in ("-1_crystal-", "-32_crystals-")), "double_backward" in item.name
@@ -60,11 +64,11 @@ def threads(request: pytest.FixtureRequest) -> int:
 @pytest.fixture(autouse=True)
 def _within_budget(request: pytest.FixtureRequest) -> None:
     if time.monotonic() - STARTED > request.config.getoption("--budget"):
-        pytest.skip("the time of --budget is spent")
+        pytest.skip("the time of --budget is over")
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict) -> None:
-    """What the report says of the machine."""
+    """Record what the report says about the machine."""
     machine_info["torch"] = torch.__version__
     # Where the sources were copied without their history.
     machine_info["commit"] = os.environ.get("DTNN_COMMIT", "")

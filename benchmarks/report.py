@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 NOT_MEASURED = "not measured"
-TWINS = ("eager", "compiled")
+REFERENCE_SIDES = ("eager", "compiled")
 # Between these lines of docs/kernels.md stands the table of `floors`.
 BEGIN, END = "<!-- floors: begin -->", "<!-- floors: end -->"
 # The order of cases within an operation. docs/kernels.md shows the last three: the others are all overhead.
@@ -40,34 +40,34 @@ class Row:
 
     @property
     def fastest(self) -> float:
-        """Without the gaps between launches, where the call could be captured in a CUDA graph."""
+        """Seconds without the gaps between launches, where the call could be captured in a CUDA graph."""
         return self.info.get("captured_s") or self.seconds
 
     def ratio(self, side: str) -> float | None:
-        """How many times as long a side takes."""
+        """Ratio of a side's time to ours."""
         seconds = self.info["median_s"].get(side)
         return None if seconds is None else seconds / self.seconds
 
     def best_peer(self) -> tuple[str, float] | None:
-        """The quickest side that is neither native nor a twin."""
-        peers = {name: s for name, s in self.info["median_s"].items() if name not in ("native", *TWINS)}
+        """The fastest side that is neither native nor a reference implementation."""
+        peers = {name: s for name, s in self.info["median_s"].items() if name not in ("native", *REFERENCE_SIDES)}
         if not peers:
             return None
         name = min(peers, key=peers.__getitem__)
         return name, peers[name] / self.seconds
 
     def rate(self) -> float | None:
-        """Bytes a second."""
+        """Bytes per second."""
         moved = self.info.get("bytes")
         return moved / self.fastest if moved else None
 
     def share_of_copy(self) -> float | None:
-        """Of the bytes a second that a large copy moves on the same device with the same threads."""
+        """Share of the bytes a second that a large copy moves on the same device with the same threads."""
         rate, ceilings = self.rate(), self.info.get("ceilings")
         return rate / ceilings["bytes_per_second"] if rate and ceilings else None
 
     def floor(self) -> tuple[float, str] | None:
-        """The least seconds on this machine, and what sets them."""
+        """Shortest time on this machine in seconds, and whether bytes or flops set it."""
         ceilings = self.info.get("ceilings")
         if not ceilings or not self.info.get("bytes"):
             return None
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def in_order(rows: list[Row]) -> list[Row]:
-    """By operation as first seen, then by size, then as measured."""
+    """Sort by operation as first seen, then by size, then as measured."""
     ops = list(dict.fromkeys(row.info["op"] for row in rows))
 
     def place(row: Row) -> tuple[int, int]:
@@ -108,21 +108,21 @@ def in_order(rows: list[Row]) -> list[Row]:
 
 
 def page(documents: Iterable[dict[str, Any]], rows: list[Row]) -> str:
-    """Header, table of ratios, and what was not measured or not kept."""
+    """Return header, table of ratios, and what was not measured or not kept."""
     parts = ["# Benchmarks", "", sources(documents), "", INTRODUCTION, "", ratios(rows), "", *notes(rows)]
     return "\n".join(parts).rstrip()
 
 
 INTRODUCTION = """
-Medians of runs by turns; `eager` is the readable twin in PyTorch, `compiled` the same under torch.compile, the best
-peer the quickest other way, each as a multiple of our time. A pass includes those before it. GB/s counts each input
-and output of each stage once (benchmarks/cases/traffic.py); the share is of a large copy on the same device with the
-same threads, and one above 100 % means that the data stayed in the cache.
+Medians of runs by turns. `eager` is the reference implementation in PyTorch, `compiled` the same under torch.compile,
+the best peer the fastest other way; each as a multiple of our time. A pass includes those before it. GB/s counts each
+input and output of each stage once (benchmarks/cases/traffic.py). The share is of a large copy on the same device with
+the same threads; one above 100 % means that the data stayed in the cache.
 """.strip()
 
 
 def sources(documents: Iterable[dict[str, Any]]) -> str:
-    """Machine, torch, commit and ceilings of each file."""
+    """List machine, torch, commit and ceilings of each file."""
     lines = []
     for document in documents:
         machine, commit = document["machine_info"], document["commit_info"]
@@ -149,7 +149,7 @@ def sources(documents: Iterable[dict[str, Any]]) -> str:
 
 
 def ratios(rows: Iterable[Row]) -> str:
-    """The table: a row for each operation, pass and case."""
+    """Return the table with a row for each operation, pass and case."""
     heads = ("op", "case", "pass", "ours ms", "eager", "compiled", "best peer", "threads", "device", "GB/s", "of copy")
     lines = [_line(heads), _line(["---"] * 3 + ["---:"] * 3 + ["---", "---:", "---"] + ["---:"] * 2)]
     for row in rows:
@@ -158,7 +158,7 @@ def ratios(rows: Iterable[Row]) -> str:
         if info.get("captured_s"):
             ours += f" ({info['captured_s'] * 1e3:.3f} as a graph)"
         cells = [info["op"], info["case"], info["pass"], ours]
-        cells += [_times(row.ratio(side)) for side in TWINS]
+        cells += [_times(row.ratio(side)) for side in REFERENCE_SIDES]
         cells += [NOT_MEASURED if peer is None else f"{peer[0]} {_times(peer[1])}"]
         cells += [str(info["threads"]), info["device"], NOT_MEASURED if rate is None else f"{rate / 1e9:.1f}"]
         lines.append(_line([*cells, _percent(row.share_of_copy())]))
@@ -166,20 +166,20 @@ def ratios(rows: Iterable[Row]) -> str:
 
 
 def short(rows: Iterable[Row]) -> str:
-    """The larger cases in aligned columns, for a terminal."""
+    """Return the larger cases in aligned columns, for a terminal."""
     lines = [f"{'op, case, pass, device':<78} {'ours ms':>9} {'eager':>7} {'compiled':>8} {'of copy':>7}"]
     for row in rows:
         info, share = row.info, row.share_of_copy()
         if info["case"].startswith(SHOWN_SIZES):
             name = f"{info['op']}, {info['case']}, {info['pass']}, {info['device']}"
-            cells = ["-" if ratio is None else f"{ratio:.1f}x" for ratio in map(row.ratio, TWINS)]
+            cells = ["-" if ratio is None else f"{ratio:.1f}x" for ratio in map(row.ratio, REFERENCE_SIDES)]
             cells.append("-" if share is None else f"{share:.0%}")
             lines.append(f"{name:<78} {row.fastest * 1e3:9.3f} {cells[0]:>7} {cells[1]:>8} {cells[2]:>7}")
     return "\n".join(lines)
 
 
 def floors(rows: Iterable[Row]) -> str:
-    """The table of docs/kernels.md: bytes, operations, the floor they set, and what was reached."""
+    """Return the table of docs/kernels.md: bytes, operations, the floor they set, and the time reached."""
     heads = ("op", "case", "pass", "device", "MB", "Mflop", "floor ms", "set by", "reached ms", "of the floor")
     lines = [_line(heads), _line(["---"] * 4 + ["---:"] * 3 + ["---"] + ["---:"] * 2)]
     for row in rows:
@@ -193,7 +193,7 @@ def floors(rows: Iterable[Row]) -> str:
 
 
 def notes(rows: Iterable[Row]) -> list[str]:
-    """What was not measured and why, and the promises that were not kept."""
+    """List what was not measured and why, and the promises that were not kept."""
     absent: dict[tuple[str, str], set[str]] = defaultdict(set)
     missed, devices = [], defaultdict(set)
     for row in rows:
@@ -205,11 +205,11 @@ def notes(rows: Iterable[Row]) -> list[str]:
         missed += [f"- {where}: {promise}" for promise in info.get("missed", ())]
     lines = ["Not measured:", ""]
     lines += [f"- {side} of {', '.join(sorted(found))}: {reason}" for (side, reason), found in absent.items()]
-    every = set().union(*devices.values())
+    all_ops = set().union(*devices.values())
     for device in ("cpu", "cuda"):
-        left = every - devices[device]
+        left = all_ops - devices[device]
         if left:
-            lines.append(f"- on {device}: {'everything' if left == every else ', '.join(sorted(left))}")
+            lines.append(f"- on {device}: {'everything' if left == all_ops else ', '.join(sorted(left))}")
     lines += ["", "Promises not kept in this run:", "", *(missed or ["- none"])]
     if any(row.info["once"] for row in rows):
         lines += ["", "**A quick run: each call was made once, so these figures mean nothing.**"]
@@ -217,10 +217,10 @@ def notes(rows: Iterable[Row]) -> list[str]:
 
 
 def put_between_marks(path: Path, text: str) -> None:
-    """Replace what stands between the two marks of the file.
+    """Replace the text between the two marks of the file.
 
     Raises:
-        ValueError: a mark is not there.
+        ValueError: a mark is missing.
     """
     before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)

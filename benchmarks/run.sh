@@ -11,7 +11,7 @@ python=${PYTHON:-python3}
 out=${OUT:-build}
 mkdir -p "$out"
 
-# Peers that have threads of their own get one too.
+# Peers with their own threads get one too.
 export OMP_NUM_THREADS=1
 "$python" -P -m pytest benchmarks -q --device cpu --show-capture=no --benchmark-json="$out/benchmarks-cpu.json"
 status=$?

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The whole model: training steps and predictions on the native operations and on their twins in eager PyTorch."""
+"""The whole model: training steps and predictions on the native operations and on the reference backend."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def model(device: str) -> DTNN:
     return DTNN.from_pretrained("dielectric").to(device)
 
 
-def on_twins(call: Callable[[], Any]) -> Callable[[], Any]:
+def on_reference_backend(call: Callable[[], Any]) -> Callable[[], Any]:
     """The same call on the reference backend."""
 
     def run() -> Any:
@@ -35,11 +35,11 @@ def on_twins(call: Callable[[], Any]) -> Callable[[], Any]:
     return run
 
 
-def measure(benchmark: Any, case: str, which: str, call: Callable[[], Any], device: str, once: bool) -> None:
+def measure(benchmark: Any, case: str, pass_name: str, call: Callable[[], Any], device: str, once: bool) -> None:
     """Time the call on both backends and note what the report needs."""
-    sides = {"native": [call], "eager": [on_twins(call)]}
-    compare(benchmark, f"DTNN with 3 targets, {case}, {which}, {device}", sides, device, once=once)
-    benchmark.extra_info |= {"op": "DTNN, 3 targets", "case": case, "pass": which}
+    sides = {"native": [call], "eager": [on_reference_backend(call)]}
+    compare(benchmark, f"DTNN with 3 targets, {case}, {pass_name}, {device}", sides, device, once=once)
+    benchmark.extra_info |= {"op": "DTNN, 3 targets", "case": case, "pass": pass_name}
 
 
 def need_kernels(device: str) -> None:
@@ -77,7 +77,7 @@ def test_training_step(benchmark, device: str, quick: bool) -> None:
 
 
 def test_graph(benchmark, device: str, quick: bool) -> None:
-    """Neighbor lists for the three cutoffs, which the twins do by brute force over all images."""
+    """Neighbor lists for the three cutoffs, which the reference implementation finds by brute force over all images."""
     if device != "cpu":
         pytest.skip("graphs are built on the CPU")
     crystals = labelled()[:: 300 if quick else 15]

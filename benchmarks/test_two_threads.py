@@ -37,7 +37,7 @@ def test_two_threads(benchmark, device: str, quick: bool) -> None:
     """The quickest of 300 runs each, by turns: two threads need two processors that are free at the same time, and a
     shared machine takes one away in every other run. The medians are printed too.
 
-    In a process of its own that keeps freed memory: else glibc gives the memory of some of the results back to the
+    In a separate process that keeps freed memory: otherwise glibc gives the memory of some of the results back to the
     system and not that of others, and the page faults, which take as long as the search, decide the ratio.
     """
     if device != "cpu":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Timing side by side: the native call and its peers take turns, so that a busy machine slows all of them alike."""
+"""Timing side by side: the native call and its peers take turns, so that a busy machine slows all of them equally."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ def compare(
     threads: int = 1,
     once: bool = False,
 ) -> dict[str, float]:
-    """Time all sides by turns and note the medians in the JSON, with a line for the terminal.
+    """Time all sides by turns; write the medians to the JSON and a line to the terminal.
 
     Args:
         benchmark: pytest-benchmark's fixture; its own figures are those of the native side.
-        label: what is measured, for the line.
+        label: name of the measurement in the line.
         sides: as for `by_turns`.
         device: where it runs.
         threads: torch's threads during the measurement.
@@ -76,7 +76,7 @@ def compare(
     native_name = next(iter(sides))
     with num_threads(threads):
         times = by_turns(sides, clock_for(torch.device(device)), once)
-        # The fixture wants a run of its own; on a GPU its figure includes the launch and the wait.
+        # The fixture needs its own run; on a GPU its figure includes the launch and the wait.
         benchmark.pedantic(_and_wait(sides[native_name][0], device), rounds=1 if once else 5, iterations=1)
     medians = {name: statistics.median(values) for name, values in times.items()}
     benchmark.extra_info |= {"threads": threads, "device": device, "once": once, "median_s": medians}

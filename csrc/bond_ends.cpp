@@ -3,21 +3,18 @@
 
 #include <vector>
 
+#include "sorted_bonds.h"
+
 namespace dtnn {
 
 BondEnds check_bond_ends(const char* op, const char* values_name, const Tensor& values, const Tensor& pairs,
-                         const Tensor& row_ptr, const std::optional<Tensor>& neighbor_order,
-                         const std::optional<Tensor>& neighbor_row_ptr, int64_t center, int64_t neighbor) {
+                         const Tensor& row_ptr, const OptionalTensor& neighbor_order,
+                         const OptionalTensor& neighbor_row_ptr, int64_t center, int64_t neighbor) {
   check_floating(op, values_name, values);
   DTNN_CHECK(values.dim() >= 1, op, ": expected `", values_name,
              "` with atoms or bonds as the first dimension, got a scalar");
-  check_dtype(op, "pairs", pairs, ScalarType::Long);
-  check_shape(op, "pairs", pairs, "[2, E]", {2, kAny});
-  check_same_device(op, "pairs", pairs, values_name, values);
-  check_dtype(op, "row_ptr", row_ptr, ScalarType::Long);
-  check_shape(op, "row_ptr", row_ptr, "[N+1]", {kAny});
-  check_same_device(op, "row_ptr", row_ptr, values_name, values);
-  DTNN_CHECK(row_ptr.size(0) >= 1, op, ": expected `row_ptr` of shape [N+1], got [0]");
+  check_pairs(op, pairs, values_name, values);
+  check_row_ptr(op, row_ptr, values_name, values);
   DTNN_CHECK(center >= -1 && center <= 1 && neighbor >= -1 && neighbor <= 1, op,
              ": expected coefficients -1, 0 or 1 for the ends, got ", center, " and ", neighbor);
 
@@ -34,6 +31,12 @@ BondEnds check_bond_ends(const char* op, const char* values_name, const Tensor& 
   ends.neighbor_order = torch::stable::contiguous(*neighbor_order);
   ends.neighbor_row_ptr = torch::stable::contiguous(*neighbor_row_ptr);
   return ends;
+}
+
+std::string bond_ends_schema(const std::string& op, const std::string& values_name) {
+  return op + "(Tensor " + values_name +
+         ", Tensor pairs, Tensor row_ptr, Tensor? neighbor_order, Tensor? neighbor_row_ptr, int center, int neighbor) "
+         "-> Tensor";
 }
 
 int64_t payload_size(const Tensor& values) {

@@ -21,10 +21,10 @@
 
 namespace dtnn {
 
-template <typename... Parts>
-std::string message_of(const Parts&... parts) {
+template <typename... Values>
+std::string message_of(const Values&... values) {
   std::ostringstream text;
-  (text << ... << parts);
+  (text << ... << values);
   return text.str();
 }
 
@@ -95,7 +95,7 @@ inline void check_same_device(const char* op, const char* name, const Tensor& te
              other.is_cuda() ? "cuda" : "cpu", "), got ", tensor.is_cuda() ? "cuda" : "cpu");
 }
 
-// `wanted` is the shape as a person writes it; `sizes` the same in numbers, kAny for a free dimension.
+// `wanted` is the shape for the message; `sizes` the same in numbers, kAny for a free dimension.
 inline void check_shape(const char* op, const char* name, const Tensor& tensor, const char* wanted,
                         std::initializer_list<int64_t> sizes) {
   bool fits = tensor.dim() == static_cast<int64_t>(sizes.size());

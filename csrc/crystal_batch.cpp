@@ -6,7 +6,8 @@
 
 namespace dtnn {
 
-void check_shared_or_each(const char* op, const char* name, const Tensor& tensor, int64_t num_crystals, bool matrix) {
+void check_shared_or_per_crystal(const char* op, const char* name, const Tensor& tensor, int64_t num_crystals,
+                                 bool matrix) {
   if (tensor.dim() == (matrix ? 2 : 1)) {
     if (matrix) {
       check_shape(op, name, tensor, "[3, 3] or [B, 3, 3]", {3, 3});
@@ -24,9 +25,8 @@ void check_shared_or_each(const char* op, const char* name, const Tensor& tensor
   }
 }
 
-CrystalBatch check_crystal_batch(const char* op, const Tensor& positions, const Tensor& cell,
-                                 const std::optional<Tensor>& ptr, double cutoff,
-                                 const std::optional<Tensor>& cutoffs) {
+CrystalBatch check_crystal_batch(const char* op, const Tensor& positions, const Tensor& cell, const OptionalTensor& ptr,
+                                 double cutoff, const OptionalTensor& cutoffs) {
   check_floating(op, "positions", positions);
   check_shape(op, "positions", positions, "[N, 3]", {kAny, 3});
   check_same_dtype(op, "cell", cell, "positions", positions);
@@ -38,7 +38,7 @@ CrystalBatch check_crystal_batch(const char* op, const Tensor& positions, const 
     DTNN_CHECK(ptr->dim() == 1 && ptr->size(0) >= 1, op, ": expected `ptr` of shape [B+1], got ", describe_shape(*ptr));
     num_crystals = ptr->size(0) - 1;
   }
-  check_shared_or_each(op, "cell", cell, num_crystals, true);
+  check_shared_or_per_crystal(op, "cell", cell, num_crystals, true);
   DTNN_CHECK(cutoff >= 0 && std::isfinite(cutoff), op, ": expected a finite `cutoff` of 0 or more, got ", cutoff);
   if (cutoffs) {
     DTNN_CHECK(cutoff == 0, op, ": expected one cutoff or `cutoffs` for each crystal, got both");
@@ -47,9 +47,6 @@ CrystalBatch check_crystal_batch(const char* op, const Tensor& positions, const 
     const std::string wanted = "[B] with B = " + std::to_string(num_crystals) + " crystals";
     check_shape(op, "cutoff", *cutoffs, wanted.c_str(), {num_crystals});
   }
-  const auto contiguous = [](const std::optional<Tensor>& tensor) {
-    return tensor ? std::optional<Tensor>(torch::stable::contiguous(*tensor)) : std::nullopt;
-  };
   return {torch::stable::contiguous(torch::stable::to(positions, ScalarType::Double)),
           torch::stable::contiguous(torch::stable::to(cell, ScalarType::Double)), contiguous(ptr), cutoff,
           contiguous(cutoffs)};

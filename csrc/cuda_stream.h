@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What the torch side of a CUDA kernel needs: the tensor's device as the current one, its current stream, errors of
-// launches and of kernels, and the dispatch key.
+// For the torch side of a CUDA kernel: the tensor's device as the current one, its current stream, errors of launches
+// and of kernels, and the dispatch key.
 //
 // With -DDTNN_EMULATE_CUDA the same code runs on the host emulation of CUDA: device memory is host memory, so the
 // CUDA functions are registered for CPU tensors, in place of the CPU kernels (docs/cuda_emulation.md).
@@ -9,10 +9,9 @@
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/macros.h>
 
-#include <optional>
-
 #include "check.h"
 #include "ops/cuda/device_errors.h"
+#include "optional_tensor.h"
 
 #ifdef DTNN_EMULATE_CUDA
 #define DTNN_CUDA_KEY CPU
@@ -75,8 +74,8 @@ inline void check_not_capturing(const char* op, void* stream, const char* instea
 inline Tensor to_cpu(const Tensor& tensor) {
   return torch::stable::to(tensor, torch::stable::Device(torch::headeronly::DeviceType::CPU));
 }
-inline std::optional<Tensor> to_cpu(const std::optional<Tensor>& tensor) {
-  return tensor ? std::optional<Tensor>(to_cpu(*tensor)) : std::nullopt;
+inline OptionalTensor to_cpu(const OptionalTensor& tensor) {
+  return tensor ? OptionalTensor(to_cpu(*tensor)) : std::nullopt;
 }
 
 // Where the kernels of one launch on the device of `tensor` note bad indices.

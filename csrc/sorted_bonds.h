@@ -16,6 +16,11 @@ struct SortedBonds {
   int64_t num_atoms() const { return row_ptr.size(0) - 1; }
 };
 
+// Checks of single arguments: dtype, shape, and the device of `other`, the argument `other_name`.
+void check_pairs(const char* op, const Tensor& pairs, const char* other_name, const Tensor& other);
+void check_shifts(const char* op, const Tensor& shifts, int64_t num_bonds, const char* other_name, const Tensor& other);
+void check_row_ptr(const char* op, const Tensor& row_ptr, const char* other_name, const Tensor& other);
+
 // Devices are compared with `other`, the argument `other_name`.
 SortedBonds check_sorted_bonds(const char* op, const Tensor& pairs, const Tensor& shifts, const Tensor& row_ptr,
                                const char* other_name, const Tensor& other);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Copy the model of a finished training run into the package, with a record of how it was trained.
+"""Copy the model of a finished training run into the package, with a record of its training.
 
 Usage: python tools/bundle_weights.py runs/dielectric/split-0
 """

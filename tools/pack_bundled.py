@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Pack the raw data files into dtnn_fast/datasets/bundled; run it from the root of the project, needs the extra "io".
+"""Pack the raw data files into dtnn_fast/datasets/bundled; run from the root of the project, with the extra "io".
 
 python tools/pack_bundled.py dielectric_petousis2017.jsonl.gz structures_mp2015.jsonl.gz
 """
@@ -41,12 +41,12 @@ WEAK_ANIONS = _elements("H B C Si P Ge As Sb Te")
 INSULATING_ELEMENTS = _elements("H He B C N O F Ne Si P S Cl Ar Ge As Se Br Kr Te I Xe")
 # Groups whose ions have partly filled d shells: with a weak anion (FeSi, CoAs) these are metals more often than not.
 OPEN_SHELL_GROUPS = range(7, 11)
-# Bound on the number of combinations of states that are tried; a composition that needs more counts as unbalanced.
+# Largest number of combinations of states to try; a composition that needs more counts as unbalanced.
 MAX_COMBINATIONS = 100_000
 
 
 def is_charge_balanced(atomic_numbers: list[int]) -> bool:
-    """Say whether a composition can be that of an insulator, by its oxidation states alone.
+    """Return whether a composition can be an insulator, by its oxidation states alone.
 
     The most electronegative element must be an anion former and takes a negative state, metals a positive one, other
     anion formers any. With a strong anion (nitrogen, chalcogens, halogens) every state common or seen in the ICSD

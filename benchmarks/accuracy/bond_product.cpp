@@ -56,15 +56,15 @@ static void backward(Bonds bonds, Paths paths, const float* atoms, const float* 
       const vec* grad = grads;
       for (std::int64_t p = 0; p < paths.num_paths; ++p) {
         const float* t = table + e * paths.table_stride + paths.starts[p] * M;
-        vec of_weight = {};
+        vec grad_weight = {};
         for (std::int64_t k = 0; k < paths.sizes[p]; ++k, ++grad, t += M) {
           vec product = x[0] * t[0];
           for (int m = 1; m < M; ++m) product += x[m] * t[m];
-          of_weight += *grad * product;
+          grad_weight += *grad * product;
           const vec weighted = *grad * w[p];
           for (int m = 0; m < M; ++m) grad_x[m] += weighted * t[m];
         }
-        grad_w[p] = of_weight;
+        grad_w[p] = grad_weight;
       }
       vec* target = reinterpret_cast<vec*>(grad_atoms) + bonds.neighbors[e] * M;
       for (int m = 0; m < M; ++m) target[m] += grad_x[m];
@@ -127,7 +127,7 @@ struct Backward {
   }
 };
 
-// Both return false for shapes that they are not made for. out and grad_atoms must be zero before.
+// Both return false for shapes without an instance. out and grad_atoms must be zero before.
 extern "C" bool bond_product_forward(std::int64_t channels, std::int64_t size, Bonds bonds, Paths paths,
                                      const float* atoms, const float* table, const float* weights, float* out) {
   return with_shape<Forward>(channels, size, bonds, paths, atoms, table, weights, out);

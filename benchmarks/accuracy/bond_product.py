@@ -26,13 +26,13 @@ FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC")
 
 @dataclass(frozen=True)
 class Block:
-    """Channels that transform alike, and the paths from them.
+    """Channels of the same degree and parity, and the paths from them.
 
     Args:
         degree: l of the channels.
-        channels: how many.
-        starts: of each path in the columns of the table of this degree.
-        sizes: of each path: 2l' + 1.
+        channels: number of channels.
+        starts: first column of each path in the table of this degree.
+        sizes: number of columns of each path, 2l' + 1.
     """
 
     degree: int
@@ -110,10 +110,10 @@ class _Product(torch.autograd.Function):
         ctx.save_for_backward(weights, *tables, *features)
         sums = []
         offset = 0
-        for block, those in zip(blocks, features, strict=True):
-            out = those.new_zeros((graph.num_atoms, sum(block.sizes), block.channels))
+        for block, block_features in zip(blocks, features, strict=True):
+            out = block_features.new_zeros((graph.num_atoms, sum(block.sizes), block.channels))
             table = tables[block.degree]
-            _call(library.bond_product_forward, block, graph, (those, table, weights, out), offset)
+            _call(library.bond_product_forward, block, graph, (block_features, table, weights, out), offset)
             sums.append(out)
             offset += len(block.sizes) * block.channels
         return tuple(sums)
@@ -127,11 +127,18 @@ class _Product(torch.autograd.Function):
         grad_weights = torch.empty_like(weights)
         grad_features = []
         offset = 0
-        for block, those, grad in zip(blocks, features, grads, strict=True):
-            grad_those = torch.zeros_like(those)
-            arrays = (those, tables[block.degree], weights, grad.contiguous(), grad_those, grad_weights)
+        for block, block_features, grad in zip(blocks, features, grads, strict=True):
+            grad_block_features = torch.zeros_like(block_features)
+            arrays = (
+                block_features,
+                tables[block.degree],
+                weights,
+                grad.contiguous(),
+                grad_block_features,
+                grad_weights,
+            )
             _call(ctx.library.bond_product_backward, block, ctx.graph, arrays, offset)
-            grad_features.append(grad_those)
+            grad_features.append(grad_block_features)
             offset += len(block.sizes) * block.channels
         return None, None, None, None, grad_weights, *grad_features
 

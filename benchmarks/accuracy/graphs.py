@@ -70,11 +70,11 @@ class BondGraph:
 
 
 def build_graph(crystal: Crystal, cutoff: float, dtype: torch.dtype = torch.float32) -> BondGraph:
-    """The graph of one crystal.
+    """Build the graph of one crystal.
 
     Args:
-        crystal: one that passed `check_crystal`.
-        cutoff: of the bonds. Angstrom.
+        crystal: passed by `check_crystal`.
+        cutoff: longest bond. Angstrom.
         dtype: of vectors and volumes, which are computed in float64.
     """
     positions, cell = torch.from_numpy(crystal.positions), torch.from_numpy(crystal.cell)
@@ -118,7 +118,7 @@ class LabelledGraphs:
     Args:
         crystals: labelled, cleaned and checked.
         targets: of "electronic", "ionic" and "total".
-        cutoff: of the bonds. Angstrom.
+        cutoff: longest bond. Angstrom.
     """
 
     def __init__(self, crystals: Sequence[Crystal], targets: Sequence[str], cutoff: float) -> None:

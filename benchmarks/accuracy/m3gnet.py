@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""M3GNet (C. Chen, S. P. Ong, Nat. Comput. Sci. 2, 718, 2022) with a tensor as its stress is one."""
+"""M3GNet (C. Chen, S. P. Ong, Nat. Comput. Sci. 2, 718, 2022) with a tensor that is made like its stress."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class M3GNetTensor(nn.Module):
         cutoff: Angstrom.
         elements: the atomic numbers that occur, sorted.
         mean_volume: of an atom. cubic Angstrom.
-        readouts: number of tensors, each from an output of its own.
+        readouts: number of tensors, each from its own output.
     """
 
     index_of_element: Tensor
@@ -85,5 +85,5 @@ class M3GNetTensor(nn.Module):
                     torch.autograd.grad(energy, functions, retain_graph=True, create_graph=self.training)
                     for energy in energies
                 ]
-            tensors = torch.stack([bonds.strain_derivative(*by_function) for by_function in derivatives], dim=1)
+            tensors = torch.stack([bonds.strain_derivative(*grads) for grads in derivatives], dim=1)
         return tensors * (self.mean_volume / graph.volumes)[:, None, None, None]

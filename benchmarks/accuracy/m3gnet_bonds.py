@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What M3GNet sees of a bond, and how it changes with a strain: both fixed numbers, for no parameter enters."""
+"""The functions of a bond that M3GNet takes, and their change with a strain; no parameter enters either."""
 
 from __future__ import annotations
 
@@ -68,22 +68,24 @@ class Bonds:
         self._angular_slopes = angular_slopes * cutoff + angular * cutoff_slope
         self._cutoff_slope = cutoff_slope
 
-    def strain_derivative(self, radial: Tensor, angular: Tensor, cutoff: Tensor, harmonics: Tensor) -> Tensor:
-        """From derivatives with respect to the functions to those with respect to the strain.
+    def strain_derivative(
+        self, grad_radial: Tensor, grad_angular: Tensor, grad_cutoff: Tensor, grad_harmonics: Tensor
+    ) -> Tensor:
+        """Turn derivatives with respect to the functions into derivatives with respect to the strain.
 
         ``dE / d eta = sum over bonds of d (x) dE / dd``, made symmetric. [B, 3, 3].
         """
-        stretch = self.lengths * (radial * self._radial_slopes).sum(1, keepdim=True)
-        short_stretch = (angular * self._angular_slopes).sum(1, keepdim=True) + cutoff * self._cutoff_slope
+        stretch = self.lengths * (grad_radial * self._radial_slopes).sum(1, keepdim=True)
+        short_stretch = (grad_angular * self._angular_slopes).sum(1, keepdim=True) + grad_cutoff * self._cutoff_slope
         directions = self.directions[self.short]
-        turn = direction_derivative(directions, harmonics)
+        turn = direction_derivative(directions, grad_harmonics)
         along = self.lengths[self.short] * short_stretch - (turn * directions).sum(1, keepdim=True)
-        by_bond = stretch * self.directions  # the length times dE / dd
-        by_bond = by_bond.index_add(0, self.short, along * directions + turn)
-        virials = (self.directions[:, :, None] * by_bond[:, None, :]).flatten(1)
+        grad_bonds = stretch * self.directions  # the length times dE / dd
+        grad_bonds = grad_bonds.index_add(0, self.short, along * directions + turn)
+        virials = (self.directions[:, :, None] * grad_bonds[:, None, :]).flatten(1)
         graph = self.graph
-        by_crystal = graph.crystal_sum(bond_to_atom_sum(virials, graph.pairs, graph.row_ptr)).unflatten(1, (3, 3))
-        return 0.5 * (by_crystal + by_crystal.mT)
+        grad_strain = graph.crystal_sum(bond_to_atom_sum(virials, graph.pairs, graph.row_ptr)).unflatten(1, (3, 3))
+        return 0.5 * (grad_strain + grad_strain.mT)
 
 
 def smooth_bessel(lengths: Tensor, count: int, cutoff: float) -> tuple[Tensor, Tensor]:
@@ -134,9 +136,9 @@ def direction_functions(directions: Tensor) -> Tensor:
     return torch.cat([constant, _SCALE[1] * directions, math.sqrt(1.5) * _SCALE[2] * square.flatten(1)], dim=1)
 
 
-def direction_derivative(directions: Tensor, by_function: Tensor) -> Tensor:
-    """From derivatives with respect to the functions to those with respect to a direction. [S, 13] -> [S, 3]."""
-    _, linear, square = by_function.split(COMPONENTS, dim=1)
+def direction_derivative(directions: Tensor, grad_functions: Tensor) -> Tensor:
+    """Turn derivatives with respect to the functions into those with respect to a direction. [S, 13] -> [S, 3]."""
+    _, linear, square = grad_functions.split(COMPONENTS, dim=1)
     matrix = square.unflatten(1, (3, 3))
     turned = ((matrix + matrix.mT) * directions[:, None, :]).sum(2)
     return _SCALE[1] * linear + math.sqrt(1.5) * _SCALE[2] * turned

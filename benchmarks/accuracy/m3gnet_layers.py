@@ -7,9 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dtnn_fast.ops import atom_to_bond_gather, bond_to_atom_sum
-from dtnn_fast.ops import neighbor_list as neighbor_order
-from dtnn_fast.reference import NeighborOrder
+from dtnn_fast.ops import NeighborOrder, atom_to_bond_gather, bond_to_atom_sum, neighbor_order
 
 from .m3gnet_bonds import COMPONENTS, RADIAL, SELF_PRODUCTS, Bonds
 from .m3gnet_linear import linear, silu

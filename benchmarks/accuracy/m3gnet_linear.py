@@ -45,15 +45,15 @@ class _Linear(Function):
         return torch.ops.mkldnn._linear_pointwise(_dense(x), _dense(weight), bias, "none", [], "")
 
     @staticmethod
-    def backward(ctx, by_result):
+    def backward(ctx, grad_out):
         x, weight = ctx.saved_tensors
-        by_x, by_weight, by_bias = ctx.needs_input_grad
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         if _constant_weights.get():
-            by_weight = by_bias = False
+            needs_weight = needs_bias = False
         return (
-            _Linear.apply(by_result, weight.mT, None) if by_x else None,
-            _Linear.apply(by_result.mT, x.mT, None) if by_weight else None,
-            by_result.sum(0) if by_bias else None,
+            _Linear.apply(grad_out, weight.mT, None) if needs_x else None,
+            _Linear.apply(grad_out.mT, x.mT, None) if needs_weight else None,
+            grad_out.sum(0) if needs_bias else None,
         )
 
 
@@ -72,13 +72,13 @@ class _SiluDerivative(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, by_result):
+    def backward(ctx, grad_out):
         slopes, x = ctx.saved_tensors
         # silu''(x) = s (1 - s) (2 + x (1 - 2 s)) with the sigmoid s
         sigmoid = torch.sigmoid(x)
-        by_x = torch.ops.aten.sigmoid_backward(slopes * by_result, sigmoid)
-        by_x *= sigmoid.mul_(x).mul_(-2).add_(x).add_(2)
-        return torch.ops.aten.silu_backward(by_result, x), by_x
+        grad_x = torch.ops.aten.sigmoid_backward(slopes * grad_out, sigmoid)
+        grad_x *= sigmoid.mul_(x).mul_(-2).add_(x).add_(2)
+        return torch.ops.aten.silu_backward(grad_out, x), grad_x
 
 
 class _Silu(Function):
@@ -88,8 +88,8 @@ class _Silu(Function):
         return functional.silu(x)
 
     @staticmethod
-    def backward(ctx, by_result):
-        return _SiluDerivative.apply(by_result, *ctx.saved_tensors)
+    def backward(ctx, grad_out):
+        return _SiluDerivative.apply(grad_out, *ctx.saved_tensors)
 
 
 def silu(x: Tensor) -> Tensor:

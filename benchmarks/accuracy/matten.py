@@ -68,7 +68,7 @@ class MatTen(nn.Module):
         cutoff: Angstrom.
         elements: the atomic numbers that occur, sorted.
         mean_neighbors: bonds of an atom in the training set.
-        readouts: R, how many tensors.
+        readouts: number of tensors, R.
     """
 
     index_of_element: Tensor
@@ -88,7 +88,7 @@ class MatTen(nn.Module):
             self.gates.append(gate)
             irreps = gate.irreps_out
             self.norms.append(_e3nn("nn").BatchNorm(irreps))
-        # Of the last layer no more is computed than the heads read.
+        # The last layer computes only what the heads read.
         read = {irrep for _, irrep in o3.Irreps(HEAD_IRREPS)}
         last = o3.Irreps([part for part in o3.Irreps(LAYER_IRREPS) if part[1] in read])
         self.convolutions.append(Convolution(irreps, last, self.couplings, num_species, mean_neighbors))
@@ -132,7 +132,7 @@ class MatTen(nn.Module):
 
 def _reachable(irreps_in: Any, irrep: Any) -> bool:
     bonds = _e3nn("o3").Irreps(BOND_IRREPS)
-    return any(irrep in one * other for _, one in irreps_in for _, other in bonds)
+    return any(irrep in irrep_in * irrep_bond for _, irrep_in in irreps_in for _, irrep_bond in bonds)
 
 
 def _gate(irreps_in: Any) -> Any:

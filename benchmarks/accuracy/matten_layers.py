@@ -16,7 +16,7 @@ from .graphs import BondGraph
 
 
 class SpeciesLinear(nn.Module):
-    """Linear maps among channels that transform alike, other ones for each element.
+    """Linear maps among channels of the same irrep, with separate weights for each element.
 
     ``y_w = sum_u W[z]_uw x_u / sqrt(channels in * elements)``
 
@@ -66,7 +66,7 @@ class Couplings(nn.Module):
 
     Args:
         irreps_bond: harmonics of the bonds, of degree 0, 1, 2, ..., each once.
-        largest: of the degrees before and after.
+        largest: largest degree before and after.
     """
 
     def __init__(self, irreps_bond: Any, largest: int) -> None:
@@ -95,7 +95,7 @@ class Couplings(nn.Module):
 
 
 class _BlockProduct(nn.Module):
-    """The product of one block of channels that transform alike, summed at the atoms."""
+    """The product of one block of channels of the same irrep, summed at the atoms."""
 
     repeat: Tensor
     columns: Tensor
@@ -129,7 +129,7 @@ class BondProduct(nn.Module):
     Args:
         irreps_in: of the atoms.
         couplings: with the harmonics of the bonds.
-        irreps_out: what may come out.
+        irreps_out: irreps of the result; those that no path reaches are left out.
     """
 
     def __init__(self, irreps_in: Any, couplings: Couplings, irreps_out: Any) -> None:
@@ -140,15 +140,17 @@ class BondProduct(nn.Module):
         self.shapes = [(channels, irrep.dim) for channels, irrep in irreps_in]
         self.blocks = nn.ModuleList()
         products = []
-        for channels, one in irreps_in:
+        for channels, irrep_in in irreps_in:
             found = [
-                (couplings.columns[one.l][other.l, irrep.l], irrep)
-                for _, other in couplings.irreps_bond
-                for irrep in one * other
+                (couplings.columns[irrep_in.l][irrep_bond.l, irrep.l], irrep)
+                for _, irrep_bond in couplings.irreps_bond
+                for irrep in irrep_in * irrep_bond
                 if irrep in irreps_out
             ]
             products += [(channels, irrep) for _, irrep in found]
-            block = Block(one.l, channels, tuple(start for start, _ in found), tuple(irrep.dim for _, irrep in found))
+            block = Block(
+                irrep_in.l, channels, tuple(start for start, _ in found), tuple(irrep.dim for _, irrep in found)
+            )
             self.blocks.append(_BlockProduct(block))
         self.split_weights = [len(part.block.sizes) * part.block.channels for part in self._parts()]
         self.num_weights = sum(self.split_weights)

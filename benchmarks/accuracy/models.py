@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the baselines have in common: their names, and the range of the tensors that they predict."""
+"""Shared by the baselines: names, statistics of the training set, and the range of the predicted tensors."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class ModelName(StrEnum):
 
     @property
     def label(self) -> str:
-        """As it is written in tables."""
+        """Name in tables."""
         return {"painn": "PaiNN", "matten": "MatTen", "m3gnet": "M3GNet"}[self.value]
 
 
 @dataclass(frozen=True)
 class TrainingStatistics:
-    """What a model is told about its training crystals before it sees them.
+    """Statistics of the training crystals that a model is built with.
 
     Args:
         elements: the atomic numbers of the whole data set, sorted.
@@ -49,19 +49,19 @@ class TrainingStatistics:
 
     @property
     def readouts(self) -> tuple[str, ...]:
-        """The tensors that a model has outputs for: of several targets the total one is the sum of the others."""
+        """The tensors that a model has outputs for; with all three targets, total is the sum of the other two."""
         return tuple(self.ranges) if len(self.ranges) == 1 else JOINT_READOUTS
 
     @classmethod
     def of(cls, graph: BondGraph, tensors: Mapping[str, Tensor], elements: Sequence[int]) -> TrainingStatistics:
-        """Of the training crystals.
+        """Compute them for the training crystals.
 
         Args:
             graph: of all training crystals.
             tensors: [B, 3, 3] for each target: one, or all three.
             elements: the atomic numbers of the whole data set.
         """
-        ranges = {target: isotropic_scale(those) for target, those in tensors.items()}
+        ranges = {target: isotropic_scale(target_tensors) for target, target_tensors in tensors.items()}
         mean_neighbors = graph.pairs.shape[1] / graph.num_atoms
         mean_volume = (graph.volumes.sum() / graph.num_atoms).item()
         return cls(tuple(sorted(elements)), mean_neighbors, mean_volume, ranges)
@@ -89,15 +89,15 @@ class Ranged(nn.Module):
 
     def forward(self, graph: BondGraph) -> dict[str, Tensor]:
         """[B, 3, 3] for each target."""
-        found = self.model(graph)
-        found = self.offset * torch.eye(3, dtype=found.dtype) + self.scale * found
-        tensors = dict(zip(self.readouts, found.unbind(1), strict=True))
+        order_1 = self.model(graph)
+        in_range = self.offset * torch.eye(3, dtype=order_1.dtype) + self.scale * order_1
+        tensors = dict(zip(self.readouts, in_range.unbind(1), strict=True))
         if self.readouts == JOINT_READOUTS:
             tensors["total"] = tensors["electronic"] + tensors["ionic"]
         return tensors
 
     def compile_parts(self) -> None:
-        """Replace slow parts by compiled ones, which give the same.
+        """Replace slow parts by compiled ones with the same results.
 
         Raises:
             DTNNError: the model has none, or they cannot be compiled here.
@@ -109,10 +109,10 @@ class Ranged(nn.Module):
 
 
 def make_model(name: ModelName, cutoff: float, statistics: TrainingStatistics) -> Ranged:
-    """A baseline with new weights; the package behind it is imported here.
+    """Make a baseline with new weights; its package is imported here.
 
     Args:
-        name: which.
+        name: the baseline.
         cutoff: of the bonds in its graphs. Angstrom.
         statistics: of the training crystals.
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How each baseline is trained: its authors' settings, each with its source, and the schedule of the reported runs."""
+"""Training settings of each baseline: its authors', each with its source, and the schedule of the reported runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Plateau:
         factor: below 1.
         patience: epochs.
         cooldown: epochs after a reduction that are not counted.
-        threshold: what a better error is better by, as a fraction.
+        threshold: smallest relative improvement that counts.
     """
 
     factor: float
@@ -31,8 +31,8 @@ class Cosine:
     """The learning rate falls along a half cosine to `floor` times itself.
 
     Args:
-        epochs: until then.
-        floor: a fraction.
+        epochs: length of the decay.
+        floor: final learning rate over the initial one.
     """
 
     epochs: int
@@ -44,13 +44,13 @@ class Recipe:
     """Settings of a baseline's training.
 
     Args:
-        cutoff: of the bonds. Angstrom.
+        cutoff: longest bond. Angstrom.
         batch_size: crystals per step.
         optimizer: "Adam" or "AdamW".
-        learning_rate: at the start.
+        learning_rate: initial value.
         weight_decay: of the optimizer.
         schedule: of the learning rate, by epochs.
-        epochs: the most to train.
+        epochs: largest number of epochs.
         patience: epochs without a better validation error after which training stops.
     """
 
@@ -105,7 +105,7 @@ RECIPES = {
 
 
 class Schedule(StrEnum):
-    """How long a baseline is trained, and how its learning rate falls."""
+    """Length of the training, and decay of the learning rate."""
 
     short = "short"
     authors = "authors"
@@ -115,12 +115,12 @@ SHORT = Cosine(epochs=120, floor=0.01)
 
 
 def recipe(name: ModelName, schedule: Schedule, epochs: int | None = None) -> Recipe:
-    """Settings for a run.
+    """Return the settings of a run.
 
     Args:
         name: of the baseline.
         schedule: its authors', or the short one: a half cosine over a fixed number of epochs without early stopping.
-        epochs: the most to train; None for the schedule's own number. The short schedule ends with them.
+        epochs: largest number of epochs; None for the schedule's own number. The short schedule ends with them.
     """
     authors = RECIPES[name]
     if schedule is Schedule.authors:

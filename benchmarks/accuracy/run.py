@@ -39,7 +39,7 @@ from .trainer import Epoch, Trainer
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What tells one run from another.
+    """Settings that identify a run.
 
     Args:
         model: the baseline.
@@ -64,7 +64,7 @@ def train_run(
     on_start: Callable[[Trainer], None] = lambda trainer: None,
     on_epoch: Callable[[Trainer, Epoch], None] = lambda trainer, epoch: None,
 ) -> dict[str, Any]:
-    """Train a baseline in a run folder, or go on where the run in it stopped.
+    """Train a baseline in a run folder, or resume the run in it.
 
     Args:
         settings: of the run.
@@ -76,12 +76,12 @@ def train_run(
         on_epoch: called after each epoch.
 
     Returns:
-        What results.json holds.
+        The content of results.json.
 
     Raises:
         BadFileError: the folder holds a run with other settings or data, or a damaged one.
         MissingPackageError: the package of the model is not installed.
-        DTNNError: the loss is no number any more, or nothing can be compiled.
+        DTNNError: the loss is not finite, or nothing can be compiled.
     """
     identity = _identity(settings, crystals)
     unclaimed = is_new(folder, identity)
@@ -110,14 +110,14 @@ def train_run(
 
 
 def _identity(settings: RunSettings, crystals: Sequence[Crystal]) -> dict[str, Any]:
-    """What tells runs apart, as it reads back from JSON."""
+    """Return settings and data of a run, as they read back from JSON."""
     data = {"crystals": len(crystals), "digest": data_digest(crystals)}
     identity: dict[str, Any] = json.loads(json.dumps({"settings": asdict(settings), "data": data}))
     return identity
 
 
 def _packages() -> dict[str, str]:
-    """Versions of the packages of others behind the models."""
+    """Return the versions of the third-party packages of the models."""
     found = {}
     for name in ("e3nn", "matgl"):
         with suppress(metadata.PackageNotFoundError):
@@ -126,7 +126,7 @@ def _packages() -> dict[str, str]:
 
 
 def _write_history(path: Path, history: Sequence[Epoch]) -> None:
-    """The columns of `dtnn-fast train`."""
+    """Write the history in the columns of `dtnn-fast train`."""
     targets = list(history[0].validation)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Train every baseline on every split, one run after the other. Finished runs are skipped, unfinished ones go on from
+# Train every baseline on every split, one run after the other. Finished runs are skipped, unfinished ones resume from
 # their last checkpoint, and a run that fails does not stop the others: call it again at any time. Several queues may
-# share a folder: each passes by the runs that another one is at.
+# share a folder: each skips the runs that another queue is training.
 # Usage: bash benchmarks/accuracy/run_all.sh [FOLDER (runs/accuracy)]     PYTHON=.venv/bin/python chooses the interpreter
 #        MODELS="painn m3gnet" SPLITS="0 1" leave the others out; TARGETS="total electronic ionic" trains one for each
 #        OPTIONS="--schedule authors" goes to every run

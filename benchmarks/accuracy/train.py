@@ -28,7 +28,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 class Target(StrEnum):
-    """Which tensors to learn: one, or electronic and ionic together with their sum, the total."""
+    """Tensors to learn: one, or electronic and ionic together with their sum, the total."""
 
     electronic = "electronic"
     ionic = "ionic"
@@ -37,7 +37,7 @@ class Target(StrEnum):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the tensors."""
+        """Names of the tensors."""
         return TARGETS if self is Target.joint else (self.value,)
 
 
@@ -77,7 +77,9 @@ def train(
     schedule: Annotated[
         Schedule, typer.Option(help=f"A half cosine over {SHORT.epochs} epochs, or its authors' schedule.")
     ] = Schedule.short,
-    epochs: Annotated[int | None, typer.Option(min=1, show_default="the schedule's", help="Most epochs.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, show_default="that of the schedule", help="Largest number of epochs.")
+    ] = None,
     compiled: Annotated[
         bool, typer.Option("--compile", help="MatTen: compile the products at the bonds with the C++ compiler.")
     ] = False,

@@ -31,7 +31,7 @@ CHECKPOINT_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Epoch:
-    """What is recorded of an epoch.
+    """Record of one epoch.
 
     Args:
         epoch: counted from 1.
@@ -39,7 +39,7 @@ class Epoch:
         train_loss: mean loss of the training crystals while they were trained on: MAE_ten for one target, for several
             the sum of each target's MAE_ten over its spread in the training set.
         validation: MAE_ten on the validation crystals after it, by target.
-        score: what chooses the epoch: the loss on the validation crystals.
+        score: loss on the validation crystals, which chooses the epoch.
         seconds: wall-clock time.
     """
 
@@ -52,9 +52,8 @@ class Epoch:
 
 
 def _optimizer(recipe: Recipe, model: Ranged) -> torch.optim.Optimizer:
-    kinds: dict[str, type[torch.optim.Adam]] = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
-    kind = kinds[recipe.optimizer]
-    return kind(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimizers: dict[str, type[torch.optim.Adam]] = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
+    return optimizers[recipe.optimizer](model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
 
 
 def _scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer) -> CosineAnnealingLR | ReduceLROnPlateau:
@@ -79,7 +78,7 @@ class Trainer:
         data: labelled crystals.
         split: indices into `data`.
         seed: of the order of the crystals.
-        folder: where checkpoints are; training goes on from one that is there.
+        folder: of the checkpoints; training resumes from an existing one.
     """
 
     def __init__(
@@ -105,11 +104,14 @@ class Trainer:
         return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
     def _weights_of_targets(self) -> dict[str, float]:
-        """Those of the trainer of DTNN: an error counts by its target's spread in the training set."""
+        """Return the weights of the losses as in DTNN's trainer: inverse spreads of the targets in the training set."""
         tensors = self.data.tensors
         if len(tensors) == 1:
             return dict.fromkeys(tensors, 1.0)
-        return {target: 1.0 / isotropic_scale(those[self.split.train])[1] for target, those in tensors.items()}
+        return {
+            target: 1.0 / isotropic_scale(target_tensors[self.split.train])[1]
+            for target, target_tensors in tensors.items()
+        }
 
     def _loss(self, predicted: dict[str, Tensor], expected: dict[str, Tensor]) -> Tensor:
         losses = [weight * mae_ten(predicted[target], expected[target]) for target, weight in self.weights.items()]
@@ -130,7 +132,7 @@ class Trainer:
             group["lr"] = rate
 
     def checkpoint(self) -> None:
-        """Write where training stands after the last whole epoch."""
+        """Write the state of the training after the last whole epoch."""
         progress: dict[str, Any] = {
             "history": [asdict(epoch) for epoch in self.history],
             "best_score": self.best_score,
@@ -171,7 +173,7 @@ class Trainer:
             train_loss = self._train_epoch(epoch)
             predicted = self.predict(self.split.validation)
             expected = {target: tensors[self.split.validation] for target, tensors in self.data.tensors.items()}
-            validation = {target: mae_ten(predicted[target], those).item() for target, those in expected.items()}
+            validation = {target: mae_ten(predicted[target], tensors).item() for target, tensors in expected.items()}
             score = self._loss(predicted, expected).item()
             if isinstance(self.scheduler, ReduceLROnPlateau):
                 self.scheduler.step(score)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One table of cases, for `pytest benchmarks` on the CPU and for the GPU script alike."""
+"""The table of cases of `pytest benchmarks`, on the CPU and on a GPU."""
 
 from . import bonds, lists, rank2, selections
 from .case import BACKWARD, FORWARD, PASSES, SECOND, Case, Inputs, Peer, as_tuple, bind, compiled_binder

@@ -140,5 +140,5 @@ SUM_PEERS = (
     Peer("torch.scatter_add", partial(_same_inputs, _scatter_add)),
     Peer("segment_csr", _segment_csr, passes=(FORWARD, BACKWARD)),
 )
-# The twin gathers by indexing, whose backward sums with index_put; index_select's with index_add.
+# The reference implementation gathers by indexing, whose backward sums with index_put; index_select's with index_add.
 GATHER_PEERS = (Peer("torch.index_select", partial(_same_inputs, _index_select)),)

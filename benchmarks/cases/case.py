@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a benchmark case is: inputs, the operation, its twin, its peers, and the floor under all of them."""
+"""A benchmark case: inputs, the operation, its reference implementation, its peers, and the floor under all of them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Peer(NamedTuple):
         name: for the table.
         prepare: makes the call and its inputs from those of the case; ImportError where the peer is not installed.
         devices: where it runs.
-        passes: what it can do.
+        passes: the passes that it can do.
     """
 
     name: str
@@ -49,18 +49,18 @@ class Case:
 
     Args:
         op: name of the operation.
-        name: what is particular to the inputs.
+        name: short description of the inputs.
         inputs: makes inputs on a device from a seed.
         native: the operation.
-        twin: the readable twin, or None where it would take minutes.
+        reference: the reference implementation, or None where it would take minutes.
         stages: bytes and operations of forward, backward and second backward, each by itself.
-        passes: what is measured.
-        peers: other ways to do it.
-        compiled: the twin is measured under torch.compile too.
-        promises: by device and pass, how many times longer a side must take at least.
+        passes: the passes that are measured.
+        peers: other ways to do the same work.
+        compiled: the reference implementation is measured under torch.compile too.
+        promises: by device and pass, the smallest ratio of a side's time to ours.
         bandwidth_promise: the share of the copy bandwidth that a GPU must reach where memory is the limit.
         seconds_promise: by device, the longest time that the forward pass may take.
-        twin_devices: where the twin runs.
+        reference_devices: where the reference implementation runs.
         kernels: the operations that must have a kernel for the device; `op` itself when empty.
         count: the number of results of a call, on which batched peers must agree; None for floating-point results.
     """
@@ -69,12 +69,12 @@ class Case:
     name: str
     inputs: Callable[[torch.device, int], Inputs]
     native: Callable[..., Any]
-    twin: Callable[..., Any] | None
+    reference: Callable[..., Any] | None
     stages: Callable[[Inputs], tuple[Traffic, ...]]
     passes: tuple[str, ...] = PASSES
     peers: tuple[Peer, ...] = ()
     compiled: bool = True
-    twin_devices: tuple[str, ...] = ("cpu", "cuda")
+    reference_devices: tuple[str, ...] = ("cpu", "cuda")
     promises: Mapping[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
     bandwidth_promise: float | None = None
     seconds_promise: Mapping[str, float] = field(default_factory=dict)
@@ -99,9 +99,9 @@ class Case:
         """Operation and inputs."""
         return f"{self.op}, {self.name}"
 
-    def traffic(self, inputs: Inputs, which: str) -> Traffic:
+    def traffic(self, inputs: Inputs, pass_name: str) -> Traffic:
         """The bytes and operations of a pass, with those before it."""
-        stages = self.stages(inputs)[: PASSES.index(which) + 1]
+        stages = self.stages(inputs)[: PASSES.index(pass_name) + 1]
         return sum(stages[1:], stages[0])
 
 
@@ -110,10 +110,10 @@ def as_tuple(outputs: Any) -> tuple[Any, ...]:
     return tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,)
 
 
-def bind(which: str, call: Callable[..., Any], inputs: Inputs) -> Callable[[], Any]:
+def bind(pass_name: str, call: Callable[..., Any], inputs: Inputs) -> Callable[[], Any]:
     """A call without arguments that runs one pass of ``call(*leaves, *constants)``."""
     leaves, constants = inputs
-    if which == FORWARD:
+    if pass_name == FORWARD:
 
         def forward() -> Any:
             with torch.no_grad():
@@ -123,7 +123,7 @@ def bind(which: str, call: Callable[..., Any], inputs: Inputs) -> Callable[[], A
 
     wanted = [x.detach().clone().requires_grad_() for x in leaves]
     grads = _random_like(as_tuple(call(*wanted, *constants)), wanted[0].device)
-    if which == BACKWARD:
+    if pass_name == BACKWARD:
         return lambda: torch.autograd.grad(as_tuple(call(*wanted, *constants)), wanted, grads)
 
     moving = [g.requires_grad_() for g in grads]
@@ -137,19 +137,21 @@ def bind(which: str, call: Callable[..., Any], inputs: Inputs) -> Callable[[], A
     return second
 
 
-def compiled_binder(which: str, twin: Callable[..., Any], backend: str) -> Callable[[Inputs], Callable[[], Any]]:
-    """As `bind`, with the twin under torch.compile; made once for all inputs of one shape.
+def compiled_binder(
+    pass_name: str, reference: Callable[..., Any], backend: str
+) -> Callable[[Inputs], Callable[[], Any]]:
+    """As `bind`, with the reference implementation under torch.compile; made once for all inputs of one shape.
 
     AOT autograd differentiates a compiled function once. For the second derivative the compiled function is the first
     derivative itself, by torch.func.vjp, which the compiler traces through.
     """
     torch.compiler.reset()
     options: dict[str, Any] = {"dynamic": False, "fullgraph": True, "backend": backend}
-    if which != SECOND:
-        return partial(bind, which, torch.compile(twin, **options))
+    if pass_name != SECOND:
+        return partial(bind, pass_name, torch.compile(reference, **options))
 
     def first_derivative(wanted: list[Tensor], grads: list[Tensor], constants: tuple[Any, ...]) -> tuple[Tensor, ...]:
-        _, pull = torch.func.vjp(lambda *x: as_tuple(twin(*x, *constants)), *wanted)
+        _, pull = torch.func.vjp(lambda *x: as_tuple(reference(*x, *constants)), *wanted)
         return pull(tuple(grads))
 
     compiled = torch.compile(first_derivative, **options)
@@ -158,7 +160,7 @@ def compiled_binder(which: str, twin: Callable[..., Any], backend: str) -> Calla
         leaves, constants = inputs
         wanted = [x.detach().clone().requires_grad_() for x in leaves]
         with torch.no_grad():
-            outputs = as_tuple(twin(*wanted, *constants))
+            outputs = as_tuple(reference(*wanted, *constants))
         moving = [g.requires_grad_() for g in _random_like(outputs, wanted[0].device)]
         seconds = _random_like(wanted, wanted[0].device)
         return lambda: torch.autograd.grad(

@@ -55,7 +55,7 @@ class Batch:
 
 
 def supercell(crystal: Crystal, num_atoms: int) -> Crystal:
-    """About so many atoms, displaced as by heat, and in random order as after a long simulation."""
+    """Repeat a crystal to about `num_atoms` atoms, displaced as by heat, in random order as after a long simulation."""
     rng = np.random.default_rng(0)
     repeats = round((num_atoms / crystal.num_atoms) ** (1 / 3))
     steps = np.array(list(product(range(repeats), repeat=3)), dtype=float)
@@ -79,9 +79,9 @@ def batch(size: str) -> Batch:
     if size == LARGE:
         return large_cell(0.5)
     count = int(size.split(maxsplit=1)[0])
-    every = labelled()
-    # Few crystals: from all over the set, which is in no order of size.
-    chosen = every[:: len(every) // count][:count] if count < len(every) else (every * 2)[:count]
+    crystals = labelled()
+    # Few crystals come from all over the set, which is not sorted by size.
+    chosen = crystals[:: len(crystals) // count][:count] if count < len(crystals) else (crystals * 2)[:count]
     return Batch(chosen)
 
 

@@ -60,7 +60,7 @@ def _case(name: str, make: Callable[[], Batch], **more: Any) -> Case:
         stages=stages,
         passes=(FORWARD,),
         compiled=False,
-        twin_devices=("cpu",),
+        reference_devices=("cpu",),
         count=_count,
         **more,
     )
@@ -75,7 +75,7 @@ def _batch_case(size: str) -> Case:
     return _case(
         size,
         make,
-        twin=reference.neighbor_list,
+        reference=reference.neighbor_list,
         peers=tuple(peers),
         promises={("cpu", FORWARD): {"pymatgen": 8.0, "matscipy": 8.0, "vesin": 8.0}} if promising else {},
         seconds_promise={"cuda": 0.3e-3} if promising else {},
@@ -87,7 +87,7 @@ def _large_case(name: str, density: float) -> Case:
     return _case(
         f"large cell, {name}",
         make,
-        twin=None,
+        reference=None,
         peers=(*(peer for peer in _per_crystal_peers(make) if peer.name != "pymatgen"), *BATCH_PEERS),
         promises={("cpu", FORWARD): {"vesin": 2.0}},
         bandwidth_promise=0.7,
@@ -95,7 +95,7 @@ def _large_case(name: str, density: float) -> Case:
 
 
 def _per_crystal_peers(make: Callable[[], Batch]) -> list[Peer]:
-    """Programs that take one crystal at a time, on the CPU."""
+    """Return the programs that take one crystal at a time, on the CPU."""
 
     def pymatgen(_: Inputs) -> tuple[Callable[..., Any], Inputs]:
         structure = import_module("pymatgen.core").Structure
@@ -106,15 +106,19 @@ def _per_crystal_peers(make: Callable[[], Batch]) -> list[Peer]:
 
     def matscipy(_: Inputs) -> tuple[Callable[..., Any], Inputs]:
         find = import_module("matscipy.neighbours").neighbour_list
-        return _each(make, lambda c: find("ijS", cutoff=CUTOFF, positions=c.positions, cell=c.cell, pbc=c.pbc))
+        return _crystal_by_crystal(
+            make, lambda c: find("ijS", cutoff=CUTOFF, positions=c.positions, cell=c.cell, pbc=c.pbc)
+        )
 
     def vesin(_: Inputs) -> tuple[Callable[..., Any], Inputs]:
         finder = import_module("vesin").NeighborList(cutoff=CUTOFF, full_list=True)
-        return _each(make, lambda c: finder.compute(c.positions, c.cell, True, "ijS"))
+        return _crystal_by_crystal(make, lambda c: finder.compute(c.positions, c.cell, True, "ijS"))
 
     def tonari(_: Inputs) -> tuple[Callable[..., Any], Inputs]:
         find = import_module("tonari").neighbor_list
-        return _each(make, lambda c: find("ijS", positions=c.positions, cell=c.cell, pbc=c.pbc, cutoff=CUTOFF))
+        return _crystal_by_crystal(
+            make, lambda c: find("ijS", positions=c.positions, cell=c.cell, pbc=c.pbc, cutoff=CUTOFF)
+        )
 
     programs = {"pymatgen": pymatgen, "matscipy": matscipy, "vesin": vesin, "tonari": tonari}
     return [Peer(name, prepare, ("cpu",), (FORWARD,)) for name, prepare in programs.items()]
@@ -123,18 +127,18 @@ def _per_crystal_peers(make: Callable[[], Batch]) -> list[Peer]:
 def _ase(make: Callable[[], Batch]) -> Peer:
     def prepare(_: Inputs) -> tuple[Callable[..., Any], Inputs]:
         find = import_module("ase.neighborlist").primitive_neighbor_list
-        return _each(make, lambda c: find("ijS", c.pbc, c.cell, c.positions, CUTOFF))
+        return _crystal_by_crystal(make, lambda c: find("ijS", c.pbc, c.cell, c.positions, CUTOFF))
 
     return Peer("ASE", prepare, ("cpu",), (FORWARD,))
 
 
-def _each(make: Callable[[], Batch], find: Callable[[Any], Any]) -> tuple[Callable[..., Any], Inputs]:
+def _crystal_by_crystal(make: Callable[[], Batch], find: Callable[[Any], Any]) -> tuple[Callable[..., Any], Inputs]:
     crystals = make().crystals
     return lambda: [find(crystal) for crystal in crystals], Inputs(())
 
 
 def _nvalchemi(inputs: Inputs) -> tuple[Callable[..., Any], Inputs]:
-    """NVIDIA ALCHEMI toolkit: batched; its kernels run on CPU too. Told the most neighbors."""
+    """NVIDIA ALCHEMI toolkit: batched; its kernels run on CPU too. It is told the largest number of neighbors."""
     find = import_module("nvalchemiops.torch.neighbors").neighbor_list
     positions, cell, pbc, cutoff, ptr = inputs.constants
     crystal = torch.repeat_interleave(torch.arange(len(cell), device=ptr.device), ptr.diff()).int()
@@ -143,7 +147,7 @@ def _nvalchemi(inputs: Inputs) -> tuple[Callable[..., Any], Inputs]:
 
 
 def _torch_nl(inputs: Inputs) -> tuple[Callable[..., Any], Inputs]:
-    """torch-nl: batched, in TorchScript; it wants wrapped positions, which are made before."""
+    """torch-nl: batched, in TorchScript; it needs wrapped positions, which are made beforehand."""
     find = import_module("torch_nl").compute_neighborlist
     positions, cell, pbc, cutoff, ptr = inputs.constants
     crystal = torch.repeat_interleave(torch.arange(len(cell), device=ptr.device), ptr.diff())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Cases of what is made from lists or like them: shorter and nested lists, reverses, nearest neighbors, fixed size."""
+"""Cases of operations around neighbor lists: shorter and nested lists, reverses, nearest neighbors, fixed size."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NEAREST = 12
 
 
 def all_cases() -> list[Case]:
-    """Each on every size."""
+    """Return the cases of each operation on every size."""
     makers = (_fixed, _bonds_within, _nested, _reverses, _nearest)
     return [make(size) for make in makers for size in SIZES]
 
@@ -37,13 +37,18 @@ def _pairs(found: Any) -> int:
 
 
 def _case(op: str, name: str, inputs: Any, stages: Any, **more: Any) -> Case:
-    settings = {"twin": getattr(reference, op), "passes": (FORWARD,), "compiled": False, "twin_devices": ("cpu",)}
+    settings = {
+        "reference": getattr(reference, op),
+        "passes": (FORWARD,),
+        "compiled": False,
+        "reference_devices": ("cpu",),
+    }
     return Case(op, name, inputs, getattr(ops, op), stages=stages, **(settings | more))
 
 
-def _twin_of_small(size: str) -> dict[str, Any]:
-    """Twins that loop in Python take seconds on more than a few crystals."""
-    return {} if size in BATCHES[:2] else {"twin": None}
+def _reference_of_small(size: str) -> dict[str, Any]:
+    """Reference implementations that loop in Python take seconds on more than a few crystals."""
+    return {} if size in BATCHES[:2] else {"reference": None}
 
 
 def _crystals(size: str, device: torch.device) -> tuple[torch.Tensor, ...]:
@@ -53,7 +58,7 @@ def _crystals(size: str, device: torch.device) -> tuple[torch.Tensor, ...]:
 
 
 def _fixed(size: str) -> Case:
-    """With room for a tenth more bonds than there are: the list that a CUDA graph can hold."""
+    """Room for a tenth more bonds than the crystals have: the list that a CUDA graph can hold."""
 
     def inputs(device: torch.device, seed: int) -> Inputs:
         positions, cell, pbc, ptr = _crystals(size, device)
@@ -71,7 +76,7 @@ def _fixed(size: str) -> Case:
         return partial(ops.neighbor_list, positions, cell, pbc, cutoff, ptr), Inputs(())
 
     peers = (Peer("neighbor_list", search, passes=(FORWARD,)),)
-    return _case("neighbor_list_fixed", size, inputs, stages, peers=peers, **_twin_of_small(size))
+    return _case("neighbor_list_fixed", size, inputs, stages, peers=peers, **_reference_of_small(size))
 
 
 def _bonds_within(size: str) -> Case:
@@ -115,8 +120,8 @@ def _nested(size: str) -> Case:
         inputs,
         stages,
         kernels=("neighbor_list", "bonds_within"),
-        peers=(Peer("neighbor_list, each", three_searches, passes=(FORWARD,)),),
-        **_twin_of_small(size),
+        peers=(Peer("a neighbor_list per cutoff", three_searches, passes=(FORWARD,)),),
+        **_reference_of_small(size),
     )
 
 
@@ -128,7 +133,7 @@ def _reverses(size: str) -> Case:
         pairs, _, row_ptr = inputs.constants
         return traffic.bond_reverses(len(row_ptr) - 1, pairs.shape[1])
 
-    return _case("bond_reverses", size, inputs, stages, **_twin_of_small(size))
+    return _case("bond_reverses", size, inputs, stages, **_reference_of_small(size))
 
 
 def _nearest(size: str) -> Case:
@@ -146,5 +151,5 @@ def _nearest(size: str) -> Case:
         inputs,
         stages,
         kernels=("neighbor_list",),
-        **_twin_of_small(size),
+        **_reference_of_small(size),
     )

@@ -61,9 +61,9 @@ def bond_reverses(atoms: int, bonds: int) -> tuple[Traffic]:
 def bond_vectors(atoms: int, crystals: int, bonds: int, size: int) -> tuple[Traffic, ...]:
     """``d = (r_j - r_i) + S @ cell``; its derivative is the transposed map, and so on."""
     places = atoms * 3 * size + crystals * (9 * size + INDEX)
-    each = bonds * (2 * INDEX + 3 * SHIFT + 3 * size)
-    forward = Traffic(places + each, 21 * bonds)
-    backward = Traffic(places + each, 24 * bonds)
+    bond_arrays = bonds * (2 * INDEX + 3 * SHIFT + 3 * size)
+    forward = Traffic(places + bond_arrays, 21 * bonds)
+    backward = Traffic(places + bond_arrays, 24 * bonds)
     return forward, backward, forward
 
 

@@ -6,7 +6,7 @@
 # pytest-benchmark; peers are measured where they are installed. Logs, JSON and report go to $OUT (default build/gpu).
 # A stage that fails is named at the end, and the next one still runs.
 #
-#   --dry-run   the same stages on the CPU without building: quick benchmarks, no sanitizer; for trying this script
+#   --dry-run   the same stages on the CPU without building: quick benchmarks, no sanitizer; to test this script
 # Environment: PYTHON (default python3), LIMIT (seconds, default 465), DTNN_COMMIT (for the report, where there is no git).
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 2
@@ -27,7 +27,7 @@ failed=()
 
 left() { echo $((limit - SECONDS)); }
 
-# stage NAME SECONDS COMMAND...: run with the output in $out/NAME.log, for at most so long and no longer than is left.
+# stage NAME SECONDS COMMAND...: run with the output in $out/NAME.log, for at most SECONDS and the time that is left.
 stage() {
   local name=$1 seconds=$(($2 * patience)) start=$SECONDS status
   shift 2

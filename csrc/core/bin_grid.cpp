@@ -18,10 +18,10 @@ constexpr double kBinsPerCutoff[3] = {1, 1, 4};
 constexpr int64_t kBinsPerAtom = 8;
 // Shifts stay below 2^31 when each of their parts stays below this.
 constexpr int64_t kLargestShift = int64_t{1} << 29;
-// Atoms that are worth a thread of their own while sorting.
+// Smallest number of atoms that a thread sorts.
 constexpr int64_t kAtomsPerChunk = 2048;
 
-// Not 0, for distances are divided by it.
+// Not 0: distances are divided by it.
 double reach_distance(const SearchCrystal& crystal) {
   return std::max(crystal.cutoff + 2 * crystal.tolerance, std::numeric_limits<double>::min());
 }
@@ -125,7 +125,7 @@ void BinGrid::list_translations(const Lattice& lattice, int64_t num_atoms) {
     throw std::length_error("more atoms and images in one crystal than 32-bit numbers can tell apart");
 }
 
-// Takes an atom into the reduced cell; returns where it is then.
+// Moves an atom into the reduced cell and returns its position there.
 Vec3 BinGrid::place_atom(const SearchCrystal& crystal, int64_t i, Bin& bin) {
   const Lattice& lattice = crystal.lattice;
   Vec3 r = crystal.difference(0, i);
@@ -167,7 +167,7 @@ void BinGrid::for_each_image(const Bin& bin, const Visit& visit) const {
 }
 
 // A counting sort. Each thread counts and later moves the points of its own chunk of atoms, so that the points of a bin
-// come in the order of the atoms, whatever the number of chunks.
+// come in the order of the atoms, for any number of chunks.
 void BinGrid::sort_points(const SearchCrystal& crystal, const Parallel& parallel) {
   const int64_t num_atoms = crystal.num_atoms;
   const int64_t num_bins = axis[0].num_extended * axis[1].num_extended * axis[2].num_extended;
@@ -176,7 +176,7 @@ void BinGrid::sort_points(const SearchCrystal& crystal, const Parallel& parallel
   home.resize(num_atoms);
   std::vector<Vec3> placed(num_atoms);
   std::vector<Bin> bins(num_atoms);
-  // Numbers of points first, then where the next one goes; [chunk][bin].
+  // First the number of points, then the place of the next one; [chunk][bin].
   std::vector<std::vector<int64_t>> next(num_chunks);
   for_each_task(parallel, num_chunks, [&](int64_t chunk) {
     next[chunk].assign(num_bins, 0);

@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "neighbor_crystal.h"
 #include "parallel.h"
+#include "search_crystal.h"
 
 namespace dtnn {
 

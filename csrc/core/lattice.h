@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: MIT
 // The periodic part of a cell: checked, reduced, and enumerable.
+//
+// The GPU has its own reduction, ops/cuda/neighbor/device_lattice.h, with the same tests, tolerances and result up to
+// the choice among equally short vectors. This one puts the periodic vectors first, indexes them at run time and
+// throws. On a GPU such indexing would move the arrays from registers to memory; rotating vectors, as the GPU does,
+// would try them in another order here and change the bits of the basis. python_tests/cuda/test_device_lattice_cuda.py
+// holds the two to each other.
 #pragma once
 
 #include <array>
@@ -18,7 +24,7 @@ inline double dot(const Vec3& a, const Vec3& b) { return a[0] * b[0] + a[1] * b[
 // orthogonal to it.
 struct Lattice {
   std::array<Vec3, 3> cell;                             // as given
-  int num_periodic = 0;                                 // the first so many basis vectors are translations
+  int num_periodic = 0;                                 // this many basis vectors, the first ones, are translations
   std::array<Vec3, 3> basis;                            // short vectors, then the orthogonal completion
   std::array<std::array<int64_t, 3>, 3> combination{};  // basis[k] = sum_m combination[k][m] cell[m], k < num_periodic
   bool keeps_cell = true;                               // the basis is the cell's own vectors, in order
@@ -39,7 +45,7 @@ struct Lattice {
 // Throws std::invalid_argument, worded to follow the name of the crystal, when the periodic vectors have no volume.
 Lattice make_lattice(const double cell[9], const bool pbc[3]);
 
-// About how many translations are no longer than `radius`.
+// Approximate number of translations no longer than `radius`.
 double count_translations(const Lattice& lattice, double radius);
 
 // All shifts with |shift @ cell| <= radius and perhaps a few more, in lexicographic order. With every shift comes its

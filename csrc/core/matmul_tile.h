@@ -72,12 +72,12 @@ struct Tile {
   }
 
   // Only the first `cols` columns.
-  DTNN_ALWAYS_INLINE void store_part(T* out, int64_t row_stride, int64_t cols) {
+  DTNN_ALWAYS_INLINE void store_first_columns(T* out, int64_t row_stride, int64_t cols) {
     constexpr int width = vectors * lanes;
-    T part[rows * width];
-    store(part, width, false);
+    T full[rows * width];
+    store(full, width, false);
     for (int r = 0; r < rows; ++r) {
-      std::memcpy(out + r * row_stride, part + r * width, static_cast<size_t>(cols) * sizeof(T));
+      std::memcpy(out + r * row_stride, full + r * width, static_cast<size_t>(cols) * sizeof(T));
     }
   }
 };

@@ -18,8 +18,8 @@ class GridSearch {
   // Cost in candidate distances; to compare with ImageSearch::estimate.
   static double estimate(const SearchCrystal& crystal) { return BinGrid::estimate(crystal); }
 
-  // The search is made in so many tasks. Each finds the bonds of its atoms, sets their numbers in `counts`, by atom,
-  // and returns how many there are together.
+  // The number of tasks of the search. Each task finds the bonds of its atoms, writes the number of bonds of each atom
+  // into `counts`, and returns their sum.
   int64_t num_tasks() const { return static_cast<int64_t>(task_bin_.size()) - 1; }
   int64_t search(int64_t task, KeyArena& arena, int64_t* counts);
 
@@ -32,7 +32,7 @@ class GridSearch {
 
  private:
   int64_t num_own_bins() const { return grid_.axis[0].num_bins * grid_.axis[1].num_bins * grid_.axis[2].num_bins; }
-  // Among all bins, of the own bin with this number.
+  // Index of the own bin `number` among all bins.
   std::array<int64_t, 3> own_bin(int64_t number) const;
 
   SearchCrystal crystal_;

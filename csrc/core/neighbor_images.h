@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "neighbor_crystal.h"
+#include "search_crystal.h"
 
 namespace dtnn {
 

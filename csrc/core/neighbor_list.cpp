@@ -21,10 +21,10 @@ namespace dtnn {
 namespace {
 
 // Crystals are searched in groups of about this much work, in candidate distances (some 20 microseconds), and the bonds
-// of large crystals written in pieces of this many atoms: small enough to balance, large enough to hide the cost of
+// of large crystals written in tasks of this many atoms: small enough to balance, large enough to hide the cost of
 // handing out a task.
 constexpr double kGroupWork = 50000;
-constexpr int64_t kPieceAtoms = 256;
+constexpr int64_t kAtomsPerWriteTask = 256;
 // From this size on, all threads build the grid of one crystal together.
 constexpr int64_t kLargeCrystal = 4096;
 // Rounding errors stay below this times the lengths involved: several hundred units in the last place.
@@ -46,7 +46,7 @@ double memory_bytes() {
   return bytes;
 }
 
-std::string of_crystal(const NeighborListInput& input, int64_t index) {
+std::string crystal_prefix(const NeighborListInput& input, int64_t index) {
   return input.num_crystals == 1 ? "" : "crystal " + std::to_string(index) + ": ";
 }
 
@@ -88,12 +88,12 @@ SearchCrystal make_search_crystal(const NeighborListInput& input, int64_t index)
   crystal.half = input.half;
   crystal.self_pairs = input.self_pairs;
   if (!(crystal.cutoff >= 0) || !std::isfinite(crystal.cutoff))
-    throw std::invalid_argument((input.shared_cutoff ? "" : of_crystal(input, index)) +
+    throw std::invalid_argument((input.shared_cutoff ? "" : crystal_prefix(input, index)) +
                                 "expected a finite `cutoff` of 0 or more, got " + std::to_string(crystal.cutoff));
   const double* cell = input.cells + (input.shared_cell ? 0 : 9 * index);
   for (int k = 0; k < 9; ++k)
     if (!std::isfinite(cell[k]))
-      throw std::invalid_argument(of_crystal(input, index) + "expected a finite `cell`, got NaN or infinity");
+      throw std::invalid_argument(crystal_prefix(input, index) + "expected a finite `cell`, got NaN or infinity");
   for (int64_t k = 0; k < 3 * crystal.num_atoms; ++k)
     if (!std::isfinite(crystal.positions[k]))
       throw std::invalid_argument("expected finite `positions`, got NaN or infinity at atom " +
@@ -122,16 +122,16 @@ SearchCrystal make_search_crystal(const NeighborListInput& input, int64_t index)
     if (!std::isfinite(length)) throw std::invalid_argument("`positions` or `cutoff` too large for float64 arithmetic");
     check_size(crystal);
   } catch (const std::length_error& error) {
-    throw std::length_error(of_crystal(input, index) + error.what());
+    throw std::length_error(crystal_prefix(input, index) + error.what());
   } catch (const std::invalid_argument& error) {
-    throw std::invalid_argument(of_crystal(input, index) + error.what());
+    throw std::invalid_argument(crystal_prefix(input, index) + error.what());
   }
   return crystal;
 }
 
 struct NeighborSearch::State {
   // Some atoms of one large crystal.
-  struct Piece {
+  struct WriteTask {
     const GridSearch* grid;
     int64_t begin, end;
   };
@@ -139,7 +139,7 @@ struct NeighborSearch::State {
   std::vector<int64_t> row_ptr;
   std::vector<Group> groups;
   std::vector<std::unique_ptr<GridSearch>> grids;  // one for each crystal; null for small ones
-  std::vector<Piece> pieces;
+  std::vector<WriteTask> write_tasks;
   KeyArena arena;
 };
 
@@ -189,8 +189,8 @@ NeighborSearch::NeighborSearch(const NeighborListInput& input, const Parallel& p
     GridSearch* const grid = state.grids[index].get();
     if (grid == nullptr) continue;
     for (int64_t number = 0; number < grid->num_tasks(); ++number) tasks.push_back({grid, number});
-    for (int64_t begin = 0; begin < grid->num_atoms(); begin += kPieceAtoms)
-      state.pieces.push_back({grid, begin, std::min(begin + kPieceAtoms, grid->num_atoms())});
+    for (int64_t begin = 0; begin < grid->num_atoms(); begin += kAtomsPerWriteTask)
+      state.write_tasks.push_back({grid, begin, std::min(begin + kAtomsPerWriteTask, grid->num_atoms())});
   }
   // Without three periodic directions there is no good estimate beforehand, so the bonds are counted as they are found.
   std::atomic<int64_t> found{0};
@@ -209,16 +209,16 @@ void NeighborSearch::write_bonds(const NeighborListOutput& output, const Paralle
   const State& state = *state_;
   std::copy(state.row_ptr.begin(), state.row_ptr.end(), output.row_ptr);
   const int64_t num_groups = static_cast<int64_t>(state.groups.size());
-  const int64_t num_pieces = static_cast<int64_t>(state.pieces.size());
-  for_each_task(parallel, num_groups + num_pieces, [&](int64_t task) {
+  const int64_t num_write_tasks = static_cast<int64_t>(state.write_tasks.size());
+  for_each_task(parallel, num_groups + num_write_tasks, [&](int64_t task) {
     if (task < num_groups) {
       const Group& group = state.groups[task];
       for (size_t k = 0; k < group.images.size(); ++k)
         if (group.images[k]) group.images[k]->write(output, state.row_ptr[group.starts[k]]);
     } else {
-      const State::Piece& piece = state.pieces[task - num_groups];
-      const int64_t first = piece.grid->first_atom() + piece.begin;
-      piece.grid->write(piece.begin, piece.end, state.row_ptr.data() + first, output);
+      const State::WriteTask& write_task = state.write_tasks[task - num_groups];
+      const int64_t first = write_task.grid->first_atom() + write_task.begin;
+      write_task.grid->write(write_task.begin, write_task.end, state.row_ptr.data() + first, output);
     }
   });
 }

@@ -5,9 +5,9 @@
 // A bond (i, j, S) of crystal b joins two of its atoms and an integer shift S, zero along non-periodic directions, with
 //     d = (r_j - r_i) + ((S0*a + S1*b) + S2*c),        dx*dx + dy*dy + dz*dz < cutoff*cutoff,
 // in float64, every operation rounded once, in this order (no fused multiply-add: compile with -ffp-contract=off). The
-// plain PyTorch twin computes the same, so both agree in every bit, for bonds at the cutoff too. A cutoff of 0 means no
-// bonds. An atom is its own neighbor with S = 0 only where self pairs are asked for, then whatever the cutoff, in half
-// lists too; two atoms at one place are neighbors at distance 0.
+// reference implementation computes the same, so both agree in every bit, for bonds at the cutoff too. A cutoff of 0
+// means no bonds. An atom is its own neighbor with S = 0 only where self pairs are asked for, then at any cutoff, in
+// half lists too; two atoms at one place are neighbors at distance 0.
 // Order: by i, then j, then S lexicographically. Half lists keep i < j, and i == j with the first nonzero of S
 // positive, besides self pairs. The result does not depend on the number of threads or the instruction set. Counts are
 // 64-bit; there is no cap.

@@ -49,18 +49,19 @@ DTNN_ALWAYS_INLINE void multiply_rows(const PackedJob<T>& job, int64_t i, Prefet
       if (cols >= width) {
         tile.store(out + j, job.cols, false);
       } else {
-        tile.store_part(out + j, job.cols, cols);
+        tile.store_first_columns(out + j, job.cols, cols);
       }
     } else {
       Tile<T, lanes, rows, 1> tile;
       tile.add_product(left, panel, width, job.depth);
-      tile.store_part(out + j, job.cols, cols);
+      tile.store_first_columns(out + j, job.cols, cols);
     }
   }
 }
 
-template <typename T, int lanes, int rows>
+template <int bytes, int rows, typename T>
 DTNN_ALWAYS_INLINE void multiply_all(const PackedJob<T>& job, Prefetch& ahead) {
+  constexpr int lanes = bytes / static_cast<int>(sizeof(T));
   const int64_t panels = (job.cols + 2 * lanes - 1) / (2 * lanes);
   ahead.share_out(panels * (job.rows / rows));
   int64_t i = 0;
@@ -69,31 +70,11 @@ DTNN_ALWAYS_INLINE void multiply_all(const PackedJob<T>& job, Prefetch& ahead) {
   for (; i < job.rows; ++i) multiply_rows<T, lanes, 1>(job, i, ahead);
 }
 
-template <typename T>
-constexpr int lanes_of(int bytes) {
-  return bytes / static_cast<int>(sizeof(T));
-}
-
 // 12 x 2 sums, two vectors of b and one of a in the 32 registers of AVX-512; 6 x 2 in 16 registers.
-#ifdef DTNN_HAVE_SIMD_LEVELS
-template <typename T>
-DTNN_FOR_AVX512 void multiply_avx512(const PackedJob<T>& job, Prefetch& ahead) {
-  multiply_all<T, lanes_of<T>(64), 12>(job, ahead);
-}
-template <typename T>
-DTNN_FOR_AVX2 void multiply_avx2(const PackedJob<T>& job, Prefetch& ahead) {
-  multiply_all<T, lanes_of<T>(32), 6>(job, ahead);
-}
-#endif
-
-template <typename T>
-void multiply_with_best(const PackedJob<T>& job, Prefetch& ahead) {
-#ifdef DTNN_HAVE_SIMD_LEVELS
-  if (simd_level() == SimdLevel::kAvx512) return multiply_avx512(job, ahead);
-  if (simd_level() == SimdLevel::kAvx2) return multiply_avx2(job, ahead);
-#endif
-  multiply_all<T, lanes_of<T>(16), 6>(job, ahead);
-}
+DTNN_SIMD_VERSIONS_OF(void, multiply_at_level, (multiply_all<64, 12>), (multiply_all<32, 6>), (multiply_all<16, 6>),
+                      (const PackedJob<float>& job, Prefetch& ahead), (job, ahead))
+DTNN_SIMD_VERSIONS_OF(void, multiply_at_level, (multiply_all<64, 12>), (multiply_all<32, 6>), (multiply_all<16, 6>),
+                      (const PackedJob<double>& job, Prefetch& ahead), (job, ahead))
 
 }  // namespace
 
@@ -130,10 +111,10 @@ template class PackedMatrix<float>;
 template class PackedMatrix<double>;
 
 void multiply(const float* a, const PackedMatrix<float>& b, float* out, int64_t rows, Prefetch& ahead) {
-  multiply_with_best(PackedJob<float>{a, b.panels(), out, rows, b.cols(), b.depth()}, ahead);
+  multiply_at_level(PackedJob<float>{a, b.panels(), out, rows, b.cols(), b.depth()}, ahead);
 }
 void multiply(const double* a, const PackedMatrix<double>& b, double* out, int64_t rows, Prefetch& ahead) {
-  multiply_with_best(PackedJob<double>{a, b.panels(), out, rows, b.cols(), b.depth()}, ahead);
+  multiply_at_level(PackedJob<double>{a, b.panels(), out, rows, b.cols(), b.depth()}, ahead);
 }
 
 }  // namespace dtnn

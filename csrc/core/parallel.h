@@ -17,12 +17,12 @@ struct Parallel {
 // Everything on the calling thread.
 Parallel serial();
 
-// Threads of its own, for callers without a pool; num_threads < 1 means all processors.
+// New threads, for callers without a pool; num_threads < 1 means all processors.
 Parallel with_std_threads(int num_threads);
 
 // Runs task(0), ..., task(num_tasks - 1). Workers draw the next task when they are free, so uneven tasks balance;
 // results do not depend on who draws what as long as every task writes to its own place. When tasks throw, the
-// exception of the lowest failing task is thrown again here, whatever the number of threads.
+// exception of the lowest failing task is thrown again here, for any number of threads.
 void for_each_task(const Parallel& parallel, int64_t num_tasks, const std::function<void(int64_t)>& task);
 
 }  // namespace dtnn

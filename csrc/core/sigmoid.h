@@ -17,7 +17,7 @@ template <>
 struct ExpConstants<float> {
   using Bits = uint32_t;
   static constexpr int kMantissaBits = 23;
-  static constexpr float kRounder = 0x1.8p23f;       // to add it rounds to an integer, which stands in the low bits
+  static constexpr float kRounder = 0x1.8p23f;       // adding it rounds to an integer, which is in the low bits
   static constexpr float kLn2High = 0x1.62e4p-1f;    // few bits: n * kLn2High is exact
   static constexpr float kLn2Low = 0x1.7f7d1cp-20f;  // ln 2 - kLn2High
   static constexpr float kSmallest = -87.0f;         // exp is a normal number from here on

@@ -14,7 +14,7 @@
 namespace dtnn {
 namespace {
 
-// The bits of a last, partial word that stand for real points.
+// The bits of the last word that belong to points.
 inline uint64_t valid_bits(int64_t count) { return count >= 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1; }
 
 // Sixteen keys in as many registers as they take.

@@ -28,8 +28,9 @@ DTNN_ALWAYS_INLINE void multiply_panel(const SmallMatmul<T>& job, int64_t j, Pre
 }
 
 // Panels as wide as they come, then narrower ones for the last columns. rows * 2 accumulators fill the registers.
-template <typename T, int lanes, int rows>
+template <int bytes, int rows, typename T>
 DTNN_ALWAYS_INLINE void multiply_all(const SmallMatmul<T>& job, Prefetch& ahead) {
+  constexpr int lanes = bytes / static_cast<int>(sizeof(T));
   ahead.share_out((job.cols / (2 * lanes)) * (job.rows / rows));
   int64_t j = 0;
   for (; j + 2 * lanes <= job.cols; j += 2 * lanes) multiply_panel<T, lanes, rows, 2>(job, j, ahead);
@@ -39,35 +40,15 @@ DTNN_ALWAYS_INLINE void multiply_all(const SmallMatmul<T>& job, Prefetch& ahead)
   for (; j < job.cols; ++j) multiply_panel<T, 1, rows, 1>(job, j, ahead);
 }
 
-template <typename T>
-constexpr int lanes_of(int bytes) {
-  return bytes / static_cast<int>(sizeof(T));
-}
-
 // Tiles are sized for the registers of each level, so every level has its own template arguments.
-#ifdef DTNN_HAVE_SIMD_LEVELS
-template <typename T>
-DTNN_FOR_AVX512 void multiply_avx512(const SmallMatmul<T>& job, Prefetch& ahead) {
-  multiply_all<T, lanes_of<T>(64), 8>(job, ahead);
-}
-template <typename T>
-DTNN_FOR_AVX2 void multiply_avx2(const SmallMatmul<T>& job, Prefetch& ahead) {
-  multiply_all<T, lanes_of<T>(32), 4>(job, ahead);
-}
-#endif
-
-template <typename T>
-void multiply_with_best(const SmallMatmul<T>& job, Prefetch& ahead) {
-#ifdef DTNN_HAVE_SIMD_LEVELS
-  if (simd_level() == SimdLevel::kAvx512) return multiply_avx512(job, ahead);
-  if (simd_level() == SimdLevel::kAvx2) return multiply_avx2(job, ahead);
-#endif
-  multiply_all<T, lanes_of<T>(16), 4>(job, ahead);
-}
+DTNN_SIMD_VERSIONS_OF(void, multiply_at_level, (multiply_all<64, 8>), (multiply_all<32, 4>), (multiply_all<16, 4>),
+                      (const SmallMatmul<float>& job, Prefetch& ahead), (job, ahead))
+DTNN_SIMD_VERSIONS_OF(void, multiply_at_level, (multiply_all<64, 8>), (multiply_all<32, 4>), (multiply_all<16, 4>),
+                      (const SmallMatmul<double>& job, Prefetch& ahead), (job, ahead))
 
 }  // namespace
 
-void multiply(const SmallMatmul<float>& job, Prefetch& ahead) { multiply_with_best(job, ahead); }
-void multiply(const SmallMatmul<double>& job, Prefetch& ahead) { multiply_with_best(job, ahead); }
+void multiply(const SmallMatmul<float>& job, Prefetch& ahead) { multiply_at_level(job, ahead); }
+void multiply(const SmallMatmul<double>& job, Prefetch& ahead) { multiply_at_level(job, ahead); }
 
 }  // namespace dtnn

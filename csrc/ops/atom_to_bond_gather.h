@@ -3,7 +3,8 @@
 //
 //   out[e] = center * atom_values[pairs[0, e]] + neighbor * atom_values[pairs[1, e]]
 //
-// The transpose of bond_to_atom_sum. Empties are fine. An index outside [0, N) is an error on the CPU.
+// The transpose of bond_to_atom_sum. Empties are fine. An index outside [0, N) is an error, which on CUDA comes later
+// (cuda/device_errors.h).
 #pragma once
 
 #include "bond_ends.h"

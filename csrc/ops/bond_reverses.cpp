@@ -33,7 +33,7 @@ Tensor bond_reverses_cuda(const SortedBonds& bonds) {
                                     bonds.num_bonds()};
   check_launch(op, cuda::launch_bond_reverses(args, stream));
   if (*to_cpu(bad).const_data_ptr<int64_t>() == 0) return reverses;
-  // The CPU looks at the same values, and says in the same words what is wrong with them.
+  // The CPU checks the same values and raises the error with the same message.
   bond_reverses_cpu({to_cpu(bonds.pairs), to_cpu(bonds.shifts), to_cpu(bonds.row_ptr)});
   DTNN_CHECK(false, op, ": expected a full list, sorted as by neighbor_list, got another");
 }

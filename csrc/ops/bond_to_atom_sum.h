@@ -6,9 +6,8 @@
 // Order of the sum: the center's bonds as stored, then the neighbor's as in neighbor_order, one after the other in the
 // dtype of the values. So results are the same to the bit for any number of threads, on every call.
 // Empties: atoms without bonds get 0; E = 0, N = 0 and an empty payload are fine.
-// Errors: pairs that do not agree with row_ptr or neighbor_order, or bonds that do not ascend within a segment of
-// neighbor_order (so that none counts twice), found on the CPU, where the indices are read anyway.
-// On CUDA the values of indices are trusted: to check them would need a synchronisation.
+// Errors: pairs that do not agree with row_ptr or neighbor_order, and bonds that do not ascend within a segment of
+// neighbor_order (so that none counts twice). On CUDA they come later (cuda/device_errors.h).
 #pragma once
 
 #include "bond_ends.h"

@@ -6,6 +6,8 @@
 #include <string>
 #include <tuple>
 
+#include "sorted_bonds.h"
+
 #ifdef DTNN_WITH_CUDA
 #include "cuda_stream.h"
 #endif
@@ -13,15 +15,10 @@
 namespace dtnn {
 
 CrystalBonds check_crystal_bonds(const char* op, const char* values_name, const Tensor& values, const Tensor& pairs,
-                                 const Tensor& shifts, const std::optional<Tensor>& ptr, int64_t num_atoms,
+                                 const Tensor& shifts, const OptionalTensor& ptr, int64_t num_atoms,
                                  int64_t num_cells) {
-  check_dtype(op, "pairs", pairs, ScalarType::Long);
-  check_shape(op, "pairs", pairs, "[2, E]", {2, kAny});
-  check_same_device(op, "pairs", pairs, values_name, values);
-  check_dtype(op, "shifts", shifts, ScalarType::Int);
-  const std::string wanted = "[E, 3] with E = " + std::to_string(pairs.size(1)) + " as in `pairs`";
-  check_shape(op, "shifts", shifts, wanted.c_str(), {pairs.size(1), 3});
-  check_same_device(op, "shifts", shifts, values_name, values);
+  check_pairs(op, pairs, values_name, values);
+  check_shifts(op, shifts, pairs.size(1), values_name, values);
   CrystalBonds bonds{
       torch::stable::contiguous(pairs), torch::stable::contiguous(shifts), {}, num_atoms, num_cells, {}, {}, {}};
   if (!ptr.has_value()) {
@@ -37,18 +34,18 @@ CrystalBonds check_crystal_bonds(const char* op, const char* values_name, const 
 }
 
 void check_bond_order(const char* op, const char* values_name, const Tensor& values, CrystalBonds& bonds,
-                      const std::optional<Tensor>& row_ptr, const std::optional<Tensor>& neighbor_order,
-                      const std::optional<Tensor>& neighbor_row_ptr) {
+                      const OptionalTensor& row_ptr, const OptionalTensor& neighbor_order,
+                      const OptionalTensor& neighbor_row_ptr) {
   DTNN_CHECK(neighbor_order.has_value() == neighbor_row_ptr.has_value() &&
                  (row_ptr.has_value() || !neighbor_order.has_value()),
              op, ": expected `neighbor_order` and `neighbor_row_ptr` both or not at all, and with `row_ptr`");
-  const auto check = [&](const char* name, const std::optional<Tensor>& index, const char* shape, int64_t size) {
-    if (!index.has_value()) return std::optional<Tensor>();
+  const auto check = [&](const char* name, const OptionalTensor& index, const char* shape, int64_t size) {
+    if (!index.has_value()) return OptionalTensor();
     check_dtype(op, name, *index, ScalarType::Long);
     const std::string wanted = shape + std::to_string(size);
     check_shape(op, name, *index, wanted.c_str(), {size});
     check_same_device(op, name, *index, values_name, values);
-    return std::optional<Tensor>(torch::stable::contiguous(*index));
+    return OptionalTensor(torch::stable::contiguous(*index));
   };
   bonds.row_ptr = check("row_ptr", row_ptr, "[N+1] with N+1 = ", bonds.num_atoms + 1);
   bonds.neighbor_order = check("neighbor_order", neighbor_order, "[E] with E = ", bonds.num_bonds());
@@ -65,7 +62,6 @@ void check_ptr_values(const char* op, const int64_t* ptr, int64_t num_crystals, 
 
 namespace {
 
-using OptionalTensor = std::optional<Tensor>;
 using Forward = void (*)(const Tensor&, const Tensor&, const CrystalBonds&, Tensor&);
 using Backward = void (*)(const Tensor&, const CrystalBonds&, Tensor&, Tensor&);
 

@@ -5,7 +5,8 @@
 //   vectors[e] = (r_j - r_i) + ((s_0 a + s_1 b) + s_2 c),   i = pairs[0, e], j = pairs[1, e], s = shifts[e],
 //
 // with the rows a, b, c of the cell of the crystal that owns i; crystal k owns the atoms ptr[k]..ptr[k+1]. Without ptr
-// all atoms are one crystal's and B = 1. Every step is rounded once, as written, so the twin has the same bits.
+// all atoms are one crystal's and B = 1. Every step is rounded once, as written, so the reference implementation has
+// the same bits.
 //
 // bond_vectors_backward(grad [E, 3], pairs, shifts, ptr?, num_atoms, num_cells, row_ptr?, neighbor_order?,
 //                       neighbor_row_ptr?) -> (grad_positions [N, 3], grad_cell [B, 3, 3])
@@ -21,35 +22,32 @@
 // crystals, ptr not from 0 to N. On CUDA they come later (cuda/device_errors.h).
 #pragma once
 
-#include <optional>
-
-#include "check.h"
+#include "optional_tensor.h"
 
 namespace dtnn {
 
-// Which bonds there are, and whose: checked for shape, dtype and device, and contiguous.
+// The bonds and the crystals that own them: checked for shape, dtype and device, and contiguous.
 struct CrystalBonds {
   Tensor pairs;
   Tensor shifts;
-  std::optional<Tensor> ptr;
+  OptionalTensor ptr;
   int64_t num_atoms;
   int64_t num_cells;
-  std::optional<Tensor> row_ptr;  // pairs is sorted by center
-  std::optional<Tensor> neighbor_order;
-  std::optional<Tensor> neighbor_row_ptr;
+  OptionalTensor row_ptr;  // pairs is sorted by center
+  OptionalTensor neighbor_order;
+  OptionalTensor neighbor_row_ptr;
 
   int64_t num_bonds() const { return pairs.size(1); }
 };
 
 // `values` is the floating-point argument that the others are compared with.
 CrystalBonds check_crystal_bonds(const char* op, const char* values_name, const Tensor& values, const Tensor& pairs,
-                                 const Tensor& shifts, const std::optional<Tensor>& ptr, int64_t num_atoms,
-                                 int64_t num_cells);
+                                 const Tensor& shifts, const OptionalTensor& ptr, int64_t num_atoms, int64_t num_cells);
 
 // Checks the arguments about the order of bonds, and keeps them.
 void check_bond_order(const char* op, const char* values_name, const Tensor& values, CrystalBonds& bonds,
-                      const std::optional<Tensor>& row_ptr, const std::optional<Tensor>& neighbor_order,
-                      const std::optional<Tensor>& neighbor_row_ptr);
+                      const OptionalTensor& row_ptr, const OptionalTensor& neighbor_order,
+                      const OptionalTensor& neighbor_row_ptr);
 
 // Checks that ptr (on the CPU) ascends from 0 to num_atoms.
 void check_ptr_values(const char* op, const int64_t* ptr, int64_t num_crystals, int64_t num_atoms);

@@ -51,11 +51,7 @@ void sort_bonds(Tensor& grad, CrystalBonds& bonds, void* stream) {
   }
 }
 
-const int64_t* pointer(const std::optional<Tensor>& index) {
-  return index.has_value() ? index->const_data_ptr<int64_t>() : nullptr;
-}
-
-// What no kernel could find out, for want of something to read.
+// Faults that no kernel reports, because without atoms or crystals it reads nothing.
 void check_counts(const char* op, const CrystalBonds& bonds) {
   DTNN_CHECK(bonds.num_cells > 0 || bonds.num_atoms == 0, op, ": expected `ptr` from 0 to the number of atoms, ",
              bonds.num_atoms, ", got one number for 0 crystals");
@@ -70,7 +66,7 @@ const char* launch(const Tensor& positions, const Tensor& cell, const CrystalBon
                                       cell.const_data_ptr<T>(),
                                       bonds.pairs.const_data_ptr<int64_t>(),
                                       bonds.shifts.const_data_ptr<int32_t>(),
-                                      pointer(bonds.ptr),
+                                      data_or_null<int64_t>(bonds.ptr),
                                       vectors.mutable_data_ptr<T>(),
                                       bonds.num_atoms,
                                       bonds.num_cells,
@@ -87,10 +83,10 @@ const char* launch_backward(const Tensor& grad, const CrystalBonds& bonds, Tenso
   const cuda::BondVectorsBackwardArgs<T> args{grad.const_data_ptr<T>(),
                                               bonds.pairs.const_data_ptr<int64_t>(),
                                               bonds.shifts.const_data_ptr<int32_t>(),
-                                              pointer(bonds.ptr),
-                                              pointer(bonds.row_ptr),
-                                              pointer(bonds.neighbor_order),
-                                              pointer(bonds.neighbor_row_ptr),
+                                              data_or_null<int64_t>(bonds.ptr),
+                                              data_or_null<int64_t>(bonds.row_ptr),
+                                              data_or_null<int64_t>(bonds.neighbor_order),
+                                              data_or_null<int64_t>(bonds.neighbor_row_ptr),
                                               grad_positions.mutable_data_ptr<T>(),
                                               grad_cell.mutable_data_ptr<T>(),
                                               workspace.mutable_data_ptr(),

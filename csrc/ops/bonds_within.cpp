@@ -13,7 +13,7 @@ namespace dtnn {
 namespace {
 
 #ifdef DTNN_WITH_CUDA
-// The CPU looks at the same values, and says in the same words what is wrong with them.
+// The CPU checks the same values and raises the error with the same message.
 [[noreturn]] void raise(const char* op, const CrystalBatch& batch, const SortedBonds& bonds) {
   bonds_within_cpu(
       {to_cpu(batch.positions), to_cpu(batch.cell), to_cpu(batch.ptr), batch.cutoff, to_cpu(batch.cutoffs)},
@@ -34,8 +34,8 @@ BondsWithinTensors bonds_within_cuda(const CrystalBatch& batch, const SortedBond
   const int64_t* const pairs = bonds.pairs.const_data_ptr<int64_t>();
   const cuda::BondsWithinArgs args{batch.positions.const_data_ptr<double>(),
                                    batch.cell.const_data_ptr<double>(),
-                                   batch.ptr ? batch.ptr->const_data_ptr<int64_t>() : nullptr,
-                                   batch.cutoffs ? batch.cutoffs->const_data_ptr<double>() : nullptr,
+                                   data_or_null<int64_t>(batch.ptr),
+                                   data_or_null<double>(batch.cutoffs),
                                    pairs,
                                    pairs + bonds.num_bonds(),
                                    bonds.shifts.const_data_ptr<int32_t>(),
@@ -68,9 +68,8 @@ BondsWithinTensors bonds_within_cuda(const CrystalBatch& batch, const SortedBond
 
 // The op on one device.
 template <BondsWithinTensors (*kernel)(const CrystalBatch&, const SortedBonds&)>
-BondsWithinTensors run(const Tensor& positions, const Tensor& cell, const std::optional<Tensor>& ptr,
-                       const Tensor& pairs, const Tensor& shifts, const Tensor& row_ptr, double cutoff,
-                       const std::optional<Tensor>& cutoffs) {
+BondsWithinTensors run(const Tensor& positions, const Tensor& cell, const OptionalTensor& ptr, const Tensor& pairs,
+                       const Tensor& shifts, const Tensor& row_ptr, double cutoff, const OptionalTensor& cutoffs) {
   const char* op = "bonds_within";
   const CrystalBatch batch = check_crystal_batch(op, positions, cell, ptr, cutoff, cutoffs);
   const SortedBonds bonds = check_sorted_bonds(op, pairs, shifts, row_ptr, "positions", positions);

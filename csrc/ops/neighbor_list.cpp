@@ -10,12 +10,12 @@
 namespace dtnn {
 
 NeighborListArguments check_neighbor_list_arguments(const char* op, const Tensor& positions, const Tensor& cell,
-                                                    const Tensor& pbc, const std::optional<Tensor>& ptr, double cutoff,
-                                                    const std::optional<Tensor>& cutoffs, bool half, bool self_pairs) {
+                                                    const Tensor& pbc, const OptionalTensor& ptr, double cutoff,
+                                                    const OptionalTensor& cutoffs, bool half, bool self_pairs) {
   const CrystalBatch batch = check_crystal_batch(op, positions, cell, ptr, cutoff, cutoffs);
   check_dtype(op, "pbc", pbc, ScalarType::Bool);
   check_same_device(op, "pbc", pbc, "positions", positions);
-  check_shared_or_each(op, "pbc", pbc, batch.num_crystals(), false);
+  check_shared_or_per_crystal(op, "pbc", pbc, batch.num_crystals(), false);
   return {batch, torch::stable::contiguous(pbc), half, self_pairs};
 }
 
@@ -23,9 +23,8 @@ namespace {
 
 // The op on one device.
 template <NeighborListTensors (*kernel)(const NeighborListArguments&)>
-NeighborListTensors run(const Tensor& positions, const Tensor& cell, const Tensor& pbc,
-                        const std::optional<Tensor>& ptr, double cutoff, const std::optional<Tensor>& cutoffs,
-                        bool half, bool self_pairs) {
+NeighborListTensors run(const Tensor& positions, const Tensor& cell, const Tensor& pbc, const OptionalTensor& ptr,
+                        double cutoff, const OptionalTensor& cutoffs, bool half, bool self_pairs) {
   return kernel(
       check_neighbor_list_arguments("neighbor_list", positions, cell, pbc, ptr, cutoff, cutoffs, half, self_pairs));
 }

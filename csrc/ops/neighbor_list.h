@@ -22,8 +22,8 @@ struct NeighborListArguments : CrystalBatch {
 };
 
 NeighborListArguments check_neighbor_list_arguments(const char* op, const Tensor& positions, const Tensor& cell,
-                                                    const Tensor& pbc, const std::optional<Tensor>& ptr, double cutoff,
-                                                    const std::optional<Tensor>& cutoffs, bool half, bool self_pairs);
+                                                    const Tensor& pbc, const OptionalTensor& ptr, double cutoff,
+                                                    const OptionalTensor& cutoffs, bool half, bool self_pairs);
 
 using NeighborListTensors = std::tuple<Tensor, Tensor, Tensor>;  // pairs, shifts, row_ptr
 

@@ -27,8 +27,8 @@ cuda::NeighborListArgs arguments_of(const NeighborListArguments& arguments) {
   return {arguments.positions.const_data_ptr<double>(),
           arguments.cell.const_data_ptr<double>(),
           arguments.pbc.const_data_ptr<bool>(),
-          arguments.ptr ? arguments.ptr->const_data_ptr<int64_t>() : nullptr,
-          arguments.cutoffs ? arguments.cutoffs->const_data_ptr<double>() : nullptr,
+          data_or_null<int64_t>(arguments.ptr),
+          data_or_null<double>(arguments.cutoffs),
           arguments.cutoff,
           arguments.num_atoms(),
           arguments.num_crystals(),
@@ -96,7 +96,7 @@ NeighborListArguments copy_to_cpu(const NeighborListArguments& arguments) {
       DTNN_CHECK(false, kOp, ": ", where, "a list of more than ", cuda::kMostNeighborBonds,
                  " bonds does not fit into memory: is the `cutoff` too large or the `cell` too small?");
     default:
-      // The CPU looks at the same values, and says in the same words what is wrong with them.
+      // The CPU checks the same values and raises the error with the same message.
       neighbor_list_cpu(copy_to_cpu(arguments));
       DTNN_CHECK(false, kOp, ": ", where, "expected valid `positions`, `cell`, `ptr` and `cutoff`, got others");
   }

@@ -22,9 +22,9 @@ namespace {
 
 // The op on one device.
 template <FixedNeighborListTensors (*kernel)(const NeighborListArguments&, int64_t)>
-FixedNeighborListTensors run(const Tensor& positions, const Tensor& cell, const Tensor& pbc,
-                             const std::optional<Tensor>& ptr, double cutoff, const std::optional<Tensor>& cutoffs,
-                             bool half, bool self_pairs, int64_t capacity) {
+FixedNeighborListTensors run(const Tensor& positions, const Tensor& cell, const Tensor& pbc, const OptionalTensor& ptr,
+                             double cutoff, const OptionalTensor& cutoffs, bool half, bool self_pairs,
+                             int64_t capacity) {
   const char* op = "neighbor_list_fixed";
   const NeighborListArguments arguments =
       check_neighbor_list_arguments(op, positions, cell, pbc, ptr, cutoff, cutoffs, half, self_pairs);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the torch sides of rank2_linear and rank2_gate on CUDA share: views of tensors for the launchers of
+// Shared by the torch sides of rank2_linear and rank2_gate on CUDA: views of tensors for the launchers of
 // ops/cuda/rank2.h.
 #pragma once
 
@@ -28,14 +28,9 @@ cuda::Rank2Weight<T> backward_weight(const Tensor& weight) {
 }
 
 template <typename T>
-const T* data_or_null(const std::optional<Tensor>& tensor) {
-  return tensor.has_value() ? tensor->const_data_ptr<T>() : nullptr;
-}
-
-template <typename T>
 cuda::Rank2Rows<T> given_rows(const Tensor& rows) {
   cuda::Rank2Rows<T> result{};
-  result.kind = cuda::Rank2Rows<T>::kGiven;
+  result.origin = cuda::Rank2Rows<T>::kGiven;
   result.rows = rows.const_data_ptr<T>();
   return result;
 }

@@ -7,7 +7,7 @@
 
 namespace dtnn {
 
-Rank2Shape check_gate(const Tensor& x, const Tensor& gate, const Tensor& weight, const std::optional<Tensor>& residual,
+Rank2Shape check_gate(const Tensor& x, const Tensor& gate, const Tensor& weight, const OptionalTensor& residual,
                       int64_t precision) {
   const char* op = "rank2_gate";
   const Rank2Shape shape = check_rank2(op, x, weight);
@@ -18,7 +18,7 @@ Rank2Shape check_gate(const Tensor& x, const Tensor& gate, const Tensor& weight,
 }
 
 Rank2Shape check_gate_backward(const Tensor& grad_out, const Tensor& x, const Tensor& gate, const Tensor& weight,
-                               const std::optional<Tensor>& linear, const Rank2GateNeeds& needs, int64_t precision) {
+                               const OptionalTensor& linear, const Rank2GateNeeds& needs, int64_t precision) {
   const char* op = "rank2_gate_backward";
   const Rank2Shape shape = check_rank2(op, x, weight);
   check_invariants(op, "gate", gate, shape, x);
@@ -31,13 +31,10 @@ Rank2Shape check_gate_backward(const Tensor& grad_out, const Tensor& x, const Te
 
 namespace {
 
-using OptionalTensor = std::optional<Tensor>;
-
 std::tuple<Tensor, Tensor> gate_on_cpu(const Tensor& x, const Tensor& gate, const Tensor& weight,
                                        const OptionalTensor& residual, bool save_linear, int64_t precision) {
   const Rank2Shape shape = check_gate(x, gate, weight, residual, precision);
-  OptionalTensor added;
-  if (residual.has_value()) added = torch::stable::contiguous(*residual);
+  const OptionalTensor added = contiguous(residual);
   Tensor out = torch::stable::new_empty(x, {shape.num_atoms, shape.components, shape.channels_out});
   Tensor linear = save_linear ? torch::stable::new_empty(x, {shape.num_atoms, shape.components, shape.channels_out})
                               : torch::stable::new_empty(x, {0});

@@ -25,7 +25,7 @@ namespace dtnn {
 void rank2_gate_cpu(const Rank2Shape& shape, const Tensor& x, const Tensor& gate, const Tensor& weight,
                     const Tensor* residual, Tensor& out, Tensor* linear);
 
-Rank2Shape check_gate(const Tensor& x, const Tensor& gate, const Tensor& weight, const std::optional<Tensor>& residual,
+Rank2Shape check_gate(const Tensor& x, const Tensor& gate, const Tensor& weight, const OptionalTensor& residual,
                       int64_t precision);
 
 struct Rank2GateNeeds {
@@ -34,7 +34,7 @@ struct Rank2GateNeeds {
   bool weight;
 };
 Rank2Shape check_gate_backward(const Tensor& grad_out, const Tensor& x, const Tensor& gate, const Tensor& weight,
-                               const std::optional<Tensor>& linear, const Rank2GateNeeds& needs, int64_t precision);
+                               const OptionalTensor& linear, const Rank2GateNeeds& needs, int64_t precision);
 
 struct Rank2GateGrads {
   Tensor grad_x;

@@ -12,12 +12,6 @@
 namespace dtnn {
 namespace {
 
-using OptionalTensor = std::optional<Tensor>;
-
-OptionalTensor contiguous(const OptionalTensor& tensor) {
-  return tensor.has_value() ? OptionalTensor(torch::stable::contiguous(*tensor)) : std::nullopt;
-}
-
 template <typename T>
 std::tuple<Tensor, Tensor> launch_forward(const Rank2Shape& shape, const Tensor& x, const Tensor& gate,
                                           const Tensor& weight, const OptionalTensor& residual, bool save_linear,
@@ -58,7 +52,7 @@ std::tuple<Tensor, Tensor, Tensor> launch_backward(const Rank2Shape& shape, cons
   Tensor grad_x = torch::stable::new_empty(x, {0}), grad_gate = torch::stable::new_empty(x, {0}),
          grad_weight = torch::stable::new_empty(x, {0});
   cuda::Rank2Rows<T> total{};
-  total.kind = cuda::Rank2Rows<T>::kThroughGate;
+  total.origin = cuda::Rank2Rows<T>::kThroughGate;
   total.rows = grads.const_data_ptr<T>();
   total.invariant = gates.const_data_ptr<T>();
   if (needs.weight) {

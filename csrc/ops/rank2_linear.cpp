@@ -69,7 +69,7 @@ Rank2Shape check_linear_backward(Rank2BackwardArgs& args, const Tensor& x, const
     check_components(op, "y", *args.y, shape, x);
     check_invariants(op, "norm", *args.norm, shape, x);
   }
-  for (std::optional<Tensor>* tensor : {&args.grad_y, &args.grad_norm, &args.y, &args.norm}) {
+  for (OptionalTensor* tensor : {&args.grad_y, &args.grad_norm, &args.y, &args.norm}) {
     if (tensor->has_value()) *tensor = torch::stable::contiguous(**tensor);
   }
   return shape;
@@ -88,7 +88,6 @@ Rank2Shape check_weight_grad(const Tensor& grad_y, const Tensor& x, int64_t prec
 
 namespace {
 
-using OptionalTensor = std::optional<Tensor>;
 using TensorPair = std::tuple<Tensor, Tensor>;
 
 Tensor linear_on_cpu(const Tensor& x, const Tensor& weight, int64_t precision) {

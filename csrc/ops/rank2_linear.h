@@ -19,10 +19,9 @@
 // to the bit for any number of threads. Empties: N, C and D may be 0; a sum over nothing is 0.
 #pragma once
 
-#include <optional>
 #include <utility>
 
-#include "check.h"
+#include "optional_tensor.h"
 
 namespace dtnn {
 
@@ -33,7 +32,7 @@ struct Rank2Shape {
   int64_t channels_out;  // D
 };
 
-// How often the stored component k stands in the full tensor: yz, xz and xy, which only K = 6 has, twice.
+// Number of times that component k occurs in the full tensor: 2 for yz, xz and xy, which only K = 6 has.
 inline int component_weight(int64_t k) { return k >= 3 ? 2 : 1; }
 
 // Checks x [N, K, C] and weight [D, C] against each other.
@@ -49,10 +48,10 @@ void check_precision(const char* op, int64_t precision);
 void check_eps(const char* op, double eps, ScalarType type);
 
 struct Rank2BackwardArgs {
-  std::optional<Tensor> grad_y;
-  std::optional<Tensor> grad_norm;
-  std::optional<Tensor> y;
-  std::optional<Tensor> norm;
+  OptionalTensor grad_y;
+  OptionalTensor grad_norm;
+  OptionalTensor y;
+  OptionalTensor norm;
   double eps;
   bool need_x;
   bool need_weight;

@@ -11,7 +11,6 @@
 namespace dtnn {
 namespace {
 
-using OptionalTensor = std::optional<Tensor>;
 using TensorPair = std::tuple<Tensor, Tensor>;
 
 template <typename T>
@@ -59,13 +58,13 @@ TensorPair launch_backward(const Rank2Shape& shape, const Rank2BackwardArgs& arg
   cuda::Rank2Rows<T> total{};
   total.rows = data_or_null<T>(args.grad_y);
   if (args.grad_norm.has_value()) {
-    total.kind = cuda::Rank2Rows<T>::kThroughNorm;
+    total.origin = cuda::Rank2Rows<T>::kThroughNorm;
     total.mixed = data_or_null<T>(args.y);
     total.invariant = data_or_null<T>(args.grad_norm);
     total.norm = data_or_null<T>(args.norm);
     total.eps = static_cast<T>(args.eps);
   } else {
-    total.kind = cuda::Rank2Rows<T>::kGiven;
+    total.origin = cuda::Rank2Rows<T>::kGiven;
   }
   Tensor grad_x = torch::stable::new_empty(x, {0}), grad_weight = torch::stable::new_empty(x, {0});
   if (args.need_x) {

@@ -20,12 +20,13 @@ void check_ptr(const char* op, const char* values_name, const Tensor& values, co
   DTNN_CHECK(ptr.size(0) >= 1, op, ": expected `ptr` of shape [B+1], got [0]");
 }
 
-void check_part(const char* op, const char* name, const Tensor& part, const Tensor& scalar, int64_t components) {
-  check_same_dtype(op, name, part, "atom_scalar", scalar);
-  check_same_device(op, name, part, "atom_scalar", scalar);
+void check_atom_values(const char* op, const char* name, const Tensor& values, const Tensor& scalar,
+                       int64_t components) {
+  check_same_dtype(op, name, values, "atom_scalar", scalar);
+  check_same_device(op, name, values, "atom_scalar", scalar);
   const std::string wanted = "[N, " + std::to_string(components) + ", C] = [" + std::to_string(scalar.size(0)) + ", " +
                              std::to_string(components) + ", " + std::to_string(scalar.size(1)) + "]";
-  check_shape(op, name, part, wanted.c_str(), {scalar.size(0), components, scalar.size(1)});
+  check_shape(op, name, values, wanted.c_str(), {scalar.size(0), components, scalar.size(1)});
 }
 
 using Forward = void (*)(const ReadoutInputs&, Tensor&);
@@ -36,8 +37,8 @@ Tensor readout_on(const Tensor& atom_scalar, const Tensor& atom_vector, const Te
   const char* op = "tensor_readout";
   check_floating(op, "atom_scalar", atom_scalar);
   check_shape(op, "atom_scalar", atom_scalar, "[N, C]", {kAny, kAny});
-  check_part(op, "atom_vector", atom_vector, atom_scalar, 3);
-  check_part(op, "atom_rank2", atom_rank2, atom_scalar, 6);
+  check_atom_values(op, "atom_vector", atom_vector, atom_scalar, 3);
+  check_atom_values(op, "atom_rank2", atom_rank2, atom_scalar, 6);
   check_ptr(op, "atom_scalar", atom_scalar, ptr);
   Tensor epsilon = torch::stable::new_empty(atom_scalar, {ptr.size(0) - 1, 3, 3});
   kernel({torch::stable::contiguous(atom_scalar), torch::stable::contiguous(atom_vector),
@@ -62,7 +63,7 @@ std::tuple<Tensor, Tensor, Tensor> backward_on(const Tensor& grad, const Tensor&
                      torch::stable::new_empty(atom_vector, {num_atoms, 6, channels})};
   kernel(torch::stable::contiguous(grad), torch::stable::contiguous(atom_vector), torch::stable::contiguous(ptr),
          grads);
-  return {grads.atom_scalar, grads.atom_vector, grads.atom_rank2};
+  return {grads.grad_scalar, grads.grad_vector, grads.grad_rank2};
 }
 
 }  // namespace

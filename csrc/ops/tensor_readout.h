@@ -26,9 +26,9 @@ struct ReadoutInputs {
 };
 
 struct ReadoutGrads {
-  Tensor atom_scalar;
-  Tensor atom_vector;
-  Tensor atom_rank2;
+  Tensor grad_scalar;
+  Tensor grad_vector;
+  Tensor grad_rank2;
 };
 
 void tensor_readout_cpu(const ReadoutInputs& inputs, Tensor& epsilon);

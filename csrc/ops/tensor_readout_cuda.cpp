@@ -8,7 +8,7 @@
 namespace dtnn {
 namespace {
 
-// What no kernel could find out, for want of something to read.
+// Faults that no kernel reports, because without atoms or crystals it reads nothing.
 void check_counts(const char* op, int64_t num_atoms, int64_t num_crystals) {
   DTNN_CHECK(num_crystals > 0 || num_atoms == 0, op, ": expected `ptr` from 0 to the number of atoms, ", num_atoms,
              ", got one number for 0 crystals");
@@ -39,9 +39,9 @@ const char* launch_backward(const Tensor& grad, const Tensor& atom_vector, const
   const cuda::TensorReadoutBackwardArgs<T> args{grad.const_data_ptr<T>(),
                                                 atom_vector.const_data_ptr<T>(),
                                                 ptr.const_data_ptr<int64_t>(),
-                                                grads.atom_scalar.mutable_data_ptr<T>(),
-                                                grads.atom_vector.mutable_data_ptr<T>(),
-                                                grads.atom_rank2.mutable_data_ptr<T>(),
+                                                grads.grad_scalar.mutable_data_ptr<T>(),
+                                                grads.grad_vector.mutable_data_ptr<T>(),
+                                                grads.grad_rank2.mutable_data_ptr<T>(),
                                                 atom_vector.size(0),
                                                 atom_vector.size(2),
                                                 grad.size(0),

@@ -22,8 +22,8 @@ def some_graph(dtype: torch.dtype) -> tuple[BondGraph, list[int]]:
     return collate([build_graph(crystal, CUTOFF, dtype) for crystal in crystals]), elements
 
 
-def of_matgl(model: M3GNetTensor, graph: BondGraph) -> torch.Tensor:
-    """The same by matgl's own forward, [B, 3, 3]."""
+def matgl_tensors(model: M3GNetTensor, graph: BondGraph) -> torch.Tensor:
+    """Compute the tensors with matgl's own forward. [B, 3, 3]."""
     crystal_of_atom = graph.crystal_of_atom
     strain = graph.vectors.new_zeros((graph.num_crystals, 3, 3), requires_grad=True)
     deformation = 0.5 * (strain + strain.mT)[crystal_of_atom[graph.pairs[0]]]
@@ -40,14 +40,14 @@ def of_matgl(model: M3GNetTensor, graph: BondGraph) -> torch.Tensor:
     return derivative * (VOLUME / graph.volumes)[:, None, None]
 
 
-def test_tensors_and_gradients_are_those_of_matgl(monkeypatch):
+def test_tensors_and_gradients_are_those_matgl_tensors(monkeypatch):
     matgl = pytest.importorskip("matgl.models._m3gnet")
     angles = matgl.compute_theta_and_phi  # whose cosines are 1e-7 off in a line, unless told otherwise
     monkeypatch.setattr(matgl, "compute_theta_and_phi", lambda *inputs: angles(*inputs, eps=0.0))
     graph, elements = some_graph(torch.float64)
     torch.manual_seed(0)
     model = M3GNetTensor(CUTOFF, elements, VOLUME).double().train()
-    ours, theirs = model(graph)[:, 0], of_matgl(model, graph)
+    ours, theirs = model(graph)[:, 0], matgl_tensors(model, graph)
     size = theirs.abs().max().item()
     assert size > 1e-6
     np.testing.assert_allclose(ours.detach(), theirs.detach(), rtol=0, atol=1e-11 * size)
@@ -55,11 +55,11 @@ def test_tensors_and_gradients_are_those_of_matgl(monkeypatch):
     weights = torch.randn(ours.shape, dtype=torch.float64)
     found = torch.autograd.grad((ours * weights).sum(), list(model.parameters()), allow_unused=True)
     expected = torch.autograd.grad((theirs * weights).sum(), list(model.parameters()), allow_unused=True)
-    for (name, _), one, other in zip(model.named_parameters(), found, expected, strict=True):
-        assert (one is None) == (other is None), name
-        if one is not None:
-            close = 1e-10 * other.abs().max().item() + 1e-16
-            np.testing.assert_allclose(one, other, rtol=0, atol=close, err_msg=name)
+    for (name, _), grad, matgl_grad in zip(model.named_parameters(), found, expected, strict=True):
+        assert (grad is None) == (matgl_grad is None), name
+        if grad is not None:
+            close = 1e-10 * matgl_grad.abs().max().item() + 1e-16
+            np.testing.assert_allclose(grad, matgl_grad, rtol=0, atol=close, err_msg=name)
 
 
 def test_single_precision_gives_the_same_gradients():
@@ -99,11 +99,11 @@ def test_the_activation_and_the_linear_map_have_their_second_derivatives():
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(5, 4, generator=generator, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(silu, x)
-    single = torch.randn(50, 12, generator=generator)[:, ::2].requires_grad_()  # rows and columns that lie apart
+    single = torch.randn(50, 12, generator=generator)[:, ::2].requires_grad_()  # rows and columns with gaps in between
     weight = torch.randn(7, 18, generator=generator)[:, 6:12].requires_grad_()
     results = []
     for function in (linear, torch.nn.functional.linear):
         (first,) = torch.autograd.grad(function(single, weight).pow(3).sum(), single, create_graph=True)
         results.append(torch.autograd.grad(first.pow(2).sum(), [single, weight]))
-    for one, other in zip(*results, strict=True):
-        assert (one - other).abs().max() < 1e-5 * other.abs().max()
+    for ours, torchs in zip(*results, strict=True):
+        assert (ours - torchs).abs().max() < 1e-5 * torchs.abs().max()

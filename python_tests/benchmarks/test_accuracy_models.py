@@ -124,14 +124,14 @@ def test_a_handful_of_crystals_is_learned_by_heart(name):
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
     for target, loss in losses.items():
-        those = expected[target]
-        trivial = mae_ten(torch.from_numpy(median_tensor(those.numpy())).expand_as(those), those)
+        tensors = expected[target]
+        trivial = mae_ten(torch.from_numpy(median_tensor(tensors.numpy())).expand_as(tensors), tensors)
         assert loss.item() < 0.6 * trivial.item(), target
 
 
 def test_every_readout_has_its_own_range_and_total_is_the_sum():
-    class Parts(nn.Module):
-        """One tensor after the other is a multiple of the unit tensor."""
+    class UnitMultiples(nn.Module):
+        """Readout number n is n times the unit tensor."""
 
         def __init__(self, count: int) -> None:
             super().__init__()
@@ -142,8 +142,8 @@ def test_every_readout_has_its_own_range_and_total_is_the_sum():
             return (values[:, None, None] * torch.eye(3)).expand(graph.num_crystals, -1, -1, -1)
 
     graph = graph_of(some_crystals(2))
-    together = Ranged(Parts(2), TrainingStatistics((8,), 1.0, 1.0, RANGES))(graph)
-    alone = Ranged(Parts(1), TrainingStatistics((8,), 1.0, 1.0, {"ionic": RANGES["ionic"]}))(graph)
+    together = Ranged(UnitMultiples(2), TrainingStatistics((8,), 1.0, 1.0, RANGES))(graph)
+    alone = Ranged(UnitMultiples(1), TrainingStatistics((8,), 1.0, 1.0, {"ionic": RANGES["ionic"]}))(graph)
     for target, value in {"electronic": 1 + 2 * 1, "ionic": 3 + 4 * 2, "total": 3 + 11}.items():
         torch.testing.assert_close(together[target], value * torch.eye(3).expand(2, 3, 3))
     assert alone.keys() == {"ionic"}
@@ -209,17 +209,17 @@ def test_the_maps_of_matten_are_those_of_e3nn():
     weights = torch.randn(graph.pairs.shape[1], product.num_weights)
     paths = [
         (first, second, channels, irrep)
-        for first, (channels, one) in enumerate(irreps)
-        for second, (_, other) in enumerate(bond)
-        for irrep in one * other
+        for first, (channels, atom_irrep) in enumerate(irreps)
+        for second, (_, bond_irrep) in enumerate(bond)
+        for irrep in atom_irrep * bond_irrep
         if irrep in irreps
     ]
-    kinds, places, _ = o3.Irreps([(channels, irrep) for _, _, channels, irrep in paths]).sort()
+    sorted_irreps, places, _ = o3.Irreps([(channels, irrep) for _, _, channels, irrep in paths]).sort()
     instructions = [(a, b, place, "uvu", True) for (a, b, _, _), place in zip(paths, places, strict=True)]
-    theirs = o3.TensorProduct(irreps, bond, kinds, instructions, internal_weights=False, shared_weights=False)
+    theirs = o3.TensorProduct(irreps, bond, sorted_irreps, instructions, internal_weights=False, shared_weights=False)
     messages = theirs(atoms[graph.pairs[1]], harmonics, weights)
-    expected = torch.zeros(graph.num_atoms, kinds.dim).index_add(0, graph.pairs[0], messages)
-    assert product.irreps_out == kinds.simplify()
+    expected = torch.zeros(graph.num_atoms, sorted_irreps.dim).index_add(0, graph.pairs[0], messages)
+    assert product.irreps_out == sorted_irreps.simplify()
     found = product(atoms, couplings(harmonics), weights, graph)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 

@@ -89,9 +89,9 @@ def test_a_run_leaves_settings_history_results_and_predictions(tmp_path):
         expected = np.array([by_id[id][target] for id in predictions.ids])
         np.testing.assert_allclose(predictions.expected[target], expected, rtol=1e-6)
         for part, count in (("train", 16), ("validation", 2), ("test", 2)):
-            those = predictions.select_part(part)
-            assert len(those.ids) == count
-            errors = crystal_errors(those.predicted[target], those.expected[target])
+            part_predictions = predictions.select_part(part)
+            assert len(part_predictions.ids) == count
+            errors = crystal_errors(part_predictions.predicted[target], part_predictions.expected[target])
             found = results["errors"][target][part]["all"]["mae_ten"]
             assert found == pytest.approx(errors["mae_ten"].mean())
             if part == "validation":
@@ -140,7 +140,7 @@ def test_a_folder_of_another_or_a_damaged_run_is_left_alone(tmp_path):
     assert "expected a JSON object" in answer.output
 
 
-# In the place of python: it says what it was asked for, and fails for one of the models.
+# Stands in for python: prints its arguments, and fails for one of the models.
 STAND_IN = """#!/usr/bin/env bash
 while [ "$1" != benchmarks.accuracy.train ]; do shift; done
 echo "asked for $2 $4 $6"
@@ -163,8 +163,8 @@ def test_the_queue_skips_what_is_finished_and_survives_failures(tmp_path):
     assert first.returncode == 1
     assert "done, 4 failed" in first.stdout
     asked = [line.split(maxsplit=1)[1] for line in first.stdout.splitlines() if " split " in line]
-    each = [f"{m} {t} split {s}" for s in (0, 1) for t in ("joint", "ionic") for m in ("painn", "matten", "m3gnet")]
-    assert asked == each
+    all_runs = [f"{m} {t} split {s}" for s in (0, 1) for t in ("joint", "ionic") for m in ("painn", "matten", "m3gnet")]
+    assert asked == all_runs
     assert (runs / "m3gnet" / "ionic" / "split-1" / "results.json").exists()
     assert (runs / "matten" / "joint" / "split-0" / "train.log").read_text() == "asked for matten joint 0\n"
     with (runs / "matten" / "joint" / "split-0" / "queue.lock").open("w") as lock:

@@ -71,11 +71,11 @@ def test_bytes_of_the_backward_pass_are_those_of_its_tensors(case):
 
 
 @pytest.mark.parametrize("case", [case for case in SMALL if case.compiled], ids=label)
-@pytest.mark.parametrize("which", PASSES)
-def test_compiled_twin_does_the_same_work(case, which):
+@pytest.mark.parametrize("pass_name", PASSES)
+def test_compiled_reference_does_the_same_work(case, pass_name):
     inputs = case.inputs(CPU, 0)
-    native = bind(which, case.native, inputs)()
-    compiled = compiled_binder(which, case.twin, "aot_eager")(inputs)()
+    native = bind(pass_name, case.native, inputs)()
+    compiled = compiled_binder(pass_name, case.reference, "aot_eager")(inputs)()
     for ours, theirs in zip(as_tuple(native), as_tuple(compiled), strict=True):
         assert (ours is None) == (theirs is None)
         if ours is not None:
@@ -93,10 +93,10 @@ def test_every_operation_and_size_is_there():
 def test_promises_name_sides_of_the_case():
     for case in CASES:
         sides = {peer.name for peer in case.peers} | {"eager", "compiled"}
-        for (device, which), promised in case.promises.items():
+        for (device, pass_name), promised in case.promises.items():
             assert set(promised) <= sides, case.label
             assert device in ("cpu", "cuda")
-            assert which in (FORWARD, BACKWARD, SECOND)
+            assert pass_name in (FORWARD, BACKWARD, SECOND)
 
 
 def test_quick_run(tmp_path):

@@ -18,6 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 EMULATION = ROOT / "python_tests" / "cuda_emulation"
 KERNELS = ROOT / "csrc" / "ops" / "cuda"
+LATTICE = ROOT / "csrc" / "core" / "lattice.cpp"
 # No contraction to fused multiply-adds: the results are to equal NumPy's to the bit.
 FLAGS = ["-std=c++17", "-fPIC", "-ffp-contract=off", "-DDTNN_EMULATE_CUDA", "-Wall", "-Wextra", "-Werror"]
 FLAGS += ["-Wno-unknown-pragmas", f"-I{EMULATION}", f"-I{KERNELS}"]
@@ -27,15 +28,15 @@ NO_GRID_LIMIT = 2**31 - 1
 
 
 class EmulationError(RuntimeError):
-    """What a launcher returned instead of null."""
+    """Message that a launcher returned instead of null."""
 
 
 def compiler() -> str:
-    """Path of g++; a test that needs it is skipped where there is none."""
-    found = shutil.which("g++")
-    if found is None:
+    """Return the path of g++; skip the test where it is not installed."""
+    path = shutil.which("g++")
+    if path is None:
         pytest.skip("the emulation of CUDA needs g++, which is not installed")
-    return found
+    return path
 
 
 def run(command: Sequence[str]) -> None:
@@ -46,8 +47,8 @@ def run(command: Sequence[str]) -> None:
 
 
 def build(output: Path, flags: Sequence[str], link: Sequence[str], sources: Sequence[Path] = ()) -> None:
-    """Compile and link `sources`; by default the emulation, all kernels and their C functions."""
-    chosen = sources or [*sorted(EMULATION.rglob("*.cpp")), *sorted(KERNELS.glob("*.cu"))]
+    """Compile and link `sources`; by default the emulation, all kernels, their C functions and the CPU's lattices."""
+    chosen = sources or [*sorted(EMULATION.rglob("*.cpp")), *sorted(KERNELS.glob("*.cu")), LATTICE]
     objects = [str(output.parent / f"{output.stem}.{source.name}.o") for source in chosen]
     command = [compiler(), *FLAGS, *flags, "-x", "c++", "-c"]
     with ThreadPoolExecutor(2) as pool:
@@ -56,7 +57,7 @@ def build(output: Path, flags: Sequence[str], link: Sequence[str], sources: Sequ
 
 
 def built_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """A file that `make` builds, once for all workers of pytest-xdist."""
+    """Build a file with `make`, once for all workers of pytest-xdist."""
     folder = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
@@ -91,7 +92,7 @@ class Emulator:
             raise EmulationError(message.decode())
 
     def take_error(self, device: int = 0) -> str | None:
-        """The message of the index error that kernels have noted, as the next call of an operation would raise it."""
+        """Return and clear the index error that kernels have noted, as the next call of an operation would raise it."""
         function = self._library["device_errors_take"]
         function.restype = ctypes.c_char_p
         message = function(ctypes.c_int64(device))

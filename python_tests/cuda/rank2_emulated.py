@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from cuda_emulator import Emulator
+from cuda_emulator import NO_GRID_LIMIT, ORDERS, Emulator
 
 SUFFIX = {np.float32: "f32", np.float64: "f64"}
 FLOAT32, TF32, BFLOAT16 = 0, 1, 2
@@ -159,3 +160,13 @@ def assert_near(found: list[np.ndarray], expected: dict[str, np.ndarray], names:
     for array, name in zip(found, names, strict=True):
         scale = max(1.0, np.abs(expected[name]).max(initial=0))
         np.testing.assert_allclose(array, expected[name], rtol=0, atol=tol * scale, err_msg=name)
+
+
+def assert_same_bits_in_any_order(emulator: Emulator, run: Callable[[], list[np.ndarray]]) -> None:
+    """Run in every order of threads, on small and large grids: the arrays have the bits of the defaults."""
+    expected = run()
+    for order in ORDERS:
+        for max_grid in (1, 3, NO_GRID_LIMIT):
+            emulator.configure(order, max_grid)
+            for found, wanted in zip(run(), expected, strict=True):
+                np.testing.assert_array_equal(found, wanted, f"{order}, {max_grid} blocks")

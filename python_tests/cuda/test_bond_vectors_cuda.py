@@ -82,26 +82,26 @@ def emulated_backward(emulator: Emulator, batch: Batch, grad: np.ndarray) -> tup
     row_ptr = np.searchsorted(batch.pairs[0], np.arange(num_atoms + 1)).astype(np.int64)
     order = np.argsort(batch.pairs[1], kind="stable").astype(np.int64)
     order_ptr = np.searchsorted(batch.pairs[1][order], np.arange(num_atoms + 1)).astype(np.int64)
-    of_positions = np.full((num_atoms + 1, 3), 7, grad.dtype)
-    of_cell = np.full((num_cells + 1, 9), 7, grad.dtype)
+    grad_positions = np.full((num_atoms + 1, 3), 7, grad.dtype)
+    grad_cell = np.full((num_cells + 1, 9), 7, grad.dtype)
     indices = batch.pairs, batch.shifts, batch.ptr, row_ptr, order, order_ptr
     name = f"bond_vectors_backward_{SUFFIX[grad.dtype.type]}"
-    emulator.call(name, grad, *indices, of_positions, of_cell, *batch.sizes)
-    assert (of_positions[-1] == 7).all()
-    assert (of_cell[-1] == 7).all()
-    return of_positions[:-1], of_cell[:-1].reshape(-1, 3, 3)
+    emulator.call(name, grad, *indices, grad_positions, grad_cell, *batch.sizes)
+    assert (grad_positions[-1] == 7).all()
+    assert (grad_cell[-1] == 7).all()
+    return grad_positions[:-1], grad_cell[:-1].reshape(-1, 3, 3)
 
 
 def numpy_backward(batch: Batch, grad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Positions in the kernel's order, for the same bits; cells in float64 in another one."""
-    of_positions = np.zeros_like(batch.positions)
+    grad_positions = np.zeros_like(batch.positions)
     for bond, atom in enumerate(batch.pairs[0]):
-        of_positions[atom] -= grad[bond]
+        grad_positions[atom] -= grad[bond]
     for bond, atom in enumerate(batch.pairs[1]):
-        of_positions[atom] += grad[bond]
-    of_cell = np.zeros(batch.cell.shape)
-    np.add.at(of_cell, batch.crystal, batch.shifts[:, :, None].astype(np.float64) * grad[:, None, :])
-    return of_positions, of_cell
+        grad_positions[atom] += grad[bond]
+    grad_cell = np.zeros(batch.cell.shape)
+    np.add.at(grad_cell, batch.crystal, batch.shifts[:, :, None].astype(np.float64) * grad[:, None, :])
+    return grad_positions, grad_cell
 
 
 @pytest.mark.parametrize("dtype", SUFFIX)
@@ -125,14 +125,14 @@ def test_vectors_have_the_bits_of_the_contract(emulator: Emulator, name: str, dt
 def test_backward(emulator: Emulator, name: str, dtype: type) -> None:
     batch = make_batch(*BATCHES[name], dtype)
     grad = np.random.default_rng(1).normal(size=(batch.pairs.shape[1], 3)).astype(dtype)
-    of_positions, of_cell = numpy_backward(batch, grad)
+    grad_positions, grad_cell = numpy_backward(batch, grad)
     first = None
     for order in ORDERS:
         for max_grid in GRIDS:
             emulator.configure(order, max_grid)
             sums = emulated_backward(emulator, batch, grad)
-            np.testing.assert_array_equal(sums[0], of_positions)
-            np.testing.assert_allclose(sums[1], of_cell, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+            np.testing.assert_array_equal(sums[0], grad_positions)
+            np.testing.assert_allclose(sums[1], grad_cell, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
             first = sums[1] if first is None else first
             np.testing.assert_array_equal(sums[1], first)
 
@@ -181,7 +181,7 @@ def test_bad_ptr(emulator: Emulator, ptr: list[int], message: str, bad_crystals:
     good = make_batch([4, 3, 5], 6)
     batch = replace(good, ptr=np.array(ptr))
     grad = np.ones((good.pairs.shape[1], 3))
-    _, of_cell = numpy_backward(good, grad)
+    _, grad_cell = numpy_backward(good, grad)
     vectors = numpy_vectors(good)
     for order in ORDERS:
         emulator.configure(order)
@@ -192,7 +192,7 @@ def test_bad_ptr(emulator: Emulator, ptr: list[int], message: str, bad_crystals:
         _, cells = emulated_backward(emulator, batch, grad)
         assert np.isnan(cells[bad_crystals]).all()
         # A crystal beside a bad one may not be found any more.
-        assert (np.isclose(cells, of_cell) | np.isnan(cells)).all()
+        assert (np.isclose(cells, grad_cell) | np.isnan(cells)).all()
         assert str(emulator.take_error()).startswith(f"bond_vectors_backward: expected {message}")
 
 

@@ -79,14 +79,14 @@ def test_a_spill_is_seen(nvcc: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stem", ["bond_to_atom_sum_cuda", "atom_to_bond_gather_cuda"])
 def test_packs_are_loaded_and_stored_at_once(nvcc: str, stem: str, tmp_path: Path) -> None:
-    """nvcc falls back to narrow loads without a word when it cannot see the alignment; bandwidth is the limit here."""
+    """nvcc silently falls back to narrow loads when it cannot see the alignment; bandwidth is the limit here."""
     output = tmp_path / "kernel.ptx"
     compile_kernel(nvcc, KERNELS / f"{stem}.cu", "-arch=compute_80", "-ptx", "-o", str(output))
     instructions = set(re.findall(r"\b(?:ld|st)\.global\.(?:nc\.)?v\d\.\w+", output.read_text()))
     for kind in ("ld.global.", "st.global."):
         for vector in (r"v4\.[fb]32", r"v2\.[fb]64"):
             pattern = re.escape(kind) + r"(?:nc\.)?" + vector
-            assert any(re.fullmatch(pattern, one) for one in instructions), (
+            assert any(re.fullmatch(pattern, instruction) for instruction in instructions), (
                 f"{pattern} not among {sorted(instructions)}"
             )
 

@@ -13,17 +13,17 @@ def emulated_selection(emulator: Emulator, batch: Batch, bonds: list[np.ndarray]
     """Kept bonds and the list of them at the batch's cutoff, or None when something is bad."""
     pairs, shifts, row_ptr = bonds
     status, new_row_ptr = np.full(2, -7), np.full(len(row_ptr), -7)
-    each = isinstance(batch.cutoff, np.ndarray)
+    per_crystal_cutoffs = isinstance(batch.cutoff, np.ndarray)
     emulator.call(
         "bonds_within_count",
         batch.positions,
         np.ascontiguousarray(batch.cell),
         batch.ptr,
-        batch.cutoff if each else None,
+        batch.cutoff if per_crystal_cutoffs else None,
         pairs,
         shifts,
         row_ptr,
-        np.array([0.0 if each else batch.cutoff]),
+        np.array([0.0 if per_crystal_cutoffs else batch.cutoff]),
         len(batch.positions),
         1 if batch.ptr is None else len(batch.ptr) - 1,
         pairs.shape[1],

@@ -33,26 +33,26 @@ class FaultError(Exception):
     """What the kernels report instead of a list."""
 
 
-def cpu_list(batch: Batch, **kinds: bool) -> list[np.ndarray]:
+def cpu_list(batch: Batch, **options: bool) -> list[np.ndarray]:
     tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in batch[:3]]
     cutoff = torch.from_numpy(batch.cutoff) if isinstance(batch.cutoff, np.ndarray) else batch.cutoff
     ptr = None if batch.ptr is None else torch.from_numpy(batch.ptr)
-    return [part.numpy() for part in ops.neighbor_list(*tensors, cutoff, ptr, **kinds)]
+    return [part.numpy() for part in ops.neighbor_list(*tensors, cutoff, ptr, **options)]
 
 
 def count(emulator: Emulator, batch: Batch, half: bool, self_pairs: bool, with_large: bool) -> tuple[np.ndarray, int]:
     """Row pointers and the number of bonds."""
     num_atoms = len(batch.positions)
     row_ptr, status = np.full(num_atoms + 1, -7), np.full(3, -7)
-    each = isinstance(batch.cutoff, np.ndarray)
+    per_crystal_cutoffs = isinstance(batch.cutoff, np.ndarray)
     emulator.call(
         "neighbor_list_count",
         np.ascontiguousarray(batch.positions, dtype=np.float64),
         np.ascontiguousarray(batch.cell, dtype=np.float64),
         np.ascontiguousarray(batch.pbc),
         batch.ptr,
-        batch.cutoff if each else None,
-        np.array([0.0 if each else batch.cutoff]),
+        batch.cutoff if per_crystal_cutoffs else None,
+        np.array([0.0 if per_crystal_cutoffs else batch.cutoff]),
         num_atoms,
         1 if batch.ptr is None else len(batch.ptr) - 1,
         int(batch.cell.ndim == 2),
@@ -80,19 +80,19 @@ def emulated_list(
     return [pairs[:, :-1], shifts[:-1], row_ptr]
 
 
-def assert_same_as_cpu(emulator: Emulator, batch: Batch, label: object = "", **kinds: bool) -> int:
-    """Compare, and return the number of bonds, for the caller to know that there was something to compare."""
-    expected = cpu_list(batch, **kinds)
+def assert_same_as_cpu(emulator: Emulator, batch: Batch, label: object = "", **options: bool) -> int:
+    """Compare with the CPU, and return the number of bonds, so that the caller can check that there are any."""
+    expected = cpu_list(batch, **options)
     for with_large in (True, False):
         if not with_large and batch_has_large(batch):
             continue
         for name, ours, theirs in zip(
             ("pairs", "shifts", "row_ptr"),
-            emulated_list(emulator, batch, with_large=with_large, **kinds),
+            emulated_list(emulator, batch, with_large=with_large, **options),
             expected,
             strict=True,
         ):
-            np.testing.assert_array_equal(ours, theirs, f"{label}: {name} {kinds} with_large={with_large}")
+            np.testing.assert_array_equal(ours, theirs, f"{label}: {name} {options} with_large={with_large}")
     return expected[0].shape[1]
 
 
@@ -132,8 +132,8 @@ def test_random_cells(emulator: Emulator, part: int) -> None:
     rng = np.random.default_rng(part)
     for number in range(16):
         case = random_case(rng, number, most_bonds=2000)
-        kinds = {"half": bool(number & 1), "self_pairs": bool(number & 2)}
-        assert_same_as_cpu(emulator, Batch(*case), f"case {number}", **kinds)
+        options = {"half": bool(number & 1), "self_pairs": bool(number & 2)}
+        assert_same_as_cpu(emulator, Batch(*case), f"case {number}", **options)
 
 
 def test_a_cell_that_is_not_reduced(emulator: Emulator) -> None:

@@ -5,8 +5,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cuda_emulator import NO_GRID_LIMIT, ORDERS, Emulator
-from rank2_emulated import BFLOAT16, SHAPES, SUFFIX, TF32, assert_near, formulas_gate, gate, gate_backward, random_case
+from cuda_emulator import Emulator
+from rank2_emulated import (
+    BFLOAT16,
+    SHAPES,
+    SUFFIX,
+    TF32,
+    assert_near,
+    assert_same_bits_in_any_order,
+    formulas_gate,
+    gate,
+    gate_backward,
+    random_case,
+)
 
 NAMES = ("out", "linear", "grad_x", "grad_gate", "grad_weight")
 TOLERANCE = {np.float32: 5e-6, np.float64: 1e-14}
@@ -32,12 +43,7 @@ def test_equals_formulas(emulator: Emulator, shape, dtype) -> None:
 @pytest.mark.parametrize("shape", [(70, 3, 32, 32), (400, 3, 40, 20), (33, 6, 150, 130)])
 def test_bits_do_not_depend_on_the_order_of_threads_or_the_grid(emulator: Emulator, shape, dtype) -> None:
     case = random_case(shape, dtype)
-    expected = forward_and_backward(emulator, case)
-    for order in ORDERS:
-        for max_grid in (1, 3, NO_GRID_LIMIT):
-            emulator.configure(order, max_grid)
-            for found, wanted in zip(forward_and_backward(emulator, case), expected, strict=True):
-                np.testing.assert_array_equal(found, wanted, f"{order}, {max_grid} blocks")
+    assert_same_bits_in_any_order(emulator, lambda: forward_and_backward(emulator, case))
 
 
 @pytest.mark.parametrize("components", [1, 3, 6])

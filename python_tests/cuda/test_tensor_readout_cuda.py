@@ -32,16 +32,16 @@ def make_atoms(crystals: list[int], channels: int, dtype: type) -> tuple[Arrays,
     return tuple(rng.normal(size=shape).astype(dtype) for shape in shapes), ptr
 
 
-def emulated(emulator: Emulator, parts: Arrays, ptr: np.ndarray) -> np.ndarray:
-    epsilon = np.full((len(ptr), 9), 7, parts[0].dtype)
-    name = f"tensor_readout_{SUFFIX[parts[0].dtype.type]}"
-    emulator.call(name, *parts, ptr, epsilon, *parts[0].shape, len(ptr) - 1)
+def emulated(emulator: Emulator, atom_values: Arrays, ptr: np.ndarray) -> np.ndarray:
+    epsilon = np.full((len(ptr), 9), 7, atom_values[0].dtype)
+    name = f"tensor_readout_{SUFFIX[atom_values[0].dtype.type]}"
+    emulator.call(name, *atom_values, ptr, epsilon, *atom_values[0].shape, len(ptr) - 1)
     assert (epsilon[-1] == 7).all(), "written past the end"
     return epsilon[:-1].reshape(-1, 3, 3)
 
 
-def numpy_readout(parts: Arrays, ptr: np.ndarray) -> np.ndarray:
-    s, v, t = (part.astype(np.float64) for part in parts)
+def numpy_readout(atom_values: Arrays, ptr: np.ndarray) -> np.ndarray:
+    s, v, t = (values.astype(np.float64) for values in atom_values)
     full = t.sum(2)[:, [0, 5, 4, 5, 1, 3, 4, 3, 2]].reshape(-1, 3, 3)
     tensors = s.sum(1)[:, None, None] * np.eye(3) + np.einsum("nic,njc->nij", v, v) + full
     return np.array([tensors[a:b].mean(0) for a, b in pairwise(ptr)]).reshape(-1, 3, 3)
@@ -63,8 +63,8 @@ def numpy_backward(grad: np.ndarray, vector: np.ndarray, ptr: np.ndarray) -> Arr
     both = g + g.transpose(0, 2, 1)
     components = np.stack([g[:, 0, 0], g[:, 1, 1], g[:, 2, 2], both[:, 1, 2], both[:, 0, 2], both[:, 0, 1]], 1)
     atoms, _, channels = vector.shape
-    of_scalar = np.broadcast_to(np.trace(g, axis1=1, axis2=2)[:, None], (atoms, channels))
-    return of_scalar, both @ vector, np.broadcast_to(components[:, :, None], (atoms, 6, channels))
+    grad_scalar = np.broadcast_to(np.trace(g, axis1=1, axis2=2)[:, None], (atoms, channels))
+    return grad_scalar, both @ vector, np.broadcast_to(components[:, :, None], (atoms, 6, channels))
 
 
 @pytest.mark.parametrize("dtype", SUFFIX)
@@ -73,36 +73,36 @@ def numpy_backward(grad: np.ndarray, vector: np.ndarray, ptr: np.ndarray) -> Arr
 def test_readout_and_backward(emulator: Emulator, name: str, channels: int, dtype: type) -> None:
     if name == "one" and channels > 100:
         pytest.skip("slow, and the others have tiles of one atom too")
-    parts, ptr = make_atoms(CRYSTALS[name], channels, dtype)
+    atom_values, ptr = make_atoms(CRYSTALS[name], channels, dtype)
     grad = np.random.default_rng(9).normal(size=(len(ptr) - 1, 3, 3)).astype(dtype)
     tolerance = {"rtol": TOLERANCE[dtype], "atol": TOLERANCE[dtype] * max(channels, 1)}
-    expected = numpy_readout(parts, ptr)
-    gradients = numpy_backward(grad, parts[1], ptr)
+    expected = numpy_readout(atom_values, ptr)
+    gradients = numpy_backward(grad, atom_values[1], ptr)
     first = None
     for order, max_grid in zip(ORDERS, (*GRIDS, 2), strict=True):
         emulator.configure(order, max_grid)
-        epsilon = emulated(emulator, parts, ptr)
+        epsilon = emulated(emulator, atom_values, ptr)
         np.testing.assert_allclose(epsilon, expected, **tolerance)
         np.testing.assert_array_equal(epsilon, epsilon.transpose(0, 2, 1))
         first = epsilon if first is None else first
         np.testing.assert_array_equal(epsilon, first)
-        for found, right in zip(emulated_backward(emulator, grad, parts[1], ptr), gradients, strict=True):
+        for found, right in zip(emulated_backward(emulator, grad, atom_values[1], ptr), gradients, strict=True):
             np.testing.assert_allclose(found, right, **tolerance)
 
 
 @pytest.mark.parametrize("dtype", SUFFIX)
 def test_unaligned_memory(emulator: Emulator, dtype: type) -> None:
-    parts, ptr = make_atoms([3, 20], 32, dtype)
+    atom_values, ptr = make_atoms([3, 20], 32, dtype)
     moved = []
-    for part in parts:
-        buffer = np.empty(part.size + 1, dtype)
-        buffer[1:] = part.ravel()
-        moved.append(buffer[1:].reshape(part.shape))
+    for values in atom_values:
+        buffer = np.empty(values.size + 1, dtype)
+        buffer[1:] = values.ravel()
+        moved.append(buffer[1:].reshape(values.shape))
         assert moved[-1].ctypes.data % 16 != 0
-    np.testing.assert_allclose(emulated(emulator, tuple(moved), ptr), numpy_readout(parts, ptr), rtol=1e-4)
+    np.testing.assert_allclose(emulated(emulator, tuple(moved), ptr), numpy_readout(atom_values, ptr), rtol=1e-4)
     grad = np.ones((2, 3, 3), dtype)
     gradients = emulated_backward(emulator, grad, moved[1], ptr)
-    for found, right in zip(gradients, numpy_backward(grad, parts[1], ptr), strict=True):
+    for found, right in zip(gradients, numpy_backward(grad, atom_values[1], ptr), strict=True):
         np.testing.assert_allclose(found, right, rtol=1e-4, atol=1e-5)
 
 
@@ -133,15 +133,15 @@ def test_the_cpu_backward_has_the_same_bits(emulator: Emulator, channels: int) -
     ],
 )
 def test_bad_ptr(emulator: Emulator, ptr: list[int], message: str, bad_crystals: list[int]) -> None:
-    parts, _ = make_atoms([12], 3, np.float64)
+    atom_values, _ = make_atoms([12], 3, np.float64)
     bounds = np.array(ptr)
     for order in ORDERS:
         emulator.configure(order)
-        epsilon = emulated(emulator, parts, bounds)
+        epsilon = emulated(emulator, atom_values, bounds)
         assert np.isnan(epsilon[bad_crystals]).all()
         for b in np.delete(np.arange(3), bad_crystals):
-            right = numpy_readout(parts, bounds[[b, b + 1]])[0]
+            right = numpy_readout(atom_values, bounds[[b, b + 1]])[0]
             assert np.allclose(epsilon[b], right) or np.isnan(epsilon[b]).all()
         assert str(emulator.take_error()).startswith(f"tensor_readout: expected {message}")
-        emulated_backward(emulator, np.ones((3, 3, 3)), parts[1], bounds)
+        emulated_backward(emulator, np.ones((3, 3, 3)), atom_values[1], bounds)
         assert str(emulator.take_error()).startswith(f"tensor_readout_backward: expected {message}")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Cases: runs of kernels without Python, for the executable that is built with AddressSanitizer and
-// UndefinedBehaviorSanitizer (run_cases.cpp). A case returns nullptr or what went wrong.
+// UndefinedBehaviorSanitizer (run_cases.cpp). A case returns "" or what went wrong.
 #pragma once
 
 #include <algorithm>
@@ -82,10 +82,10 @@ std::vector<T> integers(int64_t count) {
   return values;
 }
 
-// Equal numbers, where one NaN is like another.
+// Whether the numbers are equal; NaN equals NaN.
 template <typename T>
-bool equal(const std::vector<T>& one, const std::vector<T>& other) {
-  return std::equal(one.begin(), one.end(), other.begin(), other.end(),
+bool equal(const std::vector<T>& actual, const std::vector<T>& expected) {
+  return std::equal(actual.begin(), actual.end(), expected.begin(), expected.end(),
                     [](T a, T b) { return a == b || (a != a && b != b); });
 }
 

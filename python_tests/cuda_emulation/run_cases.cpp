@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// run_cases ORDER MAX_GRID NAME...: runs the cases of these names, and exits with 1 when one fails or there is none of
-// that name.
+// run_cases ORDER MAX_GRID NAME...: runs these cases, and exits with 1 when a case fails or is unknown.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -16,9 +15,9 @@ int main(int argc, char** argv) {
   cuda_emulation::settings().max_grid = std::atoll(argv[2]);
   int status = 0;
   for (int i = 3; i < argc; ++i) {
-    std::string error = "there is no such case";
-    for (const dtnn::cases::Case& one : dtnn::cases::all_cases()) {
-      if (std::strcmp(one.name, argv[i]) == 0) error = one.run();
+    std::string error = "unknown case";
+    for (const dtnn::cases::Case& test_case : dtnn::cases::all_cases()) {
+      if (std::strcmp(test_case.name, argv[i]) == 0) error = test_case.run();
     }
     std::printf("%s: %s\n", argv[i], error.empty() ? "passed" : error.c_str());
     if (!error.empty()) status = 1;

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Calls with bad input on one device, in a process of their own: prints their errors as JSON, and whether good calls
-still work afterwards.
+"""Make calls with bad input on one device; print their errors, and whether good calls still work, as JSON.
 
 Usage: python bad_calls.py cuda|cpu
 """
@@ -22,7 +21,7 @@ from dtnn_fast import ops
 
 
 def error_of(call: Callable[[], Any]) -> str:
-    """The message of the RuntimeError that a call raises, at once or when its kernel has run; "" without one."""
+    """Return the message of the RuntimeError that a call raises, at once or when its kernel has run; "" without one."""
     try:
         call()
         if hasattr(ops, "check_device_errors"):
@@ -33,7 +32,7 @@ def error_of(call: Callable[[], Any]) -> str:
 
 
 def bad_calls(device: torch.device) -> dict[str, Callable[[], Any]]:
-    """By name of the operation and what is wrong."""
+    """Return the calls by operation and what is wrong with them."""
     pairs, row_ptr = (x.to(device) for x in random_graph(50, 400))
     bonds, atoms = torch.randn(400, 3, 8, device=device), torch.randn(50, 3, 8, device=device)
     positions, cell = torch.randn(50, 3, device=device), torch.randn(2, 3, 3, device=device)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dtnn_fast import ops
 
-# So long that rounding is not magnified: the second derivative of the norm grows as 1 / eps where y is near 0.
+# Long enough not to magnify rounding errors: the second derivative of the norm grows as 1 / eps where y is near 0.
 EPS = 0.5
 ENDS = ("center", "neighbor", "sum", "difference")
 
@@ -26,8 +26,8 @@ class Sample(NamedTuple):
         name: operation and variant.
         op: the operation whose kernel must be there.
         function: a public function.
-        leaves: what it is differentiated by.
-        constants: the rest.
+        leaves: differentiable arguments.
+        constants: the other arguments.
         exact: its forward pass gives the bits of the CPU.
     """
 
@@ -39,7 +39,7 @@ class Sample(NamedTuple):
     exact: bool = False
 
     def on(self, device: torch.device, dtype: torch.dtype) -> Sample:
-        """The same sample elsewhere; skips the test where this build has no kernel for the device."""
+        """Move the sample to a device and dtype; skip the test where this build has no kernel for the device."""
         key = device.type.upper()
         if not torch._C._dispatch_has_kernel_for_dispatch_key(f"dtnn_fast::{self.op}", key):
             pytest.skip(f"{self.op} has no {key} kernel in this build")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def test_bad_input_is_an_error_and_the_process_lives_on(device):
-    """In a process of its own: an index that got through would end the device's context for all tests after it."""
+    """In a separate process: an index that got through would end the device's context for all later tests."""
     script = Path(__file__).parent / "bad_calls.py"
     run = subprocess.run([sys.executable, str(script), device.type], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

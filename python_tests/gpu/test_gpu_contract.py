@@ -10,12 +10,12 @@ from helpers import check_operator
 from torch.utils._python_dispatch import TorchDispatchMode
 
 RUNS = 20
-# Of the sums and gathers one payload: what differs is the ends.
+# One payload of each sum and gather: only the ends differ.
 VARIANTS = [s for s in SMALL if not s.op.startswith(("bond_to", "atom_to")) or s.name.endswith("-3x2")]
 
 
 class Recorded(TorchDispatchMode):
-    """Notes the operations of dtnn_fast that run, backward ones too, with their arguments."""
+    """Records the operations of dtnn_fast that run, with their arguments; backward ones too."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Recorded(TorchDispatchMode):
 
 @pytest.mark.parametrize("sample", VARIANTS, ids=name_of)
 def test_opcheck(sample: Sample, device: torch.device):
-    """Of the forward operation and of those that its derivatives call."""
+    """The forward operation and all operations that its derivatives call."""
     here = sample.on(device, torch.float64)
     with Recorded() as recorded:
         here.derivatives()

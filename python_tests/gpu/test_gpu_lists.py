@@ -37,7 +37,7 @@ class Batch(NamedTuple):
 
 
 def labelled(step: int) -> Batch:
-    """Every so many of the labelled crystals."""
+    """Return every `step`-th labelled crystal."""
     crystals = load_labelled()[::step]
     return Batch(
         torch.tensor(np.concatenate([crystal.positions for crystal in crystals])),

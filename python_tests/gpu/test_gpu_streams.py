@@ -7,7 +7,7 @@ import pytest
 import torch
 from gpu_samples import MEDIUM, Sample, capture, directions, name_of
 
-# The default stream is kept busy for so many clock cycles, 0.2 s: a kernel that runs there by mistake comes too late.
+# The default stream is kept busy for this many clock cycles, 0.2 s: a kernel that runs there by mistake comes too late.
 BUSY_CYCLES = 400_000_000
 
 

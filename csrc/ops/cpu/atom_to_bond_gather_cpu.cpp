@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT
-#include <algorithm>
-#include <atomic>
-
 #include "core/simd_level.h"
 #include "ops/atom_to_bond_gather.h"
-#include "ops/cpu/large_pages.h"
+#include "ops/cpu/checked_rows.h"
+#include "ops/cpu/tensor_large_pages.h"
 
 namespace dtnn {
 namespace {
@@ -55,10 +53,8 @@ Tensor run(const Tensor& atom_values, const BondEnds& ends) {
   const GatherJob<T> job{
       values.template const_data_ptr<T>(), pairs, pairs + num_bonds, ends.num_atoms(), payload_size(values),
       out.template mutable_data_ptr<T>()};
-  std::atomic<bool> in_range{true};  // a throw may not cross the thread pool
-  const int64_t grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(1, job.payload));
-  torch::stable::parallel_for(0, num_bonds, grain, [&](int64_t first, int64_t last) {
-    if (!gather_rows(job, static_cast<T>(ends.center), static_cast<T>(ends.neighbor), first, last)) in_range = false;
+  const bool in_range = fill_rows(num_bonds, job.payload, [&](int64_t first, int64_t last) {
+    return gather_rows(job, static_cast<T>(ends.center), static_cast<T>(ends.neighbor), first, last);
   });
   DTNN_CHECK(in_range, "atom_to_bond_gather: expected `pairs` with atoms in [0, ", job.num_atoms,
              "), got an index outside");

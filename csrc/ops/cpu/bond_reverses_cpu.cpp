@@ -2,8 +2,8 @@
 #include <atomic>
 
 #include "ops/bond_reverses.h"
-#include "ops/cpu/large_pages.h"
 #include "ops/cpu/list_kernels.h"
+#include "ops/cpu/tensor_large_pages.h"
 
 namespace dtnn {
 namespace {
@@ -32,7 +32,7 @@ struct View {
   }
 };
 
-// What is wrong with a bond as such; null when nothing is.
+// Describes what is wrong with a bond, or returns null. Its reverse is not looked at.
 const char* find_fault(const View& list, int64_t i, int64_t e) {
   if (list.centers[e] != i) return "`pairs` sorted by center as `row_ptr` says, got another center";
   if (list.neighbors[e] < 0 || list.neighbors[e] >= list.num_atoms) return "`pairs` with atoms in `row_ptr`";
@@ -48,7 +48,7 @@ bool has_reverse(const View& list, int64_t e) {
   return false;
 }
 
-// Names the first bond that something is wrong with.
+// Raises an error that names the first bad bond.
 void report(const View& list) {
   const auto raise_if = [&](const char* fault, int64_t e) {
     DTNN_CHECK(fault == nullptr, kOp, ": expected ", fault, ": bond ", e, " from atom ", list.centers[e], " to ",
@@ -107,7 +107,7 @@ Tensor bond_reverses_cpu(const SortedBonds& bonds) {
   const View list{bonds.row_ptr.const_data_ptr<int64_t>(), pairs, pairs + num_bonds,
                   bonds.shifts.const_data_ptr<int32_t>(), bonds.num_atoms()};
   const Parallel parallel = torch_threads();
-  // Few, large tasks: each has cursors of its own.
+  // Few, large tasks: each needs its own cursors.
   const int64_t bonds_per_task = std::max<int64_t>(1 << 16, num_bonds / (2 * parallel.num_threads) + 1);
   const std::vector<int64_t> task_atom = rows_of_tasks(list.row_ptr, list.num_atoms, bonds_per_task);
   // No bond of a sorted list is paired twice, so as many as there are means that every bond has its reverse.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
-#include <atomic>
 
 #include "core/simd_level.h"
 #include "ops/bond_to_atom_sum.h"
-#include "ops/cpu/large_pages.h"
+#include "ops/cpu/checked_rows.h"
+#include "ops/cpu/tensor_large_pages.h"
 
 namespace dtnn {
 namespace {
@@ -72,8 +72,8 @@ Tensor run(const Tensor& bond_values, const BondEnds& ends) {
   const SumJob<T> job{values.template const_data_ptr<T>(), ends.pairs.const_data_ptr<int64_t>(), ends.num_bonds(),
                       payload_size(values), out.template mutable_data_ptr<T>()};
   const int64_t* row_ptr = ends.row_ptr.const_data_ptr<int64_t>();
-  const int64_t* order = ends.neighbor == 0 ? nullptr : ends.neighbor_order->const_data_ptr<int64_t>();
-  const int64_t* order_ptr = ends.neighbor == 0 ? nullptr : ends.neighbor_row_ptr->const_data_ptr<int64_t>();
+  const int64_t* order = data_or_null<int64_t>(ends.neighbor_order);
+  const int64_t* order_ptr = data_or_null<int64_t>(ends.neighbor_row_ptr);
 
   DTNN_CHECK(ends.center == 0 || covers_all_bonds(row_ptr, num_atoms, job.num_bonds),
              "bond_to_atom_sum: expected `row_ptr` from 0 to the number of bonds, ", job.num_bonds, ", got ",
@@ -82,14 +82,10 @@ Tensor run(const Tensor& bond_values, const BondEnds& ends) {
              "bond_to_atom_sum: expected `neighbor_row_ptr` from 0 to the number of bonds, ", job.num_bonds, ", got ",
              order_ptr[0], " to ", order_ptr[num_atoms], ": are all neighbors in `pairs` in [0, ", num_atoms, ")?");
 
-  std::atomic<bool> consistent{true};  // a throw may not cross the thread pool
-  const int64_t elements_per_atom = std::max<int64_t>(1, job.payload * (job.num_bonds + 1) / (num_atoms + 1));
-  const int64_t grain = std::max<int64_t>(1, 32768 / elements_per_atom);
-  torch::stable::parallel_for(0, num_atoms, grain, [&](int64_t first, int64_t last) {
-    if (!sum_rows(job, row_ptr, order, order_ptr, static_cast<T>(ends.center), static_cast<T>(ends.neighbor), first,
-                  last)) {
-      consistent = false;
-    }
+  const int64_t elements_per_atom = job.payload * (job.num_bonds + 1) / (num_atoms + 1);
+  const bool consistent = fill_rows(num_atoms, elements_per_atom, [&](int64_t first, int64_t last) {
+    return sum_rows(job, row_ptr, order, order_ptr, static_cast<T>(ends.center), static_cast<T>(ends.neighbor), first,
+                    last);
   });
   DTNN_CHECK(consistent,
              "bond_to_atom_sum: expected `pairs` sorted by center as `row_ptr` says (and by neighbor as "

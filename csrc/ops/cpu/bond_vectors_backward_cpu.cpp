@@ -12,9 +12,9 @@ namespace dtnn {
 namespace {
 
 constexpr const char* kOp = "bond_vectors_backward";
-// Bonds that a thread checks or adds at a time. A part of a crystal has at least as many; a crystal has at most
-// kMostParts, because each has sums of its own.
-constexpr int64_t kBondsAtATime = 32768, kMostParts = 16;
+// Bonds that a thread checks or adds at a time, and the smallest size of a partial sum. A crystal has few partial sums,
+// because each needs its own memory.
+constexpr int64_t kBondsAtATime = 32768, kMaxPartialSums = 16;
 
 struct BondArrays {
   const int64_t* centers;
@@ -29,8 +29,8 @@ struct BondArrays {
         num_bonds(bonds.num_bonds()) {}
 };
 
-// What one pass over kBondsAtATime bonds finds.
-struct Piece {
+// What one pass over kBondsAtATime bonds finds out.
+struct BondChunk {
   BondFault fault = BondFault::kNone;
   bool ascending = true;   // the crystals
   int64_t first_atom = 0;  // the atoms that the bonds touch
@@ -38,14 +38,14 @@ struct Piece {
 };
 
 // The bonds of crystal b as stored: first_bond[b]..first_bond[b+1], where bonds are grouped by crystal.
-// Atomic, since pieces of bonds that are not grouped may disagree about a crystal.
+// Atomic, since chunks may disagree about a crystal where bonds are not grouped.
 struct BondGroups {
   std::vector<std::atomic<int64_t>> first_bond;
-  std::vector<Piece> pieces;
+  std::vector<BondChunk> chunks;
   bool grouped = true;
 
   BondGroups(int64_t num_crystals, int64_t num_bonds)
-      : first_bond(num_crystals + 1), pieces((num_bonds + kBondsAtATime - 1) / kBondsAtATime) {
+      : first_bond(num_crystals + 1), chunks((num_bonds + kBondsAtATime - 1) / kBondsAtATime) {
     for (std::atomic<int64_t>& first : first_bond) first.store(num_bonds, std::memory_order_relaxed);
   }
   int64_t first(int64_t crystal) const { return first_bond[crystal].load(std::memory_order_relaxed); }
@@ -54,34 +54,34 @@ struct BondGroups {
 // Checks all bonds on the way, so that the threads that add need not.
 BondGroups group_bonds(const BondArrays& arrays, const CrystalBonds& bonds, const std::vector<int64_t>& ptr) {
   BondGroups groups(bonds.num_cells, arrays.num_bonds);
-  const int64_t num_pieces = static_cast<int64_t>(groups.pieces.size());
-  torch::stable::parallel_for(0, num_pieces, 1, [&](int64_t first_piece, int64_t last_piece) {
+  const int64_t num_chunks = static_cast<int64_t>(groups.chunks.size());
+  torch::stable::parallel_for(0, num_chunks, 1, [&](int64_t first_chunk, int64_t last_chunk) {
     CrystalFinder finder(ptr.data(), bonds.num_cells, bonds.num_atoms);
-    for (int64_t p = first_piece; p < last_piece; ++p) {
+    for (int64_t p = first_chunk; p < last_chunk; ++p) {
       const int64_t begin = p * kBondsAtATime, end = std::min(begin + kBondsAtATime, arrays.num_bonds);
       int64_t current = -1;
-      // The crystal of the bond before; where that bond is at fault, its own piece says so.
+      // The crystal of the bond before; where that bond is bad, its own chunk reports it.
       if (begin > 0 && finder.find(arrays.centers[begin - 1], arrays.neighbors[begin - 1]) == BondFault::kNone) {
         current = finder.crystal();
       }
-      Piece piece;
+      BondChunk chunk;
       int64_t low = bonds.num_atoms, high = -1;
-      for (int64_t e = begin; e < end && piece.fault == BondFault::kNone; ++e) {
+      for (int64_t e = begin; e < end && chunk.fault == BondFault::kNone; ++e) {
         const int64_t i = arrays.centers[e], j = arrays.neighbors[e];
-        piece.fault = finder.find(i, j);
-        if (finder.crystal() < current) piece.ascending = false;
+        chunk.fault = finder.find(i, j);
+        if (finder.crystal() < current) chunk.ascending = false;
         while (current < finder.crystal()) groups.first_bond[++current].store(e, std::memory_order_relaxed);
         low = std::min(low, std::min(i, j));
         high = std::max(high, std::max(i, j));
       }
-      piece.first_atom = low;
-      piece.last_atom = high + 1;
-      groups.pieces[p] = piece;
+      chunk.first_atom = low;
+      chunk.last_atom = high + 1;
+      groups.chunks[p] = chunk;
     }
   });
-  for (const Piece& piece : groups.pieces) {
-    raise(kOp, piece.fault, bonds.num_atoms);
-    groups.grouped = groups.grouped && piece.ascending;
+  for (const BondChunk& chunk : groups.chunks) {
+    raise(kOp, chunk.fault, bonds.num_atoms);
+    groups.grouped = groups.grouped && chunk.ascending;
   }
   return groups;
 }
@@ -103,9 +103,10 @@ void add_bonds(const BondArrays& bonds, const T* grads, int64_t first, int64_t l
   }
 }
 
-// A stretch of the bonds of one crystal. Where there are several, each has its own sums for the atoms that it touches.
+// The sums over a range of the bonds of one crystal. Where a crystal has several ranges, each has its own sums for the
+// atoms that its bonds touch.
 template <typename T>
-struct Part {
+struct PartialSum {
   int64_t crystal = 0;
   int64_t first_bond = 0;
   int64_t last_bond = 0;
@@ -123,37 +124,37 @@ struct Part {
     add_bonds(bonds, grads, first_bond, last_bond, reinterpret_cast<T*>(atom_zero), sums);
   }
 
-  // Adds what the part has for the atoms first..last.
+  // Adds the sums of the atoms first..last.
   void add_to(T* grad_positions, int64_t first, int64_t last) const {
     const int64_t begin = std::max(first, first_atom), end = std::min(last, last_atom);
     for (int64_t p = 3 * begin; p < 3 * end; ++p) grad_positions[p] += atoms[p - 3 * first_atom];
   }
 };
 
-// The parts follow from the bonds alone, never from the number of threads.
+// The ranges follow from the bonds alone, never from the number of threads.
 template <typename T>
-std::vector<Part<T>> parts_of(const BondGroups& groups, const std::vector<int64_t>& ptr) {
+std::vector<PartialSum<T>> make_partial_sums(const BondGroups& groups, const std::vector<int64_t>& ptr) {
   const int64_t num_crystals = static_cast<int64_t>(ptr.size()) - 1;
-  std::vector<Part<T>> parts;
+  std::vector<PartialSum<T>> partial_sums;
   for (int64_t b = 0; b < num_crystals; ++b) {
     const int64_t first = groups.first(b), num_bonds = groups.first(b + 1) - first;
-    const int64_t num_parts = std::clamp<int64_t>(num_bonds / kBondsAtATime, 1, kMostParts);
-    for (int64_t p = 0; p < num_parts; ++p) {
-      Part<T>& part = parts.emplace_back();
-      part.crystal = b;
-      part.first_bond = first + p * num_bonds / num_parts;
-      part.last_bond = first + (p + 1) * num_bonds / num_parts;
-      part.whole_crystal = num_parts == 1;
-      if (part.whole_crystal) continue;
-      part.first_atom = ptr[b + 1];
-      part.last_atom = ptr[b];
-      for (int64_t q = part.first_bond / kBondsAtATime; q * kBondsAtATime < part.last_bond; ++q) {
-        part.first_atom = std::min(part.first_atom, std::max(ptr[b], groups.pieces[q].first_atom));
-        part.last_atom = std::max(part.last_atom, std::min(ptr[b + 1], groups.pieces[q].last_atom));
+    const int64_t num_partial_sums = std::clamp<int64_t>(num_bonds / kBondsAtATime, 1, kMaxPartialSums);
+    for (int64_t p = 0; p < num_partial_sums; ++p) {
+      PartialSum<T>& partial_sum = partial_sums.emplace_back();
+      partial_sum.crystal = b;
+      partial_sum.first_bond = first + p * num_bonds / num_partial_sums;
+      partial_sum.last_bond = first + (p + 1) * num_bonds / num_partial_sums;
+      partial_sum.whole_crystal = num_partial_sums == 1;
+      if (partial_sum.whole_crystal) continue;
+      partial_sum.first_atom = ptr[b + 1];
+      partial_sum.last_atom = ptr[b];
+      for (int64_t q = partial_sum.first_bond / kBondsAtATime; q * kBondsAtATime < partial_sum.last_bond; ++q) {
+        partial_sum.first_atom = std::min(partial_sum.first_atom, std::max(ptr[b], groups.chunks[q].first_atom));
+        partial_sum.last_atom = std::max(partial_sum.last_atom, std::min(ptr[b + 1], groups.chunks[q].last_atom));
       }
     }
   }
-  return parts;
+  return partial_sums;
 }
 
 template <typename T>
@@ -167,22 +168,22 @@ void backward(const Tensor& grad, const CrystalBonds& bonds, Tensor& grad_positi
   std::vector<CellSums> sums(bonds.num_cells, CellSums{});
 
   if (groups.grouped) {
-    std::vector<Part<T>> parts = parts_of<T>(groups, ptr);
-    const int64_t num_parts = static_cast<int64_t>(parts.size());
-    const int64_t bonds_per_part = arrays.num_bonds / std::max<int64_t>(1, num_parts);
-    const int64_t grain = std::max<int64_t>(1, 8192 / std::max<int64_t>(1, bonds_per_part));
-    torch::stable::parallel_for(0, num_parts, grain, [&](int64_t first, int64_t last) {
-      for (int64_t p = first; p < last; ++p) parts[p].add(arrays, grads, atoms);
+    std::vector<PartialSum<T>> partial_sums = make_partial_sums<T>(groups, ptr);
+    const int64_t num_partial_sums = static_cast<int64_t>(partial_sums.size());
+    const int64_t bonds_per_sum = arrays.num_bonds / std::max<int64_t>(1, num_partial_sums);
+    const int64_t grain = std::max<int64_t>(1, 8192 / std::max<int64_t>(1, bonds_per_sum));
+    torch::stable::parallel_for(0, num_partial_sums, grain, [&](int64_t first, int64_t last) {
+      for (int64_t p = first; p < last; ++p) partial_sums[p].add(arrays, grads, atoms);
     });
-    if (num_parts > bonds.num_cells) {
+    if (num_partial_sums > bonds.num_cells) {
       torch::stable::parallel_for(0, bonds.num_atoms, 8192, [&](int64_t first, int64_t last) {
-        for (const Part<T>& part : parts) {
-          if (!part.whole_crystal) part.add_to(atoms, first, last);
+        for (const PartialSum<T>& partial_sum : partial_sums) {
+          if (!partial_sum.whole_crystal) partial_sum.add_to(atoms, first, last);
         }
       });
     }
-    for (const Part<T>& part : parts) {
-      for (int k = 0; k < 9; ++k) sums[part.crystal][k] += part.sums[k];
+    for (const PartialSum<T>& partial_sum : partial_sums) {
+      for (int k = 0; k < 9; ++k) sums[partial_sum.crystal][k] += partial_sum.sums[k];
     }
   } else {
     CrystalFinder finder(ptr.data(), bonds.num_cells, bonds.num_atoms);

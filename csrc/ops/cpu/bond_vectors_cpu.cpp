@@ -4,7 +4,7 @@
 
 #include "ops/bond_vectors.h"
 #include "ops/cpu/crystal_finder.h"
-#include "ops/cpu/large_pages.h"
+#include "ops/cpu/tensor_large_pages.h"
 
 namespace dtnn {
 namespace {

@@ -4,8 +4,8 @@
 
 #include "core/simd_level.h"
 #include "ops/bonds_within.h"
-#include "ops/cpu/large_pages.h"
 #include "ops/cpu/list_kernels.h"
+#include "ops/cpu/tensor_large_pages.h"
 
 namespace dtnn {
 namespace {

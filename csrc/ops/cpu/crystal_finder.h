@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Whose bond is it: finds the crystal of a bond and checks its ends on the way.
+// Finds the crystal of a bond and checks its ends on the way.
 #pragma once
 
 #include <algorithm>

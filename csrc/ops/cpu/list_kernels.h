@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the CPU kernels that make and take neighbor lists share: torch's threads, checks of values, and tasks of whole
+// Shared by the CPU kernels that make or take neighbor lists: torch's threads, checks of values, and tasks of whole
 // rows.
 #pragma once
 

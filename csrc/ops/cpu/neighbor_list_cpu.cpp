@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-#include "ops/cpu/large_pages.h"
 #include "ops/cpu/neighbor_search.h"
+#include "ops/cpu/tensor_large_pages.h"
 
 namespace dtnn {
 

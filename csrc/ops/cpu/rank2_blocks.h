@@ -57,7 +57,7 @@ void for_each_step(const Rank2Shape& shape, int64_t scratch_per_atom, const Step
   });
 }
 
-// What the backward of a channel mixing works on; null pointers where a gradient is not wanted.
+// Inputs and outputs of the backward of a channel mixing; gradients that are not wanted are null.
 template <typename T>
 struct MixBackward {
   const T* x;
@@ -75,12 +75,12 @@ void add_weight_grad(const Rank2Shape& shape, const T* total, const T* x, T* gra
 }
 
 // The gradients of x and of the weight from the gradient of y, `total`, which comes from the caller step by step:
-//   total_of(atoms, scratch) returns total [atoms, K, D], in scratch or in memory where all atoms stand one after the
-//   other;
-//   fetch(atoms, prefetch) names the memory that total_of works on.
+//   compute_total(atoms, scratch) returns total [atoms, K, D], in scratch or in memory where all atoms stand one after
+//   the other; fetch(atoms, prefetch) names the memory that compute_total works on.
 // Blocks are summed in a fixed number of groups, and the groups in order.
-template <typename T, typename TotalOf, typename Fetch>
-void mix_backward(const Rank2Shape& shape, const MixBackward<T>& job, const TotalOf& total_of, const Fetch& fetch) {
+template <typename T, typename ComputeTotal, typename Fetch>
+void mix_backward(const Rank2Shape& shape, const MixBackward<T>& job, const ComputeTotal& compute_total,
+                  const Fetch& fetch) {
   constexpr int64_t max_groups = 32, blocks_per_group = 4;
   const int64_t k = shape.components, c = shape.channels_in, d = shape.channels_out;
   const int64_t step = atoms_per_step(shape), block = step * steps_per_block(shape);
@@ -89,19 +89,19 @@ void mix_backward(const Rank2Shape& shape, const MixBackward<T>& job, const Tota
   const int64_t size = job.grad_weight == nullptr ? 0 : c * d;
   const std::unique_ptr<T[]> partial = uninitialized<T>((num_groups - 1) * size);  // of all groups but the first
 
-  const auto one_block = [&](AtomRange atoms, T* scratch, T* grad_weight, bool accumulate) {
+  const auto process_block = [&](AtomRange atoms, T* scratch, T* grad_weight, bool accumulate) {
     const T* total = nullptr;
     for (int64_t first = atoms.first; first < atoms.last; first += step) {
       const AtomRange now{first, std::min(first + step, atoms.last)};
-      const T* of_step = total_of(now, scratch + (first - atoms.first) * k * d);
-      if (total == nullptr) total = of_step;
+      const T* step_total = compute_total(now, scratch + (first - atoms.first) * k * d);
+      if (total == nullptr) total = step_total;
       if (job.grad_x == nullptr) continue;
       Prefetch ahead;
       if (size > 0) ahead.add(job.x + now.first * k * c, now.size() * k * c);
       const AtomRange next{now.last, std::min(now.last + step, shape.num_atoms)};
       ahead.add(job.grad_x + next.first * k * c, next.size() * k * c);
       if (size == 0 || next.first < atoms.last) fetch(next, ahead);
-      multiply(of_step, *job.weight, job.grad_x + now.first * k * c, now.size() * k, ahead);
+      multiply(step_total, *job.weight, job.grad_x + now.first * k * c, now.size() * k, ahead);
     }
     if (size == 0) return;
     Prefetch ahead;
@@ -115,7 +115,7 @@ void mix_backward(const Rank2Shape& shape, const MixBackward<T>& job, const Tota
       T* grad_weight = g == 0 ? job.grad_weight : partial.get() + (g - 1) * size;
       const int64_t first = g * num_blocks / num_groups, last = (g + 1) * num_blocks / num_groups;
       for (int64_t b = first; b < last; ++b) {
-        one_block({b * block, std::min((b + 1) * block, shape.num_atoms)}, scratch.get(), grad_weight, b > first);
+        process_block({b * block, std::min((b + 1) * block, shape.num_atoms)}, scratch.get(), grad_weight, b > first);
       }
     }
   });

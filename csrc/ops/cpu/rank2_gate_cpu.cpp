@@ -2,8 +2,8 @@
 #include "core/sigmoid.h"
 #include "core/simd_level.h"
 #include "core/wide.h"
-#include "ops/cpu/large_pages.h"
 #include "ops/cpu/rank2_blocks.h"
+#include "ops/cpu/tensor_large_pages.h"
 #include "ops/rank2_gate.h"
 
 namespace dtnn {
@@ -138,7 +138,7 @@ void backward(const Rank2Shape& shape, const Tensor& grad_out, const Tensor& x, 
   const PackedMatrix<T> packed(weight.const_data_ptr<T>(), c, 1, d, c);
   const MixBackward<T> job{x.const_data_ptr<T>(), &packed, needs.x ? grads.grad_x.mutable_data_ptr<T>() : nullptr,
                            needs.weight ? grads.grad_weight.mutable_data_ptr<T>() : nullptr};
-  const auto total_of = [&](AtomRange atoms, T* total) -> const T* {
+  const auto compute_total = [&](AtomRange atoms, T* total) -> const T* {
     gate_grad_rows(GateGradRows<T>{gates + atoms.first * d, mixed == nullptr ? nullptr : mixed + atoms.first * k * d,
                                    out_grads + atoms.first * k * d, total,
                                    grad_gates == nullptr ? nullptr : grad_gates + atoms.first * d},
@@ -152,7 +152,7 @@ void backward(const Rank2Shape& shape, const Tensor& grad_out, const Tensor& x, 
     ahead.add(mixed + atoms.first * k * d, atoms.size() * k * d);
     ahead.add(grad_gates + atoms.first * d, atoms.size() * d);
   };
-  mix_backward(shape, job, total_of, fetch);
+  mix_backward(shape, job, compute_total, fetch);
 }
 
 }  // namespace

@@ -2,8 +2,8 @@
 #include <cmath>
 
 #include "core/simd_level.h"
-#include "ops/cpu/large_pages.h"
 #include "ops/cpu/rank2_blocks.h"
+#include "ops/cpu/tensor_large_pages.h"
 #include "ops/rank2_linear.h"
 
 namespace dtnn {
@@ -46,8 +46,8 @@ DTNN_ALWAYS_INLINE void total_grads(const NormGrad<T>& grads, AtomRange atoms, i
       const T slope = grad_norm[d] / (norm[d] + grads.eps);
 #pragma GCC unroll 6
       for (int k = 0; k < components; ++k) {
-        const T of_norm = static_cast<T>(component_weight(k)) * y[k * channels + d] * slope;
-        total[k * channels + d] = with_grad_y ? of_norm + grad_y[k * channels + d] : of_norm;
+        const T through_norm = static_cast<T>(component_weight(k)) * y[k * channels + d] * slope;
+        total[k * channels + d] = with_grad_y ? through_norm + grad_y[k * channels + d] : through_norm;
       }
     }
   }
@@ -62,8 +62,8 @@ DTNN_ALWAYS_INLINE void total_grads_by_components(const NormGrad<T>& grads, Atom
 }
 
 template <typename T>
-DTNN_ALWAYS_INLINE void any_total_grads(const NormGrad<T>& grads, AtomRange atoms, int64_t components, int64_t channels,
-                                        T* total) {
+DTNN_ALWAYS_INLINE void total_grads_of_any_shape(const NormGrad<T>& grads, AtomRange atoms, int64_t components,
+                                                 int64_t channels, T* total) {
   if (grads.grad_y == nullptr) return total_grads_by_components<false>(grads, atoms, components, channels, total);
   return total_grads_by_components<true>(grads, atoms, components, channels, total);
 }
@@ -83,18 +83,13 @@ DTNN_SIMD_VERSIONS(void, block_norms, norms_by_components,
 DTNN_SIMD_VERSIONS(void, block_norms, norms_by_components,
                    (const double* y, int64_t atoms, int64_t components, int64_t channels, double eps, double* norm),
                    (y, atoms, components, channels, eps, norm))
-DTNN_SIMD_VERSIONS(void, block_total_grads, any_total_grads,
+DTNN_SIMD_VERSIONS(void, block_total_grads, total_grads_of_any_shape,
                    (const NormGrad<float>& grads, AtomRange atoms, int64_t components, int64_t channels, float* total),
                    (grads, atoms, components, channels, total))
-DTNN_SIMD_VERSIONS(void, block_total_grads, any_total_grads,
+DTNN_SIMD_VERSIONS(void, block_total_grads, total_grads_of_any_shape,
                    (const NormGrad<double>& grads, AtomRange atoms, int64_t components, int64_t channels,
                     double* total),
                    (grads, atoms, components, channels, total))
-
-template <typename T>
-const T* data_or_null(const std::optional<Tensor>& tensor) {
-  return tensor.has_value() ? tensor->template const_data_ptr<T>() : nullptr;
-}
 
 template <typename T>
 void forward(const Rank2Shape& shape, const Tensor& x, const Tensor& weight, T eps, Tensor& y, Tensor* norm) {
@@ -125,7 +120,7 @@ void backward(const Rank2Shape& shape, const Rank2BackwardArgs& args, const Tens
   const MixBackward<T> job{x.const_data_ptr<T>(), packed.has_value() ? &*packed : nullptr,
                            args.need_x ? grad_x.mutable_data_ptr<T>() : nullptr,
                            args.need_weight ? grad_weight.mutable_data_ptr<T>() : nullptr};
-  const auto total_of = [&](AtomRange atoms, T* scratch) -> const T* {
+  const auto compute_total = [&](AtomRange atoms, T* scratch) -> const T* {
     if (grads.grad_norm == nullptr) return grads.grad_y + atoms.first * k * d;
     block_total_grads(grads, atoms, k, d, scratch);
     return scratch;
@@ -137,7 +132,7 @@ void backward(const Rank2Shape& shape, const Rank2BackwardArgs& args, const Tens
     ahead.add(grads.grad_norm + atoms.first * d, atoms.size() * d);
     ahead.add(grads.norm + atoms.first * d, atoms.size() * d);
   };
-  mix_backward(shape, job, total_of, fetch);
+  mix_backward(shape, job, compute_total, fetch);
 }
 
 }  // namespace

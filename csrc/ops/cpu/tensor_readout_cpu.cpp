@@ -103,9 +103,9 @@ void backward(const Tensor& grad, const Tensor& atom_vector, const Tensor& ptr_t
   const int64_t* ptr = checked_ptr("tensor_readout_backward", ptr_tensor, num_atoms);
   const T* all_grads = grad.const_data_ptr<T>();
   const T* vectors = atom_vector.const_data_ptr<T>();
-  T* grad_s = grads.atom_scalar.mutable_data_ptr<T>();
-  T* grad_v = grads.atom_vector.mutable_data_ptr<T>();
-  T* grad_t = grads.atom_rank2.mutable_data_ptr<T>();
+  T* grad_s = grads.grad_scalar.mutable_data_ptr<T>();
+  T* grad_v = grads.grad_vector.mutable_data_ptr<T>();
+  T* grad_t = grads.grad_rank2.mutable_data_ptr<T>();
   const int64_t grain = std::max<int64_t>(1, 32768 / (10 * channels + 1));
   torch::stable::parallel_for(0, num_atoms, grain, [&](int64_t first, int64_t last) {
     int64_t b = std::upper_bound(ptr, ptr + num_crystals + 1, first) - ptr - 1;

@@ -50,7 +50,7 @@ __device__ __forceinline__ void add_end(Pack<T, W> (&sum)[kInFlight], T coeffici
 }
 
 template <typename T, int W>
-__global__ void __launch_bounds__(kMaxThreads) gather_rows(AtomToBondGatherArgs<T> args, RowTiling tiling) {
+__global__ void __launch_bounds__(kMaxThreads) gather_rows(BondEndsArgs<T> args, RowTiling tiling) {
   using Unit = Pack<T, W>;
   const Unit* const values = reinterpret_cast<const Unit*>(args.values);
   Unit* const out = reinterpret_cast<Unit*>(args.out);
@@ -90,7 +90,7 @@ __global__ void __launch_bounds__(kMaxThreads) gather_rows(AtomToBondGatherArgs<
 }
 
 template <typename T, int W>
-const char* launch_rows(const AtomToBondGatherArgs<T>& args, void* stream) {
+const char* launch_rows(const BondEndsArgs<T>& args, void* stream) {
   const RowTiling tiling = tile_rows(args.num_bonds, args.width / W, kUnitsPerBlock);
   auto* const kernel = gather_rows<T, W>;
   DTNN_LAUNCH(kernel, grid_size(tiling.blocks), tiling.threads, 0, stream, args, tiling);
@@ -100,16 +100,16 @@ const char* launch_rows(const AtomToBondGatherArgs<T>& args, void* stream) {
 }  // namespace
 
 template <typename T>
-const char* launch_atom_to_bond_gather(const AtomToBondGatherArgs<T>& arguments, void* stream) {
+const char* launch_atom_to_bond_gather(const BondEndsArgs<T>& arguments, void* stream) {
   if (arguments.num_bonds == 0 || arguments.width == 0) return nullptr;
   if (arguments.width > kMaxWidth) return kTooWide;
-  AtomToBondGatherArgs<T> args = arguments;
+  BondEndsArgs<T> args = arguments;
   args.errors = arguments.errors.with(kTexts, args.num_atoms, args.num_bonds);
   if (can_pack<T>(args.width, args.values, args.out)) return launch_rows<T, kPackBytes / sizeof(T)>(args, stream);
   return launch_rows<T, 1>(args, stream);
 }
 
-template const char* launch_atom_to_bond_gather<float>(const AtomToBondGatherArgs<float>&, void*);
-template const char* launch_atom_to_bond_gather<double>(const AtomToBondGatherArgs<double>&, void*);
+template const char* launch_atom_to_bond_gather<float>(const BondEndsArgs<float>&, void*);
+template const char* launch_atom_to_bond_gather<double>(const BondEndsArgs<double>&, void*);
 
 }  // namespace dtnn::cuda

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The kernels' side of device_errors.h: what a thread does about an index that it must not use.
+// The kernels' side of device_errors.h: how a thread reports an index that it must not use.
 #pragma once
 
 #include "device_errors.h"
@@ -7,13 +7,13 @@
 
 namespace dtnn::cuda {
 
-// What stands in the output where a bad index would have entered.
+// Written to the output where a bad index would have entered.
 template <typename T>
 __device__ __forceinline__ T not_a_number() {
   return static_cast<T>(NAN);
 }
 
-// A lock, since key and value must fit together; nobody comes here in a run without errors.
+// A lock, since key and value must fit together; without errors no thread gets here.
 inline __device__ void note_error(const ErrorSink& sink, uint64_t key, int64_t value, int64_t other) {
   volatile ErrorRecord* const record = sink.record;
   // When all indices are bad, most threads leave here.

@@ -7,8 +7,8 @@
 
 namespace dtnn::cuda {
 
-// Numbers of the checks of one end; the neighbor's come after the center's. The texts are those of the CPU
-// (csrc/ops/cpu/bond_to_atom_sum_cpu.cpp) with what was found.
+// Numbers of the checks of one end; the neighbor's come after the center's. The texts are the CPU's
+// (csrc/ops/cpu/bond_to_atom_sum_cpu.cpp) followed by the bad value.
 enum EndCheck : unsigned { kCoverage, kSegment, kOrder, kAtom, kEndChecks };
 
 #define DTNN_INCONSISTENT_BONDS                                                                          \
@@ -32,14 +32,14 @@ inline const char* const kEndTexts[2 * kEndChecks] = {
 // One end of all bonds. The bonds of an atom have ranks row_ptr[atom]..row_ptr[atom + 1].
 struct BondEnd {
   const int64_t* atoms;    // [num_bonds], the atom at this end of each bond
-  const int64_t* order;    // [num_bonds], the bond of each rank; null: they are the same
+  const int64_t* order;    // [num_bonds], the bond of each rank; null: bond and rank are the same
   const int64_t* row_ptr;  // [num_atoms + 1]
   int64_t num_atoms;
   int64_t num_bonds;
   unsigned first_check;
 };
 
-// The ranks of an atom's bonds: none, and not `good`, where row_ptr cannot be followed.
+// The ranks of an atom's bonds. Where row_ptr is bad there are none, and `good` is false.
 struct BondRanks {
   int64_t begin, end;
   bool good;

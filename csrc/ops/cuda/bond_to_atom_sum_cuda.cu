@@ -10,13 +10,13 @@
 namespace dtnn::cuda {
 namespace {
 
-// A bond of an end, and what of it has to be compared before its value counts.
+// The bond of a rank, and what must be compared before its value counts.
 struct RankedBond {
-  int64_t bond;  // to be read: in range whatever the indices say
+  int64_t bond;  // safe to read: in range for any indices
   int64_t stored;
   int64_t atom;
 
-  // `rank` is one of the list's, so there is a bond.
+  // `rank` is in the list, so there is a bond.
   __device__ __forceinline__ RankedBond(const BondEnd& end, int64_t rank)
       : bond(rank), stored(end.order == nullptr ? rank : end.order[rank]) {
     if (static_cast<uint64_t>(stored) < static_cast<uint64_t>(end.num_bonds)) bond = stored;
@@ -63,12 +63,12 @@ __device__ __forceinline__ bool add_end(Pack<T, W>& sum, T coefficient, const Bo
 }
 
 template <typename T>
-__device__ __forceinline__ BondEnd center_end(const BondToAtomSumArgs<T>& args) {
+__device__ __forceinline__ BondEnd center_end(const BondEndsArgs<T>& args) {
   return {args.pairs, nullptr, args.row_ptr, args.num_atoms, args.num_bonds, 0};
 }
 
 template <typename T>
-__device__ __forceinline__ BondEnd neighbor_end(const BondToAtomSumArgs<T>& args) {
+__device__ __forceinline__ BondEnd neighbor_end(const BondEndsArgs<T>& args) {
   return {args.pairs + args.num_bonds,
           args.neighbor_order,
           args.neighbor_row_ptr,
@@ -80,7 +80,7 @@ __device__ __forceinline__ BondEnd neighbor_end(const BondToAtomSumArgs<T>& args
 // Straight from memory: one thread per unit of the output. Neighboring threads read neighboring units of a bond, so
 // loads are coalesced.
 template <typename T, int W>
-__global__ void __launch_bounds__(kMaxThreads) sum_rows(BondToAtomSumArgs<T> args, RowTiling tiling) {
+__global__ void __launch_bounds__(kMaxThreads) sum_rows(BondEndsArgs<T> args, RowTiling tiling) {
   using Unit = Pack<T, W>;
   const Unit* const values = reinterpret_cast<const Unit*>(args.values);
   Unit* const out = reinterpret_cast<Unit*>(args.out);
@@ -176,7 +176,7 @@ constexpr int kTiledBlocksPerSm = 4;  // 32 KB of shared memory each
 
 template <typename T, int W>
 __global__ void __launch_bounds__(kMaxThreads, kTiledBlocksPerSm)
-    sum_tiled_rows(BondToAtomSumArgs<T> args, RowTiling tiling) {
+    sum_tiled_rows(BondEndsArgs<T> args, RowTiling tiling) {
   using Unit = Pack<T, W>;
   const Unit* const values = reinterpret_cast<const Unit*>(args.values);
   Unit* const out = reinterpret_cast<Unit*>(args.out);
@@ -205,10 +205,10 @@ __global__ void __launch_bounds__(kMaxThreads, kTiledBlocksPerSm)
 }
 
 constexpr int64_t kNarrowRowBytes = 32;     // below one sector, threads of different atoms would refetch sectors
-constexpr int64_t kFewThreads = 64 * 1024;  // a quarter of those that an H100 runs at a time
+constexpr int64_t kFewThreads = 64 * 1024;  // a quarter of what an H100 runs at a time
 
 template <typename T, int W>
-const char* launch_units(const BondToAtomSumArgs<T>& args, void* stream) {
+const char* launch_units(const BondEndsArgs<T>& args, void* stream) {
   const int64_t units_per_row = args.width / W;
   const bool is_narrow = args.width * static_cast<int64_t>(sizeof(T)) < kNarrowRowBytes;
   const bool are_few = units_per_row <= kMaxThreads && args.num_atoms * units_per_row < kFewThreads;
@@ -229,16 +229,16 @@ const char* launch_units(const BondToAtomSumArgs<T>& args, void* stream) {
 }  // namespace
 
 template <typename T>
-const char* launch_bond_to_atom_sum(const BondToAtomSumArgs<T>& arguments, void* stream) {
+const char* launch_bond_to_atom_sum(const BondEndsArgs<T>& arguments, void* stream) {
   if (arguments.num_atoms == 0 || arguments.width == 0) return nullptr;
   if (arguments.width > kMaxWidth) return kTooWide;
-  BondToAtomSumArgs<T> args = arguments;
+  BondEndsArgs<T> args = arguments;
   args.errors = arguments.errors.with(kEndTexts, args.num_atoms, args.num_bonds);
   if (can_pack<T>(args.width, args.values, args.out)) return launch_units<T, kPackBytes / sizeof(T)>(args, stream);
   return launch_units<T, 1>(args, stream);
 }
 
-template const char* launch_bond_to_atom_sum<float>(const BondToAtomSumArgs<float>&, void*);
-template const char* launch_bond_to_atom_sum<double>(const BondToAtomSumArgs<double>&, void*);
+template const char* launch_bond_to_atom_sum<float>(const BondEndsArgs<float>&, void*);
+template const char* launch_bond_to_atom_sum<double>(const BondEndsArgs<double>&, void*);
 
 }  // namespace dtnn::cuda

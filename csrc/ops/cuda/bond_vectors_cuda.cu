@@ -239,18 +239,9 @@ const char* launch_cell_sums(const BondVectorsBackwardArgs<T>& args, void* strea
 template <typename T>
 const char* launch_bond_vectors_backward(const BondVectorsBackwardArgs<T>& args, void* stream) {
   if (const char* const error = launch_cell_sums(args, stream)) return error;
-  const BondToAtomSumArgs<T> sums{args.grad,
-                                  args.pairs,
-                                  args.row_ptr,
-                                  args.neighbor_order,
-                                  args.neighbor_row_ptr,
-                                  args.grad_positions,
-                                  args.num_atoms,
-                                  args.num_bonds,
-                                  3,
-                                  -1,
-                                  1,
-                                  args.errors};
+  const BondEndsArgs<T> sums{
+      args.grad, args.pairs, args.grad_positions, args.num_atoms, args.num_bonds,      3,
+      -1,        1,          args.errors,         args.row_ptr,   args.neighbor_order, args.neighbor_row_ptr};
   return launch_bond_to_atom_sum(sums, stream);
 }
 

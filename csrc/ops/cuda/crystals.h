@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Which atoms are whose: the segments of `ptr`, followed only as far as they are right.
+// The atoms of each crystal: the segments of `ptr`, used only as far as they are valid.
 #pragma once
 
 #include "bad_index.h"
@@ -16,7 +16,7 @@ enum PtrCheck : unsigned { kPtrCoverage, kPtrAscending, kPtrEmpty, kPtrChecks };
       "expected `ptr` with at least one atom in every crystal, got none in crystal %P"
 
 struct Crystals {
-  const int64_t* ptr;  // [num_crystals + 1]; null: all atoms are one crystal's
+  const int64_t* ptr;  // [num_crystals + 1]; null: one crystal owns all atoms
   int64_t num_crystals;
   int64_t num_atoms;
 
@@ -37,13 +37,13 @@ struct Crystals {
     return low;
   }
 
-  // Whether a crystal owns an atom; none does where its segment is wrong.
+  // Whether a crystal owns an atom; a crystal with a bad segment owns none.
   __device__ __forceinline__ bool owns(int64_t crystal, int64_t atom) const {
     const int64_t first = begin(crystal), last = begin(crystal + 1);
     return first >= 0 && first <= atom && atom < last && last <= num_atoms;
   }
 
-  // Whether the segment of a crystal is right. All crystals together check all of ptr.
+  // Whether the segment of a crystal is valid. All crystals together check all of ptr.
   __device__ __forceinline__ bool check(int64_t crystal, BadIndex& bad) const {
     const int64_t first = begin(crystal), last = begin(crystal + 1);
     bool good = true;
@@ -55,7 +55,7 @@ struct Crystals {
       bad.see(kPtrAscending, crystal + 1, last, first);
       good = false;
     }
-    // Between right ends, a number out of range has one after it that falls.
+    // Between valid ends, a number out of range is followed by one that falls, which reports it.
     if (first < 0 || last > num_atoms) good = false;
     return good;
   }

@@ -4,8 +4,8 @@
 // the next call of an operation there turns into an exception (csrc/cuda_stream.h). docs/kernels/index_errors.md has
 // the whole picture.
 //
-// Which error is kept: that of the first call that has one; of it that of the first kernel, the lowest number of check
-// and the lowest position. So the message does not depend on how the threads of a launch were scheduled.
+// The error that is kept comes from the first call with an error, its first kernel, the lowest number of check and the
+// lowest position. So the message does not depend on how the threads of a launch were scheduled.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ struct ErrorRecord {
   unsigned lock;      // among threads of the device
   uint64_t launch;    // number of the launch whose error this is; 0: no error. Written last.
   uint64_t key;       // check << 56 | position
-  int64_t value;      // what stood there
+  int64_t value;      // the bad value
   int64_t other;      // what it was compared with, for some checks
   int64_t num_atoms;  // for the message
   int64_t num_bonds;  // for the message
@@ -31,8 +31,8 @@ struct ErrorSink {
   ErrorRecord* record;
   uint64_t launch;
   const char* op;
-  // Per check the text after "<op>: ", in which %V stands for the value found, %W for the one that it was compared
-  // with, %P for its position, %N and %E for the counts. Both live as long as the process.
+  // Per check the text after "<op>: ". In it %V is the bad value, %W the value that it was compared with, %P its
+  // position, %N and %E the counts. Both live as long as the process.
   const char* const* texts;
   int64_t num_atoms;
   int64_t num_bonds;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// What the search needs of each crystal, checked: a warp for each small crystal; large ones take three steps, so that
-// all of the GPU looks at their atoms.
+// Checks and describes each crystal for the search: small crystals by one warp each; large ones in three steps, so that
+// the whole GPU works on their atoms.
 #include "gpu.h"
-#include "neighbor/crystal.h"
+#include "neighbor/device_crystal.h"
 #include "neighbor/find_crystal.h"
-#include "neighbor/grid.h"
+#include "neighbor/prepare_search.h"
 #include "neighbor/warp.h"
 #include "neighbor_list.h"
 
@@ -23,7 +23,7 @@ constexpr double kMostSteps = 1073741824;  // 2^30: with the cells apart, steps 
 // there and cut the ends off.
 __device__ double bins_per_cutoff(int k) { return k < 2 ? 2 : 4; }
 
-// What one atom, or several, say of the crystal: see NeighborCrystal.
+// The extent of one or several atoms: see NeighborCrystal.
 struct Extent {
   double farthest = 0;
   double below[3] = {0, 0, 0};
@@ -88,7 +88,7 @@ __device__ double least_translations(const bool periodic[3], const double length
   return count;
 }
 
-// A number of bonds that the crystal has for sure. `range` is the cutoff with its rounding errors: far-out atoms whose
+// A lower bound of the number of bonds. `range` is the cutoff with its rounding errors: far-out atoms whose
 // rounding errors reach other cells would make the search as long as the list.
 __device__ double least_bonds(const NeighborListArgs& args, const NeighborCrystal& crystal, double range) {
   int n = 0;
@@ -132,7 +132,7 @@ __device__ void plan_grid(NeighborCrystal& crystal, double range) {
     product *= wanted[k];
   }
   // The direct search tests all images of all atoms; the grid's candidates cost more each, and sorting.
-  crystal.search = 4 * scanned < images ? NeighborSearchKind::kGrid : NeighborSearchKind::kDirect;
+  crystal.search = 4 * scanned < images ? NeighborSearchMethod::kGrid : NeighborSearchMethod::kDirect;
   while (product > atoms) {
     const int most = wanted[0] >= wanted[1] && wanted[0] >= wanted[2] ? 0 : wanted[1] >= wanted[2] ? 1 : 2;
     product = 1;
@@ -152,7 +152,7 @@ __device__ void plan_grid(NeighborCrystal& crystal, double range) {
   }
 }
 
-// What follows from the extent of the atoms; by one thread.
+// Completes the description from the extent of the atoms; by one thread.
 __device__ void finish_crystal(const NeighborListArgs& args, const NeighborBuffers& buffers, int64_t index) {
   NeighborCrystal& crystal = buffers.crystals[index];
   double lengths = number(crystal.farthest) + crystal.cutoff;
@@ -183,11 +183,11 @@ __device__ void finish_crystal(const NeighborListArgs& args, const NeighborBuffe
 #pragma unroll
   for (int k = 0; k < 3; ++k) fits &= crystal.reach[k] < kMostSteps;
   if (!fits) return report_fault(buffers, index, NeighborFault::kShift);
-  crystal.search = NeighborSearchKind::kDirect;
+  crystal.search = NeighborSearchMethod::kDirect;
   if (crystal.num_atoms >= kLargeCrystal) plan_grid(crystal, range);
 }
 
-// The crystal but for what the atoms say; false when its values are bad.
+// Describes the crystal without its atoms; false when its values are bad.
 __device__ bool describe(const NeighborListArgs& args, int64_t index, int64_t first_atom, int64_t num_atoms,
                          NeighborCrystal& crystal) {
   const double* const cell = args.cells + (args.shared_cell ? 0 : 9 * index);

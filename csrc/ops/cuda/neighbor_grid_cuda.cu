@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Counting sort of the atoms of large crystals into bins. The order within a bin is that of an atomic counter, which
-// differs from run to run; the rows of the list are sorted in the end, so the list does not.
+// differs from run to run; the rows of the list are sorted afterwards, so the list does not.
 #include "gpu.h"
-#include "neighbor/crystal.h"
-#include "neighbor/grid.h"
+#include "neighbor/device_crystal.h"
+#include "neighbor/prepare_search.h"
 
 namespace dtnn::cuda {
 namespace {
@@ -16,7 +16,7 @@ __global__ void __launch_bounds__(kThreads) count_bins(NeighborListArgs args, Ne
   const int64_t stride = int64_t{gridDim.x} * kThreads;
   for (int64_t atom = int64_t{blockIdx.x} * kThreads + threadIdx.x; atom < args.num_atoms; atom += stride) {
     const NeighborCrystal& crystal = buffers.crystals[buffers.crystal_of_atom[atom]];
-    if (crystal.search != NeighborSearchKind::kGrid) continue;
+    if (crystal.search != NeighborSearchMethod::kGrid) continue;
     const double* const origin = args.positions + 3 * crystal.first_atom;
     double r[3];
 #pragma unroll
@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(kThreads) place_points(NeighborListArgs args, 
   const int64_t stride = int64_t{gridDim.x} * kThreads;
   for (int64_t atom = int64_t{blockIdx.x} * kThreads + threadIdx.x; atom < args.num_atoms; atom += stride) {
     const NeighborCrystal& crystal = buffers.crystals[buffers.crystal_of_atom[atom]];
-    if (crystal.search != NeighborSearchKind::kGrid) continue;
+    if (crystal.search != NeighborSearchMethod::kGrid) continue;
     const int32_t* const home = buffers.home + 4 * atom;
     const int64_t point = buffers.bin_start[crystal.first_atom + home[3]] + buffers.rank_in_bin[atom];
 #pragma unroll

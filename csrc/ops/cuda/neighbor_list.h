@@ -27,13 +27,13 @@ struct NeighborListArgs {
   bool self_pairs;
 };
 
-// What is wrong with the arguments: the first crystal with a fault, and its fault.
+// Faults of the arguments; the first crystal with a fault is reported.
 enum class NeighborFault : int64_t {
   kNone = 0,
   kPtr,        // ptr[b]..ptr[b+1] falls, or leaves [0, num_atoms]
   kCrystal,    // a value that is not finite, a negative cutoff, a cell without volume, atoms too far apart
   kShift,      // a bond's shift is beyond int32
-  kManyBonds,  // more than kMostNeighborBonds bonds, so many that they are not even counted
+  kManyBonds,  // more than kMostNeighborBonds bonds, too many to be counted
   kNeedsGrid,  // not wrong: a crystal of kLargeCrystal atoms, without `with_large`
 };
 constexpr double kMostNeighborBonds = 1e11;
@@ -45,7 +45,7 @@ enum NeighborStatus { kFaultWord, kNumBonds, kLeastBonds, kNumStatusWords };
 inline NeighborFault fault_of(int64_t word) { return static_cast<NeighborFault>(word == 0 ? 0 : ~word & 15); }
 inline int64_t crystal_of_fault(int64_t word) { return ~word >> 4; }
 
-struct NeighborCrystal;  // neighbor/crystal.h
+struct NeighborCrystal;  // neighbor/device_crystal.h
 
 // Temporary arrays. The caller gives each its own memory, aligned to 16 bytes, which lives until the fill is done.
 struct NeighborBuffers {

@@ -2,9 +2,9 @@
 // A warp for each atom, twice: once to count its bonds and once to write them. What each crystal needs is described by
 // neighbor_crystals_cuda.cu, large ones get a grid by neighbor_grid_cuda.cu.
 #include "gpu.h"
-#include "neighbor/crystal.h"
-#include "neighbor/grid.h"
-#include "neighbor/search.h"
+#include "neighbor/device_crystal.h"
+#include "neighbor/find_candidates.h"
+#include "neighbor/prepare_search.h"
 #include "neighbor/sort_row.h"
 #include "neighbor_list.h"
 
@@ -16,40 +16,40 @@ constexpr int kWriteWarps = 4;  // with the buffers for sorting, 21 KiB of share
 constexpr int kPadThreads = 256;
 
 // The atom that a warp works on, or -1 when it is not one for this kind of search.
-template <NeighborSearchKind kKind>
+template <NeighborSearchMethod kMethod>
 __device__ int64_t atom_of(const NeighborBuffers& buffers, int64_t num_atoms, int64_t number) {
-  if (kKind == NeighborSearchKind::kGrid) {
+  if (kMethod == NeighborSearchMethod::kGrid) {
     // In the order of the points: neighboring warps look at the same bins.
     return number < buffers.bin_start[num_atoms] ? buffers.point_home[4 * number + 3] : -1;
   }
-  return buffers.crystals[buffers.crystal_of_atom[number]].search == NeighborSearchKind::kDirect ? number : -1;
+  return buffers.crystals[buffers.crystal_of_atom[number]].search == NeighborSearchMethod::kDirect ? number : -1;
 }
 
-template <NeighborSearchKind kKind, typename Found>
+template <NeighborSearchMethod kMethod, typename Found>
 __device__ __forceinline__ void search(const NeighborListArgs& args, const NeighborBuffers& buffers,
                                        const NeighborCrystal& crystal, int64_t atom, WarpSegments& segments,
                                        Found&& found) {
-  if (kKind == NeighborSearchKind::kGrid) {
+  if (kMethod == NeighborSearchMethod::kGrid) {
     search_grid(args, buffers, crystal, atom, segments, found);
   } else {
     search_direct(args, crystal, atom, segments, found);
   }
 }
 
-template <NeighborSearchKind kKind>
+template <NeighborSearchMethod kMethod>
 __global__ void __launch_bounds__(kCountWarps* kWarp)
     count_bonds(NeighborListArgs args, NeighborBuffers buffers, int64_t* row_ptr) {
   DTNN_SHARED_ARRAY(WarpSegments, segments, kCountWarps);
   if (has_fault(buffers)) return;
   const int64_t stride = int64_t{gridDim.x} * kCountWarps;
   for (int64_t number = int64_t{blockIdx.x} * kCountWarps + warp_index(); number < args.num_atoms; number += stride) {
-    const int64_t atom = atom_of<kKind>(buffers, args.num_atoms, number);
+    const int64_t atom = atom_of<kMethod>(buffers, args.num_atoms, number);
     if (atom < 0) continue;
     const int32_t index = buffers.crystal_of_atom[atom];
     const NeighborCrystal& crystal = buffers.crystals[index];
     int64_t count = 0;
     bool fits = true;
-    search<kKind>(args, buffers, crystal, atom, segments[warp_index()], [&](bool keep, int64_t, const Steps& shift) {
+    search<kMethod>(args, buffers, crystal, atom, segments[warp_index()], [&](bool keep, int64_t, const Steps& shift) {
       count += keep;
       fits &= !keep || fits_int32(shift);
     });
@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(kCountWarps* kWarp)
   }
 }
 
-template <NeighborSearchKind kKind>
+template <NeighborSearchMethod kMethod>
 __global__ void __launch_bounds__(kWriteWarps* kWarp)
     write_bonds(NeighborListArgs args, NeighborBuffers buffers, NeighborOutput output) {
   using Buffer = RowBond[RowWriter::kBuffered];
@@ -68,16 +68,16 @@ __global__ void __launch_bounds__(kWriteWarps* kWarp)
   if (has_fault(buffers) || buffers.status[kNumBonds] > output.capacity) return;
   const int64_t stride = int64_t{gridDim.x} * kWriteWarps;
   for (int64_t number = int64_t{blockIdx.x} * kWriteWarps + warp_index(); number < args.num_atoms; number += stride) {
-    const int64_t atom = atom_of<kKind>(buffers, args.num_atoms, number);
+    const int64_t atom = atom_of<kMethod>(buffers, args.num_atoms, number);
     if (atom < 0) continue;
     const NeighborCrystal& crystal = buffers.crystals[buffers.crystal_of_atom[atom]];
     const int64_t first_bond = output.row_ptr[atom], length = output.row_ptr[atom + 1] - first_bond;
     if (length == 0) continue;
-    const bool ordered = kKind == NeighborSearchKind::kDirect && crystal.keeps_cell;
+    const bool ordered = kMethod == NeighborSearchMethod::kDirect && crystal.keeps_cell;
     const OutputRow row{output, first_bond, static_cast<int32_t>(crystal.first_atom), static_cast<int32_t>(atom)};
     RowWriter writer(row, length, ordered, sorting[warp_index()]);
-    search<kKind>(args, buffers, crystal, atom, segments[warp_index()],
-                  [&](bool keep, int64_t j, const Steps& shift) { writer.add(keep, j, shift); });
+    search<kMethod>(args, buffers, crystal, atom, segments[warp_index()],
+                    [&](bool keep, int64_t j, const Steps& shift) { writer.add(keep, j, shift); });
     writer.finish();
   }
 }
@@ -114,9 +114,9 @@ const char* launch_neighbor_list_count(const NeighborListArgs& args, const Neigh
   if (error != nullptr) return error;
   if (args.num_atoms > 0) {
     const unsigned blocks = blocks_of(args.num_atoms, kCountWarps), threads = kCountWarps * kWarp;
-    DTNN_LAUNCH(count_bonds<NeighborSearchKind::kDirect>, blocks, threads, 0, stream, args, buffers, row_ptr);
+    DTNN_LAUNCH(count_bonds<NeighborSearchMethod::kDirect>, blocks, threads, 0, stream, args, buffers, row_ptr);
     if (with_large) {
-      DTNN_LAUNCH(count_bonds<NeighborSearchKind::kGrid>, blocks, threads, 0, stream, args, buffers, row_ptr);
+      DTNN_LAUNCH(count_bonds<NeighborSearchMethod::kGrid>, blocks, threads, 0, stream, args, buffers, row_ptr);
     }
     error = launch_error();
     if (error != nullptr) return error;
@@ -128,9 +128,9 @@ const char* launch_neighbor_list_fill(const NeighborListArgs& args, const Neighb
                                       const NeighborOutput& output, bool with_large, void* stream) {
   if (args.num_atoms == 0 || output.capacity == 0) return nullptr;
   const unsigned blocks = blocks_of(args.num_atoms, kWriteWarps), threads = kWriteWarps * kWarp;
-  DTNN_LAUNCH(write_bonds<NeighborSearchKind::kDirect>, blocks, threads, 0, stream, args, buffers, output);
+  DTNN_LAUNCH(write_bonds<NeighborSearchMethod::kDirect>, blocks, threads, 0, stream, args, buffers, output);
   if (with_large) {
-    DTNN_LAUNCH(write_bonds<NeighborSearchKind::kGrid>, blocks, threads, 0, stream, args, buffers, output);
+    DTNN_LAUNCH(write_bonds<NeighborSearchMethod::kGrid>, blocks, threads, 0, stream, args, buffers, output);
   }
   return launch_error();
 }

@@ -38,7 +38,7 @@ bool can_pack(int64_t width, const void* input, const void* output) {
 }
 
 // Rows cut into units (a pack or a number, one thread's work), and units into blocks. A block owns whole rows, so a
-// thread finds its row with one 32-bit division, whatever the width, and no lane idles when the width is not a power
+// thread finds its row with one 32-bit division for any width, and no lane idles when the width is not a power
 // of 2.
 struct RowTiling {
   unsigned units_per_row;

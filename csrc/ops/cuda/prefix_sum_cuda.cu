@@ -17,14 +17,14 @@ using Count = unsigned long long;
 
 // Sum over the block, in all threads; the whole block must call it.
 __device__ Count block_sum(Count value) {
-  DTNN_SHARED_ARRAY(Count, part, kWarps);
+  DTNN_SHARED_ARRAY(Count, warp_sums, kWarps);
   value = warp_sum(value);
   __syncthreads();  // the last call's readers are done
-  if (lane_index() == 0) part[warp_index()] = value;
+  if (lane_index() == 0) warp_sums[warp_index()] = value;
   __syncthreads();
   Count sum = 0;
 #pragma unroll
-  for (int warp = 0; warp < kWarps; ++warp) sum += part[warp];
+  for (int warp = 0; warp < kWarps; ++warp) sum += warp_sums[warp];
   return sum;
 }
 

@@ -14,8 +14,8 @@ enum class Precision { kFloat32, kTf32, kBfloat16 };
 // Rows [num_atoms, components, channels], given or computed while they are loaded.
 template <typename T>
 struct Rank2Rows {
-  enum Kind { kGiven, kThroughNorm, kThroughGate };
-  Kind kind;
+  enum Origin { kGiven, kThroughNorm, kThroughGate };
+  Origin origin;
   const T* rows;       // kGiven: the rows. kThroughNorm: grad_y or null. kThroughGate: grad_out.
   const T* mixed;      // [num_atoms, components, channels]; kThroughNorm: y. kThroughGate: linear, with grad_gate only
   const T* invariant;  // [num_atoms, channels]; kThroughNorm: grad_norm. kThroughGate: gate
@@ -64,7 +64,7 @@ struct Rank2GateArgs {
   Precision precision;
 };
 
-// grad_gate alone, for a backward without grad_x: `rows` is of the kind kThroughGate.
+// grad_gate alone, for a backward without grad_x: `rows` has the origin kThroughGate.
 template <typename T>
 struct Rank2GateGradArgs {
   Rank2Rows<T> rows;

@@ -80,7 +80,7 @@ const char* launch_rank2_gate(const Rank2GateArgs<T>& args, void* stream) {
                                  can_pack<T>(width, args.gate, args.gate),
                                  can_pack<T>(width, args.residual, args.residual)};
   Rank2Rows<T> rows{};
-  rows.kind = Rank2Rows<T>::kGiven;
+  rows.origin = Rank2Rows<T>::kGiven;
   rows.rows = args.x;
   return launch_product_as(args.precision, rows, args.weight, sizes, epilogue, stream);
 }

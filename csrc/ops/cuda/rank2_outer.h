@@ -8,7 +8,7 @@
 
 namespace dtnn::cuda {
 
-constexpr unsigned kOuterRows = 16;  // tensor cores take so many rows at once
+constexpr unsigned kOuterRows = 16;  // rows that tensor cores take at once
 constexpr unsigned kLaneIn = 8;      // channels of a lane
 
 // sums[i][e] belongs to the channels out_channel(lane, i) and in_channel(lane, e) of the warp's.

@@ -11,7 +11,7 @@ namespace dtnn::cuda {
 template <typename T>
 struct ProductArgs {
   Rank2Rows<T> source;
-  Input<T> rows, mixed, invariant, norm;  // what of `source` is loaded
+  Input<T> rows, mixed, invariant, norm;  // the arrays of `source` that are loaded
   Output<T> grad_gate;
   WeightInput<T> weight;
   Rank2Sizes sizes;
@@ -37,15 +37,15 @@ __device__ __forceinline__ void load_chunk(const ProductArgs<T>& args, ChunkPosi
   const int64_t channel = int64_t{position.chunk} * tiling.steps * kStepDepth<T>;
   const auto place = [rows](unsigned r, unsigned p) { return row_place(rows, r, p); };
   if (args.source.rows != nullptr) load_rows_async(args.rows, row, channel, rows, packs, chunk, place);
-  if (args.source.kind == Rank2Rows<T>::kGiven) return;
-  const ChunkParts parts(tiling, args.source, args.sizes.components);
+  if (args.source.origin == Rank2Rows<T>::kGiven) return;
+  const ChunkLayout layout(tiling, args.source, args.sizes.components);
   const unsigned components = static_cast<unsigned>(args.sizes.components), atoms = rows / components;
   const int64_t atom = row / components;
   const auto in_order = [packs](unsigned a, unsigned p) { return a * packs + p; };
-  if (args.source.mixed != nullptr) load_rows_async(args.mixed, row, channel, rows, packs, chunk + parts.mixed, place);
-  load_rows_async(args.invariant, atom, channel, atoms, packs, chunk + parts.invariant, in_order);
+  if (args.source.mixed != nullptr) load_rows_async(args.mixed, row, channel, rows, packs, chunk + layout.mixed, place);
+  load_rows_async(args.invariant, atom, channel, atoms, packs, chunk + layout.invariant, in_order);
   if (args.source.norm != nullptr) {
-    load_rows_async(args.norm, atom, channel, atoms, packs, chunk + parts.norm, in_order);
+    load_rows_async(args.norm, atom, channel, atoms, packs, chunk + layout.norm, in_order);
   }
 }
 
@@ -55,18 +55,18 @@ __device__ __forceinline__ void compute_rows(const ProductArgs<T>& args, ChunkPo
   const ProductTiling& tiling = args.tiling;
   const unsigned rows = tiling.rows(), packs = tiling.steps * kStepPacks;
   const unsigned components = static_cast<unsigned>(args.sizes.components), atoms = rows / components;
-  const ChunkParts parts(tiling, args.source, components);
+  const ChunkLayout layout(tiling, args.source, components);
   const bool writes_gate = args.source.grad_gate != nullptr && position.tile % tiling.column_tiles == 0;
 #pragma unroll 1
   for (unsigned i = threadIdx.x; i < atoms * packs; i += blockDim.x) {
-    const Packed<T> norm = args.source.norm == nullptr ? Packed<T>{} : chunk[parts.norm + i];
-    const Packed<T> factor = row_factor(args.source, chunk[parts.invariant + i], norm);
+    const Packed<T> norm = args.source.norm == nullptr ? Packed<T>{} : chunk[layout.norm + i];
+    const Packed<T> factor = row_factor(args.source, chunk[layout.invariant + i], norm);
     Packed<T> sum{};
 #pragma unroll 1
     for (unsigned k = 0; k < components; ++k) {
       const unsigned place = row_place(rows, i / packs * components + k, i % packs);
       const Packed<T> given = args.source.rows == nullptr ? Packed<T>{} : chunk[place];
-      const Packed<T> mixed = args.source.mixed == nullptr ? Packed<T>{} : chunk[parts.mixed + place];
+      const Packed<T> mixed = args.source.mixed == nullptr ? Packed<T>{} : chunk[layout.mixed + place];
       chunk[place] = row_pack(args.source, k, factor, given, mixed);
 #pragma unroll
       for (int v = 0; v < kPackSize<T>; ++v) sum.item[v] += given.item[v] * mixed.item[v];
@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(kProductThreads, 2)
   using T = typename Multiply::Item;
   DTNN_DYNAMIC_SHARED(Packed<T>, memory);
   const ProductTiling& tiling = args.tiling;
-  const unsigned chunk_packs = ChunkParts(tiling, args.source, args.sizes.components).end;
+  const unsigned chunk_packs = ChunkLayout(tiling, args.source, args.sizes.components).end;
   const unsigned weight_step = tiling.columns * kStepPacks;  // packs
   Packed<T>* const weight = memory + 2 * chunk_packs;
 
@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(kProductThreads, 2)
     const ChunkPosition next = position.next(tiling);
     Packed<T>* const chunk = memory + stage * chunk_packs;
     wait_for_copies();
-    __syncthreads();  // this chunk is there, and nobody reads the other one any more
+    __syncthreads();  // this chunk is complete, and no thread reads the other one any more
     if (next.tile < tiling.num_tiles) load_chunk(args, next, memory + (1 - stage) * chunk_packs);
     const unsigned column_tile = position.tile % tiling.column_tiles;
     const int64_t column = int64_t{column_tile} * tiling.columns;
@@ -119,7 +119,7 @@ __global__ void __launch_bounds__(kProductThreads, 2)
       weight_tile = column_tile;
       __syncthreads();
     }
-    if (!Epilogue::rows_are_given && args.source.kind != Rank2Rows<T>::kGiven) {
+    if (!Epilogue::rows_are_given && args.source.origin != Rank2Rows<T>::kGiven) {
       compute_rows(args, position, chunk);
       __syncthreads();
     }
@@ -164,7 +164,7 @@ const char* launch_product(const Rank2Rows<typename Multiply::Item>& rows,
                             WeightInput<T>(weight, sizes),
                             sizes,
                             tiling};
-  const size_t packs = 2 * size_t{ChunkParts(tiling, rows, sizes.components).end} +
+  const size_t packs = 2 * size_t{ChunkLayout(tiling, rows, sizes.components).end} +
                        size_t{tiling.weight_steps} * kStepPacks * tiling.columns;
   auto* const kernel = multiply_rows<Multiply, Epilogue>;
   const int bytes = static_cast<int>(packs * kPackBytes);

@@ -104,8 +104,8 @@ __device__ __forceinline__ Packed<T> row_factor(const Rank2Rows<T>& rows, Packed
   Packed<T> factor;
 #pragma unroll
   for (int v = 0; v < kPackSize<T>; ++v) {
-    factor.item[v] = rows.kind == Rank2Rows<T>::kThroughGate ? sigmoid(invariant.item[v])
-                                                             : invariant.item[v] / (norm.item[v] + rows.eps);
+    factor.item[v] = rows.origin == Rank2Rows<T>::kThroughGate ? sigmoid(invariant.item[v])
+                                                               : invariant.item[v] / (norm.item[v] + rows.eps);
   }
   return factor;
 }
@@ -118,7 +118,7 @@ __device__ __forceinline__ Packed<T> row_pack(const Rank2Rows<T>& rows, unsigned
   const T weight = k >= 3 ? T(2) : T(1);
 #pragma unroll
   for (int v = 0; v < kPackSize<T>; ++v) {
-    if (rows.kind == Rank2Rows<T>::kThroughGate) {
+    if (rows.origin == Rank2Rows<T>::kThroughGate) {
       result.item[v] = factor.item[v] * given.item[v];
     } else {
       result.item[v] = weight * mixed.item[v] * factor.item[v];

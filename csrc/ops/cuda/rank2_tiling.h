@@ -43,12 +43,12 @@ struct ProductTiling {
   unsigned threads() const { return 32 * warp_rows * warp_columns; }
 };
 
-// The parts of a chunk in shared memory: offsets in packs. The rows to multiply are at 0.
-struct ChunkParts {
+// Where the arrays of a chunk lie in shared memory: offsets in packs. The rows to multiply are at 0.
+struct ChunkLayout {
   unsigned mixed, invariant, norm, end;
 
   template <typename T>
-  __host__ __device__ ChunkParts(const ProductTiling& tiling, const Rank2Rows<T>& rows, int64_t components) {
+  __host__ __device__ ChunkLayout(const ProductTiling& tiling, const Rank2Rows<T>& rows, int64_t components) {
     const unsigned row_packs = tiling.rows() * tiling.steps * kStepPacks;
     const unsigned atom_packs = row_packs / static_cast<unsigned>(components);
     mixed = row_packs;
@@ -71,7 +71,7 @@ bool tile_product(const Rank2Rows<T>& rows, const Rank2Sizes& sizes, unsigned la
   tiling.warp_rows = tiling.warp_columns <= 2 ? 4 : 2;
   tiling.steps = 1;
   tiling.all_steps = static_cast<unsigned>(divide_up(sizes.channels_in, kStepDepth<T>));
-  const auto chunk_bytes = [&] { return size_t{ChunkParts(tiling, rows, sizes.components).end} * kPackBytes; };
+  const auto chunk_bytes = [&] { return size_t{ChunkLayout(tiling, rows, sizes.components).end} * kPackBytes; };
   const auto num_tiles = [&] { return divide_up(num_rows, tiling.rows()) * column_tiles; };
   while (tiling.warp_rows > 1 && (num_tiles() < kWantedTiles || chunk_bytes() > kMaxChunkBytes)) tiling.warp_rows /= 2;
   while (tiling.steps < 4 && tiling.steps < tiling.all_steps && 2 * chunk_bytes() <= kMaxChunkBytes) tiling.steps *= 2;

@@ -25,12 +25,12 @@ struct WeightGradTiling {
   unsigned threads() const { return 32 * warps_out * warps_in * row_splits; }
 };
 
-// Parts of a stage in shared memory: offsets in packs. The rows of `total` are at 0.
-struct StageParts {
+// Where the arrays of a stage lie in shared memory: offsets in packs. The rows of `total` are at 0.
+struct StageLayout {
   unsigned mixed, invariant, norm, x, end;
 
   template <typename T>
-  __host__ __device__ StageParts(const WeightGradTiling& tiling, const Rank2Rows<T>& total, int64_t components) {
+  __host__ __device__ StageLayout(const WeightGradTiling& tiling, const Rank2Rows<T>& total, int64_t components) {
     const unsigned packs = tiling.width_out / kPackSize<T>;
     const unsigned atom_packs = max_atoms(tiling, components) * packs;
     mixed = tiling.rows * packs;
@@ -57,7 +57,7 @@ struct WeightGradInputs {
 
 // The rows of a chunk, where in an atom they begin, and the channels of a tile. 32 bits for the rows are enough: memory
 // ends before a chunk has 2^32.
-struct WeightGradPart {
+struct WeightGradTile {
   int64_t begin;
   unsigned rows;
   unsigned chunk;
@@ -65,7 +65,7 @@ struct WeightGradPart {
   unsigned begin_component;
   unsigned tile_out, tile_in;
 
-  __device__ WeightGradPart(const WeightGradTiling& tiling, unsigned tile, const Rank2Sizes& sizes) {
+  __device__ WeightGradTile(const WeightGradTiling& tiling, unsigned tile, const Rank2Sizes& sizes) {
     tile_in = tile % tiling.tiles_in;
     tile_out = tile / tiling.tiles_in % tiling.tiles_out;
     chunk = tile / tiling.tiles_in / tiling.tiles_out;
@@ -77,52 +77,52 @@ struct WeightGradPart {
 };
 
 template <typename Outer, typename T>
-__device__ __forceinline__ void load_stage(const WeightGradInputs<T>& args, const WeightGradPart& part, unsigned row,
-                                           Packed<T>* stage) {
+__device__ __forceinline__ void load_stage(const WeightGradInputs<T>& args, const WeightGradTile& chunk_tile,
+                                           unsigned row, Packed<T>* stage) {
   const WeightGradTiling& tiling = args.tiling;
-  const StageParts parts(tiling, args.source, args.sizes.components);
+  const StageLayout layout(tiling, args.source, args.sizes.components);
   const unsigned packs_out = tiling.width_out / kPackSize<T>, packs_in = tiling.width_in / kPackSize<T>;
   const auto load = [&](Input<T> from, int64_t channel, unsigned packs, unsigned offset) {
-    from.num_rows = part.begin + part.rows;  // rows of the next chunk are 0 here
-    load_rows_async(from, part.begin + row, channel, tiling.rows, packs, stage + offset,
+    from.num_rows = chunk_tile.begin + chunk_tile.rows;  // rows of the next chunk are 0 here
+    load_rows_async(from, chunk_tile.begin + row, channel, tiling.rows, packs, stage + offset,
                     [packs](unsigned r, unsigned p) { return r * packs + Outer::place(r, p); });
   };
-  const int64_t out = int64_t{part.tile_out} * tiling.width_out;
-  load(args.x, int64_t{part.tile_in} * tiling.width_in, packs_in, parts.x);
+  const int64_t out = int64_t{chunk_tile.tile_out} * tiling.width_out;
+  load(args.x, int64_t{chunk_tile.tile_in} * tiling.width_in, packs_in, layout.x);
   if (args.source.rows != nullptr) load(args.rows, out, packs_out, 0);
-  if (args.source.kind == Rank2Rows<T>::kGiven) return;
-  if (args.source.kind == Rank2Rows<T>::kThroughNorm) load(args.mixed, out, packs_out, parts.mixed);
-  const unsigned atoms = StageParts::max_atoms(tiling, args.sizes.components);
+  if (args.source.origin == Rank2Rows<T>::kGiven) return;
+  if (args.source.origin == Rank2Rows<T>::kThroughNorm) load(args.mixed, out, packs_out, layout.mixed);
+  const unsigned atoms = StageLayout::max_atoms(tiling, args.sizes.components);
   const auto in_order = [packs_out](unsigned a, unsigned p) { return a * packs_out + p; };
   const unsigned components = static_cast<unsigned>(args.sizes.components);
-  const int64_t atom = part.begin_atom + (part.begin_component + row) / components;
-  load_rows_async(args.invariant, atom, out, atoms, packs_out, stage + parts.invariant, in_order);
-  if (args.source.kind == Rank2Rows<T>::kThroughNorm) {
-    load_rows_async(args.norm, atom, out, atoms, packs_out, stage + parts.norm, in_order);
+  const int64_t atom = chunk_tile.begin_atom + (chunk_tile.begin_component + row) / components;
+  load_rows_async(args.invariant, atom, out, atoms, packs_out, stage + layout.invariant, in_order);
+  if (args.source.origin == Rank2Rows<T>::kThroughNorm) {
+    load_rows_async(args.norm, atom, out, atoms, packs_out, stage + layout.norm, in_order);
   }
 }
 
 // Puts `total` where the given rows are.
 template <typename Outer, typename T>
-__device__ __forceinline__ void compute_total(const WeightGradInputs<T>& args, const WeightGradPart& part, unsigned row,
-                                              Packed<T>* stage) {
+__device__ __forceinline__ void compute_total(const WeightGradInputs<T>& args, const WeightGradTile& chunk_tile,
+                                              unsigned row, Packed<T>* stage) {
   const WeightGradTiling& tiling = args.tiling;
   const unsigned components = static_cast<unsigned>(args.sizes.components);
-  const StageParts parts(tiling, args.source, components);
+  const StageLayout layout(tiling, args.source, components);
   const unsigned packs = tiling.width_out / kPackSize<T>;
-  const unsigned component = (part.begin_component + row) % components;  // of the first row
-  const bool has_norm = args.source.kind == Rank2Rows<T>::kThroughNorm;
+  const unsigned component = (chunk_tile.begin_component + row) % components;  // of the first row
+  const bool has_norm = args.source.origin == Rank2Rows<T>::kThroughNorm;
 #pragma unroll 1
   for (unsigned i = threadIdx.x; i < tiling.rows * packs; i += blockDim.x) {
     const unsigned r = i / packs, p = i % packs;
     const unsigned place = r * packs + Outer::place(r, p);
-    const unsigned of_atom = (component + r) / components * packs + p;
+    const unsigned atom_pack = (component + r) / components * packs + p;
     Packed<T> value{};
-    if (row + r < part.rows) {
-      const Packed<T> norm = has_norm ? stage[parts.norm + of_atom] : Packed<T>{};
-      const Packed<T> factor = row_factor(args.source, stage[parts.invariant + of_atom], norm);
+    if (row + r < chunk_tile.rows) {
+      const Packed<T> norm = has_norm ? stage[layout.norm + atom_pack] : Packed<T>{};
+      const Packed<T> factor = row_factor(args.source, stage[layout.invariant + atom_pack], norm);
       const Packed<T> given = args.source.rows == nullptr ? Packed<T>{} : stage[place];
-      const Packed<T> mixed = has_norm ? stage[parts.mixed + place] : Packed<T>{};
+      const Packed<T> mixed = has_norm ? stage[layout.mixed + place] : Packed<T>{};
       value = row_pack(args.source, (component + r) % components, factor, given, mixed);
     }
     stage[place] = value;
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(kThreads, 2) sum_outer_products(WeightGradInpu
   using T = typename Outer::Item;
   DTNN_DYNAMIC_SHARED(Packed<T>, memory);
   const WeightGradTiling& tiling = args.tiling;
-  const StageParts parts(tiling, args.source, args.sizes.components);
+  const StageLayout layout(tiling, args.source, args.sizes.components);
   const unsigned packs_out = tiling.width_out / kPackSize<T>, packs_in = tiling.width_in / kPackSize<T>;
   const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const unsigned first_in = warp % tiling.warps_in * 32;
@@ -142,23 +142,23 @@ __global__ void __launch_bounds__(kThreads, 2) sum_outer_products(WeightGradInpu
   const unsigned split = warp / (tiling.warps_in * tiling.warps_out);
   const unsigned split_rows = tiling.rows / tiling.row_splits;
   for (unsigned tile = blockIdx.x; tile < tiling.num_tiles; tile += gridDim.x) {
-    const WeightGradPart part(tiling, tile, args.sizes);
+    const WeightGradTile chunk_tile(tiling, tile, args.sizes);
     typename Outer::Sums sums{};
     unsigned number = 0;
-    load_stage<Outer>(args, part, 0, memory);
-    for (unsigned row = 0; row < part.rows; row += tiling.rows, number = 1 - number) {
-      Packed<T>* const stage = memory + number * parts.end;
+    load_stage<Outer>(args, chunk_tile, 0, memory);
+    for (unsigned row = 0; row < chunk_tile.rows; row += tiling.rows, number = 1 - number) {
+      Packed<T>* const stage = memory + number * layout.end;
       wait_for_copies();
-      __syncthreads();  // this stage is there, and nobody reads the other one any more
-      if (row + tiling.rows < part.rows) {
-        load_stage<Outer>(args, part, row + tiling.rows, memory + (1 - number) * parts.end);
+      __syncthreads();  // this stage is complete, and no thread reads the other one any more
+      if (row + tiling.rows < chunk_tile.rows) {
+        load_stage<Outer>(args, chunk_tile, row + tiling.rows, memory + (1 - number) * layout.end);
       }
-      if (args.source.kind != Rank2Rows<T>::kGiven) {
-        compute_total<Outer>(args, part, row, stage);
+      if (args.source.origin != Rank2Rows<T>::kGiven) {
+        compute_total<Outer>(args, chunk_tile, row, stage);
         __syncthreads();
       }
       const Packed<T>* total = stage + split * split_rows * packs_out + first_out / kPackSize<T>;
-      const Packed<T>* x = stage + parts.x + split * split_rows * packs_in + first_in / kPackSize<T>;
+      const Packed<T>* x = stage + layout.x + split * split_rows * packs_in + first_in / kPackSize<T>;
 #pragma unroll 1
       for (unsigned r = 0; r < split_rows; r += kOuterRows) {
         Outer::add_rows(sums, total + r * packs_out, packs_out, x + r * packs_in, packs_in, lane);
@@ -181,10 +181,10 @@ __global__ void __launch_bounds__(kThreads, 2) sum_outer_products(WeightGradInpu
       __syncthreads();
     }
     for (unsigned i = threadIdx.x; i < tiling.width_out * tiling.width_in; i += blockDim.x) {
-      const int64_t out = int64_t{part.tile_out} * tiling.width_out + i / tiling.width_in;
-      const int64_t in = int64_t{part.tile_in} * tiling.width_in + i % tiling.width_in;
+      const int64_t out = int64_t{chunk_tile.tile_out} * tiling.width_out + i / tiling.width_in;
+      const int64_t in = int64_t{chunk_tile.tile_in} * tiling.width_in + i % tiling.width_in;
       if (out >= args.sizes.channels_out || in >= args.sizes.channels_in) continue;
-      args.partial[(part.chunk * args.sizes.channels_out + out) * args.sizes.channels_in + in] = out_tile[i];
+      args.partial[(chunk_tile.chunk * args.sizes.channels_out + out) * args.sizes.channels_in + in] = out_tile[i];
     }
     __syncthreads();  // before the next tile's rows
   }
@@ -234,7 +234,7 @@ bool tile_weight_grad(const Rank2Rows<T>& total, const Rank2Sizes& sizes, unsign
   tiling.width_in = tiling.warps_in * 32;
   const auto stage_bytes = [&](unsigned rows) {
     tiling.rows = rows;
-    return size_t{StageParts(tiling, total, sizes.components).end} * kPackBytes;
+    return size_t{StageLayout(tiling, total, sizes.components).end} * kPackBytes;
   };
   while (tiling.row_splits > 1 && stage_bytes(kOuterRows * tiling.row_splits) > kMaxStageBytes / 2) {
     tiling.row_splits /= 2;
@@ -271,7 +271,7 @@ const char* launch_sum(const Rank2WeightGradArgs<T>& args, void* stream) {
                                    partial,
                                    sizes,
                                    tiling};
-  const size_t stages = 2 * size_t{StageParts(tiling, total, sizes.components).end} * kPackBytes;
+  const size_t stages = 2 * size_t{StageLayout(tiling, total, sizes.components).end} * kPackBytes;
   const size_t tile = size_t{tiling.width_out} * tiling.width_in * sizeof(T);
   const int bytes = static_cast<int>(stages > tile ? stages : tile);
   auto* const kernel = sum_outer_products<Outer>;

@@ -2,8 +2,8 @@
 // Sums over the rows of contiguous segments (the bonds or atoms of each crystal), in float64 and in a fixed order, as
 // fast for one segment of millions of rows as for thousands of short ones.
 //
-// The rows are cut into tiles of equal size, whatever the segments; a warp sums a tile. A segment that lies inside of a
-// tile is finished there. Of one that reaches over an edge the tile leaves a partial sum, and a second kernel adds the
+// The rows are cut into tiles of equal size, for any segments; a warp sums a tile. A segment inside of a tile is
+// finished there. For a segment that reaches over an edge the tile leaves a partial sum, and a second kernel adds the
 // partial sums of each segment. So no thread counts segments, and the work per warp is the same.
 //
 // `Source` says what is summed:
@@ -25,7 +25,7 @@
 
 namespace dtnn::cuda {
 
-// Rows begin..end; index -1: the index arrays do not say whose they are.
+// Rows begin..end; index -1: the index arrays give them no segment.
 struct Segment {
   int64_t index, begin, end;
 };
@@ -100,7 +100,7 @@ template <typename Source>
 __global__ void __launch_bounds__(256) add_tiles(Source source, const TilePartials<Source::kNumbers>* partials) {
   constexpr int K = Source::kNumbers;
   using Sums = double[K];
-  DTNN_SHARED_ARRAY(Sums, of_warp, 8);
+  DTNN_SHARED_ARRAY(Sums, warp_sums, 8);
   BadIndex bad;
   for (int64_t index = blockIdx.x; index < source.num_segments; index += gridDim.x) {
     Segment segment;
@@ -122,13 +122,13 @@ __global__ void __launch_bounds__(256) add_tiles(Source source, const TilePartia
     }
     if (threadIdx.x % 32 == 0) {
 #pragma unroll
-      for (int k = 0; k < K; ++k) of_warp[threadIdx.x / 32][k] = sums[k];
+      for (int k = 0; k < K; ++k) warp_sums[threadIdx.x / 32][k] = sums[k];
     }
     __syncthreads();
     if (threadIdx.x == 0) {
       for (unsigned warp = 1; warp < blockDim.x / 32; ++warp) {
 #pragma unroll
-        for (int k = 0; k < K; ++k) sums[k] += of_warp[warp][k];
+        for (int k = 0; k < K; ++k) sums[k] += warp_sums[warp][k];
       }
       if (good) {
         source.finish(index, sums);
@@ -146,7 +146,7 @@ inline int64_t count_tiles(int64_t num_rows, int64_t rows_per_tile) {
 }
 
 // `partials` has room for all tiles. Every segment's result must be NaN before: with bad index arrays there may be
-// segments that nobody finishes.
+// segments that no tile finishes.
 template <typename Source>
 const char* launch_segment_sums(const Source& source, void* partials, void* stream) {
   auto* const memory = static_cast<TilePartials<Source::kNumbers>*>(partials);

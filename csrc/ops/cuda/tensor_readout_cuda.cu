@@ -18,8 +18,8 @@ __device__ __forceinline__ bool check_crystal(const Crystals& crystals, int64_t 
   return false;
 }
 
-// Everything in the sum is over atoms and channels alike, so an item is a unit of an atom, and no atom's tensor is ever
-// put together.
+// The sum goes over atoms and channels in the same way, so an item is a unit of an atom, and no tensor of a single atom
+// is formed.
 template <typename T, int W>
 struct AtomTensors {
   static constexpr int kNumbers = 6;
@@ -58,16 +58,16 @@ struct AtomTensors {
     for (int k = 0; k < 3; ++k) v[k] = vector[(3 * atom + k) * units + unit];
 #pragma unroll
     for (int k = 0; k < 6; ++k) t[k] = rank2[(6 * atom + k) * units + unit];
-    T part[6] = {};
+    T unit_sums[6] = {};
 #pragma unroll
     for (int w = 0; w < W; ++w) {
       const T x = v[0].item[w], y = v[1].item[w], z = v[2].item[w];
       const T products[6] = {x * x + s.item[w], y * y + s.item[w], z * z + s.item[w], y * z, x * z, x * y};
 #pragma unroll
-      for (int k = 0; k < 6; ++k) part[k] += products[k] + t[k].item[w];
+      for (int k = 0; k < 6; ++k) unit_sums[k] += products[k] + t[k].item[w];
     }
 #pragma unroll
-    for (int k = 0; k < 6; ++k) sums[k] += static_cast<double>(part[k]);
+    for (int k = 0; k < 6; ++k) sums[k] += static_cast<double>(unit_sums[k]);
   }
 
   // What is wrong with ptr is reported for each crystal.
@@ -131,14 +131,14 @@ __device__ __forceinline__ void fill_atom(const TensorReadoutBackwardArgs<T>& ar
 #pragma unroll
   for (int k = 0; k < 3; ++k) v[k] = vectors[(3 * atom + k) * units + unit];
   const AtomGrads<T> g(args.grad, crystals, atom);
-  Unit one;
-  fill(one, g.trace);
-  scalar[atom * units + unit] = one;
+  Unit filled;
+  fill(filled, g.trace);
+  scalar[atom * units + unit] = filled;
   const T components[6] = {g.xx, g.yy, g.zz, g.yz, g.xz, g.xy};
 #pragma unroll
   for (int k = 0; k < 6; ++k) {
-    fill(one, components[k]);
-    rank2[(6 * atom + k) * units + unit] = one;
+    fill(filled, components[k]);
+    rank2[(6 * atom + k) * units + unit] = filled;
   }
   Unit out[3];
 #pragma unroll

@@ -130,7 +130,8 @@ void run_block(std::vector<unsigned>& turns, std::mt19937_64& random) {
       resume(thread.fiber);
       if (!launch.error.empty()) return;
     }
-    // A round of nothing but failed atomicCAS is a lock that nobody will release. Two, for the one taken in mid-round.
+    // A round of nothing but failed atomicCAS means a lock that no thread releases. Two rounds, since a lock may be
+    // taken in the middle of one.
     idle_rounds = launch.progress == before ? idle_rounds + 1 : 0;
     if (!ran || idle_rounds == 2) {
       launch.error = (ran ? "deadlock, threads spin on an atomic" : "deadlock") + describe_waiting();

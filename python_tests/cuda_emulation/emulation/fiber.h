@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Fibers: functions that can be left in the middle and gone on with. Known to AddressSanitizer.
+// Fibers: functions that can be suspended in the middle and resumed. Known to AddressSanitizer.
 #pragma once
 
 #include <cstddef>

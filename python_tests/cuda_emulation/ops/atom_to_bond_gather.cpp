@@ -3,34 +3,25 @@
 
 #include <cmath>
 
-#include "cases.h"
+#include "bond_ends_cases.h"
 
 namespace {
 
 using dtnn::cases::reported;
 
 template <typename T>
-const char* run(const T* values, const int64_t* pairs, T* out, int64_t num_atoms, int64_t num_bonds, int64_t width,
-                int64_t center, int64_t neighbor) {
-  const dtnn::cuda::AtomToBondGatherArgs<T> args{values,
-                                                 pairs,
-                                                 out,
-                                                 num_atoms,
-                                                 num_bonds,
-                                                 width,
-                                                 static_cast<int>(center),
-                                                 static_cast<int>(neighbor),
-                                                 dtnn::cases::errors("atom_to_bond_gather")};
-  return dtnn::cuda::launch_atom_to_bond_gather(args, nullptr);
+const char* run(const T* values, const dtnn::cases::BondArrays& bonds, T* out, int64_t width, int64_t center,
+                int64_t neighbor) {
+  return dtnn::cases::run_bond_ends<T>("atom_to_bond_gather", dtnn::cuda::launch_atom_to_bond_gather, values, bonds,
+                                       out, width, center, neighbor);
 }
 
-// `shift` numbers are left free at the start of the values, so that their address is not a multiple of 16. Every
-// `bad_every`-th bond has an index that is out of range.
+// Every `bad_every`-th bond has an index that is out of range.
 template <typename T>
 std::string check(const dtnn::cases::Bonds& bonds, int64_t width, int center, int neighbor, int shift = 0,
                   int64_t bad_every = 0) {
-  const std::vector<T> buffer = dtnn::cases::integers<T>(bonds.num_atoms * width + shift);
-  const T* const values = buffer.data() + shift;
+  const dtnn::cases::ShiftedValues<T> memory(bonds.num_atoms, width, shift);
+  const T* const values = memory.data();
   std::vector<int64_t> pairs = bonds.pairs;
   const auto is_bad = [&](int64_t bond) { return bad_every > 0 && bond % bad_every == 1; };
   std::vector<T> out(bonds.num_bonds * width, T(1e9)), expected;
@@ -41,8 +32,8 @@ std::string check(const dtnn::cases::Bonds& bonds, int64_t width, int center, in
     }
     if (is_bad(bond)) pairs[bonds.num_bonds + bond] = bond % 2 == 0 ? bonds.num_atoms : -bond;
   }
-  const char* const error =
-      run(values, pairs.data(), out.data(), bonds.num_atoms, bonds.num_bonds, width, center, neighbor);
+  const char* const error = run<T>(values, {pairs.data(), nullptr, nullptr, nullptr, bonds.num_atoms, bonds.num_bonds},
+                                   out.data(), width, center, neighbor);
   if (error != nullptr) return error;
   if (reported().empty() != (bad_every == 0 || bonds.num_bonds < 2)) return "wrong report of bad indices";
   return dtnn::cases::equal(out, expected) ? "" : "wrong gather for width " + std::to_string(width);
@@ -53,11 +44,11 @@ std::string check(const dtnn::cases::Bonds& bonds, int64_t width, int center, in
 extern "C" {
 const char* atom_to_bond_gather_f32(const float* values, const int64_t* pairs, float* out, int64_t num_atoms,
                                     int64_t num_bonds, int64_t width, int64_t center, int64_t neighbor) {
-  return run(values, pairs, out, num_atoms, num_bonds, width, center, neighbor);
+  return run(values, {pairs, nullptr, nullptr, nullptr, num_atoms, num_bonds}, out, width, center, neighbor);
 }
 const char* atom_to_bond_gather_f64(const double* values, const int64_t* pairs, double* out, int64_t num_atoms,
                                     int64_t num_bonds, int64_t width, int64_t center, int64_t neighbor) {
-  return run(values, pairs, out, num_atoms, num_bonds, width, center, neighbor);
+  return run(values, {pairs, nullptr, nullptr, nullptr, num_atoms, num_bonds}, out, width, center, neighbor);
 }
 }
 

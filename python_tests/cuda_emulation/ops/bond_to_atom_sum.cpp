@@ -3,37 +3,25 @@
 
 #include <functional>
 
-#include "cases.h"
+#include "bond_ends_cases.h"
 
 namespace {
 
+using dtnn::cases::arrays_of;
+using dtnn::cases::BondArrays;
 using dtnn::cases::Bonds;
 using dtnn::cases::reported;
 
 template <typename T>
-const char* run(const T* values, const int64_t* pairs, const int64_t* row_ptr, const int64_t* order,
-                const int64_t* neighbor_row_ptr, T* out, int64_t num_atoms, int64_t num_bonds, int64_t width,
-                int64_t center, int64_t neighbor) {
-  const dtnn::cuda::BondToAtomSumArgs<T> args{values,
-                                              pairs,
-                                              row_ptr,
-                                              order,
-                                              neighbor_row_ptr,
-                                              out,
-                                              num_atoms,
-                                              num_bonds,
-                                              width,
-                                              static_cast<int>(center),
-                                              static_cast<int>(neighbor),
-                                              dtnn::cases::errors("bond_to_atom_sum")};
-  return dtnn::cuda::launch_bond_to_atom_sum(args, nullptr);
+const char* run(const T* values, const BondArrays& bonds, T* out, int64_t width, int64_t center, int64_t neighbor) {
+  return dtnn::cases::run_bond_ends<T>("bond_to_atom_sum", dtnn::cuda::launch_bond_to_atom_sum, values, bonds, out,
+                                       width, center, neighbor);
 }
 
-// `shift` numbers are left free at the start of the values, so that their address is not a multiple of 16.
 template <typename T>
 std::string check(const Bonds& bonds, int64_t width, int center, int neighbor, int shift = 0) {
-  const std::vector<T> buffer = dtnn::cases::integers<T>(bonds.num_bonds * width + shift);
-  const T* const values = buffer.data() + shift;
+  const dtnn::cases::ShiftedValues<T> memory(bonds.num_bonds, width, shift);
+  const T* const values = memory.data();
   std::vector<T> out(bonds.num_atoms * width, T(1e9)), expected(out.size(), T(0));
   for (int64_t bond = 0; bond < bonds.num_bonds; ++bond) {
     const int64_t i = bonds.pairs[bond], j = bonds.pairs[bonds.num_bonds + bond];
@@ -42,9 +30,7 @@ std::string check(const Bonds& bonds, int64_t width, int center, int neighbor, i
       expected[j * width + p] += neighbor * values[bond * width + p];
     }
   }
-  const char* const error =
-      run(values, bonds.pairs.data(), bonds.row_ptr.data(), bonds.neighbor_order.data(), bonds.neighbor_row_ptr.data(),
-          out.data(), bonds.num_atoms, bonds.num_bonds, width, center, neighbor);
+  const char* const error = run<T>(values, arrays_of(bonds), out.data(), width, center, neighbor);
   if (error != nullptr) return error;
   if (!reported().empty()) return "good indices were reported as bad";
   return out == expected ? "" : "wrong sum for width " + std::to_string(width);
@@ -57,9 +43,7 @@ std::string check_bad(const std::function<void(Bonds&)>& spoil) {
     spoil(bonds);
     const std::vector<float> values = dtnn::cases::integers<float>(bonds.num_bonds * width);
     std::vector<float> out(bonds.num_atoms * width);
-    const char* const error = run(values.data(), bonds.pairs.data(), bonds.row_ptr.data(), bonds.neighbor_order.data(),
-                                  bonds.neighbor_row_ptr.data(), out.data(), bonds.num_atoms, bonds.num_bonds, width,
-                                  int64_t{-1}, int64_t{1});
+    const char* const error = run<float>(values.data(), arrays_of(bonds), out.data(), width, -1, 1);
     if (error != nullptr) return error;
     if (reported().rfind("bond_to_atom_sum: expected `", 0) != 0) return "a bad index was not reported";
   }
@@ -72,12 +56,12 @@ extern "C" {
 const char* bond_to_atom_sum_f32(const float* values, const int64_t* pairs, const int64_t* row_ptr,
                                  const int64_t* order, const int64_t* neighbor_row_ptr, float* out, int64_t num_atoms,
                                  int64_t num_bonds, int64_t width, int64_t center, int64_t neighbor) {
-  return run(values, pairs, row_ptr, order, neighbor_row_ptr, out, num_atoms, num_bonds, width, center, neighbor);
+  return run(values, {pairs, row_ptr, order, neighbor_row_ptr, num_atoms, num_bonds}, out, width, center, neighbor);
 }
 const char* bond_to_atom_sum_f64(const double* values, const int64_t* pairs, const int64_t* row_ptr,
                                  const int64_t* order, const int64_t* neighbor_row_ptr, double* out, int64_t num_atoms,
                                  int64_t num_bonds, int64_t width, int64_t center, int64_t neighbor) {
-  return run(values, pairs, row_ptr, order, neighbor_row_ptr, out, num_atoms, num_bonds, width, center, neighbor);
+  return run(values, {pairs, row_ptr, order, neighbor_row_ptr, num_atoms, num_bonds}, out, width, center, neighbor);
 }
 }
 

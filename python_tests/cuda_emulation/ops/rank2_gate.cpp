@@ -26,7 +26,7 @@ const char* run_backward(const T* grad_out, const T* gate, const T* weight, cons
                          int64_t num_atoms, int64_t components, int64_t channels_in, int64_t channels_out,
                          int64_t precision) {
   dtnn::cuda::Rank2Rows<T> rows{};
-  rows.kind = dtnn::cuda::Rank2Rows<T>::kThroughGate;
+  rows.origin = dtnn::cuda::Rank2Rows<T>::kThroughGate;
   rows.rows = grad_out;
   rows.mixed = linear;
   rows.invariant = gate;

@@ -14,7 +14,7 @@ const char* run(const T* rows, const T* mixed, const T* grad_norm, const T* old_
                 const T* eps, int64_t num_atoms, int64_t components, int64_t channels_in, int64_t channels_out,
                 int64_t transposed, int64_t precision) {
   Rank2Rows<T> source{};
-  source.kind = grad_norm == nullptr ? Rank2Rows<T>::kGiven : Rank2Rows<T>::kThroughNorm;
+  source.origin = grad_norm == nullptr ? Rank2Rows<T>::kGiven : Rank2Rows<T>::kThroughNorm;
   source.rows = rows;
   source.mixed = mixed;
   source.invariant = grad_norm;

@@ -15,16 +15,16 @@ const char* run(const T* grad, const T* y, const T* grad_norm, const T* norm, co
   const dtnn::cuda::Rank2Sizes sizes{num_atoms, components, channels_in, channels_out};
   std::vector<T> partial(dtnn::cuda::rank2_weight_grad_partials(sizes) * channels_in * channels_out, T(0) / T(0));
   Rank2Rows<T> total{};
-  total.kind = Rank2Rows<T>::kGiven;
+  total.origin = Rank2Rows<T>::kGiven;
   total.rows = grad;
   total.eps = *eps;
   if (grad_norm != nullptr) {
-    total.kind = Rank2Rows<T>::kThroughNorm;
+    total.origin = Rank2Rows<T>::kThroughNorm;
     total.mixed = y;
     total.invariant = grad_norm;
     total.norm = norm;
   } else if (gate != nullptr) {
-    total.kind = Rank2Rows<T>::kThroughGate;
+    total.origin = Rank2Rows<T>::kThroughGate;
     total.invariant = gate;
   }
   const dtnn::cuda::Rank2WeightGradArgs<T> args{total,          x,     grad_weight,

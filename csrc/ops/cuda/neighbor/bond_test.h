@@ -22,7 +22,7 @@ struct BondTest {
     for (int k = 0; k < 9; ++k) cell[k] = cell_vectors[k];
   }
 
-  // Each operation rounded once, whatever the compiler's flags.
+  // Each operation is rounded once, for any flags of the compiler.
   __device__ __forceinline__ bool is_near(const double neighbor[3], const Steps& shift) const {
     const double s0 = static_cast<double>(shift[0]), s1 = static_cast<double>(shift[1]),
                  s2 = static_cast<double>(shift[2]);

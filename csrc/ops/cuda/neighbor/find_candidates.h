@@ -4,7 +4,7 @@
 // candidates were found.
 #pragma once
 
-#include "crystal.h"
+#include "device_crystal.h"
 #include "warp.h"
 
 namespace dtnn::cuda {

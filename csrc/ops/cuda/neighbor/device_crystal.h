@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
-// What the kernels of neighbor_list know of one crystal, and which bonds its list holds.
+// One crystal as the kernels of neighbor_list see it, and the test whether its list holds a bond.
 #pragma once
 
 #include "../gpu.h"
 #include "../neighbor_list.h"
 #include "bond_test.h"
-#include "lattice.h"
+#include "device_lattice.h"
 
 namespace dtnn::cuda {
 
-enum class NeighborSearchKind : int32_t {
+enum class NeighborSearchMethod : int32_t {
   kDirect,  // all pairs of atoms, times the images that can be near
   kGrid,    // a grid of bins, for large crystals
 };
@@ -28,15 +28,15 @@ struct NeighborCrystal {
   int32_t combination[3][3];
   bool periodic[3];
   bool keeps_cell;  // steps along the basis are shifts
-  NeighborSearchKind search;
+  NeighborSearchMethod search;
 
-  // What the atoms say, as the bits of doubles >= 0, whose order is that of the numbers: the largest |r_i - r_0|_1,
-  // and how far the coordinates reach below and above those of atom 0.
+  // The extent of the atoms, as the bits of doubles >= 0, which have the order of the numbers: the largest |r_i -
+  // r_0|_1, and how far the coordinates reach below and above those of atom 0.
   unsigned long long farthest;
   unsigned long long below[3];
   unsigned long long above[3];
 
-  // The grid, for NeighborSearchKind::kGrid.
+  // The grid, for NeighborSearchMethod::kGrid.
   double lowest[3];         // coordinate where bin 0 begins
   double bins_per_unit[3];  // of the coordinate
   int32_t num_bins[3];

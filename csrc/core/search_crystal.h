@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the two ways of searching one crystal share: the crystal, checked and reduced, and the bond criterion.
+// One crystal, checked and reduced, and the bond criterion: shared by the two ways of searching a crystal.
 #pragma once
 
 #include <cstdint>

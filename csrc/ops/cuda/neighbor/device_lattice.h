@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // A cell's periodic part in a short basis, on the device: core/lattice.cpp says why and how. Here basis vector k
 // belongs to direction k of the cell, periodic or not, and everything is unrolled, so that the arrays live in
-// registers.
+// registers. core/lattice.h says why there are two reductions, and python_tests/cuda/test_device_lattice_cuda.py tests
+// that they agree.
 #pragma once
 
 #include "../gpu.h"
