@@ -17,9 +17,9 @@ __all__ = ["DTNN", "Ensemble", "__version__", "use_backend"]
 if TYPE_CHECKING:
     from ._backend import use_backend
     from .model.dtnn import DTNN
-    from .model.ensemble import Ensemble
+    from .model.ensemble_model import Ensemble
 
-_MODULE_OF_NAME = {"DTNN": ".model.dtnn", "Ensemble": ".model.ensemble", "use_backend": "._backend"}
+_MODULE_OF_NAME = {"DTNN": ".model.dtnn", "Ensemble": ".model.ensemble_model", "use_backend": "._backend"}
 _SUBMODULES = {
     "crystals",
     "datasets",

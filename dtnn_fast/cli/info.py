@@ -35,7 +35,7 @@ def info() -> None:
     import torch
 
     from .. import ops  # noqa: F401  registers the operations
-    from ..model.bundled import BUNDLED_MODELS, bundled_folder
+    from ..model.bundled_model import BUNDLED_MODELS, bundled_folder
 
     table = Table(box=None, show_header=False)
     table.add_column(style="bold")

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from ..crystals.crystal import Crystal, Rejected
 from ..crystals.elements import COVALENT_RADII, SYMBOLS, atomic_number, formula
 from ..crystals.lattice import closest_pair_within
 from ..errors import BadCrystalError, BadFileError, optional_import
+from .cif_block import NOT_GIVEN, CifBlock, as_number, items_of
 from .cif_symmetry import Operations, StatedSymmetry, expand, find_operations
 
 _FORMULA_PART = re.compile(r"([A-Z][a-z]?)(\d*\.?\d*)")
@@ -28,7 +29,6 @@ _FORMULA_TOLERANCE = 0.02
 _OCCUPANCY_TOLERANCE = 1e-3
 # An element symbol with or without a charge: Fe, Fe3+, Fe+3, O2-, Cu0.
 _ELEMENT = re.compile(r"([A-Za-z]{1,2})(?:\d*\.?\d*[+-]|[+-]\d*\.?\d*|0)?")
-_NOT_GIVEN = (".", "?", "")
 # Of two settings of a space group, the one with atoms closer than this fraction of the sum of their covalent radii has
 # the wrong origin. The shortest bonds known have about 0.75.
 _OVERLAP = 0.6
@@ -60,7 +60,7 @@ def read_cif(path: Path, text: str) -> Iterator[Crystal | Rejected]:
         document = cif.read_string(text, check_level=0)
     except (ValueError, RuntimeError) as error:
         raise BadFileError(f"{path}: not valid CIF: {_plain_error(error)}") from error
-    blocks = [_Block(block.name, _items_of(block)) for block in document]
+    blocks = [CifBlock(block.name, items_of(block)) for block in document]
     # Journals put text into blocks of their own, without a crystal.
     with_atoms = [block for block in blocks if block.has_atoms]
     if not with_atoms:
@@ -81,39 +81,6 @@ def read_cif(path: Path, text: str) -> Iterator[Crystal | Rejected]:
             yield Rejected.from_error(error, crystal_id, source)
 
 
-class _Block(NamedTuple):
-    """A data block.
-
-    Args:
-        name: behind data_.
-        items: raw values by tag, which is in lower case and with "_" for the "." of DDLm and mmCIF; one value for a
-            pair, and a column of a loop.
-    """
-
-    name: str
-    items: Mapping[str, Sequence[str]]
-
-    @property
-    def has_atoms(self) -> bool:
-        """Whether there are coordinates of atoms."""
-        return any(tag in self.items for tag in ("_atom_site_fract_x", "_atom_site_cartn_x"))
-
-    def column(self, tag: str) -> list[str]:
-        """The values of a tag without quotes; "." and "?" stand for values that are not given."""
-        values = self.items.get(tag, ())
-        if isinstance(values, _Conflict):
-            raise BadCrystalError(f"{tag} stands in the block twice, with different values")
-        return [_unquoted(value) for value in values]
-
-    def value(self, *tags: str) -> str | None:
-        """The first given value of some tags."""
-        for tag in tags:
-            for value in self.column(tag):
-                if value not in _NOT_GIVEN:
-                    return value
-        return None
-
-
 class _Site(NamedTuple):
     """One site of the loop of atoms."""
 
@@ -122,51 +89,12 @@ class _Site(NamedTuple):
     position: np.ndarray
 
 
-def _items_of(block: Any) -> dict[str, Sequence[str]]:
-    items: dict[str, Sequence[str]] = {}
-    for item in block:
-        if item.pair is not None:
-            tag, value = item.pair
-            found = [(tag, [value])]
-        elif item.loop is not None:
-            tags, all_values = item.loop.tags, item.loop.values
-            found = [(tag, all_values[place :: len(tags)]) for place, tag in enumerate(tags)]
-        else:
-            continue
-        for tag, values in found:
-            before = items.setdefault(_plain_tag(tag), values)
-            if all(_unquoted(value) in _NOT_GIVEN for value in before):
-                items[_plain_tag(tag)] = values
-            elif [*map(_unquoted, before)] != [*map(_unquoted, values)] and not all(
-                _unquoted(value) in _NOT_GIVEN for value in values
-            ):
-                # Not the first or the last of two that differ: an error where the value is needed.
-                items[_plain_tag(tag)] = _Conflict(before)
-    return items
-
-
-class _Conflict(list[str]):
-    """The values of a tag that stands in a block twice with different values."""
-
-
-def _plain_tag(tag: str) -> str:
-    return tag.lower().replace(".", "_")
-
-
-def _unquoted(value: str) -> str:
-    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
-        return value[1:-1].strip()
-    if value.startswith(";"):
-        return value[1:].rstrip("\r\n;").strip()
-    return value.strip()
-
-
 def _plain_error(error: Exception) -> str:
     """Gemmi's message without the name that it gives to text in memory."""
     return " ".join(str(error).replace("string:", "line ", 1).split())
 
 
-def _read_block(block: _Block, crystal_id: str, source: str) -> Crystal:
+def _read_block(block: CifBlock, crystal_id: str, source: str) -> Crystal:
     for tag in (*_MODULATED, *_MAGNETIC):
         if tag in block.items and block.value(tag) not in (None, "0"):
             unsupported = "modulated structures" if tag in _MODULATED else "magnetic space groups"
@@ -194,7 +122,7 @@ def _read_block(block: _Block, crystal_id: str, source: str) -> Crystal:
     return Crystal.from_fractional(crystal_id, numbers, fractional, cell, source=source)
 
 
-def _cell(block: _Block) -> np.ndarray:
+def _cell(block: CifBlock) -> np.ndarray:
     """The lattice vectors as rows, in pymatgen's frame. [3, 3], Angstrom."""
     a, b, c = (_number(block, f"_cell_length_{name}") for name in "abc")
     alpha, beta, gamma = (_number(block, f"_cell_angle_{name}") for name in ("alpha", "beta", "gamma"))
@@ -218,22 +146,14 @@ def _cell(block: _Block) -> np.ndarray:
     )
 
 
-def _number(block: _Block, tag: str) -> float:
+def _number(block: CifBlock, tag: str) -> float:
     value = block.value(tag)
     if value is None:
         raise BadCrystalError(f"{tag} is missing; is the file truncated?")
-    return _as_number(value, tag)
+    return as_number(value, tag)
 
 
-def _as_number(text: str, what: str) -> float:
-    """A number with or without a standard uncertainty in brackets, such as 4.212(3)."""
-    match = re.fullmatch(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\(\d+\))?", text)
-    if match is None:
-        raise BadCrystalError(f"{what} is {text!r}, which is not a number")
-    return float(match.group(1))
-
-
-def _sites(block: _Block) -> list[_Site]:
+def _sites(block: CifBlock) -> list[_Site]:
     """The sites of the loop of atoms, each fully occupied by one element."""
     if "_atom_site_fract_x" not in block.items:
         raise BadCrystalError(
@@ -253,27 +173,27 @@ def _sites(block: _Block) -> list[_Site]:
         number = _element(symbols[place], label, formula_elements)
         xyz = []
         for name, axis in zip("xyz", axes, strict=True):
-            if axis[place] in _NOT_GIVEN:
+            if axis[place] in NOT_GIVEN:
                 raise BadCrystalError(f"_atom_site_fract_{name} of {label} is not given")
-            xyz.append(_as_number(axis[place], f"_atom_site_fract_{name} of {label}"))
+            xyz.append(as_number(axis[place], f"_atom_site_fract_{name} of {label}"))
         sites.append(_Site(label, number, np.array(xyz)))
     if not sites:
         raise BadCrystalError("the loop of atoms is empty")
     return sites
 
 
-def _check_site(block: _Block, place: int, label: str) -> None:
+def _check_site(block: CifBlock, place: int, label: str) -> None:
     """Refuse sites that are not one atom at one place."""
 
     def given(tag: str) -> str | None:
         values = block.column(tag)
-        return values[place] if place < len(values) and values[place] not in _NOT_GIVEN else None
+        return values[place] if place < len(values) and values[place] not in NOT_GIVEN else None
 
     if (given("_atom_site_calc_flag") or "").lower() == "dum":
         raise BadCrystalError(f"{label} is a dummy atom")
     occupancy = given("_atom_site_occupancy")
     if occupancy is not None:
-        value = _as_number(occupancy, f"_atom_site_occupancy of {label}")
+        value = as_number(occupancy, f"_atom_site_occupancy of {label}")
         if abs(value - 1) > _OCCUPANCY_TOLERANCE:
             raise BadCrystalError(f"partial occupancy: {label} has occupancy {occupancy}; order the structure first")
     group = given("_atom_site_disorder_group")
@@ -286,7 +206,7 @@ def _check_site(block: _Block, place: int, label: str) -> None:
 
 def _element(symbol: str, label: str, formula_elements: set[str]) -> int:
     """The element of a site: by its type symbol, else by its label."""
-    if symbol not in _NOT_GIVEN:
+    if symbol not in NOT_GIVEN:
         match = _ELEMENT.fullmatch(symbol)
         name = match.group(1).capitalize() if match else ""
         if name not in ("D", "T") and name not in SYMBOLS[1:]:
@@ -306,10 +226,10 @@ def _element(symbol: str, label: str, formula_elements: set[str]) -> int:
     return atomic_number(names[0])
 
 
-def _stated_symmetry(block: _Block) -> StatedSymmetry:
+def _stated_symmetry(block: CifBlock) -> StatedSymmetry:
     operations: list[str] = []
     for tag in _OPERATION_TAGS:
-        operations = operations or [value for value in block.column(tag) if value not in _NOT_GIVEN]
+        operations = operations or [value for value in block.column(tag) if value not in NOT_GIVEN]
     number = block.value(*_NUMBER_TAGS)
     if number is not None and not number.isdecimal():
         raise BadCrystalError(f"the space group number is {number!r}, which is not an integer")
@@ -318,7 +238,7 @@ def _stated_symmetry(block: _Block) -> StatedSymmetry:
     )
 
 
-def _without_symmetry(block: _Block) -> Operations:
+def _without_symmetry(block: CifBlock) -> Operations:
     """The identity alone, which is what a file without a word on symmetry means.
 
     Raises:
@@ -333,7 +253,7 @@ def _without_symmetry(block: _Block) -> Operations:
 
 
 def _atoms(
-    block: _Block, sites: Sequence[_Site], operations: Operations, cell: np.ndarray, is_choice: bool
+    block: CifBlock, sites: Sequence[_Site], operations: Operations, cell: np.ndarray, is_choice: bool
 ) -> tuple[list[int], np.ndarray]:
     """All atoms of the cell, checked against the formula."""
     numbers: list[int] = []
@@ -354,7 +274,7 @@ def _atoms(
     return numbers, fractional
 
 
-def _formula_counts(block: _Block) -> dict[str, float] | None:
+def _formula_counts(block: CifBlock) -> dict[str, float] | None:
     """The atoms of a formula unit by element, or None where there is no formula of elements."""
     text = block.value("_chemical_formula_sum")
     if text is None:
@@ -370,7 +290,7 @@ def _formula_counts(block: _Block) -> dict[str, float] | None:
     return counts or None
 
 
-def _check_formula(block: _Block, numbers: Sequence[int], fractional: np.ndarray, cell: np.ndarray) -> None:
+def _check_formula(block: CifBlock, numbers: Sequence[int], fractional: np.ndarray, cell: np.ndarray) -> None:
     """Compare the atoms with the formula: a file cut off within its list of atoms is valid CIF otherwise."""
     expected = _formula_counts(block)
     if expected is None:

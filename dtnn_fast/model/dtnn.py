@@ -23,7 +23,7 @@ from ..nn.graph import CrystalGraph, build_graph
 from ..nn.latents import Channels, EncodedCrystals, Latents
 from ..nn.saved_folder import CONFIG_FILE, load_weights, put_weights, read_settings, save_folder
 from ..typed_settings import from_plain
-from .bundled import BUNDLED_MODELS, bundled_folder
+from .bundled_model import BUNDLED_MODELS, bundled_folder
 from .decoder import Decoder, DecoderConfig
 from .decoder_inputs import take_layer
 from .predictor import Predictor

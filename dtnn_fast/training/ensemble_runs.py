@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import BadFileError, DTNNError
 from ..files import read_json_object
 from ..model.dtnn import DTNN
-from ..model.ensemble import Ensemble, load_predictor, share_encoder
+from ..model.ensemble_model import Ensemble, load_predictor, share_encoder
 from .member_predictions import MemberPredictions
 from .run_folder import (
     MEMBERS_FOLDER,

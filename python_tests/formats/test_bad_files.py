@@ -55,7 +55,7 @@ ALL_NAMES = ["a.cif", "a.jsonl", "a.json", "a.xyz", "POSCAR"]
         (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
         (b"PK\x03\x04junk", "a zip archive"),
         (b"junk\0junk", "not a text file"),
-        (gzip.compress(CIF.encode()), "its name must end in .gz"),
+        (gzip.compress(CIF.encode(), mtime=0), "its name must end in .gz"),
         (b"An essay about crystals.\n\nIt has several lines.\n1\n2\n3\n4\n5\n", ""),
     ],
 )
@@ -67,10 +67,10 @@ def test_files_that_are_not_structures(tmp_path, name, content, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (gzip.compress(CIF.encode())[:-20], "truncated: its gzip data ends too early"),
-        (gzip.compress(CIF.encode())[:5], "truncated: its gzip data ends too early"),
-        (gzip.compress(CIF.encode())[:30] + b"junk" * 50, "its gzip data is damaged"),
-        (gzip.compress(b""), "the file is empty"),
+        (gzip.compress(CIF.encode(), mtime=0)[:-20], "truncated: its gzip data ends too early"),
+        (gzip.compress(CIF.encode(), mtime=0)[:5], "truncated: its gzip data ends too early"),
+        (gzip.compress(CIF.encode(), mtime=0)[:30] + b"junk" * 50, "its gzip data is damaged"),
+        (gzip.compress(b"", mtime=0), "the file is empty"),
         (CIF.encode(), "not compressed by gzip"),
     ],
 )

@@ -12,7 +12,7 @@ from dtnn_fast import DTNN
 from dtnn_fast.datasets.bundled import load_labelled
 from dtnn_fast.datasets.cleaning import clean
 from dtnn_fast.datasets.splits import split
-from dtnn_fast.model.bundled import bundled_folder
+from dtnn_fast.model.bundled_model import bundled_folder
 from dtnn_fast.training.metrics import METRICS, summarise
 
 

@@ -16,7 +16,7 @@ from dtnn_fast.encoders.latent_cache import encode_crystals
 from dtnn_fast.errors import BadFileError, DTNNError
 from dtnn_fast.evaluation.runs import find_runs
 from dtnn_fast.model.dtnn import DTNN
-from dtnn_fast.model.ensemble import share_encoder
+from dtnn_fast.model.ensemble_model import share_encoder
 from dtnn_fast.training.ensemble_runs import join_runs
 from dtnn_fast.training.run_folder import MEMBERS_FOLDER, load_predictions
 from dtnn_fast.training.train_run import train_run

@@ -15,7 +15,7 @@ import dtnn_fast
 from dtnn_fast import DTNN, Ensemble
 from dtnn_fast.encoders import Channels
 from dtnn_fast.errors import BadCrystalError, BadFileError
-from dtnn_fast.model.ensemble import load_predictor, share_encoder
+from dtnn_fast.model.ensemble_model import load_predictor, share_encoder
 from dtnn_fast.screening.engine import screen_crystals
 
 TARGETS = ("electronic", "total")
