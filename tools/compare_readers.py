@@ -3,8 +3,9 @@
 
 Usage: python tools/compare_readers.py FOLDER [--output TABLE.md]
 
-Every CIF, POSCAR and extxyz file below the folder is read by each of them. The table lists the files on which they differ
-in formula, number of atoms, volume or space group, and those that dtnn_fast refuses, with the reason. Needs the extra io.
+Every CIF, POSCAR and extxyz file below the folder is read by each of them. The table lists the files on which they
+differ in formula, number of atoms or volume, with the space group of each, and the files that dtnn_fast refuses, with
+the reason. Needs the extra io.
 """
 
 from __future__ import annotations
