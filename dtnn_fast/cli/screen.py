@@ -238,7 +238,7 @@ def _screen_files(model: Predictor, paths: list[Path], batch_atoms: int) -> _Scr
         links = " and links to folders" if any(path.is_dir() for path in found.skipped) else ""
         stderr().print(f"{len(found.skipped)} files of other kinds{links} were skipped, such as {found.skipped[0]}")
     with ScreeningProgress("files", len(found.files)) as progress:
-        items = read_files(progress.advancing(found.files))
+        items = read_files(progress.advancing(found.files), found.files)
         predictions, rejected, stopped = _until_stopped(model, items, batch_atoms, progress.count)
     return _Screened(predictions, found.rejected + rejected, 0, stopped)
 
