@@ -26,7 +26,7 @@ _ENTRY = re.compile(
     r"""|(?P<brackets>\[(?:[^\[\]]|\[[^\[\]]*\])*\])|(?P<bare>[^\s"'{}\[\]]\S*))(?=\s|,|$)"""
 )
 # Words without a value, and what cannot be understood.
-_OTHER_WORD = re.compile(r"""\s*(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\S+)""")
+_OTHER_WORD = re.compile(r"""\s*(?:(?P<quoted>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')(?=\s|,|$)|\S+)""")
 _ID_KEYS = ("id", "material_id", "name", "label")
 _BOOLEANS = {"T": True, "TRUE": True, "1": True, "F": False, "FALSE": False, "0": False}
 _FRACTIONAL_KEYS = ("scaled", "fractional", "direct")
@@ -94,6 +94,8 @@ def _entries(comment: str) -> dict[str, str]:
             word = _OTHER_WORD.match(comment, place)
             if word is None:
                 break
+            if '"' in word[0] and word["quoted"] is None:
+                raise ValueError(f"cannot understand {word[0].strip()!r} on the comment line: is a quote missing?")
             place = word.end()
             continue
         place = match.end()

@@ -62,7 +62,8 @@ def unique_default_ids(files: Iterable[Path]) -> dict[Path, str]:
             file: (*folders[file], default.rsplit("/", 1)[-1] if len(in_folder[folders[file]]) == 1 else file.name)
             for file in group
         }
-        ids.update(_shortest_ends(parts, default.count("/") + 1))
+        num_folders = default.count("/") + (len(set(folders.values())) > 1)
+        ids.update(_shortest_ends(parts, num_folders + 1))
     return ids
 
 

@@ -50,13 +50,21 @@ def _documents(value: Any, label: str | None = None) -> Iterator[tuple[str | Non
     elif isinstance(value, list):
         for entry in value:
             yield from _documents_of_entry(entry)
-    elif isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
+    else:
+        yield from _documents_by_key(value)
+
+
+def _documents_by_key(value: Mapping[str, Any]) -> Iterator[tuple[str | None, Any]]:
+    """Yield the documents of an object that is no document itself: a table, a database, a response, or a dict by id."""
+    if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
         yield from _rows_of_split_table(value)
     elif isinstance(value.get("ids"), list) and all(str(row) in value for row in value["ids"]):
         # The JSON database of ASE.
         yield from ((str(row), value[str(row)]) for row in value["ids"])
     elif any(_holds_structure(value.get(key)) for key in _LIST_KEYS):
-        yield from _documents(next(value[key] for key in _LIST_KEYS if _holds_structure(value.get(key))))
+        for key in _LIST_KEYS:
+            if _holds_structure(value.get(key)):
+                yield from _documents(value[key])
     elif _is_table_by_columns(value):
         for row in next(iter(value.values())):
             yield row, _row({column: cells[row] for column, cells in value.items()})

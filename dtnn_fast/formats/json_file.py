@@ -40,17 +40,28 @@ def read_json(path: Path, text: str) -> Iterator[Crystal | Rejected]:
 
     try:
         documents = documents_in(value, default_id(path))
+    except RecursionError as error:
+        raise BadFileError(f"{path}: its values are nested too deeply") from error
     except ValueError as error:
         raise BadFileError(f"{path}: not a table of pandas: {error}") from error
     if not any(structure_of(document) is not None for _, document in documents):
-        classes = {str(d["@class"]) for _, d in documents if isinstance(d, Mapping) and "@class" in d}
-        got = f", got {', '.join(sorted(classes))}" if classes else ""
+        classes = sorted(set(_classes_in(value)))
+        got = f", got {', '.join(classes)}" if classes else ""
         raise BadFileError(
             f'{path}: no structure in it: expected pymatgen\'s Structure.as_dict(), documents with a "structure", or '
             f"structures of OPTIMADE, JARVIS or ASE{got}"
         )
     for name, document in documents:
         yield read_document(document, name, str(path) if len(documents) == 1 else f"{path} ({name})")
+
+
+def _classes_in(value: Any, depth: int = 0) -> Iterator[str]:
+    """Yield the names of pymatgen's classes near the top, for messages."""
+    if isinstance(value, Mapping) and isinstance(value.get("@class"), str):
+        yield value["@class"]
+    elif isinstance(value, Mapping | list) and depth < 2:
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _classes_in(inner, depth + 1)
 
 
 def parse_json(text: str) -> Any:
