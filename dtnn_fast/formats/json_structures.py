@@ -42,7 +42,8 @@ def read_document(document: Any, default_id: str, source: str) -> Crystal | Reje
     except BadCrystalError as error:
         return Rejected.from_error(error, name, source)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
-        return Rejected(name, source, f"not a {form.name} structure: {type(error).__name__}: {error}")
+        article = "an" if form.name[0] in "AO" else "a"
+        return Rejected(name, source, f"not {article} {form.name} structure: {type(error).__name__}: {error}")
 
 
 def structure_of(document: Any) -> Mapping[str, Any] | None:
@@ -169,6 +170,8 @@ def _read_jarvis(structure: Mapping[str, Any], name: str, source: str) -> Crysta
 
 
 def _read_ase(structure: Mapping[str, Any], name: str, source: str) -> Crystal:
+    if "cell" not in structure:
+        raise BadCrystalError("no cell, so this is a molecule, not a crystal")
     arrays = {key: _ase_array(structure[key]) for key in ("numbers", "positions", "cell", "pbc")}
     return Crystal.make(name, arrays["numbers"], arrays["positions"], arrays["cell"], arrays["pbc"], source=source)
 
@@ -201,5 +204,5 @@ _FORMS = (
     _Form("pymatgen", frozenset({"lattice", "sites"}), _read_pymatgen),
     _Form("OPTIMADE", frozenset({"lattice_vectors", "cartesian_site_positions", "species_at_sites"}), _read_optimade),
     _Form("JARVIS", frozenset({"lattice_mat", "coords", "elements"}), _read_jarvis),
-    _Form("ASE", frozenset({"numbers", "positions", "cell"}), _read_ase),
+    _Form("ASE", frozenset({"numbers", "positions"}), _read_ase),
 )

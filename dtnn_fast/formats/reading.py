@@ -128,7 +128,7 @@ _XYZ_ATOM = re.compile(rf"\s*[A-Z][a-z]?\s+{NUMBER_PATTERN}\s+{NUMBER_PATTERN}\s
 _XYZ_KEY = re.compile(r"""(?:^|\s)"?(?:lattice|properties)"?\s*=""", re.IGNORECASE)
 # An object begins with a name in quotes, an array with a value.
 _JSON = re.compile(r"""(?:\s*(?://|\#)[^\n]*\n)*\s*(?:\{\s*["}]|\[\s*(?:["{}\[\]\d-]|true|false|null|NaN|Infinity))""")
-_CIF = re.compile(r"^\s*(?:data_\S|_cell[_.]length_a\b)", re.MULTILINE | re.IGNORECASE)
+_CIF = re.compile(r"^[ \t]*(?:data_\S|_cell[_.]length_a\b)", re.MULTILINE | re.IGNORECASE)
 
 
 def _guess_file_format(text: str) -> str | None:

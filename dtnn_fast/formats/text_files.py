@@ -82,7 +82,8 @@ def split_lines(text: str, maxsplit: int = 0) -> list[str]:
 
 
 # Fortran writes 1.0d0 too; NaN and infinity are left to the check of the crystal, which names the atom.
-NUMBER_PATTERN = r"[-+]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eEdD][-+]?[0-9]+)?|[nN][aA][nN]|[iI][nN][fF](?:[iI]nity)?)"
+# No part can match in two ways, so that long lines take no more than linear time.
+NUMBER_PATTERN = r"[-+]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eEdD][-+]?[0-9]+)?|(?i:nan|inf(?:inity)?))"
 _NUMBER = re.compile(NUMBER_PATTERN)
 
 

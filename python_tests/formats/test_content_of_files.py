@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The format of a file is told from its content by the grammar; encodings with a byte order mark are read."""
 
+import contextlib
 import json
+import time
 
 import pytest
 from test_json_structures import STRUCTURE
@@ -9,7 +11,7 @@ from test_json_structures import STRUCTURE
 from dtnn_fast.errors import BadFileError
 from dtnn_fast.formats.find_files import expand_paths
 from dtnn_fast.formats.reading import read_crystals
-from dtnn_fast.formats.text_files import split_lines
+from dtnn_fast.formats.text_files import parse_number, split_lines
 
 POSCAR = "{comment}\n4.2\n1 0 0\n0 1 0\n0 0 1\nMg O\n1 1\nDirect\n0 0 0\n.5 .5 .5\n"
 EXTXYZ = '2\n{comment}Lattice="4.2 0 0 0 4.2 0 0 0 4.2"\nMg 0 0 0\nO 2.1 2.1 2.1\n'
@@ -94,3 +96,28 @@ def test_lines_end_in_newlines_and_returns_only():
     assert split_lines("a\nb\r\nc\rd\x0be\x0cf\x1cg\x85h\u2028i\n") == ["a", "b", "c", "d\x0be\x0cf\x1cg\x85h\u2028i"]
     assert split_lines("\na") == ["", "a"]
     assert split_lines("a\nb\nc", maxsplit=1) == ["a", "b\nc"]
+
+
+@pytest.mark.parametrize("name", ["a.vasp", "a.xyz", "a.json", "a.jsonl"])
+@pytest.mark.parametrize("filler", ["\n", " ", "1", "1 ", "-", "[", "{", '"', "a=", "data_", "#\n", "// \n", "Mg 1\n"])
+def test_long_files_take_linear_time(tmp_path, name, filler):
+    long = (filler * 50_000)[:100_000]
+    for text in (f"{long}x", TEXTS.get(name, "{}").replace("{comment}", "") + long):
+        (tmp_path / name).write_text(text)
+        start = time.perf_counter()
+        with contextlib.suppress(BadFileError):
+            read_crystals(tmp_path / name)
+        assert time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("word", "number"),
+    [("1", 1), ("-.5", -0.5), ("+1.", 1), ("1.5d-1", 0.15), ("2E3", 2000), ("-Infinity", float("-inf"))],
+)
+def test_numbers_of_fortran(word, number):
+    assert parse_number(word) == number
+
+
+@pytest.mark.parametrize("word", ["", ".", "-", "1_0", "1,5", "\u0661", "0x1", "1e", "infinite", "1.2.3", "1-2"])
+def test_words_that_are_no_numbers(word):
+    assert parse_number(word) is None
