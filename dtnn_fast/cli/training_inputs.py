@@ -134,7 +134,7 @@ def load_training_data(
     if paths:
         found = find_files(paths)
         rejected += found.rejected
-        items = read_files(found.files)
+        items = read_files(found.files, unique_ids=False)
     else:
         items = load_labelled()
     crystals: list[Crystal] = []

@@ -1,23 +1,35 @@
 # SPDX-License-Identifier: MIT
-"""Read extended XYZ files, one or several frames."""
+"""Read extended XYZ files, one or several frames.
+
+https://github.com/libAtoms/extxyz is the grammar. Keys are compared without regard to case, as in GPUMD.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ..crystals.crystal import Crystal, Rejected
 from ..crystals.elements import atomic_number
 from ..errors import BadCrystalError, BadFileError
+from .file_ids import default_id
+from .text_files import parse_number, split_lines
 
-# key=value, where a value with blanks is in quotes, braces or brackets.
-_ENTRY = re.compile(r"""([\w.:-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|\{([^}]*)\}|(\[[^=]*\])|(\S+))""")
+# key=value: the key bare or in quotes; the value in quotes, braces or brackets where it has blanks.
+_ENTRY = re.compile(
+    r"""\s*(?:"(?P<quoted_key>(?:[^"\\]|\\.)*)"|(?P<key>[^\s=",{}\[\]\\]+))"""
+    r"""\s*=\s*(?:"(?P<double>(?:[^"\\]|\\.)*)"|'(?P<single>(?:[^'\\]|\\.)*)'|\{(?P<braces>[^}]*)\}"""
+    r"""|(?P<brackets>\[(?:[^\[\]]|\[[^\[\]]*\])*\])|(?P<bare>[^\s"'{}\[\]]\S*))(?=\s|,|$)"""
+)
+# Words without a value, and what cannot be understood.
+_OTHER_WORD = re.compile(r"""\s*(?:(?P<quoted>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')(?=\s|,|$)|\S+)""")
 _ID_KEYS = ("id", "material_id", "name", "label")
 _BOOLEANS = {"T": True, "TRUE": True, "1": True, "F": False, "FALSE": False, "0": False}
-_PLAIN_PROPERTIES = "species:S:1:pos:R:3"
+_FRACTIONAL_KEYS = ("scaled", "fractional", "direct")
 
 
 def read_extxyz(path: Path, text: str) -> Iterator[Crystal | Rejected]:
@@ -29,23 +41,20 @@ def read_extxyz(path: Path, text: str) -> Iterator[Crystal | Rejected]:
     Raises:
         BadFileError: a frame does not begin with the number of atoms, or the file ends before the frame does.
     """
-    lines = text.splitlines()
-    stem = path.name.removesuffix(".gz").rsplit(".", 1)[0]
+    lines = split_lines(text)
+    stem = default_id(path)
     row = frame = 0
     while row < len(lines):
         if not lines[row].strip():
             row += 1
             continue
         frame += 1
-        try:
-            count = int(lines[row])
-        except ValueError:
-            count = -1
-        if count < 0:
+        if not re.fullmatch(r"[0-9]{1,18}", lines[row].strip()):
             raise BadFileError(
                 f"{path}: not an extended XYZ file: line {row + 1}: expected the number of atoms of frame {frame}, "
                 f"got {lines[row].strip()[:60]!r}"
             )
+        count = int(lines[row])
         end = row + 2 + count
         if end > len(lines):
             raise BadFileError(
@@ -54,19 +63,18 @@ def read_extxyz(path: Path, text: str) -> Iterator[Crystal | Rejected]:
             )
         # A file with a single crystal is named by the file alone.
         is_single = frame == 1 and not any(line.strip() for line in lines[end:])
-        default_id = stem if is_single else f"{stem}:{frame}"
+        frame_id = stem if is_single else f"{stem}:{frame}"
         source = str(path) if is_single else f"{path}:{row + 1}"
-        yield _read_frame(lines, row, end, default_id, source)
+        yield _read_frame(lines, row, end, frame_id, source)
         row = end
 
 
-def _read_frame(lines: list[str], row: int, end: int, default_id: str, source: str) -> Crystal | Rejected:
+def _read_frame(lines: list[str], row: int, end: int, frame_id: str, source: str) -> Crystal | Rejected:
     """Read the frame in lines row..end; its first line is the number of atoms, its second the comment."""
-    entries = {}
-    for match in _ENTRY.finditer(lines[row + 1]):
-        entries[match.group(1)] = next(value for value in match.groups()[1:] if value is not None)
-    name = next((entries[key] for key in _ID_KEYS if key in entries), default_id)
+    name = frame_id
     try:
+        entries = _entries(lines[row + 1])
+        name = next((entries[key] for key in _ID_KEYS if entries.get(key)), frame_id)
         cell, periodic = _cell(entries)
         numbers, positions = _atoms(entries, lines, row + 2, end)
         return Crystal.make(name, numbers, positions, cell, periodic, source=source)
@@ -76,42 +84,125 @@ def _read_frame(lines: list[str], row: int, end: int, default_id: str, source: s
         return Rejected(name, source, f"not a frame of extended XYZ: {error}")
 
 
+def _entries(comment: str) -> dict[str, str]:
+    """Return the values on the comment line by key in lower case."""
+    entries: dict[str, str] = {}
+    place = 0
+    while place < len(comment):
+        match = _ENTRY.match(comment, place)
+        if match is None:
+            word = _OTHER_WORD.match(comment, place)
+            if word is None:
+                break
+            if '"' in word[0] and word["quoted"] is None:
+                raise ValueError(f"cannot understand {word[0].strip()!r} on the comment line: is a quote missing?")
+            place = word.end()
+            continue
+        place = match.end()
+        key = (match["quoted_key"] if match["key"] is None else match["key"]).lower()
+        value = next(
+            match[kind] for kind in ("double", "single", "braces", "brackets", "bare") if match[kind] is not None
+        )
+        if match["double"] is not None or match["single"] is not None:
+            value = re.sub(r"\\(.)", lambda escape: "\n" if escape[1] == "n" else escape[1], value)
+        if entries.setdefault(key, value) != value:
+            raise ValueError(f"{key}= stands twice on the comment line, with different values")
+    return entries
+
+
 def _cell(entries: dict[str, str]) -> tuple[np.ndarray, list[bool]]:
-    if "Lattice" not in entries:
+    if "lattice" not in entries:
         raise ValueError('no Lattice="..." on the comment line, so this is a molecule, not a crystal')
-    lattice = [float(word) for word in re.split(r"[\s,\[\]]+", entries["Lattice"]) if word]
-    if len(lattice) != 9:
-        raise ValueError(f"expected 9 numbers in Lattice, got {len(lattice)}")
-    words = re.split(r"[\s,\[\]]+", entries.get("pbc", "T T T").strip("[]"))
-    periodic = [_BOOLEANS.get(word.upper()) for word in words]
+    words = [word for word in re.split(r"[\s,\[\]]+", entries["lattice"]) if word]
+    lattice = [number for number in map(parse_number, words) if number is not None]
+    if len(words) != 9 or len(lattice) != 9:
+        raise ValueError(f"expected 9 numbers in Lattice, got {len(lattice)}: {entries['lattice']!r}")
+    pbc = [word for word in re.split(r"[\s,\[\]]+", entries.get("pbc", "T T T")) if word]
+    periodic = [_BOOLEANS.get(word.upper()) for word in pbc]
     if len(periodic) != 3 or None in periodic:
         raise ValueError(f"expected pbc to be three of T or F, got {entries['pbc']!r}")
+    for key in _FRACTIONAL_KEYS:
+        if _BOOLEANS.get(entries.get(key, "F").upper(), True):
+            raise ValueError(f"{key}={entries[key]}: positions of extended XYZ are Cartesian; write them so")
     return np.reshape(lattice, (3, 3)), [bool(value) for value in periodic]
 
 
+class _Columns(NamedTuple):
+    """Columns of the lines of atoms, counted from 0.
+
+    Args:
+        symbol: column of the element symbol, or None.
+        number: column of the atomic number, or None.
+        position: first of three columns.
+        total: number of columns.
+        is_plain: whether the columns are those of plain XYZ, which allows atomic numbers for symbols.
+    """
+
+    symbol: int | None
+    number: int | None
+    position: int
+    total: int
+    is_plain: bool = False
+
+
 def _atoms(entries: dict[str, str], lines: list[str], begin: int, end: int) -> tuple[list[int], list[list[float]]]:
-    species_column, species_type, position_column = _columns(entries.get("Properties", _PLAIN_PROPERTIES))
+    columns = _columns(entries["properties"]) if "properties" in entries else _Columns(0, None, 1, 4, True)
     numbers = []
     positions = []
     for row in range(begin, end):
         words = lines[row].split()
-        if len(words) <= max(species_column, position_column + 2):
-            raise ValueError(f"line {row + 1}: expected an atom, got {lines[row].strip()!r}")
-        species = words[species_column]
-        numbers.append(int(species) if species_type == "I" else atomic_number(species))
-        positions.append([float(word) for word in words[position_column : position_column + 3]])
+        if len(words) < columns.total:
+            raise ValueError(
+                f"line {row + 1}: expected an atom, got {lines[row].strip()!r}: {columns.total} columns are needed"
+            )
+        if len(words) > columns.total:
+            expected = "symbol x y z, as there is no Properties=" if columns.is_plain else "as in Properties"
+            raise ValueError(f"line {row + 1}: expected {columns.total} columns ({expected}), got {len(words)}")
+        numbers.append(_atomic_number(columns, words, row))
+        position = [parse_number(word) for word in words[columns.position : columns.position + 3]]
+        if None in position:
+            raise ValueError(f"line {row + 1}: expected a position, got {lines[row].strip()!r}")
+        positions.append([number for number in position if number is not None])
     return numbers, positions
 
 
-def _columns(properties: str) -> tuple[int, str, int]:
-    """Find the column of the element, its type and the first column of the position in ``name:type:width`` triples."""
+def _atomic_number(columns: _Columns, words: list[str], row: int) -> int:
+    named = set()
+    if columns.number is not None or (columns.is_plain and words[0].isdecimal()):
+        word = words[columns.number or 0]
+        if not re.fullmatch(r"[0-9]{1,9}", word):
+            raise ValueError(f"line {row + 1}: expected an atomic number, got {word!r}")
+        named.add(int(word))
+    elif columns.symbol is not None:
+        named.add(atomic_number(words[columns.symbol]))
+    if columns.number is not None and columns.symbol is not None:
+        named.add(atomic_number(words[columns.symbol]))
+    if len(named) > 1:
+        raise ValueError(f"line {row + 1}: the element and the atomic number disagree: {' '.join(words)!r}")
+    return named.pop()
+
+
+def _columns(properties: str) -> _Columns:
+    """Find the columns of the element and the position in ``name:type:width`` triples."""
     words = properties.split(":")
-    columns: dict[str, tuple[int, str]] = {}
-    column = 0
+    columns: dict[str, tuple[int, str, str]] = {}
+    total = 0
     for name, column_type, width in zip(words[::3], words[1::3], words[2::3], strict=True):
-        columns[name] = (column, column_type)
-        column += int(width)
-    species = columns.get("species") or columns.get("Z") or columns.get("numbers")
-    if species is None or "pos" not in columns:
+        if not re.fullmatch("[1-9][0-9]{0,5}", width) or column_type.upper() not in ("S", "I", "R", "L"):
+            raise ValueError(f"expected name:type:width in Properties, got {name}:{column_type}:{width}")
+        if name.lower() in columns:
+            raise ValueError(f"{name} stands twice in Properties: {properties!r}")
+        columns[name.lower()] = (total, column_type.upper(), width)
+        total += int(width)
+    symbol = columns.get("species")
+    number = columns.get("z") or columns.get("numbers")
+    if symbol is not None and symbol[1] == "I":  # species:I:1, for atomic numbers
+        symbol, number = None, symbol
+    position = columns.get("pos") or columns.get("positions")
+    if (symbol is None and number is None) or position is None:
         raise ValueError(f"expected species (or Z) and pos in Properties, got {properties!r}")
-    return species[0], species[1], columns["pos"][0]
+    expected = ((symbol, ("S",), "1"), (number, ("I",), "1"), (position, ("R", "I"), "3"))
+    for column, column_types, width in expected:
+        if column is not None and (column[1] not in column_types or column[2] != width):
+            raise ValueError(f"expected species:S:1 or Z:I:1 and pos:R:3 in Properties, got {properties!r}")
+    return _Columns(symbol and symbol[0], number and number[0], position[0], total)

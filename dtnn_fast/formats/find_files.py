@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ..crystals.crystal import Crystal, Rejected
 from ..errors import BadFileError, MissingPackageError
+from .file_ids import RepeatedIds, default_id, unique_default_ids, with_file_id
 from .reading import file_format_of, read_crystals, require_file_format
 
 
@@ -89,23 +90,40 @@ def expand_paths(paths: Iterable[Path | str]) -> FoundFiles:
     return FoundFiles(list(files), list(skipped), list(rejected))
 
 
-def read_files(files: Iterable[Path]) -> Iterator[Crystal | Rejected]:
+def read_files(
+    files: Iterable[Path], listed: Iterable[Path] | None = None, unique_ids: bool = True
+) -> Iterator[Crystal | Rejected]:
     """Read files one after the other, with one file in memory at a time.
+
+    The ids of the crystals are unique. Where crystals are named by their files and the names repeat, parent folders
+    stand in front: ``mp-1/structure``; this does not depend on the order of the files. Where another id occurs again,
+    the later crystal has a suffix: ``mp-1#2``.
 
     Args:
         files: the files that `find_files` or `expand_paths` listed.
+        listed: all these files, where `files` can be iterated only once and with effects, as a progress bar; else None.
+        unique_ids: False to keep all ids as they are in the files, to find crystals that occur twice.
 
     Returns:
         Each crystal, or a Rejected where it cannot be read; a file that cannot be read at all gives one Rejected.
     """
+    if unique_ids and listed is None:
+        files = listed = list(files)
+    file_ids = unique_default_ids(listed or ()) if unique_ids else {}
+    repeated = RepeatedIds()
     for file in files:
-        try:
-            crystals = read_crystals(file)
-        except (BadFileError, MissingPackageError) as error:
-            yield Rejected.from_error(error, file.name, str(file))
-        except MemoryError:
-            yield Rejected(file.name, str(file), "there is not enough memory to read the file")
-        except RecursionError:
-            yield Rejected(file.name, str(file), "its values are nested too deeply to be read")
-        else:
-            yield from crystals
+        default = default_id(file)
+        for item in _read_file(file):
+            named = with_file_id(item, default, file_ids.get(file, default))
+            yield repeated.rename(named) if unique_ids and isinstance(named, Crystal) else named
+
+
+def _read_file(file: Path) -> Sequence[Crystal | Rejected]:
+    try:
+        return read_crystals(file)
+    except (BadFileError, MissingPackageError) as error:
+        return [Rejected.from_error(error, file.name, str(file))]
+    except MemoryError:
+        return [Rejected(file.name, str(file), "there is not enough memory to read the file")]
+    except RecursionError:
+        return [Rejected(file.name, str(file), "its values are nested too deeply to be read")]

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..crystals.crystal import Crystal, Rejected, dielectric_targets
 from ..errors import BadCrystalError, BadFileError
-from .pymatgen_json import read_document, structure_of
+from .file_ids import default_id
+from .json_file import parse_json
+from .json_structures import read_document, structure_of
+from .text_files import split_lines
 
 _REQUIRED_KEYS = ("atomic_numbers", "lattice_angstrom", "frac_coords")
 _NOT_INFO = frozenset({"id", *_REQUIRED_KEYS, "eps_electronic", "eps_total"})
@@ -20,24 +22,25 @@ def read_jsonl(path: Path, text: str) -> Iterator[Crystal | Rejected]:
     """Read the crystals of JSON lines.
 
     Each line has the keys lattice_angstrom (3x3, rows are lattice vectors), atomic_numbers and frac_coords, and
-    optionally id, eps_electronic and eps_total. All other keys go to `Crystal.info`. A line may also be a structure as
-    pymatgen writes it.
+    optionally id, eps_electronic and eps_total. All other keys go to `Crystal.info`. A line may also be a document
+    that a JSON file can hold, see `json_structures`.
 
     Raises:
         BadFileError: the last line is cut off, or no line is a JSON object.
     """
-    lines = text.split("\n")
+    lines = split_lines(text)
+    is_complete = text.endswith(("\n", "\r"))
     has_object = False
-    stem = path.name.removesuffix(".gz").removesuffix(".jsonl")
+    stem = default_id(path)
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         source = f"{path}:{number}"
         line_label = f"line {number}"
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except (ValueError, RecursionError) as error:
-            if number == len(lines) and has_object:
+            if number == len(lines) and has_object and not is_complete:
                 raise BadFileError(f"{path}: the file is truncated: line {number} breaks off") from error
             yield Rejected(line_label, source, f"not valid JSON: {error}")
             continue
@@ -50,7 +53,7 @@ def read_jsonl(path: Path, text: str) -> Iterator[Crystal | Rejected]:
 
 def _is_json_document(text: str) -> bool:
     try:
-        json.loads(text)
+        parse_json(text)
     except (ValueError, RecursionError):
         return False
     return True

@@ -6,11 +6,8 @@ To add a format, write its reader in a new file of this folder and add a line to
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
-import stat
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -21,10 +18,11 @@ from ..crystals.crystal import Crystal, Rejected
 from ..errors import BadFileError
 from .cif import read_cif
 from .extxyz import read_extxyz
+from .json_file import read_json
 from .json_lines import read_jsonl
 from .packed_set import read_npz
 from .poscar import read_poscar
-from .pymatgen_json import read_pymatgen_json
+from .text_files import NUMBER_PATTERN, read_text, split_lines
 
 
 class FileFormat(NamedTuple):
@@ -48,7 +46,7 @@ FILE_FORMATS = {
     "cif": FileFormat("CIF", (".cif", ".mcif"), read_cif),
     "poscar": FileFormat("POSCAR", (".vasp", ".poscar"), read_poscar),
     "extxyz": FileFormat("extended XYZ", (".extxyz", ".xyz"), read_extxyz),
-    "json": FileFormat("pymatgen JSON", (".json",), read_pymatgen_json),
+    "json": FileFormat("JSON", (".json",), read_json),
     "npz": FileFormat("packed set", (".npz",), read_npz, is_text=False),
 }
 # POSCAR, CONTCAR, and common variants: POSCAR_relaxed, POSCAR-2, POSCAR.mp-149
@@ -75,8 +73,21 @@ def require_file_format(path: Path) -> str:
         known = ", ".join(suffix for known in FILE_FORMATS.values() if known.is_text for suffix in known.suffixes)
         raise BadFileError(
             f"{path}: unknown file format: expected {known}, POSCAR or CONTCAR, each also with .gz, or .npz"
+            f"{_content_hint(path)}"
         )
     return key
+
+
+def _content_hint(path: Path) -> str:
+    """Return what a file of unknown ending looks like, to add to a message."""
+    try:
+        guessed = _guess_file_format(read_text(path))
+    except (BadFileError, MemoryError):
+        return ""
+    if guessed is None:
+        return ""
+    file_format = FILE_FORMATS[guessed]
+    return f"; it looks like {file_format.name}, whose name should end in {file_format.suffixes[0]}"
 
 
 def read_crystals(path: Path | str) -> list[Crystal | Rejected]:
@@ -111,97 +122,31 @@ def read_crystals(path: Path | str) -> list[Crystal | Rejected]:
         return list(FILE_FORMATS[named].read(path, text))
 
 
-_GZIP_MAGIC = b"\x1f\x8b"
-_OTHER_MAGIC = {
-    b"PK\x03\x04": "a zip archive: unpack it first",
-    b"BZh": "compressed by bzip2: unpack it first",
-    b"\xfd7zXZ": "compressed by xz: unpack it first",
-    b"\x28\xb5\x2f\xfd": "compressed by zstd: unpack it first",
-    b"\x89HDF": "an HDF5 file",
-    b"\x89PNG": "a PNG picture",
-    b"%PDF": "a PDF document",
-    b"PAR1": "a Parquet file",
-}
-
-
-def read_text(path: Path) -> str:
-    """Read a text file, which is compressed by gzip if its name ends in .gz.
-
-    Raises:
-        BadFileError: the file is missing, a folder, a pipe or device, empty, truncated, not text, or its compression
-            does not fit its name.
-    """
-    data = _read_bytes(path)
-    if not data:
-        raise BadFileError(f"{path}: the file is empty")
-    compressed = data.startswith(_GZIP_MAGIC)
-    if compressed and path.suffix.lower() != ".gz":
-        raise BadFileError(f"{path}: is compressed by gzip, so its name must end in .gz")
-    if path.suffix.lower() == ".gz":
-        if not compressed:
-            raise BadFileError(f"{path}: named .gz but not compressed by gzip")
-        data = _decompress(path, data)
-    for magic, meaning in _OTHER_MAGIC.items():
-        if data.startswith(magic):
-            raise BadFileError(f"{path}: not a structure file but {meaning}")
-    if b"\0" in data:
-        raise BadFileError(f"{path}: not a text file")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        # Older CIF files have accented names of authors in Latin-1, which decodes any bytes.
-        text = data.decode("latin-1")
-    if not text.strip():
-        raise BadFileError(f"{path}: the file is empty (only blanks)")
-    return text
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        mode = path.stat().st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # reading a pipe or a device might never end
-            raise BadFileError(f"{path}: is a pipe or a device, not a file")
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise BadFileError(f"{path}: there is no such file") from None
-    except IsADirectoryError:
-        raise BadFileError(f"{path}: is a folder, not a file") from None
-    except OSError as error:
-        raise BadFileError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
-def _decompress(path: Path, data: bytes) -> bytes:
-    try:
-        return gzip.decompress(data)
-    except EOFError:
-        raise BadFileError(f"{path}: the file is truncated: its gzip data ends too early") from None
-    except (OSError, zlib.error) as error:
-        raise BadFileError(f"{path}: its gzip data is damaged: {error}") from error
-
-
-_FLOAT = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?"
-_THREE_FLOATS = re.compile(rf"\s*{_FLOAT}\s+{_FLOAT}\s+{_FLOAT}(?:\s|$)")
-_POSCAR_SCALE = re.compile(rf"\s*{_FLOAT}(?:\s+{_FLOAT}\s+{_FLOAT})?\s*(?:[!#].*)?$")
-_CIF = re.compile(r"^\s*(?:data_\S|_cell_length_a\b)", re.MULTILINE | re.IGNORECASE)
+_POSCAR_SCALE = re.compile(rf"\s*{NUMBER_PATTERN}(?:\s+{NUMBER_PATTERN}\s+{NUMBER_PATTERN})?\s*(?:[!#].*)?$")
+_THREE_NUMBERS = re.compile(rf"\s*{NUMBER_PATTERN}\s+{NUMBER_PATTERN}\s+{NUMBER_PATTERN}(?:\s|$)")
+_XYZ_ATOM = re.compile(rf"\s*[A-Z][a-z]?\s+{NUMBER_PATTERN}\s+{NUMBER_PATTERN}\s+{NUMBER_PATTERN}(?:\s|$)")
+_XYZ_KEY = re.compile(r"""(?:^|\s)"?(?:lattice|properties)"?\s*=""", re.IGNORECASE)
+# An object begins with a name in quotes, an array with a value.
+_JSON = re.compile(r"""(?:\s*(?://|\#)[^\n]*\n)*\s*(?:\{\s*["}]|\[\s*(?:["{}\[\]\d-]|true|false|null|NaN|Infinity))""")
+_CIF = re.compile(r"^[ \t]*(?:data_\S|_cell[_.]length_a\b)", re.MULTILINE | re.IGNORECASE)
 
 
 def _guess_file_format(text: str) -> str | None:
-    """Guess the format of a text: a key of `FILE_FORMATS`, or None when in doubt."""
-    lines = text.lstrip().split("\n", 12)
-    if lines[0].startswith(("{", "[")):
-        if len(lines) > 1 and lines[0].startswith("{") and _is_json(lines[0]):
-            return "jsonl"
-        return "json"
-    if lines[0].strip().isdigit() and len(lines) > 2 and ("Lattice=" in lines[1] or re.match(r"[A-Z]", lines[2])):
-        return "extxyz"
-    # The first line of a POSCAR may be empty, so the leading blanks count here.
-    unstripped = text.split("\n", 6)
-    if (
-        len(unstripped) > 4
-        and _POSCAR_SCALE.match(unstripped[1])
-        and all(_THREE_FLOATS.match(line) for line in unstripped[2:5])
-    ):
+    """Guess the format of a text by its grammar: a key of `FILE_FORMATS`, or None when in doubt.
+
+    A POSCAR comes first, because any text may stand in its comment line.
+    """
+    lines = split_lines(text, maxsplit=12)
+    if len(lines) > 4 and _POSCAR_SCALE.match(lines[1]) and all(map(_THREE_NUMBERS.match, lines[2:5])):
         return "poscar"
+    first = next((row for row, line in enumerate(lines) if line.strip()), 0)
+    if lines[first].strip().isdecimal() and len(lines) > first + 2:
+        comment, atom = lines[first + 1 : first + 3]
+        if _XYZ_KEY.search(comment) or _XYZ_ATOM.match(atom):
+            return "extxyz"
+    if _JSON.match(text):
+        is_first_of_many = len(lines) > first + 1 and lines[first].lstrip().startswith("{") and _is_json(lines[first])
+        return "jsonl" if is_first_of_many else "json"
     if _CIF.search(text):
         return "cif"
     return None
@@ -210,6 +155,6 @@ def _guess_file_format(text: str) -> str | None:
 def _is_json(text: str) -> bool:
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True

@@ -49,7 +49,7 @@ class CrystalSource:
             track_files: passes the files on, for example to move a progress bar after each.
         """
         yield from self.crystals
-        yield from read_files(track_files(self.files))
+        yield from read_files(track_files(self.files), self.files)
 
 
 def open_source(paths: Sequence[Path], known_elements: Collection[int]) -> CrystalSource:

@@ -82,14 +82,14 @@ CONTENTS = {
     "CIF": CIF,
     "POSCAR": POSCAR,
     "extended XYZ": EXTXYZ,
-    "pymatgen JSON": JSON,
+    "JSON": JSON,
     "JSON lines": f"{ROW}\n{ROW}\n",
 }
 NAMES = {
     "CIF": "a.cif",
     "POSCAR": "a.vasp",
     "extended XYZ": "a.xyz",
-    "pymatgen JSON": "a.json",
+    "JSON": "a.json",
     "JSON lines": "a.jsonl",
 }
 
@@ -98,11 +98,11 @@ NAMES = {
 @pytest.mark.parametrize("content", CONTENTS)
 def test_file_of_another_format(tmp_path, named, content):
     # A structure on a single line is a line of JSON lines too.
-    if named == content or (content, named) == ("pymatgen JSON", "JSON lines"):
+    if named == content or (content, named) == ("JSON", "JSON lines"):
         (tmp_path / NAMES[named]).write_text(CONTENTS[content])
         assert not any(isinstance(item, Rejected) for item in read_crystals(tmp_path / NAMES[named]))
     else:
-        expected = content.removeprefix("pymatgen ") if "JSON" in named else content
+        expected = content
         expect_bad_file(tmp_path / NAMES[named], CONTENTS[content], f"looks like {expected}")
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from ...crystals.crystal import Crystal
 from ...errors import BadFileError
 from ...files import sha256_of
-from ...formats.reading import read_text
+from ...formats.text_files import read_text
 from .source import (
     DataSource,
     DroppedRow,

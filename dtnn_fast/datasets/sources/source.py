@@ -20,7 +20,7 @@ from ...crystals.convert import to_crystal
 from ...crystals.crystal import Crystal, Rejected, dielectric_targets
 from ...errors import BadCrystalError
 from ...files import replacing
-from ...formats.pymatgen_json import read_document
+from ...formats.json_structures import read_document
 
 
 class TensorFrame(StrEnum):
