@@ -32,6 +32,7 @@ _ELEMENT = re.compile(r"([A-Za-z]{1,2})(?:\d*\.?\d*[+-]|[+-]\d*\.?\d*|0)?")
 # Of two settings of a space group, the one with atoms closer than this fraction of the sum of their covalent radii has
 # the wrong origin. The shortest bonds known have about 0.75.
 _OVERLAP = 0.6
+_ELEMENTS = frozenset(SYMBOLS[1:])
 _MODULATED = ("_cell_modulation_dimension", "_space_group_ssg_name", "_cell_wave_vector_seq_id")
 _MAGNETIC = ("_space_group_symop_magn_operation_xyz", "_space_group_symop_magn_operation_id")
 _OPERATION_TAGS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
@@ -42,6 +43,12 @@ _SYMBOL_TAGS = (
     "_space_group_name_h-m_full",
     "_space_group_name_h-m",
     "_symmetry_space_group_name_h-m_alt",
+)
+_SITE_TAGS = (
+    "_atom_site_occupancy",
+    "_atom_site_calc_flag",
+    "_atom_site_disorder_group",
+    "_atom_site_attached_hydrogens",
 )
 _SYSTEM_TAGS = ("_space_group_crystal_system", "_symmetry_cell_setting")
 _NUMBER_TAGS = ("_space_group_it_number", "_symmetry_int_tables_number")
@@ -165,11 +172,12 @@ def _sites(block: CifBlock) -> list[_Site]:
         raise BadCrystalError("_atom_site_fract_x, _y and _z are not all given; is the loop of atoms incomplete?")
     labels = block.column("_atom_site_label") or [f"atom {place}" for place in range(count)]
     symbols = block.column("_atom_site_type_symbol") or ["?"] * count
+    columns = {tag: block.column(tag) for tag in _SITE_TAGS}
     formula_elements = {name for name, _ in _FORMULA_PART.findall(block.value("_chemical_formula_sum") or "")}
     sites = []
     for place in range(count):
         label = labels[place]
-        _check_site(block, place, label)
+        _check_site(place, label, columns)
         number = _element(symbols[place], label, formula_elements)
         xyz = []
         for name, axis in zip("xyz", axes, strict=True):
@@ -182,24 +190,22 @@ def _sites(block: CifBlock) -> list[_Site]:
     return sites
 
 
-def _check_site(block: CifBlock, place: int, label: str) -> None:
-    """Refuse sites that are not one atom at one place."""
+def _check_site(place: int, label: str, columns: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a site that is not one atom at one place, by the columns of `_SITE_TAGS`."""
 
     def given(tag: str) -> str | None:
-        values = block.column(tag)
+        values = columns[tag]
         return values[place] if place < len(values) and values[place] not in NOT_GIVEN else None
 
-    if (given("_atom_site_calc_flag") or "").lower() == "dum":
+    occupancy, calculated, group, hydrogens = map(given, _SITE_TAGS)
+    if calculated is not None and calculated.lower() == "dum":
         raise BadCrystalError(f"{label} is a dummy atom")
-    occupancy = given("_atom_site_occupancy")
     if occupancy is not None:
         value = as_number(occupancy, f"_atom_site_occupancy of {label}")
         if abs(value - 1) > _OCCUPANCY_TOLERANCE:
             raise BadCrystalError(f"partial occupancy: {label} has occupancy {occupancy}; order the structure first")
-    group = given("_atom_site_disorder_group")
     if group not in (None, "0"):
         raise BadCrystalError(f"disorder: {label} belongs to disorder group {group}; order the structure first")
-    hydrogens = given("_atom_site_attached_hydrogens")
     if hydrogens is not None and hydrogens.isdecimal() and int(hydrogens) > 0:
         raise BadCrystalError(f"{label} has {hydrogens} attached hydrogen atoms without coordinates")
 
@@ -209,15 +215,15 @@ def _element(symbol: str, label: str, formula_elements: set[str]) -> int:
     if symbol not in NOT_GIVEN:
         match = _ELEMENT.fullmatch(symbol)
         name = match.group(1).capitalize() if match else ""
-        if name not in ("D", "T") and name not in SYMBOLS[1:]:
+        if name not in ("D", "T") and name not in _ELEMENTS:
             raise BadCrystalError(f"the type symbol {symbol!r} of {label} names no element")
         return atomic_number(name)
     letters = re.match(r"[A-Za-z]*", label)
     text = letters.group() if letters else ""
     # As written (Mg1); in capitals (MG1) only where the formula or a single letter leaves no choice.
-    names = [text] if text in SYMBOLS[1:] or text in ("D", "T") else []
+    names = [text] if text in _ELEMENTS or text in ("D", "T") else []
     if not names and len(text) == 2 and text.isupper():
-        both = [name for name in (text.capitalize(), text[0]) if name in SYMBOLS[1:]]
+        both = [name for name in (text.capitalize(), text[0]) if name in _ELEMENTS]
         names = [name for name in both if name in formula_elements] if formula_elements else both[: len(both) == 1]
         if names == [text[0]]:
             names = []  # a group such as OH
@@ -284,7 +290,7 @@ def _formula_counts(block: CifBlock) -> dict[str, float] | None:
         return None
     for name, amount in _FORMULA_PART.findall(text):
         element = "H" if name in ("D", "T") else name
-        if element not in SYMBOLS[1:] or (amount and float(amount) <= 0):
+        if element not in _ELEMENTS or (amount and float(amount) <= 0):
             return None
         counts[element] = counts.get(element, 0.0) + float(amount or 1)
     return counts or None

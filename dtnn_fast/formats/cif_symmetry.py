@@ -111,6 +111,8 @@ def expand(position: np.ndarray, operations: Operations, cell: np.ndarray) -> np
     Raises:
         BadCrystalError: some copies are so close that they cannot be told apart or taken for one.
     """
+    if len(operations.rotations) == 1:
+        return (position - np.floor(position))[None]
     images = operations.rotations @ position + operations.translations
     shifts = images - position
     steps = np.rint(shifts)
