@@ -73,7 +73,7 @@ def test_an_ensemble_with_error_bars(program, data, encoder, tmp_path, labelled)
     result = program(*arguments, "--members", 2, "--output", folder, "--set", "training.average=0.9")
     assert result.exit_code == 0
     assert "Test errors of the ensemble, seed 0: total" in result.stdout
-    assert "of the test crystals are within their error bar" in result.stdout
+    assert "of the test crystals are within the error bar of their tensor" in result.stdout
     screened = program("screen", data, "--model", folder / "model", "--output", tmp_path / "screening")
     assert screened.exit_code == 0
     with (tmp_path / "screening" / "ranking.csv").open() as file:
@@ -93,7 +93,7 @@ def test_an_ensemble_with_an_encoder_for_each_member(program, data, encoder, tmp
     folder = tmp_path / "run"
     answer = program("train", data, *options, "--layer", "2", *SMALL, "--members", 2, "--output", folder)
     assert answer.exit_code == 0, answer.output
-    assert "of the test crystals are within their error bar" in answer.stdout
+    assert "of the test crystals are within the error bar of their tensor" in answer.stdout
     model = load_predictor(folder / "model")
     assert isinstance(model, Ensemble)
     one, two = (part.encoder.state_dict() for part in model.models)
@@ -109,7 +109,7 @@ def test_members_that_share_an_encoder_that_is_trained(program, data, encoder, t
     arguments = ["train", data, "--encoder", encoder, "--finetune", "--layer", "2", *SMALL, "--members", 2]
     answer = program(*arguments, "--set", "ensemble.share_encoder=true", "--output", folder)
     assert answer.exit_code == 0, answer.output
-    assert "of the test crystals are within their error bar" in answer.stdout
+    assert "of the test crystals are within the error bar of their tensor" in answer.stdout
     model = load_predictor(folder / "model")
     assert isinstance(model, DTNN)
     assert model.config.members == 2
@@ -250,7 +250,7 @@ def test_an_ensemble_of_several_encoders(program, data, encoder, tmp_path):
     runs, output = [tmp_path / "one", tmp_path / "two"], tmp_path / "mixed"
     answer = program("ensemble", *runs, "--data", data, "--output", output, "--label", "two encoders")
     assert answer.exit_code == 0, answer.output
-    assert "of the test crystals are within their error bar" in answer.output
+    assert "of the test crystals are within the error bar of their tensor" in answer.output
     summary = json.loads((output / "summary.json").read_text())
     assert set(summary["splits"]) == {"0", "1"}
     assert json.loads((output / "split-1" / "settings.json").read_text())["label"] == "two encoders"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dtnn_fast.model.predictor import spread
-from dtnn_fast.training.member_predictions import coverage, error_scale
+from dtnn_fast.training.error_bars import coverage, error_scale
 
 
 def test_spread_is_the_deviation_over_the_six_unique_elements():

@@ -18,7 +18,7 @@ from dtnn_fast.encoders.latent_cache import encode_crystals
 from dtnn_fast.errors import BadFileError, DTNNError
 from dtnn_fast.evaluation.runs import read_run
 from dtnn_fast.training.ensemble_runs import alternate_members, join_runs, runs_by_split
-from dtnn_fast.training.member_predictions import coverage, error_scale
+from dtnn_fast.training.error_bars import coverage, error_scale
 from dtnn_fast.training.run_folder import MEMBERS_FOLDER, load_predictions
 from dtnn_fast.training.train_run import train_run
 from dtnn_fast.training.training_settings import TrainingSettings

@@ -9,7 +9,8 @@ import pytest
 from dtnn_fast.datasets.splits import FOLDS, split
 from dtnn_fast.errors import DTNNError
 from dtnn_fast.model.predictor import spread
-from dtnn_fast.training.member_predictions import MemberPredictions, mean_and_spread
+from dtnn_fast.training.error_bars import mean_and_spread
+from dtnn_fast.training.member_predictions import MemberPredictions
 from dtnn_fast.training.run_folder import RunPredictions
 
 IDS = [f"crystal-{number:03}" for number in range(200)]
