@@ -18,10 +18,11 @@ import numpy as np
 from dtnn_fast import DTNN
 from dtnn_fast.crystals import Crystal
 from dtnn_fast.datasets import clean, load_labelled, split
-from dtnn_fast.model.bundled import bundled_folder
 from dtnn_fast.nn.graph import batches_of_atoms
 from dtnn_fast.training.member_predictions import MemberPredictions
 from dtnn_fast.training.run_folder import data_digest
+
+BUNDLED_FOLDER = Path(__file__).parents[1] / "dtnn_fast" / "weights" / "dielectric"
 
 
 def predict_parts(model: DTNN, record: dict[str, Any]) -> MemberPredictions:
@@ -63,9 +64,8 @@ def _write(path: Path, content: dict[str, Any], indent: int) -> None:
 
 def main() -> None:
     """Write the factors and their coverage into the bundled model's folder."""
-    folder = bundled_folder()
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    config = json.loads((BUNDLED_FOLDER / "config.json").read_text(encoding="utf-8"))
+    record = json.loads((BUNDLED_FOLDER / "training.json").read_text(encoding="utf-8"))
     model = DTNN.from_pretrained("dielectric")
     bars = predict_parts(model, record).error_bars()
     for target, bar in bars.items():
@@ -75,8 +75,8 @@ def main() -> None:
         recorded |= {name: bar[name] for name in ("mean_scale", "mean_test_coverage")}
         print(f"{target}: factor {bar['mean_scale']:.4g}, covers {100 * bar['mean_test_coverage']:.1f} % of the tests")
     config["mean_error_scales"] = [bars[target]["mean_scale"] for target in model.targets]
-    _write(folder / "config.json", config, indent=2)
-    _write(folder / "training.json", record, indent=1)
+    _write(BUNDLED_FOLDER / "config.json", config, indent=2)
+    _write(BUNDLED_FOLDER / "training.json", record, indent=1)
 
 
 if __name__ == "__main__":
