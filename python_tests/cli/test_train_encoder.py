@@ -77,11 +77,13 @@ def test_an_ensemble_with_error_bars(program, data, encoder, tmp_path, labelled)
     screened = program("screen", data, "--model", folder / "model", "--output", tmp_path / "screening")
     assert screened.exit_code == 0
     with (tmp_path / "screening" / "ranking.csv").open() as file:
-        assert all(float(row["total_error"]) > 0 for row in csv.DictReader(file))
+        assert all(
+            float(row[name]) > 0 for row in csv.DictReader(file) for name in ("total_tensor_error", "total_mean_error")
+        )
     shown = program("predict", data, "--model", folder / "model", "--json", "--output", tmp_path / "one.json")
     assert shown.exit_code == 0
     crystal = json.loads((tmp_path / "one.json").read_text())["crystals"][0]
-    assert all(values["error_bar"] > 0 for values in crystal["tensors"].values())
+    assert all(values[name] > 0 for values in crystal["tensors"].values() for name in ("tensor_error", "mean_error"))
     tensors, errors = DTNN.from_pretrained(folder / "model").predict_with_errors(labelled[:3], "total")
     assert np.isfinite(tensors).all()
     assert (errors > 0).all()
