@@ -268,7 +268,8 @@ def test_an_ensemble_of_several_encoders(program, data, encoder, tmp_path):
     predicted = program("predict", data, "--model", output / "split-0" / "model", "--json")
     assert predicted.exit_code == 0
     first = json.loads(predicted.stdout)["crystals"][0]
-    assert first["tensors"]["total"]["error_bar"] > 0
+    assert first["tensors"]["total"]["tensor_error"] > 0
+    assert first["tensors"]["total"]["mean_error"] > 0
     assert program("train", data, "--encoder", encoder, *rotate[2:], "--output", tmp_path / "alone").exit_code == 2
     assert program("ensemble", tmp_path / "one", "--data", data, "--output", tmp_path / "alone").exit_code == 2
     answer = program("ensemble", *runs, "--output", tmp_path / "without")
