@@ -15,7 +15,7 @@ from .crystal import Crystal
 # Functionals and experiments differ by a few per cent in the volume of the same crystal.
 LARGEST_VOLUME_DIFFERENCE = 0.05
 # Distances between pair distributions: about 1e-4 after atoms moved by 0.01 Angstrom and lattice vectors by 0.5 %;
-# 8e-3 between the 2H and 4H polytypes of ZnS, 3e-3 between two orders of cations and vacancies in CdIn2Se4.
+# 1.4e-2 between the 2H and 4H polytypes of ZnS, 4e-3 between two orders of cations and vacancies in CdIn2Se4.
 LARGEST_DISTANCE = 1e-3
 # Lengths of bonds are taken in units of the cube root of the volume per atom, so that volumes do not matter.
 _CUTOFF = 3.2
