@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Consoles of the commands: results go to stdout, progress and errors to stderr."""
+"""Consoles of the commands: results go to stdout, progress and errors to stderr.
+
+They print texts as they are: brackets in paths, ids and names of extras are no markup, and ``:smile:`` is no emoji.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 # Width for output to a file, which has no width to query: wide enough for our tables.
-_FILE_WIDTH = 140
+_FILE_WIDTH = 160
 
 
 def stdout() -> Console:
@@ -27,7 +30,7 @@ def stderr() -> Console:
 def _console(stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else _FILE_WIDTH
-    return Console(stderr=stderr, width=width, highlight=False, soft_wrap=width is not None)
+    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False, soft_wrap=width is not None)
 
 
 def print_error(message: str) -> None:

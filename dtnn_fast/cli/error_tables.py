@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ..evaluation.tables import METRIC_NAMES, Cell, ErrorTable
 from ..symmetry import CRYSTAL_SYSTEMS
-from ..training.member_predictions import FEWEST_CRYSTALS
+from ..training.error_bars import FEWEST_CRYSTALS
 from ..training.metrics import METRICS, over_splits
 from .console import stderr, stdout
 
@@ -52,12 +52,13 @@ def print_error_bars(bars: Mapping[str, Mapping[str, float]], hint: str = "") ->
     """Print the share of test crystals within the error bars of an ensemble, or that it has no error bars.
 
     Args:
-        bars: "test_coverage" and "level" by target; see `MemberPredictions.error_bars`.
+        bars: by target; see `MemberPredictions.error_bars`.
         hint: how to get error bars, printed where there are none.
     """
     for target, bar in bars.items():
         stdout().print(
-            f"{target}: {100 * bar['test_coverage']:.0f} % of the test crystals are within their error bar "
+            f"{target}: {100 * bar['test_coverage']:.0f} % of the test crystals are within the error bar of their "
+            f"tensor, {100 * bar['mean_test_coverage']:.0f} % within that of their mean "
             f"(expected: {100 * bar['level']:.0f} %)"
         )
     if not bars:

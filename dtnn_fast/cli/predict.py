@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from ..screening.store import ScreenedCrystals
 
 
+_ERROR_BARS = (
+    "± error bars hold for nine of ten validation crystals: beside the mean that of the mean, beside the tensor that "
+    "of the mean absolute error over its six elements."
+)
+
+
 def predict(
     files: Annotated[
         list[Path],
@@ -46,7 +52,11 @@ def predict(
 ) -> None:
     """Predict the dielectric tensors of a few crystals, and print them with principal values and crystal system.
 
-    The tensors are relative permittivities, in the Cartesian frame in which the file gives the cell.
+    The tensors are relative permittivities, in the Cartesian frame in which the file gives the cell. A CIF gives no
+    such frame: c is along z, and a in the plane of x and z, as in pymatgen. --json lists the lattice vectors.
+
+    Error bars (±) hold for nine of ten validation crystals: beside the mean that of the mean, beside the tensor that of
+    the mean absolute error over its six elements.
 
     Exit code: 0 all crystals were predicted, 3 some were rejected (stderr says why), 2 nothing could be done.
     """
@@ -64,9 +74,11 @@ def predict(
         typer.echo(json.dumps(content, indent=2))
     else:
         for crystal in content["crystals"]:
-            stdout().print(_as_text(crystal), markup=False)
+            stdout().print(_as_text(crystal))
+        if screened.error_bars:
+            stdout().print(_ERROR_BARS)
     for reject in rejected:
-        stderr().print(f"rejected: {describe(reject)}", markup=False, style="yellow")
+        stderr().print(f"rejected: {describe(reject)}", style="yellow")
     # After printing, so that nothing is lost when the file cannot be written.
     if output is not None:
         output.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -74,7 +86,7 @@ def predict(
 
 
 def _to_json(screened: ScreenedCrystals, rejected: list[Rejected], model: str) -> dict[str, Any]:
-    from ..screening.store import tensor_columns
+    from ..screening.store import ERROR_DESCRIPTIONS, tensor_columns
 
     numbers = {target: tensor_columns(tensors) for target, tensors in screened.tensors.items()}
     crystals = [
@@ -84,13 +96,14 @@ def _to_json(screened: ScreenedCrystals, rejected: list[Rejected], model: str) -
             "formula": screened.formulas[row],
             "crystal_system": screened.systems[row],
             "num_atoms": int(screened.num_atoms[row]),
+            "lattice_vectors": screened.lattice_vectors[row].tolist(),
             "tensors": {
                 target: {
                     "tensor": tensors[row].tolist(),
                     "mean": float(numbers[target]["mean"][row]),
                     "principal_values": [float(numbers[target][name][row]) for name in ("e1", "e2", "e3")],
                     "anisotropy": float(numbers[target]["anisotropy"][row]),
-                    **({"error_bar": float(screened.errors[target][row])} if target in screened.errors else {}),
+                    **{name: float(by_target[target][row]) for name, by_target in screened.error_bars.items()},
                 }
                 for target, tensors in screened.tensors.items()
             },
@@ -100,7 +113,8 @@ def _to_json(screened: ScreenedCrystals, rejected: list[Rejected], model: str) -
     return {
         "dtnn_fast_version": __version__,
         "model": model,
-        "unit": "relative permittivity, in the Cartesian frame of the cell",
+        "unit": "relative permittivity, in the Cartesian frame of the lattice vectors, which are in Angstrom",
+        **{name: ERROR_DESCRIPTIONS[name] for name in screened.error_bars},
         "crystals": crystals,
         "rejected": [{"id": r.id, "source": r.source, "reason": r.reason} for r in rejected],
     }
@@ -112,12 +126,16 @@ def _as_text(crystal: dict[str, Any]) -> str:
     for target, values in crystal["tensors"].items():
         matrix = [" ".join(f"{round(value, 3) + 0.0:9.3f}" for value in row) for row in values["tensor"]]
         principal = "  ".join(f"{value:.3f}" for value in values["principal_values"])
-        bar = f"   error bar {values['error_bar']:.3f}" if "error_bar" in values else ""
+        mean_error = f" ± {values['mean_error']:.3f}" if "mean_error" in values else ""
         numbers = [
-            f"mean {values['mean']:.3f}{bar}",
+            f"mean {values['mean']:.3f}{mean_error}",
             f"principal values {principal}",
             f"anisotropy {values['anisotropy']:.3f}",
         ]
         starts = [f"  {target:<11}", " " * 13, " " * 13]
-        lines += [f"{start}[{row} ]   {text}" for start, row, text in zip(starts, matrix, numbers, strict=True)]
+        tensor_error = f" ± {values['tensor_error']:.3f}" if "tensor_error" in values else ""
+        # In the middle of the three lines.
+        ends = [" " * len(tensor_error), tensor_error, " " * len(tensor_error)]
+        rows = zip(starts, matrix, ends, numbers, strict=True)
+        lines += [f"{start}[{row} ]{end}   {text}" for start, row, end, text in rows]
     return "\n".join([*lines, ""])

@@ -20,6 +20,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 from .console import stderr
 
@@ -31,11 +32,13 @@ if TYPE_CHECKING:
     from ..training.trainer import Epoch, Trainer
     from ..tuning.objective import Objective
     from ..tuning.study import Study
-from typing import TYPE_CHECKING
-
-from rich.table import Table
 
 LINES_EVERY = 10  # epochs or records between lines where the output is not a terminal
+
+
+def _text_column(text: str) -> TextColumn:
+    """Make a column of a progress bar that shows brackets as they are."""
+    return TextColumn(text, markup=False)
 
 
 class Stopped(Exception):  # noqa: N818  not an error
@@ -53,13 +56,13 @@ class TrainingProgress:
         self.folder = folder
         self.console = stderr()
         self._bar = Progress(
-            TextColumn("epoch"),
+            _text_column("epoch"),
             MofNCompleteColumn(),
             BarColumn(),
             TimeElapsedColumn(),
-            TextColumn("at most"),
+            _text_column("at most"),
             TimeRemainingColumn(),
-            TextColumn("{task.description}"),
+            _text_column("{task.description}"),
             console=self.console,
             disable=not self.console.is_terminal,
         )
@@ -154,11 +157,11 @@ class DistillProgress:
         self.folder = folder
         self.console = Console(quiet=True) if silent else stderr()
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            _text_column("{task.description}"),
             MofNCompleteColumn(),
             BarColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
+            _text_column("left"),
             TimeRemainingColumn(),
             console=self.console,
             disable=silent or not self.console.is_terminal,
@@ -234,13 +237,13 @@ class ScreeningProgress:
     def __init__(self, unit: str, total: int) -> None:
         console = stderr()
         self._bar = Progress(
-            TextColumn(unit),
+            _text_column(unit),
             MofNCompleteColumn(),
             BarColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
+            _text_column("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.description}"),
+            _text_column("{task.description}"),
             console=console,
             disable=not console.is_terminal,
         )
@@ -277,7 +280,7 @@ class FetchProgress:
     """Bars on a terminal for what comes: kilobytes of a large file, tensors, rows."""
 
     def __init__(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (_text_column("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         console = stderr()
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._tasks: dict[str, TaskID] = {}
@@ -309,13 +312,13 @@ class TuningProgress:
     def __init__(self, study: Study, trials: int) -> None:
         self.study, self.trials, self.console = study, trials, stderr()
         self._bar = Progress(
-            TextColumn("trial"),
+            _text_column("trial"),
             MofNCompleteColumn(),
             BarColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
+            _text_column("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.description}"),
+            _text_column("{task.description}"),
             console=self.console,
             disable=not self.console.is_terminal,
         )

@@ -6,13 +6,12 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ..errors import BadFileError
@@ -78,6 +77,9 @@ def screen(
     Writes predictions.parquet (all tensors), ranking.csv, rejected.csv (crystals that could not be used, and why),
     plot.png and summary.json. A crystal that cannot be used never stops the others.
 
+    Tensors are in the Cartesian frame in which a file gives the cell. A CIF gives no such frame: c is along z, and a in
+    the plane of x and z, as in pymatgen. predictions.parquet lists the lattice vectors, and describes its columns.
+
     Ctrl-C stops early, and writes the results of the crystals predicted until then.
 
     Exit code: 0 all crystals were predicted, 3 some were rejected, 2 nothing could be done, 130 stopped by Ctrl-C.
@@ -85,7 +87,6 @@ def screen(
     predictor = load_model(model, threads)
 
     from ..crystals.crystal import write_rejected
-    from ..datasets.bundled import load_labelled
     from ..errors import optional_import
     from ..screening.ranking import rank, resolve_sort_column, write_ranking
     from ..screening.report import plot_screening
@@ -106,7 +107,7 @@ def screen(
     try:
         source = open_source(paths or [], predictor.elements)
         if source.notice:
-            stderr().print(source.notice, markup=False)
+            stderr().print(source.notice)
         screened, rejected, stopped = _screen(predictor, source, batch_atoms)
     except KeyboardInterrupt:
         # Before the first prediction, for example while folders are listed.
@@ -120,12 +121,11 @@ def screen(
 
     write_rejected(output / "rejected.csv", rejected)
     require_some(len(screened), rejected, ", ".join(map(str, paths or [])))
-    labelled = frozenset(crystal.id for crystal in load_labelled())
     columns = screened.columns()
     order = rank(columns, sort_column, lowest_first)
     write_parquet(output / "predictions.parquet", screened, model)
-    write_ranking(output / "ranking.csv", columns, order, targets, labelled)
-    plot_screening(output / "plot.png", screened, order, labelled)
+    write_ranking(output / "ranking.csv", columns, order, targets)
+    plot_screening(output / "plot.png", screened, order)
     summary = {
         "command": command_line(),
         "model": model,
@@ -143,7 +143,7 @@ def screen(
     _write_summary(output / "summary.json", summary)
     if top:
         rows = order[:top].tolist()
-        _print_ranking(stdout(), columns, rows, targets, sort_column, lowest_first, labelled)
+        _print_ranking(stdout(), columns, rows, targets, sort_column, lowest_first)
     stderr().print(f"{len(screened):,} crystals in {seconds:.1f} s ({len(screened) / seconds:.0f} per second)")
     stdout().print(f"results: {', '.join(str(output / name) for name in RESULT_FILES)}")
     if stopped:
@@ -203,7 +203,6 @@ def _print_ranking(
     targets: Sequence[str],
     sort_column: str,
     lowest_first: bool,
-    labelled: Collection[str],
 ) -> None:
     """Print the first crystals of a ranking.
 
@@ -214,8 +213,10 @@ def _print_ranking(
         targets: of the model.
         sort_column: the column of the ranking.
         lowest_first: whether small values have the first ranks.
-        labelled: ids of crystals whose tensors are published; they are marked with a dagger.
     """
+    from ..datasets.bundled import labelled_index
+    from ..screening.store import MEAN_ERROR, TENSOR_ERROR
+
     ranked_target, _, ranked_number = sort_column.partition("_")
     # The mean of every target, all numbers of the ranked tensor, and the sort column if it is none of them.
     listed_targets = [ranked_target, *(target for target in reversed(targets) if target != ranked_target)]
@@ -223,29 +224,45 @@ def _print_ranking(
     number_columns += [f"{ranked_target}_{number}" for number in ("e1", "e2", "e3", "anisotropy")]
     if sort_column not in number_columns:
         number_columns.append(sort_column)
+    tensor_error = f"{ranked_target}_{TENSOR_ERROR}"
+    if tensor_error in columns:
+        number_columns.append(tensor_error)
     direction = "lowest" if lowest_first else "highest"
     title = f"Relative permittivity, ranked by {ranked_number} of the {ranked_target} tensor, {direction} first"
     table = Table(title=title, box=None)
     table.add_column("rank", justify="right")
-    for name in ("id", "formula", "crystal system"):
+    # Ids are never cut, as the other texts would be on a narrow terminal.
+    table.add_column("id", overflow="fold")
+    for name in ("formula", "crystal system"):
         table.add_column(name)
     for name in number_columns:
         target, _, number = name.partition("_")
-        heading = f"{target} {number}" if number == "mean" or target != ranked_target else number
+        heading = f"{target} {number}" if number == "mean" or target != ranked_target else number.replace("_", " ")
         table.add_column(heading, justify="right", style="bold" if name == sort_column else "")
     for place, row in enumerate(rows, start=1):
-        id = columns["id"][row]
-        mark = f" {_DAGGER}" if id in labelled else ""
-        numbers = [f"{columns[name][row]:.2f}" for name in number_columns]
+        mark = f" {_DAGGER}" if columns["labelled"][row] else ""
+        numbers = [_with_error(columns, name, row) for name in number_columns]
         system = columns["crystal_system"][row] or "-"
-        table.add_row(str(place), escape(id) + mark, columns["formula"][row], system, *numbers)
+        table.add_row(str(place), columns["id"][row] + mark, columns["formula"][row], system, *numbers)
     console.print(table)
-    if any(columns["id"][row] in labelled for row in rows):
+    if tensor_error in columns:
+        mean_error = "± is the error bar of the mean, " if f"{ranked_target}_{MEAN_ERROR}" in columns else ""
         console.print(
-            f"{_DAGGER} known from DFPT: one of the {len(labelled)} bundled labelled crystals. The bundled model was "
-            "trained on most of them."
+            f"{mean_error}tensor error that of the {ranked_target} tensor: of the mean absolute error over its six "
+            "elements. Error bars hold for nine of ten validation crystals."
+        )
+    if any(columns["labelled"][row] for row in rows):
+        console.print(
+            f"{_DAGGER} known from DFPT: has the structure of one of the {len(labelled_index())} bundled labelled "
+            "crystals. The bundled model was trained on most of them."
         )
     console.print(
         f"e1 <= e2 <= e3 are the principal values of the {ranked_target} tensor, anisotropy is e3 - e1. Not valid for "
         "metals: whether a crystal has a band gap is not predicted, so check it before use."
     )
+
+
+def _with_error(columns: Mapping[str, Any], name: str, row: int) -> str:
+    """Write a number of the table, with its error bar behind it where it has one."""
+    error_bar = columns.get(f"{name}_error")
+    return f"{columns[name][row]:.2f}" + ("" if error_bar is None else f" ± {error_bar[row]:.2f}")

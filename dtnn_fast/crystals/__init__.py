@@ -5,6 +5,7 @@
 - ``convert.py``: structures of pymatgen and ASE to `Crystal`
 - ``checks.py``: `check_crystal`, which decides whether a crystal can be predicted, and says why not
 - ``lattice.py``: reduced cells and the closest pair of atoms
+- ``structure_index.py``: `StructureIndex`, which finds a crystal among known ones whatever its name and cell
 - ``elements.py``: symbols, atomic numbers and formulas
 """
 

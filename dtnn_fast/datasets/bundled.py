@@ -6,6 +6,7 @@ bundled/SOURCES.md lists their origin and how to cite them.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..crystals.crystal import Crystal, dielectric_targets, to_cartesian
+from ..crystals.structure_index import StructureIndex
 from ..formats.packed_set import load_arrays
 
 FOLDER = Path(__file__).parent / "bundled"
@@ -41,6 +43,12 @@ def load_labelled() -> list[Crystal]:
         crystal.targets.update(dielectric_targets(e, t))
         crystal.info["band_gap_ev"] = gap
     return crystals
+
+
+@functools.cache
+def labelled_index() -> StructureIndex:
+    """Return an index that tells whether a crystal is one of the crystals of `load_labelled`, whatever its name."""
+    return StructureIndex(load_labelled())
 
 
 def load_structures() -> list[Crystal]:

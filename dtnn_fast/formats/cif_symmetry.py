@@ -16,6 +16,8 @@ from ..errors import BadCrystalError, optional_import
 
 # Copies of one site that are closer than this are one atom on a special position that was written with few digits.
 MERGE_DISTANCE = 0.05  # Angstrom
+# Images of a special position agree to this part of the cell.
+_GRID = 100_000
 # Relative change of the metric under an operation that still counts as keeping the lattice: cells have few digits.
 _METRIC_TOLERANCE = 5e-3
 # What the ICSD writes behind a Hermann-Mauguin symbol, as extensions of the International Tables.
@@ -121,8 +123,8 @@ def expand(position: np.ndarray, operations: Operations, cell: np.ndarray) -> np
         special = (images[fixed] - steps[fixed]).mean(axis=0)
         images = operations.rotations @ special + operations.translations
         # Images of a special position agree up to rounding.
-        keys = np.rint((images - np.floor(images)) * 1e5).astype(np.int64) % 100000
-        _, first = np.unique(keys, axis=0, return_index=True)
+        steps_of_grid = np.rint((images - np.floor(images)) * _GRID).astype(np.int64) % _GRID
+        _, first = np.unique(steps_of_grid @ np.array([_GRID * _GRID, _GRID, 1]), return_index=True)
         images = images[np.sort(first)]
         if len(images) * fixed.sum() != len(operations.rotations):
             raise BadCrystalError("it is so close to a special position that its copies by symmetry overlap")

@@ -45,7 +45,9 @@ class DTNNConfig:
         targets: the tensors that the model predicts, from `TARGETS`.
         elements: atomic numbers that the model was trained on; others are refused. Empty means all.
         members: number of members that share the encoder; see `dtnn_fast.Ensemble`.
-        error_scales: for each target, the factor from the members' spread to an error bar; empty for no error bars.
+        error_scales: for each target, the factor from the members' spread to the error bar of a tensor; empty for no
+            error bars.
+        mean_error_scales: the same for the mean, a third of the trace. Empty also for models of version 0.1.0.
     """
 
     encoder: EncoderConfig = field(default_factory=NativeEncoderConfig)
@@ -54,9 +56,14 @@ class DTNNConfig:
     elements: tuple[int, ...] = ()
     members: int = 1
     error_scales: tuple[float, ...] = ()
+    mean_error_scales: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as plain values, for a JSON file."""
+        """Return the settings as plain values, for a JSON file.
+
+        Without error bars of means they are the settings of version 0.1.0, so that its runs can be continued.
+        """
+        mean_error_scales = {"mean_error_scales": list(self.mean_error_scales)} if self.mean_error_scales else {}
         return {
             "encoder": self.encoder.to_json(),
             "decoder": self.decoder.to_json(),
@@ -64,6 +71,7 @@ class DTNNConfig:
             "elements": list(self.elements),
             "members": self.members,
             "error_scales": list(self.error_scales),
+            **mean_error_scales,
         }
 
     @classmethod
@@ -73,7 +81,8 @@ class DTNNConfig:
         Raises:
             ValueError: a setting is missing, unknown, or of another type or range.
         """
-        return from_plain(cls, {**values, "encoder": encoder_config(values.get("encoder"))})
+        encoder = encoder_config(values.get("encoder"))
+        return from_plain(cls, {"mean_error_scales": [], **values, "encoder": encoder})
 
 
 class DTNN(Predictor):
@@ -184,8 +193,13 @@ class DTNN(Predictor):
 
     @property
     def error_scales(self) -> tuple[float, ...]:
-        """For each target, the factor from the members' spread to an error bar; empty for no error bars."""
+        """For each target, the factor from the members' spread to the error bar of a tensor; may be empty."""
         return self.config.error_scales
+
+    @property
+    def mean_error_scales(self) -> tuple[float, ...]:
+        """For each target, the factor from the members' spread to the error bar of a mean; may be empty."""
+        return self.config.mean_error_scales
 
     @property
     def device(self) -> torch.device:
@@ -248,14 +262,22 @@ class DTNN(Predictor):
     def with_targets(self, targets: Iterable[str]) -> DTNN:
         """Make a model of some of the targets, which shares the parameters of this model."""
         wanted = tuple(targets)
-        scales = dict(zip(self.config.targets, self.config.error_scales, strict=False))
-        kept = tuple(scales[target] for target in wanted) if scales else ()
+
+        def of_wanted(scales: tuple[float, ...]) -> tuple[float, ...]:
+            return tuple(scales[self.config.targets.index(target)] for target in wanted) if scales else ()
+
         decoders = {
             name: decoder
             for name, decoder in self.decoders.items()
             if self.config.decoder.joint or name.partition("_")[0] in wanted
         }
-        return DTNN.from_modules(replace(self.config, targets=wanted, error_scales=kept), self.encoder, decoders)
+        config = replace(
+            self.config,
+            targets=wanted,
+            error_scales=of_wanted(self.error_scales),
+            mean_error_scales=of_wanted(self.mean_error_scales),
+        )
+        return DTNN.from_modules(config, self.encoder, decoders)
 
     def num_parameters(self) -> Mapping[str, int]:
         """Number of trainable parameters of the encoder, and of one decoder."""
@@ -264,18 +286,18 @@ class DTNN(Predictor):
 
 
 def _check_config(config: DTNNConfig) -> None:
-    layer, cutoffs, scales = config.decoder.layer, config.encoder.cutoffs, config.error_scales
+    layer, cutoffs = config.decoder.layer, config.encoder.cutoffs
     if not 1 <= layer <= len(cutoffs):
         raise ValueError(f"DTNN: expected `layer` from 1 to {len(cutoffs)}, got {layer}")
     if not config.targets or not set(config.targets) <= set(TARGETS):
         raise ValueError(f"DTNN: expected `targets` from {', '.join(TARGETS)}, got {list(config.targets)}")
     if not all(1 <= z <= MAX_ATOMIC_NUMBER for z in config.elements):
         raise ValueError(f"DTNN: expected `elements` from 1 to {MAX_ATOMIC_NUMBER}, got {list(config.elements)}")
-    if config.members < 1 or (scales and len(scales) != len(config.targets)) or min(scales, default=0) < 0:
-        raise ValueError(
-            f"DTNN: expected `members` of 1 or more and no `error_scales` or one of 0 or more for each target, got "
-            f"{config.members} and {list(scales)}"
-        )
+    if config.members < 1:
+        raise ValueError(f"DTNN: expected `members` of 1 or more, got {config.members}")
+    for name, scales in (("error_scales", config.error_scales), ("mean_error_scales", config.mean_error_scales)):
+        if (scales and len(scales) != len(config.targets)) or min(scales, default=0) < 0:
+            raise ValueError(f"DTNN: expected no `{name}` or a number of 0 or more for each target, got {list(scales)}")
 
 
 def decoder_key(name: str, member: int) -> str:

@@ -31,19 +31,25 @@ class Ensemble(Predictor):
 
     Args:
         models: at least two, each with one member or several.
-        error_scales: for each target, the factor from the spread of all members to an error bar; see
-            `dtnn_fast.training.member_predictions`.
+        error_scales: for each target, the factor from the spread of all members to the error bar of a tensor; see
+            `dtnn_fast.training.error_bars`.
+        mean_error_scales: the same for the mean, a third of the trace.
 
     Raises:
         ValueError: there are fewer than two models, they predict different targets, no element is known to all, or
-            `error_scales` are not those of the targets.
+            the factors are not those of the targets.
 
     Example:
         >>> ensemble = Ensemble.from_pretrained("runs/two-encoders/split-0/model")
         >>> tensors, errors = ensemble.predict_with_errors(structures, "total")
     """
 
-    def __init__(self, models: Sequence[DTNN], error_scales: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        models: Sequence[DTNN],
+        error_scales: Mapping[str, float] | None = None,
+        mean_error_scales: Mapping[str, float] | None = None,
+    ) -> None:
         super().__init__()
         if len(models) < 2:
             raise ValueError(f"Ensemble: expected two models or more, got {len(models)}")
@@ -58,15 +64,10 @@ class Ensemble(Predictor):
         common = set.intersection(*known) if known else set()
         if known and not common:
             raise ValueError("Ensemble: expected models with elements in common, got no element that all of them know")
-        if error_scales and set(error_scales) != set(targets):
-            raise ValueError(
-                f"Ensemble: expected `error_scales` for {', '.join(targets)}, got {', '.join(error_scales)}"
-            )
-        if error_scales and not all(scale >= 0 for scale in error_scales.values()):
-            raise ValueError(f"Ensemble: expected `error_scales` of 0 or more, got {dict(error_scales)}")
         self.models = nn.ModuleList(models)
         self._targets, self._elements = targets, tuple(sorted(common))
-        self._error_scales = tuple(error_scales[target] for target in targets) if error_scales else ()
+        self._error_scales = _in_order("error_scales", error_scales, targets)
+        self._mean_error_scales = _in_order("mean_error_scales", mean_error_scales, targets)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Ensemble:
@@ -79,11 +80,17 @@ class Ensemble(Predictor):
 
         def load(record: dict[str, Any]) -> Ensemble:
             num_models, scales = record.get("models"), record.get("error_scales")
-            if not isinstance(num_models, int) or not isinstance(scales, dict):
-                raise ValueError("expected a number of `models` and an object `error_scales`")
-            if not all(isinstance(scale, int | float) for scale in scales.values()):
-                raise ValueError(f"expected numbers as `error_scales`, got {scales}")
-            return cls([DTNN.from_pretrained(root / str(index)) for index in range(num_models)], scales)
+            # Version 0.1.0 had no error bars of means.
+            mean_scales = record.get("mean_error_scales", {})
+            if not isinstance(num_models, int) or not isinstance(scales, dict) or not isinstance(mean_scales, dict):
+                raise ValueError(
+                    "expected a number of `models`, an object `error_scales`, and an object `mean_error_scales` or none"
+                )
+            for name, factors in (("error_scales", scales), ("mean_error_scales", mean_scales)):
+                if not all(isinstance(factor, int | float) for factor in factors.values()):
+                    raise ValueError(f"expected numbers as `{name}`, got {factors}")
+            models = [DTNN.from_pretrained(root / str(index)) for index in range(num_models)]
+            return cls(models, scales, mean_scales)
 
         return read_settings(root / ENSEMBLE_FILE, FORMAT, load).eval()
 
@@ -93,9 +100,13 @@ class Ensemble(Predictor):
         folder.mkdir(parents=True, exist_ok=True)
         for index, model in enumerate(self.models):
             cast(DTNN, model).save(folder / str(index))
-        scales = dict(zip(self.targets, self.error_scales, strict=False))
+        settings = {
+            "models": len(self.models),
+            "error_scales": dict(zip(self.targets, self.error_scales, strict=False)),
+            "mean_error_scales": dict(zip(self.targets, self.mean_error_scales, strict=False)),
+        }
         # Last, since this file says that the ensemble is whole.
-        write_settings(folder / ENSEMBLE_FILE, FORMAT, {"models": len(self.models), "error_scales": scales})
+        write_settings(folder / ENSEMBLE_FILE, FORMAT, settings)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -109,8 +120,13 @@ class Ensemble(Predictor):
 
     @property
     def error_scales(self) -> tuple[float, ...]:
-        """For each target, the factor from the members' spread to an error bar; empty for no error bars."""
+        """For each target, the factor from the members' spread to the error bar of a tensor; may be empty."""
         return self._error_scales
+
+    @property
+    def mean_error_scales(self) -> tuple[float, ...]:
+        """For each target, the factor from the members' spread to the error bar of a mean; may be empty."""
+        return self._mean_error_scales
 
     def predict_members(self, crystals: Sequence[Crystal]) -> dict[str, np.ndarray]:
         """See `Predictor.predict_members`; the members of one model stand together."""
@@ -118,12 +134,29 @@ class Ensemble(Predictor):
         return {target: np.concatenate([tensors[target] for tensors in by_model]) for target in self.targets}
 
 
-def share_encoder(models: Sequence[DTNN], error_scales: Mapping[str, float] | None = None) -> DTNN:
+def _in_order(name: str, scales: Mapping[str, float] | None, targets: Sequence[str]) -> tuple[float, ...]:
+    """Check the factors of error bars, and return them in the order of the targets; empty for none."""
+    if not scales:
+        return ()
+    if set(scales) != set(targets):
+        raise ValueError(f"Ensemble: expected `{name}` for {', '.join(targets)}, got {', '.join(scales)}")
+    if not all(scale >= 0 for scale in scales.values()):
+        raise ValueError(f"Ensemble: expected `{name}` of 0 or more, got {dict(scales)}")
+    return tuple(scales[target] for target in targets)
+
+
+def share_encoder(
+    models: Sequence[DTNN],
+    error_scales: Mapping[str, float] | None = None,
+    mean_error_scales: Mapping[str, float] | None = None,
+) -> DTNN:
     """Join members that have the same encoder into one model, whose encoder runs once for all of them.
 
     Args:
         models: at least one, each with one member, with the same settings and the same encoder.
-        error_scales: for each target, the factor from the spread of the members to an error bar; see `Ensemble`.
+        error_scales: for each target, the factor from the spread of the members to the error bar of a tensor; see
+            `Ensemble`.
+        mean_error_scales: the same for the mean.
 
     Returns:
         The joined model, in evaluation mode; it shares the parameters of `models`.
@@ -142,8 +175,13 @@ def share_encoder(models: Sequence[DTNN], error_scales: Mapping[str, float] | No
             )
         if encoder_digest(model.encoder) != digest:
             raise ValueError(f"share_encoder: expected the same encoder, that of model {index} has other weights")
-    scales = tuple(error_scales[target] for target in first.config.targets) if error_scales else ()
-    config = replace(first.config, members=len(models), error_scales=scales)
+    targets = first.config.targets
+    config = replace(
+        first.config,
+        members=len(models),
+        error_scales=tuple(error_scales[target] for target in targets) if error_scales else (),
+        mean_error_scales=tuple(mean_error_scales[target] for target in targets) if mean_error_scales else (),
+    )
     decoders = {
         decoder_key(name, member): decoder
         for member, model in enumerate(models)

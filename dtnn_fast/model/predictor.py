@@ -6,7 +6,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import nn
@@ -17,6 +17,20 @@ from ..crystals.crystal import Crystal
 from ..nn.graph import batches_of_atoms
 from ..nn.symmetric_tensors import UNIQUE_COLUMNS, UNIQUE_ROWS
 from ..symmetry import find_symmetry, symmetrised
+
+
+class BatchPrediction(NamedTuple):
+    """Predictions for a batch of crystals, with error bars where the model has them.
+
+    Args:
+        tensors: predicted tensors by target. [B, 3, 3] each, float64.
+        tensor_errors: error bar of each tensor by target; empty without. [B] each, float64.
+        mean_errors: error bar of each mean (a third of the trace) by target; empty without. [B] each, float64.
+    """
+
+    tensors: dict[str, np.ndarray]
+    tensor_errors: dict[str, np.ndarray]
+    mean_errors: dict[str, np.ndarray]
 
 
 class Predictor(nn.Module):
@@ -38,7 +52,12 @@ class Predictor(nn.Module):
     @property
     @abstractmethod
     def error_scales(self) -> tuple[float, ...]:
-        """For each target, the factor from the members' spread to an error bar; empty for no error bars."""
+        """For each target, the factor from `spread` to the error bar of a tensor; empty for no error bars."""
+
+    @property
+    def mean_error_scales(self) -> tuple[float, ...]:
+        """For each target, the factor from `mean_spread` to the error bar of a mean; empty for no such error bars."""
+        return ()
 
     @abstractmethod
     def predict_members(self, crystals: Sequence[Crystal]) -> dict[str, np.ndarray]:
@@ -82,18 +101,14 @@ class Predictor(nn.Module):
 
     def predict_targets(self, structures: Any, batch_atoms: int = 1024) -> dict[str, np.ndarray]:
         """Predict the tensors of all targets at once; see `predict`. [B, 3, 3] for each target."""
-        crystals = self._to_checked_crystals(structures)
-        results = {target: np.empty((len(crystals), 3, 3)) for target in self.targets}
-        with self.evaluating():
-            for batch in batches_of_atoms(crystals, batch_atoms):
-                for target, tensors in self.predict_batch([crystals[index] for index in batch]).items():
-                    results[target][batch] = tensors
-        return results
+        return self._predict_in_batches(structures, batch_atoms).tensors
 
     def predict_with_errors(
         self, structures: Any, target: str | None = None, batch_atoms: int = 1024
     ) -> tuple[np.ndarray, np.ndarray]:
         """Predict tensors with error bars, by an ensemble whose error bars were calibrated.
+
+        The error bars are those of tensors; `predict_mean_with_errors` gives those of means.
 
         Args:
             structures: see `predict`.
@@ -113,13 +128,55 @@ class Predictor(nn.Module):
                 "predict_with_errors: expected an ensemble with calibrated error bars, got a model without"
             )
         chosen = self._choose_target(target)
+        prediction = self._predict_in_batches(structures, batch_atoms)
+        return prediction.tensors[chosen], prediction.tensor_errors[chosen]
+
+    def predict_mean_with_errors(
+        self, structures: Any, target: str | None = None, batch_atoms: int = 1024
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Predict mean permittivities (a third of the trace) with error bars, by an ensemble that was calibrated.
+
+        Args:
+            structures: see `predict`.
+            target: see `predict`.
+            batch_atoms: see `predict`.
+
+        Returns:
+            The means [B] and an error bar for each [B]. The error of a mean is expected to be below its error bar for
+            nine of ten crystals. float64.
+
+        Raises:
+            ValueError: the model has no calibrated error bars of means, such as models of version 0.1.0; or see
+                `predict`.
+            BadCrystalError: see `predict`.
+        """
+        if not self.mean_error_scales:
+            raise ValueError(
+                "predict_mean_with_errors: expected an ensemble with calibrated error bars of means, got a model "
+                "without"
+            )
+        chosen = self._choose_target(target)
+        prediction = self._predict_in_batches(structures, batch_atoms)
+        return mean_permittivity(prediction.tensors[chosen]), prediction.mean_errors[chosen]
+
+    def _predict_in_batches(self, structures: Any, batch_atoms: int) -> BatchPrediction:
+        """Predict all targets with their error bars, in the order of the structures."""
         crystals = self._to_checked_crystals(structures)
-        tensors, errors = np.empty((len(crystals), 3, 3)), np.empty(len(crystals))
+        tensors = {target: np.empty((len(crystals), 3, 3)) for target in self.targets}
+        tensor_errors = {target: np.empty(len(crystals)) for target in self.targets if self.error_scales}
+        mean_errors = {target: np.empty(len(crystals)) for target in self.targets if self.mean_error_scales}
         with self.evaluating():
             for batch in batches_of_atoms(crystals, batch_atoms):
-                values, bars = self.predict_batch_with_errors([crystals[index] for index in batch])
-                tensors[batch], errors[batch] = values[chosen], bars[chosen]
-        return tensors, errors
+                prediction = self.predict_batch_with_errors([crystals[index] for index in batch])
+                for target in self.targets:
+                    tensors[target][batch] = prediction.tensors[target]
+                for errors, batch_errors in (
+                    (tensor_errors, prediction.tensor_errors),
+                    (mean_errors, prediction.mean_errors),
+                ):
+                    for target in errors:
+                        errors[target][batch] = batch_errors[target]
+        return BatchPrediction(tensors, tensor_errors, mean_errors)
 
     def _choose_target(self, target: str | None) -> str:
         if target is None and len(self.targets) == 1:
@@ -144,23 +201,22 @@ class Predictor(nn.Module):
         Returns:
             [B, 3, 3] for each target, float64.
         """
-        return self.predict_batch_with_errors(crystals)[0]
+        return self.predict_batch_with_errors(crystals).tensors
 
-    def predict_batch_with_errors(
-        self, crystals: Sequence[Crystal]
-    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Predict as `predict_batch` does, with the error bars of `predict_with_errors` where the model has them.
+    def predict_batch_with_errors(self, crystals: Sequence[Crystal]) -> BatchPrediction:
+        """Predict as `predict_batch` does, with the error bars of tensors and means where the model has them.
 
         Args:
             crystals: at least one.
-
-        Returns:
-            [B, 3, 3] for each target, and error bars [B] for each target or an empty dictionary. float64.
         """
         members = self.predict_members(crystals)
         scales = zip(self.targets, self.error_scales, strict=False)
-        errors = {target: scale * spread(members[target]) for target, scale in scales}
-        return {target: values.mean(0) for target, values in members.items()}, errors
+        mean_scales = zip(self.targets, self.mean_error_scales, strict=False)
+        return BatchPrediction(
+            {target: values.mean(0) for target, values in members.items()},
+            {target: scale * spread(members[target]) for target, scale in scales},
+            {target: scale * mean_spread(members[target]) for target, scale in mean_scales},
+        )
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -185,4 +241,23 @@ def spread(members: np.ndarray) -> np.ndarray:
     """
     unique = members[:, :, UNIQUE_ROWS, UNIQUE_COLUMNS]
     result: np.ndarray = np.sqrt(np.square(unique - unique.mean(0)).mean((0, 2)))
+    return result
+
+
+def mean_permittivity(tensors: np.ndarray) -> np.ndarray:
+    """Compute the mean permittivity, a third of the trace. [..., 3, 3] -> [...]."""
+    means: np.ndarray = np.trace(tensors, axis1=-2, axis2=-1) / 3.0
+    return means
+
+
+def mean_spread(members: np.ndarray) -> np.ndarray:
+    """Compute the spread of the members' mean permittivities: their standard deviation.
+
+    Args:
+        members: tensors of each member. [members, B, 3, 3].
+
+    Returns:
+        [B], 0 for a single member.
+    """
+    result: np.ndarray = mean_permittivity(members).std(0)
     return result

@@ -64,7 +64,7 @@ def screen_crystals(
     try:
         with model.evaluating():
             while True:
-                chunk = _Chunk(model.targets, model.targets if model.error_scales else ())
+                chunk = _Chunk(model)
                 chunks.append(chunk)
                 chunk.fill(islice(stream, CHUNK_SIZE), known_elements, on_done)
                 if not chunk.crystals and not chunk.rejected:
@@ -80,17 +80,20 @@ def screen_crystals(
 
 
 class _Prediction(NamedTuple):
-    """The tensors of a crystal by target, and its error bars by target where the model has them."""
+    """The tensors of a crystal by target, and the error bars of tensors and means where the model has them."""
 
     tensors: dict[str, np.ndarray]
-    error_bars: dict[str, float]
+    tensor_errors: dict[str, float]
+    mean_errors: dict[str, float]
 
 
 class _Chunk:
     """Some crystals of the stream; `outcomes` has each one's prediction, or the reason of its failure, by index."""
 
-    def __init__(self, targets: Sequence[str], error_targets: Sequence[str]) -> None:
-        self.targets, self.error_targets = targets, error_targets
+    def __init__(self, model: Predictor) -> None:
+        self.targets = model.targets
+        self.tensor_error_targets = model.targets if model.error_scales else ()
+        self.mean_error_targets = model.targets if model.mean_error_scales else ()
         self.crystals: list[Crystal] = []
         self.rejected: list[Rejected] = []
         self.outcomes: dict[int, _Prediction | str] = {}
@@ -123,8 +126,9 @@ class _Chunk:
                 predicted.append(crystal)
                 predictions.append(outcome)
         tensors = {t: np.array([p.tensors[t] for p in predictions]).reshape(-1, 3, 3) for t in self.targets}
-        error_bars = {t: np.array([p.error_bars[t] for p in predictions]) for t in self.error_targets}
-        return ScreenedCrystals.of(predicted, tensors, error_bars), rejected
+        tensor_errors = {t: np.array([p.tensor_errors[t] for p in predictions]) for t in self.tensor_error_targets}
+        mean_errors = {t: np.array([p.mean_errors[t] for p in predictions]) for t in self.mean_error_targets}
+        return ScreenedCrystals.of(predicted, tensors, tensor_errors, mean_errors), rejected
 
 
 def _join(chunks: Sequence[_Chunk | Screened]) -> Screened:
@@ -144,7 +148,7 @@ def _check(crystal: Crystal, known_elements: frozenset[int] | None) -> Crystal |
 def _predict(model: Predictor, crystals: Sequence[Crystal]) -> list[_Prediction | str]:
     """Predict each crystal, or give the reason of its failure; a failing batch is halved until the culprit is alone."""
     try:
-        tensors, error_bars = model.predict_batch_with_errors(crystals)
+        batch = model.predict_batch_with_errors(crystals)
     except Exception as error:
         if len(crystals) == 1:
             return [f"the model failed: {error or type(error).__name__}"]
@@ -153,8 +157,9 @@ def _predict(model: Predictor, crystals: Sequence[Crystal]) -> list[_Prediction 
     outcomes: list[_Prediction | str] = []
     for index in range(len(crystals)):
         prediction = _Prediction(
-            {target: values[index] for target, values in tensors.items()},
-            {target: float(values[index]) for target, values in error_bars.items()},
+            {target: values[index] for target, values in batch.tensors.items()},
+            {target: float(values[index]) for target, values in batch.tensor_errors.items()},
+            {target: float(values[index]) for target, values in batch.mean_errors.items()},
         )
         broken = [target for target, tensor in prediction.tensors.items() if not np.isfinite(tensor).all()]
         outcomes.append(f"the predicted {broken[0]} tensor is not finite" if broken else prediction)

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .store import DESCRIPTIONS, ERROR_BAR, PRINCIPAL_VALUES
+from .store import DESCRIPTIONS, MEAN_ERROR, PRINCIPAL_VALUES, TENSOR_ERROR
 
 RANKED_NUMBERS = ("mean", *PRINCIPAL_VALUES, "anisotropy")
 
@@ -53,9 +53,7 @@ def rank(columns: dict[str, Any], by: str, lowest_first: bool = False) -> np.nda
     return np.argsort(values if lowest_first else -values, kind="stable")
 
 
-def write_ranking(
-    path: Path, columns: dict[str, Any], order: np.ndarray, targets: Sequence[str], labelled: Collection[str]
-) -> None:
+def write_ranking(path: Path, columns: dict[str, Any], order: np.ndarray, targets: Sequence[str]) -> None:
     """Write the ranked crystals as CSV.
 
     Args:
@@ -63,9 +61,9 @@ def write_ranking(
         columns: of `ScreenedCrystals.columns`.
         order: row indices from the first rank; see `rank`. [B].
         targets: of the model.
-        labelled: ids of crystals whose tensors are published.
     """
-    possible = [f"{target}_{name}" for target in targets for name in (*RANKED_NUMBERS, ERROR_BAR)]
+    names = ("mean", MEAN_ERROR, *RANKED_NUMBERS[1:], TENSOR_ERROR)
+    possible = [f"{target}_{name}" for target in targets for name in names]
     numbers = [name for name in possible if name in columns]
     texts = ["id", "formula", "crystal_system", "num_atoms", "source"]
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -73,5 +71,5 @@ def write_ranking(
         writer.writerow(["rank", *texts, "labelled", *numbers])
         for place, row in enumerate(order.tolist(), start=1):
             text_cells = ["" if columns[name][row] is None else columns[name][row] for name in texts]
-            is_labelled = str(columns["id"][row] in labelled).lower()
+            is_labelled = str(bool(columns["labelled"][row])).lower()
             writer.writerow([place, *text_cells, is_labelled, *(f"{columns[name][row]:.4f}" for name in numbers)])

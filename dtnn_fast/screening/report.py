@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..model.predictor import mean_permittivity
 from ..plotting import BLUE, OCHRE, RED, label_points, log_axis, mark_panels, picture, plain_numbers, subscripts
 from .ranking import main_target
 from .store import ScreenedCrystals
@@ -18,9 +18,7 @@ _UNLABELLED, _LABELLED, _HIGHLIGHT = BLUE, OCHRE, RED
 _MIN_PUBLISHED = 20
 
 
-def plot_screening(
-    path: Path, screened: ScreenedCrystals, order: np.ndarray, labelled: Collection[str], num_names: int = 10
-) -> None:
+def plot_screening(path: Path, screened: ScreenedCrystals, order: np.ndarray, num_names: int = 10) -> None:
     """Draw a screening as a PNG.
 
     Panel a shows the ionic against the electronic permittivity, b the distribution of the mean permittivity, and c the
@@ -30,31 +28,24 @@ def plot_screening(
         path: of the picture.
         screened: at least one crystal.
         order: row indices from the highest rank. [B].
-        labelled: ids of crystals whose tensors are published.
         num_names: number of first ranks that are marked with their formula.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
     """
     target = main_target(screened.targets)
-    published, predicted = _means(screened.known[target]), _means(screened.tensors[target])
+    published, predicted = mean_permittivity(screened.known[target]), mean_permittivity(screened.tensors[target])
     # The axes of panel c are logarithmic.
     comparable = np.isfinite(published) & (published > 0.0) & (predicted > 0.0)
     with_parity = int(comparable.sum()) >= _MIN_PUBLISHED
     with picture(path, width=12.4 if with_parity else 8.8, height=3.9) as figure:
         axes = figure.subplots(1, 3 if with_parity else 2, width_ratios=[1.35, 0.95, 1] if with_parity else [1.25, 1])
         names = _draw_map(figure, axes[0], screened, order[:num_names], target)
-        _draw_histogram(axes[1], predicted, np.array([id in labelled for id in screened.ids]), target)
+        _draw_histogram(axes[1], predicted, screened.labelled, target)
         if with_parity:
             _draw_parity(axes[2], published[comparable], predicted[comparable], target)
         mark_panels(axes)
         label_points(figure, axes[0], names)
-
-
-def _means(tensors: np.ndarray) -> np.ndarray:
-    """Take a third of the trace. [B, 3, 3] -> [B]."""
-    means: np.ndarray = np.trace(tensors, axis1=1, axis2=2) / 3.0
-    return means
 
 
 def _draw_map(
@@ -68,11 +59,11 @@ def _draw_map(
     principal = np.linalg.eigvalsh(screened.tensors[target])
     anisotropy = principal[:, 2] - principal[:, 0]
     if {"electronic", "ionic"} <= set(screened.targets):
-        x, y = _means(screened.tensors["electronic"]), _means(screened.tensors["ionic"])
+        x, y = mean_permittivity(screened.tensors["electronic"]), mean_permittivity(screened.tensors["ionic"])
         axis.set(xlabel=r"mean electronic permittivity $\varepsilon_\infty$")
         axis.set(ylabel=r"mean ionic permittivity $\varepsilon_{ion}$")
     else:
-        x, y = _means(screened.tensors[target]), anisotropy
+        x, y = mean_permittivity(screened.tensors[target]), anisotropy
         axis.set(xlabel=f"mean {target} permittivity", ylabel=r"anisotropy $\varepsilon_3-\varepsilon_1$")
     # The most anisotropic crystals on top; the colour scale ends before a few extremes would wash out the rest.
     rows = np.argsort(anisotropy)

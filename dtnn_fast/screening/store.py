@@ -12,7 +12,9 @@ import numpy as np
 
 from .. import __version__
 from ..crystals.crystal import Crystal
+from ..datasets.bundled import labelled_index
 from ..errors import optional_import
+from ..model.predictor import mean_permittivity
 from ..symmetry import known_crystal_system
 
 # The six unique elements of a symmetric tensor, in the order of docs/conventions.md.
@@ -29,9 +31,19 @@ DESCRIPTIONS = {
     "e3": "largest principal value",
     "anisotropy": "largest minus smallest principal value, e3 - e1",
 }
-# Column of the error bar, which an ensemble gives.
-ERROR_BAR = "error"
-ERROR_BAR_DESCRIPTION = "error bar: nine of ten crystals have the mean absolute error of their six elements below it"
+# Columns of the error bars, which an ensemble gives.
+TENSOR_ERROR, MEAN_ERROR = "tensor_error", "mean_error"
+ERROR_DESCRIPTIONS = {
+    TENSOR_ERROR: "error bar of the tensor: the mean absolute error of its six elements is below it for nine of ten "
+    "crystals that the model was calibrated on",
+    MEAN_ERROR: "error bar of the mean: its absolute error is below it for nine of ten crystals that the model was "
+    "calibrated on",
+}
+_DESCRIPTIONS_OF_CRYSTALS = {
+    "lattice_vectors": "lattice vectors a, b and c as three rows: the Cartesian frame of the tensors. A CIF has no "
+    "such frame: c is along z, and a in the plane of x and z",
+    "labelled": "whether the crystal is one of the bundled crystals with tensors from DFPT, by its structure",
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,12 @@ class ScreenedCrystals:
         num_atoms: atoms in the cell. [B], int64.
         tensors: predicted relative permittivity by target. [B, 3, 3] each, float64.
         known: published tensors by target, NaN where there is none. [B, 3, 3] each, float64.
-        errors: error bars by target, if the model has them; see `DTNN.predict_with_errors`. [B] each, float64.
+        lattice_vectors: cells, rows are lattice vectors. [B, 3, 3], float64, Angstrom.
+        labelled: whether the crystals are bundled crystals with tensors from DFPT, by structure. [B], bool.
+        errors: error bars of the tensors by target, if the model has them; see `DTNN.predict_with_errors`. [B] each,
+            float64.
+        mean_errors: error bars of the means by target, if the model has them; see `DTNN.predict_mean_with_errors`. [B]
+            each, float64.
     """
 
     ids: list[str]
@@ -56,7 +73,10 @@ class ScreenedCrystals:
     num_atoms: np.ndarray
     tensors: dict[str, np.ndarray]
     known: dict[str, np.ndarray]
+    lattice_vectors: np.ndarray
+    labelled: np.ndarray
     errors: dict[str, np.ndarray] = field(default_factory=dict)
+    mean_errors: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -67,8 +87,10 @@ class ScreenedCrystals:
         crystals: Sequence[Crystal],
         tensors: Mapping[str, np.ndarray],
         errors: Mapping[str, np.ndarray] | None = None,
+        mean_errors: Mapping[str, np.ndarray] | None = None,
     ) -> ScreenedCrystals:
         """Make the table of crystals, their predicted tensors and error bars."""
+        index = labelled_index()
         unknown = np.full((3, 3), np.nan)
         return cls(
             [crystal.id for crystal in crystals],
@@ -81,7 +103,10 @@ class ScreenedCrystals:
                 target: np.array([c.targets.get(target, unknown) for c in crystals]).reshape(-1, 3, 3)
                 for target in tensors
             },
+            np.array([crystal.cell for crystal in crystals]).reshape(-1, 3, 3),
+            np.array([index.find(crystal) is not None for crystal in crystals], dtype=bool),
             dict(errors or {}),
+            dict(mean_errors or {}),
         )
 
     @classmethod
@@ -96,13 +121,22 @@ class ScreenedCrystals:
             np.concatenate([table.num_atoms for table in tables]),
             {target: np.concatenate([table.tensors[target] for table in tables]) for target in first.tensors},
             {target: np.concatenate([table.known[target] for table in tables]) for target in first.known},
+            np.concatenate([table.lattice_vectors for table in tables]),
+            np.concatenate([table.labelled for table in tables]),
             {target: np.concatenate([table.errors[target] for table in tables]) for target in first.errors},
+            {target: np.concatenate([table.mean_errors[target] for table in tables]) for target in first.mean_errors},
         )
 
     @property
     def targets(self) -> tuple[str, ...]:
         """Names of the predicted tensors."""
         return tuple(self.tensors)
+
+    @property
+    def error_bars(self) -> dict[str, dict[str, np.ndarray]]:
+        """Error bars that the model has, by name of the column and target; `ERROR_DESCRIPTIONS` explains each."""
+        error_bars = {TENSOR_ERROR: self.errors, MEAN_ERROR: self.mean_errors}
+        return {name: by_target for name, by_target in error_bars.items() if by_target}
 
     def columns(self) -> dict[str, Any]:
         """Return the columns that are written: names, and for each target those of `tensor_columns`."""
@@ -112,11 +146,12 @@ class ScreenedCrystals:
             "source": self.sources,
             "num_atoms": self.num_atoms,
             "crystal_system": self.systems,
+            "lattice_vectors": self.lattice_vectors,
+            "labelled": self.labelled,
         }
         for target, tensors in self.tensors.items():
             columns |= {f"{target}_{name}": values for name, values in tensor_columns(tensors).items()}
-            if target in self.errors:
-                columns[f"{target}_{ERROR_BAR}"] = self.errors[target]
+            columns |= {f"{target}_{name}": by_target[target] for name, by_target in self.error_bars.items()}
         return columns
 
 
@@ -131,7 +166,7 @@ def tensor_columns(tensors: np.ndarray) -> dict[str, np.ndarray]:
     """
     principal = np.linalg.eigvalsh(tensors)
     columns = {name: tensors[:, row, column] for name, (row, column) in TENSOR_ELEMENTS.items()}
-    columns["mean"] = np.trace(tensors, axis1=1, axis2=2) / 3.0
+    columns["mean"] = mean_permittivity(tensors)
     columns |= {name: principal[:, place] for place, name in enumerate(PRINCIPAL_VALUES)}
     columns["anisotropy"] = principal[:, 2] - principal[:, 0]
     return columns
@@ -151,12 +186,20 @@ def write_parquet(path: Path, screened: ScreenedCrystals, model_name: str) -> No
     pa = optional_import("pyarrow", extra="cli", purpose="write predictions.parquet")
     parquet = optional_import("pyarrow.parquet", extra="cli", purpose="write predictions.parquet")
     columns = screened.columns()
-    plain_types = {"num_atoms": pa.int64(), **dict.fromkeys(("id", "formula", "source", "crystal_system"), pa.string())}
-    descriptions = {**DESCRIPTIONS, ERROR_BAR: ERROR_BAR_DESCRIPTION}
+    plain_types = {
+        "num_atoms": pa.int64(),
+        **dict.fromkeys(("id", "formula", "source", "crystal_system"), pa.string()),
+        "lattice_vectors": pa.list_(pa.list_(pa.float64())),
+        "labelled": pa.bool_(),
+    }
+    units = {"lattice_vectors": "Angstrom"}
+    descriptions = {**DESCRIPTIONS, **ERROR_DESCRIPTIONS}
     fields = []
     for name in columns:
         if name in plain_types:
-            fields.append(pa.field(name, plain_types[name]))
+            texts = {"description": _DESCRIPTIONS_OF_CRYSTALS.get(name), "unit": units.get(name)}
+            metadata = {key: text for key, text in texts.items() if text}
+            fields.append(pa.field(name, plain_types[name], metadata=metadata or None))
             continue
         target, _, number = name.partition("_")
         metadata = {"description": f"{target}: {descriptions[number]}", "unit": "1 (relative permittivity)"}
@@ -166,5 +209,6 @@ def write_parquet(path: Path, screened: ScreenedCrystals, model_name: str) -> No
         "model": model_name,
         "unit": "relative permittivity, dimensionless; tensors in the Cartesian frame of the cell",
     }
+    columns["lattice_vectors"] = screened.lattice_vectors.tolist()  # pyarrow takes no arrays of several dimensions
     arrays = [pa.array(columns[field.name], type=field.type) for field in fields]
     parquet.write_table(pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=file_metadata)), path)

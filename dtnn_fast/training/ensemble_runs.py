@@ -79,8 +79,10 @@ def join_runs(
     unclaimed = is_new(folder, identity)
     bars = predictions.error_bars()
     scales = {target: bar["scale"] for target, bar in bars.items()}
+    mean_scales = {target: bar["mean_scale"] for target, bar in bars.items()}
     try:
-        model = share_encoder(models, scales) if one_encoder else Ensemble(models, scales)
+        join = share_encoder if one_encoder else Ensemble
+        model = join(models, scales, mean_scales)
     except ValueError as error:
         raise DTNNError(f"{folder}: {error}") from error
     if unclaimed:

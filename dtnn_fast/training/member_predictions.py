@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Predictions of the members of an ensemble, side by side: their mean, their spread, and error bars made of it."""
+"""Predictions of the members of an ensemble, side by side: their mean, and the error bars that they give."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DTNNError
-from ..model.predictor import spread
-from .metrics import crystal_errors
+from .error_bars import FEWEST_CRYSTALS, LEVEL, Quantity, coverage, error_scale
 from .run_folder import (
     MEMBERS_FOLDER,
     PREDICTIONS_FILE,
@@ -23,11 +22,6 @@ from .run_folder import (
     errors_of_parts,
     save_predictions,
 )
-
-# Share of crystals whose error the error bars shall cover.
-LEVEL = 0.9
-# With fewer crystals, ceil(level (n + 1)) would be more than all of them, so error bars could not be scaled.
-FEWEST_CRYSTALS = 9
 
 
 @dataclass(frozen=True)
@@ -92,9 +86,9 @@ class MemberPredictions:
         """Scale error bars on crystals that at least two members were not trained on; judge them on the test crystals.
 
         Returns:
-            For each target the intended share of covered crystals "level", the factor from spread to error bar "scale",
-            and the share of covered test crystals "test_coverage". Empty with fewer than `FEWEST_CRYSTALS` such
-            crystals.
+            For each target the intended share of covered crystals "level", the factor from spread to error bar of the
+            tensor "scale" and the share of test crystals that it covers "test_coverage"; for the mean "mean_scale" and
+            "mean_test_coverage". Empty with fewer than `FEWEST_CRYSTALS` such crystals.
 
         Raises:
             DTNNError: the members do not differ.
@@ -106,12 +100,16 @@ class MemberPredictions:
         bars = {}
         for target, tensors in self.tensors.items():
             expected = self.expected[target]
-            try:
-                scale = error_scale(tensors[:, chosen], expected[chosen], unseen=self.unseen[:, chosen])
-            except ValueError as error:
-                raise DTNNError(f"ensemble: {target}: {error}") from error
-            covered = coverage(tensors[:, test], expected[test], scale)
-            bars[target] = {"level": LEVEL, "scale": scale, "test_coverage": covered}
+            bars[target] = {"level": LEVEL}
+            for quantity, prefix in ((Quantity.tensor, ""), (Quantity.mean, "mean_")):
+                try:
+                    scale = error_scale(
+                        tensors[:, chosen], expected[chosen], unseen=self.unseen[:, chosen], quantity=quantity
+                    )
+                except ValueError as error:
+                    raise DTNNError(f"ensemble: {target}: {error}") from error
+                bars[target][f"{prefix}scale"] = scale
+                bars[target][f"{prefix}test_coverage"] = coverage(tensors[:, test], expected[test], scale, quantity)
         return bars
 
     def write(
@@ -148,66 +146,3 @@ class MemberPredictions:
         # Last, since this file says that the run is whole.
         (folder / RESULTS_FILE).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         return results
-
-
-def mean_and_spread(members: np.ndarray, unseen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Average the members that were not trained on a crystal, and estimate the spread that all members would have.
-
-    The variance of the m members that count, out of M, is multiplied by ``m (M - 1) / ((m - 1) M)``, which gives the
-    variance that is expected of M members.
-
-    Args:
-        members: tensors of each member. [M, B, 3, 3].
-        unseen: whether a member was not trained on a crystal; at least two members for each crystal. [M, B], bool.
-
-    Returns:
-        The mean [B, 3, 3] and the spread [B].
-    """
-    count = unseen.sum(0)
-    weights = unseen / count
-    mean = np.einsum("mb,mbij->bij", weights, members)
-    # Members that do not count are replaced by the mean, which adds nothing to the variance.
-    kept = np.where(unseen[:, :, None, None], members, mean)
-    # A single member has no spread.
-    return mean, spread(kept) * np.sqrt((len(members) - 1) / np.maximum(count - 1, 1))
-
-
-def error_scale(
-    members: np.ndarray, expected: np.ndarray, level: float = LEVEL, unseen: np.ndarray | None = None
-) -> float:
-    """Compute the factor by which the spread of an ensemble covers its errors on a share of the crystals.
-
-    It is the smallest c with |error| <= c spread for ceil(level (n + 1)) of the n crystals: split conformal prediction
-    (A. N. Angelopoulos and S. Bates, arXiv 2107.07511), where the error is the MAE_ten of a crystal. For a crystal that
-    some members were trained on, only the other members are averaged. Their error is larger than that of all members,
-    so the factor is on the safe side.
-
-    Args:
-        members: tensors of each member. [members, B, 3, 3].
-        expected: [B, 3, 3].
-        level: share of crystals to cover, between 0 and 1.
-        unseen: whether a member was not trained on a crystal, at least two members for each crystal; None where no
-            member was trained on any. [members, B], bool.
-
-    Returns:
-        The factor.
-
-    Raises:
-        ValueError: there are too few crystals for this level, or the members do not differ.
-    """
-    if unseen is None:
-        unseen = np.ones(members.shape[:2], dtype=bool)
-    mean, spreads = mean_and_spread(members, unseen)
-    errors = crystal_errors(mean, expected)["mae_ten"]
-    num_covered = int(np.ceil(level * (len(errors) + 1)))
-    if num_covered > len(errors):
-        raise ValueError(f"error_scale: expected more crystals for a level of {level}, got {len(errors)}")
-    if not (spreads > 0).all():
-        raise ValueError("error_scale: expected members that differ on every crystal, got equal ones")
-    return float(np.sort(errors / spreads)[num_covered - 1])
-
-
-def coverage(members: np.ndarray, expected: np.ndarray, scale: float) -> float:
-    """Compute the share of crystals whose error is within the error bar; see `error_scale`."""
-    errors = crystal_errors(members.mean(0), expected)["mae_ten"]
-    return float((errors <= scale * spread(members)).mean())

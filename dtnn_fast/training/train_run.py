@@ -154,7 +154,9 @@ def _finish_ensemble(
     """Write a model whose members were trained together, with its error bars, predictions and results."""
     members = MemberPredictions.stack(predictions)
     bars = members.error_bars()
-    scales = tuple(bars[target]["scale"] for target in model.targets) if bars else ()
-    config = replace(model.config, error_scales=scales)
+    scales, mean_scales = (
+        tuple(bars[target][name] for target in model.targets) if bars else () for name in ("scale", "mean_scale")
+    )
+    config = replace(model.config, error_scales=scales, mean_error_scales=mean_scales)
     DTNN.from_modules(config, model.encoder, dict(model.decoders.items())).save(folder / MODEL_FOLDER)
     return members.write(folder, bars, systems, training_results)

@@ -73,15 +73,17 @@ def test_an_ensemble_with_error_bars(program, data, encoder, tmp_path, labelled)
     result = program(*arguments, "--members", 2, "--output", folder, "--set", "training.average=0.9")
     assert result.exit_code == 0
     assert "Test errors of the ensemble, seed 0: total" in result.stdout
-    assert "of the test crystals are within their error bar" in result.stdout
+    assert "of the test crystals are within the error bar of their tensor" in result.stdout
     screened = program("screen", data, "--model", folder / "model", "--output", tmp_path / "screening")
     assert screened.exit_code == 0
     with (tmp_path / "screening" / "ranking.csv").open() as file:
-        assert all(float(row["total_error"]) > 0 for row in csv.DictReader(file))
+        assert all(
+            float(row[name]) > 0 for row in csv.DictReader(file) for name in ("total_tensor_error", "total_mean_error")
+        )
     shown = program("predict", data, "--model", folder / "model", "--json", "--output", tmp_path / "one.json")
     assert shown.exit_code == 0
     crystal = json.loads((tmp_path / "one.json").read_text())["crystals"][0]
-    assert all(values["error_bar"] > 0 for values in crystal["tensors"].values())
+    assert all(values[name] > 0 for values in crystal["tensors"].values() for name in ("tensor_error", "mean_error"))
     tensors, errors = DTNN.from_pretrained(folder / "model").predict_with_errors(labelled[:3], "total")
     assert np.isfinite(tensors).all()
     assert (errors > 0).all()
@@ -93,7 +95,7 @@ def test_an_ensemble_with_an_encoder_for_each_member(program, data, encoder, tmp
     folder = tmp_path / "run"
     answer = program("train", data, *options, "--layer", "2", *SMALL, "--members", 2, "--output", folder)
     assert answer.exit_code == 0, answer.output
-    assert "of the test crystals are within their error bar" in answer.stdout
+    assert "of the test crystals are within the error bar of their tensor" in answer.stdout
     model = load_predictor(folder / "model")
     assert isinstance(model, Ensemble)
     one, two = (part.encoder.state_dict() for part in model.models)
@@ -109,7 +111,7 @@ def test_members_that_share_an_encoder_that_is_trained(program, data, encoder, t
     arguments = ["train", data, "--encoder", encoder, "--finetune", "--layer", "2", *SMALL, "--members", 2]
     answer = program(*arguments, "--set", "ensemble.share_encoder=true", "--output", folder)
     assert answer.exit_code == 0, answer.output
-    assert "of the test crystals are within their error bar" in answer.stdout
+    assert "of the test crystals are within the error bar of their tensor" in answer.stdout
     model = load_predictor(folder / "model")
     assert isinstance(model, DTNN)
     assert model.config.members == 2
@@ -250,7 +252,7 @@ def test_an_ensemble_of_several_encoders(program, data, encoder, tmp_path):
     runs, output = [tmp_path / "one", tmp_path / "two"], tmp_path / "mixed"
     answer = program("ensemble", *runs, "--data", data, "--output", output, "--label", "two encoders")
     assert answer.exit_code == 0, answer.output
-    assert "of the test crystals are within their error bar" in answer.output
+    assert "of the test crystals are within the error bar of their tensor" in answer.output
     summary = json.loads((output / "summary.json").read_text())
     assert set(summary["splits"]) == {"0", "1"}
     assert json.loads((output / "split-1" / "settings.json").read_text())["label"] == "two encoders"
@@ -266,7 +268,8 @@ def test_an_ensemble_of_several_encoders(program, data, encoder, tmp_path):
     predicted = program("predict", data, "--model", output / "split-0" / "model", "--json")
     assert predicted.exit_code == 0
     first = json.loads(predicted.stdout)["crystals"][0]
-    assert first["tensors"]["total"]["error_bar"] > 0
+    assert first["tensors"]["total"]["tensor_error"] > 0
+    assert first["tensors"]["total"]["mean_error"] > 0
     assert program("train", data, "--encoder", encoder, *rotate[2:], "--output", tmp_path / "alone").exit_code == 2
     assert program("ensemble", tmp_path / "one", "--data", data, "--output", tmp_path / "alone").exit_code == 2
     answer = program("ensemble", *runs, "--output", tmp_path / "without")

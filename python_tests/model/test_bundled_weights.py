@@ -13,7 +13,8 @@ from dtnn_fast.datasets.bundled import load_labelled
 from dtnn_fast.datasets.cleaning import clean
 from dtnn_fast.datasets.splits import split
 from dtnn_fast.model.bundled_model import bundled_folder
-from dtnn_fast.training.metrics import METRICS, summarise
+from dtnn_fast.screening.engine import screen_crystals
+from dtnn_fast.training.metrics import METRICS, crystal_errors, summarise
 
 
 def test_recorded_test_errors():
@@ -28,3 +29,39 @@ def test_recorded_test_errors():
         for metric in METRICS:
             assert errors["all"][metric] == pytest.approx(recorded[metric], rel=1e-4)
         assert errors["all"]["mae_ten"] < 0.7 * record["median_model"][target]["all"]["mae_ten"]
+
+
+def test_recorded_error_bars_hold_on_test_crystals():
+    """The bar of a number is one of that number: 80 to 98 % of the errors are within it, as many as recorded."""
+    record = json.loads((bundled_folder() / "training.json").read_text(encoding="utf-8"))
+    crystals, _ = clean(load_labelled())
+    parts = split([crystal.id for crystal in crystals], record["settings"]["seed"])
+    test = [crystals[i] for i in parts.test]
+    model = DTNN.from_pretrained("dielectric")
+    screened, _ = screen_crystals(model, test)
+    for index, target in enumerate(model.targets):
+        errors = crystal_errors(screened.tensors[target], screened.known[target])
+        within_tensor_error = (errors["mae_ten"] <= screened.errors[target]).mean()
+        within_mean_error = (errors["mae_mean_diag"] <= screened.mean_errors[target]).mean()
+        bar = record["error_bars"][target]
+        assert within_tensor_error == pytest.approx(bar["test_coverage"], abs=0.011)  # one crystal of 94
+        assert within_mean_error == pytest.approx(bar["mean_test_coverage"], abs=0.011)
+        assert 0.8 <= within_tensor_error <= 0.98
+        assert 0.8 <= within_mean_error <= 0.98
+        assert model.error_scales[index] == pytest.approx(bar["scale"])
+        assert model.mean_error_scales[index] == pytest.approx(bar["mean_scale"])
+
+
+def test_error_bars_were_calibrated_on_validation_crystals():
+    record = json.loads((bundled_folder() / "training.json").read_text(encoding="utf-8"))
+    crystals, _ = clean(load_labelled())
+    parts = split([crystal.id for crystal in crystals], record["settings"]["seed"])
+    validation = [crystals[i] for i in parts.validation]
+    screened, _ = screen_crystals(DTNN.from_pretrained("dielectric"), validation)
+    num_covered = int(np.ceil(0.9 * (len(validation) + 1)))
+    for target in screened.targets:
+        errors = crystal_errors(screened.tensors[target], screened.known[target])
+        for metric, bars in (("mae_ten", screened.errors), ("mae_mean_diag", screened.mean_errors)):
+            ratios = np.sort(errors[metric] / bars[target])
+            # The factor is the smallest that covers this number of crystals.
+            assert ratios[num_covered - 1] == pytest.approx(1.0, rel=1e-3)

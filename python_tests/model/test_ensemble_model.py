@@ -20,6 +20,7 @@ from dtnn_fast.screening.engine import screen_crystals
 
 TARGETS = ("electronic", "total")
 SCALES = {"electronic": 2.0, "total": 3.0}
+MEAN_SCALES = {"total": 5.0, "electronic": 4.0}
 
 
 def model(seed: int, elements: tuple[int, ...] = (), **changes) -> DTNN:
@@ -44,7 +45,7 @@ def crystals():
 
 
 def test_every_member_counts_the_same(models, crystals):
-    ensemble = Ensemble(models, SCALES)
+    ensemble = Ensemble(models, SCALES, MEAN_SCALES)
     for target in TARGETS:
         single, double = (part.predict(crystals, target) for part in models)
         np.testing.assert_allclose(ensemble.predict(crystals, target), (single + 2 * double) / 3, rtol=1e-5, atol=1e-5)
@@ -54,22 +55,29 @@ def test_every_member_counts_the_same(models, crystals):
     np.testing.assert_allclose(tensors, members.mean(0), rtol=1e-5, atol=1e-6)
     unique = members[:, :, [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
     np.testing.assert_allclose(bars, 3 * np.sqrt(unique.var(0).mean(1)), rtol=1e-4)
+    means, mean_bars = ensemble.predict_mean_with_errors(crystals, "total")
+    member_means = np.trace(members, axis1=2, axis2=3) / 3
+    np.testing.assert_allclose(means, member_means.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(mean_bars, 5 * member_means.std(0), rtol=1e-4)
 
 
 def test_screening_takes_it(models, crystals):
-    ensemble = Ensemble(models, SCALES)
+    ensemble = Ensemble(models, SCALES, MEAN_SCALES)
     predictions, rejected = screen_crystals(ensemble, crystals)
     assert not rejected
     tensors, bars = ensemble.predict_with_errors(crystals, "electronic")
     np.testing.assert_allclose(predictions.tensors["electronic"], tensors, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(predictions.errors["electronic"], bars, rtol=1e-3, atol=1e-4)
+    _, mean_bars = ensemble.predict_mean_with_errors(crystals, "electronic")
+    np.testing.assert_allclose(predictions.mean_errors["electronic"], mean_bars, rtol=1e-3, atol=1e-4)
 
 
 def test_it_comes_back_from_its_folder(models, crystals, tmp_path):
-    ensemble = Ensemble(models, SCALES)
+    ensemble = Ensemble(models, SCALES, MEAN_SCALES)
     ensemble.save(tmp_path / "saved")
     back = Ensemble.from_pretrained(tmp_path / "saved")
     assert (back.targets, back.error_scales, back.training) == (TARGETS, (2.0, 3.0), False)
+    assert back.mean_error_scales == (4.0, 5.0)
     np.testing.assert_array_equal(back.predict(crystals, "total"), ensemble.predict(crystals, "total"))
     assert isinstance(load_predictor(tmp_path / "saved"), Ensemble)
     assert isinstance(load_predictor(tmp_path / "saved" / "0"), DTNN)
@@ -81,6 +89,18 @@ def test_it_comes_back_from_its_folder(models, crystals, tmp_path):
 def test_without_scales_there_are_no_error_bars(models, crystals):
     with pytest.raises(ValueError, match="calibrated error bars"):
         Ensemble(models).predict_with_errors(crystals, "total")
+    with pytest.raises(ValueError, match="calibrated error bars of means"):
+        Ensemble(models, SCALES).predict_mean_with_errors(crystals, "total")
+
+
+def test_an_ensemble_of_version_0_1_0_has_no_error_bars_of_means(models, tmp_path):
+    Ensemble(models, SCALES, MEAN_SCALES).save(tmp_path)
+    path = tmp_path / "ensemble.json"
+    record = json.loads(path.read_text())
+    del record["mean_error_scales"]
+    path.write_text(json.dumps(record))
+    back = Ensemble.from_pretrained(tmp_path)
+    assert (back.error_scales, back.mean_error_scales) == ((2.0, 3.0), ())
 
 
 def test_only_elements_that_all_know(crystals):
@@ -103,6 +123,7 @@ def test_only_elements_that_all_know(crystals):
         (lambda one: Ensemble([one, one], {"total": 1.0}), "`error_scales` for electronic, total"),
         (lambda one: Ensemble([one, one], {"total": 1.0, "electronic": -1.0}), "0 or more"),
         (lambda one: Ensemble([one, one], {"total": 1.0, "electronic": float("nan")}), "0 or more"),
+        (lambda one: Ensemble([one, one], None, {"total": 1.0}), "`mean_error_scales` for electronic, total"),
     ],
 )
 def test_what_does_not_go_together_is_refused(make, message):
@@ -120,6 +141,8 @@ def test_what_does_not_go_together_is_refused(make, message):
         (lambda record: record.update(error_scales=[1.0, 2.0]), "object `error_scales`"),
         (lambda record: record.update(error_scales={"total": "much"}), "expected numbers"),
         (lambda record: record.update(error_scales={"total": 1.0}), "`error_scales` for"),
+        (lambda record: record.update(mean_error_scales=[1.0]), "object `mean_error_scales`"),
+        (lambda record: record.update(mean_error_scales={"total": "much"}), "expected numbers as `mean_error_scales`"),
     ],
 )
 def test_a_damaged_folder_says_so(models, tmp_path, change, message):

@@ -2,6 +2,7 @@
 """Saved models: what comes back is the same to the bit, and damage is named."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -199,6 +200,30 @@ def test_no_wrong_setting_leads_to_anything_but_a_clear_error(folder):
             if outcome != "refused" and not possible:
                 survived.append((place, value, outcome))
     assert not survived, "\n".join(map(str, survived))
+
+
+def test_error_bars_of_means_come_back_and_version_0_1_0_has_none(tmp_path):
+    model = randomised(config(targets=TARGETS))
+    settings = model.config.to_json()
+    # Without them the settings are those of version 0.1.0, by which runs of that version are recognised.
+    assert "mean_error_scales" not in settings
+    assert DTNNConfig.from_json(json.loads(json.dumps(settings))).mean_error_scales == ()
+    model.config = replace(model.config, members=1, error_scales=(1.0, 2.0, 3.0), mean_error_scales=(4.0, 5.0, 6.0))
+    model.save(tmp_path)
+    again = DTNN.from_pretrained(tmp_path)
+    assert again.mean_error_scales == (4.0, 5.0, 6.0)
+    assert again.with_targets(["total", "ionic"]).mean_error_scales == (6.0, 5.0)
+    path = tmp_path / "config.json"
+    record = json.loads(path.read_text())
+    for wrong in ([1.0], [1.0, 2.0, -3.0], [1.0, 2.0, "x"], None, {}, 3.0):
+        path.write_text(json.dumps(record | {"mean_error_scales": wrong}))
+        expect_bad_file(tmp_path, "config.json", "mean_error_scales")
+    del record["mean_error_scales"]
+    path.write_text(json.dumps(record))
+    old = DTNN.from_pretrained(tmp_path)
+    assert (old.error_scales, old.mean_error_scales) == ((1.0, 2.0, 3.0), ())
+    with pytest.raises(ValueError, match="error bars of means"):
+        old.predict_mean_with_errors(CRYSTALS, "total")
 
 
 @pytest.mark.parametrize("name", ["dielectric-optical", "", "no/such/folder"])

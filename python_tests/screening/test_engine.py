@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A crystal that makes the model fail is rejected, and never stops the others."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -13,12 +15,12 @@ from dtnn_fast.screening import engine
 class FakeModel(Predictor):
     """Gives each crystal the unit tensor times its number of atoms; some fail, some become NaN."""
 
-    targets, elements, error_scales = ("total",), (), ()
+    targets, elements, error_scales, mean_error_scales = ("total",), (), (), ()
 
-    def __init__(self, failing=(), broken=(), error_scales=()):
+    def __init__(self, failing=(), broken=(), error_scales=(), mean_error_scales=()):
         super().__init__()
         self.failing, self.broken, self.calls = set(failing), set(broken), 0
-        self.error_scales = error_scales
+        self.error_scales, self.mean_error_scales = error_scales, mean_error_scales
 
     def predict_members(self, crystals):
         self.calls += 1
@@ -63,14 +65,41 @@ def test_batches_are_used(crystals):
 @pytest.mark.parametrize("chunk_size", [7, 2048])
 def test_error_bars_of_an_ensemble(crystals, monkeypatch, chunk_size):
     monkeypatch.setattr(engine, "CHUNK_SIZE", chunk_size)
-    screened, _ = engine.screen_crystals(FakeModel(error_scales=(2.0,)), crystals, 60)
+    screened, _ = engine.screen_crystals(FakeModel(error_scales=(2.0,), mean_error_scales=(3.0,)), crystals, 60)
     sizes = np.array([crystal.num_atoms for crystal in crystals])
     # Three of the six elements deviate by 0.1 for each atom.
     np.testing.assert_allclose(screened.errors["total"], 2 * 0.1 * sizes * np.sqrt(0.5), rtol=1e-6)
-    np.testing.assert_array_equal(screened.columns()["total_error"], screened.errors["total"])
+    # The mean of each member deviates by as much as each diagonal element.
+    np.testing.assert_allclose(screened.mean_errors["total"], 3 * 0.1 * sizes, rtol=1e-6)
+    columns = screened.columns()
+    np.testing.assert_array_equal(columns["total_tensor_error"], screened.errors["total"])
+    np.testing.assert_array_equal(columns["total_mean_error"], screened.mean_errors["total"])
     plain, _ = engine.screen_crystals(FakeModel(), crystals)
-    assert not plain.errors
-    assert "total_error" not in plain.columns()
+    assert not plain.error_bars
+    assert not [name for name in plain.columns() if name.endswith("_error")]
+
+
+def test_a_model_of_version_0_1_0_has_no_error_bar_of_the_mean(crystals):
+    screened, _ = engine.screen_crystals(FakeModel(error_scales=(2.0,)), crystals)
+    assert "total_tensor_error" in screened.columns()
+    assert "total_mean_error" not in screened.columns()
+
+
+@pytest.mark.parametrize("chunk_size", [7, 2048])
+def test_lattice_vectors_are_those_of_the_crystals(crystals, monkeypatch, chunk_size):
+    monkeypatch.setattr(engine, "CHUNK_SIZE", chunk_size)
+    screened, _ = engine.screen_crystals(FakeModel(), crystals)
+    np.testing.assert_array_equal(screened.lattice_vectors, [crystal.cell for crystal in crystals])
+    assert screened.labelled.all()
+
+
+def test_labelled_are_crystals_with_the_structure_of_a_labelled_one(crystals):
+    known, other = crystals[0], crystals[1]
+    renamed = dataclasses.replace(known, id="mine")
+    # The structure decides, not the name: this one is expanded by a fifth.
+    expanded = dataclasses.replace(other, positions=1.2 * other.positions, cell=1.2 * other.cell)
+    screened, _ = engine.screen_crystals(FakeModel(), [renamed, expanded])
+    assert dict(zip(screened.ids, screened.labelled.tolist(), strict=True)) == {"mine": True, other.id: False}
 
 
 def test_known_tensors_are_kept(crystals):

@@ -65,6 +65,10 @@ def test_error_bars_come_with_the_prediction(trained):
     unique = single.std(0)[:, [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
     expected = result["error_bars"]["total"]["scale"] * np.sqrt((unique**2).mean(1))
     np.testing.assert_allclose(errors, expected, rtol=1e-4)
+    means, mean_errors = whole.predict_mean_with_errors(crystals[:5], "total")
+    np.testing.assert_allclose(means, np.trace(tensors, axis1=1, axis2=2) / 3, rtol=1e-6, atol=1e-6)
+    spread = (np.trace(single, axis1=2, axis2=3) / 3).std(0)
+    np.testing.assert_allclose(mean_errors, result["error_bars"]["total"]["mean_scale"] * spread, rtol=1e-4)
     with pytest.raises(ValueError, match="expected an ensemble with calibrated error bars"):
         DTNN.from_pretrained(places[0] / "model").predict_with_errors(crystals[:1], "total")
 
@@ -73,7 +77,9 @@ def test_what_is_recorded(trained):
     folder, places, _, _, result = trained
     assert json.loads((folder / "results.json").read_text()) == result
     assert set(result["errors"]["total"]) == {"test", "validation", "train"}
-    assert all(0 <= bar["test_coverage"] <= 1 for bar in result["error_bars"].values())
+    for bar in result["error_bars"].values():
+        assert 0 <= bar["test_coverage"] <= 1
+        assert 0 <= bar["mean_test_coverage"] <= 1
     members = [load_predictions(place / "predictions.npz").predicted["total"] for place in places]
     np.testing.assert_allclose(load_predictions(folder / "predictions.npz").predicted["total"], np.mean(members, 0))
     found, rejected = find_runs([folder])

@@ -18,7 +18,7 @@ from dtnn_fast.encoders.latent_cache import encode_crystals
 from dtnn_fast.errors import BadFileError, DTNNError
 from dtnn_fast.evaluation.runs import read_run
 from dtnn_fast.training.ensemble_runs import alternate_members, join_runs, runs_by_split
-from dtnn_fast.training.member_predictions import coverage, error_scale
+from dtnn_fast.training.error_bars import Quantity, coverage, error_scale
 from dtnn_fast.training.run_folder import MEMBERS_FOLDER, load_predictions
 from dtnn_fast.training.train_run import train_run
 from dtnn_fast.training.training_settings import TrainingSettings
@@ -67,6 +67,8 @@ def test_the_mean_of_all_members_with_error_bars(runs, crystals, systems, tmp_pa
     assert result["error_bars"]["ionic"]["scale"] == pytest.approx(scale)
     covered = coverage(stacked[:, test], joined.expected["ionic"][test], scale)
     assert result["error_bars"]["ionic"]["test_coverage"] == covered
+    mean_scale = error_scale(stacked[:, validation], joined.expected["ionic"][validation], quantity=Quantity.mean)
+    assert result["error_bars"]["ionic"]["mean_scale"] == pytest.approx(mean_scale)
     assert result["members"] == 3
     assert json.loads((tmp_path / "results.json").read_text()) == result
     model = Ensemble.from_pretrained(tmp_path / "model")

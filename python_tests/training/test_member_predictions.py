@@ -9,7 +9,8 @@ import pytest
 from dtnn_fast.datasets.splits import FOLDS, split
 from dtnn_fast.errors import DTNNError
 from dtnn_fast.model.predictor import spread
-from dtnn_fast.training.member_predictions import MemberPredictions, mean_and_spread
+from dtnn_fast.training.error_bars import Quantity, mean_and_spread
+from dtnn_fast.training.member_predictions import MemberPredictions
 from dtnn_fast.training.run_folder import RunPredictions
 
 IDS = [f"crystal-{number:03}" for number in range(200)]
@@ -63,6 +64,12 @@ def test_error_bars_of_rotated_members_on_two_encoders():
     unique = (mean - together.expected["total"][chosen])[:, [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
     ratios = np.sort(np.abs(unique).mean(1) / spreads)
     assert bar["scale"] == pytest.approx(ratios[int(np.ceil(0.9 * 81)) - 1])
+    means = np.sort(
+        np.abs(np.trace(mean - together.expected["total"][chosen], axis1=1, axis2=2) / 3)
+        / mean_and_spread(together.tensors["total"][:, chosen], together.unseen[:, chosen], Quantity.mean)[1]
+    )
+    assert bar["mean_scale"] == pytest.approx(means[int(np.ceil(0.9 * 81)) - 1])
+    assert bar["mean_test_coverage"] > 0.85
     # The errors of two members are larger than those of eight, which were told to be as large.
     assert bar["test_coverage"] > 0.9
 

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""Search for a crystal among known ones by its structure: same atoms at the same distances, whatever name and cell."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from math import gcd
+
+import numpy as np
+
+from ..numpy import neighbor_list
+from .crystal import Crystal
+
+# Functionals and experiments differ by a few per cent in the volume of the same crystal.
+LARGEST_VOLUME_DIFFERENCE = 0.05
+# Distances between pair distributions: about 1e-4 after atoms moved by 0.01 Angstrom and lattice vectors by 0.5 %;
+# 1.4e-2 between the 2H and 4H polytypes of ZnS, 4e-3 between two orders of cations and vacancies in CdIn2Se4.
+LARGEST_DISTANCE = 1e-3
+# Lengths of bonds are taken in units of the cube root of the volume per atom, so that volumes do not matter.
+_CUTOFF = 3.2
+_STEP = 0.02
+_WIDTH = 0.08
+_NUM_BINS = round(_CUTOFF / _STEP) + 1
+_SMOOTHING = np.exp(-0.5 * np.square(_STEP * (np.arange(_NUM_BINS)[:, None] - np.arange(_NUM_BINS)) / _WIDTH))
+
+_Composition = tuple[tuple[int, int], ...]
+
+
+class StructureIndex:
+    """Known crystals that are found by structure.
+
+    Args:
+        crystals: crystals that passed `check_crystal`.
+    """
+
+    def __init__(self, crystals: Iterable[Crystal]) -> None:
+        self._by_composition: defaultdict[_Composition, list[Crystal]] = defaultdict(list)
+        self._distributions: dict[int, np.ndarray] = {}
+        for crystal in crystals:
+            self._by_composition[_reduced_composition(crystal)].append(crystal)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_composition.values()))
+
+    def find(self, crystal: Crystal) -> Crystal | None:
+        """Find the known crystal with the structure of a crystal.
+
+        It has the same reduced composition, a whole multiple or fraction of its atoms in the cell, the same volume per
+        atom within 5 %, and the same distribution of distances between each two elements. So the choice of the cell,
+        its orientation and the order of the atoms do not matter. Mirror images count as one structure.
+
+        Args:
+            crystal: a crystal that passed `check_crystal`.
+
+        Returns:
+            The known crystal with the most similar distances, or None.
+        """
+        candidates = [
+            known
+            for known in self._by_composition.get(_reduced_composition(crystal), ())
+            if max(known.num_atoms, crystal.num_atoms) % min(known.num_atoms, crystal.num_atoms) == 0
+            and abs(_volume_per_atom(known) / _volume_per_atom(crystal) - 1.0) <= LARGEST_VOLUME_DIFFERENCE
+        ]
+        if not candidates:
+            return None
+        wanted = pair_distribution(crystal)
+        distances = [distribution_distance(wanted, self._distribution(known)) for known in candidates]
+        nearest = int(np.argmin(distances))
+        return candidates[nearest] if distances[nearest] <= LARGEST_DISTANCE else None
+
+    def _distribution(self, known: Crystal) -> np.ndarray:
+        """Return the pair distribution of a known crystal, which is computed when it is first needed."""
+        key = id(known)
+        if key not in self._distributions:
+            self._distributions[key] = pair_distribution(known)
+        return self._distributions[key]
+
+
+def pair_distribution(crystal: Crystal) -> np.ndarray:
+    """Compute the smoothed distribution of the distances between each two elements.
+
+    Distances are in units of the cube root of the volume per atom, up to 3.2, with a weight that falls to zero there.
+
+    Args:
+        crystal: a crystal that passed `check_crystal`.
+
+    Returns:
+        Density at equidistant lengths per atom, for each two of the sorted elements. [E (E + 1) / 2, bins], float64
+    """
+    unit = _volume_per_atom(crystal) ** (1.0 / 3.0)
+    first, second, lengths = neighbor_list(
+        "ijd", crystal.positions, _CUTOFF * unit, crystal.cell, crystal.pbc, half=True, num_threads=1
+    )
+    elements, element_of_atom = np.unique(crystal.atomic_numbers, return_inverse=True)
+    high, low = np.sort([element_of_atom[first], element_of_atom[second]], axis=0)[::-1]
+    pair_of_bond = high * (high + 1) // 2 + low
+    num_pairs = len(elements) * (len(elements) + 1) // 2
+    scaled = lengths / unit
+    weights = (1.0 - np.square(scaled / _CUTOFF)) / crystal.num_atoms
+    # Shared between the two bins around it, a bond counts smoothly in its length.
+    place = scaled / _STEP
+    bins = np.minimum(place.astype(np.int64), _NUM_BINS - 2)
+    upper = place - bins
+    start = pair_of_bond * _NUM_BINS + bins
+    size = num_pairs * _NUM_BINS
+    histogram = np.bincount(start, weights * (1.0 - upper), size) + np.bincount(start + 1, weights * upper, size)
+    smooth: np.ndarray = histogram.reshape(num_pairs, _NUM_BINS) @ _SMOOTHING
+    return smooth
+
+
+def distribution_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Compute one minus the cosine of the angle between two pair distributions of the same elements."""
+    norms = np.linalg.norm(first) * np.linalg.norm(second)
+    return 1.0 - float(np.vdot(first, second) / norms) if norms else 1.0
+
+
+def _reduced_composition(crystal: Crystal) -> _Composition:
+    counts = Counter(crystal.atomic_numbers.tolist())
+    divisor = gcd(*counts.values())
+    return tuple(sorted((z, count // divisor) for z, count in counts.items()))
+
+
+def _volume_per_atom(crystal: Crystal) -> float:
+    return abs(float(np.linalg.det(crystal.cell))) / crystal.num_atoms
