@@ -13,6 +13,7 @@ from ..errors import BadCrystalError
 NOT_GIVEN = (".", "?", "")
 # Loops of other categories, such as reflections, are long and not read.
 _USED = ("_atom_site", "_cell", "_chemical", "_space_group", "_symmetry")
+_NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\(\d+\))?")
 
 
 class CifBlock(NamedTuple):
@@ -98,7 +99,7 @@ def as_number(text: str, what: str) -> float:
     Raises:
         BadCrystalError: the text is not a number.
     """
-    match = re.fullmatch(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\(\d+\))?", text)
+    match = _NUMBER.fullmatch(text)
     if match is None:
         raise BadCrystalError(f"{what} is {text!r}, which is not a number")
     return float(match.group(1))

@@ -76,7 +76,7 @@ def find_operations(stated: StatedSymmetry, cell: np.ndarray) -> list[Operations
             lattice.
     """
     if stated.operations:
-        candidates = [_listed(tuple(" ".join(text.split()) for text in stated.operations))]
+        candidates = [_listed(stated.operations)]
     elif stated.hall is not None:
         candidates = [_from_hall(stated.hall)]
     elif stated.symbol is not None:
@@ -139,7 +139,7 @@ def _gemmi() -> Any:
 def _listed(triplets: tuple[str, ...]) -> Operations:
     gemmi = _gemmi()
     operations = []
-    for triplet in triplets:
+    for triplet in (" ".join(text.split()) for text in triplets):
         try:
             operation = gemmi.Op(triplet)
         except (RuntimeError, ValueError) as error:
@@ -238,6 +238,7 @@ def _symbols() -> Mapping[str, Sequence[Any]]:
     return {name: list(groups.values()) for name, groups in found.items()}
 
 
+@lru_cache(maxsize=1024)
 def _groups_of_symbol(symbol: str) -> list[Any]:
     """The settings that a Hermann-Mauguin symbol can mean, the usual one first."""
     text, colon, extension = symbol.partition(":")
@@ -263,6 +264,7 @@ def _settings_like(group: Any) -> list[Any]:
     return [other for other in _gemmi().spacegroup_table() if (other.number, other.hm) == (group.number, group.hm)]
 
 
+@cache
 def _groups_of_number(number: int) -> list[Any]:
     if not 1 <= number <= 230:
         raise BadCrystalError(f"the space group number {number} is outside 1 to 230")
