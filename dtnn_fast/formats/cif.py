@@ -170,9 +170,18 @@ def _sites(block: CifBlock) -> list[_Site]:
     count = len(axes[0])
     if not all(len(axis) == count for axis in axes):
         raise BadCrystalError("_atom_site_fract_x, _y and _z are not all given; is the loop of atoms incomplete?")
-    labels = block.column("_atom_site_label") or [f"atom {place}" for place in range(count)]
-    symbols = block.column("_atom_site_type_symbol") or ["?"] * count
-    columns = {tag: block.column(tag) for tag in _SITE_TAGS}
+
+    def column(tag: str) -> list[str]:
+        values = block.column(tag) or ["?"] * count
+        if len(values) != count:
+            raise BadCrystalError(f"{tag} has {len(values)} values for {count} atoms: is it outside the loop of atoms?")
+        return values
+
+    labels = [
+        f"atom {place}" if value in NOT_GIVEN else value for place, value in enumerate(column("_atom_site_label"))
+    ]
+    symbols = column("_atom_site_type_symbol")
+    columns = {tag: column(tag) for tag in _SITE_TAGS}
     formula_elements = {name for name, _ in _FORMULA_PART.findall(block.value("_chemical_formula_sum") or "")}
     sites = []
     for place in range(count):
@@ -194,8 +203,8 @@ def _check_site(place: int, label: str, columns: Mapping[str, Sequence[str]]) ->
     """Refuse a site that is not one atom at one place, by the columns of `_SITE_TAGS`."""
 
     def given(tag: str) -> str | None:
-        values = columns[tag]
-        return values[place] if place < len(values) and values[place] not in NOT_GIVEN else None
+        value = columns[tag][place]
+        return None if value in NOT_GIVEN else value
 
     occupancy, calculated, group, hydrogens = map(given, _SITE_TAGS)
     if calculated is not None and calculated.lower() == "dum":

@@ -260,6 +260,13 @@ def test_structures_that_are_more_than_a_crystal(tmp_path, extra, reason):
     assert reason in rejected.reason
 
 
+@pytest.mark.parametrize("tag", ["_atom_site_label", "_atom_site_type_symbol", "_atom_site_fract_y"])
+def test_a_column_outside_the_loop_of_atoms_is_named(tmp_path, tag):
+    text = cif([symbol("F m -3 m"), f"{tag} Mg"], ROCK_SALT).replace(f"\n{tag}\n", "\n_atom_site_other\n")
+    (rejected,) = read(tmp_path, text)
+    assert re.search(f"{tag} has 1 values for 2 atoms|{tag[:-1]}x, _y and _z are not all given", rejected.reason)
+
+
 def test_broken_grammar_names_the_line(tmp_path):
     text = cif(symbol("F m -3 m"), [*ROCK_SALT, "O2 O 0.5"])
     with pytest.raises(BadFileError, match=r"a\.cif: not valid CIF: line \d+"):
