@@ -77,6 +77,7 @@ def _to_json(screened: ScreenedCrystals, rejected: list[Rejected], model: str) -
     from ..screening.store import tensor_columns
 
     numbers = {target: tensor_columns(tensors) for target, tensors in screened.tensors.items()}
+    warnings = screened.warnings()
     crystals = [
         {
             "id": screened.ids[row],
@@ -84,6 +85,8 @@ def _to_json(screened: ScreenedCrystals, rejected: list[Rejected], model: str) -
             "formula": screened.formulas[row],
             "crystal_system": screened.systems[row],
             "num_atoms": int(screened.num_atoms[row]),
+            "warnings": [warning.text for warning in warnings[row]],
+            "warning_codes": [str(warning.code) for warning in warnings[row]],
             "tensors": {
                 target: {
                     "tensor": tensors[row].tolist(),
@@ -120,4 +123,5 @@ def _as_text(crystal: dict[str, Any]) -> str:
         ]
         starts = [f"  {target:<11}", " " * 13, " " * 13]
         lines += [f"{start}[{row} ]   {text}" for start, row, text in zip(starts, matrix, numbers, strict=True)]
+    lines += [f"  warning: {warning}" for warning in crystal["warnings"]]
     return "\n".join([*lines, ""])

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 RESULT_FILES = ("predictions.parquet", "ranking.csv", "rejected.csv", "plot.png", "summary.json")
 _DAGGER = "†"
+_WARNED = "!"
 
 
 def screen(
@@ -67,6 +68,15 @@ def screen(
         bool,
         typer.Option("--lowest-first", help="Ranks small values first, for low-k dielectrics; otherwise large first."),
     ] = False,
+    rank_unreliable: Annotated[
+        bool,
+        typer.Option(
+            "--rank-unreliable",
+            help="Ranks crystals whose warnings say that the prediction means nothing among the others; otherwise they "
+            "come last. These are metals, slabs and molecules in a box, lengths in a wrong unit, and crystals whose "
+            "error bar exceeds the value.",
+        ),
+    ] = False,
     batch_atoms: Annotated[
         int,
         typer.Option(min=1, help="Approximate number of atoms that are computed together. Fewer need less memory."),
@@ -90,7 +100,7 @@ def screen(
     from ..screening.ranking import rank, resolve_sort_column, write_ranking
     from ..screening.report import plot_screening
     from ..screening.sources import open_source
-    from ..screening.store import write_parquet
+    from ..screening.store import count_warnings, write_parquet
 
     targets = predictor.targets
     try:
@@ -121,8 +131,8 @@ def screen(
     write_rejected(output / "rejected.csv", rejected)
     require_some(len(screened), rejected, ", ".join(map(str, paths or [])))
     labelled = frozenset(crystal.id for crystal in load_labelled())
-    columns = screened.columns()
-    order = rank(columns, sort_column, lowest_first)
+    columns = screened.columns(ranked_target=sort_column.partition("_")[0])
+    order = rank(columns, sort_column, lowest_first, unreliable_last=not rank_unreliable)
     write_parquet(output / "predictions.parquet", screened, model)
     write_ranking(output / "ranking.csv", columns, order, targets, labelled)
     plot_screening(output / "plot.png", screened, order, labelled)
@@ -132,9 +142,11 @@ def screen(
         "targets": list(targets),
         "sorted_by": sort_column,
         "lowest_first": lowest_first,
+        "rank_unreliable": rank_unreliable,
         "batch_atoms": batch_atoms,
         "predicted": len(screened),
         "rejected": len(rejected),
+        "warnings": count_warnings(columns),
         "left_out_for_unknown_elements": source.num_left_out,
         "seconds": round(seconds, 3),
         "crystals_per_second": round(len(screened) / seconds, 2),
@@ -144,6 +156,7 @@ def screen(
     if top:
         rows = order[:top].tolist()
         _print_ranking(stdout(), columns, rows, targets, sort_column, lowest_first, labelled)
+        _print_warnings(stdout(), columns, rows, rank_unreliable)
     stderr().print(f"{len(screened):,} crystals in {seconds:.1f} s ({len(screened) / seconds:.0f} per second)")
     stdout().print(f"results: {', '.join(str(output / name) for name in RESULT_FILES)}")
     if stopped:
@@ -236,6 +249,7 @@ def _print_ranking(
     for place, row in enumerate(rows, start=1):
         id = columns["id"][row]
         mark = f" {_DAGGER}" if id in labelled else ""
+        mark += f" {_WARNED}" if columns["warnings"][row] else ""
         numbers = [f"{columns[name][row]:.2f}" for name in number_columns]
         system = columns["crystal_system"][row] or "-"
         table.add_row(str(place), escape(id) + mark, columns["formula"][row], system, *numbers)
@@ -249,3 +263,27 @@ def _print_ranking(
         f"e1 <= e2 <= e3 are the principal values of the {ranked_target} tensor, anisotropy is e3 - e1. Not valid for "
         "metals: whether a crystal has a band gap is not predicted, so check it before use."
     )
+
+
+def _print_warnings(console: Console, columns: dict[str, Any], rows: Sequence[int], rank_unreliable: bool) -> None:
+    """Print what the marks of the ranking mean, by warning, and how many crystals are ranked last.
+
+    Args:
+        console: where to.
+        columns: of `ScreenedCrystals.columns`.
+        rows: row indices of the printed crystals, from the first rank.
+        rank_unreliable: whether crystals whose predictions mean nothing are ranked among the others.
+    """
+    from ..screening.crystal_warnings import TITLES
+    from ..screening.ranking import is_unreliable
+
+    for code, title in TITLES.items():
+        places = [place for place, row in enumerate(rows, start=1) if code in columns["warning_codes"][row].split()]
+        if places:
+            console.print(f"{_WARNED} {title}: rank {', '.join(map(str, places))}")
+    num_last = int(is_unreliable(columns).sum())
+    if num_last and not rank_unreliable:
+        console.print(
+            f"{num_last:,} crystals are ranked last, because their warnings say that the prediction means nothing "
+            "(--rank-unreliable ranks them among the others)."
+        )

@@ -14,6 +14,7 @@ from .. import __version__
 from ..crystals.crystal import Crystal
 from ..errors import optional_import
 from ..symmetry import known_crystal_system
+from .crystal_warnings import CrystalWarning, WarningCode, prediction_warnings
 
 # The six unique elements of a symmetric tensor, in the order of docs/conventions.md.
 TENSOR_ELEMENTS = {"xx": (0, 0), "yy": (1, 1), "zz": (2, 2), "yz": (1, 2), "xz": (0, 2), "xy": (0, 1)}
@@ -47,6 +48,7 @@ class ScreenedCrystals:
         tensors: predicted relative permittivity by target. [B, 3, 3] each, float64.
         known: published tensors by target, NaN where there is none. [B, 3, 3] each, float64.
         errors: error bars by target, if the model has them; see `DTNN.predict_with_errors`. [B] each, float64.
+        structure_warnings: what speaks against predicting the crystals; see `warnings`. [B].
     """
 
     ids: list[str]
@@ -57,6 +59,7 @@ class ScreenedCrystals:
     tensors: dict[str, np.ndarray]
     known: dict[str, np.ndarray]
     errors: dict[str, np.ndarray] = field(default_factory=dict)
+    structure_warnings: list[list[CrystalWarning]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -97,6 +100,7 @@ class ScreenedCrystals:
             {target: np.concatenate([table.tensors[target] for table in tables]) for target in first.tensors},
             {target: np.concatenate([table.known[target] for table in tables]) for target in first.known},
             {target: np.concatenate([table.errors[target] for table in tables]) for target in first.errors},
+            [warnings for table in tables for warnings in table.structure_warnings],
         )
 
     @property
@@ -104,14 +108,31 @@ class ScreenedCrystals:
         """Names of the predicted tensors."""
         return tuple(self.tensors)
 
-    def columns(self) -> dict[str, Any]:
-        """Return the columns that are written: names, and for each target those of `tensor_columns`."""
+    def warnings(self, ranked_target: str | None = None) -> list[list[CrystalWarning]]:
+        """Return the warnings about each crystal and its prediction.
+
+        Args:
+            ranked_target: a target whose error bar is judged in any case; see `prediction_warnings`.
+        """
+        about_predictions = prediction_warnings(self.tensors, self.errors, self.systems, ranked_target)
+        about_structures = self.structure_warnings or [[] for _ in self.ids]
+        return [[*a, *b] for a, b in zip(about_structures, about_predictions, strict=True)]
+
+    def columns(self, ranked_target: str | None = None) -> dict[str, Any]:
+        """Return the columns that are written: names, warnings, and for each target those of `tensor_columns`.
+
+        Args:
+            ranked_target: see `warnings`.
+        """
+        warnings = self.warnings(ranked_target)
         columns: dict[str, Any] = {
             "id": self.ids,
             "formula": self.formulas,
             "source": self.sources,
             "num_atoms": self.num_atoms,
             "crystal_system": self.systems,
+            "warnings": ["; ".join(warning.text for warning in of_crystal) for of_crystal in warnings],
+            "warning_codes": [" ".join(warning.code for warning in of_crystal) for of_crystal in warnings],
         }
         for target, tensors in self.tensors.items():
             columns |= {f"{target}_{name}": values for name, values in tensor_columns(tensors).items()}
@@ -137,6 +158,20 @@ def tensor_columns(tensors: np.ndarray) -> dict[str, np.ndarray]:
     return columns
 
 
+def count_warnings(columns: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Count the crystals with each warning.
+
+    Args:
+        columns: of `ScreenedCrystals.columns`.
+
+    Returns:
+        Number of crystals by `WarningCode`, without codes that no crystal has.
+    """
+    listed = [set(codes.split()) for codes in columns["warning_codes"]]
+    counts = {str(code): sum(code in codes for codes in listed) for code in WarningCode}
+    return {code: count for code, count in counts.items() if count}
+
+
 def write_parquet(path: Path, screened: ScreenedCrystals, model_name: str) -> None:
     """Write all columns in the order of the input, with units and descriptions as metadata.
 
@@ -152,6 +187,7 @@ def write_parquet(path: Path, screened: ScreenedCrystals, model_name: str) -> No
     parquet = optional_import("pyarrow.parquet", extra="cli", purpose="write predictions.parquet")
     columns = screened.columns()
     plain_types = {"num_atoms": pa.int64(), **dict.fromkeys(("id", "formula", "source", "crystal_system"), pa.string())}
+    plain_types |= dict.fromkeys(("warnings", "warning_codes"), pa.string())
     descriptions = {**DESCRIPTIONS, ERROR_BAR: ERROR_BAR_DESCRIPTION}
     fields = []
     for name in columns:
