@@ -18,7 +18,7 @@ from dtnn_fast.datasets.cleaning import clean
 from dtnn_fast.datasets.splits import split
 from dtnn_fast.model.bundled import bundled_folder
 from dtnn_fast.model.dtnn import DTNN
-from dtnn_fast.model.training_set import TrainingSet, mean_scalars
+from dtnn_fast.model.training_set import TrainingSet, mean_scalars, save_training_set
 from dtnn_fast.training.run_folder import data_digest
 
 
@@ -38,7 +38,7 @@ def main() -> None:
             graph = model.graph([crystals[row]])
             latents.append(mean_scalars(model.encoder(graph), graph.ptr))
     training_set = TrainingSet.of([crystals[row] for row in rows], np.concatenate(latents))
-    training_set.save(bundled_folder())
+    save_training_set(training_set, bundled_folder())
     print(f"{len(rows)} crystals, {len(training_set.element_counts)} elements, limit {training_set.distance_limit:.3f}")
 
 

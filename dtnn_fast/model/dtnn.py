@@ -27,7 +27,7 @@ from .bundled import BUNDLED_MODELS, bundled_folder
 from .decoder import Decoder, DecoderConfig
 from .decoder_inputs import take_layer
 from .predictor import Predictor
-from .training_set import TrainingSet
+from .training_set import TrainingSet, load_training_set, save_training_set
 
 TARGETS = ("electronic", "ionic", "total")
 JOINT_READOUTS = ("electronic", "ionic")
@@ -170,14 +170,13 @@ class DTNN(Predictor):
     def _load(cls, folder: Path) -> DTNN:
         model = read_settings(folder / CONFIG_FILE, FORMAT, lambda values: cls(DTNNConfig.from_json(values)))
         put_weights(model, load_weights(folder), folder)
-        model.training_set = TrainingSet.load(folder)
+        model.training_set = load_training_set(folder)
         return model
 
     def save(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors, and the training set if known; the folder is made when absent."""
         save_folder(self, folder, FORMAT, self.config.to_json())
-        if self.training_set is not None:
-            self.training_set.save(Path(folder))
+        save_training_set(self.training_set, Path(folder))
 
     @property
     def targets(self) -> tuple[str, ...]:

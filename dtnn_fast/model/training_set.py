@@ -54,13 +54,17 @@ class TrainingSet:
         for crystal in crystals:
             for z in np.unique(crystal.atomic_numbers).tolist():
                 counts[z] = counts.get(z, 0) + 1
-        return cls._with_limit(counts, latents)
+        kept = latents.astype(np.float16)
+        distances = _distances(kept, kept)
+        np.fill_diagonal(distances, np.inf)
+        limit = float(np.quantile(distances.min(axis=1), _NEAR)) if len(kept) > 1 else np.inf
+        return cls(dict(sorted(counts.items())), kept, limit)
 
     @classmethod
     def join(cls, sets: Sequence[TrainingSet]) -> TrainingSet:
-        """Join the training sets of models that share an encoder; a crystal counts once in `latents`.
+        """Join the training sets of models that share an encoder, which may overlap.
 
-        The counts are those of the set that has most of an element, as the sets overlap.
+        Each count is that of the set with most crystals of the element, and the limit is the largest.
 
         Args:
             sets: at least one.
@@ -69,15 +73,9 @@ class TrainingSet:
         for training_set in sets:
             for z, count in training_set.element_counts.items():
                 counts[z] = max(count, counts.get(z, 0))
-        return cls._with_limit(counts, np.unique(np.concatenate([s.latents for s in sets]), axis=0))
-
-    @classmethod
-    def _with_limit(cls, counts: Mapping[int, int], latents: np.ndarray) -> TrainingSet:
-        kept = latents.astype(np.float16)
-        distances = _distances(kept, kept)
-        np.fill_diagonal(distances, np.inf)
-        limit = float(np.quantile(distances.min(axis=1), _NEAR)) if len(kept) > 1 else np.inf
-        return cls(dict(sorted(counts.items())), kept, limit)
+        latents = np.unique(np.concatenate([training_set.latents for training_set in sets]), axis=0)
+        limit = max(training_set.distance_limit for training_set in sets)
+        return cls(dict(sorted(counts.items())), latents, limit)
 
     def relative_distances(self, latents: np.ndarray) -> np.ndarray:
         """Compute the distances to the nearest training crystal, over `distance_limit`. [B, C] -> [B]."""
@@ -86,42 +84,48 @@ class TrainingSet:
         relative: np.ndarray = _distances(latents, self.latents).min(axis=1) / self.distance_limit
         return relative
 
-    def save(self, folder: Path) -> None:
-        """Write training_set.json and training_latents.safetensors into an existing folder."""
-        settings = {
-            "crystals": len(self.latents),
-            "distance_limit": self.distance_limit,
-            "elements": {SYMBOLS[z]: count for z, count in self.element_counts.items()},
-        }
-        save_file({"latents": torch.from_numpy(self.latents)}, folder / LATENTS_FILE, metadata={"format": FORMAT})
-        write_settings(folder / SETTINGS_FILE, FORMAT, settings)
 
-    @classmethod
-    def load(cls, folder: Path) -> TrainingSet | None:
-        """Read what `save` wrote; None where the folder has no training_set.json.
+def save_training_set(training_set: TrainingSet | None, folder: Path) -> None:
+    """Write training_set.json and training_latents.safetensors into an existing folder, or remove them for None."""
+    if training_set is None:
+        for name in (SETTINGS_FILE, LATENTS_FILE):
+            (folder / name).unlink(missing_ok=True)
+        return
+    settings = {
+        "crystals": len(training_set.latents),
+        "distance_limit": training_set.distance_limit,
+        "elements": {SYMBOLS[z]: count for z, count in training_set.element_counts.items()},
+    }
+    save_file({"latents": torch.from_numpy(training_set.latents)}, folder / LATENTS_FILE, metadata={"format": FORMAT})
+    write_settings(folder / SETTINGS_FILE, FORMAT, settings)
 
-        Raises:
-            BadFileError: a file is damaged, or the latents are missing.
-        """
-        path = folder / SETTINGS_FILE
-        if not path.exists():
-            return None
-        try:
-            latents = load_file(folder / LATENTS_FILE)["latents"].numpy()
-        except (SafetensorError, OSError, KeyError) as error:
-            raise BadFileError(f"{folder / LATENTS_FILE}: missing or damaged: {error}") from error
-        if latents.ndim != 2 or len(latents) == 0 or not np.isfinite(latents).all():
-            raise BadFileError(f"{folder / LATENTS_FILE}: expected finite `latents` of shape [n, C]")
 
-        def parse(settings: dict[str, Any]) -> TrainingSet:
-            elements, limit = settings.get("elements"), settings.get("distance_limit")
-            if not isinstance(elements, dict) or not isinstance(limit, int | float):
-                raise ValueError("expected an object `elements` and a number `distance_limit`")
-            if not all(isinstance(count, int) for count in elements.values()):
-                raise ValueError(f"expected numbers of crystals as `elements`, got {elements}")
-            return cls({atomic_number(symbol): count for symbol, count in elements.items()}, latents, float(limit))
+def load_training_set(folder: Path) -> TrainingSet | None:
+    """Read what `save_training_set` wrote; None where the folder has no training_set.json.
 
-        return read_settings(path, FORMAT, parse)
+    Raises:
+        BadFileError: a file is damaged, or the latents are missing.
+    """
+    path = folder / SETTINGS_FILE
+    if not path.exists():
+        return None
+    try:
+        latents = load_file(folder / LATENTS_FILE)["latents"].numpy()
+    except (SafetensorError, OSError, KeyError) as error:
+        raise BadFileError(f"{folder / LATENTS_FILE}: missing or damaged: {error}") from error
+    if latents.ndim != 2 or len(latents) == 0 or not np.isfinite(latents).all():
+        raise BadFileError(f"{folder / LATENTS_FILE}: expected finite `latents` of shape [n, C]")
+
+    def parse(settings: dict[str, Any]) -> TrainingSet:
+        elements, limit = settings.get("elements"), settings.get("distance_limit")
+        if not isinstance(elements, dict) or not isinstance(limit, int | float):
+            raise ValueError("expected an object `elements` and a number `distance_limit`")
+        if not all(isinstance(count, int) for count in elements.values()):
+            raise ValueError(f"expected numbers of crystals as `elements`, got {elements}")
+        counts = {atomic_number(symbol): count for symbol, count in elements.items()}
+        return TrainingSet(counts, latents, float(limit))
+
+    return read_settings(path, FORMAT, parse)
 
 
 def mean_scalars(latents: Sequence[Latents | None], ptr: Tensor) -> np.ndarray:

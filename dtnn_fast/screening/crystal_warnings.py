@@ -24,6 +24,8 @@ FEWEST_TRAINING_CRYSTALS = 5
 # Bonds over the sum of the covalent radii: 0.65 to 1.3 in the bundled crystals; 98 % of them have 1.57 to 2.24 after
 # their lengths in Bohr are taken for Angstrom, which makes them 1.89 times as long.
 _COMPRESSED_BELOW, _BOHR_FROM, _BOHR_TO = 0.64, 1.45, 2.4
+# Parts of a crystal that bonds of this many cutoffs connect have no gap between them.
+_WIDENED = 1.3
 # Volume of the covalent spheres over that of the cell, and volume per atom in cubic Angstrom. The bundled crystals have
 # at most 1.7 (Np, Pu), and at most 123 (Cs).
 _DENSE_FILLING, _THIN_VOLUME = 1.7, 125.0
@@ -147,14 +149,9 @@ def prediction_warnings(
             limit = "below 0" if target == "ionic" else "below 1, the permittivity of vacuum"
             text = f"a principal value of the {target} tensor is {limit}: {lowest[row]:.2f}"
             results[row].append(CrystalWarning(WarningCode.NEGATIVE_PART, text))
-        breach = _symmetry_breach(principal, systems)
-        for row in np.flatnonzero(breach > _SYMMETRY_TOLERANCE).tolist():
-            demand = "all" if systems[row] == "cubic" else "two"
-            text = (
-                f"the {target} tensor breaks the symmetry: in a {systems[row]} crystal {demand} principal values are "
-                f"equal, these are {', '.join(f'{value:.2f}' for value in principal[row])}"
-            )
-            results[row].append(CrystalWarning(WarningCode.SYMMETRY_BREACH, text))
+    for row, breach in enumerate(_worst_breaches(tensors, systems)):
+        if breach is not None:
+            results[row].append(breach)
     judged = [target for target in tensors if target != "ionic" or target == ranked_target or len(tensors) == 1]
     for target in judged:
         for row in np.flatnonzero(error_exceeds_value(tensors, mean_errors, target)).tolist():
@@ -208,8 +205,10 @@ def _length_warnings(crystal: Crystal, bonding: Bonding) -> list[CrystalWarning]
 def _element_warnings(crystal: Crystal) -> list[CrystalWarning]:
     elements = set(crystal.atomic_numbers.tolist())
     warnings = []
-    if NONMETALS.isdisjoint(elements):
-        text = "made of metals only: almost all such crystals are metals, which have no dielectric constant"
+    # A crystal with a published tensor or band gap is an insulator, such as CsAu and some half-Heusler crystals.
+    is_known_insulator = bool(crystal.targets) or crystal.info.get("band_gap_ev", 0.0) > 0.0
+    if NONMETALS.isdisjoint(elements) and not is_known_insulator:
+        text = "made of metals only: most such crystals are metals, which have no dielectric constant"
         warnings.append(CrystalWarning(WarningCode.METALS_ONLY, text))
     if len(elements) == 1:
         text = "an element alone: no training crystal is one"
@@ -226,13 +225,18 @@ def _bond_warnings(crystal: Crystal, bonding: Bonding, cutoff: float) -> list[Cr
         atoms = "1 atom has" if bonding.num_lone_atoms == 1 else f"{bonding.num_lone_atoms} atoms have"
         text = f"{atoms} no neighbor within {cutoff:g} Angstrom, beyond which the model sees nothing"
         warnings.append(CrystalWarning(WarningCode.NO_BONDS, text))
-    elif bonding.dimension < 3:
+    elif bonding.dimension < 3 and _has_gap(crystal, cutoff):
         text = (
             f"{_SHAPES[bonding.dimension]} more than {cutoff:g} Angstrom apart (empty gap of "
             f"{widest_gap(crystal):.1f} Angstrom): the tensor is not that of a bulk crystal"
         )
         warnings.append(CrystalWarning(WarningCode.GAP, text))
     return warnings
+
+
+def _has_gap(crystal: Crystal, cutoff: float) -> bool:
+    """Tell a gap from a layered crystal whose layers are hardly farther apart than the cutoff, such as CdI2."""
+    return widest_gap(crystal) > cutoff or describe_bonding([crystal], _WIDENED * cutoff)[0].dimension < 3
 
 
 def _rare_element_warnings(crystal: Crystal, counts: Mapping[int, int] | None) -> list[CrystalWarning]:
@@ -257,6 +261,28 @@ def _element_counts(model: Predictor) -> dict[int, int] | None:
         for z, count in training_set.element_counts.items():
             counts[z] = max(count, counts.get(z, 0))
     return counts
+
+
+def _worst_breaches(tensors: Mapping[str, np.ndarray], systems: Sequence[str | None]) -> list[CrystalWarning | None]:
+    """Find, for each crystal, the tensor that breaks the symmetry most, and say how; None within the tolerance."""
+    if not tensors:
+        return [None] * len(systems)
+    targets = list(tensors)
+    principal = np.stack([np.linalg.eigvalsh(values) for values in tensors.values()])
+    breaches = np.stack([_symmetry_breach(values, systems) for values in principal])
+    results: list[CrystalWarning | None] = []
+    for row, worst in enumerate(breaches.argmax(axis=0).tolist()):
+        if breaches[worst, row] <= _SYMMETRY_TOLERANCE:
+            results.append(None)
+            continue
+        demand = "all" if systems[row] == "cubic" else "two"
+        values = ", ".join(f"{value:.2f}" for value in principal[worst, row])
+        text = (
+            f"the {targets[worst]} tensor breaks the symmetry: a {systems[row]} crystal has {demand} principal values "
+            f"equal, these are {values}"
+        )
+        results.append(CrystalWarning(WarningCode.SYMMETRY_BREACH, text))
+    return results
 
 
 def _symmetry_breach(principal: np.ndarray, systems: Sequence[str | None]) -> np.ndarray:
