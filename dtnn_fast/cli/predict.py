@@ -48,6 +48,8 @@ def predict(
 
     The tensors are relative permittivities, in the Cartesian frame in which the file gives the cell.
 
+    Lines "warning: ..." say where the model does not apply, or where its numbers cannot be right.
+
     Exit code: 0 all crystals were predicted, 3 some were rejected (stderr says why), 2 nothing could be done.
     """
     predictor = load_model(model, threads)

@@ -73,8 +73,8 @@ def screen(
         typer.Option(
             "--rank-unreliable",
             help="Ranks crystals whose warnings say that the prediction means nothing among the others; otherwise they "
-            "come last. These are metals, slabs and molecules in a box, lengths in a wrong unit, and crystals whose "
-            "error bar exceeds the value.",
+            "come last. These are metals, elements alone, slabs and molecules in a box, lengths in a wrong unit, and "
+            "crystals whose error bar exceeds the value.",
         ),
     ] = False,
     batch_atoms: Annotated[
@@ -87,6 +87,9 @@ def screen(
 
     Writes predictions.parquet (all tensors), ranking.csv, rejected.csv (crystals that could not be used, and why),
     plot.png and summary.json. A crystal that cannot be used never stops the others.
+
+    The columns warnings and warning_codes say where the model does not apply, or where its numbers cannot be right. The
+    printed table marks these crystals with an exclamation mark.
 
     Ctrl-C stops early, and writes the results of the crystals predicted until then.
 

@@ -68,12 +68,14 @@ TITLES = {
     WarningCode.SYMMETRY_BREACH: "a tensor that breaks the symmetry of the crystal",
     WarningCode.ERROR_BAR_EXCEEDS_VALUE: "error bar exceeds the value",
 }
-# The prediction means nothing: the structure is no bulk insulator, or the error bar is larger than the value.
+# The prediction means nothing: the structure is no bulk insulator, or an element alone, which the model has never seen
+# (hexagonal diamond gets 22 instead of 6), or the error bar is larger than the value.
 UNRELIABLE = frozenset(
     {
         WarningCode.BOHR,
         WarningCode.COMPRESSED,
         WarningCode.METALS_ONLY,
+        WarningCode.SINGLE_ELEMENT,
         WarningCode.NO_BONDS,
         WarningCode.GAP,
         WarningCode.ERROR_BAR_EXCEEDS_VALUE,

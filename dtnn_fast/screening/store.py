@@ -132,7 +132,9 @@ class ScreenedCrystals:
             "num_atoms": self.num_atoms,
             "crystal_system": self.systems,
             "warnings": ["; ".join(warning.text for warning in of_crystal) for of_crystal in warnings],
-            "warning_codes": [" ".join(warning.code for warning in of_crystal) for of_crystal in warnings],
+            "warning_codes": [
+                " ".join(dict.fromkeys(warning.code for warning in of_crystal)) for of_crystal in warnings
+            ],
         }
         for target, tensors in self.tensors.items():
             columns |= {f"{target}_{name}": values for name, values in tensor_columns(tensors).items()}
