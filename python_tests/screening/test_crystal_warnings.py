@@ -194,11 +194,12 @@ def test_few_labelled_crystals_have_a_warning(model):
     assert not rejected
     warnings = screened.warnings()
     count = Counter(code for of_crystal in warnings for code in codes_of(of_crystal))
-    unreliable = sum(not UNRELIABLE.isdisjoint(codes_of(of_crystal)) for of_crystal in warnings)
-    assert unreliable <= 0.005 * len(warnings), count
-    assert sum(map(bool, warnings)) <= 0.08 * len(warnings), count
+    # Error bars of means exceed the value in more crystals than error bars of tensors.
+    assert count.pop(WarningCode.ERROR_BAR_EXCEEDS_VALUE, 0) <= 0.035 * len(warnings)
+    assert not count.keys() & UNRELIABLE
+    assert sum(map(bool, warnings)) <= 0.1 * len(warnings), count
     assert count[WarningCode.FAR_FROM_TRAINING] <= 0.01 * len(warnings)
-    assert not count.keys() & {WarningCode.BOHR, WarningCode.COMPRESSED, WarningCode.UNUSUAL_DENSITY, WarningCode.GAP}
+    assert WarningCode.UNUSUAL_DENSITY not in count
     for of_crystal in warnings:
         assert not [warning.text for warning in of_crystal if ";" in warning.text or "\n" in warning.text]
 
