@@ -19,7 +19,7 @@ def main(run: Path) -> None:
     settings = json.loads((run / "settings.json").read_text(encoding="utf-8"))
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))
     BUNDLED_FOLDER.mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", "model.safetensors"):
+    for name in ("config.json", "model.safetensors", "training_set.json", "training_latents.safetensors"):
         shutil.copyfile(run / "model" / name, BUNDLED_FOLDER / name)
     record = {"command": settings["command"], "run": run.name, **settings, **results}
     (BUNDLED_FOLDER / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

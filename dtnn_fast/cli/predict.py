@@ -58,6 +58,8 @@ def predict(
     Error bars (±) hold for nine of ten validation crystals: beside the mean that of the mean, beside the tensor that of
     the mean absolute error over its six elements.
 
+    Lines "warning: ..." say where the model does not apply, or where its numbers cannot be right.
+
     Exit code: 0 all crystals were predicted, 3 some were rejected (stderr says why), 2 nothing could be done.
     """
     predictor = load_model(model, threads)
@@ -89,6 +91,7 @@ def _to_json(screened: ScreenedCrystals, rejected: list[Rejected], model: str) -
     from ..screening.store import ERROR_DESCRIPTIONS, tensor_columns
 
     numbers = {target: tensor_columns(tensors) for target, tensors in screened.tensors.items()}
+    warnings = screened.warnings()
     crystals = [
         {
             "id": screened.ids[row],
@@ -97,6 +100,8 @@ def _to_json(screened: ScreenedCrystals, rejected: list[Rejected], model: str) -
             "crystal_system": screened.systems[row],
             "num_atoms": int(screened.num_atoms[row]),
             "lattice_vectors": screened.lattice_vectors[row].tolist(),
+            "warnings": [warning.text for warning in warnings[row]],
+            "warning_codes": [str(warning.code) for warning in warnings[row]],
             "tensors": {
                 target: {
                     "tensor": tensors[row].tolist(),
@@ -138,4 +143,5 @@ def _as_text(crystal: dict[str, Any]) -> str:
         ends = [" " * len(tensor_error), tensor_error, " " * len(tensor_error)]
         rows = zip(starts, matrix, ends, numbers, strict=True)
         lines += [f"{start}[{row} ]{end}   {text}" for start, row, end, text in rows]
+    lines += [f"  warning: {warning}" for warning in crystal["warnings"]]
     return "\n".join([*lines, ""])

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 RESULT_FILES = ("predictions.parquet", "ranking.csv", "rejected.csv", "plot.png", "summary.json")
 _DAGGER = "†"
+_WARNED = "!"
 
 
 def screen(
@@ -66,6 +67,15 @@ def screen(
         bool,
         typer.Option("--lowest-first", help="Ranks small values first, for low-k dielectrics; otherwise large first."),
     ] = False,
+    rank_unreliable: Annotated[
+        bool,
+        typer.Option(
+            "--rank-unreliable",
+            help="Ranks crystals whose warnings say that the prediction means nothing among the others; otherwise they "
+            "come last. These are metals, elements alone, slabs and molecules in a box, lengths in a wrong unit, and "
+            "crystals whose error bar exceeds the value.",
+        ),
+    ] = False,
     batch_atoms: Annotated[
         int,
         typer.Option(min=1, help="Approximate number of atoms that are computed together. Fewer need less memory."),
@@ -80,6 +90,9 @@ def screen(
     Tensors are in the Cartesian frame in which a file gives the cell. A CIF gives no such frame: c is along z, and a in
     the plane of x and z, as in pymatgen. predictions.parquet lists the lattice vectors, and describes its columns.
 
+    The columns warnings and warning_codes say where the model does not apply, or where its numbers cannot be right. The
+    printed table marks these crystals with an exclamation mark.
+
     Ctrl-C stops early, and writes the results of the crystals predicted until then.
 
     Exit code: 0 all crystals were predicted, 3 some were rejected, 2 nothing could be done, 130 stopped by Ctrl-C.
@@ -91,7 +104,7 @@ def screen(
     from ..screening.ranking import rank, resolve_sort_column, write_ranking
     from ..screening.report import plot_screening
     from ..screening.sources import open_source
-    from ..screening.store import write_parquet
+    from ..screening.store import count_warnings, write_parquet
 
     targets = predictor.targets
     try:
@@ -121,8 +134,8 @@ def screen(
 
     write_rejected(output / "rejected.csv", rejected)
     require_some(len(screened), rejected, ", ".join(map(str, paths or [])))
-    columns = screened.columns()
-    order = rank(columns, sort_column, lowest_first)
+    columns = screened.columns(ranked_target=sort_column.partition("_")[0])
+    order = rank(columns, sort_column, lowest_first, unreliable_last=not rank_unreliable)
     write_parquet(output / "predictions.parquet", screened, model)
     write_ranking(output / "ranking.csv", columns, order, targets)
     plot_screening(output / "plot.png", screened, order)
@@ -132,9 +145,11 @@ def screen(
         "targets": list(targets),
         "sorted_by": sort_column,
         "lowest_first": lowest_first,
+        "rank_unreliable": rank_unreliable,
         "batch_atoms": batch_atoms,
         "predicted": len(screened),
         "rejected": len(rejected),
+        "warnings": count_warnings(columns),
         "left_out_for_unknown_elements": source.num_left_out,
         "seconds": round(seconds, 3),
         "crystals_per_second": round(len(screened) / seconds, 2),
@@ -144,6 +159,7 @@ def screen(
     if top:
         rows = order[:top].tolist()
         _print_ranking(stdout(), columns, rows, targets, sort_column, lowest_first)
+        _print_warnings(stdout(), columns, rows, rank_unreliable)
     stderr().print(f"{len(screened):,} crystals in {seconds:.1f} s ({len(screened) / seconds:.0f} per second)")
     stdout().print(f"results: {', '.join(str(output / name) for name in RESULT_FILES)}")
     if stopped:
@@ -241,6 +257,7 @@ def _print_ranking(
         table.add_column(heading, justify="right", style="bold" if name == sort_column else "")
     for place, row in enumerate(rows, start=1):
         mark = f" {_DAGGER}" if columns["labelled"][row] else ""
+        mark += f" {_WARNED}" if columns["warnings"][row] else ""
         numbers = [_with_error(columns, name, row) for name in number_columns]
         system = columns["crystal_system"][row] or "-"
         table.add_row(str(place), columns["id"][row] + mark, columns["formula"][row], system, *numbers)
@@ -266,3 +283,27 @@ def _with_error(columns: Mapping[str, Any], name: str, row: int) -> str:
     """Write a number of the table, with its error bar behind it where it has one."""
     error_bar = columns.get(f"{name}_error")
     return f"{columns[name][row]:.2f}" + ("" if error_bar is None else f" ± {error_bar[row]:.2f}")
+
+
+def _print_warnings(console: Console, columns: dict[str, Any], rows: Sequence[int], rank_unreliable: bool) -> None:
+    """Print what the marks of the ranking mean, by warning, and how many crystals are ranked last.
+
+    Args:
+        console: where to.
+        columns: of `ScreenedCrystals.columns`.
+        rows: row indices of the printed crystals, from the first rank.
+        rank_unreliable: whether crystals whose predictions mean nothing are ranked among the others.
+    """
+    from ..screening.crystal_warnings import TITLES
+    from ..screening.ranking import is_unreliable
+
+    for code, title in TITLES.items():
+        places = [place for place, row in enumerate(rows, start=1) if code in columns["warning_codes"][row].split()]
+        if places:
+            console.print(f"{_WARNED} {title}: rank {', '.join(map(str, places))}")
+    num_last = int(is_unreliable(columns).sum())
+    if num_last and not rank_unreliable:
+        console.print(
+            f"{num_last:,} crystals are ranked last, because their warnings say that the prediction means nothing "
+            "(--rank-unreliable ranks them among the others)."
+        )

@@ -98,6 +98,26 @@ _COVALENT_RADII = (
 )
 # COVALENT_RADII[z] is the radius of atomic number z, NaN for z = 0. [97], float64, Angstrom.
 COVALENT_RADII = np.array([np.nan, *_COVALENT_RADII])
+_LARGEST_TABULATED = len(COVALENT_RADII) - 1
+
+
+def covalent_radii(atomic_numbers: np.ndarray) -> np.ndarray:
+    """Return the covalent radii of atoms.
+
+    Args:
+        atomic_numbers: 1 to 118. [N], int64
+
+    Returns:
+        Radii; elements beyond Cm, which are not in the table, get the radius of Cm. [N], float64, Angstrom
+    """
+    radii: np.ndarray = COVALENT_RADII[np.minimum(atomic_numbers, _LARGEST_TABULATED)]
+    return radii
+
+
+# Crystals without any of these are metals, with few exceptions such as CsAu.
+_NONMETALS_AND_METALLOIDS = "H He B C N O F Ne Si P S Cl Ar Ge As Se Br Kr Sb Te I Xe At Rn"
+NONMETALS = frozenset(_NUMBERS[name] for name in _NONMETALS_AND_METALLOIDS.split())
+NOBLE_GASES = frozenset(_NUMBERS[name] for name in ("He", "Ne", "Ar", "Kr", "Xe", "Rn"))
 
 # Elements that can replace each other in a crystal: the columns of the periodic table up to Bi, the lanthanides from Ce
 # and the actinides up to Pu. Hydrogen has no group, because no other element bonds like it.

@@ -27,6 +27,7 @@ from .bundled_model import BUNDLED_MODELS, bundled_folder
 from .decoder import Decoder, DecoderConfig
 from .decoder_inputs import take_layer
 from .predictor import Predictor
+from .training_set import TrainingSet, load_training_set, save_training_set
 
 TARGETS = ("electronic", "ionic", "total")
 JOINT_READOUTS = ("electronic", "ionic")
@@ -100,6 +101,9 @@ class DTNN(Predictor):
         >>> model = DTNN.from_pretrained("dielectric-total")
         >>> model.predict(structures)  # pymatgen Structure, ASE Atoms, or a list of them -> ndarray [B, 3, 3]
     """
+
+    # What the model learned from; None for models of version 0.1.0 and untrained ones.
+    training_set: TrainingSet | None = None
 
     def __init__(self, config: DTNNConfig | None = None, encoder: Encoder | None = None) -> None:
         super().__init__()
@@ -175,11 +179,13 @@ class DTNN(Predictor):
     def _load(cls, folder: Path) -> DTNN:
         model = read_settings(folder / CONFIG_FILE, FORMAT, lambda values: cls(DTNNConfig.from_json(values)))
         put_weights(model, load_weights(folder), folder)
+        model.training_set = load_training_set(folder)
         return model
 
     def save(self, folder: str | Path) -> None:
-        """Write config.json and model.safetensors into a folder, which is made when absent."""
+        """Write config.json and model.safetensors, and the training set if known; the folder is made when absent."""
         save_folder(self, folder, FORMAT, self.config.to_json())
+        save_training_set(self.training_set, Path(folder))
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -200,6 +206,15 @@ class DTNN(Predictor):
     def mean_error_scales(self) -> tuple[float, ...]:
         """For each target, the factor from the members' spread to the error bar of a mean; may be empty."""
         return self.config.mean_error_scales
+
+    @property
+    def bond_cutoff(self) -> float:
+        """See `Predictor.bond_cutoff`."""
+        return float(max(self.encoder.cutoffs))
+
+    def encoders_with_training_sets(self) -> list[tuple[nn.Module, TrainingSet]]:
+        """See `Predictor.encoders_with_training_sets`."""
+        return [] if self.training_set is None else [(self.encoder, self.training_set)]
 
     @property
     def device(self) -> torch.device:
@@ -277,7 +292,9 @@ class DTNN(Predictor):
             error_scales=of_wanted(self.error_scales),
             mean_error_scales=of_wanted(self.mean_error_scales),
         )
-        return DTNN.from_modules(config, self.encoder, decoders)
+        model = DTNN.from_modules(config, self.encoder, decoders)
+        model.training_set = self.training_set
+        return model
 
     def num_parameters(self) -> Mapping[str, int]:
         """Number of trainable parameters of the encoder, and of one decoder."""

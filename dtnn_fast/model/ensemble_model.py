@@ -16,6 +16,7 @@ from ..encoders.latent_cache import encoder_digest
 from ..nn.saved_folder import read_settings, write_settings
 from .dtnn import DTNN, ENSEMBLE_FILE, decoder_key
 from .predictor import Predictor
+from .training_set import TrainingSet
 
 FORMAT = "dtnn_fast ensemble 1"
 
@@ -128,6 +129,15 @@ class Ensemble(Predictor):
         """For each target, the factor from the members' spread to the error bar of a mean; may be empty."""
         return self._mean_error_scales
 
+    @property
+    def bond_cutoff(self) -> float:
+        """See `Predictor.bond_cutoff`; the longest of all models."""
+        return max(cast(DTNN, model).bond_cutoff for model in self.models)
+
+    def encoders_with_training_sets(self) -> list[tuple[nn.Module, TrainingSet]]:
+        """See `Predictor.encoders_with_training_sets`."""
+        return [pair for model in self.models for pair in cast(DTNN, model).encoders_with_training_sets()]
+
     def predict_members(self, crystals: Sequence[Crystal]) -> dict[str, np.ndarray]:
         """See `Predictor.predict_members`; the members of one model stand together."""
         by_model = [cast(DTNN, model).predict_members(crystals) for model in self.models]
@@ -187,7 +197,10 @@ def share_encoder(
         for member, model in enumerate(models)
         for name, decoder in model.decoders.items()
     }
-    return DTNN.from_modules(config, first.encoder, decoders).eval()
+    joined = DTNN.from_modules(config, first.encoder, decoders).eval()
+    training_sets = [model.training_set for model in models if model.training_set is not None]
+    joined.training_set = TrainingSet.join(training_sets) if training_sets else None
+    return joined
 
 
 def load_predictor(name: str | Path) -> Predictor:

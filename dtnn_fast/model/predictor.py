@@ -17,6 +17,7 @@ from ..crystals.crystal import Crystal
 from ..nn.graph import batches_of_atoms
 from ..nn.symmetric_tensors import UNIQUE_COLUMNS, UNIQUE_ROWS
 from ..symmetry import find_symmetry, symmetrised
+from .training_set import TrainingSet
 
 
 class BatchPrediction(NamedTuple):
@@ -58,6 +59,15 @@ class Predictor(nn.Module):
     def mean_error_scales(self) -> tuple[float, ...]:
         """For each target, the factor from `mean_spread` to the error bar of a mean; empty for no such error bars."""
         return ()
+
+    @property
+    def bond_cutoff(self) -> float | None:
+        """Longest distance at which the model sees two atoms as bonded, Angstrom; None where unknown."""
+        return None
+
+    def encoders_with_training_sets(self) -> list[tuple[nn.Module, TrainingSet]]:
+        """List the encoders whose training crystals are known, each with its training set."""
+        return []
 
     @abstractmethod
     def predict_members(self, crystals: Sequence[Crystal]) -> dict[str, np.ndarray]:

@@ -4,16 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..crystals.checks import check_crystal
+from ..crystals.convert import to_crystal
 from ..crystals.crystal import Crystal, Rejected
 from ..errors import BadCrystalError
 from ..model.predictor import Predictor
+from ..model.training_set import TrainingDistances
 from ..nn.graph import batches_of_atoms
+from .crystal_warnings import CrystalWarning, structure_warnings
 from .store import ScreenedCrystals
 
 # Number of crystals in memory; they are sorted by size together, so that batches are even.
@@ -79,12 +83,35 @@ def screen_crystals(
     return _join(chunks)
 
 
+def crystal_warnings(structure: Any, model: Predictor) -> list[CrystalWarning]:
+    """Predict a crystal, and say what speaks against the prediction.
+
+    Args:
+        structure: a pymatgen Structure, an ASE Atoms or a `Crystal`.
+        model: a loaded model.
+
+    Returns:
+        The warnings, which docs/screening.md lists; empty for an ordinary crystal.
+
+    Raises:
+        BadCrystalError: the structure cannot be predicted; see `check_crystal`.
+
+    Example:
+        >>> [warning.text for warning in crystal_warnings(structure, model)]
+    """
+    screened, rejected = screen_crystals(model, [to_crystal(structure)])
+    if rejected:
+        raise BadCrystalError(f"{rejected[0].id}: {rejected[0].reason}")
+    return screened.warnings()[0]
+
+
 class _Prediction(NamedTuple):
-    """The tensors of a crystal by target, and the error bars of tensors and means where the model has them."""
+    """The tensors of a crystal by target, error bars of tensors and means if the model has them, and warnings."""
 
     tensors: dict[str, np.ndarray]
     tensor_errors: dict[str, float]
     mean_errors: dict[str, float]
+    warnings: list[CrystalWarning]
 
 
 class _Chunk:
@@ -128,7 +155,8 @@ class _Chunk:
         tensors = {t: np.array([p.tensors[t] for p in predictions]).reshape(-1, 3, 3) for t in self.targets}
         tensor_errors = {t: np.array([p.tensor_errors[t] for p in predictions]) for t in self.tensor_error_targets}
         mean_errors = {t: np.array([p.mean_errors[t] for p in predictions]) for t in self.mean_error_targets}
-        return ScreenedCrystals.of(predicted, tensors, tensor_errors, mean_errors), rejected
+        screened = ScreenedCrystals.of(predicted, tensors, tensor_errors, mean_errors)
+        return replace(screened, structure_warnings=[p.warnings for p in predictions]), rejected
 
 
 def _join(chunks: Sequence[_Chunk | Screened]) -> Screened:
@@ -148,7 +176,9 @@ def _check(crystal: Crystal, known_elements: frozenset[int] | None) -> Crystal |
 def _predict(model: Predictor, crystals: Sequence[Crystal]) -> list[_Prediction | str]:
     """Predict each crystal, or give the reason of its failure; a failing batch is halved until the culprit is alone."""
     try:
-        batch = model.predict_batch_with_errors(crystals)
+        with TrainingDistances(model.encoders_with_training_sets()) as distances:
+            batch = model.predict_batch_with_errors(crystals)
+        warnings = structure_warnings(crystals, model, distances.relative())
     except Exception as error:
         if len(crystals) == 1:
             return [f"the model failed: {error or type(error).__name__}"]
@@ -160,6 +190,7 @@ def _predict(model: Predictor, crystals: Sequence[Crystal]) -> list[_Prediction 
             {target: values[index] for target, values in batch.tensors.items()},
             {target: float(values[index]) for target, values in batch.tensor_errors.items()},
             {target: float(values[index]) for target, values in batch.mean_errors.items()},
+            warnings[index],
         )
         broken = [target for target, tensor in prediction.tensors.items() if not np.isfinite(tensor).all()]
         outcomes.append(f"the predicted {broken[0]} tensor is not finite" if broken else prediction)

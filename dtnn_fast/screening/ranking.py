@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from .crystal_warnings import UNRELIABLE
 from .store import DESCRIPTIONS, MEAN_ERROR, PRINCIPAL_VALUES, TENSOR_ERROR
 
 RANKED_NUMBERS = ("mean", *PRINCIPAL_VALUES, "anisotropy")
+_WARNING_COLUMNS = ("warnings", "warning_codes")
 
 
 def main_target(targets: Sequence[str]) -> str:
@@ -38,19 +40,30 @@ def resolve_sort_column(name: str, targets: Sequence[str]) -> str:
     return column
 
 
-def rank(columns: dict[str, Any], by: str, lowest_first: bool = False) -> np.ndarray:
+def is_unreliable(columns: dict[str, Any]) -> np.ndarray:
+    """Find the crystals with a warning that the prediction means nothing, one of `UNRELIABLE`. [B], bool.
+
+    Args:
+        columns: of `ScreenedCrystals.columns`.
+    """
+    return np.array([not UNRELIABLE.isdisjoint(codes.split()) for codes in columns["warning_codes"]], dtype=bool)
+
+
+def rank(columns: dict[str, Any], by: str, lowest_first: bool = False, unreliable_last: bool = False) -> np.ndarray:
     """Order the rows by one column; rows with equal values keep their order.
 
     Args:
         columns: of `ScreenedCrystals.columns`.
         by: name of a column of numbers.
         lowest_first: small values first instead of large values.
+        unreliable_last: crystals of `is_unreliable` come behind all others.
 
     Returns:
         Row indices from the first rank. [B], int64.
     """
     values = np.asarray(columns[by])
-    return np.argsort(values if lowest_first else -values, kind="stable")
+    order = np.argsort(values if lowest_first else -values, kind="stable")
+    return order[np.argsort(is_unreliable(columns)[order], kind="stable")] if unreliable_last else order
 
 
 def write_ranking(path: Path, columns: dict[str, Any], order: np.ndarray, targets: Sequence[str]) -> None:
@@ -68,8 +81,10 @@ def write_ranking(path: Path, columns: dict[str, Any], order: np.ndarray, target
     texts = ["id", "formula", "crystal_system", "num_atoms", "source"]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["rank", *texts, "labelled", *numbers])
+        writer.writerow(["rank", *texts, "labelled", *numbers, *_WARNING_COLUMNS])
         for place, row in enumerate(order.tolist(), start=1):
             text_cells = ["" if columns[name][row] is None else columns[name][row] for name in texts]
             is_labelled = str(bool(columns["labelled"][row])).lower()
-            writer.writerow([place, *text_cells, is_labelled, *(f"{columns[name][row]:.4f}" for name in numbers)])
+            number_cells = [f"{columns[name][row]:.4f}" for name in numbers]
+            warning_cells = [columns[name][row] for name in _WARNING_COLUMNS]
+            writer.writerow([place, *text_cells, is_labelled, *number_cells, *warning_cells])

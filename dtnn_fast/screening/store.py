@@ -16,6 +16,7 @@ from ..datasets.bundled import labelled_index
 from ..errors import optional_import
 from ..model.predictor import mean_permittivity
 from ..symmetry import known_crystal_system
+from .crystal_warnings import CrystalWarning, WarningCode, prediction_warnings
 
 # The six unique elements of a symmetric tensor, in the order of docs/conventions.md.
 TENSOR_ELEMENTS = {"xx": (0, 0), "yy": (1, 1), "zz": (2, 2), "yz": (1, 2), "xz": (0, 2), "xy": (0, 1)}
@@ -64,6 +65,7 @@ class ScreenedCrystals:
             float64.
         mean_errors: error bars of the means by target, if the model has them; see `DTNN.predict_mean_with_errors`. [B]
             each, float64.
+        structure_warnings: what speaks against predicting the crystals; see `warnings`. [B].
     """
 
     ids: list[str]
@@ -77,6 +79,7 @@ class ScreenedCrystals:
     labelled: np.ndarray
     errors: dict[str, np.ndarray] = field(default_factory=dict)
     mean_errors: dict[str, np.ndarray] = field(default_factory=dict)
+    structure_warnings: list[list[CrystalWarning]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -125,6 +128,7 @@ class ScreenedCrystals:
             np.concatenate([table.labelled for table in tables]),
             {target: np.concatenate([table.errors[target] for table in tables]) for target in first.errors},
             {target: np.concatenate([table.mean_errors[target] for table in tables]) for target in first.mean_errors},
+            [warnings for table in tables for warnings in table.structure_warnings],
         )
 
     @property
@@ -138,8 +142,25 @@ class ScreenedCrystals:
         error_bars = {TENSOR_ERROR: self.errors, MEAN_ERROR: self.mean_errors}
         return {name: by_target for name, by_target in error_bars.items() if by_target}
 
-    def columns(self) -> dict[str, Any]:
-        """Return the columns that are written: names, and for each target those of `tensor_columns`."""
+    def warnings(self, ranked_target: str | None = None) -> list[list[CrystalWarning]]:
+        """Return the warnings about each crystal and its prediction.
+
+        Args:
+            ranked_target: a target whose error bar is judged in any case; see `prediction_warnings`.
+        """
+        about_predictions = prediction_warnings(
+            self.tensors, self.mean_errors or self.errors, self.systems, ranked_target
+        )
+        about_structures = self.structure_warnings or [[] for _ in self.ids]
+        return [[*a, *b] for a, b in zip(about_structures, about_predictions, strict=True)]
+
+    def columns(self, ranked_target: str | None = None) -> dict[str, Any]:
+        """Return the columns that are written: names, warnings, and for each target those of `tensor_columns`.
+
+        Args:
+            ranked_target: see `warnings`.
+        """
+        warnings = self.warnings(ranked_target)
         columns: dict[str, Any] = {
             "id": self.ids,
             "formula": self.formulas,
@@ -148,6 +169,10 @@ class ScreenedCrystals:
             "crystal_system": self.systems,
             "lattice_vectors": self.lattice_vectors,
             "labelled": self.labelled,
+            "warnings": ["; ".join(warning.text for warning in of_crystal) for of_crystal in warnings],
+            "warning_codes": [
+                " ".join(dict.fromkeys(warning.code for warning in of_crystal)) for of_crystal in warnings
+            ],
         }
         for target, tensors in self.tensors.items():
             columns |= {f"{target}_{name}": values for name, values in tensor_columns(tensors).items()}
@@ -172,6 +197,20 @@ def tensor_columns(tensors: np.ndarray) -> dict[str, np.ndarray]:
     return columns
 
 
+def count_warnings(columns: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Count the crystals with each warning.
+
+    Args:
+        columns: of `ScreenedCrystals.columns`.
+
+    Returns:
+        Number of crystals by `WarningCode`, without codes that no crystal has.
+    """
+    listed = [set(codes.split()) for codes in columns["warning_codes"]]
+    counts = {str(code): sum(code in codes for codes in listed) for code in WarningCode}
+    return {code: count for code, count in counts.items() if count}
+
+
 def write_parquet(path: Path, screened: ScreenedCrystals, model_name: str) -> None:
     """Write all columns in the order of the input, with units and descriptions as metadata.
 
@@ -191,6 +230,7 @@ def write_parquet(path: Path, screened: ScreenedCrystals, model_name: str) -> No
         **dict.fromkeys(("id", "formula", "source", "crystal_system"), pa.string()),
         "lattice_vectors": pa.list_(pa.list_(pa.float64())),
         "labelled": pa.bool_(),
+        **dict.fromkeys(("warnings", "warning_codes"), pa.string()),
     }
     units = {"lattice_vectors": "Angstrom"}
     descriptions = {**DESCRIPTIONS, **ERROR_DESCRIPTIONS}

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..crystals.crystal import Crystal
 from ..datasets.splits import Split, split
 from ..encoders.build import Encoder
 from ..encoders.latent_cache import LatentTable, encoder_digest
 from ..model.dtnn import DTNN
+from ..model.training_set import TrainingSet, mean_scalars
+from ..nn.graph import CrystalGraph
 from .labelled_data import make_labelled_data
 from .member_predictions import MemberPredictions
 from .run_folder import (
@@ -32,7 +35,7 @@ from .run_folder import (
     is_new,
     save_predictions,
 )
-from .trainer import Epoch, Trainer
+from .trainer import EVALUATION_BATCH, Epoch, Trainer
 from .training_settings import TrainingSettings
 
 
@@ -89,6 +92,7 @@ def train_run(
         _write_history(folder / HISTORY_FILE, trainer.history)
         on_epoch(trainer, epoch)
     model = trainer.load_best()
+    model.training_set = _describe_training_set(trainer, model, parts)
     predictions = _predict_members(trainer, parts)
     systems = {crystal.id: str(crystal.info.get("crystal_system") or "unknown") for crystal in crystals}
     training_results = {
@@ -130,6 +134,18 @@ def _write_history(path: Path, history: Sequence[Epoch]) -> None:
             writer.writerow(row)
 
 
+def _describe_training_set(trainer: Trainer, model: DTNN, parts: Split) -> TrainingSet:
+    """Describe the training crystals, with latents of the trained encoder or of the table that a frozen one made."""
+    indices = parts.train.tolist()
+    latents = []
+    with torch.no_grad():
+        for start in range(0, len(indices), EVALUATION_BATCH):
+            batch, _ = trainer.data.batch(indices[start : start + EVALUATION_BATCH])
+            by_layer = model.encoder(batch) if isinstance(batch, CrystalGraph) else batch.latents
+            latents.append(mean_scalars(by_layer, batch.ptr))
+    return TrainingSet.of([trainer.data.crystals[index] for index in indices], np.concatenate(latents))
+
+
 def _predict_members(trainer: Trainer, parts: Split) -> list[RunPredictions]:
     """Predict all crystals with the best weights of each member, in the order of `SPLIT_PARTS` and of the split."""
     data = trainer.data
@@ -158,5 +174,7 @@ def _finish_ensemble(
         tuple(bars[target][name] for target in model.targets) if bars else () for name in ("scale", "mean_scale")
     )
     config = replace(model.config, error_scales=scales, mean_error_scales=mean_scales)
-    DTNN.from_modules(config, model.encoder, dict(model.decoders.items())).save(folder / MODEL_FOLDER)
+    ensemble = DTNN.from_modules(config, model.encoder, dict(model.decoders.items()))
+    ensemble.training_set = model.training_set
+    ensemble.save(folder / MODEL_FOLDER)
     return members.write(folder, bars, systems, training_results)

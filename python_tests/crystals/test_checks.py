@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from dtnn_fast.crystals.checks import SHORTEST_DISTANCE, check_crystal
+from dtnn_fast.crystals.checks import check_crystal
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.datasets.bundled import load_labelled, load_structures
 from dtnn_fast.errors import BadCrystalError
@@ -110,7 +110,3 @@ def test_all_atoms_at_one_place():
     crystal = Crystal.make("heap", [1] * 500, np.zeros((500, 3)), np.eye(3) * 10)
     with pytest.raises(BadCrystalError, match=r"are 0 Angstrom apart$"):
         check_crystal(crystal)
-
-
-def test_atoms_at_the_shortest_distance_are_allowed():
-    check_crystal(salt(positions=[[0, 0, 0], [SHORTEST_DISTANCE * 1.001, 0, 0]]))
