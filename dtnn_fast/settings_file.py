@@ -164,7 +164,7 @@ def parse_assignment(kind: type[Any], text: str) -> tuple[str, Any]:
 
 
 def to_toml(settings: Any, title: str) -> str:
-    """Write all settings as TOML, each with its explanation above it.
+    """Write all settings as TOML, each with its explanation above it; a section opens with its class's first line.
 
     Args:
         settings: a settings object.
@@ -183,6 +183,8 @@ def to_toml(settings: Any, title: str) -> str:
             _add_setting(tomlkit, document, item, getattr(settings, item.name))
     for item in sections:
         table = tomlkit.table()
+        _add_comment(tomlkit, table, _first_line(type(getattr(settings, item.name))))
+        table.add(tomlkit.nl())
         for inner in fields(getattr(settings, item.name)):
             _add_setting(tomlkit, table, inner, getattr(getattr(settings, item.name), inner.name))
         document.add(tomlkit.nl())
@@ -193,6 +195,11 @@ def to_toml(settings: Any, title: str) -> str:
 def _add_comment(tomlkit: Any, container: Any, text: str) -> None:
     for line in textwrap.wrap(text, _LINE):
         container.add(tomlkit.comment(line))
+
+
+def _first_line(section: type[Any]) -> str:
+    """The first line of the docstring of a section's class, which every such class must have."""
+    return (section.__doc__ or "").partition("\n")[0]
 
 
 def _add_setting(tomlkit: Any, container: Any, item: Any, value: Any) -> None:

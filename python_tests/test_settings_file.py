@@ -13,6 +13,11 @@ from dtnn_fast.settings_file import with_values as changed
 
 @dataclass(frozen=True)
 class Oven:
+    """How the cake is baked.
+
+    Only the first line is printed.
+    """
+
     degrees: float = setting(180.0, "Temperature in degrees.", above=0.0, most=300.0)
     minutes: int = setting(40, "Baking time in minutes.", least=1)
     fan: bool = setting(True, "Use the fan.")
@@ -117,6 +122,8 @@ def test_a_printed_file_explains_every_key_and_reads_back(tmp_path):
     text = to_toml(cake, "Settings of a cake.")
     assert read(tmp_path, text) == cake
     assert text.startswith("# Settings of a cake.\n")
+    assert "\n[oven]\n# How the cake is baked.\n\n# Temperature" in text
+    assert "Only the first line" not in text
     for key in keys_of(Cake):
         name = key.rpartition(".")[2]
         assert f"# {help_of(Cake, key)}\n{name} = " in text

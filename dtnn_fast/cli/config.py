@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperCommand
 
+from ..distillation.distill_settings import DistillSettings
 from ..settings_file import default_of, help_of, keys_of, parse_assignment, read_settings, setting, to_toml, with_values
 from ..training.training_settings import TrainingSettings
 
@@ -278,24 +279,28 @@ class StudentSection:
 class DistillTrainingSection:
     """The optimisation."""
 
-    epochs: float = setting(22.0, "Number of passes over the crystals.", above=0.0)
+    epochs: float = setting(DistillSettings.epochs, "Number of passes over the crystals.", above=0.0)
     learning_rate: float = setting(
-        2e-3,
-        "Largest learning rate of AdamW; rises from 0 in the first steps and decays to zero on a half cosine.",
+        DistillSettings.learning_rate,
+        "Maximum learning rate of AdamW; rises from 0 in the first steps and decays to zero on a half cosine.",
         above=0.0,
     )
     energy_weight: float = setting(
-        0.0,
+        DistillSettings.energy_weight,
         "Weight of the potential's energies in the loss, beside 1 for the latents, such as 0.1. Above 0 a readout of "
         "energies is learned and saved with the run.",
         least=0.0,
     )
-    batch_atoms: int = setting(128, "Number of atoms per step and process, about.", least=1)
-    warmup: int = setting(300, "Number of steps in which the learning rate rises.", least=0)
-    weight_decay: float = setting(0.01, "Weight decay of AdamW.", least=0.0)
-    clip_norm: float = setting(1.0, "Largest norm of a gradient; larger ones are scaled down to it.", above=0.0)
+    batch_atoms: int = setting(
+        DistillSettings.batch_atoms,
+        "Maximum number of atoms per step and process, except for one larger crystal.",
+        least=1,
+    )
+    warmup: int = setting(DistillSettings.warmup, "Number of steps in which the learning rate rises.", least=0)
+    weight_decay: float = setting(DistillSettings.weight_decay, "Weight decay of AdamW.", least=0.0)
+    clip_norm: float = setting(DistillSettings.clip_norm, help_of(TrainingSection, "clip_norm"), above=0.0)
     average: float = setting(
-        0.998,
+        DistillSettings.average,
         "Part of the old mean that each step keeps in the running mean of the weights, which is saved.",
         least=0.0,
         most=0.999999,

@@ -112,8 +112,9 @@ def _read_block(block: CifBlock, crystal_id: str, source: str) -> Crystal:
             reasons.append(f"{operations.name}: {error}" if len(choices) > 1 else str(error))
     if len(structures) > 1:
         names = " and ".join(operations.name.removeprefix("the space group ") for operations in choices)
+        stated_group = ", number ".join(str(name) for name in (stated.symbol, stated.number) if name is not None)
         raise BadCrystalError(
-            f"the space group {stated.symbol or stated.number} has several settings ({names}); the file does not say "
+            f"the space group {stated_group} has several settings ({names}); the file does not say "
             "which one, and the atoms fit more than one"
         )
     if not structures:

@@ -147,7 +147,7 @@ def _predict(model: Predictor, crystals: Sequence[Crystal]) -> list[_Prediction 
         tensors, error_bars = model.predict_batch_with_errors(crystals)
     except Exception as error:
         if len(crystals) == 1:
-            return [f"the model failed: {error or type(error).__name__}"]
+            return [f"the model failed: {str(error) or type(error).__name__}"]
         half = len(crystals) // 2
         return _predict(model, crystals[:half]) + _predict(model, crystals[half:])
     outcomes: list[_Prediction | str] = []
