@@ -95,7 +95,7 @@ def default_of(kind: type[Any], key: str) -> Any:
     return _find(kind, key)[1].default
 
 
-def read_settings(kind: type[T], path: Path) -> T:
+def read_toml_settings(kind: type[T], path: Path) -> T:
     """Read a settings file; settings that it does not give have their defaults.
 
     Args:

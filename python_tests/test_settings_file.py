@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from dtnn_fast.errors import BadFileError
-from dtnn_fast.settings_file import default_of, help_of, keys_of, parse_assignment, read_settings, setting, to_toml
+from dtnn_fast.settings_file import default_of, help_of, keys_of, parse_assignment, read_toml_settings, setting, to_toml
 from dtnn_fast.settings_file import with_values as changed
 
 
@@ -35,7 +35,7 @@ class Cake:
 def read(tmp_path, text):
     path = tmp_path / "cake.toml"
     path.write_text(text, encoding="utf-8")
-    return read_settings(Cake, path)
+    return read_toml_settings(Cake, path)
 
 
 def test_an_empty_file_has_the_defaults(tmp_path):
@@ -82,10 +82,10 @@ def test_wrong_files_name_file_key_and_what_was_expected(tmp_path, text, message
 
 def test_files_that_cannot_be_read_are_named(tmp_path):
     with pytest.raises(BadFileError, match="there is no such file"):
-        read_settings(Cake, tmp_path / "absent.toml")
+        read_toml_settings(Cake, tmp_path / "absent.toml")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(BadFileError, match="cannot be read"):
-        read_settings(Cake, tmp_path / "binary.toml")
+        read_toml_settings(Cake, tmp_path / "binary.toml")
 
 
 @pytest.mark.parametrize(

@@ -23,11 +23,11 @@ from dtnn_fast.training.run_folder import (
     RESULTS_FILE,
     SPLIT_PARTS,
     RunPredictions,
-    claim,
     data_digest,
     errors_of_parts,
     is_new,
     save_predictions,
+    write_record,
 )
 from dtnn_fast.training.train_run import known_elements
 
@@ -83,8 +83,8 @@ def train_run(
         MissingPackageError: the package of the model is not installed.
         DTNNError: the loss is not finite, or nothing can be compiled.
     """
-    identity = _identity(settings, crystals)
-    unclaimed = is_new(folder, identity)
+    run_key = _run_key(settings, crystals)
+    new_run = is_new(folder, run_key)
     parts = split([crystal.id for crystal in crystals], settings.seed)
     data = LabelledGraphs(crystals, settings.targets, settings.recipe.cutoff)
     statistics = TrainingStatistics.of(*data.batch(parts.train), known_elements(crystals))
@@ -92,9 +92,9 @@ def train_run(
     model = make_model(settings.model, settings.recipe.cutoff, statistics)
     if compiled:
         model.compile_parts()
-    # Only now: a missing package leaves the folder free.
-    if unclaimed:
-        claim(folder, identity, command, label=settings.model.label, packages=_packages())
+    # Claim the folder only after all checks, so that a missing package does not occupy it.
+    if new_run:
+        write_record(folder, run_key, command, label=settings.model.label, packages=_packages())
     trainer = Trainer(settings.recipe, model, data, parts, settings.seed, folder)
     on_start(trainer)
     for epoch in trainer.epochs():
@@ -109,11 +109,11 @@ def train_run(
     return results
 
 
-def _identity(settings: RunSettings, crystals: Sequence[Crystal]) -> dict[str, Any]:
+def _run_key(settings: RunSettings, crystals: Sequence[Crystal]) -> dict[str, Any]:
     """Return settings and data of a run, as they read back from JSON."""
     data = {"crystals": len(crystals), "digest": data_digest(crystals)}
-    identity: dict[str, Any] = json.loads(json.dumps({"settings": asdict(settings), "data": data}))
-    return identity
+    run_key: dict[str, Any] = json.loads(json.dumps({"settings": asdict(settings), "data": data}))
+    return run_key
 
 
 def _packages() -> dict[str, str]:

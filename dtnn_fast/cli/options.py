@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from ..model.predictor import Predictor
 
 
+# Help of arguments; a copy of the formats in the package, which is too slow to import for --help. A test compares them.
+CRYSTAL_FILES = (
+    "Files of crystals, or folders that hold them: CIF, POSCAR, extxyz, pymatgen JSON or .jsonl (also as .gz), or .npz "
+    "of dtnn-fast data fetch."
+)
+
 ModelOption = Annotated[
     str,
     typer.Option(
@@ -78,8 +84,8 @@ EncoderOption = Annotated[
         "--encoder",
         metavar="native|distilled|sevennet-0|sevennet-l3i5|FOLDER",
         show_default="native",
-        help="Encoder: native starts from random weights; distilled (of the bundled model), a pretrained potential "
-        "(needs the extra sevennet) and the folder of a saved encoder keep their weights and run once per crystal.",
+        help="Encoder. native: random weights, trained. distilled (encoder of the bundled model), sevennet-... (needs "
+        "the extra sevennet), FOLDER (of a saved encoder): fixed weights, run once per crystal.",
         rich_help_panel="The model",
     ),
 ]
@@ -166,7 +172,7 @@ def describe(rejected: Rejected) -> str:
 
 
 def require_some(predicted: int, rejected: Sequence[Rejected], what: str) -> None:
-    """Refuse to go on when nothing could be predicted.
+    """Check that at least one crystal was predicted.
 
     Raises:
         DTNNError: with the first reason.
@@ -174,9 +180,9 @@ def require_some(predicted: int, rejected: Sequence[Rejected], what: str) -> Non
     if predicted:
         return
     if not rejected:
-        raise DTNNError(
-            f"no crystals found in {what}: expected .cif, .vasp, POSCAR, .extxyz, .json, .jsonl or .npz files"
-        )
+        from ..formats.reading import known_file_names
+
+        raise DTNNError(f"no crystals found in {what}: expected files named {known_file_names()}")
     more = f" (and {len(rejected) - 1} more)" if len(rejected) > 1 else ""
     raise DTNNError(f"nothing could be predicted: {describe(rejected[0])}{more}")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the option --encoder means."""
+"""What training starts from: the encoder that --encoder names, the labelled crystals, and why some are rejected."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def load_training_data(
         elements: atomic numbers that the encoder knows; None for all.
 
     Returns:
-        The crystals, each with its crystal system in `info` where that can be found, and those that were left out.
+        The crystals, each with its crystal system in `info` where that can be found, and those that were rejected.
 
     Raises:
         DTNNError: nothing is left.

@@ -76,7 +76,7 @@ class EnergyModel(nn.Module):
 
         Args:
             structures: a pymatgen Structure, an ASE Atoms, a `Crystal`, or a list of them.
-            batch_atoms: approximate number of atoms that are treated together.
+            batch_atoms: maximum number of atoms that are computed together, except for one larger crystal.
 
         Returns:
             The energy of each cell. [B], float64, eV.

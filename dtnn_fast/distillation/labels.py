@@ -98,7 +98,7 @@ def label_crystals(
         teacher: gives the latents and energies.
         folder: receives the shards and their manifest; made when absent.
         settings: settings of the labels.
-        batch_atoms: approximate number of atoms that the teacher treats at once.
+        batch_atoms: maximum number of atoms that the teacher computes together, except for one larger crystal.
         device: of the teacher.
         share: rank of this process and number of processes that share the work.
         on_shard: called after each shard with the numbers of finished shards and of all shards of this process.

@@ -22,7 +22,7 @@ from ..training.run_folder import (
     MEMBERS_FOLDER,
     PREDICTIONS_FILE,
     RESULTS_FILE,
-    SETTINGS_FILE,
+    RUN_RECORD_FILE,
     SPLIT_PARTS,
     RunPredictions,
     data_digest,
@@ -77,7 +77,7 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Path], list[Rejected]]:
     run_folders: dict[Path, Path] = {}
     rejected = []
     for path in paths:
-        files = [file for name in (SETTINGS_FILE, PREDICTIONS_FILE) for file in path.rglob(name)]
+        files = [file for name in (RUN_RECORD_FILE, PREDICTIONS_FILE) for file in path.rglob(name)]
         folders = sorted({file.parent for file in files})
         if not folders:
             reason = "no runs there: expected folders with settings.json" if path.is_dir() else "no such folder"
@@ -115,14 +115,14 @@ def read_run(folder: Path) -> Run:
     Raises:
         BadFileError: a file is missing or damaged.
     """
-    settings_json = read_json_object(folder / SETTINGS_FILE)
+    settings_json = read_json_object(folder / RUN_RECORD_FILE)
     for name in (RESULTS_FILE, PREDICTIONS_FILE):
         if not (folder / name).exists():
             raise BadFileError(f"{folder}: {name} is missing: the run is not finished; repeat its command to resume it")
     settings, data = settings_json.get("settings"), settings_json.get("data")
     digest = data.get("digest") if isinstance(data, dict) else None
     if not isinstance(settings, dict) or not isinstance(digest, str):
-        raise BadFileError(f"{folder / SETTINGS_FILE}: expected the objects `settings` and `data` with `digest`")
+        raise BadFileError(f"{folder / RUN_RECORD_FILE}: expected the objects `settings` and `data` with `digest`")
     model_settings = {name: value for name, value in settings.items() if name != "seed"}
     model = settings.get("model")
     decoder = model.get("decoder") if isinstance(model, dict) else None
@@ -158,7 +158,7 @@ def _seed(settings: dict[str, Any], folder: Path) -> int:
         return seed
     split_folder = _SPLIT_FOLDER.fullmatch(folder.name)
     if split_folder is None:
-        raise BadFileError(f"{folder / SETTINGS_FILE}: expected the `seed` of the split in `settings`, got {seed!r}")
+        raise BadFileError(f"{folder / RUN_RECORD_FILE}: expected the `seed` of the split in `settings`, got {seed!r}")
     return int(split_folder[1])
 
 

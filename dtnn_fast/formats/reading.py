@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Read the crystals of one file: choose the format by the file's name, check its content, and call the reader.
 
-To add a format, write its reader in a new file of this folder and add a line to `FILE_FORMATS`.
+To add a format, follow "A new file format" in docs/architecture.md.
 """
 
 from __future__ import annotations
@@ -70,12 +70,15 @@ def require_file_format(path: Path) -> str:
     """
     key = file_format_of(path)
     if key is None:
-        known = ", ".join(suffix for known in FILE_FORMATS.values() if known.is_text for suffix in known.suffixes)
-        raise BadFileError(
-            f"{path}: unknown file format: expected {known}, POSCAR or CONTCAR, each also with .gz, or .npz"
-            f"{_content_hint(path)}"
-        )
+        raise BadFileError(f"{path}: unknown file format: expected {known_file_names()}{_content_hint(path)}")
     return key
+
+
+def known_file_names() -> str:
+    """List the endings and names of files that can be read, for messages."""
+    text = [suffix for known in FILE_FORMATS.values() if known.is_text for suffix in known.suffixes]
+    binary = [suffix for known in FILE_FORMATS.values() if not known.is_text for suffix in known.suffixes]
+    return f"{', '.join(text)}, POSCAR or CONTCAR, each also with .gz, or {', '.join(binary)}"
 
 
 def _content_hint(path: Path) -> str:
@@ -117,7 +120,7 @@ def read_crystals(path: Path | str) -> list[Crystal | Rejected]:
         raise BadFileError(
             f"{path}: named as {FILE_FORMATS[named].name}, but it looks like {FILE_FORMATS[guessed].name}"
         )
-    # Infinite coordinates pass through here silently; the check of the crystal names them.
+    # Infinite coordinates are accepted here; `check_crystal` reports them.
     with np.errstate(all="ignore"):
         return list(FILE_FORMATS[named].read(path, text))
 

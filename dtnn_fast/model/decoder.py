@@ -24,7 +24,7 @@ _SMALLEST_ABOVE_BOUND = 0.1
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Settings of `Decoder`; the defaults are the paper's.
+    """Settings of `Decoder`.
 
     Args:
         layer: the encoder layer whose latents are read, 1 to 5; 5 reads scalars and bonds of layer 5, and vectors and

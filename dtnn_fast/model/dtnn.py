@@ -31,7 +31,7 @@ from .predictor import Predictor
 TARGETS = ("electronic", "ionic", "total")
 JOINT_READOUTS = ("electronic", "ionic")
 FORMAT = "dtnn_fast model 1"
-# The folder of an `Ensemble` (see ensemble.py) has this file instead of config.json.
+# The folder of an `Ensemble` (see ensemble_model.py) has this file instead of config.json.
 ENSEMBLE_FILE = "ensemble.json"
 
 
@@ -43,9 +43,9 @@ class DTNNConfig:
         encoder: settings of the encoder.
         decoder: settings of the decoders, the same for each target.
         targets: the tensors that the model predicts, from `TARGETS`.
-        elements: atomic numbers that the model was trained on; others are refused. Empty means all.
+        elements: atomic numbers that the model was trained on; others are rejected. Empty means all.
         members: number of members that share the encoder; see `dtnn_fast.Ensemble`.
-        error_scales: for each target, the factor from the members' spread to an error bar; empty for no error bars.
+        error_scales: for each target, the factor that turns the members' spread into an error bar; empty for no bars.
     """
 
     encoder: EncoderConfig = field(default_factory=NativeEncoderConfig)
@@ -184,7 +184,7 @@ class DTNN(Predictor):
 
     @property
     def error_scales(self) -> tuple[float, ...]:
-        """For each target, the factor from the members' spread to an error bar; empty for no error bars."""
+        """For each target, the factor that turns the members' spread into an error bar; empty for no error bars."""
         return self.config.error_scales
 
     @property

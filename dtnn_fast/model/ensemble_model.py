@@ -23,15 +23,15 @@ FORMAT = "dtnn_fast ensemble 1"
 class Ensemble(Predictor):
     """The mean of members on different encoders.
 
-    A *member* is one encoder with one decoder per target. Every member counts the same: the prediction is the mean over
-    the members, and their spread gives the error bar. Members that share an encoder are kept in one `DTNN`
-    (`DTNNConfig.members`, `share_encoder`), so that the encoder runs once for all of them. An `Ensemble` holds several
-    such models, each on its own encoder: their errors differ more than those of members on one encoder
+    A *member* is one encoder with one decoder per target. All members have equal weight: the prediction is the mean
+    over the members, and their spread gives the error bar. Members that share an encoder are kept in one `DTNN`
+    (`DTNNConfig.members`, `join_members`), so that the encoder runs once for all of them. An `Ensemble` holds several
+    such models, each on its own encoder: their errors are less correlated than those of members on one encoder
     (docs/results.md).
 
     Args:
         models: at least two, each with one member or several.
-        error_scales: for each target, the factor from the spread of all members to an error bar; see
+        error_scales: for each target, the factor that turns the spread of all members into an error bar; see
             `dtnn_fast.training.member_predictions`.
 
     Raises:
@@ -109,21 +109,21 @@ class Ensemble(Predictor):
 
     @property
     def error_scales(self) -> tuple[float, ...]:
-        """For each target, the factor from the members' spread to an error bar; empty for no error bars."""
+        """For each target, the factor that turns the members' spread into an error bar; empty for no error bars."""
         return self._error_scales
 
     def predict_members(self, crystals: Sequence[Crystal]) -> dict[str, np.ndarray]:
-        """See `Predictor.predict_members`; the members of one model stand together."""
+        """See `Predictor.predict_members`; the members of one model are adjacent."""
         by_model = [cast(DTNN, model).predict_members(crystals) for model in self.models]
         return {target: np.concatenate([tensors[target] for tensors in by_model]) for target in self.targets}
 
 
-def share_encoder(models: Sequence[DTNN], error_scales: Mapping[str, float] | None = None) -> DTNN:
+def join_members(models: Sequence[DTNN], error_scales: Mapping[str, float] | None = None) -> DTNN:
     """Join members that have the same encoder into one model, whose encoder runs once for all of them.
 
     Args:
         models: at least one, each with one member, with the same settings and the same encoder.
-        error_scales: for each target, the factor from the spread of the members to an error bar; see `Ensemble`.
+        error_scales: for each target, the factor that turns the members' spread into an error bar; see `Ensemble`.
 
     Returns:
         The joined model, in evaluation mode; it shares the parameters of `models`.
@@ -132,16 +132,16 @@ def share_encoder(models: Sequence[DTNN], error_scales: Mapping[str, float] | No
         ValueError: the models differ in more than the weights of their decoders.
     """
     if not models:
-        raise ValueError("share_encoder: expected at least one model, got none")
+        raise ValueError("join_members: expected at least one model, got none")
     first = models[0]
     digest = encoder_digest(first.encoder)
     for index, model in enumerate(models):
         if model.config != first.config or model.config.members != 1 or model.dtype != first.dtype:
             raise ValueError(
-                f"share_encoder: expected models of one member with the same settings, model {index} has others"
+                f"join_members: expected models of one member with the same settings, model {index} has others"
             )
         if encoder_digest(model.encoder) != digest:
-            raise ValueError(f"share_encoder: expected the same encoder, that of model {index} has other weights")
+            raise ValueError(f"join_members: expected the same encoder, that of model {index} has other weights")
     scales = tuple(error_scales[target] for target in first.config.targets) if error_scales else ()
     config = replace(first.config, members=len(models), error_scales=scales)
     decoders = {

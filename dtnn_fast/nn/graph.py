@@ -24,7 +24,7 @@ _SKEWED = 8.0
 
 @dataclass(frozen=True)
 class BondTier:
-    """The bonds shorter than one cutoff. Each bond is stored once.
+    """The bonds shorter than a given cutoff. Each bond is stored once.
 
     Args:
         cutoff: Angstrom.
@@ -32,7 +32,7 @@ class BondTier:
         shifts: lattice translations of the neighbors. [E, 3], int32.
         row_ptr: segments of the centers. [N+1], int64.
         by_neighbor: the bonds sorted by neighbor.
-        inner: positions of the next shorter tier's bonds in this tier. [E of the shorter tier], int64.
+        inner: indices of the next shorter tier's bonds in this tier. [E of the shorter tier], int64.
     """
 
     cutoff: float
@@ -228,7 +228,7 @@ def _join_indices(indices: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
 def batches_of_atoms(crystals: Sequence[Crystal], batch_atoms: int) -> Iterable[list[int]]:
     """Yield the indices of crystals in batches of at most `batch_atoms` atoms, or of one larger crystal.
 
-    Crystals are taken in the order of their size, so that batches are even.
+    Crystals are taken in the order of their size, so that the crystals of a batch are of similar size.
     """
     batch: list[int] = []
     num_atoms = 0

@@ -16,7 +16,7 @@ from ..model.predictor import Predictor
 from ..nn.graph import batches_of_atoms
 from .store import ScreenedCrystals
 
-# Number of crystals in memory; they are sorted by size together, so that batches are even.
+# Number of crystals in memory; they are sorted by size together, so that the crystals of a batch are of similar size.
 CHUNK_SIZE = 2048
 
 Screened = tuple[ScreenedCrystals, list[Rejected]]
@@ -47,7 +47,7 @@ def screen_crystals(
     Args:
         model: the model.
         items: crystals; a `Rejected` for each crystal that could not be read is passed on.
-        batch_atoms: approximate number of atoms in a batch.
+        batch_atoms: maximum number of atoms in a batch, except for one larger crystal.
         on_done: called with the number of crystals finished since the last call.
 
     Returns:
@@ -59,7 +59,7 @@ def screen_crystals(
     """
     known_elements = frozenset(model.elements) or None
     stream = iter(items)
-    # Finished chunks, and behind them the current one: an interrupt finds everything here.
+    # Finished chunks, then the current one, so that Ctrl-C loses nothing.
     chunks: list[_Chunk | Screened] = []
     try:
         with model.evaluating():

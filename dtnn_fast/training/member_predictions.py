@@ -18,7 +18,7 @@ from .run_folder import (
     MEMBERS_FOLDER,
     PREDICTIONS_FILE,
     RESULTS_FILE,
-    SETTINGS_FILE,
+    RUN_RECORD_FILE,
     RunPredictions,
     errors_of_parts,
     save_predictions,
@@ -134,7 +134,7 @@ class MemberPredictions:
         """
         for member in range(len(self.unseen)):
             place = folder / MEMBERS_FOLDER / str(member)
-            if not (place / SETTINGS_FILE).exists():
+            if not (place / RUN_RECORD_FILE).exists():
                 place.mkdir(parents=True, exist_ok=True)
                 save_predictions(place / PREDICTIONS_FILE, self.of_member(member))
         mean = self.mean()
