@@ -326,12 +326,12 @@ class DistillConfig:
 
 
 def collect_settings(
-    kind: type[T], config: Path | None, assignments: Sequence[str] | None, options: Mapping[str, Any]
+    settings_class: type[T], config: Path | None, assignments: Sequence[str] | None, options: Mapping[str, Any]
 ) -> T:
     """Bring together defaults, settings file, --set and options; later ones win.
 
     Args:
-        kind: `TrainConfig`, `TuneConfig` or `DistillConfig`.
+        settings_class: `TrainConfig`, `TuneConfig` or `DistillConfig`.
         config: settings file, or None.
         assignments: values of --set.
         options: values of other options by key; None where an option was not given.
@@ -340,10 +340,10 @@ def collect_settings(
         BadFileError: the settings file is missing or wrong.
         typer.BadParameter: a value of --set or of an option is wrong.
     """
-    settings = kind() if config is None else read_toml_settings(kind, config)
+    settings = settings_class() if config is None else read_toml_settings(settings_class, config)
     for text in assignments or []:
         try:
-            settings = with_values(settings, dict([parse_assignment(kind, text)]))
+            settings = with_values(settings, dict([parse_assignment(settings_class, text)]))
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--set") from None
     given = {key: value for key, value in options.items() if value is not None}
@@ -360,9 +360,9 @@ def settings_text(command: str, settings: Any) -> str:
     )
 
 
-def default_text(kind: type[Any], key: str) -> str:
+def default_text(settings_class: type[Any], key: str) -> str:
     """The default of a setting as the help of an option shows it."""
-    default = default_of(kind, key)
+    default = default_of(settings_class, key)
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 

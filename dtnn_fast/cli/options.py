@@ -157,7 +157,7 @@ def load_model(name: str, threads: int | None) -> Predictor:
     """
     import torch
 
-    from ..model.ensemble_model import load_predictor
+    from ..model.load_predictor import load_predictor
 
     if threads is not None:
         torch.set_num_threads(threads)

@@ -349,7 +349,7 @@ class TuningProgress:
 ENCODER_FOLDER = "encoder"
 
 
-_KINDS = {"real": "real crystals", "made": "rattled, strained and substituted crystals"}
+_ORIGINS = {"real": "real crystals", "made": "rattled, strained and substituted crystals"}
 
 
 def print_explained(console: Console, held_out: Mapping[str, HeldOutReport]) -> None:
@@ -357,14 +357,14 @@ def print_explained(console: Console, held_out: Mapping[str, HeldOutReport]) -> 
     from ..distillation.held_out_report import explained_variance_rows
     from ..distillation.labels import RANKS
 
-    for kind, found in held_out.items():
-        if not found.latents:
+    for origin, report in held_out.items():
+        if not report.latents:
             continue
-        table = Table(title=f"Explained variance on held-out chemical systems: {_KINDS[kind]}")
+        table = Table(title=f"Explained variance on held-out chemical systems: {_ORIGINS[origin]}")
         for name in ("layer", "teacher's layer", *RANKS):
             table.add_column(name, justify="right")
-        for row in explained_variance_rows(found.latents):
+        for row in explained_variance_rows(report.latents):
             table.add_row(*row)
         console.print(table)
-        if found.energies is not None:
-            console.print(found.energies.sentence())
+        if report.energies is not None:
+            console.print(report.energies.sentence())

@@ -21,7 +21,7 @@ from ..crystals.elements import MAX_ATOMIC_NUMBER
 from ..encoders.build import load_encoder
 from ..encoders.native import NativeEncoder
 from ..errors import BadFileError
-from ..nn.graph import CrystalGraph, batches_of_atoms, build_graph
+from ..nn.graph import CrystalGraph, build_graph, crystal_batches
 from ..nn.saved_folder import WEIGHTS_FILE
 
 FORMAT = "dtnn_fast energy head 1"
@@ -93,7 +93,7 @@ class EnergyModel(nn.Module):
         parameter = next(self.encoder.parameters())
         energies = np.empty(len(crystals))
         with torch.no_grad():
-            for batch in batches_of_atoms(crystals, batch_atoms):
+            for batch in crystal_batches(crystals, batch_atoms):
                 graph = build_graph([crystals[index] for index in batch], self.encoder.cutoffs, parameter.dtype)
                 energies[batch] = self(graph.to(parameter.device)).cpu().numpy()
         return energies

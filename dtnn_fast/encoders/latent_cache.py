@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..crystals.crystal import Crystal
 from ..errors import BadFileError
-from ..nn.graph import batches_of_atoms, build_graph
+from ..nn.graph import build_graph, crystal_batches
 from .build import Encoder
 from .pretrained import PretrainedEncoder
 
@@ -134,7 +134,7 @@ def encode_crystals(
     rows: list[dict[int, dict[str, Tensor]]] = [{} for _ in crystals]
     bond_counts: dict[int, Tensor] = {}
     done = 0
-    for batch in batches_of_atoms(crystals, _BATCH_ATOMS):
+    for batch in crystal_batches(crystals, _BATCH_ATOMS):
         graph = build_graph([crystals[index] for index in batch], encoder.cutoffs).to(device)
         with torch.no_grad():
             latents = encoder(graph)

@@ -128,7 +128,7 @@ class ModelErrors:
         name: of the model.
         target: the tensor.
         layer: the encoder layer that is decoded; None for a baseline.
-        kind: "ours", "baseline", or "median" for the median of the training tensors.
+        role: "ours", "baseline", or "median" for the median of the training tensors.
         seeds: of its splits.
         complete: whether it has every split that another model of this target has, so that means can be compared.
         errors: over the splits, by group ("all" and the crystal systems) and metric (`METRICS` and `MEDIAN_ERROR`); a
@@ -140,7 +140,7 @@ class ModelErrors:
     name: str
     target: str
     layer: int | None
-    kind: Literal["ours", "baseline", "median"]
+    role: Literal["ours", "baseline", "median"]
     seeds: tuple[int, ...]
     complete: bool
     errors: Mapping[str, Mapping[str, Spread]]
@@ -253,12 +253,12 @@ def ratios_to_best_baseline(models: Sequence[ModelErrors]) -> list[Ratio]:
     ratios = []
     for target, paper_ratio in PAPER_RATIOS.items():
         complete = [model for model in models if model.target == target and model.complete]
-        errors = {model.name: model.errors["all"]["mae_ten"].mean for model in complete if model.kind == "baseline"}
+        errors = {model.name: model.errors["all"]["mae_ten"].mean for model in complete if model.role == "baseline"}
         if not errors:
             continue
         best = min(errors, key=lambda name: errors[name])
         for model in complete:
-            if model.kind == "ours":
+            if model.role == "ours":
                 value = model.errors["all"]["mae_ten"].mean / errors[best]
                 ratios.append(Ratio(model.name, target, best, value, paper_ratio))
     return ratios
@@ -266,10 +266,10 @@ def ratios_to_best_baseline(models: Sequence[ModelErrors]) -> list[Ratio]:
 
 def best_model(models: Sequence[ModelErrors], target: str) -> ModelErrors | None:
     """Return the model with the lowest validation error; complete models come first, then ours, then baselines."""
-    candidates = [model for model in models if model.target == target and model.kind != "median"]
+    candidates = [model for model in models if model.target == target and model.role != "median"]
     if not candidates:
         return None
-    return min(candidates, key=lambda model: (not model.complete, model.kind != "ours", model.validation.mean))
+    return min(candidates, key=lambda model: (not model.complete, model.role != "ours", model.validation.mean))
 
 
 @dataclass(frozen=True)

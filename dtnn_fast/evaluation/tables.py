@@ -182,7 +182,7 @@ def _error_cells(models: Sequence[ModelErrors], spreads: Sequence[Spread | None]
     Models that lack splits were tested on other crystals, and the median is only a reference: neither is ever marked.
     """
     rounded = [
-        round(spread.mean, 2) if spread is not None and model.complete and model.kind != "median" else None
+        round(spread.mean, 2) if spread is not None and model.complete and model.role != "median" else None
         for model, spread in zip(models, spreads, strict=True)
     ]
     compared = [value for value in rounded if value is not None]

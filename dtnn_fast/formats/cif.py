@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Read CIF with gemmi (an optional package), one or many data blocks. What is not understood is refused, never guessed.
+"""Read CIF with gemmi (an optional package): one or many data blocks. What is not understood is rejected, not guessed.
 
 The Cartesian frame is the one of pymatgen: c along z, a in the plane of x and z.
 """

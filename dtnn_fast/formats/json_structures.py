@@ -47,7 +47,7 @@ def read_document(document: Any, default_id: str, source: str) -> Crystal | Reje
 
 
 def structure_of(document: Any) -> Mapping[str, Any] | None:
-    """Return the structure in a document, or None. A Molecule counts, because it is refused by name.
+    """Return the structure in a document, or None. A Molecule counts, because it is rejected by name.
 
     Args:
         document: parsed JSON.

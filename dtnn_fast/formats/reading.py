@@ -84,12 +84,12 @@ def known_file_names() -> str:
 def _content_hint(path: Path) -> str:
     """Return what a file of unknown ending looks like, to add to a message."""
     try:
-        guessed = _guess_file_format(read_text(path))
+        format_by_content = _guess_file_format(read_text(path))
     except (BadFileError, MemoryError):
         return ""
-    if guessed is None:
+    if format_by_content is None:
         return ""
-    file_format = FILE_FORMATS[guessed]
+    file_format = FILE_FORMATS[format_by_content]
     return f"; it looks like {file_format.name}, whose name should end in {file_format.suffixes[0]}"
 
 
@@ -110,19 +110,19 @@ def read_crystals(path: Path | str) -> list[Crystal | Rejected]:
     path = Path(path)
     if path.is_dir():
         raise BadFileError(f"{path}: is a folder: list its files with expand_paths")
-    named = require_file_format(path)
-    if not FILE_FORMATS[named].is_text:
-        return list(FILE_FORMATS[named].read(path, ""))
+    format_by_name = require_file_format(path)
+    file_format = FILE_FORMATS[format_by_name]
+    if not file_format.is_text:
+        return list(file_format.read(path, ""))
     text = read_text(path)
-    guessed = _guess_file_format(text)
+    format_by_content = _guess_file_format(text)
     # JSON and JSON lines are left to their readers, which parse the whole text.
-    if guessed is not None and guessed != named and {guessed, named} != {"json", "jsonl"}:
-        raise BadFileError(
-            f"{path}: named as {FILE_FORMATS[named].name}, but it looks like {FILE_FORMATS[guessed].name}"
-        )
+    if format_by_content not in (None, format_by_name) and {format_by_content, format_by_name} != {"json", "jsonl"}:
+        looks_like = FILE_FORMATS[format_by_content].name
+        raise BadFileError(f"{path}: named as {file_format.name}, but it looks like {looks_like}")
     # Infinite coordinates are accepted here; `check_crystal` reports them.
     with np.errstate(all="ignore"):
-        return list(FILE_FORMATS[named].read(path, text))
+        return list(file_format.read(path, text))
 
 
 _POSCAR_SCALE = re.compile(rf"\s*{NUMBER_PATTERN}(?:\s+{NUMBER_PATTERN}\s+{NUMBER_PATTERN})?\s*(?:[!#].*)?$")

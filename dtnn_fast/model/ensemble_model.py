@@ -150,17 +150,3 @@ def join_members(models: Sequence[DTNN], error_scales: Mapping[str, float] | Non
         for name, decoder in model.decoders.items()
     }
     return DTNN.from_modules(config, first.encoder, decoders).eval()
-
-
-def load_predictor(name: str | Path) -> Predictor:
-    """Load a bundled model, a saved model, or an ensemble.
-
-    Args:
-        name: as for `DTNN.from_pretrained`, or the folder of an `Ensemble`.
-
-    Raises:
-        BadFileError: there is no such model, or its files are damaged.
-    """
-    if (Path(name) / ENSEMBLE_FILE).is_file():
-        return Ensemble.from_pretrained(name)
-    return DTNN.from_pretrained(name)

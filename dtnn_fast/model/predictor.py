@@ -14,7 +14,7 @@ from torch import nn
 from ..crystals.checks import check_crystal
 from ..crystals.convert import to_crystals
 from ..crystals.crystal import Crystal
-from ..nn.graph import batches_of_atoms
+from ..nn.graph import crystal_batches
 from ..nn.symmetric_tensors import UNIQUE_COLUMNS, UNIQUE_ROWS
 from ..symmetry import find_symmetry, symmetrised
 
@@ -33,7 +33,7 @@ class Predictor(nn.Module):
     @property
     @abstractmethod
     def elements(self) -> tuple[int, ...]:
-        """Atomic numbers that the model knows; crystals with other elements are refused. Empty means all."""
+        """Atomic numbers that the model knows; crystals with other elements are rejected. Empty means all."""
 
     @property
     @abstractmethod
@@ -85,7 +85,7 @@ class Predictor(nn.Module):
         crystals = self._to_checked_crystals(structures)
         results = {target: np.empty((len(crystals), 3, 3)) for target in self.targets}
         with self.evaluating():
-            for batch in batches_of_atoms(crystals, batch_atoms):
+            for batch in crystal_batches(crystals, batch_atoms):
                 for target, tensors in self.predict_batch([crystals[index] for index in batch]).items():
                     results[target][batch] = tensors
         return results
@@ -116,7 +116,7 @@ class Predictor(nn.Module):
         crystals = self._to_checked_crystals(structures)
         tensors, errors = np.empty((len(crystals), 3, 3)), np.empty(len(crystals))
         with self.evaluating():
-            for batch in batches_of_atoms(crystals, batch_atoms):
+            for batch in crystal_batches(crystals, batch_atoms):
                 values, bars = self.predict_batch_with_errors([crystals[index] for index in batch])
                 tensors[batch], errors[batch] = values[chosen], bars[chosen]
         return tensors, errors

@@ -13,13 +13,13 @@ from ..crystals.checks import check_crystal
 from ..crystals.crystal import Crystal, Rejected
 from ..errors import BadCrystalError
 from ..model.predictor import Predictor
-from ..nn.graph import batches_of_atoms
+from ..nn.graph import crystal_batches
 from .store import ScreenedCrystals
 
 # Number of crystals in memory; they are sorted by size together, so that the crystals of a batch are of similar size.
 CHUNK_SIZE = 2048
 
-Screened = tuple[ScreenedCrystals, list[Rejected]]
+ScreeningResult = tuple[ScreenedCrystals, list[Rejected]]
 
 
 class ScreeningStopped(KeyboardInterrupt):
@@ -41,7 +41,7 @@ def screen_crystals(
     items: Iterable[Crystal | Rejected],
     batch_atoms: int = 1024,
     on_done: Callable[[int], None] = lambda number: None,
-) -> Screened:
+) -> ScreeningResult:
     """Predict the tensors of all targets of a model for a stream of crystals.
 
     Args:
@@ -60,7 +60,7 @@ def screen_crystals(
     known_elements = frozenset(model.elements) or None
     stream = iter(items)
     # Finished chunks, then the current one, so that Ctrl-C loses nothing.
-    chunks: list[_Chunk | Screened] = []
+    chunks: list[_Chunk | ScreeningResult] = []
     try:
         with model.evaluating():
             while True:
@@ -69,7 +69,7 @@ def screen_crystals(
                 chunk.fill(islice(stream, CHUNK_SIZE), known_elements, on_done)
                 if not chunk.crystals and not chunk.rejected:
                     break
-                for batch in batches_of_atoms(chunk.crystals, batch_atoms):
+                for batch in crystal_batches(chunk.crystals, batch_atoms):
                     outcomes = _predict(model, [chunk.crystals[index] for index in batch])
                     chunk.outcomes.update(zip(batch, outcomes, strict=True))
                     on_done(len(batch))
@@ -110,7 +110,7 @@ class _Chunk:
             else:
                 self.crystals.append(checked)
 
-    def finish(self) -> Screened:
+    def finish(self) -> ScreeningResult:
         """Return the predicted crystals in the order of the stream, and the rejected; unfinished ones are left out."""
         rejected = list(self.rejected)
         predicted: list[Crystal] = []
@@ -127,7 +127,7 @@ class _Chunk:
         return ScreenedCrystals.of(predicted, tensors, error_bars), rejected
 
 
-def _join(chunks: Sequence[_Chunk | Screened]) -> Screened:
+def _join(chunks: Sequence[_Chunk | ScreeningResult]) -> ScreeningResult:
     finished = [chunk.finish() if isinstance(chunk, _Chunk) else chunk for chunk in chunks]
     tables = [table for table, _ in finished]
     return ScreenedCrystals.join(tables), [reject for _, rejected in finished for reject in rejected]

@@ -13,7 +13,8 @@ import numpy as np
 from ..errors import BadFileError, DTNNError
 from ..files import read_json_object
 from ..model.dtnn import DTNN
-from ..model.ensemble_model import Ensemble, join_members, load_predictor
+from ..model.ensemble_model import Ensemble, join_members
+from ..model.load_predictor import load_predictor
 from .member_predictions import MemberPredictions
 from .run_folder import (
     MEMBERS_FOLDER,

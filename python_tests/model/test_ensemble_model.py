@@ -15,7 +15,8 @@ import dtnn_fast
 from dtnn_fast import DTNN, Ensemble
 from dtnn_fast.encoders import Channels
 from dtnn_fast.errors import BadCrystalError, BadFileError
-from dtnn_fast.model.ensemble_model import join_members, load_predictor
+from dtnn_fast.model.ensemble_model import join_members
+from dtnn_fast.model.load_predictor import load_predictor
 from dtnn_fast.screening.engine import screen_crystals
 
 TARGETS = ("electronic", "total")

@@ -66,7 +66,7 @@ class DropReason(StrEnum):
 
 
 class DroppedRow(NamedTuple):
-    """A row that was left out.
+    """A dropped row.
 
     Args:
         rejected: its name, its source and an explanation.
