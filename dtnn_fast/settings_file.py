@@ -100,7 +100,7 @@ def read_toml_settings(settings_class: type[T], path: Path) -> T:
 
     Args:
         settings_class: the settings class.
-        path: of the TOML file.
+        path: path of the TOML file.
 
     Raises:
         BadFileError: the file is missing or not TOML, or a key is unknown, or a value has a wrong type or is out of

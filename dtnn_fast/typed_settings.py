@@ -19,7 +19,7 @@ def from_plain(wanted_type: type[T], values: Any, name: str = "") -> T:
     Args:
         wanted_type: the dataclass.
         values: what its `asdict` was before it went through JSON.
-        name: of the place in the file, for messages.
+        name: name of the place in the file, for messages.
 
     Returns:
         The settings.

@@ -44,7 +44,7 @@ class RunSettings:
     Args:
         model: the baseline.
         targets: "electronic", "ionic" or "total", or all three, learned together.
-        seed: of the split, the weights and the order of crystals.
+        seed: seed of the split, the weights and the order of crystals.
         recipe: settings of its training.
     """
 
@@ -67,10 +67,10 @@ def train_run(
     """Train a baseline in a run folder, or resume the run in it.
 
     Args:
-        settings: of the run.
+        settings: settings of the run.
         crystals: labelled, cleaned and checked.
-        folder: of the run; made when absent.
-        command: the command line, for the record.
+        folder: folder of the run; created if missing.
+        command: the command line, stored in settings.json.
         compiled: whether slow parts of the model are compiled, for the same results up to rounding.
         on_start: called before the first epoch, when a checkpoint has been read.
         on_epoch: called after each epoch.

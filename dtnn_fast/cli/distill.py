@@ -114,7 +114,7 @@ def distill(
         typer.Option(
             file_okay=False,
             show_default="labels in the folder of the run",
-            help="Folder of the potential's latents and energies, made when absent; several runs can share one.",
+            help="Folder of the potential's latents and energies, created if missing; several runs can share one.",
             rich_help_panel=_RUN,
         ),
     ] = None,

@@ -29,7 +29,7 @@ def ensemble(
             "-o",
             file_okay=False,
             show_default=False,
-            help="Folder where the ensemble is written; it is made when absent.",
+            help="Folder where the ensemble is written; created if missing.",
         ),
     ],
     label: Annotated[

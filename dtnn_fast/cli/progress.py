@@ -46,7 +46,7 @@ class TrainingProgress:
     """A progress bar on a terminal, otherwise a line every few epochs; Ctrl-C ends training after the epoch.
 
     Args:
-        folder: of the run, for messages.
+        folder: folder of the run, for messages.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -146,7 +146,7 @@ class DistillProgress:
     """Progress bars on a terminal, otherwise a line now and then.
 
     Args:
-        folder: of the run, for messages.
+        folder: folder of the run, for messages.
         silent: whether another process of the same run speaks.
     """
 

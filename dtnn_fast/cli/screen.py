@@ -211,7 +211,7 @@ def _print_ranking(
     """Print the first crystals of a ranking.
 
     Args:
-        console: where to.
+        console: console to print to.
         columns: of `ScreenedCrystals.columns`.
         rows: row indices, from the first rank.
         targets: of the model.

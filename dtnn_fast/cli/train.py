@@ -343,7 +343,7 @@ def _run(settings: TrainingSettings, inputs: _RunInputs, folder: Path, label: st
 def _run_members(
     settings: TrainingSettings, members: int, inputs: _RunInputs, folder: Path, label: str
 ) -> dict[str, Any]:
-    """Train the members of an ensemble, each in a run of its own, and combine them."""
+    """Train the members of an ensemble, each in its own run, and combine them."""
     from ..training.ensemble_runs import join_runs
     from ..training.run_folder import MEMBERS_FOLDER
     from .error_tables import print_error_bars, print_errors

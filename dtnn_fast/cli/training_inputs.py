@@ -52,7 +52,7 @@ def choose_encoder(name: str, channels: Channels, num_layers: int | None) -> Enc
 
     Args:
         name: "native", a pretrained potential, "distilled" or the folder of a saved encoder.
-        channels: of a native encoder with random weights.
+        channels: channels of a native encoder with random weights.
         num_layers: how many layers are needed, from the first; None for all.
 
     Raises:
@@ -89,9 +89,9 @@ def frozen_latents(
     """Latents of crystals by an encoder that keeps its weights, with a progress bar.
 
     Args:
-        encoder: that computes them, unless they are in the cache.
-        crystals: of elements that it knows.
-        layers: that are needed.
+        encoder: encoder that computes them, unless they are in the cache.
+        crystals: crystals of elements that it knows.
+        layers: layers that are needed.
         cache: its folder; None for the usual one.
 
     Raises:

@@ -116,7 +116,7 @@ def compact_structures(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarra
     """Store ids, formulas and structures of rows in the form of our .jsonl files compactly.
 
     Args:
-        rows: with the keys id, formula, lattice_angstrom, atomic_numbers, frac_coords.
+        rows: rows with the keys id, formula, lattice_angstrom, atomic_numbers, frac_coords.
 
     Returns:
         Arrays by name, for ``numpy.savez_compressed`` and `expand_structures`.

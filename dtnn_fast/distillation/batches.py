@@ -47,7 +47,7 @@ class LabelledShards:
 
     Args:
         folder: folder that `label_crystals` filled.
-        cutoffs: of the student's encoder, in Angstrom.
+        cutoffs: cutoffs of the student's encoder, in Angstrom.
         label_names: labels to read.
         batch_atoms: maximum number of atoms of a batch, except for one larger crystal.
         num_mixed_shards: number of shards whose crystals are shuffled together.

@@ -61,7 +61,7 @@ def distill_run(
     Args:
         settings: settings of the training.
         labels: folder that `label_crystals` filled.
-        folder: folder of the run; made when absent.
+        folder: folder of the run; created if missing.
         workers: the processes that train together.
         command: the command line, for settings.json.
         record_every: number of steps between records.

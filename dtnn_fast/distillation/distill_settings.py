@@ -47,7 +47,7 @@ class DistillSettings:
         weight_decay: weight decay of AdamW.
         clip_norm: larger gradients are scaled down to this norm.
         average: decay per step of the moving average of the weights; the averaged weights are saved.
-        seed: of the initial weights and the order of crystals.
+        seed: seed of the initial weights and the order of crystals.
         energy_weight: weight of the energies in the loss, beside 1 for the latents; 0 to learn latents only.
 
     Raises:

@@ -128,7 +128,7 @@ def save_energy_head(head: EnergyHead, folder: Path, record: dict[str, Any]) -> 
 
     Args:
         head: readout that was learned with the encoder.
-        folder: of the run.
+        folder: folder of the run.
         record: teacher and report of the run, as plain values.
     """
     settings = {"elements": list(head.elements), "encoder": encoder_digest(folder / ENCODER_FOLDER), "record": record}

@@ -168,7 +168,7 @@ class NativeReadout(nn.Module):
     """Readout of one layer: from the state of the atoms to latents with other channels.
 
     Args:
-        channels: of the state.
+        channels: channels of the state.
         outputs: numbers of scalars, vectors and tensors that are read out.
     """
 

@@ -28,7 +28,7 @@ class Model:
     """A model that was trained for one target on several splits.
 
     Args:
-        name: for the tables.
+        name: name for the tables.
         target: the tensor it predicts.
         layer: the encoder layer that is decoded; None for a baseline.
         runs: by seed, at least one.
@@ -125,11 +125,11 @@ class ModelErrors:
     """Test errors of a model for one target.
 
     Args:
-        name: of the model.
+        name: name of the model.
         target: the tensor.
         layer: the encoder layer that is decoded; None for a baseline.
         role: "ours", "baseline", or "median" for the median of the training tensors.
-        seeds: of its splits.
+        seeds: seeds of its splits.
         complete: whether it has every split that another model of this target has, so that means can be compared.
         errors: over the splits, by group ("all" and the crystal systems) and metric (`METRICS` and `MEDIAN_ERROR`); a
             split without a test crystal of a system does not count for it.
@@ -248,7 +248,7 @@ def ratios_to_best_baseline(models: Sequence[ModelErrors]) -> list[Ratio]:
     """Compare each of our complete models with the best complete baseline; targets without one are left out.
 
     Args:
-        models: of all targets.
+        models: models of all targets.
     """
     ratios = []
     for target, paper_ratio in PAPER_RATIOS.items():

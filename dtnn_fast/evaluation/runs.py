@@ -41,16 +41,16 @@ class Run:
     """One model trained on one split.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         model: name of the model: the label of the run, or else the part of the path that names it.
-        seed: of the split.
-        digest: of the data set; see `data_digest`.
+        seed: seed of the split.
+        digest: digest of the data set; see `data_digest`.
         is_baseline: whether the model is not ours: it has neither our decoder nor is it an ensemble of our models.
         layer: the encoder layer that is decoded; None where it is not a single one.
         model_settings: all settings but the seed and that layer, as JSON; equal for all runs of a model.
         settings_json: content of settings.json.
         results_json: content of results.json.
-        predictions: with the best weights, for all parts of the split.
+        predictions: predictions with the best weights, for all parts of the split.
     """
 
     folder: Path
@@ -109,7 +109,7 @@ def read_run(folder: Path) -> Run:
     """Read one run.
 
     Args:
-        folder: with settings.json (which has "settings", with "seed", and "data", with "digest", and may have
+        folder: folder with settings.json (which has "settings", with "seed", and "data", with "digest", and may have
             "label"), results.json and predictions.npz.
 
     Raises:
@@ -166,7 +166,7 @@ class DataSet:
     """Labelled crystals by id, with their splits and properties.
 
     Args:
-        crystals: that runs are trained and tested on, cleaned, each with "crystal_system" in `info`.
+        crystals: crystals that runs are trained and tested on, cleaned, each with "crystal_system" in `info`.
     """
 
     def __init__(self, crystals: Sequence[Crystal]) -> None:
@@ -182,7 +182,7 @@ class DataSet:
         """Return the ids of the crystals of one part of a split.
 
         Args:
-            seed: of the split.
+            seed: seed of the split.
             part: "train", "validation" or "test".
         """
         if seed not in self._part_ids:

@@ -92,8 +92,8 @@ def system_table(models: Sequence[ModelErrors], target: str) -> ErrorTable:
     """Make Table 2 of arXiv 2405.09052 for one target: MAE_ten by crystal system and of all, and the median error.
 
     Args:
-        models: of all targets, including the training median.
-        target: of the table.
+        models: models of all targets, including the training median.
+        target: target of the table.
     """
     of_target = [model for model in models if model.target == target]
     counts = next(model for model in of_target if model.complete).counts
@@ -140,7 +140,7 @@ def layer_table(name: str, models: Sequence[ModelErrors]) -> ErrorTable:
     """Make the layer ablation of one model (Fig. 5a of arXiv 2405.09052): errors of each encoder layer.
 
     Args:
-        name: of the model.
+        name: name of the model.
         models: one for each layer and target; all layers of a target on the same splits.
     """
     targets = list(dict.fromkeys(model.target for model in models))
@@ -208,7 +208,7 @@ def to_markdown(table: ErrorTable, level: int = 3) -> str:
 
     Args:
         table: what to format.
-        level: of the heading.
+        level: level of the heading.
     """
     lines = [f"{'#' * level} {table.title}", ""]
     lines.append(_markdown_row([_escape(name) for name in table.header]))

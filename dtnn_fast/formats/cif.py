@@ -61,7 +61,7 @@ def read_cif(path: Path, text: str) -> Iterator[Crystal | Rejected]:
     except (ValueError, RuntimeError) as error:
         raise BadFileError(f"{path}: not valid CIF: {_plain_error(error)}") from error
     blocks = [CifBlock(block.name, items_of(block)) for block in document]
-    # Journals put text into blocks of their own, without a crystal.
+    # Journals put text into separate blocks, without a crystal.
     with_atoms = [block for block in blocks if block.has_atoms]
     if not with_atoms:
         if any("_cell_length_a" in block.items for block in blocks):

@@ -118,7 +118,7 @@ def expand(position: np.ndarray, operations: Operations, cell: np.ndarray) -> np
 
     Args:
         position: fractional. [3].
-        operations: of the space group.
+        operations: operations of the space group.
         cell: rows are lattice vectors. [3, 3], Angstrom.
 
     Returns:

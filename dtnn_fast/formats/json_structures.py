@@ -190,7 +190,7 @@ class _Form(NamedTuple):
     """A form in which structures are written.
 
     Args:
-        name: of the package or standard, for messages.
+        name: name of the package or standard, for messages.
         keys: names that such a structure has.
         read: takes structure, id and source; it raises KeyError, ValueError or TypeError for what is not in the form.
     """

@@ -29,7 +29,7 @@ class FileFormat(NamedTuple):
     """A file format of crystals.
 
     Args:
-        name: for messages.
+        name: name for messages.
         suffixes: endings of file names, in lower case.
         read: the reader. It takes the path and the text of the file; the text is empty for a binary format.
         is_text: whether files are text; these may also be compressed by gzip and end in .gz.

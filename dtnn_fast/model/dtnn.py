@@ -125,7 +125,7 @@ class DTNN(Predictor):
 
         Args:
             config: settings that fit the modules.
-            encoder: with the layers that the decoders read.
+            encoder: encoder with the layers that the decoders read.
             decoders: by `decoder_key`.
         """
         model = cls.__new__(cls)
@@ -169,7 +169,7 @@ class DTNN(Predictor):
         return model
 
     def save(self, folder: str | Path) -> None:
-        """Write config.json and model.safetensors into a folder, which is made when absent."""
+        """Write config.json and model.safetensors into a folder, which is created if missing."""
         save_folder(self, folder, FORMAT, self.config.to_json())
 
     @property

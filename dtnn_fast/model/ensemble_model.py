@@ -88,7 +88,7 @@ class Ensemble(Predictor):
         return read_settings(root / ENSEMBLE_FILE, FORMAT, load).eval()
 
     def save(self, folder: str | Path) -> None:
-        """Write each model into a subfolder 0, 1, ..., and ensemble.json beside them; folders are made when absent."""
+        """Write each model into a subfolder 0, 1, ..., and ensemble.json beside them; create missing folders."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for index, model in enumerate(self.models):

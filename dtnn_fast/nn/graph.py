@@ -122,8 +122,8 @@ def build_graph(
     Args:
         crystals: at least one.
         cutoffs: Angstrom; equal cutoffs share a tier.
-        dtype: of positions and cell in the result. Below float64 a very skewed cell is replaced by a compact cell of
-            the same lattice, and the atoms are moved into it: otherwise distances would lose their digits.
+        dtype: dtype of positions and cell in the result. Below float64 a very skewed cell is replaced by a compact cell
+            of the same lattice, and the atoms are moved into it: otherwise distances would lose their digits.
 
     Returns:
         The graph; use `CrystalGraph.to` for another device.

@@ -27,7 +27,7 @@ def plot_screening(
     predicted against the published values, where there are at least 20 of them.
 
     Args:
-        path: of the picture.
+        path: path of the picture.
         screened: at least one crystal.
         order: row indices from the highest rank. [B].
         labelled: ids of crystals whose tensors are published.

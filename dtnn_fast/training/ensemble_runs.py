@@ -44,10 +44,10 @@ def join_runs(
     encoder have none, and get them when several such ensembles are joined.
 
     Args:
-        folder: of the new run; made when absent.
+        folder: folder of the new run; created if missing.
         runs: at least two finished run folders on one split, each of a model with one member or several.
         systems: the crystal system of each crystal by its id.
-        command: the command line, for the record.
+        command: the command line, stored in settings.json.
         label: name of the ensemble in tables.
         one_encoder: whether the runs are members on one frozen encoder, trained with the same settings. They become one
             `DTNN`, whose encoder runs once. Otherwise the runs become an `Ensemble`.
@@ -126,7 +126,7 @@ def runs_by_split(paths: Sequence[Path]) -> dict[int | None, list[Path]]:
 
 
 def alternate_members(runs: Sequence[Path], count: int) -> list[Path]:
-    """Choose members from several ensembles in turn: member k from run k modulo the number of runs.
+    """Choose members alternately from several ensembles: member k from run k modulo the number of runs.
 
     Rotated members (`TrainingSettings.rotate`) thus have the same validation crystals as member k of any run.
 

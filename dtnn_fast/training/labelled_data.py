@@ -23,7 +23,7 @@ class LabelledGraphs:
     Args:
         crystals: labelled crystals that passed `check_crystal`.
         targets: names of the tensors to learn.
-        cutoffs: of the encoder's layers, from the first. Angstrom.
+        cutoffs: cutoffs of the encoder's layers, from the first. Angstrom.
 
     Raises:
         BadCrystalError: a crystal lacks a target, or a target is not a 3x3 tensor of finite numbers.
@@ -50,7 +50,7 @@ class LabelledLatents:
     Args:
         crystals: labelled crystals that passed `check_crystal`.
         targets: names of the tensors to learn.
-        cutoffs: of the encoder's layers, from the first. Angstrom.
+        cutoffs: cutoffs of the encoder's layers, from the first. Angstrom.
         latents: latents of these crystals, in their order.
         build_bonds: whether the model builds bond latents from atom latents, which needs the crystals' graphs.
 
@@ -102,7 +102,7 @@ def make_labelled_data(
     """Prepare the input of training: graphs for an encoder that is trained, latents for a frozen encoder.
 
     Args:
-        settings: of the run.
+        settings: settings of the run.
         crystals: labelled, cleaned and checked.
         latents: latents of the crystals by the frozen encoder; None where the encoder is trained.
 

@@ -37,7 +37,7 @@ class MemberPredictions:
     Members may have been trained on different crystals, but all have the same test crystals.
 
     Args:
-        ids: of the crystals. [n].
+        ids: ids of the crystals. [n].
         parts: "train", "validation" or "test" for each crystal, as in the split of the first member. [n].
         tensors: predicted tensors by target. [members, n, 3, 3].
         expected: known tensors by target. [n, 3, 3].
@@ -124,7 +124,7 @@ class MemberPredictions:
         """Write predictions.npz and results.json of the mean, and predictions.npz of members without their own run.
 
         Args:
-            folder: of the run.
+            folder: folder of the run.
             bars: what `error_bars` gave.
             systems: the crystal system of each crystal by its id.
             record: further entries of results.json.

@@ -111,7 +111,7 @@ class RunPredictions:
     """Predicted and expected tensors of the crystals of a split.
 
     Args:
-        ids: of the crystals. [n].
+        ids: ids of the crystals. [n].
         parts: "train", "validation" or "test" for each crystal. [n].
         predicted: [n, 3, 3] for each target.
         expected: [n, 3, 3] for each target.

@@ -145,7 +145,7 @@ def parse_fixed(text: str, num_layers: int) -> tuple[str, Value]:
     """Read a setting and its value from text such as ``"layer=1-5"`` or ``"bonds=false"``.
 
     Args:
-        text: from the command line.
+        text: text from the command line.
         num_layers: number of layers of the encoder.
 
     Raises:
