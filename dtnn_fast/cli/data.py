@@ -72,7 +72,7 @@ def fetch(
     encoder: Annotated[
         EncoderName,
         typer.Option(
-            help="Encoder of the model to train. Crystals with an element that it does not know are dropped: "
+            help="Encoder of the model to train. Rows with an element that it does not know are dropped: "
             "native, also for train --encoder distilled, accepts all elements; sevennet-0 and sevennet-l3i5 know H to "
             "Bi and Ac to Pu."
         ),
@@ -98,7 +98,7 @@ def fetch(
         bool,
         typer.Option(
             "--clean/--no-clean",
-            help="Drop crystals whose total dielectric tensor has an element below -10 or above 100, as in arXiv "
+            help="Drop rows whose total dielectric tensor has an element below -10 or above 100, as in arXiv "
             "2405.09052.",
         ),
     ] = True,
@@ -106,7 +106,7 @@ def fetch(
         bool,
         typer.Option(
             "--check-symmetry/--no-check-symmetry",
-            help="Drop crystals whose total dielectric tensor lacks the symmetry of the crystal.",
+            help="Drop rows whose total dielectric tensor lacks the symmetry of the crystal.",
         ),
     ] = True,
     frame: Annotated[

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 # Help of arguments; a copy of the formats in the package, which is too slow to import for --help. A test compares them.
 CRYSTAL_FILES = (
-    "Files of crystals, or folders that hold them: CIF, POSCAR, extxyz, pymatgen JSON or .jsonl (also as .gz), or .npz "
-    "of dtnn-fast data fetch."
+    "Files of crystals, or folders that hold them: CIF, POSCAR, extxyz, pymatgen JSON or .jsonl (also as .gz), or "
+    "packed sets (.npz) of dtnn-fast data fetch."
 )
 
 ModelOption = Annotated[
@@ -45,7 +45,7 @@ RunDataOption = Annotated[
 ]
 RunCleanOption = Annotated[
     bool,
-    typer.Option("--clean/--no-clean", help="Whether the runs dropped crystals by the cleaning rule; as in train."),
+    typer.Option("--clean/--no-clean", help="Whether the runs rejected crystals by the cleaning rule; as in train."),
 ]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, show_default="all cores", help="Number of CPU threads.")]
 CacheOption = Annotated[

@@ -52,8 +52,8 @@ def train(
         typer.Argument(
             show_default=False,
             metavar="DATA",
-            help="Files or folders of labelled crystals: .jsonl with eps_electronic and eps_total, or .npz from "
-            "dtnn-fast data fetch. Without any: the 955 labelled crystals that come with dtnn-fast.",
+            help="Files or folders of labelled crystals: .jsonl with eps_electronic and eps_total, or packed "
+            "sets (.npz) of dtnn-fast data fetch. Without any: the 955 labelled crystals that come with dtnn-fast.",
         ),
     ] = None,
     config: ConfigOption = None,

@@ -34,8 +34,8 @@ class Evaluation:
         data: the data set that all runs used.
         runs: runs that are compared.
         models: compared models, with a separate model for each encoder layer.
-        errors: errors of each model and target, with the layer that validation chose; also of the median of the training
-            set.
+        errors: errors of each model and target, with the layer that validation chose; also of the training set's
+            median.
         ablations: errors by encoder layer of the models that were trained on several layers, by the model's name.
         ratios: ratios of our models to the best baseline.
         rejected: runs that could not be used, and models that lack splits.

@@ -36,7 +36,7 @@ ERROR_BAR_DESCRIPTION = "error bar: nine of ten crystals have the mean absolute 
 
 @dataclass(frozen=True)
 class ScreenedCrystals:
-    """Crystals with their predicted tensors; all fields have one entry a crystal.
+    """Crystals with their predicted tensors; all fields have one entry per crystal.
 
     Args:
         ids: names.
