@@ -66,7 +66,7 @@ class DataSection:
     )
     clean: bool = setting(
         True,
-        "Reject crystals whose total tensor has an element below -10 or above 100, as the paper (arXiv 2405.09052) does.",
+        "Reject crystals whose total tensor has an element below -10 or above 100, as in arXiv 2405.09052.",
     )
 
 
