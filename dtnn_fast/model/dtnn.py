@@ -45,7 +45,7 @@ class DTNNConfig:
         targets: the tensors that the model predicts, from `TARGETS`.
         elements: atomic numbers that the model was trained on; others are rejected. Empty means all.
         members: number of members that share the encoder; see `dtnn_fast.Ensemble`.
-        error_scales: for each target, the factor that turns the members' spread into an error bar; empty for no bars.
+        error_scales: for each target, the factor from the members' spread to an error bar; empty for no error bars.
     """
 
     encoder: EncoderConfig = field(default_factory=NativeEncoderConfig)
@@ -169,7 +169,7 @@ class DTNN(Predictor):
         return model
 
     def save(self, folder: str | Path) -> None:
-        """Write config.json and model.safetensors into a folder, which is created if missing."""
+        """Write config.json and model.safetensors into a folder, which is made when absent."""
         save_folder(self, folder, FORMAT, self.config.to_json())
 
     @property
@@ -184,7 +184,7 @@ class DTNN(Predictor):
 
     @property
     def error_scales(self) -> tuple[float, ...]:
-        """For each target, the factor that turns the members' spread into an error bar; empty for no error bars."""
+        """For each target, the factor from the members' spread to an error bar; empty for no error bars."""
         return self.config.error_scales
 
     @property
