@@ -90,7 +90,7 @@ def label_points(
         axis: the axis with the points.
         points: x, y and label of each point, the most important first.
         size: font size, and size of the space that is kept free around each point. In points (1/72 inch)
-        color: of the labels.
+        color: color of the labels.
     """
     effects = _import("matplotlib.patheffects")
     outline = effects.withStroke(linewidth=2.5, foreground="white")

@@ -80,27 +80,27 @@ def setting(
     return field(default=default, metadata={"help": help, "limits": _Limits(least, most, above, choices)})
 
 
-def keys_of(kind: type[Any]) -> list[str]:
+def keys_of(settings_class: type[Any]) -> list[str]:
     """The keys of all settings, for example ``"training.epochs"``."""
-    return list(_keys(kind))
+    return list(_keys(settings_class))
 
 
-def help_of(kind: type[Any], key: str) -> str:
+def help_of(settings_class: type[Any], key: str) -> str:
     """The explanation of a setting, for example of ``"training.epochs"``."""
-    return str(_find(kind, key)[1].metadata["help"])
+    return str(_find(settings_class, key)[1].metadata["help"])
 
 
-def default_of(kind: type[Any], key: str) -> Any:
+def default_of(settings_class: type[Any], key: str) -> Any:
     """The default of a setting, for example of ``"training.epochs"``."""
-    return _find(kind, key)[1].default
+    return _find(settings_class, key)[1].default
 
 
-def read_settings(kind: type[T], path: Path) -> T:
+def read_toml_settings(settings_class: type[T], path: Path) -> T:
     """Read a settings file; settings that it does not give have their defaults.
 
     Args:
-        kind: the settings class.
-        path: of the TOML file.
+        settings_class: the settings class.
+        path: path of the TOML file.
 
     Raises:
         BadFileError: the file is missing or not TOML, or a key is unknown, or a value has a wrong type or is out of
@@ -115,7 +115,7 @@ def read_settings(kind: type[T], path: Path) -> T:
     except tomllib.TOMLDecodeError as error:
         raise BadFileError(f"{path}: not valid TOML: {error}") from error
     try:
-        return with_values(kind(), dict(_flat(values, kind)))
+        return with_values(settings_class(), dict(_flat(values, settings_class)))
     except ValueError as error:
         raise BadFileError(f"{path}: {error}") from error
 
@@ -141,13 +141,13 @@ def with_values(settings: T, values: Mapping[str, Any]) -> T:
     return settings
 
 
-def parse_assignment(kind: type[Any], text: str) -> tuple[str, Any]:
+def parse_assignment(settings_class: type[Any], text: str) -> tuple[str, Any]:
     """Split text of the command line such as ``"decoder.latent=64"`` into key and value.
 
     The value is read as TOML; texts need no quotes, and lists no brackets: ``encoder.channels=64,16,16``.
 
     Args:
-        kind: the settings class.
+        settings_class: the settings class.
         text: ``KEY=VALUE``.
 
     Raises:
@@ -156,7 +156,7 @@ def parse_assignment(kind: type[Any], text: str) -> tuple[str, Any]:
     key, equals, given = (part.strip() for part in text.partition("="))
     if not equals:
         raise ValueError(f"expected KEY=VALUE such as training.epochs=100, got {text!r}")
-    *_, wanted = _find(kind, key)
+    *_, wanted = _find(settings_class, key)
     if get_origin(wanted) is tuple and not given.startswith("["):
         items = get_args(wanted)[0]
         return key, [_parse_value(item.strip(), items) for item in given.split(",") if item.strip()]
@@ -164,7 +164,7 @@ def parse_assignment(kind: type[Any], text: str) -> tuple[str, Any]:
 
 
 def to_toml(settings: Any, title: str) -> str:
-    """Write all settings as TOML, each with its explanation above it.
+    """Write all settings as TOML, each with its explanation above it; a section opens with its class's first line.
 
     Args:
         settings: a settings object.
@@ -183,6 +183,8 @@ def to_toml(settings: Any, title: str) -> str:
             _add_setting(tomlkit, document, item, getattr(settings, item.name))
     for item in sections:
         table = tomlkit.table()
+        _add_comment(tomlkit, table, _first_line(type(getattr(settings, item.name))))
+        table.add(tomlkit.nl())
         for inner in fields(getattr(settings, item.name)):
             _add_setting(tomlkit, table, inner, getattr(getattr(settings, item.name), inner.name))
         document.add(tomlkit.nl())
@@ -195,16 +197,21 @@ def _add_comment(tomlkit: Any, container: Any, text: str) -> None:
         container.add(tomlkit.comment(line))
 
 
+def _first_line(section: type[Any]) -> str:
+    """The first line of the docstring of a section's class, which every such class must have."""
+    return (section.__doc__ or "").partition("\n")[0]
+
+
 def _add_setting(tomlkit: Any, container: Any, item: Any, value: Any) -> None:
     _add_comment(tomlkit, container, item.metadata["help"])
     container.add(item.name, list(value) if isinstance(value, tuple) else value)
 
 
-def _keys(kind: type[Any]) -> dict[str, tuple[str | None, Any, Any]]:
+def _keys(settings_class: type[Any]) -> dict[str, tuple[str | None, Any, Any]]:
     """Section, field and type of every setting by its key."""
-    hints = get_type_hints(kind)
+    hints = get_type_hints(settings_class)
     found: dict[str, tuple[str | None, Any, Any]] = {}
-    for item in fields(kind):
+    for item in fields(settings_class):
         if is_dataclass(hints[item.name]):
             inner_hints = get_type_hints(hints[item.name])
             for inner in fields(hints[item.name]):
@@ -215,8 +222,8 @@ def _keys(kind: type[Any]) -> dict[str, tuple[str | None, Any, Any]]:
     return found
 
 
-def _find(kind: type[Any], key: str) -> tuple[str | None, Any, Any]:
-    known = _keys(kind)
+def _find(settings_class: type[Any], key: str) -> tuple[str | None, Any, Any]:
+    known = _keys(settings_class)
     if key in known:
         return known[key]
     raise ValueError(f"unknown key `{key}`{_nearest(key, list(known))}")
@@ -230,9 +237,9 @@ def _nearest(key: str, known: list[str]) -> str:
     return f"; did you mean `{close[0]}`?" if close else f"; known keys are {', '.join(known)}"
 
 
-def _flat(values: Mapping[str, Any], kind: type[Any]) -> Iterator[tuple[str, Any]]:
+def _flat(values: Mapping[str, Any], settings_class: type[Any]) -> Iterator[tuple[str, Any]]:
     """Values of a TOML file by key."""
-    sections = {key.partition(".")[0] for key in _keys(kind) if "." in key}
+    sections = {key.partition(".")[0] for key in _keys(settings_class) if "." in key}
     for name, value in values.items():
         if name in sections and not isinstance(value, dict):
             raise ValueError(f"expected `{name}` to be a section, [{name}], got {value!r}")

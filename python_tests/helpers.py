@@ -42,7 +42,7 @@ def check_operator(op: Any, *arguments: Any) -> None:
     torch.library.opcheck(op, arguments)
 
 
-def check_derivatives(function: Callable[..., Any], *inputs: Tensor) -> None:
+def check_first_and_second_derivatives(function: Callable[..., Any], *inputs: Tensor) -> None:
     """Compare first and second derivatives of `function` with finite differences; inputs in float64."""
     leaves = [x.detach().clone().requires_grad_() if x.is_floating_point() else x for x in inputs]
     assert gradcheck(function, leaves)

@@ -7,12 +7,17 @@ from dataclasses import dataclass, field
 import pytest
 
 from dtnn_fast.errors import BadFileError
-from dtnn_fast.settings_file import default_of, help_of, keys_of, parse_assignment, read_settings, setting, to_toml
+from dtnn_fast.settings_file import default_of, help_of, keys_of, parse_assignment, read_toml_settings, setting, to_toml
 from dtnn_fast.settings_file import with_values as changed
 
 
 @dataclass(frozen=True)
 class Oven:
+    """How the cake is baked.
+
+    Only the first line is printed.
+    """
+
     degrees: float = setting(180.0, "Temperature in degrees.", above=0.0, most=300.0)
     minutes: int = setting(40, "Baking time in minutes.", least=1)
     fan: bool = setting(True, "Use the fan.")
@@ -30,7 +35,7 @@ class Cake:
 def read(tmp_path, text):
     path = tmp_path / "cake.toml"
     path.write_text(text, encoding="utf-8")
-    return read_settings(Cake, path)
+    return read_toml_settings(Cake, path)
 
 
 def test_an_empty_file_has_the_defaults(tmp_path):
@@ -77,10 +82,10 @@ def test_wrong_files_name_file_key_and_what_was_expected(tmp_path, text, message
 
 def test_files_that_cannot_be_read_are_named(tmp_path):
     with pytest.raises(BadFileError, match="there is no such file"):
-        read_settings(Cake, tmp_path / "absent.toml")
+        read_toml_settings(Cake, tmp_path / "absent.toml")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(BadFileError, match="cannot be read"):
-        read_settings(Cake, tmp_path / "binary.toml")
+        read_toml_settings(Cake, tmp_path / "binary.toml")
 
 
 @pytest.mark.parametrize(
@@ -117,6 +122,8 @@ def test_a_printed_file_explains_every_key_and_reads_back(tmp_path):
     text = to_toml(cake, "Settings of a cake.")
     assert read(tmp_path, text) == cake
     assert text.startswith("# Settings of a cake.\n")
+    assert "\n[oven]\n# How the cake is baked.\n\n# Temperature" in text
+    assert "Only the first line" not in text
     for key in keys_of(Cake):
         name = key.rpartition(".")[2]
         assert f"# {help_of(Cake, key)}\n{name} = " in text

@@ -86,11 +86,11 @@ class CompiledProduct:
         """Sums at the atoms, path by path, differentiable with respect to features and weights.
 
         Args:
-            blocks: of the layer.
-            features: of the atoms. [N, channels, 2l + 1] for each block, float32.
+            blocks: blocks of the layer.
+            features: features of the atoms. [N, channels, 2l + 1] for each block, float32.
             tables: for each degree. [E, columns, 2l + 1], float32.
             weights: paths times channels of each block. [E, all of them], float32.
-            graph: with the bonds.
+            graph: graph with the bonds.
 
         Returns:
             [N, channels, size] for each path of each block.

@@ -28,7 +28,7 @@ class BondGraph:
         pairs: centers and neighbors, sorted by center. [2, E], int64.
         row_ptr: the bonds of atom i are ``row_ptr[i]:row_ptr[i + 1]``. [N+1], int64.
         vectors: from center to neighbor. [E, 3], Angstrom.
-        volumes: of the cells. [B], cubic Angstrom.
+        volumes: volumes of the cells. [B], cubic Angstrom.
     """
 
     atomic_numbers: Tensor
@@ -75,7 +75,7 @@ def build_graph(crystal: Crystal, cutoff: float, dtype: torch.dtype = torch.floa
     Args:
         crystal: passed by `check_crystal`.
         cutoff: longest bond. Angstrom.
-        dtype: of vectors and volumes, which are computed in float64.
+        dtype: dtype of vectors and volumes, which are computed in float64.
     """
     positions, cell = torch.from_numpy(crystal.positions), torch.from_numpy(crystal.cell)
     pairs, shifts, row_ptr = neighbor_list(positions, cell, torch.from_numpy(crystal.pbc), cutoff)
@@ -117,7 +117,7 @@ class LabelledGraphs:
 
     Args:
         crystals: labelled, cleaned and checked.
-        targets: of "electronic", "ionic" and "total".
+        targets: names from "electronic", "ionic" and "total".
         cutoff: longest bond. Angstrom.
     """
 

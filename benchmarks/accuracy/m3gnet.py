@@ -31,7 +31,7 @@ class M3GNetTensor(nn.Module):
     Args:
         cutoff: Angstrom.
         elements: the atomic numbers that occur, sorted.
-        mean_volume: of an atom. cubic Angstrom.
+        mean_volume: mean volume of an atom. cubic Angstrom.
         readouts: number of tensors, each from its own output.
     """
 

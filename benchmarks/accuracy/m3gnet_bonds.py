@@ -23,8 +23,8 @@ class BondFunctions:
     Args:
         radial: smooth functions of the lengths. [E, 3].
         angular: those of the lengths of the short bonds times their cutoff, by degree. [S, 9].
-        cutoff: of the short bonds. [S, 1].
-        harmonics: of their directions, degree 0, 1 and 2, the last as a matrix. [S, 13].
+        cutoff: cutoff of the short bonds. [S, 1].
+        harmonics: harmonics of their directions, degree 0, 1 and 2, the last as a matrix. [S, 13].
     """
 
     radial: Tensor
@@ -43,7 +43,7 @@ class Bonds:
 
     Args:
         graph: bonds sorted by center.
-        radial_cutoff: of the radial functions. Angstrom.
+        radial_cutoff: cutoff of the radial functions. Angstrom.
         angle_cutoff: bonds up to this length take part in angles. Angstrom.
     """
 
@@ -92,8 +92,8 @@ def smooth_bessel(lengths: Tensor, count: int, cutoff: float) -> tuple[Tensor, T
     """Radial functions that vanish with two derivatives at the cutoff (arXiv 1907.02374), and their slopes.
 
     Args:
-        lengths: of the bonds. [E, 1], Angstrom.
-        count: of the functions.
+        lengths: lengths of the bonds. [E, 1], Angstrom.
+        count: number of the functions.
         cutoff: Angstrom.
 
     Returns:

@@ -33,9 +33,9 @@ class Convolution(nn.Module):
     ``x_i' = S(z_i) x_i + W'(z_i) sum_j R(r_ij) [W(z_j) x_j (x) Y(u_ij)] / sqrt(mean number of bonds)``
 
     Args:
-        irreps_in: of the atoms.
-        irreps_out: of the atoms after it.
-        couplings: with the harmonics of the bonds.
+        irreps_in: irreps of the atoms.
+        irreps_out: irreps of the atoms after it.
+        couplings: couplings with the harmonics of the bonds.
         num_species: number of elements.
         mean_neighbors: bonds of an atom.
     """

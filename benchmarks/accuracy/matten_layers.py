@@ -24,7 +24,7 @@ class SpeciesLinear(nn.Module):
 
     Args:
         irreps_in: e3nn's irreps of the input, each kind once.
-        irreps_out: of the output; kinds that the input lacks come out as zeros.
+        irreps_out: irreps of the output; kinds that the input lacks come out as zeros.
         num_species: number of elements.
     """
 
@@ -127,8 +127,8 @@ class BondProduct(nn.Module):
     of channels, or all paths are taken in one pass of compiled code.
 
     Args:
-        irreps_in: of the atoms.
-        couplings: with the harmonics of the bonds.
+        irreps_in: irreps of the atoms.
+        couplings: couplings with the harmonics of the bonds.
         irreps_out: irreps of the result; those that no path reaches are left out.
     """
 
@@ -168,7 +168,7 @@ class BondProduct(nn.Module):
             atoms: features. [N, irreps_in.dim].
             tables: what `Couplings` gives.
             weights: for each block paths times channels. [E, num_weights].
-            graph: with the bonds.
+            graph: graph with the bonds.
 
         Returns:
             [N, irreps_out.dim].

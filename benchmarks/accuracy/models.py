@@ -37,7 +37,7 @@ class TrainingStatistics:
     Args:
         elements: the atomic numbers of the whole data set, sorted.
         mean_neighbors: bonds of an atom.
-        mean_volume: of an atom, cubic Angstrom.
+        mean_volume: mean volume of an atom, cubic Angstrom.
         ranges: offset and scale of the tensors of each target: the median of their mean diagonals, and the mean
             absolute deviation of these from it.
     """
@@ -57,7 +57,7 @@ class TrainingStatistics:
         """Compute them for the training crystals.
 
         Args:
-            graph: of all training crystals.
+            graph: graph of all training crystals.
             tensors: [B, 3, 3] for each target: one, or all three.
             elements: the atomic numbers of the whole data set.
         """
@@ -74,7 +74,7 @@ class Ranged(nn.Module):
 
     Args:
         model: maps a `BondGraph` to symmetric tensors of order 1. [B, R, 3, 3].
-        statistics: with the ranges, and so the names of the R readouts.
+        statistics: statistics with the ranges, and so the names of the R readouts.
     """
 
     offset: Tensor
@@ -113,8 +113,8 @@ def make_model(name: ModelName, cutoff: float, statistics: TrainingStatistics) -
 
     Args:
         name: the baseline.
-        cutoff: of the bonds in its graphs. Angstrom.
-        statistics: of the training crystals.
+        cutoff: cutoff of the bonds in its graphs. Angstrom.
+        statistics: statistics of the training crystals.
 
     Raises:
         MissingPackageError: the package of the model is not installed.

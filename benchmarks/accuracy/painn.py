@@ -119,8 +119,8 @@ class GatedBlock(nn.Module):
     Args:
         inputs: scalars and vectors that come in.
         hidden: width between.
-        scalars: that go out.
-        vectors: that go out.
+        scalars: scalars that go out.
+        vectors: vectors that go out.
     """
 
     def __init__(self, inputs: int, hidden: int, scalars: int, vectors: int) -> None:

@@ -48,9 +48,9 @@ class Recipe:
         batch_size: crystals per step.
         optimizer: "Adam" or "AdamW".
         learning_rate: initial value.
-        weight_decay: of the optimizer.
-        schedule: of the learning rate, by epochs.
-        epochs: largest number of epochs.
+        weight_decay: weight decay of the optimizer.
+        schedule: schedule of the learning rate, by epochs.
+        epochs: maximum number of epochs.
         patience: epochs without a better validation error after which training stops.
     """
 
@@ -118,9 +118,9 @@ def recipe(name: ModelName, schedule: Schedule, epochs: int | None = None) -> Re
     """Return the settings of a run.
 
     Args:
-        name: of the baseline.
+        name: name of the baseline.
         schedule: its authors', or the short one: a half cosine over a fixed number of epochs without early stopping.
-        epochs: largest number of epochs; None for the schedule's own number. The short schedule ends with them.
+        epochs: maximum number of epochs; None for the schedule's own number. The short schedule ends with them.
     """
     authors = RECIPES[name]
     if schedule is Schedule.authors:

@@ -23,11 +23,11 @@ from dtnn_fast.training.run_folder import (
     RESULTS_FILE,
     SPLIT_PARTS,
     RunPredictions,
-    claim,
     data_digest,
     errors_of_parts,
     is_new,
     save_predictions,
+    write_record,
 )
 from dtnn_fast.training.train_run import known_elements
 
@@ -44,7 +44,7 @@ class RunSettings:
     Args:
         model: the baseline.
         targets: "electronic", "ionic" or "total", or all three, learned together.
-        seed: of the split, the weights and the order of crystals.
+        seed: seed of the split, the weights and the order of crystals.
         recipe: settings of its training.
     """
 
@@ -67,10 +67,10 @@ def train_run(
     """Train a baseline in a run folder, or resume the run in it.
 
     Args:
-        settings: of the run.
+        settings: settings of the run.
         crystals: labelled, cleaned and checked.
-        folder: of the run; made when absent.
-        command: the command line, for the record.
+        folder: folder of the run; created if missing.
+        command: the command line, stored in settings.json.
         compiled: whether slow parts of the model are compiled, for the same results up to rounding.
         on_start: called before the first epoch, when a checkpoint has been read.
         on_epoch: called after each epoch.
@@ -83,8 +83,8 @@ def train_run(
         MissingPackageError: the package of the model is not installed.
         DTNNError: the loss is not finite, or nothing can be compiled.
     """
-    identity = _identity(settings, crystals)
-    unclaimed = is_new(folder, identity)
+    run_key = _run_key(settings, crystals)
+    new_run = is_new(folder, run_key)
     parts = split([crystal.id for crystal in crystals], settings.seed)
     data = LabelledGraphs(crystals, settings.targets, settings.recipe.cutoff)
     statistics = TrainingStatistics.of(*data.batch(parts.train), known_elements(crystals))
@@ -92,9 +92,9 @@ def train_run(
     model = make_model(settings.model, settings.recipe.cutoff, statistics)
     if compiled:
         model.compile_parts()
-    # Only now: a missing package leaves the folder free.
-    if unclaimed:
-        claim(folder, identity, command, label=settings.model.label, packages=_packages())
+    # Claim the folder only after all checks, so that a missing package does not occupy it.
+    if new_run:
+        write_record(folder, run_key, command, label=settings.model.label, packages=_packages())
     trainer = Trainer(settings.recipe, model, data, parts, settings.seed, folder)
     on_start(trainer)
     for epoch in trainer.epochs():
@@ -109,11 +109,11 @@ def train_run(
     return results
 
 
-def _identity(settings: RunSettings, crystals: Sequence[Crystal]) -> dict[str, Any]:
+def _run_key(settings: RunSettings, crystals: Sequence[Crystal]) -> dict[str, Any]:
     """Return settings and data of a run, as they read back from JSON."""
     data = {"crystals": len(crystals), "digest": data_digest(crystals)}
-    identity: dict[str, Any] = json.loads(json.dumps({"settings": asdict(settings), "data": data}))
-    return identity
+    run_key: dict[str, Any] = json.loads(json.dumps({"settings": asdict(settings), "data": data}))
+    return run_key
 
 
 def _packages() -> dict[str, str]:

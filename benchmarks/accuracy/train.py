@@ -78,7 +78,7 @@ def train(
         Schedule, typer.Option(help=f"A half cosine over {SHORT.epochs} epochs, or its authors' schedule.")
     ] = Schedule.short,
     epochs: Annotated[
-        int | None, typer.Option(min=1, show_default="that of the schedule", help="Largest number of epochs.")
+        int | None, typer.Option(min=1, show_default="that of the schedule", help="Maximum number of epochs.")
     ] = None,
     compiled: Annotated[
         bool, typer.Option("--compile", help="MatTen: compile the products at the bonds with the C++ compiler.")

@@ -74,11 +74,11 @@ class Trainer:
 
     Args:
         recipe: its settings.
-        model: with new weights.
+        model: model with new weights.
         data: labelled crystals.
         split: indices into `data`.
-        seed: of the order of the crystals.
-        folder: of the checkpoints; training resumes from an existing one.
+        seed: seed of the order of the crystals.
+        folder: folder of the checkpoints; training resumes from an existing one.
     """
 
     def __init__(

@@ -31,7 +31,7 @@ class Peer(NamedTuple):
     """The same work by other means.
 
     Args:
-        name: for the table.
+        name: name for the table.
         prepare: makes the call and its inputs from those of the case; ImportError where the peer is not installed.
         devices: where it runs.
         passes: the passes that it can do.

@@ -71,7 +71,7 @@ def bond_to_atom_sum(atoms: int, bonds: int, width: int, ends: str, size: int) -
     """The sum forward, the gather backward, the sum again."""
     both = ends in ("sum", "difference")
     values = (bonds + atoms) * width * size
-    # By center a row's bonds stand together; by neighbor their places must be read.
+    # By center a row's bonds are adjacent; by neighbor their places must be read.
     sum_index = (atoms if ends in ("center", "sum", "difference") else 0) * INDEX
     sum_index += (bonds + atoms) * INDEX if ends != "center" else 0
     gather_index = bonds * INDEX * (1 + both)

@@ -3,6 +3,7 @@
 //   -> pairs [2, E] i64, shifts [E, 3] i32, row_ptr [N+1] i64
 //
 // `cutoffs`, where given, holds one cutoff for each crystal and takes the place of `cutoff`, which is then 0.
+// `cutoff` must be finite and 0 or more: the check is in ../crystal_batch.cpp, for all operations with a cutoff.
 // The bonds, their order and the arithmetic that decides at the cutoff are fixed by core/neighbor_list.h; kernels of
 // all devices give the same bits. float32 inputs are converted to float64 first, which is exact. Empties: no crystals,
 // crystals without atoms and atoms without bonds are fine. Determinism: the order is total, so there is one right

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from .. import __version__
 from ..errors import DTNNError
 from . import FATAL
+from .command import Command
 from .config import SettingsCommand
 from .console import print_error
 from .data import data
@@ -65,5 +66,5 @@ def _program_options(
 
 
 for _command in (screen, predict, train, ensemble, tune, distill, evaluate, info):
-    app.command(cls=SettingsCommand if _command in (train, tune, distill) else None)(_command)
+    app.command(cls=SettingsCommand if _command in (train, tune, distill) else Command)(_command)
 app.add_typer(data, name="data")

@@ -10,16 +10,26 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from typer.core import TyperCommand
 
-from ..settings_file import default_of, help_of, keys_of, parse_assignment, read_settings, setting, to_toml, with_values
+from ..distillation.distill_settings import DistillSettings
+from ..settings_file import (
+    default_of,
+    help_of,
+    keys_of,
+    parse_assignment,
+    read_toml_settings,
+    setting,
+    to_toml,
+    with_values,
+)
 from ..training.training_settings import TrainingSettings
+from .command import Command
 
 T = TypeVar("T")
 
 SETTINGS_FILE = "settings.toml"
 LARGEST_SEED = 2**32 - 1  # what NumPy's RandomState takes
-TARGETS = ("electronic", "ionic", "total", "all")
+TARGET_CHOICES = ("electronic", "ionic", "total", "all")
 TEACHERS = ("sevennet-0", "sevennet-l3i5")
 
 ConfigOption = Annotated[
@@ -56,7 +66,7 @@ class DataSection:
     )
     clean: bool = setting(
         True,
-        "Drop crystals whose total tensor has an element below -10 or above 100, as the paper does.",
+        "Reject crystals whose total tensor has an element below -10 or above 100, as in arXiv 2405.09052.",
     )
 
 
@@ -72,9 +82,7 @@ class EncoderSection:
     channels: tuple[int, int, int] = setting(
         (128, 32, 32), "Numbers of scalar, vector and rank-2 channels of a native encoder.", least=1
     )
-    finetune: bool = setting(
-        False, "Train the weights of a distilled or saved encoder too; otherwise they stay as they are."
-    )
+    finetune: bool = setting(False, "Train the weights of a distilled or saved encoder too. Otherwise they stay fixed.")
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,7 @@ class DecoderSection:
         least=1,
         most=5,
     )
-    bonds: bool = setting(True, "Read latents of bonds too. false is the paper's DTNN-simple.")
+    bonds: bool = setting(True, "Read latents of bonds too. false is DTNN-simple of arXiv 2405.09052.")
     residual: bool = setting(True, "Add the input of each block to its output.")
     joint: bool = setting(
         False,
@@ -98,7 +106,7 @@ class DecoderSection:
         (),
         "Targets that are positive by construction: the ionic tensor positive definite, the others larger than the "
         "unit tensor.",
-        choices=TARGETS[:3],
+        choices=TARGET_CHOICES[:3],
     )
     blocks: int = setting(2, "Number of blocks.", least=0)
     latent: int = setting(128, "Number of channels.", least=1)
@@ -107,9 +115,9 @@ class DecoderSection:
 
 @dataclass(frozen=True)
 class TrainingSection:
-    """The optimisation."""
+    """Training of the model."""
 
-    epochs: int = setting(TrainingSettings.epochs, "Largest number of passes over the training crystals.", least=1)
+    epochs: int = setting(TrainingSettings.epochs, "Maximum number of passes over the training crystals.", least=1)
     patience: int = setting(
         TrainingSettings.patience,
         "Stop after this number of epochs without a lower validation error.",
@@ -126,12 +134,12 @@ class TrainingSection:
         TrainingSettings.betas, "Decay rates of AdamW's two moments.", least=0.0, most=0.999999
     )
     clip_norm: float = setting(
-        TrainingSettings.clip_norm, "Largest norm of a gradient; larger ones are scaled down to it.", above=0.0
+        TrainingSettings.clip_norm, "Maximum norm of a gradient; larger ones are scaled down to it.", above=0.0
     )
     average: float = setting(
         TrainingSettings.average,
         "Validate and save a running mean of the weights: the part of the old mean that each step keeps, such as 0.99. "
-        "0: the weights themselves.",
+        "0 means no averaging.",
         least=0.0,
         most=0.9999,
     )
@@ -144,28 +152,28 @@ class EnsembleSection:
     members: int = setting(1, "Number of ensemble members per seed.", least=1, most=100)
     rotate: bool = setting(
         False,
-        "Validate each member on another tenth of the crystals: a better mean, whose error bars need members on "
-        "several encoders (dtnn-fast ensemble).",
+        "Validate each member on another tenth of the crystals. The mean improves; error bars exist only after "
+        "dtnn-fast ensemble joins runs on several encoders.",
     )
     share_encoder: bool = setting(
         False,
-        "Where the encoder is trained: one encoder for all members. Predictions are then nearly as fast as those of a "
-        "single model.",
+        "If the encoder is trained: train one encoder for all members. Predictions are then nearly as fast as those of "
+        "a single model.",
     )
 
 
 _TARGET_HELP = 'Tensor to learn: "electronic", "ionic", "total", or "all" for the three together on one encoder.'
 _SPLITS_HELP = (
     "Several seeds one after the other, each with its own split into training, validation and test crystals, in the "
-    "subfolders split-<seed>. Empty: only `seed`."
+    "subfolders split-<seed>. `seed` is then not used. Empty: only `seed`."
 )
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """All settings of `dtnn-fast train`; the defaults are the paper's."""
+    """All settings of `dtnn-fast train`."""
 
-    target: str = setting("total", _TARGET_HELP, choices=TARGETS)
+    target: str = setting("total", _TARGET_HELP, choices=TARGET_CHOICES)
     seed: int = setting(
         0,
         "Seed of the split into training, validation and test crystals, and of the initial weights.",
@@ -193,14 +201,14 @@ class TuneDecoderSection:
     """Settings of the decoder that are not searched."""
 
     joint: bool = setting(False, help_of(DecoderSection, "joint"))
-    positive: tuple[str, ...] = setting((), help_of(DecoderSection, "positive"), choices=TARGETS[:3])
+    positive: tuple[str, ...] = setting((), help_of(DecoderSection, "positive"), choices=TARGET_CHOICES[:3])
 
 
 @dataclass(frozen=True)
 class TuneTrainingSection:
-    """Settings of the optimisation that are not searched."""
+    """Settings of the training that are not searched."""
 
-    epochs: int = setting(200, "Largest number of passes over the training crystals in a run.", least=1)
+    epochs: int = setting(200, "Maximum number of passes over the training crystals in a run.", least=1)
     patience: int = setting(50, "Stop a run after this number of epochs without a lower validation error.", least=1)
     clip_norm: float = setting(TrainingSettings.clip_norm, help_of(TrainingSection, "clip_norm"), above=0.0)
     average: float = setting(TrainingSettings.average, help_of(TrainingSection, "average"), least=0.0, most=0.9999)
@@ -221,7 +229,7 @@ class SearchSection:
 class TuneConfig:
     """All settings of `dtnn-fast tune`."""
 
-    target: str = setting("total", _TARGET_HELP, choices=TARGETS)
+    target: str = setting("total", _TARGET_HELP, choices=TARGET_CHOICES)
     splits: tuple[int, ...] = setting(
         (0,),
         "Seeds of the splits; a trial is judged by the mean of their validation errors.",
@@ -245,17 +253,17 @@ class CrystalsSection:
         "come with dtnn-fast.",
     )
     made: int = setting(
-        16000, "Number of rattled, strained or element-substituted crystals to make of the real ones.", least=0
+        16000, "Number of rattled, strained or element-substituted crystals to make from the real ones.", least=0
     )
     held_out: float = setting(
         0.05, "Fraction of the chemical systems that is kept aside for the report.", above=0.0, most=0.9
     )
-    most_atoms_real: int = setting(40, "Largest number of atoms of a real crystal.", least=1)
-    most_atoms_made: int = setting(12, "Largest number of atoms of a crystal that others are made of.", least=1)
+    most_atoms_real: int = setting(40, "Maximum number of atoms of a real crystal.", least=1)
+    most_atoms_made: int = setting(12, "Maximum number of atoms of a crystal that others are made from.", least=1)
     rattle: float = setting(
-        0.12, "Largest standard deviation of the displacements of rattled atoms, in Angstrom.", least=0.0
+        0.12, "Maximum standard deviation of the displacements of rattled atoms, in Angstrom.", least=0.0
     )
-    strain: float = setting(0.04, "Largest standard deviation of the components of the strain.", least=0.0)
+    strain: float = setting(0.04, "Maximum standard deviation of the components of the strain.", least=0.0)
 
 
 @dataclass(frozen=True)
@@ -276,26 +284,30 @@ class StudentSection:
 
 @dataclass(frozen=True)
 class DistillTrainingSection:
-    """The optimisation."""
+    """Training of the encoder."""
 
-    epochs: float = setting(22.0, "Number of passes over the crystals.", above=0.0)
+    epochs: float = setting(DistillSettings.epochs, "Number of passes over the crystals.", above=0.0)
     learning_rate: float = setting(
-        2e-3,
-        "Largest learning rate of AdamW; rises from 0 in the first steps and decays to zero on a half cosine.",
+        DistillSettings.learning_rate,
+        "Maximum learning rate of AdamW; rises from 0 in the first steps and decays to zero on a half cosine.",
         above=0.0,
     )
     energy_weight: float = setting(
-        0.0,
+        DistillSettings.energy_weight,
         "Weight of the potential's energies in the loss, beside 1 for the latents, such as 0.1. Above 0 a readout of "
         "energies is learned and saved with the run.",
         least=0.0,
     )
-    batch_atoms: int = setting(128, "Number of atoms per step and process, about.", least=1)
-    warmup: int = setting(300, "Number of steps in which the learning rate rises.", least=0)
-    weight_decay: float = setting(0.01, "Weight decay of AdamW.", least=0.0)
-    clip_norm: float = setting(1.0, "Largest norm of a gradient; larger ones are scaled down to it.", above=0.0)
+    batch_atoms: int = setting(
+        DistillSettings.batch_atoms,
+        "Maximum number of atoms per step and process, except for one larger crystal.",
+        least=1,
+    )
+    warmup: int = setting(DistillSettings.warmup, "Number of steps in which the learning rate rises.", least=0)
+    weight_decay: float = setting(DistillSettings.weight_decay, "Weight decay of AdamW.", least=0.0)
+    clip_norm: float = setting(DistillSettings.clip_norm, help_of(TrainingSection, "clip_norm"), above=0.0)
     average: float = setting(
-        0.998,
+        DistillSettings.average,
         "Part of the old mean that each step keeps in the running mean of the weights, which is saved.",
         least=0.0,
         most=0.999999,
@@ -314,12 +326,12 @@ class DistillConfig:
 
 
 def collect_settings(
-    kind: type[T], config: Path | None, assignments: Sequence[str] | None, options: Mapping[str, Any]
+    settings_class: type[T], config: Path | None, assignments: Sequence[str] | None, options: Mapping[str, Any]
 ) -> T:
     """Bring together defaults, settings file, --set and options; later ones win.
 
     Args:
-        kind: `TrainConfig`, `TuneConfig` or `DistillConfig`.
+        settings_class: `TrainConfig`, `TuneConfig` or `DistillConfig`.
         config: settings file, or None.
         assignments: values of --set.
         options: values of other options by key; None where an option was not given.
@@ -328,10 +340,10 @@ def collect_settings(
         BadFileError: the settings file is missing or wrong.
         typer.BadParameter: a value of --set or of an option is wrong.
     """
-    settings = kind() if config is None else read_settings(kind, config)
+    settings = settings_class() if config is None else read_toml_settings(settings_class, config)
     for text in assignments or []:
         try:
-            settings = with_values(settings, dict([parse_assignment(kind, text)]))
+            settings = with_values(settings, dict([parse_assignment(settings_class, text)]))
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--set") from None
     given = {key: value for key, value in options.items() if value is not None}
@@ -348,13 +360,13 @@ def settings_text(command: str, settings: Any) -> str:
     )
 
 
-def default_text(kind: type[Any], key: str) -> str:
+def default_text(settings_class: type[Any], key: str) -> str:
     """The default of a setting as the help of an option shows it."""
-    default = default_of(kind, key)
+    default = default_of(settings_class, key)
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 
-class SettingsCommand(TyperCommand):
+class SettingsCommand(Command):
     """A command with a settings file: for an unknown option that is a setting of the file, it names the setting."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

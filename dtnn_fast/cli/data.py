@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The commands `data fetch` and `data info`: labelled crystals from public sources, and what a fetched file holds."""
+"""The commands `data fetch` and `data info`: labelled crystals from public sources, and what a packed set holds."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.table import Table
 
 from ..errors import BadFileError, DTNNError
 from . import STOPPED
+from .command import Command
 from .console import stderr, stdout
 from .progress import FetchProgress
 
@@ -48,40 +49,40 @@ class FrameName(StrEnum):
     ieee = "ieee"
 
 
-data = typer.Typer(
-    help="Fetch labelled crystals from public sources, and describe fetched files.", no_args_is_help=True
-)
+data = typer.Typer(help="Fetch labelled crystals from public sources, and describe packed sets.", no_args_is_help=True)
 
 
-@data.command()
+@data.command(cls=Command)
 def fetch(
     source: Annotated[
         SourceName,
         typer.Argument(
             help="mp: the Materials Project; needs the extra mp and an API key in the environment variable MP_API_KEY. "
-            "matminer: matminer's data set dielectric_constant. paper: a JSON file in the format of the paper's "
-            "repository, given by --file. jarvis: the perturbation-theory runs of JARVIS-DFT, one download per crystal."
+            "matminer: matminer's data set dielectric_constant. paper: a JSON file in the format of the "
+            "repository of arXiv 2405.09052, given by --file. jarvis: the perturbation-theory runs of JARVIS-DFT, one "
+            "download per crystal."
         ),
     ],
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", show_default="<source>.npz", help="Packed file to write; its name must end in .npz."
+            "--output", "-o", show_default="SOURCE.npz", help="Packed set to write; its name must end in .npz."
         ),
     ] = None,
     encoder: Annotated[
         EncoderName,
         typer.Option(
-            help="Encoder of the model to train. Crystals with an element that it does not know are dropped: "
-            "native knows all elements, sevennet-0 and sevennet-l3i5 know H to Bi and Ac to Pu."
+            help="Encoder of the model to train. Rows with an element that it does not know are dropped: "
+            "native, also for train --encoder distilled, accepts all elements; sevennet-0 and sevennet-l3i5 know H to "
+            "Bi and Ac to Pu."
         ),
     ] = EncoderName.native,
     file: Annotated[
         Path | None,
         typer.Option(
             show_default="download",
-            help="Local copy of the source's data file, read instead of a download. Required for paper, impossible for "
-            "mp; jarvis still downloads one archive per crystal.",
+            help="Local copy of the source's data file, read instead of a download. Required for paper, not "
+            "available for mp; jarvis still downloads one archive per crystal.",
         ),
     ] = None,
     downloads: Annotated[
@@ -97,14 +98,15 @@ def fetch(
         bool,
         typer.Option(
             "--clean/--no-clean",
-            help="Drop crystals whose total dielectric tensor has an element below -10 or above 100, as in the paper.",
+            help="Drop rows whose total dielectric tensor has an element below -10 or above 100, as in arXiv "
+            "2405.09052.",
         ),
     ] = True,
     check_symmetry: Annotated[
         bool,
         typer.Option(
             "--check-symmetry/--no-check-symmetry",
-            help="Drop crystals whose total dielectric tensor lacks the symmetry of the crystal.",
+            help="Drop rows whose total dielectric tensor lacks the symmetry of the crystal.",
         ),
     ] = True,
     frame: Annotated[
@@ -119,10 +121,12 @@ def fetch(
         int | None, typer.Option(min=1, show_default="all", help="Maximum number of rows to read from the source.")
     ] = None,
 ) -> None:
-    """Fetch crystals with dielectric tensors into one packed file for train, screen and predict.
+    """Fetch crystals with dielectric tensors into one packed set for train, screen and predict.
 
     Rows that cannot be used are counted by reason, and listed in a file beside it: mp.dropped.csv for mp.npz. A fetch
     that fails or is stopped leaves no incomplete file.
+
+    Exit code: 0 the packed set is written, 2 it is not, 130 stopped by Ctrl-C.
     """
     target = Path(f"{source.value}.npz") if output is None else output
     if target.suffix != ".npz":
@@ -172,7 +176,7 @@ _WRONG_FRAME_FRACTION = 0.1
 def _check_writable(target: Path) -> None:
     """Check that the result can be written, before minutes of downloads."""
     if target.is_dir():
-        raise BadFileError(f"{target}: is a folder, but the packed file is to be written there")
+        raise BadFileError(f"{target}: is a folder, where the packed set must go")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryFile(dir=target.parent):
@@ -181,11 +185,11 @@ def _check_writable(target: Path) -> None:
         raise BadFileError(f"{target.parent}: no file can be written there: {error.strerror or error}") from error
 
 
-@data.command()
+@data.command(cls=Command)
 def info(
-    file: Annotated[Path, typer.Argument(help="Packed file (.npz) that dtnn-fast data fetch wrote.")],
+    file: Annotated[Path, typer.Argument(help="Packed set (.npz) that dtnn-fast data fetch wrote.")],
 ) -> None:
-    """Show where the crystals of a packed file came from, what to cite, and what the file holds."""
+    """Show where the crystals of a packed set came from, what to cite, and what it holds."""
     from ..crystals.crystal import Rejected
     from ..formats.packed_set import read_packed
     from .options import describe

@@ -52,7 +52,7 @@ def distill(
         list[Path] | None,
         typer.Argument(
             show_default=False,
-            metavar="[DATA]...",
+            metavar="DATA",
             help="Files or folders of crystals; no labels are needed. Without any: all crystals that come with "
             "dtnn-fast.",
         ),
@@ -69,7 +69,7 @@ def distill(
         typer.Option(
             min=0,
             show_default=default_text(DistillConfig, "crystals.made"),
-            help="Number of rattled, strained or element-substituted crystals to make of the real ones.",
+            help="Number of rattled, strained or element-substituted crystals to make from the real ones.",
             rich_help_panel=_CRYSTALS,
         ),
     ] = None,
@@ -87,7 +87,7 @@ def distill(
         typer.Option(
             min=1e-12,
             show_default=default_text(DistillConfig, "training.learning_rate"),
-            help="Largest learning rate of AdamW; decays to zero on a half cosine.",
+            help="Maximum learning rate of AdamW; decays to zero on a half cosine.",
             rich_help_panel=_TRAINING,
         ),
     ] = None,
@@ -114,7 +114,7 @@ def distill(
         typer.Option(
             file_okay=False,
             show_default="labels in the folder of the run",
-            help="Folder of the potential's latents and energies, made when absent; several runs can share one.",
+            help="Folder of the potential's latents and energies, created if missing; several runs can share one.",
             rich_help_panel=_RUN,
         ),
     ] = None,
@@ -124,7 +124,7 @@ def distill(
             "--output",
             "-o",
             file_okay=False,
-            show_default="runs/distill-<date-time>",
+            show_default="runs/distill-DATE-TIME",
             help="Folder of the run. An unfinished run with the same settings in it is continued.",
             rich_help_panel=_RUN,
         ),
@@ -134,11 +134,13 @@ def distill(
 ) -> None:
     """Teach the native encoder the latents of a pretrained potential, and its energies with --energy-weight.
 
-    All settings, with those that have no option of their own, are in the settings file: --print-config shows it,
-    --config reads it, --set changes a single one, for example encoder.cutoffs=4,4,5.
+    All settings, including those without an option, are in the settings file: --print-config shows it, --config reads
+    it, --set changes a single one, for example encoder.cutoffs=4,4,5.
 
     Press Ctrl-C to stop; the same command with the same --output continues the run. Several processes, one per GPU,
     work together under torchrun: torchrun --nproc-per-node 4 -m dtnn_fast distill --device cuda --output FOLDER.
+
+    Exit code: 0 the run is complete, 2 nothing could be done, 130 stopped by Ctrl-C.
     """
     options = {
         "teacher": teacher,

@@ -16,7 +16,7 @@ def ensemble(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN RUN...",
+            metavar="RUNS",
             show_default=False,
             help="Folders of two or more finished runs of dtnn-fast train, trained on the same crystals and split. Or "
             "folders with the subfolders split-0, split-1, ... of train --splits; these are joined split by split.",
@@ -29,7 +29,7 @@ def ensemble(
             "-o",
             file_okay=False,
             show_default=False,
-            help="Folder where the ensemble is written; it is made when absent.",
+            help="Folder where the ensemble is written; created if missing.",
         ),
     ],
     label: Annotated[
@@ -44,8 +44,9 @@ def ensemble(
         typer.Option(
             min=2,
             show_default="all members of all runs",
-            help="Number of members in all, at least one from each run. They are taken from the runs in turn: member 0 "
-            "of the first run, member 1 of the second, and so on. Every run must be an ensemble of train --members.",
+            help="Number of members in all, at least one from each run. They are taken alternately from the runs: "
+            "member 0 of the first run, member 1 of the second, and so on. Every run must be an ensemble of train "
+            "--members.",
         ),
     ] = None,
     data: RunDataOption = None,
@@ -54,8 +55,10 @@ def ensemble(
     """Join trained models into an ensemble: it predicts their mean, with error bars from their spread.
 
     Nothing is trained. A member is one encoder with its decoders; each run brings its one member or, if it is an
-    ensemble, all of them, and every member counts the same. The result is a run folder like that of dtnn-fast train:
+    ensemble, all of them, and all members have equal weight. The result is a run folder like that of dtnn-fast train:
     use it with dtnn-fast screen --model OUTPUT/model, compare it with dtnn-fast evaluate.
+
+    Exit code: 0 all runs were joined, 2 nothing could be done.
     """
     from ..training.ensemble_runs import alternate_members, join_runs, runs_by_split
     from ..training.run_folder import MODEL_FOLDER, PREDICTIONS_FILE, load_predictions

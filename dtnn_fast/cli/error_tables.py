@@ -23,9 +23,9 @@ def print_errors(console: Console, result: Mapping[str, Any], title: str) -> Non
     """Print the errors of a run on its test crystals, beside the errors of predicting the median training tensor.
 
     Args:
-        console: where to.
+        console: console to print to.
         result: what `train_run` returned.
-        title: of the tables; the target is appended.
+        title: title of the tables; the target is appended.
     """
     for target, parts in result["errors"].items():
         table = Table(title=f"{title}: {target}", caption="in brackets: errors of the median training tensor", box=None)
@@ -72,10 +72,10 @@ def summarise_splits(console: Console, folder: Path, results: Mapping[int, Mappi
     """Write summary.json of the runs on several splits, and print it.
 
     Args:
-        console: where to.
-        folder: that holds the run folders.
-        results: of each run, by seed.
-        command: the command line, for the record.
+        console: console to print to.
+        folder: folder that holds the run folders.
+        results: results of each run, by seed.
+        command: the command line, stored in summary.json.
     """
     summary = over_splits(results)
     content = {"command": command, **summary, "splits": results}

@@ -18,7 +18,7 @@ def evaluate(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUNS...",
+            metavar="RUNS",
             show_default=False,
             help="Run folders of dtnn-fast train, or of any model that writes settings.json, results.json and "
             "predictions.npz; or folders that hold run folders at any depth.",
@@ -63,8 +63,8 @@ def evaluate(
 ) -> None:
     """Compare trained models on their test crystals.
 
-    Prints the errors of all models by crystal system, as mean and standard deviation over the splits with the best in
-    bold, and draws figures. Runs with the same label (dtnn-fast train --label NAME) belong to one model; runs without
+    Print the errors of all models by crystal system, as mean and standard deviation over the splits with the best in
+    bold, and draw figures. Runs with the same label (dtnn-fast train --label NAME) belong to one model; runs without
     a label belong together by the name of their folder. Only runs on the same crystals and tensors are compared.
     Others are listed in rejected.csv and never stop the rest.
 

@@ -17,7 +17,8 @@ from .console import stdout
 
 # Purpose of each optional package, by the name it is imported with.
 _OPTIONAL = {
-    "pymatgen": "CIF and pymatgen structures",
+    "pymatgen": "pymatgen structures",
+    "gemmi": "CIF",
     "ase": "ASE Atoms",
     "spglib": "crystal systems",
     "pyarrow": "predictions.parquet",

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from ..model.predictor import Predictor
 
 
+# Help of arguments; a copy of the formats in the package, which is too slow to import for --help. A test compares them.
+CRYSTAL_FILES = (
+    "Files of crystals, or folders that hold them: CIF, POSCAR, extxyz, pymatgen JSON or .jsonl (also as .gz), or "
+    "packed sets (.npz) of dtnn-fast data fetch."
+)
+
 ModelOption = Annotated[
     str,
     typer.Option(
@@ -39,7 +45,7 @@ RunDataOption = Annotated[
 ]
 RunCleanOption = Annotated[
     bool,
-    typer.Option("--clean/--no-clean", help="Whether the runs dropped crystals by the cleaning rule; as in train."),
+    typer.Option("--clean/--no-clean", help="Whether the runs rejected crystals by the cleaning rule; as in train."),
 ]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, show_default="all cores", help="Number of CPU threads.")]
 CacheOption = Annotated[
@@ -78,8 +84,8 @@ EncoderOption = Annotated[
         "--encoder",
         metavar="native|distilled|sevennet-0|sevennet-l3i5|FOLDER",
         show_default="native",
-        help="Encoder: native starts from random weights; distilled (of the bundled model), a pretrained potential "
-        "(needs the extra sevennet) and the folder of a saved encoder keep their weights and run once per crystal.",
+        help="Encoder. native: random weights, trained. distilled (encoder of the bundled model), sevennet-... (needs "
+        "the extra sevennet), FOLDER (of a saved encoder): fixed weights, run once per crystal.",
         rich_help_panel="The model",
     ),
 ]
@@ -151,7 +157,7 @@ def load_model(name: str, threads: int | None) -> Predictor:
     """
     import torch
 
-    from ..model.ensemble_model import load_predictor
+    from ..model.load_predictor import load_predictor
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -166,7 +172,7 @@ def describe(rejected: Rejected) -> str:
 
 
 def require_some(predicted: int, rejected: Sequence[Rejected], what: str) -> None:
-    """Refuse to go on when nothing could be predicted.
+    """Check that at least one crystal was predicted.
 
     Raises:
         DTNNError: with the first reason.
@@ -174,9 +180,9 @@ def require_some(predicted: int, rejected: Sequence[Rejected], what: str) -> Non
     if predicted:
         return
     if not rejected:
-        raise DTNNError(
-            f"no crystals found in {what}: expected .cif, .vasp, POSCAR, .extxyz, .json, .jsonl or .npz files"
-        )
+        from ..formats.reading import known_file_names
+
+        raise DTNNError(f"no crystals found in {what}: expected files named {known_file_names()}")
     more = f" (and {len(rejected) - 1} more)" if len(rejected) > 1 else ""
     raise DTNNError(f"nothing could be predicted: {describe(rejected[0])}{more}")
 

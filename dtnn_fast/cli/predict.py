@@ -11,7 +11,7 @@ import typer
 
 from .. import __version__
 from .console import stderr, stdout
-from .options import ModelOption, ThreadsOption, describe, exit_with, load_model, require_some
+from .options import CRYSTAL_FILES, ModelOption, ThreadsOption, describe, exit_with, load_model, require_some
 
 if TYPE_CHECKING:
     from ..crystals.crystal import Rejected
@@ -28,15 +28,14 @@ def predict(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE...",
+            metavar="PATHS",
             show_default=False,
-            help="Files of crystals, or folders that hold them: CIF, POSCAR, extxyz, pymatgen JSON or .jsonl (also as "
-            ".gz).",
+            help=CRYSTAL_FILES,
         ),
     ],
     model: ModelOption = "dielectric",
     as_json: Annotated[
-        bool, typer.Option("--json", help="Prints JSON for other programs. By default, prints text.")
+        bool, typer.Option("--json", help="Print JSON for other programs. By default, print text.")
     ] = False,
     output: Annotated[
         Path | None,

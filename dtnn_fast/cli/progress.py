@@ -49,7 +49,7 @@ class TrainingProgress:
     """A progress bar on a terminal, otherwise a line every few epochs; Ctrl-C ends training after the epoch.
 
     Args:
-        folder: of the run, for messages.
+        folder: folder of the run, for messages.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -149,7 +149,7 @@ class DistillProgress:
     """Progress bars on a terminal, otherwise a line now and then.
 
     Args:
-        folder: of the run, for messages.
+        folder: folder of the run, for messages.
         silent: whether another process of the same run speaks.
     """
 
@@ -352,7 +352,7 @@ class TuningProgress:
 ENCODER_FOLDER = "encoder"
 
 
-_KINDS = {"real": "real crystals", "made": "rattled, strained and substituted crystals"}
+_ORIGINS = {"real": "real crystals", "made": "rattled, strained and substituted crystals"}
 
 
 def print_explained(console: Console, held_out: Mapping[str, HeldOutReport]) -> None:
@@ -360,14 +360,14 @@ def print_explained(console: Console, held_out: Mapping[str, HeldOutReport]) -> 
     from ..distillation.held_out_report import explained_variance_rows
     from ..distillation.labels import RANKS
 
-    for kind, found in held_out.items():
-        if not found.latents:
+    for origin, report in held_out.items():
+        if not report.latents:
             continue
-        table = Table(title=f"Explained variance on held-out chemical systems: {_KINDS[kind]}")
+        table = Table(title=f"Explained variance on held-out chemical systems: {_ORIGINS[origin]}")
         for name in ("layer", "teacher's layer", *RANKS):
             table.add_column(name, justify="right")
-        for row in explained_variance_rows(found.latents):
+        for row in explained_variance_rows(report.latents):
             table.add_row(*row)
         console.print(table)
-        if found.energies is not None:
-            console.print(found.energies.sentence())
+        if report.energies is not None:
+            console.print(report.energies.sentence())

@@ -17,7 +17,7 @@ from rich.table import Table
 from ..errors import BadFileError
 from . import STOPPED
 from .console import command_line, stderr, stdout
-from .options import ModelOption, ThreadsOption, exit_with, load_model, require_some
+from .options import CRYSTAL_FILES, ModelOption, ThreadsOption, exit_with, load_model, require_some
 from .progress import ScreeningProgress
 
 if TYPE_CHECKING:
@@ -35,10 +35,9 @@ def screen(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[PATHS]...",
+            metavar="PATHS",
             show_default=False,
-            help="Files of crystals, or folders that hold them: CIF, POSCAR, extxyz, pymatgen JSON or .jsonl (also as "
-            ".gz), or .npz of dtnn-fast data fetch. Without a path, screens the crystals that come with dtnn-fast.",
+            help=f"{CRYSTAL_FILES} Without a path, screen the crystals that come with dtnn-fast.",
         ),
     ] = None,
     model: ModelOption = "dielectric",
@@ -58,14 +57,14 @@ def screen(
     sort_by: Annotated[
         str,
         typer.Option(
-            help="Ranks by this number of the total dielectric tensor: mean (a third of the trace), e1, e2 or e3 "
+            help="Rank by this number of the total dielectric tensor: mean (a third of the trace), e1, e2 or e3 "
             "(principal values from small to large) or anisotropy (e3 - e1). Names such as electronic_mean or "
-            "ionic_anisotropy rank by another tensor."
+            "ionic_anisotropy select another tensor."
         ),
     ] = "mean",
     lowest_first: Annotated[
         bool,
-        typer.Option("--lowest-first", help="Ranks small values first, for low-k dielectrics; otherwise large first."),
+        typer.Option("--lowest-first", help="Rank small values first, for low-k dielectrics; otherwise large first."),
     ] = False,
     rank_unreliable: Annotated[
         bool,
@@ -78,13 +77,17 @@ def screen(
     ] = False,
     batch_atoms: Annotated[
         int,
-        typer.Option(min=1, help="Approximate number of atoms that are computed together. Fewer need less memory."),
+        typer.Option(
+            min=1,
+            help="Maximum number of atoms that are computed together, except for one larger crystal. Fewer need less "
+            "memory.",
+        ),
     ] = 1024,
     threads: ThreadsOption = None,
 ) -> None:
     """Predict the dielectric tensors of many crystals, and rank the crystals.
 
-    Writes predictions.parquet (all tensors), ranking.csv, rejected.csv (crystals that could not be used, and why),
+    Write predictions.parquet (all tensors), ranking.csv, rejected.csv (crystals that could not be used, and why),
     plot.png and summary.json. A crystal that cannot be used never stops the others.
 
     Tensors are in the Cartesian frame in which a file gives the cell. A CIF gives no such frame: c is along z, and a in
@@ -223,7 +226,7 @@ def _print_ranking(
     """Print the first crystals of a ranking.
 
     Args:
-        console: where to.
+        console: console to print to.
         columns: of `ScreenedCrystals.columns`.
         rows: row indices, from the first rank.
         targets: of the model.

@@ -51,9 +51,9 @@ def train(
         list[Path] | None,
         typer.Argument(
             show_default=False,
-            metavar="[DATA]...",
-            help="Files or folders of labelled crystals: .jsonl with eps_electronic and eps_total, or .npz from "
-            "dtnn-fast data fetch. Without any: the 955 labelled crystals that come with dtnn-fast.",
+            metavar="DATA",
+            help="Files or folders of labelled crystals: .jsonl with eps_electronic and eps_total, or packed "
+            "sets (.npz) of dtnn-fast data fetch. Without any: the 955 labelled crystals that come with dtnn-fast.",
         ),
     ] = None,
     config: ConfigOption = None,
@@ -84,7 +84,7 @@ def train(
         typer.Option(
             "--bonds/--no-bonds",
             show_default="bonds",
-            help="Read latents of bonds too; --no-bonds is the paper's DTNN-simple.",
+            help="Read latents of bonds too; --no-bonds is DTNN-simple of arXiv 2405.09052.",
             rich_help_panel=_MODEL,
         ),
     ] = None,
@@ -94,7 +94,7 @@ def train(
         typer.Option(
             min=1,
             show_default=default_text(TrainConfig, "training.epochs"),
-            help="Largest number of passes over the training crystals.",
+            help="Maximum number of passes over the training crystals.",
             rich_help_panel=_TRAINING,
         ),
     ] = None,
@@ -123,7 +123,8 @@ def train(
             min=0,
             max=LARGEST_SEED,
             show_default=default_text(TrainConfig, "seed"),
-            help="Seed of the split into training, validation and test crystals, and of the initial weights.",
+            help="Seed of the split into training, validation and test crystals, and of the initial weights. Excludes "
+            "--splits.",
             rich_help_panel=_RUN,
         ),
     ] = None,
@@ -131,7 +132,8 @@ def train(
         str | None,
         typer.Option(
             show_default=False,
-            help="Several seeds one after the other, such as 0-4 or 0,2,4, in the subfolders split-0, split-1, ...",
+            help="Several seeds one after the other, such as 0-4 or 0,2,4, in the subfolders split-0, split-1, ... "
+            "Excludes --seed.",
             rich_help_panel=_RUN,
         ),
     ] = None,
@@ -141,7 +143,7 @@ def train(
             "--output",
             "-o",
             file_okay=False,
-            show_default="runs/<date-time>",
+            show_default="runs/DATE-TIME",
             help="Folder of the run. An unfinished run with the same settings in it is continued.",
             rich_help_panel=_RUN,
         ),
@@ -157,10 +159,12 @@ def train(
 ) -> None:
     """Train a model on crystals with known dielectric tensors.
 
-    The defaults are the settings of the paper (arXiv 2405.09052). All settings, with those that have no option of their
-    own, are in the settings file: --print-config shows it, --config reads it, --set changes a single one.
+    All settings, including those without an option, are in the settings file: --print-config shows it, --config reads
+    it, --set changes a single one.
 
     Press Ctrl-C to stop; the same command with the same --output continues the run.
+
+    Exit code: 0 the run is complete, 2 nothing could be done, 130 stopped by Ctrl-C.
     """
     if seed is not None and splits is not None:
         raise typer.BadParameter("use either --seed or --splits", param_hint="--splits")
@@ -235,12 +239,12 @@ def _train(settings: TrainConfig, folder: Path, cache: Path | None, label: str, 
         f"{len(crystals)} crystals to learn from, {len(rejected)} rejected"
         + (f" (reasons in {folder / 'rejected.csv'})" if rejected else "")
     )
-    table = None if frozen is None else frozen_latents(frozen, crystals, model.decoder.kept_layers, cache)
+    latents = None if frozen is None else frozen_latents(frozen, crystals, model.decoder.kept_layers, cache)
     results = {}
     for seed in settings.splits or (settings.seed,):
         # The settings file of a run makes this run alone.
         text = settings_text("train", replace(settings, seed=seed, splits=()))
-        inputs = _RunInputs(crystals, chosen, table, text)
+        inputs = _RunInputs(crystals, chosen, latents, text)
         place = folder / f"split-{seed}" if settings.splits else folder
         run = _run_settings(settings, model, seed)
         if settings.ensemble.members == 1 or settings.ensemble.share_encoder:
@@ -259,13 +263,13 @@ class _RunInputs:
     Args:
         crystals: labelled crystals.
         chosen: the encoder.
-        table: latents of the crystals, if the encoder is frozen.
+        latents: latents of the crystals, if the encoder is frozen.
         settings_text: the settings file of the run.
     """
 
     crystals: list[Crystal]
     chosen: EncoderChoice
-    table: LatentTable | None
+    latents: LatentTable | None
     settings_text: str
 
 
@@ -308,7 +312,7 @@ def _run(settings: TrainingSettings, inputs: _RunInputs, folder: Path, label: st
     progress = TrainingProgress(folder)
 
     def on_start(trainer: Trainer) -> None:
-        # Not earlier: a run that cannot start leaves the folder free for the next attempt.
+        # Only after all checks, so that a failed start does not occupy the folder.
         (folder / SETTINGS_FILE).write_text(inputs.settings_text, encoding="utf-8")
         progress.on_start(trainer)
 
@@ -321,7 +325,7 @@ def _run(settings: TrainingSettings, inputs: _RunInputs, folder: Path, label: st
                 command_line(),
                 label=label,
                 encoder=inputs.chosen.encoder,
-                table=inputs.table,
+                latents=inputs.latents,
                 on_epoch=progress.on_epoch,
                 on_batch=progress.on_batch,
                 on_start=on_start,
@@ -339,7 +343,7 @@ def _run(settings: TrainingSettings, inputs: _RunInputs, folder: Path, label: st
 def _run_members(
     settings: TrainingSettings, members: int, inputs: _RunInputs, folder: Path, label: str
 ) -> dict[str, Any]:
-    """Train the members of an ensemble, each in a run of its own, and combine them."""
+    """Train the members of an ensemble, each in its own run, and combine them."""
     from ..training.ensemble_runs import join_runs
     from ..training.run_folder import MEMBERS_FOLDER
     from .error_tables import print_error_bars, print_errors
@@ -349,7 +353,7 @@ def _run_members(
         _run(replace(settings, member=member), inputs, place, f"{label} member {member}")
     systems = {crystal.id: str(crystal.info["crystal_system"]) for crystal in inputs.crystals}
     # Members whose encoder was trained too have one each.
-    result = join_runs(folder, places, systems, command_line(), label, one_encoder=inputs.table is not None)
+    result = join_runs(folder, places, systems, command_line(), label, one_encoder=inputs.latents is not None)
     (folder / SETTINGS_FILE).write_text(inputs.settings_text, encoding="utf-8")
     print_errors(stdout(), result, title=f"Test errors of the ensemble, seed {settings.seed}")
     hint = " (dtnn-fast ensemble combines this run with another one, which gives them)" if settings.rotate else ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the option --encoder means."""
+"""What training starts from: the encoder that --encoder names, the labelled crystals, and why some are rejected."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def choose_encoder(name: str, channels: Channels, num_layers: int | None) -> Enc
 
     Args:
         name: "native", a pretrained potential, "distilled" or the folder of a saved encoder.
-        channels: of a native encoder with random weights.
+        channels: channels of a native encoder with random weights.
         num_layers: how many layers are needed, from the first; None for all.
 
     Raises:
@@ -89,9 +89,9 @@ def frozen_latents(
     """Latents of crystals by an encoder that keeps its weights, with a progress bar.
 
     Args:
-        encoder: that computes them, unless they are in the cache.
-        crystals: of elements that it knows.
-        layers: that are needed.
+        encoder: encoder that computes them, unless they are in the cache.
+        crystals: crystals of elements that it knows.
+        layers: layers that are needed.
         cache: its folder; None for the usual one.
 
     Raises:
@@ -120,11 +120,11 @@ def load_training_data(
     Args:
         paths: files and folders; none means the labelled crystals that come with dtnn_fast.
         targets: tensors that each crystal must have.
-        use_cleaning_rule: whether crystals with a total tensor outside of [-10, 100] are dropped.
+        use_cleaning_rule: whether crystals with a total tensor outside of [-10, 100] are rejected.
         elements: atomic numbers that the encoder knows; None for all.
 
     Returns:
-        The crystals, each with its crystal system in `info` where that can be found, and those that were left out.
+        The crystals, each with its crystal system in `info` where that can be found, and those that were rejected.
 
     Raises:
         DTNNError: nothing is left.

@@ -50,7 +50,7 @@ def tune(
         list[Path] | None,
         typer.Argument(
             show_default=False,
-            metavar="[DATA]...",
+            metavar="DATA",
             help="Files or folders of labelled crystals. Without any: the 955 that come with dtnn-fast.",
         ),
     ] = None,
@@ -92,7 +92,7 @@ def tune(
         typer.Option(
             min=1,
             show_default=default_text(TuneConfig, "training.epochs"),
-            help="Largest number of passes over the training crystals in a run.",
+            help="Maximum number of passes over the training crystals in a run.",
             rich_help_panel=_SEARCH,
         ),
     ] = None,
@@ -122,10 +122,13 @@ def tune(
     """Search for good settings of the decoder and its training, judged by validation errors.
 
     The search covers layer, blocks, latent, dropout, bonds, residual, learning_rate, weight_decay and batch_size, and
-    starts from the paper's settings. Test crystals have no part in it. The folder gets the study (study.db), all trials
-    (trials.csv), the best settings with their errors (best.json), and best.toml, which dtnn-fast train --config reads.
+    starts from the defaults of dtnn-fast train. Test crystals have no part in it. The folder gets the study (study.db),
+    all trials (trials.csv), the best settings with their errors (best.json), and best.toml, which dtnn-fast train
+    --config reads.
 
     Press Ctrl-C to stop; the same command continues the search.
+
+    Exit code: 0 the search is complete, 2 nothing could be done, 130 stopped by Ctrl-C.
     """
     options = {
         "target": target,
@@ -174,7 +177,7 @@ def _tune(settings: TuneConfig, output: Path, cache: Path | None, threads: int |
     chosen = choose(None)
     num_layers = len(chosen.config.cutoffs)
     fixed = dict(parse_fixed(text, num_layers) for text in settings.search.fixed)
-    # The paper's layer, or the last one of a smaller encoder.
+    # The default layer, or the last one of a smaller encoder.
     layer = min(DecoderConfig().layer, num_layers)
     decoder = DecoderConfig(layer=layer, joint=settings.decoder.joint, positive=settings.decoder.positive)
     targets = target_names(settings.target)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Crystals: the container, conversion from other packages, and the checks before a prediction.
 
-- ``crystal.py``: `Crystal`, its dielectric tensors, and `Rejected` for a crystal that was left out
+- ``crystal.py``: `Crystal`, its dielectric tensors, and `Rejected` for a crystal that cannot be used
 - ``convert.py``: structures of pymatgen and ASE to `Crystal`
 - ``checks.py``: `check_crystal`, which decides whether a crystal can be predicted, and says why not
 - ``bonding.py``: lone atoms, layers, chains and molecules, and the usual length of bonds

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`Crystal`, a structure with its dielectric tensors in NumPy arrays, and `Rejected`, a crystal that was left out.
+"""`Crystal`, a structure with its dielectric tensors in NumPy arrays, and `Rejected`, a crystal that cannot be used.
 
 Shapes and units follow docs/conventions.md. `checks.check_crystal` decides whether a model can use a crystal.
 """
@@ -178,7 +178,7 @@ def _symmetric_tensor(name: str, tensor: Any) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A crystal that was left out, and the reason.
+    """A rejected crystal, and the reason.
 
     Args:
         id: its name if known, otherwise its position in the file, for example ``"line 3"``.

@@ -23,7 +23,7 @@ STRUCTURES_FILE = FOLDER / "structures.npz"
 LABELLED_SOURCE = "Petousis 2017"
 STRUCTURES_SOURCE = "Materials Project 2015"
 
-# Index i of this tuple is bit i of the packed `sources`.
+# Index i of this tuple is bit i of the array `sources`.
 SOURCE_NAMES = ("elastic", "piezo", "flla")
 
 
@@ -37,7 +37,7 @@ def load_labelled() -> list[Crystal]:
     arrays = load_arrays(LABELLED_FILE)
     electronic = arrays["eps_electronic"] / TENSOR_SCALE
     total = arrays["eps_total"] / TENSOR_SCALE
-    crystals = list(unpack_structures(arrays, LABELLED_SOURCE))
+    crystals = list(expand_structures(arrays, LABELLED_SOURCE))
     _add_info(crystals, arrays)
     for crystal, e, t, gap in zip(crystals, electronic, total, arrays["band_gap_ev"].tolist(), strict=True):
         crystal.targets.update(dielectric_targets(e, t))
@@ -60,7 +60,7 @@ def load_structures() -> list[Crystal]:
         e_above_hull_ev_per_atom.
     """
     arrays = load_arrays(STRUCTURES_FILE)
-    crystals = list(unpack_structures(arrays, STRUCTURES_SOURCE))
+    crystals = list(expand_structures(arrays, STRUCTURES_SOURCE))
     _add_info(crystals, arrays)
     energies = arrays["e_above_hull_ev_per_atom"].tolist()
     for crystal, bits, energy in zip(crystals, arrays["sources"].tolist(), energies, strict=True):
@@ -75,9 +75,9 @@ def load_screening() -> list[Crystal]:
 
     A dielectric constant has no meaning for a metal. The labelled crystals all have a band gap and come first. The
     other crystals follow if `charge_balanced` is true and their id is new. `charge_balanced` is a heuristic on the
-    composition alone (tools/pack_bundled.py): common oxidation states can add up to zero with the most electronegative
-    element as an anion. It keeps intermetallics out, but lets through some metallic compounds, such as oxides with
-    partly filled d shells.
+    composition alone (tools/compact_bundled.py): common oxidation states can add up to zero with the most
+    electronegative element as an anion. It keeps intermetallics out, but lets through some metallic compounds, such as
+    oxides with partly filled d shells.
     """
     crystals = load_labelled()
     known = {crystal.id for crystal in crystals}
@@ -100,7 +100,7 @@ TENSOR_SCALE = 10**6
 
 
 def to_integers(values: Any, scale: int) -> np.ndarray:
-    """Pack decimal numbers as integers in units of 1 / `scale`.
+    """Store decimal numbers as integers in units of 1 / `scale`.
 
     Args:
         values: numbers with at most as many decimals as `scale` has zeros. any shape, float64
@@ -110,7 +110,7 @@ def to_integers(values: Any, scale: int) -> np.ndarray:
         Integers of 32 bits where they suffice, otherwise 64, in the shape of `values`
 
     Raises:
-        ValueError: unpacking would not return exactly the same numbers.
+        ValueError: the integers would not give back exactly the same numbers.
     """
     array = np.asarray(values, dtype=np.float64)
     integers = np.rint(array * scale)
@@ -120,14 +120,14 @@ def to_integers(values: Any, scale: int) -> np.ndarray:
     return integers.astype(np.int32 if largest < 2**31 else np.int64)
 
 
-def pack_structures(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """Pack ids, formulas and structures of rows in the form of our .jsonl files.
+def compact_structures(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Store ids, formulas and structures of rows in the form of our .jsonl files compactly.
 
     Args:
-        rows: with the keys id, formula, lattice_angstrom, atomic_numbers, frac_coords.
+        rows: rows with the keys id, formula, lattice_angstrom, atomic_numbers, frac_coords.
 
     Returns:
-        Arrays by name, for ``numpy.savez_compressed`` and `unpack_structures`.
+        Arrays by name, for ``numpy.savez_compressed`` and `expand_structures`.
     """
     return {
         "id": np.array([row["id"] for row in rows]),
@@ -139,11 +139,11 @@ def pack_structures(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     }
 
 
-def unpack_structures(arrays: Mapping[str, np.ndarray], source: str) -> Iterator[Crystal]:
-    """Yield the crystals of `pack_structures`, each with its formula in `info`.
+def expand_structures(arrays: Mapping[str, np.ndarray], source: str) -> Iterator[Crystal]:
+    """Yield the crystals of `compact_structures`, each with its formula in `info`.
 
     Args:
-        arrays: the result of `pack_structures`.
+        arrays: the result of `compact_structures`.
         source: the name of the data set, for messages.
     """
     counts = arrays["num_atoms"]

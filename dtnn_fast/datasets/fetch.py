@@ -27,7 +27,7 @@ class FetchRequest(NamedTuple):
 
     Args:
         source: one of `DATA_SOURCES`.
-        folder: where downloads are kept.
+        folder: folder that keeps downloads.
         file: a local copy to read instead of a download; the source "paper" needs it, "mp" takes none.
         limit: maximum number of rows, or None for all.
         on_progress: see `files.OnProgress`.

@@ -47,9 +47,9 @@ class LabelledShards:
 
     Args:
         folder: folder that `label_crystals` filled.
-        cutoffs: of the student's encoder, in Angstrom.
+        cutoffs: cutoffs of the student's encoder, in Angstrom.
         label_names: labels to read.
-        batch_atoms: largest number of atoms of a batch, except for a single larger crystal.
+        batch_atoms: maximum number of atoms of a batch, except for one larger crystal.
         num_mixed_shards: number of shards whose crystals are shuffled together.
 
     Raises:

@@ -14,7 +14,7 @@ from typing import Any
 from ..encoders.build import save_encoder
 from ..errors import BadFileError
 from ..files import read_json_object
-from ..training.run_folder import SETTINGS_FILE, claim, is_new
+from ..training.run_folder import RUN_RECORD_FILE, is_new, write_record
 from .batches import LabelledShards
 from .distill_settings import DistillSettings
 from .distill_trainer import DistillTrainer, ProgressRecord
@@ -35,7 +35,7 @@ def check_folder(folder: Path, settings: DistillSettings) -> None:
     Raises:
         BadFileError: the folder holds such a run.
     """
-    path = folder / SETTINGS_FILE
+    path = folder / RUN_RECORD_FILE
     if path.exists() and read_json_object(path).get("settings") != json.loads(json.dumps(settings.to_json())):
         raise BadFileError(f"{folder}: holds a run with other settings; choose another folder or remove it")
 
@@ -61,7 +61,7 @@ def distill_run(
     Args:
         settings: settings of the training.
         labels: folder that `label_crystals` filled.
-        folder: folder of the run; made when absent.
+        folder: folder of the run; created if missing.
         workers: the processes that train together.
         command: the command line, for settings.json.
         record_every: number of steps between records.
@@ -79,10 +79,10 @@ def distill_run(
             loss became infinite or NaN.
     """
     manifest = read_manifest(labels)
-    identity = json.loads(
+    run_key = json.loads(
         json.dumps({"settings": settings.to_json(), "labels": manifest, "processes": workers.num_processes})
     )
-    new_run = is_new(folder, identity)
+    new_run = is_new(folder, run_key)
     statistics = label_statistics(labels)
     label_names = sorted({f"{rank}_{match.theirs}" for match in settings.matches for rank in RANKS} & statistics.keys())
     fit = fit_labelled_energies(labels) if settings.energy_weight else None
@@ -91,7 +91,7 @@ def distill_run(
     trainer = DistillTrainer(settings, shards, statistics, folder, workers, record_every, fit)
     workers.wait()  # all processes must look for an earlier run before the first process starts a new one
     if new_run and workers.rank == 0:
-        claim(folder, identity, command)
+        write_record(folder, run_key, command)
     on_start(trainer)
     held_out: dict[str, HeldOutReport] | None = None
     for record in trainer.train():

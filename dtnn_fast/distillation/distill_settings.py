@@ -6,14 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ..datasets.bundled import load_labelled
-from ..encoders.native import NativeEncoderConfig
-from ..nn.graph import build_graph
-from .student import LayerMatch
+if TYPE_CHECKING:
+    from ..encoders.native import NativeEncoderConfig
+    from .student import LayerMatch
 
 
 def mean_bonds(cutoffs: Sequence[float]) -> tuple[float, ...]:
@@ -25,6 +22,12 @@ def mean_bonds(cutoffs: Sequence[float]) -> tuple[float, ...]:
     Returns:
         A mean for each cutoff, at least 0.1.
     """
+    # Imported late: the command line shows the defaults below in its help, without waiting for torch.
+    import torch
+
+    from ..datasets.bundled import load_labelled
+    from ..nn.graph import build_graph
+
     graph = build_graph(load_labelled(), cutoffs, torch.float64)
     counts = {tier.cutoff: 2 * tier.num_bonds / graph.num_atoms for tier in graph.tiers}
     return tuple(max(round(counts[cutoff], 1), 0.1) for cutoff in cutoffs)
@@ -38,13 +41,13 @@ class DistillSettings:
         encoder: settings of the student's encoder; its readouts get the channels of the labels.
         matches: matches of the student's layers with the teacher's.
         epochs: number of passes over the crystals.
-        batch_atoms: largest number of atoms of a step on each process, except for a single larger crystal.
-        learning_rate: largest learning rate; decays to zero on a half cosine.
+        batch_atoms: maximum number of atoms per step and process, except for one larger crystal.
+        learning_rate: maximum learning rate; decays to zero on a half cosine.
         warmup: number of steps in which the learning rate rises from 0.
         weight_decay: weight decay of AdamW.
         clip_norm: larger gradients are scaled down to this norm.
         average: decay per step of the moving average of the weights; the averaged weights are saved.
-        seed: of the initial weights and the order of crystals.
+        seed: seed of the initial weights and the order of crystals.
         energy_weight: weight of the energies in the loss, beside 1 for the latents; 0 to learn latents only.
 
     Raises:

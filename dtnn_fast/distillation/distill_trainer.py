@@ -53,7 +53,7 @@ class DistillTrainer:
     Args:
         settings: settings of the training.
         shards: the labels.
-        statistics: of the labels.
+        statistics: statistics of the labels.
         folder: folder of the checkpoint; training continues from an existing one.
         workers: the processes that train together.
         record_every: number of steps between records.

@@ -21,7 +21,7 @@ from ..crystals.elements import MAX_ATOMIC_NUMBER
 from ..encoders.build import load_encoder
 from ..encoders.native import NativeEncoder
 from ..errors import BadFileError
-from ..nn.graph import CrystalGraph, batches_of_atoms, build_graph
+from ..nn.graph import CrystalGraph, build_graph, crystal_batches
 from ..nn.saved_folder import WEIGHTS_FILE
 
 FORMAT = "dtnn_fast energy head 1"
@@ -76,7 +76,7 @@ class EnergyModel(nn.Module):
 
         Args:
             structures: a pymatgen Structure, an ASE Atoms, a `Crystal`, or a list of them.
-            batch_atoms: approximate number of atoms that are treated together.
+            batch_atoms: maximum number of atoms that are computed together, except for one larger crystal.
 
         Returns:
             The energy of each cell. [B], float64, eV.
@@ -93,7 +93,7 @@ class EnergyModel(nn.Module):
         parameter = next(self.encoder.parameters())
         energies = np.empty(len(crystals))
         with torch.no_grad():
-            for batch in batches_of_atoms(crystals, batch_atoms):
+            for batch in crystal_batches(crystals, batch_atoms):
                 graph = build_graph([crystals[index] for index in batch], self.encoder.cutoffs, parameter.dtype)
                 energies[batch] = self(graph.to(parameter.device)).cpu().numpy()
         return energies
@@ -128,7 +128,7 @@ def save_energy_head(head: EnergyHead, folder: Path, record: dict[str, Any]) -> 
 
     Args:
         head: readout that was learned with the encoder.
-        folder: of the run.
+        folder: folder of the run.
         record: teacher and report of the run, as plain values.
     """
     settings = {"elements": list(head.elements), "encoder": encoder_digest(folder / ENCODER_FOLDER), "record": record}

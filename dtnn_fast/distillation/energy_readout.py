@@ -43,7 +43,7 @@ def element_counts(atomic_numbers: Tensor, ptr: Tensor) -> Tensor:
     """Count the atoms of each element in each crystal.
 
     Args:
-        atomic_numbers: of all atoms. [N], int64.
+        atomic_numbers: atomic numbers of all atoms. [N], int64.
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``. [B+1], int64.
 
     Returns:
@@ -64,7 +64,7 @@ def fit_compositions(counts: Tensor, energies: Tensor) -> CompositionFit:
 
     Args:
         counts: `element_counts` of the crystals, at least one. [B, 119].
-        energies: of the crystals. [B], float64, eV.
+        energies: energies of the crystals. [B], float64, eV.
 
     Example:
         >>> fit = fit_compositions(element_counts(graph.atomic_numbers, graph.ptr), energies)
@@ -125,7 +125,7 @@ class EnergyTerm(nn.Module):
 
     Args:
         channels: number of scalars of the encoder's last layer.
-        fit: of the training crystals' energies.
+        fit: fit of the training crystals' energies.
     """
 
     constants: Tensor

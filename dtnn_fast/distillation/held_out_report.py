@@ -97,7 +97,7 @@ def evaluate(student: Student, batches: Iterable[LabelledBatch], device: torch.d
     Args:
         student: the trained student.
         batches: labelled crystals.
-        device: of the student.
+        device: device of the student.
     """
     student.eval()
     energies: list[Tensor] = []

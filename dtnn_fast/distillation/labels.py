@@ -58,7 +58,7 @@ class LabelSettings:
     Args:
         crystals: settings of the crystals.
         shard_size: number of crystals in a file.
-        dtype: of the stored latents, "float16" or "float32".
+        dtype: dtype of the stored latents, "float16" or "float32".
 
     Raises:
         ValueError: a setting is out of range.
@@ -96,10 +96,10 @@ def label_crystals(
     Args:
         crystals: the crystals to label, in the order of the shards.
         teacher: gives the latents and energies.
-        folder: receives the shards and their manifest; made when absent.
+        folder: receives the shards and their manifest; created if missing.
         settings: settings of the labels.
-        batch_atoms: approximate number of atoms that the teacher treats at once.
-        device: of the teacher.
+        batch_atoms: maximum number of atoms that the teacher computes together, except for one larger crystal.
+        device: device of the teacher.
         share: rank of this process and number of processes that share the work.
         on_shard: called after each shard with the numbers of finished shards and of all shards of this process.
 

@@ -87,7 +87,7 @@ class LayerMatch:
     Args:
         ours: the student's layer.
         theirs: the teacher's layer.
-        weight: of this match in the loss, relative to the other matches.
+        weight: weight of this match in the loss, relative to the other matches.
     """
 
     ours: int
@@ -158,7 +158,8 @@ class Student(nn.Module):
     Args:
         config: settings of the encoder; it is built with all its layers, and with readouts of the teacher's channels.
         matches: matches of the student's layers with the teacher's.
-        statistics: of the labels, by name such as ``"vector_3"``; a rank that a layer of the teacher lacks is absent.
+        statistics: statistics of the labels, by name such as ``"vector_3"``; a rank that a layer of the teacher lacks
+            is absent.
         energy_weight: weight of the energies in the loss.
         fit: fit of the energies by constants of the elements; None where energies are not learned.
 

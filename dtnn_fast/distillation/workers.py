@@ -19,9 +19,9 @@ class Workers:
     """This process and the others that work with it.
 
     Args:
-        rank: of this process, from 0; process 0 writes the files.
+        rank: rank of this process, from 0; process 0 writes the files.
         num_processes: number of all processes.
-        device: of this process.
+        device: device of this process.
     """
 
     rank: int

@@ -50,11 +50,11 @@ def build_encoder(config: EncoderConfig, num_layers: int | None = None) -> Encod
 
 
 def save_encoder(encoder: NativeEncoder, folder: str | Path, teacher: dict[str, Any] | None = None) -> None:
-    """Write config.json and model.safetensors into a folder, which is made when absent.
+    """Write config.json and model.safetensors into a folder, which is created if missing.
 
     Args:
-        encoder: with all its layers.
-        folder: where to.
+        encoder: encoder with all its layers.
+        folder: folder to write.
         teacher: record of the model that the encoder was distilled from, as plain values.
     """
     save_folder(encoder, folder, FORMAT, {"encoder": encoder.config.to_json(), "teacher": teacher or {}})

@@ -32,7 +32,7 @@ def with_built_bonds(latents: Latents, graph: CrystalGraph, cutoff: float) -> La
     """Add bond latents for the bonds within a cutoff.
 
     Args:
-        latents: of the atoms; their bond latents are ignored.
+        latents: latents of the atoms; their bond latents are ignored.
         graph: the crystals, built with this cutoff among others.
         cutoff: Angstrom.
 

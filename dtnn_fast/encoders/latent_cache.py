@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..crystals.crystal import Crystal
 from ..errors import BadFileError
-from ..nn.graph import batches_of_atoms, build_graph
+from ..nn.graph import build_graph, crystal_batches
 from .build import Encoder
 from .pretrained import PretrainedEncoder
 
@@ -84,7 +84,7 @@ def cached_latents(
         encoder: see `encode_crystals`.
         crystals: see `encode_crystals`.
         layers: see `encode_crystals`.
-        folder: of the cache; made when absent. None for no cache.
+        folder: folder of the cache; created if missing. None for no cache.
         device: see `encode_crystals`.
         on_batch: see `encode_crystals`; not called when the latents are in the cache.
 
@@ -123,9 +123,9 @@ def encode_crystals(
 
     Args:
         encoder: in float32, on `device`.
-        crystals: of elements that the encoder knows, at least one.
+        crystals: crystals of elements that the encoder knows, at least one.
         layers: layers to keep, counted from 1.
-        device: where to compute; the result is on the CPU.
+        device: device to compute on; the result is on the CPU.
         on_batch: called with the number of crystals done and the number of all, for a progress bar.
 
     Returns:
@@ -134,7 +134,7 @@ def encode_crystals(
     rows: list[dict[int, dict[str, Tensor]]] = [{} for _ in crystals]
     bond_counts: dict[int, Tensor] = {}
     done = 0
-    for batch in batches_of_atoms(crystals, _BATCH_ATOMS):
+    for batch in crystal_batches(crystals, _BATCH_ATOMS):
         graph = build_graph([crystals[index] for index in batch], encoder.cutoffs).to(device)
         with torch.no_grad():
             latents = encoder(graph)
@@ -185,7 +185,7 @@ def _write(path: Path, table: LatentTable, key: dict[str, str]) -> None:
     tensors |= {f"{layer}.bond_counts": counts for layer, counts in table.bond_counts.items()}
     tensors |= {f"{layer}.{name}": values for layer, arrays in table.arrays.items() for name, values in arrays.items()}
     tensors = {name: value.contiguous() for name, value in tensors.items()}
-    # Another process may be writing the same file: each writes a file of its own, and the last one to finish stays.
+    # Another process may be writing the same file: each writes its own file, and the last one to finish stays.
     unfinished = path.with_suffix(f".{os.getpid()}.part")
     save_file(tensors, unfinished, metadata={**key, _CHECKSUM: _checksum(tensors)})
     os.replace(unfinished, path)

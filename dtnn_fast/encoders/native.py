@@ -8,6 +8,7 @@ The state of the atoms starts from a table of electron shells (`subshell_table`)
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from math import inf
 from typing import Any, cast
 
 import torch
@@ -71,18 +72,18 @@ class NativeEncoder(nn.Module):
         num_layers: number of layers to build, from the first; None for all.
 
     Raises:
-        ValueError: cutoffs decrease or are not positive, or `mean_bonds` does not fit them.
+        ValueError: cutoffs decrease, or are not finite and positive, or `mean_bonds` does not fit them.
     """
 
     def __init__(self, config: NativeEncoderConfig | None = None, num_layers: int | None = None) -> None:
         super().__init__()
         self.config = config or NativeEncoderConfig()
         cutoffs, mean_bonds = self.config.cutoffs, self.config.mean_bonds
-        fits = len(cutoffs) == len(mean_bonds) > 0 and list(cutoffs) == sorted(cutoffs)
-        if not fits or cutoffs[0] <= 0 or min(mean_bonds) <= 0:
+        fits = len(cutoffs) == len(mean_bonds) > 0 and all(0 < value < inf for value in (*cutoffs, *mean_bonds))
+        if not fits or list(cutoffs) != sorted(cutoffs):
             raise ValueError(
-                f"NativeEncoder: expected positive cutoffs that never fall, and as many positive mean_bonds, "
-                f"got {list(cutoffs)} and {list(mean_bonds)}"
+                "NativeEncoder: expected finite positive `cutoffs` that do not decrease, and as many finite positive "
+                f"`mean_bonds`, got {list(cutoffs)} and {list(mean_bonds)}"
             )
         self.num_layers = len(cutoffs) if num_layers is None else num_layers
         self.elements: Tensor
@@ -167,7 +168,7 @@ class NativeReadout(nn.Module):
     """Readout of one layer: from the state of the atoms to latents with other channels.
 
     Args:
-        channels: of the state.
+        channels: channels of the state.
         outputs: numbers of scalars, vectors and tensors that are read out.
     """
 

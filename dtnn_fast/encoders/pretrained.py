@@ -64,7 +64,7 @@ class Potential:
         cutoff: Angstrom.
         mean_bonds: mean number of bonds of an atom, over the bundled labelled crystals.
         num_layers: layers with latents.
-        channels: of the latents; the last layer may have only scalars.
+        channels: channels of the latents; the last layer may have only scalars.
     """
 
     module: str
@@ -230,7 +230,7 @@ class PretrainedEncoder(nn.Module):
         """Compute the latents of each layer, from the first to `num_layers`.
 
         Args:
-            atomic_numbers: of elements that the potential knows. [N], int64.
+            atomic_numbers: atomic numbers of elements that the potential knows. [N], int64.
             bonds: the bonds within the cutoff.
         """
 

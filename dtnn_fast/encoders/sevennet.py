@@ -106,7 +106,7 @@ def load(name: str, num_layers: int | None = None) -> SevenNetEncoder:
 
 
 def vectors_from_irreps(components: Tensor) -> Tensor:
-    """Turn e3nn's l = 1 features, in which the components of a channel stand together, into vectors.
+    """Turn e3nn's l = 1 features, in which the components of a channel are adjacent, into vectors.
 
     Args:
         components: [N, 3 * C].
@@ -118,7 +118,7 @@ def vectors_from_irreps(components: Tensor) -> Tensor:
 
 
 def rank2_from_irreps(components: Tensor) -> Tensor:
-    """Turn e3nn's l = 2 features, in which the components of a channel stand together, into traceless tensors.
+    """Turn e3nn's l = 2 features, in which the components of a channel are adjacent, into traceless tensors.
 
     Args:
         components: [N, 5 * C].

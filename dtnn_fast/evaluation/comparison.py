@@ -28,7 +28,7 @@ class Model:
     """A model that was trained for one target on several splits.
 
     Args:
-        name: for the tables.
+        name: name for the tables.
         target: the tensor it predicts.
         layer: the encoder layer that is decoded; None for a baseline.
         runs: by seed, at least one.
@@ -125,11 +125,11 @@ class ModelErrors:
     """Test errors of a model for one target.
 
     Args:
-        name: of the model.
+        name: name of the model.
         target: the tensor.
         layer: the encoder layer that is decoded; None for a baseline.
-        kind: "ours", "baseline", or "median" for the median of the training tensors.
-        seeds: of its splits.
+        role: "ours", "baseline", or "median" for the median of the training tensors.
+        seeds: seeds of its splits.
         complete: whether it has every split that another model of this target has, so that means can be compared.
         errors: over the splits, by group ("all" and the crystal systems) and metric (`METRICS` and `MEDIAN_ERROR`); a
             split without a test crystal of a system does not count for it.
@@ -140,7 +140,7 @@ class ModelErrors:
     name: str
     target: str
     layer: int | None
-    kind: Literal["ours", "baseline", "median"]
+    role: Literal["ours", "baseline", "median"]
     seeds: tuple[int, ...]
     complete: bool
     errors: Mapping[str, Mapping[str, Spread]]
@@ -248,17 +248,17 @@ def ratios_to_best_baseline(models: Sequence[ModelErrors]) -> list[Ratio]:
     """Compare each of our complete models with the best complete baseline; targets without one are left out.
 
     Args:
-        models: of all targets.
+        models: models of all targets.
     """
     ratios = []
     for target, paper_ratio in PAPER_RATIOS.items():
         complete = [model for model in models if model.target == target and model.complete]
-        errors = {model.name: model.errors["all"]["mae_ten"].mean for model in complete if model.kind == "baseline"}
+        errors = {model.name: model.errors["all"]["mae_ten"].mean for model in complete if model.role == "baseline"}
         if not errors:
             continue
         best = min(errors, key=lambda name: errors[name])
         for model in complete:
-            if model.kind == "ours":
+            if model.role == "ours":
                 value = model.errors["all"]["mae_ten"].mean / errors[best]
                 ratios.append(Ratio(model.name, target, best, value, paper_ratio))
     return ratios
@@ -266,10 +266,10 @@ def ratios_to_best_baseline(models: Sequence[ModelErrors]) -> list[Ratio]:
 
 def best_model(models: Sequence[ModelErrors], target: str) -> ModelErrors | None:
     """Return the model with the lowest validation error; complete models come first, then ours, then baselines."""
-    candidates = [model for model in models if model.target == target and model.kind != "median"]
+    candidates = [model for model in models if model.target == target and model.role != "median"]
     if not candidates:
         return None
-    return min(candidates, key=lambda model: (not model.complete, model.kind != "ours", model.validation.mean))
+    return min(candidates, key=lambda model: (not model.complete, model.role != "ours", model.validation.mean))
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,12 @@ class Evaluation:
 
     Args:
         data: the data set that all runs used.
-        runs: that are compared.
-        models: with a separate model for each encoder layer.
-        errors: of each model and target, with the layer that validation chose; and of the median of the training set.
+        runs: runs that are compared.
+        models: compared models, with a separate model for each encoder layer.
+        errors: errors of each model and target, with the layer that validation chose; also of the training set's
+            median.
         ablations: errors by encoder layer of the models that were trained on several layers, by the model's name.
-        ratios: of our models to the best baseline.
+        ratios: ratios of our models to the best baseline.
         rejected: runs that could not be used, and models that lack splits.
     """
 
@@ -57,7 +58,7 @@ class Evaluation:
         """Select for each target the model whose details the figures show.
 
         Args:
-            name: of the model; None selects our model with the lowest validation error.
+            name: name of the model; None selects our model with the lowest validation error.
 
         Raises:
             DTNNError: no model has this name.
@@ -87,7 +88,7 @@ def evaluate(runs: Sequence[Run], data: DataSet, unreadable: Sequence[Rejected] 
     Args:
         runs: in the order in which the models are to be listed.
         data: the data set.
-        unreadable: run folders that could not be read, for the record.
+        unreadable: run folders that could not be read, which are listed as rejected.
 
     Raises:
         DTNNError: no run can be used.

@@ -30,7 +30,7 @@ def write_figures(folder: Path, evaluation: Evaluation, model_name: str | None =
     """Draw all figures, with their numbers as CSV beside them.
 
     Args:
-        folder: where they go.
+        folder: folder to write.
         evaluation: what they show.
         model_name: the model whose details are shown; None selects our model with the lowest validation error.
 
@@ -59,8 +59,8 @@ def draw_layers(path: Path, ablations: Mapping[str, Sequence[ModelErrors]]) -> N
     """Draw MAE_ten on the test crystals against the encoder layer, with a panel for each target.
 
     Args:
-        path: of the picture; the CSV file has the same stem.
-        ablations: from `by_layer`, at least one model.
+        path: path of the picture; the CSV file has the same stem.
+        ablations: ablations from `by_layer`, at least one model.
     """
     targets = list(dict.fromkeys(model.target for models in ablations.values() for model in models))
     layers = sorted({model.layer for models in ablations.values() for model in models if model.layer is not None})
@@ -102,7 +102,7 @@ def draw_systems(path: Path, models: Sequence[ModelErrors]) -> None:
     """Draw the four errors in each crystal system (Fig. 5c to 5e of arXiv 2405.09052), with a panel for each target.
 
     Args:
-        path: of the picture; the CSV file has the same stem.
+        path: path of the picture; the CSV file has the same stem.
         models: the model that is shown, for each target.
     """
     with picture(path, width=8.4, height=2.3 * len(models) + 0.5) as figure:
@@ -152,7 +152,7 @@ def draw_elements(path: Path, errors: Sequence[tuple[Model, Sequence[ElementErro
     """Draw the error of each element against its number of crystals (Fig. 5b), with a panel for each target.
 
     Args:
-        path: of the picture; the CSV file has the same stem.
+        path: path of the picture; the CSV file has the same stem.
         errors: the model that is shown and its `element_errors`, for each target.
     """
     with picture(path, width=4.2 * len(errors) + 0.3, height=3.6) as figure:
@@ -185,7 +185,7 @@ def draw_data_maps(path: Path, data: DataSet) -> None:
     """Draw the data set: elements, permittivity by crystal system, and electronic against ionic permittivity.
 
     Args:
-        path: of the picture; the numbers go to <stem>_elements.csv and <stem>_crystals.csv.
+        path: path of the picture; the numbers go to <stem>_elements.csv and <stem>_crystals.csv.
         data: the crystals that all runs used.
     """
     crystals = list(data.crystals.values())

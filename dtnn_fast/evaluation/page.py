@@ -37,7 +37,7 @@ def write_page(
     """Write the page.
 
     Args:
-        path: Markdown file to write; its folder is made when absent.
+        path: Markdown file to write; its folder is created if missing.
         evaluation: results to report.
         pictures: title and path of each figure.
         command: command line that writes the page.

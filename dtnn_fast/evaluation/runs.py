@@ -22,7 +22,7 @@ from ..training.run_folder import (
     MEMBERS_FOLDER,
     PREDICTIONS_FILE,
     RESULTS_FILE,
-    SETTINGS_FILE,
+    RUN_RECORD_FILE,
     SPLIT_PARTS,
     RunPredictions,
     data_digest,
@@ -41,16 +41,16 @@ class Run:
     """One model trained on one split.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         model: name of the model: the label of the run, or else the part of the path that names it.
-        seed: of the split.
-        digest: of the data set; see `data_digest`.
+        seed: seed of the split.
+        digest: digest of the data set; see `data_digest`.
         is_baseline: whether the model is not ours: it has neither our decoder nor is it an ensemble of our models.
         layer: the encoder layer that is decoded; None where it is not a single one.
         model_settings: all settings but the seed and that layer, as JSON; equal for all runs of a model.
         settings_json: content of settings.json.
         results_json: content of results.json.
-        predictions: with the best weights, for all parts of the split.
+        predictions: predictions with the best weights, for all parts of the split.
     """
 
     folder: Path
@@ -77,7 +77,7 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Path], list[Rejected]]:
     run_folders: dict[Path, Path] = {}
     rejected = []
     for path in paths:
-        files = [file for name in (SETTINGS_FILE, PREDICTIONS_FILE) for file in path.rglob(name)]
+        files = [file for name in (RUN_RECORD_FILE, PREDICTIONS_FILE) for file in path.rglob(name)]
         folders = sorted({file.parent for file in files})
         if not folders:
             reason = "no runs there: expected folders with settings.json" if path.is_dir() else "no such folder"
@@ -109,20 +109,20 @@ def read_run(folder: Path) -> Run:
     """Read one run.
 
     Args:
-        folder: with settings.json (which has "settings", with "seed", and "data", with "digest", and may have
+        folder: folder with settings.json (which has "settings", with "seed", and "data", with "digest", and may have
             "label"), results.json and predictions.npz.
 
     Raises:
         BadFileError: a file is missing or damaged.
     """
-    settings_json = read_json_object(folder / SETTINGS_FILE)
+    settings_json = read_json_object(folder / RUN_RECORD_FILE)
     for name in (RESULTS_FILE, PREDICTIONS_FILE):
         if not (folder / name).exists():
             raise BadFileError(f"{folder}: {name} is missing: the run is not finished; repeat its command to resume it")
     settings, data = settings_json.get("settings"), settings_json.get("data")
     digest = data.get("digest") if isinstance(data, dict) else None
     if not isinstance(settings, dict) or not isinstance(digest, str):
-        raise BadFileError(f"{folder / SETTINGS_FILE}: expected the objects `settings` and `data` with `digest`")
+        raise BadFileError(f"{folder / RUN_RECORD_FILE}: expected the objects `settings` and `data` with `digest`")
     model_settings = {name: value for name, value in settings.items() if name != "seed"}
     model = settings.get("model")
     decoder = model.get("decoder") if isinstance(model, dict) else None
@@ -158,7 +158,7 @@ def _seed(settings: dict[str, Any], folder: Path) -> int:
         return seed
     split_folder = _SPLIT_FOLDER.fullmatch(folder.name)
     if split_folder is None:
-        raise BadFileError(f"{folder / SETTINGS_FILE}: expected the `seed` of the split in `settings`, got {seed!r}")
+        raise BadFileError(f"{folder / RUN_RECORD_FILE}: expected the `seed` of the split in `settings`, got {seed!r}")
     return int(split_folder[1])
 
 
@@ -166,7 +166,7 @@ class DataSet:
     """Labelled crystals by id, with their splits and properties.
 
     Args:
-        crystals: that runs are trained and tested on, cleaned, each with "crystal_system" in `info`.
+        crystals: crystals that runs are trained and tested on, cleaned, each with "crystal_system" in `info`.
     """
 
     def __init__(self, crystals: Sequence[Crystal]) -> None:
@@ -182,7 +182,7 @@ class DataSet:
         """Return the ids of the crystals of one part of a split.
 
         Args:
-            seed: of the split.
+            seed: seed of the split.
             part: "train", "validation" or "test".
         """
         if seed not in self._part_ids:

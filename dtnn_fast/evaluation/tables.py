@@ -92,8 +92,8 @@ def system_table(models: Sequence[ModelErrors], target: str) -> ErrorTable:
     """Make Table 2 of arXiv 2405.09052 for one target: MAE_ten by crystal system and of all, and the median error.
 
     Args:
-        models: of all targets, including the training median.
-        target: of the table.
+        models: models of all targets, including the training median.
+        target: target of the table.
     """
     of_target = [model for model in models if model.target == target]
     counts = next(model for model in of_target if model.complete).counts
@@ -140,7 +140,7 @@ def layer_table(name: str, models: Sequence[ModelErrors]) -> ErrorTable:
     """Make the layer ablation of one model (Fig. 5a of arXiv 2405.09052): errors of each encoder layer.
 
     Args:
-        name: of the model.
+        name: name of the model.
         models: one for each layer and target; all layers of a target on the same splits.
     """
     targets = list(dict.fromkeys(model.target for model in models))
@@ -182,7 +182,7 @@ def _error_cells(models: Sequence[ModelErrors], spreads: Sequence[Spread | None]
     Models that lack splits were tested on other crystals, and the median is only a reference: neither is ever marked.
     """
     rounded = [
-        round(spread.mean, 2) if spread is not None and model.complete and model.kind != "median" else None
+        round(spread.mean, 2) if spread is not None and model.complete and model.role != "median" else None
         for model, spread in zip(models, spreads, strict=True)
     ]
     compared = [value for value in rounded if value is not None]
@@ -208,7 +208,7 @@ def to_markdown(table: ErrorTable, level: int = 3) -> str:
 
     Args:
         table: what to format.
-        level: of the heading.
+        level: level of the heading.
     """
     lines = [f"{'#' * level} {table.title}", ""]
     lines.append(_markdown_row([_escape(name) for name in table.header]))

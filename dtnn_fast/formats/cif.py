@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Read CIF with gemmi (an optional package), one or many data blocks. What is not understood is refused, never guessed.
+"""Read CIF with gemmi (an optional package): one or many data blocks. What is not understood is rejected, not guessed.
 
 The Cartesian frame is the one of pymatgen: c along z, a in the plane of x and z.
 """
@@ -68,7 +68,7 @@ def read_cif(path: Path, text: str) -> Iterator[Crystal | Rejected]:
     except (ValueError, RuntimeError) as error:
         raise BadFileError(f"{path}: not valid CIF: {_plain_error(error)}") from error
     blocks = [CifBlock(block.name, items_of(block)) for block in document]
-    # Journals put text into blocks of their own, without a crystal.
+    # Journals put text into separate blocks, without a crystal.
     with_atoms = [block for block in blocks if block.has_atoms]
     if not with_atoms:
         if any("_cell_length_a" in block.items for block in blocks):
@@ -119,8 +119,9 @@ def _read_block(block: CifBlock, crystal_id: str, source: str) -> Crystal:
             reasons.append(f"{operations.name}: {error}" if len(choices) > 1 else str(error))
     if len(structures) > 1:
         names = " and ".join(operations.name.removeprefix("the space group ") for operations in choices)
+        stated_group = ", number ".join(str(name) for name in (stated.symbol, stated.number) if name is not None)
         raise BadCrystalError(
-            f"the space group {stated.symbol or stated.number} has several settings ({names}); the file does not say "
+            f"the space group {stated_group} has several settings ({names}); the file does not say "
             "which one, and the atoms fit more than one"
         )
     if not structures:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from functools import cache, lru_cache
@@ -75,16 +75,9 @@ def find_operations(stated: StatedSymmetry, cell: np.ndarray) -> list[Operations
         BadCrystalError: what is stated is not understood, contradicts itself, is not a group, or does not keep the
             lattice.
     """
-    if stated.operations:
-        candidates = [_listed(stated.operations)]
-    elif stated.hall is not None:
-        candidates = [_from_hall(stated.hall)]
-    elif stated.symbol is not None:
-        candidates = [_of_group(group) for group in _groups_of_symbol(stated.symbol)]
-    elif stated.number is not None:
-        candidates = [_of_group(group) for group in _groups_of_number(stated.number)]
-    else:
+    if stated.is_empty:
         raise ValueError("find_operations: expected something stated, got nothing")
+    candidates = _candidates(stated)
     _check_number(stated, candidates[0])
     metric = cell @ cell.T
     kept = [candidate for candidate in candidates if _violation(candidate, metric) is None]
@@ -97,6 +90,29 @@ def find_operations(stated: StatedSymmetry, cell: np.ndarray) -> list[Operations
     return kept
 
 
+def _candidates(stated: StatedSymmetry) -> list[Operations]:
+    """Operations from what is stated: those listed, else the first of Hall symbol, symbol and number understood.
+
+    Beside a symbol that is not understood, a number stands for all settings of its group, since the symbol may have
+    named any of them; the atoms have to decide.
+    """
+    if stated.operations:
+        return [_listed(stated.operations)]
+    steps: list[tuple[Any, Callable[[Any], list[Operations]]]] = [
+        (stated.hall, lambda hall: [_from_hall(hall)]),
+        (stated.symbol, lambda symbol: [_of_group(group) for group in _groups_of_symbol(symbol)]),
+        (stated.number, lambda number: [_of_group(group) for group in _groups_of_number(number, bool(reasons))]),
+    ]
+    reasons: list[str] = []
+    for value, find in steps:
+        if value is not None:
+            try:
+                return find(value)
+            except BadCrystalError as error:
+                reasons.append(str(error))
+    raise BadCrystalError(f"{', and '.join(reasons)}; no symmetry operations are listed")
+
+
 def expand(position: np.ndarray, operations: Operations, cell: np.ndarray) -> np.ndarray:
     """Make all atoms that symmetry makes of one site.
 
@@ -104,7 +120,7 @@ def expand(position: np.ndarray, operations: Operations, cell: np.ndarray) -> np
 
     Args:
         position: fractional. [3].
-        operations: of the space group.
+        operations: operations of the space group.
         cell: rows are lattice vectors. [3, 3], Angstrom.
 
     Returns:
@@ -253,7 +269,7 @@ def _groups_of_symbol(symbol: str) -> list[Any]:
             group for group in groups if _plain(group.qualifier) == _plain(extension) and extension
         ]
     if not groups:
-        raise BadCrystalError(f"the space group {symbol!r} is not understood, and no symmetry operations are listed")
+        raise BadCrystalError(f"the space group {symbol!r} is not understood")
     return groups
 
 
@@ -265,9 +281,13 @@ def _settings_like(group: Any) -> list[Any]:
 
 
 @cache
-def _groups_of_number(number: int) -> list[Any]:
+def _groups_of_number(number: int, all_settings: bool = False) -> list[Any]:
+    """The usual setting of a space group with its choices of origin or axes, or all settings."""
     if not 1 <= number <= 230:
         raise BadCrystalError(f"the space group number {number} is outside 1 to 230")
+    if all_settings:
+        groups = [group for group in _gemmi().spacegroup_table() if group.number == number]
+        return list({group.hall: group for group in groups}.values())
     return _settings_like(_gemmi().find_spacegroup_by_number(number))
 
 

@@ -101,7 +101,7 @@ def _entries(comment: str) -> dict[str, str]:
         place = match.end()
         key = (match["quoted_key"] if match["key"] is None else match["key"]).lower()
         value = next(
-            match[kind] for kind in ("double", "single", "braces", "brackets", "bare") if match[kind] is not None
+            match[group] for group in ("double", "single", "braces", "brackets", "bare") if match[group] is not None
         )
         if match["double"] is not None or match["single"] is not None:
             value = re.sub(r"\\(.)", lambda escape: "\n" if escape[1] == "n" else escape[1], value)

@@ -47,7 +47,7 @@ def read_document(document: Any, default_id: str, source: str) -> Crystal | Reje
 
 
 def structure_of(document: Any) -> Mapping[str, Any] | None:
-    """Return the structure in a document, or None. A Molecule counts, because it is refused by name.
+    """Return the structure in a document, or None. A Molecule counts, because it is rejected by name.
 
     Args:
         document: parsed JSON.
@@ -190,7 +190,7 @@ class _Form(NamedTuple):
     """A form in which structures are written.
 
     Args:
-        name: of the package or standard, for messages.
+        name: name of the package or standard, for messages.
         keys: names that such a structure has.
         read: takes structure, id and source; it raises KeyError, ValueError or TypeError for what is not in the form.
     """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Read the crystals of one file: choose the format by the file's name, check its content, and call the reader.
 
-To add a format, write its reader in a new file of this folder and add a line to `FILE_FORMATS`.
+To add a format, follow "A new file format" in docs/architecture.md.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class FileFormat(NamedTuple):
     """A file format of crystals.
 
     Args:
-        name: for messages.
+        name: name for messages.
         suffixes: endings of file names, in lower case.
         read: the reader. It takes the path and the text of the file; the text is empty for a binary format.
         is_text: whether files are text; these may also be compressed by gzip and end in .gz.
@@ -70,23 +70,26 @@ def require_file_format(path: Path) -> str:
     """
     key = file_format_of(path)
     if key is None:
-        known = ", ".join(suffix for known in FILE_FORMATS.values() if known.is_text for suffix in known.suffixes)
-        raise BadFileError(
-            f"{path}: unknown file format: expected {known}, POSCAR or CONTCAR, each also with .gz, or .npz"
-            f"{_content_hint(path)}"
-        )
+        raise BadFileError(f"{path}: unknown file format: expected {known_file_names()}{_content_hint(path)}")
     return key
+
+
+def known_file_names() -> str:
+    """List the endings and names of files that can be read, for messages."""
+    text = [suffix for known in FILE_FORMATS.values() if known.is_text for suffix in known.suffixes]
+    binary = [suffix for known in FILE_FORMATS.values() if not known.is_text for suffix in known.suffixes]
+    return f"{', '.join(text)}, POSCAR or CONTCAR, each also with .gz, or {', '.join(binary)}"
 
 
 def _content_hint(path: Path) -> str:
     """Return what a file of unknown ending looks like, to add to a message."""
     try:
-        guessed = _guess_file_format(read_text(path))
+        format_by_content = _guess_file_format(read_text(path))
     except (BadFileError, MemoryError):
         return ""
-    if guessed is None:
+    if format_by_content is None:
         return ""
-    file_format = FILE_FORMATS[guessed]
+    file_format = FILE_FORMATS[format_by_content]
     return f"; it looks like {file_format.name}, whose name should end in {file_format.suffixes[0]}"
 
 
@@ -107,19 +110,19 @@ def read_crystals(path: Path | str) -> list[Crystal | Rejected]:
     path = Path(path)
     if path.is_dir():
         raise BadFileError(f"{path}: is a folder: list its files with expand_paths")
-    named = require_file_format(path)
-    if not FILE_FORMATS[named].is_text:
-        return list(FILE_FORMATS[named].read(path, ""))
+    format_by_name = require_file_format(path)
+    file_format = FILE_FORMATS[format_by_name]
+    if not file_format.is_text:
+        return list(file_format.read(path, ""))
     text = read_text(path)
-    guessed = _guess_file_format(text)
+    format_by_content = _guess_file_format(text)
     # JSON and JSON lines are left to their readers, which parse the whole text.
-    if guessed is not None and guessed != named and {guessed, named} != {"json", "jsonl"}:
-        raise BadFileError(
-            f"{path}: named as {FILE_FORMATS[named].name}, but it looks like {FILE_FORMATS[guessed].name}"
-        )
-    # Infinite coordinates pass through here silently; the check of the crystal names them.
+    if format_by_content not in (None, format_by_name) and {format_by_content, format_by_name} != {"json", "jsonl"}:
+        looks_like = FILE_FORMATS[format_by_content].name
+        raise BadFileError(f"{path}: named as {file_format.name}, but it looks like {looks_like}")
+    # Infinite coordinates are accepted here; `check_crystal` reports them.
     with np.errstate(all="ignore"):
-        return list(FILE_FORMATS[named].read(path, text))
+        return list(file_format.read(path, text))
 
 
 _POSCAR_SCALE = re.compile(rf"\s*{NUMBER_PATTERN}(?:\s+{NUMBER_PATTERN}\s+{NUMBER_PATTERN})?\s*(?:[!#].*)?$")

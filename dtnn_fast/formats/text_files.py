@@ -73,7 +73,7 @@ def split_lines(text: str, maxsplit: int = 0) -> list[str]:
 
     Args:
         text: the text.
-        maxsplit: the largest number of splits; 0 for all.
+        maxsplit: maximum number of splits; 0 for all.
     """
     lines = re.split(r"\r\n|\n|\r", text, maxsplit=maxsplit)
     if not lines[-1]:

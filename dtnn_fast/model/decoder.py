@@ -24,7 +24,7 @@ _SMALLEST_ABOVE_BOUND = 0.1
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Settings of `Decoder`; the defaults are the paper's.
+    """Settings of `Decoder`.
 
     Args:
         layer: the encoder layer whose latents are read, 1 to 5; 5 reads scalars and bonds of layer 5, and vectors and
@@ -150,7 +150,7 @@ class Readout(nn.Module):
     epsilon = b I + M^2,  M = m I + scale T / (2 m),  m = sqrt(offset - b), which is the same to first order in T.
 
     Args:
-        channels: of the atoms.
+        channels: channels of the atoms.
         hidden: channels inside the perceptrons.
         dropout: probability in the perceptrons.
         bound: b of the positive definite form; None for the plain form.
@@ -219,7 +219,7 @@ class Decoder(nn.Module):
         """Compute the tensors of each crystal.
 
         Args:
-            latents: of the encoder's layers, from the first; None for layers that are not read.
+            latents: latents of the encoder's layers, from the first; None for layers that are not read.
             ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``. [B+1].
 
         Returns:

@@ -85,7 +85,7 @@ class AtomInput(nn.Module):
     them at different speeds.
 
     Args:
-        channels: of one layer.
+        channels: channels of one layer.
         layers: the layers that are read, counted from 1.
     """
 

@@ -32,7 +32,7 @@ from .training_set import TrainingSet, load_training_set, save_training_set
 TARGETS = ("electronic", "ionic", "total")
 JOINT_READOUTS = ("electronic", "ionic")
 FORMAT = "dtnn_fast model 1"
-# The folder of an `Ensemble` (see ensemble.py) has this file instead of config.json.
+# The folder of an `Ensemble` (see ensemble_model.py) has this file instead of config.json.
 ENSEMBLE_FILE = "ensemble.json"
 
 
@@ -44,7 +44,7 @@ class DTNNConfig:
         encoder: settings of the encoder.
         decoder: settings of the decoders, the same for each target.
         targets: the tensors that the model predicts, from `TARGETS`.
-        elements: atomic numbers that the model was trained on; others are refused. Empty means all.
+        elements: atomic numbers that the model was trained on; others are rejected. Empty means all.
         members: number of members that share the encoder; see `dtnn_fast.Ensemble`.
         error_scales: for each target, the factor from the members' spread to the error bar of a tensor; empty for no
             error bars.
@@ -138,7 +138,7 @@ class DTNN(Predictor):
 
         Args:
             config: settings that fit the modules.
-            encoder: with the layers that the decoders read.
+            encoder: encoder with the layers that the decoders read.
             decoders: by `decoder_key`.
         """
         model = cls.__new__(cls)

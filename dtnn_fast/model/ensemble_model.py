@@ -24,16 +24,16 @@ FORMAT = "dtnn_fast ensemble 1"
 class Ensemble(Predictor):
     """The mean of members on different encoders.
 
-    A *member* is one encoder with one decoder per target. Every member counts the same: the prediction is the mean over
-    the members, and their spread gives the error bar. Members that share an encoder are kept in one `DTNN`
-    (`DTNNConfig.members`, `share_encoder`), so that the encoder runs once for all of them. An `Ensemble` holds several
-    such models, each on its own encoder: their errors differ more than those of members on one encoder
+    A *member* is one encoder with one decoder per target. All members have equal weight: the prediction is the mean
+    over the members, and their spread gives the error bar. Members that share an encoder are kept in one `DTNN`
+    (`DTNNConfig.members`, `join_members`), so that the encoder runs once for all of them. An `Ensemble` holds several
+    such models, each on its own encoder: their errors are less correlated than those of members on one encoder
     (docs/results.md).
 
     Args:
         models: at least two, each with one member or several.
-        error_scales: for each target, the factor from the spread of all members to the error bar of a tensor; see
-            `dtnn_fast.training.error_bars`.
+        error_scales: for each target, the factor that turns the spread of all members into the error bar of a
+            tensor; see `dtnn_fast.training.error_bars`.
         mean_error_scales: the same for the mean, a third of the trace.
 
     Raises:
@@ -96,7 +96,7 @@ class Ensemble(Predictor):
         return read_settings(root / ENSEMBLE_FILE, FORMAT, load).eval()
 
     def save(self, folder: str | Path) -> None:
-        """Write each model into a subfolder 0, 1, ..., and ensemble.json beside them; folders are made when absent."""
+        """Write each model into a subfolder 0, 1, ..., and ensemble.json beside them; create missing folders."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for index, model in enumerate(self.models):
@@ -121,12 +121,12 @@ class Ensemble(Predictor):
 
     @property
     def error_scales(self) -> tuple[float, ...]:
-        """For each target, the factor from the members' spread to the error bar of a tensor; may be empty."""
+        """For each target, the factor that turns the members' spread into the error bar of a tensor; may be empty."""
         return self._error_scales
 
     @property
     def mean_error_scales(self) -> tuple[float, ...]:
-        """For each target, the factor from the members' spread to the error bar of a mean; may be empty."""
+        """For each target, the factor that turns the members' spread into the error bar of a mean; may be empty."""
         return self._mean_error_scales
 
     @property
@@ -139,7 +139,7 @@ class Ensemble(Predictor):
         return [pair for model in self.models for pair in cast(DTNN, model).encoders_with_training_sets()]
 
     def predict_members(self, crystals: Sequence[Crystal]) -> dict[str, np.ndarray]:
-        """See `Predictor.predict_members`; the members of one model stand together."""
+        """See `Predictor.predict_members`; the members of one model are adjacent."""
         by_model = [cast(DTNN, model).predict_members(crystals) for model in self.models]
         return {target: np.concatenate([tensors[target] for tensors in by_model]) for target in self.targets}
 
@@ -155,7 +155,7 @@ def _in_order(name: str, scales: Mapping[str, float] | None, targets: Sequence[s
     return tuple(scales[target] for target in targets)
 
 
-def share_encoder(
+def join_members(
     models: Sequence[DTNN],
     error_scales: Mapping[str, float] | None = None,
     mean_error_scales: Mapping[str, float] | None = None,
@@ -164,7 +164,7 @@ def share_encoder(
 
     Args:
         models: at least one, each with one member, with the same settings and the same encoder.
-        error_scales: for each target, the factor from the spread of the members to the error bar of a tensor; see
+        error_scales: for each target, the factor that turns the members' spread into the error bar of a tensor; see
             `Ensemble`.
         mean_error_scales: the same for the mean.
 
@@ -175,16 +175,16 @@ def share_encoder(
         ValueError: the models differ in more than the weights of their decoders.
     """
     if not models:
-        raise ValueError("share_encoder: expected at least one model, got none")
+        raise ValueError("join_members: expected at least one model, got none")
     first = models[0]
     digest = encoder_digest(first.encoder)
     for index, model in enumerate(models):
         if model.config != first.config or model.config.members != 1 or model.dtype != first.dtype:
             raise ValueError(
-                f"share_encoder: expected models of one member with the same settings, model {index} has others"
+                f"join_members: expected models of one member with the same settings, model {index} has others"
             )
         if encoder_digest(model.encoder) != digest:
-            raise ValueError(f"share_encoder: expected the same encoder, that of model {index} has other weights")
+            raise ValueError(f"join_members: expected the same encoder, that of model {index} has other weights")
     targets = first.config.targets
     config = replace(
         first.config,
@@ -201,17 +201,3 @@ def share_encoder(
     training_sets = [model.training_set for model in models if model.training_set is not None]
     joined.training_set = TrainingSet.join(training_sets) if training_sets else None
     return joined
-
-
-def load_predictor(name: str | Path) -> Predictor:
-    """Load a bundled model, a saved model, or an ensemble.
-
-    Args:
-        name: as for `DTNN.from_pretrained`, or the folder of an `Ensemble`.
-
-    Raises:
-        BadFileError: there is no such model, or its files are damaged.
-    """
-    if (Path(name) / ENSEMBLE_FILE).is_file():
-        return Ensemble.from_pretrained(name)
-    return DTNN.from_pretrained(name)

@@ -37,7 +37,7 @@ def graph_from_tensors(tensors: Sequence[Tensor], cutoffs: Sequence[float]) -> C
 
     Args:
         tensors: as from `graph_tensors`.
-        cutoffs: of the tiers, from short to long, Angstrom.
+        cutoffs: cutoffs of the tiers, from short to long, Angstrom.
     """
     tiers = []
     for level, cutoff in enumerate(cutoffs):

@@ -14,7 +14,7 @@ from torch import nn
 from ..crystals.checks import check_crystal
 from ..crystals.convert import to_crystals
 from ..crystals.crystal import Crystal
-from ..nn.graph import batches_of_atoms
+from ..nn.graph import crystal_batches
 from ..nn.symmetric_tensors import UNIQUE_COLUMNS, UNIQUE_ROWS
 from ..symmetry import find_symmetry, symmetrised
 from .training_set import TrainingSet
@@ -48,7 +48,7 @@ class Predictor(nn.Module):
     @property
     @abstractmethod
     def elements(self) -> tuple[int, ...]:
-        """Atomic numbers that the model knows; crystals with other elements are refused. Empty means all."""
+        """Atomic numbers that the model knows; crystals with other elements are rejected. Empty means all."""
 
     @property
     @abstractmethod
@@ -176,7 +176,7 @@ class Predictor(nn.Module):
         tensor_errors = {target: np.empty(len(crystals)) for target in self.targets if self.error_scales}
         mean_errors = {target: np.empty(len(crystals)) for target in self.targets if self.mean_error_scales}
         with self.evaluating():
-            for batch in batches_of_atoms(crystals, batch_atoms):
+            for batch in crystal_batches(crystals, batch_atoms):
                 prediction = self.predict_batch_with_errors([crystals[index] for index in batch])
                 for target in self.targets:
                     tensors[target][batch] = prediction.tensors[target]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A batch of crystals as a graph: atoms, and a half list of bonds for each cutoff, nested from short to long.
 
-`build_graph` makes a graph of crystals, `collate` joins graphs, `batches_of_atoms` says which crystals go together.
+`build_graph` makes a graph of crystals, `collate` joins graphs, `crystal_batches` says which crystals go together.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SKEWED = 8.0
 
 @dataclass(frozen=True)
 class BondTier:
-    """The bonds shorter than one cutoff. Each bond is stored once.
+    """The bonds shorter than a given cutoff. Each bond is stored once.
 
     Args:
         cutoff: Angstrom.
@@ -32,7 +32,7 @@ class BondTier:
         shifts: lattice translations of the neighbors. [E, 3], int32.
         row_ptr: segments of the centers. [N+1], int64.
         by_neighbor: the bonds sorted by neighbor.
-        inner: positions of the next shorter tier's bonds in this tier. [E of the shorter tier], int64.
+        inner: indices of the next shorter tier's bonds in this tier. [E of the shorter tier], int64.
     """
 
     cutoff: float
@@ -122,8 +122,8 @@ def build_graph(
     Args:
         crystals: at least one.
         cutoffs: Angstrom; equal cutoffs share a tier.
-        dtype: of positions and cell in the result. Below float64 a very skewed cell is replaced by a compact cell of
-            the same lattice, and the atoms are moved into it: otherwise distances would lose their digits.
+        dtype: dtype of positions and cell in the result. Below float64 a very skewed cell is replaced by a compact cell
+            of the same lattice, and the atoms are moved into it: otherwise distances would lose their digits.
 
     Returns:
         The graph; use `CrystalGraph.to` for another device.
@@ -135,8 +135,8 @@ def build_graph(
         raise BadCrystalError("expected at least one crystal, got none")
     sizes = torch.tensor([0, *(crystal.num_atoms for crystal in crystals)])
     ptr = sizes.cumsum(0)
-    has_digits_to_spare = dtype == torch.float64
-    placed = [(c.positions, c.cell) if has_digits_to_spare else _wrap_into_compact_cell(c) for c in crystals]
+    is_float64 = dtype == torch.float64
+    placed = [(c.positions, c.cell) if is_float64 else _wrap_into_compact_cell(c) for c in crystals]
     positions = torch.cat([torch.from_numpy(positions) for positions, _ in placed])
     cell = torch.stack([torch.from_numpy(cell) for _, cell in placed])
     pbc = torch.stack([torch.from_numpy(crystal.pbc) for crystal in crystals])
@@ -225,10 +225,10 @@ def _join_indices(indices: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
     return torch.cat(shifted, dim=-1)
 
 
-def batches_of_atoms(crystals: Sequence[Crystal], batch_atoms: int) -> Iterable[list[int]]:
+def crystal_batches(crystals: Sequence[Crystal], batch_atoms: int) -> Iterable[list[int]]:
     """Yield the indices of crystals in batches of at most `batch_atoms` atoms, or of one larger crystal.
 
-    Crystals are taken in the order of their size, so that batches are even.
+    Crystals are taken in the order of their size, so that the crystals of a batch are of similar size.
     """
     batch: list[int] = []
     num_atoms = 0

@@ -65,7 +65,7 @@ class EncodedCrystals(NamedTuple):
     """Crystals as decoders read them.
 
     Args:
-        latents: of the layers 1 ... n, in this order; None for a layer that was not kept.
+        latents: latents of the layers 1 ... n, in this order; None for a layer that was not kept.
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``. [B+1], int64.
         graph: the crystals, needed where the decoder builds bond latents.
     """

@@ -22,13 +22,13 @@ T = TypeVar("T")
 
 
 def save_folder(module: nn.Module, folder: str | Path, file_format: str, settings: Mapping[str, Any]) -> None:
-    """Write config.json and model.safetensors into a folder, which is made when absent.
+    """Write config.json and model.safetensors into a folder, which is created if missing.
 
     Args:
         module: its weights are written.
-        folder: where to.
+        folder: folder to write.
         file_format: name and version of the format, written into both files.
-        settings: from which the module can be built again, as plain values.
+        settings: settings from which the module can be built again, as plain values.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def put_weights(module: nn.Module, state: Mapping[str, Tensor], folder: Path) ->
     Args:
         module: receives the weights.
         state: what `load_weights` gave.
-        folder: where they are from, for messages.
+        folder: folder that they were read from, for messages.
 
     Raises:
         BadFileError: the weights do not fit the module.

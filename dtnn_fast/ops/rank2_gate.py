@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from .._backend import reference_implementations, uses_reference
-from ._rank2 import add, add_product, linear, matmul_precision, weight_grad
+from ._rank2 import add, add_product, matmul_precision, weight_grad
+from ._rank2 import linear as linear_map
 from ._registration import check_same_device, register_autocast, register_derivatives, register_vmap, samples_as_rows
 
 
@@ -58,13 +59,13 @@ def _fake_backward(
     x: Tensor,
     gate: Tensor,
     weight: Tensor,
-    mixed: Tensor | None,
+    linear: Tensor | None,
     need_x: bool = True,
     need_gate: bool = True,
     need_weight: bool = True,
     precision: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    check_same_device("rank2_gate_backward", x=x, grad_out=grad_out, gate=gate, weight=weight, linear=mixed)
+    check_same_device("rank2_gate_backward", x=x, grad_out=grad_out, gate=gate, weight=weight, linear=linear)
     needed = ((x, need_x), (gate, need_gate), (weight, need_weight))
     grad_x, grad_gate, grad_weight = (x.new_empty(t.shape if need else (0,)) for t, need in needed)
     return grad_x, grad_gate, grad_weight
@@ -76,20 +77,20 @@ def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx, grad_out, grad_mixed):  # type: ignore[no-untyped-def]
-    x, gate, weight, mixed = ctx.saved_tensors
+def _backward(ctx, grad_out, grad_linear):  # type: ignore[no-untyped-def]
+    x, gate, weight, linear = ctx.saved_tensors
     grad_x, grad_gate, grad_weight = None, None, None
     needed = need_x, need_gate, need_weight = ctx.needs_input_grad[:3]
     if grad_out is not None and any(needed):
         if not need_gate:
-            mixed = None
+            linear = None
         elif not ctx.save_linear:
-            mixed = linear(x, weight, ctx.precision)
-        grads = torch.ops.dtnn_fast.rank2_gate_backward(grad_out, x, gate, weight, mixed, *needed, ctx.precision)
+            linear = linear_map(x, weight, ctx.precision)
+        grads = torch.ops.dtnn_fast.rank2_gate_backward(grad_out, x, gate, weight, linear, *needed, ctx.precision)
         grad_x, grad_gate, grad_weight = (grad if need else None for grad, need in zip(grads, needed, strict=True))
-    if grad_mixed is not None and ctx.save_linear:
-        grad_x = add(grad_x, linear(grad_mixed, weight.t(), ctx.precision) if need_x else None)
-        grad_weight = add(grad_weight, weight_grad(grad_mixed, x, ctx.precision) if need_weight else None)
+    if grad_linear is not None and ctx.save_linear:
+        grad_x = add(grad_x, linear_map(grad_linear, weight.t(), ctx.precision) if need_x else None)
+        grad_weight = add(grad_weight, weight_grad(grad_linear, x, ctx.precision) if need_weight else None)
     return grad_x, grad_gate, grad_weight, grad_out if ctx.needs_input_grad[3] else None, None, None
 
 
@@ -100,33 +101,33 @@ def _setup_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def
 
 
 def _backward_backward(ctx, grad_grad_x, grad_grad_gate, grad_grad_weight):  # type: ignore[no-untyped-def]
-    grad_out, x, gate, weight, mixed = ctx.saved_tensors
+    grad_out, x, gate, weight, linear = ctx.saved_tensors
     grad_grad_x = grad_grad_x if ctx.need_x else None
     grad_grad_gate = grad_grad_gate if ctx.need_gate else None
     grad_grad_weight = grad_grad_weight if ctx.need_weight else None
     scale = torch.sigmoid(gate)
     slope = scale * (1 - scale)
-    grad_grad_out, grad_gate, grad_x, grad_weight, grad_mixed = None, None, None, None, None
+    grad_grad_out, grad_gate, grad_x, grad_weight, grad_linear = None, None, None, None, None
     # Differentiated is <grad_x, grad_grad_x> + <grad_weight, grad_grad_weight> + <grad_gate, grad_grad_gate>. The first
     # two terms depend on total = scale * grad_out: grad_x = total W and grad_weight = total^T x.
-    grad_total = add(linear(grad_grad_x, weight, ctx.precision), linear(x, grad_grad_weight, ctx.precision))
+    grad_total = add(linear_map(grad_grad_x, weight, ctx.precision), linear_map(x, grad_grad_weight, ctx.precision))
     gate_factor = grad_total  # grad_gate = slope * sum_k grad_out * gate_factor
     if grad_total is not None:
         wide_scale = scale.unsqueeze(1)
         total = wide_scale * grad_out
         grad_grad_out = wide_scale * grad_total
-        grad_x = linear(total, None if grad_grad_weight is None else grad_grad_weight.t(), ctx.precision)
+        grad_x = linear_map(total, None if grad_grad_weight is None else grad_grad_weight.t(), ctx.precision)
         grad_weight = weight_grad(total, grad_grad_x, ctx.precision)
-    # The third term has grad_gate = slope * sum_k grad_out * mixed; the derivative of slope is slope * (1 - 2 scale).
+    # The third term has grad_gate = slope * sum_k grad_out * linear; the derivative of slope is slope * (1 - 2 scale).
     if grad_grad_gate is not None:
         factor = (slope * grad_grad_gate).unsqueeze(1)
         bend = torch.addcmul(grad_grad_gate, scale, grad_grad_gate, value=-2).unsqueeze(1)
-        grad_grad_out = add_product(grad_grad_out, factor, mixed)
-        gate_factor = add_product(gate_factor, bend, mixed)
-        grad_mixed = factor * grad_out
+        grad_grad_out = add_product(grad_grad_out, factor, linear)
+        gate_factor = add_product(gate_factor, bend, linear)
+        grad_linear = factor * grad_out
     if gate_factor is not None:
         grad_gate = slope * (grad_out * gate_factor).sum(1)
-    return grad_grad_out, grad_x, grad_gate, grad_weight, grad_mixed, None, None, None, None
+    return grad_grad_out, grad_x, grad_gate, grad_weight, grad_linear, None, None, None, None
 
 
 def _reference(x, gate, weight, residual, save_linear, precision):  # type: ignore[no-untyped-def]
@@ -134,10 +135,10 @@ def _reference(x, gate, weight, residual, save_linear, precision):  # type: igno
     return out, x @ weight.t() if save_linear else x.new_empty(0)
 
 
-def _reference_backward(grad_out, x, gate, weight, mixed, need_x, need_gate, need_weight, precision):  # type: ignore[no-untyped-def]
+def _reference_backward(grad_out, x, gate, weight, linear, need_x, need_gate, need_weight, precision):  # type: ignore[no-untyped-def]
     scale, empty = torch.sigmoid(gate), x.new_empty(0)
     total = scale.unsqueeze(1) * grad_out
-    grad_gate = scale * (1 - scale) * (grad_out * mixed).sum(1) if need_gate else empty
+    grad_gate = scale * (1 - scale) * (grad_out * linear).sum(1) if need_gate else empty
     grad_weight = total.flatten(0, 1).t() @ x.flatten(0, 1) if need_weight else empty
     grad_x = total @ weight if need_x else empty
     return grad_x, grad_gate, grad_weight

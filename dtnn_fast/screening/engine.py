@@ -16,14 +16,14 @@ from ..crystals.crystal import Crystal, Rejected
 from ..errors import BadCrystalError
 from ..model.predictor import Predictor
 from ..model.training_set import TrainingDistances
-from ..nn.graph import batches_of_atoms
+from ..nn.graph import crystal_batches
 from .crystal_warnings import CrystalWarning, structure_warnings
 from .store import ScreenedCrystals
 
-# Number of crystals in memory; they are sorted by size together, so that batches are even.
+# Number of crystals in memory; they are sorted by size together, so that the crystals of a batch are of similar size.
 CHUNK_SIZE = 2048
 
-Screened = tuple[ScreenedCrystals, list[Rejected]]
+ScreeningResult = tuple[ScreenedCrystals, list[Rejected]]
 
 
 class ScreeningStopped(KeyboardInterrupt):
@@ -45,13 +45,13 @@ def screen_crystals(
     items: Iterable[Crystal | Rejected],
     batch_atoms: int = 1024,
     on_done: Callable[[int], None] = lambda number: None,
-) -> Screened:
+) -> ScreeningResult:
     """Predict the tensors of all targets of a model for a stream of crystals.
 
     Args:
         model: the model.
         items: crystals; a `Rejected` for each crystal that could not be read is passed on.
-        batch_atoms: approximate number of atoms in a batch.
+        batch_atoms: maximum number of atoms in a batch, except for one larger crystal.
         on_done: called with the number of crystals finished since the last call.
 
     Returns:
@@ -63,8 +63,8 @@ def screen_crystals(
     """
     known_elements = frozenset(model.elements) or None
     stream = iter(items)
-    # Finished chunks, and behind them the current one: an interrupt finds everything here.
-    chunks: list[_Chunk | Screened] = []
+    # Finished chunks, then the current one, so that Ctrl-C loses nothing.
+    chunks: list[_Chunk | ScreeningResult] = []
     try:
         with model.evaluating():
             while True:
@@ -73,7 +73,7 @@ def screen_crystals(
                 chunk.fill(islice(stream, CHUNK_SIZE), known_elements, on_done)
                 if not chunk.crystals and not chunk.rejected:
                     break
-                for batch in batches_of_atoms(chunk.crystals, batch_atoms):
+                for batch in crystal_batches(chunk.crystals, batch_atoms):
                     outcomes = _predict(model, [chunk.crystals[index] for index in batch])
                     chunk.outcomes.update(zip(batch, outcomes, strict=True))
                     on_done(len(batch))
@@ -140,7 +140,7 @@ class _Chunk:
             else:
                 self.crystals.append(checked)
 
-    def finish(self) -> Screened:
+    def finish(self) -> ScreeningResult:
         """Return the predicted crystals in the order of the stream, and the rejected; unfinished ones are left out."""
         rejected = list(self.rejected)
         predicted: list[Crystal] = []
@@ -159,7 +159,7 @@ class _Chunk:
         return replace(screened, structure_warnings=[p.warnings for p in predictions]), rejected
 
 
-def _join(chunks: Sequence[_Chunk | Screened]) -> Screened:
+def _join(chunks: Sequence[_Chunk | ScreeningResult]) -> ScreeningResult:
     finished = [chunk.finish() if isinstance(chunk, _Chunk) else chunk for chunk in chunks]
     tables = [table for table, _ in finished]
     return ScreenedCrystals.join(tables), [reject for _, rejected in finished for reject in rejected]
@@ -181,7 +181,7 @@ def _predict(model: Predictor, crystals: Sequence[Crystal]) -> list[_Prediction 
         warnings = structure_warnings(crystals, model, distances.relative())
     except Exception as error:
         if len(crystals) == 1:
-            return [f"the model failed: {error or type(error).__name__}"]
+            return [f"the model failed: {str(error) or type(error).__name__}"]
         half = len(crystals) // 2
         return _predict(model, crystals[:half]) + _predict(model, crystals[half:])
     outcomes: list[_Prediction | str] = []

@@ -25,7 +25,7 @@ def plot_screening(path: Path, screened: ScreenedCrystals, order: np.ndarray, nu
     predicted against the published values, where there are at least 20 of them.
 
     Args:
-        path: of the picture.
+        path: path of the picture.
         screened: at least one crystal.
         order: row indices from the highest rank. [B].
         num_names: number of first ranks that are marked with their formula.

@@ -49,7 +49,7 @@ _DESCRIPTIONS_OF_CRYSTALS = {
 
 @dataclass(frozen=True)
 class ScreenedCrystals:
-    """Crystals with their predicted tensors; all fields have one entry a crystal.
+    """Crystals with their predicted tensors; all fields have one entry per crystal.
 
     Args:
         ids: names.

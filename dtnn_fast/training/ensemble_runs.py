@@ -13,18 +13,19 @@ import numpy as np
 from ..errors import BadFileError, DTNNError
 from ..files import read_json_object
 from ..model.dtnn import DTNN
-from ..model.ensemble_model import Ensemble, load_predictor, share_encoder
+from ..model.ensemble_model import Ensemble, join_members
+from ..model.load_predictor import load_predictor
 from .member_predictions import MemberPredictions
 from .run_folder import (
     MEMBERS_FOLDER,
     MODEL_FOLDER,
     PREDICTIONS_FILE,
-    SETTINGS_FILE,
+    RUN_RECORD_FILE,
     RunPredictions,
-    claim,
     is_new,
     load_predictions,
     read_results,
+    write_record,
 )
 
 
@@ -43,10 +44,10 @@ def join_runs(
     encoder have none, and get them when several such ensembles are joined.
 
     Args:
-        folder: of the new run; made when absent.
+        folder: folder of the new run; created if missing.
         runs: at least two finished run folders on one split, each of a model with one member or several.
         systems: the crystal system of each crystal by its id.
-        command: the command line, for the record.
+        command: the command line, stored in settings.json.
         label: name of the ensemble in tables.
         one_encoder: whether the runs are members on one frozen encoder, trained with the same settings. They become one
             `DTNN`, whose encoder runs once. Otherwise the runs become an `Ensemble`.
@@ -58,7 +59,7 @@ def join_runs(
         BadFileError: a run is unfinished or damaged, or the folder holds another run.
         DTNNError: the runs differ in crystals, split or targets, or with `one_encoder` in their settings.
     """
-    records = [read_json_object(run / SETTINGS_FILE) for run in runs]
+    records = [read_json_object(run / RUN_RECORD_FILE) for run in runs]
     results = [read_results(run) for run in runs]
     _check_same_data(runs, records)
     if one_encoder:
@@ -75,18 +76,18 @@ def join_runs(
         for run, result in zip(runs, results, strict=True)
         for model in _load_models(run / MODEL_FOLDER, result["members"])
     ]
-    identity = {"settings": _joined_settings(records, one_encoder), "data": records[0]["data"]}
-    unclaimed = is_new(folder, identity)
+    run_key = {"settings": _joined_settings(records, one_encoder), "data": records[0]["data"]}
+    new_run = is_new(folder, run_key)
     bars = predictions.error_bars()
     scales = {target: bar["scale"] for target, bar in bars.items()}
     mean_scales = {target: bar["mean_scale"] for target, bar in bars.items()}
     try:
-        join = share_encoder if one_encoder else Ensemble
+        join = join_members if one_encoder else Ensemble
         model = join(models, scales, mean_scales)
     except ValueError as error:
         raise DTNNError(f"{folder}: {error}") from error
-    if unclaimed:
-        claim(folder, identity, command, label=label)
+    if new_run:
+        write_record(folder, run_key, command, label=label)
     model.save(folder / MODEL_FOLDER)
     counts = [model.num_parameters() for model in (models[:1] if one_encoder else models)]
     record = {
@@ -111,7 +112,7 @@ def runs_by_split(paths: Sequence[Path]) -> dict[int | None, list[Path]]:
     """
     by_path: list[dict[int | None, Path]] = []
     for path in paths:
-        if (path / SETTINGS_FILE).exists():
+        if (path / RUN_RECORD_FILE).exists():
             by_path.append({None: path})
             continue
         splits: dict[int | None, Path] = {
@@ -127,7 +128,7 @@ def runs_by_split(paths: Sequence[Path]) -> dict[int | None, list[Path]]:
 
 
 def alternate_members(runs: Sequence[Path], count: int) -> list[Path]:
-    """Choose members from several ensembles in turn: member k from run k modulo the number of runs.
+    """Choose members alternately from several ensembles: member k from run k modulo the number of runs.
 
     Rotated members (`TrainingSettings.rotate`) thus have the same validation crystals as member k of any run.
 
@@ -148,7 +149,7 @@ def alternate_members(runs: Sequence[Path], count: int) -> list[Path]:
     for member in range(count):
         run = runs[member % len(runs)]
         place = run / MEMBERS_FOLDER / str(member)
-        if not (place / SETTINGS_FILE).exists():
+        if not (place / RUN_RECORD_FILE).exists():
             raise BadFileError(
                 f"{run}: no run of member {member} there: expected a run of train --members with at least "
                 f"{member + 1} members"
@@ -194,7 +195,7 @@ def _check_same_data(runs: Sequence[Path], records: Sequence[dict[str, Any]]) ->
         try:
             same = data_and_seed(record) == data_and_seed(records[0])
         except (KeyError, TypeError) as error:
-            raise BadFileError(f"{run / SETTINGS_FILE}: not the settings of a run of dtnn-fast train") from error
+            raise BadFileError(f"{run / RUN_RECORD_FILE}: not the settings of a run of dtnn-fast train") from error
         if not same:
             raise DTNNError(f"{run}: trained on other crystals or another split than {runs[0]}")
 

@@ -23,7 +23,7 @@ class LabelledGraphs:
     Args:
         crystals: labelled crystals that passed `check_crystal`.
         targets: names of the tensors to learn.
-        cutoffs: of the encoder's layers, from the first. Angstrom.
+        cutoffs: cutoffs of the encoder's layers, from the first. Angstrom.
 
     Raises:
         BadCrystalError: a crystal lacks a target, or a target is not a 3x3 tensor of finite numbers.
@@ -50,8 +50,8 @@ class LabelledLatents:
     Args:
         crystals: labelled crystals that passed `check_crystal`.
         targets: names of the tensors to learn.
-        cutoffs: of the encoder's layers, from the first. Angstrom.
-        table: latents of these crystals, in their order.
+        cutoffs: cutoffs of the encoder's layers, from the first. Angstrom.
+        latents: latents of these crystals, in their order.
         build_bonds: whether the model builds bond latents from atom latents, which needs the crystals' graphs.
 
     Raises:
@@ -63,14 +63,14 @@ class LabelledLatents:
         crystals: Sequence[Crystal],
         targets: Iterable[str],
         cutoffs: Sequence[float],
-        table: LatentTable,
+        latents: LatentTable,
         build_bonds: bool = False,
     ) -> None:
         self.crystals, self.targets = list(crystals), tuple(targets)
         self.tensors = target_tensors(self.crystals, self.targets)
-        self.cutoffs, self.table = tuple(cutoffs), table
+        self.cutoffs, self.latents = tuple(cutoffs), latents
         # Bond latents need the graph: it says which atoms each bond connects.
-        bond_layers = table.layers if build_bonds else table.bond_counts
+        bond_layers = latents.layers if build_bonds else latents.bond_counts
         bond_cutoffs = [self.cutoffs[layer - 1] for layer in bond_layers]
         self.graphs = [build_graph([crystal], bond_cutoffs) for crystal in self.crystals] if bond_cutoffs else []
 
@@ -81,15 +81,15 @@ class LabelledLatents:
         """Join the latents of some crystals, and return them with their tensors [B, 3, 3] by target."""
         rows = list(indices)
         graph = collate([self.graphs[row] for row in rows]) if self.graphs else None
-        latents: list[Latents | None] = [None] * max(self.table.layers)
-        for layer in self.table.layers:
-            arrays = self.table.select(layer, rows)
-            bonds = graph.tier(self.cutoffs[layer - 1]) if graph and layer in self.table.bond_counts else None
+        by_layer: list[Latents | None] = [None] * max(self.latents.layers)
+        for layer in self.latents.layers:
+            arrays = self.latents.select(layer, rows)
+            bonds = graph.tier(self.cutoffs[layer - 1]) if graph and layer in self.latents.bond_counts else None
             atom_latents = [arrays[name] for name in ATOM_ARRAYS]
             bond_latents = [arrays.get(name) for name in BOND_ARRAYS]
-            latents[layer - 1] = Latents._make((*atom_latents, *bond_latents, bonds))
-        ends = self.table.atom_counts[rows].cumsum(0)
-        encoded = EncodedCrystals(latents, torch.cat([ends.new_zeros(1), ends]), graph)
+            by_layer[layer - 1] = Latents._make((*atom_latents, *bond_latents, bonds))
+        ends = self.latents.atom_counts[rows].cumsum(0)
+        encoded = EncodedCrystals(by_layer, torch.cat([ends.new_zeros(1), ends]), graph)
         return encoded, {target: tensors[rows] for target, tensors in self.tensors.items()}
 
 
@@ -97,23 +97,23 @@ LabelledData = LabelledGraphs | LabelledLatents
 
 
 def make_labelled_data(
-    settings: TrainingSettings, crystals: Sequence[Crystal], table: LatentTable | None
+    settings: TrainingSettings, crystals: Sequence[Crystal], latents: LatentTable | None
 ) -> LabelledData:
     """Prepare the input of training: graphs for an encoder that is trained, latents for a frozen encoder.
 
     Args:
-        settings: of the run.
+        settings: settings of the run.
         crystals: labelled, cleaned and checked.
-        table: latents of the crystals by the frozen encoder; None where the encoder is trained.
+        latents: latents of the crystals by the frozen encoder; None where the encoder is trained.
 
     Raises:
         BadCrystalError: a crystal has no tensor to learn from.
     """
     targets, decoder = settings.model.targets, settings.model.decoder
     cutoffs = settings.model.encoder.cutoffs[: decoder.layer]
-    if table is None:
+    if latents is None:
         return LabelledGraphs(crystals, targets, cutoffs)
-    return LabelledLatents(crystals, targets, cutoffs, table, decoder.bonds and not table.bond_counts)
+    return LabelledLatents(crystals, targets, cutoffs, latents, decoder.bonds and not latents.bond_counts)
 
 
 def target_tensors(crystals: Sequence[Crystal], targets: Iterable[str]) -> dict[str, Tensor]:

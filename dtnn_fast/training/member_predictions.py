@@ -17,7 +17,7 @@ from .run_folder import (
     MEMBERS_FOLDER,
     PREDICTIONS_FILE,
     RESULTS_FILE,
-    SETTINGS_FILE,
+    RUN_RECORD_FILE,
     RunPredictions,
     errors_of_parts,
     save_predictions,
@@ -31,7 +31,7 @@ class MemberPredictions:
     Members may have been trained on different crystals, but all have the same test crystals.
 
     Args:
-        ids: of the crystals. [n].
+        ids: ids of the crystals. [n].
         parts: "train", "validation" or "test" for each crystal, as in the split of the first member. [n].
         tensors: predicted tensors by target. [members, n, 3, 3].
         expected: known tensors by target. [n, 3, 3].
@@ -122,7 +122,7 @@ class MemberPredictions:
         """Write predictions.npz and results.json of the mean, and predictions.npz of members without their own run.
 
         Args:
-            folder: of the run.
+            folder: folder of the run.
             bars: what `error_bars` gave.
             systems: the crystal system of each crystal by its id.
             record: further entries of results.json.
@@ -132,7 +132,7 @@ class MemberPredictions:
         """
         for member in range(len(self.unseen)):
             place = folder / MEMBERS_FOLDER / str(member)
-            if not (place / SETTINGS_FILE).exists():
+            if not (place / RUN_RECORD_FILE).exists():
                 place.mkdir(parents=True, exist_ok=True)
                 save_predictions(place / PREDICTIONS_FILE, self.of_member(member))
         mean = self.mean()

@@ -24,47 +24,47 @@ from ..files import read_json_object
 from .checkpoint import CHECKPOINT_FILE
 from .metrics import median_tensor, summarise
 
-SETTINGS_FILE, HISTORY_FILE, RESULTS_FILE = "settings.json", "history.csv", "results.json"
+RUN_RECORD_FILE, HISTORY_FILE, RESULTS_FILE = "settings.json", "history.csv", "results.json"
 PREDICTIONS_FILE = "predictions.npz"
 MODEL_FOLDER, MEMBERS_FOLDER = "model", "members"
 # Parts of a split, in the order in which predictions.npz lists their crystals.
 SPLIT_PARTS = ("test", "validation", "train")
 
 
-def is_new(folder: Path, identity: dict[str, Any]) -> bool:
-    """Return whether the folder holds no run yet; a run that it holds must have this identity.
+def is_new(folder: Path, run_key: dict[str, Any]) -> bool:
+    """Return whether the folder holds no run yet; a run that it holds must have this key.
 
     Args:
-        folder: of the run.
-        identity: what tells runs apart, as it reads back from JSON.
+        folder: folder of the run.
+        run_key: entries of settings.json that tell runs apart, as they read back from JSON.
 
     Raises:
         BadFileError: the folder holds a run with other settings or data, or a damaged one.
     """
-    path = folder / SETTINGS_FILE
+    path = folder / RUN_RECORD_FILE
     if not path.exists():
         if (folder / CHECKPOINT_FILE).exists():
             raise BadFileError(f"{path}: missing beside a checkpoint; choose another folder or remove it")
         return True
     written = read_json_object(path)
-    if {key: written.get(key) for key in identity} != identity:
+    if {key: written.get(key) for key in run_key} != run_key:
         raise BadFileError(f"{folder}: holds a run with other settings or data; choose another folder or remove it")
     return False
 
 
-def claim(folder: Path, identity: dict[str, Any], command: str, **more: Any) -> None:
-    """Write settings.json: the command, the identity, and the versions and machine that the run is computed with.
+def write_record(folder: Path, run_key: dict[str, Any], command: str, **more: Any) -> None:
+    """Write settings.json: the command, the run's key, and the versions and machine that the run is computed with.
 
     Args:
-        folder: of the run; created if missing.
-        identity: what tells runs apart.
-        command: the command line, for the record.
-        more: further entries for the record.
+        folder: folder of the run; created if missing.
+        run_key: entries that tell runs apart.
+        command: the command line.
+        more: further entries.
     """
     folder.mkdir(parents=True, exist_ok=True)
     computed_with = {"versions": versions(), "hardware": hardware(), "threads": torch.get_num_threads()}
-    record = {"command": command, **more, **identity, **computed_with}
-    (folder / SETTINGS_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    record = {"command": command, **more, **run_key, **computed_with}
+    (folder / RUN_RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def data_digest(crystals: Sequence[Crystal]) -> str:
@@ -111,7 +111,7 @@ class RunPredictions:
     """Predicted and expected tensors of the crystals of a split.
 
     Args:
-        ids: of the crystals. [n].
+        ids: ids of the crystals. [n].
         parts: "train", "validation" or "test" for each crystal. [n].
         predicted: [n, 3, 3] for each target.
         expected: [n, 3, 3] for each target.

@@ -29,11 +29,11 @@ from .run_folder import (
     RESULTS_FILE,
     SPLIT_PARTS,
     RunPredictions,
-    claim,
     data_digest,
     errors_of_parts,
     is_new,
     save_predictions,
+    write_record,
 )
 from .trainer import EVALUATION_BATCH, Epoch, Trainer
 from .training_settings import TrainingSettings
@@ -47,7 +47,7 @@ def train_run(
     *,
     label: str = "",
     encoder: Encoder | None = None,
-    table: LatentTable | None = None,
+    latents: LatentTable | None = None,
     on_epoch: Callable[[Trainer, Epoch], None] = lambda trainer, epoch: None,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
     on_start: Callable[[Trainer], None] = lambda trainer: None,
@@ -55,15 +55,15 @@ def train_run(
     """Train in a run folder, or resume the run that it holds, and record everything there.
 
     Args:
-        settings: of the run; the model's elements are taken from the crystals.
+        settings: settings of the run; the model's elements are taken from the crystals.
         crystals: labelled, cleaned and checked.
-        folder: of the run; created if missing.
-        command: the command line, for the record.
-        label: name of the model in the tables of dtnn-fast evaluate, for the record.
-        encoder: with the initial weights; None for random weights.
-        table: latents of the crystals by this encoder, which then stays frozen.
+        folder: folder of the run; created if missing.
+        command: the command line, stored in settings.json.
+        label: name of the model in the tables of dtnn-fast evaluate, stored in settings.json.
+        encoder: encoder with the initial weights; None for random weights.
+        latents: latents of the crystals by this encoder, which then stays frozen.
         on_epoch: called after each epoch.
-        on_batch: called after each batch with the number of batches done and in all.
+        on_batch: called after each batch with the number of batches done and the number of all batches.
         on_start: called before the first epoch, after a checkpoint has been read.
 
     Returns:
@@ -77,16 +77,16 @@ def train_run(
     settings = replace(
         settings,
         model=replace(settings.model, elements=known_elements(crystals)),
-        frozen=table is not None,
-        start="" if encoder is None else encoder_digest(encoder),
+        frozen=latents is not None,
+        start_digest="" if encoder is None else encoder_digest(encoder),
     )
-    identity = _identity(settings, crystals)
-    unclaimed = is_new(folder, identity)
+    run_key = _run_key(settings, crystals)
+    new_run = is_new(folder, run_key)
     parts = split([crystal.id for crystal in crystals], settings.seed, settings.fold)
-    trainer = Trainer(settings, make_labelled_data(settings, crystals, table), parts, folder, encoder=encoder)
-    # Only now: unusable crystals leave the folder free for the next attempt.
-    if unclaimed:
-        claim(folder, identity, command, label=label)
+    trainer = Trainer(settings, make_labelled_data(settings, crystals, latents), parts, folder, encoder=encoder)
+    # Claim the folder only after all checks, so that a failed start does not occupy it.
+    if new_run:
+        write_record(folder, run_key, command, label=label)
     on_start(trainer)
     for epoch in trainer.epochs(on_batch):
         _write_history(folder / HISTORY_FILE, trainer.history)
@@ -115,11 +115,11 @@ def known_elements(crystals: Sequence[Crystal]) -> tuple[int, ...]:
     return tuple(sorted({int(z) for crystal in crystals for z in crystal.atomic_numbers}))
 
 
-def _identity(settings: TrainingSettings, crystals: Sequence[Crystal]) -> dict[str, Any]:
-    """Return what tells runs apart, as it reads back from JSON: tuples become lists."""
+def _run_key(settings: TrainingSettings, crystals: Sequence[Crystal]) -> dict[str, Any]:
+    """Return the entries of settings.json that tell runs apart, as they read back from JSON: tuples become lists."""
     data = {"crystals": len(crystals), "digest": data_digest(crystals)}
-    identity: dict[str, Any] = json.loads(json.dumps({"settings": settings.to_json(), "data": data}))
-    return identity
+    run_key: dict[str, Any] = json.loads(json.dumps({"settings": settings.to_json(), "data": data}))
+    return run_key
 
 
 def _write_history(path: Path, history: Sequence[Epoch]) -> None:

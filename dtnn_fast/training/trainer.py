@@ -39,7 +39,7 @@ class Epoch:
 
     Args:
         epoch: number, counted from 1.
-        learning_rate: of the last step.
+        learning_rate: learning rate of the last step.
         train_loss: mean loss over the training crystals, with dropout. It is MAE_ten for one target; for several it is
             the sum of each target's MAE_ten divided by its spread in the training set.
         validation: MAE_ten on the validation crystals by target.
@@ -89,12 +89,12 @@ class Trainer:
     """Training of one model on one split.
 
     Args:
-        settings: of the run.
+        settings: settings of the run.
         data: labelled crystals.
         split: indices into `data`.
-        folder: of the checkpoint, from which training resumes; None writes no checkpoints.
+        folder: folder of the checkpoint, from which training resumes; None writes no checkpoints.
         checkpoint_every: number of epochs between checkpoints.
-        encoder: with the initial weights; None for random weights.
+        encoder: encoder with the initial weights; None for random weights.
 
     Raises:
         DTNNError: there are fewer than 10 crystals.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Settings of a training run; the defaults are the paper's."""
+"""Settings of a training run; defaults: the paper's settings, listed in docs/model.md."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class TrainingSettings:
         learning_rate: initial learning rate; decays to zero on a half cosine over `epochs`.
         betas: decay rates of AdamW's two moments.
         weight_decay: weight decay of AdamW.
-        clip_norm: largest norm of a gradient; larger ones are scaled down to it.
-        epochs: largest number of epochs.
+        clip_norm: maximum norm of a gradient; larger ones are scaled down to it.
+        epochs: maximum number of epochs.
         patience: epochs without a better validation error after which training stops.
         average: weight of the old mean in the running mean of the model's weights, which is validated and saved (less
             in the first steps). 0 switches averaging off.
         frozen: whether the encoder keeps its weights, so that its latents are computed once.
-        start: fingerprint of the encoder's initial weights; empty for random weights.
+        start_digest: fingerprint of the encoder's initial weights; empty for random weights.
     """
 
     model: DTNNConfig = field(default_factory=_default_model)
@@ -53,7 +53,7 @@ class TrainingSettings:
     patience: int = 200
     average: float = 0.0
     frozen: bool = False
-    start: str = ""
+    start_digest: str = ""
 
     @property
     def fold(self) -> int:
@@ -62,7 +62,9 @@ class TrainingSettings:
 
     def to_json(self) -> dict[str, Any]:
         """Convert to plain values for a JSON file."""
-        return asdict(self) | {"model": self.model.to_json()}
+        values = asdict(self) | {"model": self.model.to_json()}
+        values["start"] = values.pop("start_digest")
+        return values
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrainingSettings:
@@ -73,6 +75,6 @@ class TrainingSettings:
         """
         from ..model.dtnn import DTNNConfig
 
-        plain = dict(values)
+        plain = {"start_digest" if name == "start" else name: value for name, value in values.items()}
         model = DTNNConfig.from_json(plain.pop("model"))
         return cls(model=model, **plain | {"betas": tuple(plain["betas"])})

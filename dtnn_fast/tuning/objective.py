@@ -51,11 +51,11 @@ class TrainerFactory:
             parts: training, validation and test crystals.
         """
         decoder = settings.model.decoder
-        encoder, table = self._encoder_and_latents(decoder.layer, decoder.kept_layers)
+        encoder, latents = self._encoder_and_latents(decoder.layer, decoder.kept_layers)
         key = (decoder.kept_layers, decoder.bonds)
         if key not in self._data:
-            self._data[key] = make_labelled_data(settings, self.crystals, table)
-        settings = replace(settings, frozen=table is not None)
+            self._data[key] = make_labelled_data(settings, self.crystals, latents)
+        settings = replace(settings, frozen=latents is not None)
         return Trainer(settings, self._data[key], parts, encoder=encoder)
 
     def _encoder_and_latents(
@@ -63,8 +63,8 @@ class TrainerFactory:
     ) -> tuple[Encoder | None, LatentTable | None]:
         if kept_layers not in self._encoders:
             encoder = self._make_encoder(num_layers)
-            table = None if encoder is None else self._encode(encoder, kept_layers)
-            self._encoders[kept_layers] = (encoder, table)
+            latents = None if encoder is None else self._encode(encoder, kept_layers)
+            self._encoders[kept_layers] = (encoder, latents)
         return self._encoders[kept_layers]
 
 

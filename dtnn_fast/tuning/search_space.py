@@ -60,7 +60,7 @@ class Range:
         return f"a number from {self.low:g} to {self.high:g}"
 
 
-# Ranges around the paper's settings; the names are those of the options of dtnn-fast train.
+# Ranges around the defaults; the names are those of the options of dtnn-fast train.
 _SPACE_WITHOUT_LAYER: Mapping[str, Choice | Range] = {
     "blocks": Choice((1, 2, 3)),
     "latent": Choice((32, 64, 128, 256)),
@@ -145,7 +145,7 @@ def parse_fixed(text: str, num_layers: int) -> tuple[str, Value]:
     """Read a setting and its value from text such as ``"layer=1-5"`` or ``"bonds=false"``.
 
     Args:
-        text: from the command line.
+        text: text from the command line.
         num_layers: number of layers of the encoder.
 
     Raises:

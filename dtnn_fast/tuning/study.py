@@ -29,10 +29,10 @@ class Study:
     """A search whose trials are kept in a file: Optuna's tree-structured Parzen estimator, with pruning by the median.
 
     Args:
-        folder: folder of the file; made when absent.
+        folder: folder of the file; created if missing.
         identity: plain values that tell studies apart: trials with different values cannot be compared.
-        epochs: largest number of epochs of a trial.
-        seed: of the search.
+        epochs: maximum number of epochs of a trial.
+        seed: seed of the search.
 
     Raises:
         MissingPackageError: Optuna is not installed.
@@ -143,7 +143,7 @@ def write_trials(path: Path, trials: Sequence[Any], fixed: Mapping[str, Value]) 
     """Write a row for each finished trial: its settings, and its last validation error.
 
     Args:
-        path: of the CSV file.
+        path: path of the CSV file.
         trials: trials of Optuna.
         fixed: values of settings that were not searched.
     """
@@ -170,11 +170,11 @@ def write_best(
     """Write the best settings, the command that trains with them, and the validation errors by which they were chosen.
 
     Args:
-        path: of the JSON file.
+        path: path of the JSON file.
         trial: the best one.
-        settings: of it.
-        train_command: that trains with them.
-        surroundings: more for the record: command, numbers of trials, versions, hardware.
+        settings: settings of this trial.
+        train_command: command that trains with them.
+        surroundings: further entries: command, numbers of trials, versions, hardware.
     """
     record = {
         "train_command": train_command,

@@ -15,7 +15,7 @@ from dtnn_fast.distillation.made_crystals import CrystalSettings
 from dtnn_fast.distillation.student import LayerMatch
 from dtnn_fast.encoders import NativeEncoderConfig
 from dtnn_fast.model.decoder import DecoderConfig
-from dtnn_fast.settings_file import help_of, keys_of, read_settings
+from dtnn_fast.settings_file import help_of, keys_of, read_toml_settings
 from dtnn_fast.training.training_settings import TrainingSettings
 
 CONFIGS = {"train": TrainConfig, "tune": TuneConfig, "distill": DistillConfig}
@@ -29,7 +29,7 @@ def test_the_printed_settings_are_the_defaults_and_read_back(program, tmp_path, 
     assert printed.stderr == ""
     path = tmp_path / "settings.toml"
     path.write_text(printed.stdout)
-    assert read_settings(CONFIGS[command], path) == CONFIGS[command]()
+    assert read_toml_settings(CONFIGS[command], path) == CONFIGS[command]()
     again = program(command, "--config", path, "--print-config")
     assert again.stdout == printed.stdout
 
@@ -59,9 +59,9 @@ def test_defaults_are_those_of_the_library():
 
 
 def test_choices_of_options_and_files_agree():
-    from dtnn_fast.cli.config import TARGETS, TEACHERS
+    from dtnn_fast.cli.config import TARGET_CHOICES, TEACHERS
 
-    assert tuple(target.value for target in Target) == TARGETS
+    assert tuple(target.value for target in Target) == TARGET_CHOICES
     assert tuple(teacher.value for teacher in TeacherName) == TEACHERS
 
 
@@ -98,11 +98,11 @@ def test_a_run_folder_holds_its_settings_which_repeat_the_run(program, few_cryst
     path.write_text(f'[data]\nfiles = ["{few_crystals}"]\n{SMALL}')
     first = program("train", "--config", path, "--splits", "0-1", "--members", 2, "--output", tmp_path / "one")
     assert first.exit_code == 0, first.output
-    held = read_settings(TrainConfig, tmp_path / "one" / "split-1" / "settings.toml")
+    held = read_toml_settings(TrainConfig, tmp_path / "one" / "split-1" / "settings.toml")
     assert (held.seed, held.splits, held.ensemble.members) == (1, (), 2)
     assert held.decoder.latent == 8
-    assert read_settings(TrainConfig, tmp_path / "one" / "split-1" / "members" / "0" / "settings.toml") == held
-    assert read_settings(TrainConfig, tmp_path / "one" / "settings.toml").splits == (0, 1)
+    assert read_toml_settings(TrainConfig, tmp_path / "one" / "split-1" / "members" / "0" / "settings.toml") == held
+    assert read_toml_settings(TrainConfig, tmp_path / "one" / "settings.toml").splits == (0, 1)
     again = program("train", "--config", tmp_path / "one" / "split-1" / "settings.toml", "-o", tmp_path / "two")
     assert again.exit_code == 0, again.output
     results = [(folder / "predictions.npz").read_bytes() for folder in (tmp_path / "one" / "split-1", tmp_path / "two")]

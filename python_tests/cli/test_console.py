@@ -13,6 +13,7 @@ from rich.console import Console
 import dtnn_fast.cli
 from dtnn_fast.cli import progress
 from dtnn_fast.cli.console import stderr, stdout
+from dtnn_fast.cli.info import _OPTIONAL
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.formats.packed_set import write_packed
 
@@ -47,7 +48,7 @@ def test_consoles_print_texts_as_they_are(make, text, monkeypatch):
 
 def test_info_names_the_extra_to_install(program, monkeypatch):
     monkeypatch.setattr("dtnn_fast.cli.info.find_spec", lambda name: None)
-    assert program("info").stdout.count('not installed: pip install "dtnn-fast[all]"') == 6
+    assert program("info").stdout.count('not installed: pip install "dtnn-fast[all]"') == len(_OPTIONAL)
 
 
 @pytest.mark.parametrize("output", ["out[relaxed]", "res[/x]", "[red]out", ":smile:"])

@@ -7,6 +7,8 @@ import sys
 import pytest
 
 from dtnn_fast import __version__
+from dtnn_fast.cli.options import CRYSTAL_FILES
+from dtnn_fast.formats.reading import FILE_FORMATS
 
 
 def python(code):
@@ -38,6 +40,17 @@ def test_help_does_not_import_torch(command):
     )
     done = python(code)
     assert done.stdout.splitlines()[-1] == "exit 0 False False", done.stderr
+
+
+def test_the_help_lists_all_file_formats_and_shows_defaults_without_parentheses(program):
+    names = {"jsonl": ".jsonl", "cif": "CIF", "poscar": "POSCAR", "extxyz": "extxyz", "json": "JSON", "npz": ".npz"}
+    assert names.keys() == FILE_FORMATS.keys()
+    assert all(name in CRYSTAL_FILES for name in names.values())
+    for command in ("screen", "predict"):
+        assert " ".join(CRYSTAL_FILES.split()[:6]) in program(command, "--help").stdout
+    shown = program("train", "--help").stdout
+    assert "[default: 1000]" in shown
+    assert "default: (" not in shown
 
 
 @pytest.mark.parametrize("package", ["typer", "rich"])

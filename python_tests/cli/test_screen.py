@@ -10,7 +10,7 @@ import pytest
 from matplotlib.image import imread
 from pyarrow import parquet
 
-from dtnn_fast.formats.reading import read_crystals
+from dtnn_fast.formats.reading import FILE_FORMATS, read_crystals
 from dtnn_fast.model.dtnn import DTNN
 
 NACL = """data_NaCl
@@ -171,6 +171,7 @@ def test_screen_with_nothing_usable(program, folder, tiny_model, tmp_path):
     result = program("screen", tmp_path / "none", "--model", tiny_model, "--output", tmp_path / "out")
     assert result.exit_code == 2
     assert "no crystals found" in result.stderr
+    assert all(suffix in result.stderr for known in FILE_FORMATS.values() for suffix in known.suffixes)
 
 
 def test_screen_sees_before_the_work_that_results_cannot_be_written(program, folder, tiny_model, tmp_path, monkeypatch):

@@ -12,7 +12,8 @@ from dtnn_fast.cli.options import parse_layers
 from dtnn_fast.encoders import Channels, NativeEncoder, NativeEncoderConfig
 from dtnn_fast.encoders.build import load_encoder, save_encoder
 from dtnn_fast.model.dtnn import DTNN
-from dtnn_fast.model.ensemble_model import Ensemble, load_predictor
+from dtnn_fast.model.ensemble_model import Ensemble
+from dtnn_fast.model.load_predictor import load_predictor
 from dtnn_fast.training.run_folder import load_predictions
 
 SMALL = ["--set", "decoder.latent=8", "--set", "decoder.dropout=0", "--learning-rate", "0.01", "--epochs", "2"]

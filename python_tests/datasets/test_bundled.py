@@ -6,7 +6,7 @@ import pytest
 
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.datasets import bundled
-from dtnn_fast.datasets.bundled import pack_structures, to_integers, unpack_structures
+from dtnn_fast.datasets.bundled import compact_structures, expand_structures, to_integers
 from dtnn_fast.datasets.cleaning import clean
 from dtnn_fast.formats.packed_set import load_arrays
 
@@ -125,7 +125,7 @@ def test_packing_is_exact_to_the_bit():
         }
         for count in (1, 7, 2)
     ]
-    for row, crystal in zip(rows, unpack_structures(pack_structures(rows), "test"), strict=True):
+    for row, crystal in zip(rows, expand_structures(compact_structures(rows), "test"), strict=True):
         expected = Crystal.from_fractional(
             row["id"], row["atomic_numbers"], row["frac_coords"], row["lattice_angstrom"]
         )

@@ -141,10 +141,21 @@ def test_element_table_holds_half_the_electrons_and_tells_elements_apart():
 
 @pytest.mark.parametrize(
     ("cutoffs", "mean_bonds"),
-    [((4.0, 3.0), (7.0, 7.0)), ((3.0, 4.0), (7.0,)), ((0.0, 3.0), (7.0, 7.0)), ((-1.0,), (7.0,)), ((), ())],
+    [
+        ((4.0, 3.0), (7.0, 7.0)),
+        ((3.0, 4.0), (7.0,)),
+        ((0.0, 3.0), (7.0, 7.0)),
+        ((-1.0,), (7.0,)),
+        ((), ()),
+        ((3.0, float("nan")), (7.0, 7.0)),
+        ((float("nan"), 3.0), (7.0, 7.0)),
+        ((3.0, float("inf")), (7.0, 7.0)),
+        ((3.0,), (float("nan"),)),
+        ((3.0,), (float("inf"),)),
+    ],
 )
 def test_cutoffs_that_fall_or_do_not_fit_are_refused(cutoffs, mean_bonds):
-    with pytest.raises(ValueError, match="NativeEncoder: expected positive cutoffs that never fall"):
+    with pytest.raises(ValueError, match="NativeEncoder: expected finite positive `cutoffs` that do not decrease"):
         NativeEncoder(NativeEncoderConfig(cutoffs, mean_bonds))
 
 

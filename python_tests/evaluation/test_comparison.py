@@ -146,7 +146,7 @@ def test_the_layer_is_chosen_on_validation_crystals(tmp_path):
             write_run(tmp_path / "m" / f"layer-{layer}" / f"split-{seed}", seed, error, layer=layer)
     write_run(tmp_path / "m" / "layer-1" / "split-2", 2, off_by(5.0), layer=1)
     evaluation = evaluation_of(tmp_path)
-    assert [(errors.name, errors.layer) for errors in evaluation.errors if errors.kind == "ours"] == [("m", 1)]
+    assert [(errors.name, errors.layer) for errors in evaluation.errors if errors.role == "ours"] == [("m", 1)]
     # Layer 1 alone has all three splits; on those that all layers have, the validation error decides.
     table = layer_table("m", evaluation.ablations["m"])
     assert rows(table) == {
@@ -156,7 +156,7 @@ def test_the_layer_is_chosen_on_validation_crystals(tmp_path):
     }
     for layer in (2, 3):
         write_run(tmp_path / "m" / f"layer-{layer}" / "split-2", 2, off_by(sizes[layer][1]), layer=layer)
-    assert [e.layer for e in evaluation_of(tmp_path).errors if e.kind == "ours"] == [3]
+    assert [e.layer for e in evaluation_of(tmp_path).errors if e.role == "ours"] == [3]
 
 
 def test_three_targets_of_one_run_and_of_three(tmp_path):

@@ -44,7 +44,7 @@ def mutations(data: bytes, count: int, seed: int = 0) -> Iterator[Mutation]:
     Args:
         data: the file.
         count: number of copies.
-        seed: of the random numbers.
+        seed: seed of the random numbers.
     """
     rng = random.Random(seed)
     lines = [match.span() for match in _LINE.finditer(data)]
@@ -111,7 +111,7 @@ def check_mutations(path: Path, data: bytes, sensitive: Sequence[Span], count: i
         data: the original file.
         sensitive: spans that hold atoms, occupancies, numbers of atoms, the cell or symmetry.
         count: number of copies.
-        seed: of the random numbers.
+        seed: seed of the random numbers.
 
     Returns:
         Number of copies that were checked against the original and accepted.

@@ -82,6 +82,15 @@ def read_one(tmp_path, text):
         # The origin is not stated, and the atoms fit one only.
         (cif(symbol("I 41/a m d"), ["Ti1 Ti 0 0.75 0.125", "O1 O 0 0.75 0.3331"], ANATASE, "Ti O2", 4), "TiO2", 12),
         (cif(symbol("P 42/n m c"), ["Zr Zr 0.75 0.25 0.75", "O O 0.25 0.25 0.4547"], ZIRCONIA), "ZrO2", 6),
+        # A statement that is not understood gives way to the others.
+        (cif([symbol("unknown"), "_space_group_IT_number 225"], ROCK_SALT), "MgO", 8),
+        (cif([symbol("F m -3 q"), "_space_group_name_Hall '-F 4 2 3'"], ROCK_SALT), "MgO", 8),
+        (cif([symbol("F m -3 m"), "_space_group_name_Hall 'nonsense'"], ROCK_SALT), "MgO", 8),
+        (
+            cif([symbol("?x"), "_space_group_IT_number 227"], ["Si Si 0.125 0.125 0.125"], SILICON, "Si", units=8),
+            "Si",
+            8,
+        ),
         # Nothing is stated: all atoms are listed.
         (cif([], ROCK_SALT, (3, 3, 3, 90, 90, 90)), "MgO", 2),
         (cif("_symmetry_cell_setting triclinic", ROCK_SALT, (3, 3, 3, 90, 90, 90)), "MgO", 2),
@@ -95,8 +104,14 @@ def test_symmetry_as_stated(tmp_path, text, formula, num_atoms):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (cif(symbol("F m -3 q"), ROCK_SALT), "the space group 'F m -3 q' is not understood"),
+        (cif(symbol("F m -3 q"), ROCK_SALT), "'F m -3 q' is not understood; no symmetry operations are listed"),
         (cif("_space_group_name_Hall 'nonsense'", ROCK_SALT), "the Hall symbol 'nonsense' is not understood"),
+        (
+            cif([symbol("F m -3 q"), "_space_group_name_Hall 'nonsense'", "_space_group_IT_number 231"], ROCK_SALT),
+            "'nonsense' is not understood.*, and .*'F m -3 q' is not understood, and .*231 is outside 1 to 230; no",
+        ),
+        # The symbol may have named any of the settings of the number, which all keep the cell.
+        (cif([symbol("P x y z"), "_space_group_IT_number 62"], ["Si Si 0.05 0.11 0.31"]), "z, number 62 has several s"),
         (cif("_space_group_IT_number 231", ROCK_SALT), "number 231 is outside 1 to 230"),
         (cif("_space_group_IT_number cubic", ROCK_SALT), "number is 'cubic', which is not an integer"),
         (cif("_space_group_crystal_system cubic", ROCK_SALT), "crystal system is cubic, but neither"),

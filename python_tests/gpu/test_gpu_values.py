@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 from gpu_samples import EMPTY, MEDIUM, SMALL, Sample, name_of
-from helpers import check_derivatives
+from helpers import check_first_and_second_derivatives
 
 CPU = torch.device("cpu")
 # Of the norm of the result.
@@ -45,6 +45,6 @@ def test_inputs_need_not_be_contiguous(sample: Sample, device: torch.device):
 
 
 @pytest.mark.parametrize("sample", SMALL, ids=name_of)
-def test_derivatives_equal_finite_differences(sample: Sample, device: torch.device):
+def test_first_and_second_derivatives_equal_finite_differences(sample: Sample, device: torch.device):
     here = sample.on(device, torch.float64)
-    check_derivatives(here.call, *here.leaves)
+    check_first_and_second_derivatives(here.call, *here.leaves)

@@ -15,7 +15,8 @@ import dtnn_fast
 from dtnn_fast import DTNN, Ensemble
 from dtnn_fast.encoders import Channels
 from dtnn_fast.errors import BadCrystalError, BadFileError
-from dtnn_fast.model.ensemble_model import load_predictor, share_encoder
+from dtnn_fast.model.ensemble_model import join_members
+from dtnn_fast.model.load_predictor import load_predictor
 from dtnn_fast.screening.engine import screen_crystals
 
 TARGETS = ("electronic", "total")
@@ -36,7 +37,7 @@ def models():
     torch.manual_seed(2)
     for part in second.decoders.parameters():
         torch.nn.init.normal_(part, std=0.1)
-    return [model(0), share_encoder([first, second])]
+    return [model(0), join_members([first, second])]
 
 
 @pytest.fixture(scope="module")

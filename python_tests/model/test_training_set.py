@@ -11,7 +11,7 @@ from model_cases import SMALL, config, labelled, randomised, small_crystals
 from dtnn_fast import DTNN, Ensemble
 from dtnn_fast.datasets.splits import split
 from dtnn_fast.errors import BadFileError
-from dtnn_fast.model.ensemble_model import share_encoder
+from dtnn_fast.model.ensemble_model import join_members
 from dtnn_fast.model.training_set import (
     LATENTS_FILE,
     SETTINGS_FILE,
@@ -117,7 +117,7 @@ def test_damaged_files_are_named(model, tmp_path):
 def test_joined_models_know_the_crystals_of_all(model, tmp_path):
     other = DTNN(model.config, model.encoder).float().eval()
     other.training_set = TrainingSet.of(CRYSTALS[10:], latents_of(model, CRYSTALS[10:]))
-    joined = share_encoder([model, other])
+    joined = join_members([model, other])
     assert joined.training_set.element_counts == model.training_set.element_counts
     assert len(joined.training_set.latents) == len(CRYSTALS)
     with TrainingDistances(Ensemble([model, other]).encoders_with_training_sets()) as distances:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import check_derivatives, check_operator, random_graph
+from helpers import check_first_and_second_derivatives, check_operator, random_graph
 
 from dtnn_fast import reference
 from dtnn_fast.ops import atom_to_bond_gather, bond_to_atom_sum, neighbor_order
@@ -34,10 +34,10 @@ def test_is_the_transpose_of_the_sum(ends):
 
 
 @pytest.mark.parametrize("ends", ENDS)
-def test_derivatives(ends):
+def test_first_and_second_derivatives(ends):
     graph = random_graph(6, 15)
     atoms = torch.randn(6, 3, 2, dtype=torch.float64)
-    check_derivatives(lambda x: atom_to_bond_gather(x, *graph, ends) ** 2, atoms)
+    check_first_and_second_derivatives(lambda x: atom_to_bond_gather(x, *graph, ends) ** 2, atoms)
 
 
 @pytest.mark.parametrize("ends", [(1, 0), (0, 1), (1, 1), (-1, 1)])

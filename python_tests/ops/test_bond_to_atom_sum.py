@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import check_derivatives, check_operator, random_graph
+from helpers import check_first_and_second_derivatives, check_operator, random_graph
 
 from dtnn_fast import reference
 from dtnn_fast.ops import NeighborOrder, bond_to_atom_sum, neighbor_order
@@ -38,10 +38,10 @@ def test_hand_written_case(ends):
 
 
 @pytest.mark.parametrize("ends", ENDS)
-def test_derivatives(ends):
+def test_first_and_second_derivatives(ends):
     graph = random_graph(6, 15)
     bonds = torch.randn(15, 3, 2, dtype=torch.float64)
-    check_derivatives(lambda x: bond_to_atom_sum(x, *graph, ends) ** 2, bonds)
+    check_first_and_second_derivatives(lambda x: bond_to_atom_sum(x, *graph, ends) ** 2, bonds)
 
 
 @pytest.mark.parametrize("ends", [(1, 0), (0, 1), (1, 1), (-1, 1)])

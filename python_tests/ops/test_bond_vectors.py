@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from helpers import check_compiled, check_derivatives, check_operator, check_same_bits
+from helpers import check_compiled, check_first_and_second_derivatives, check_operator, check_same_bits
 from torch import Tensor
 
 from dtnn_fast import reference, use_backend
@@ -108,9 +108,9 @@ def test_hand_written_case():
 
 
 @pytest.mark.parametrize("name", ["batch", "one crystal", "one cell for all", "unsorted", "no bonds"])
-def test_derivatives(name):
+def test_first_and_second_derivatives(name):
     positions, cell, *bonds = CASES[name]
-    check_derivatives(lambda r, h: bond_vectors(r, h, *bonds) ** 2, positions, cell)
+    check_first_and_second_derivatives(lambda r, h: bond_vectors(r, h, *bonds) ** 2, positions, cell)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 import torch
-from helpers import CallsOf, check_compiled, check_derivatives, check_operator, check_same_bits
+from helpers import CallsOf, check_compiled, check_first_and_second_derivatives, check_operator, check_same_bits
 
 from dtnn_fast import reference, use_backend
 from dtnn_fast.ops import rank2_gate
@@ -52,23 +52,25 @@ def test_hand_written_case():
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 2, 4), (2, 3, 3, 2), (2, 6, 2, 3)])
-def test_derivatives(shape):
+def test_first_and_second_derivatives(shape):
     x, gate, weight, residual = random_inputs(shape)
-    check_derivatives(lambda *a: rank2_gate(*a) ** 2, x, gate, weight, residual)
-    check_derivatives(rank2_gate, x, gate, weight)
+    check_first_and_second_derivatives(lambda *a: rank2_gate(*a) ** 2, x, gate, weight, residual)
+    check_first_and_second_derivatives(rank2_gate, x, gate, weight)
 
 
 @pytest.mark.parametrize("moving", [0, 1, 2])
-def test_derivatives_with_one_input_moving(moving):
+def test_first_and_second_derivatives_with_one_input_moving(moving):
     inputs = random_inputs((2, 3, 3, 2))
-    check_derivatives(lambda t: rank2_gate(*inputs[:moving], t, *inputs[moving + 1 :]) ** 2, inputs[moving])
+    check_first_and_second_derivatives(
+        lambda t: rank2_gate(*inputs[:moving], t, *inputs[moving + 1 :]) ** 2, inputs[moving]
+    )
 
 
 @pytest.mark.parametrize("save_linear", [False, True])
-def test_derivatives_of_both_outputs(save_linear):
+def test_first_and_second_derivatives_of_both_outputs(save_linear):
     """The saved linear part is an output too, and second derivatives flow through it."""
     x, gate, weight, _ = random_inputs((2, 3, 3, 2))
-    check_derivatives(lambda *a: OPS.rank2_gate(*a, None, save_linear), x, gate, weight)
+    check_first_and_second_derivatives(lambda *a: OPS.rank2_gate(*a, None, save_linear), x, gate, weight)
 
 
 @pytest.mark.parametrize("components", [1, 3, 6])

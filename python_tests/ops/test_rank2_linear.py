@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import check_compiled, check_derivatives, check_operator, check_same_bits
+from helpers import check_compiled, check_first_and_second_derivatives, check_operator, check_same_bits
 
 from dtnn_fast import reference, use_backend
 from dtnn_fast.ops import rank2_linear
@@ -61,22 +61,22 @@ def test_norm_is_smooth_at_zero():
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 2, 4), (2, 3, 3, 2), (2, 6, 2, 3)])
-def test_derivatives(shape):
+def test_first_and_second_derivatives(shape):
     x, weight = random_inputs(shape)
     grad_y = torch.randn(shape[0], shape[1], shape[3], dtype=torch.float64)
-    check_derivatives(lambda a, b: rank2_linear(a, b) ** 2, x, weight)
-    check_derivatives(lambda a, b: rank2_linear(a, b, norm=True, eps=0.5), x, weight)
-    check_derivatives(lambda a, b: rank2_linear(a, b, norm=True, eps=0.5)[1], x, weight)
-    check_derivatives(lambda g, a: OPS.rank2_weight_grad(g, a) ** 2, grad_y, x)
+    check_first_and_second_derivatives(lambda a, b: rank2_linear(a, b) ** 2, x, weight)
+    check_first_and_second_derivatives(lambda a, b: rank2_linear(a, b, norm=True, eps=0.5), x, weight)
+    check_first_and_second_derivatives(lambda a, b: rank2_linear(a, b, norm=True, eps=0.5)[1], x, weight)
+    check_first_and_second_derivatives(lambda g, a: OPS.rank2_weight_grad(g, a) ** 2, grad_y, x)
 
 
 @pytest.mark.parametrize("fixed", ["x", "weight"])
-def test_derivatives_with_one_input_fixed(fixed):
+def test_first_and_second_derivatives_with_one_input_fixed(fixed):
     x, weight = random_inputs((2, 3, 3, 2))
     if fixed == "x":
-        check_derivatives(lambda w: rank2_linear(x, w, norm=True, eps=0.5), weight)
+        check_first_and_second_derivatives(lambda w: rank2_linear(x, w, norm=True, eps=0.5), weight)
     else:
-        check_derivatives(lambda a: rank2_linear(a, weight, norm=True, eps=0.5), x)
+        check_first_and_second_derivatives(lambda a: rank2_linear(a, weight, norm=True, eps=0.5), x)
 
 
 @pytest.mark.parametrize("components", [1, 3, 6])

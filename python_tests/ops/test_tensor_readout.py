@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import check_compiled, check_derivatives, check_operator, check_same_bits
+from helpers import check_compiled, check_first_and_second_derivatives, check_operator, check_same_bits
 
 from dtnn_fast import reference, use_backend
 from dtnn_fast.ops import tensor_readout
@@ -54,11 +54,11 @@ def test_result_is_symmetric_to_the_bit():
 
 
 @pytest.mark.parametrize(("sizes", "channels"), [([3, 1], 1), ([2, 3], 2), ([1], 17)])
-def test_derivatives(sizes, channels):
+def test_first_and_second_derivatives(sizes, channels):
     *parts, ptr = random_inputs(sizes, channels)
-    check_derivatives(lambda *a: tensor_readout(*a, ptr) ** 2, *parts)
+    check_first_and_second_derivatives(lambda *a: tensor_readout(*a, ptr) ** 2, *parts)
     grad = torch.randn(len(sizes), 3, 3, dtype=torch.float64)
-    check_derivatives(lambda g, v: OPS.tensor_readout_backward(g, v, ptr), grad, parts[1])
+    check_first_and_second_derivatives(lambda g, v: OPS.tensor_readout_backward(g, v, ptr), grad, parts[1])
 
 
 @pytest.mark.parametrize(("sizes", "channels"), [([3, 1], 2), ([4], 20), ([], 2)])

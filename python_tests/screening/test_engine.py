@@ -56,6 +56,23 @@ def test_only_the_culprits_are_rejected(crystals, monkeypatch, chunk_size):
     assert sum(done) == len(crystals) + 1
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError("out of memory"), "out of memory"),
+        (RuntimeError(), "RuntimeError"),
+        (AssertionError(""), "Assert"),
+    ],
+)
+def test_an_error_without_a_message_is_named_by_its_type(crystals, monkeypatch, error, reason):
+    def fail(self, batch):
+        raise error
+
+    monkeypatch.setattr(FakeModel, "predict_batch_with_errors", fail)
+    _, rejected = engine.screen_crystals(FakeModel(), crystals[:1])
+    assert rejected[0].reason.startswith(f"the model failed: {reason}")
+
+
 def test_batches_are_used(crystals):
     model = FakeModel()
     engine.screen_crystals(model, crystals, batch_atoms=10**6)

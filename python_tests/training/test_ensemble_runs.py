@@ -16,7 +16,7 @@ from dtnn_fast.encoders.latent_cache import encode_crystals
 from dtnn_fast.errors import BadFileError, DTNNError
 from dtnn_fast.evaluation.runs import find_runs
 from dtnn_fast.model.dtnn import DTNN
-from dtnn_fast.model.ensemble_model import share_encoder
+from dtnn_fast.model.ensemble_model import join_members
 from dtnn_fast.training.ensemble_runs import join_runs
 from dtnn_fast.training.run_folder import MEMBERS_FOLDER, load_predictions
 from dtnn_fast.training.train_run import train_run
@@ -36,7 +36,7 @@ def trained(request, tmp_path_factory):
     table = encode_crystals(encoder, crystals, (2,))
     places = [folder / MEMBERS_FOLDER / str(member) for member in range(3)]
     for member, place in enumerate(places):
-        train_run(replace(settings, member=member), crystals, place, encoder=encoder, table=table)
+        train_run(replace(settings, member=member), crystals, place, encoder=encoder, latents=table)
     systems = {crystal.id: crystal.info["crystal_system"] for crystal in crystals}
     result = join_runs(folder, places, systems, "the command", "ours", one_encoder=True)
     return folder, places, systems, crystals, result
@@ -102,9 +102,9 @@ def test_members_that_do_not_belong_together_are_refused(trained, tmp_path):
     with torch.no_grad():
         second.encoder.embedding.weight.add_(1.0)
     with pytest.raises(ValueError, match="that of model 1 has other weights"):
-        share_encoder([first, second])
+        join_members([first, second])
     with pytest.raises(ValueError, match="model 1 has others"):
-        share_encoder([first, first.with_targets(["total"])])
+        join_members([first, first.with_targets(["total"])])
     with pytest.raises(ValueError, match="at least one model"):
-        share_encoder([])
+        join_members([])
     assert DTNN.from_pretrained(folder / "model").predict(crystals[:1], "total").shape == (1, 3, 3)

@@ -47,7 +47,7 @@ def runs(tmp_path_factory, crystals, systems):
         table = encode_crystals(encoder, crystals, (2,))
         members = [folder / name / MEMBERS_FOLDER / str(member) for member in range(2)]
         for member, run in enumerate(members if name == "several" else [folder / name]):
-            train_run(replace(settings, member=member), crystals, run, encoder=encoder, table=table)
+            train_run(replace(settings, member=member), crystals, run, encoder=encoder, latents=table)
         if name == "several":
             join_runs(folder / name, members, systems, one_encoder=True)
     return [folder / "several", folder / "single"]

@@ -144,10 +144,10 @@ def test_a_frozen_run_leaves_the_encoder_alone_and_resumes(crystals, encoder, tm
         if epoch.epoch == 5:
             raise KeyboardInterrupt
 
-    whole = train_run(settings, crystals, tmp_path / "whole", encoder=encoder, table=table)
+    whole = train_run(settings, crystals, tmp_path / "whole", encoder=encoder, latents=table)
     with pytest.raises(KeyboardInterrupt):
-        train_run(settings, crystals, tmp_path / "parts", encoder=encoder, table=table, on_epoch=stop)
-    parts = train_run(settings, crystals, tmp_path / "parts", encoder=encoder, table=table)
+        train_run(settings, crystals, tmp_path / "parts", encoder=encoder, latents=table, on_epoch=stop)
+    parts = train_run(settings, crystals, tmp_path / "parts", encoder=encoder, latents=table)
     assert parts["errors"] == whole["errors"]
     torch.testing.assert_close(dict(encoder.state_dict()), before, rtol=0, atol=0)
     saved = DTNN.from_pretrained(tmp_path / "whole" / "model")

@@ -52,6 +52,6 @@ def test_a_trial_has_the_validation_error_of_a_run_of_train(tmp_path, frozen):
     trainer = make_trainer(BASE, PARTS)
     list(trainer.epochs())
     table = encode(encoder, (4,)) if frozen else None
-    result = train_run(BASE, CRYSTALS, tmp_path, encoder=encoder, table=table)
+    result = train_run(BASE, CRYSTALS, tmp_path, encoder=encoder, latents=table)
     assert trainer.best_score == pytest.approx(result["errors"]["total"]["validation"]["all"]["mae_ten"], rel=1e-5)
     assert trainer.best_epoch == result["best_epoch"]

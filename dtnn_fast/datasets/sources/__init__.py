@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Public sources of labelled crystals, one file a source; docs/data.md describes them."""
+"""Public sources of labelled crystals, one file per source; docs/data.md describes them."""

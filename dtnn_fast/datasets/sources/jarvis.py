@@ -52,7 +52,7 @@ def fetch_jarvis(
     """Download dft_3d, or read a local copy, and download the archives of its perturbation-theory runs.
 
     Args:
-        folder: where downloads are kept; existing files are not downloaded again.
+        folder: folder that keeps downloads; existing files are not downloaded again.
         file: a copy of dft_3d to read instead of a download: the .zip of figshare or the .json in it.
         limit: maximum number of runs, or None for all.
         on_progress: see `files.OnProgress`; it counts the bytes of dft_3d.

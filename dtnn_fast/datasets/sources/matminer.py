@@ -49,7 +49,7 @@ def fetch_matminer(
     """Download matminer's file, or read a local copy.
 
     Args:
-        folder: where the download is kept; an existing file is used again.
+        folder: folder that keeps the download; an existing file is used again.
         file: a copy of the file to read instead of a download, .json or .json.gz.
         limit: maximum number of rows, or None for all.
         on_progress: see `files.OnProgress`; it counts bytes.

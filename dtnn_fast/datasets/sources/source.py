@@ -35,7 +35,7 @@ class DataSource(NamedTuple):
 
     Args:
         name: as on the command line.
-        title: for people.
+        title: title for people.
         frame: the frame of its tensors.
         licence: the licence that it is published under.
         cite: what to cite when its data are used.
@@ -66,7 +66,7 @@ class DropReason(StrEnum):
 
 
 class DroppedRow(NamedTuple):
-    """A row that was left out.
+    """A dropped row.
 
     Args:
         rejected: its name, its source and an explanation.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Pack the raw data files into dtnn_fast/datasets/bundled; run from the root of the project, with the extra "io".
+"""Store the raw data files compactly in dtnn_fast/datasets/bundled; run from the project's root, with the extra "io".
 
-python tools/pack_bundled.py dielectric_petousis2017.jsonl.gz structures_mp2015.jsonl.gz
+python tools/compact_bundled.py dielectric_petousis2017.jsonl.gz structures_mp2015.jsonl.gz
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from dtnn_fast.datasets.bundled import (
     SOURCE_NAMES,
     STRUCTURES_FILE,
     TENSOR_SCALE,
-    pack_structures,
+    compact_structures,
+    expand_structures,
     to_integers,
-    unpack_structures,
 )
 from dtnn_fast.symmetry import crystal_system_of_group, space_group_number
 
@@ -108,9 +108,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
 
 
-def pack_labelled(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Pack the rows with dielectric tensors, which stay as published: the loader symmetrises them."""
-    return pack_structures(rows) | {
+def compact_labelled(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Store the rows with dielectric tensors, which stay as published: the loader symmetrises them."""
+    return compact_structures(rows) | {
         "space_group": np.array([row["space_group"] for row in rows], dtype=np.uint8),
         "crystal_system": np.array([row["crystal_system"] for row in rows]),
         "charge_balanced": np.array([is_charge_balanced(row["atomic_numbers"]) for row in rows]),
@@ -120,10 +120,10 @@ def pack_labelled(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     }
 
 
-def pack_unlabelled(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Pack the rows without tensors, with their space groups from spglib."""
-    arrays = pack_structures(rows)
-    groups = [_space_group(crystal) for crystal in unpack_structures(arrays, "raw")]
+def compact_unlabelled(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Store the rows without tensors, with their space groups from spglib."""
+    arrays = compact_structures(rows)
+    groups = [_space_group(crystal) for crystal in expand_structures(arrays, "raw")]
     bits = [sum(1 << SOURCE_NAMES.index(name) for name in row["sources"]) for row in rows]
     energies = [row.get("e_above_hull_ev_per_atom", np.nan) for row in rows]
     return arrays | {
@@ -143,16 +143,16 @@ def _space_group(crystal: Crystal) -> int:
 
 
 def main() -> None:
-    """Write both packed files and print what is in them."""
+    """Write both compact files and print what is in them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("labelled", type=Path, help="dielectric_petousis2017.jsonl.gz")
     parser.add_argument("structures", type=Path, help="structures_mp2015.jsonl.gz")
     arguments = parser.parse_args()
-    packed = {
-        LABELLED_FILE: pack_labelled(read_rows(arguments.labelled)),
-        STRUCTURES_FILE: pack_unlabelled(read_rows(arguments.structures)),
+    compact = {
+        LABELLED_FILE: compact_labelled(read_rows(arguments.labelled)),
+        STRUCTURES_FILE: compact_unlabelled(read_rows(arguments.structures)),
     }
-    for path, arrays in packed.items():
+    for path, arrays in compact.items():
         path.parent.mkdir(exist_ok=True)
         np.savez_compressed(path, allow_pickle=False, **arrays)
         balanced = int(arrays["charge_balanced"].sum())
