@@ -19,7 +19,7 @@ from .console import stdout
 _OPTIONAL = {
     "pymatgen": "CIF and pymatgen structures",
     "ase": "ASE Atoms",
-    "spglib": "crystal systems",
+    "moyopy": "crystal systems",
     "pyarrow": "predictions.parquet",
     "matplotlib": "plot.png",
     "sevenn": "the encoders sevennet-0 and sevennet-l3i5",

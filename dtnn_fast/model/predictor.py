@@ -71,7 +71,7 @@ class Predictor(nn.Module):
             structures: a pymatgen Structure, an ASE Atoms, a `Crystal`, or a list of them.
             target: which tensor; may be left out when the model has one.
             batch_atoms: about how many atoms are treated together.
-            symmetrise: average each tensor over the point group of its crystal, which spglib finds within 0.1 Angstrom.
+            symmetrise: average each tensor over the point group of its crystal, which moyopy finds within 0.1 Angstrom.
                 The model's tensors have this symmetry up to rounding where the crystal has it perfectly; then what it
                 forbids is exactly zero.
 
@@ -81,7 +81,7 @@ class Predictor(nn.Module):
         Raises:
             BadCrystalError: a structure cannot be used; the message says which one and why.
             ValueError: `target` is not one of the model's, or left out where there are several.
-            MissingPackageError: `symmetrise` without spglib.
+            MissingPackageError: `symmetrise` without moyopy.
         """
         tensors = self.predict_targets(structures, batch_atoms)[self._one_target(target)]
         if symmetrise:
