@@ -16,6 +16,15 @@ ONE_OF_EACH_SYSTEM = [
 SYSTEM_IDS = [f"{crystal.info['crystal_system']}-{crystal.id}" for crystal in ONE_OF_EACH_SYSTEM]
 
 
+def thermal_mgo(repeats, displacement=0.02):
+    """Repeated cubic cells of MgO, every component of every atom moved by a normal random number in Angstrom."""
+    steps = np.array(np.meshgrid(*map(range, repeats), indexing="ij")).reshape(3, -1).T
+    corners = np.array([[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]]) / 2
+    places = (np.concatenate([corners, corners + 0.5])[None] + steps[:, None]).reshape(-1, 3)
+    positions = 4.2567 * places + displacement * np.random.default_rng(12).normal(size=places.shape)
+    return Crystal.make("MgO", [*[12] * 4, *[8] * 4] * len(steps), positions, 4.2567 * np.diag(repeats))
+
+
 def to_pymatgen(crystal):
     numbers = crystal.atomic_numbers.tolist()
     return Structure(Lattice(crystal.cell), numbers, crystal.positions, coords_are_cartesian=True)

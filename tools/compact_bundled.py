@@ -121,7 +121,10 @@ def compact_labelled(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
 
 
 def compact_unlabelled(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Store the rows without tensors, with their space groups from spglib."""
+    """Store the rows without tensors, with their space groups from moyopy.
+
+    The files in the package were made with spglib, which finds another group for 31 of 6,631 crystals.
+    """
     arrays = compact_structures(rows)
     groups = [_space_group(crystal) for crystal in expand_structures(arrays, "raw")]
     bits = [sum(1 << SOURCE_NAMES.index(name) for name in row["sources"]) for row in rows]
@@ -138,7 +141,7 @@ def compact_unlabelled(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
 def _space_group(crystal: Crystal) -> int:
     number = space_group_number(crystal)
     if number is None:
-        raise ValueError(f"{crystal.label}: spglib finds no space group")
+        raise ValueError(f"{crystal.label}: moyopy finds no space group")
     return number
 
 

@@ -20,7 +20,7 @@ _OPTIONAL = {
     "pymatgen": "pymatgen structures",
     "gemmi": "CIF",
     "ase": "ASE Atoms",
-    "spglib": "crystal systems",
+    "moyopy": "crystal systems",
     "pyarrow": "predictions.parquet",
     "matplotlib": "plot.png",
     "sevenn": "encoders sevennet-0 and sevennet-l3i5",

@@ -125,7 +125,7 @@ def _to_json(screened: ScreenedCrystals, rejected: list[Rejected], model: str) -
 
 
 def _as_text(crystal: dict[str, Any]) -> str:
-    system = crystal["crystal_system"] or "crystal system unknown (pip install spglib)"
+    system = crystal["crystal_system"] or "crystal system unknown"
     lines = [f"{crystal['id']}   {crystal['formula']}   {system}   {crystal['num_atoms']} atoms"]
     for target, values in crystal["tensors"].items():
         matrix = [" ".join(f"{round(value, 3) + 0.0:9.3f}" for value in row) for row in values["tensor"]]

@@ -75,7 +75,7 @@ def unknown_elements(atomic_numbers: list[int], encoder: str) -> list[str]:
     return [symbol(z) for z in sorted(set(atomic_numbers) - ENCODER_ELEMENTS[encoder])]
 
 
-# The bundled tensors are in the frame of the cell, and only one of the 955 violates its symmetry by more.
+# The bundled tensors are in the frame of the cell, and none of the 955 violates its symmetry by more than 0.05.
 LARGEST_VIOLATION = 0.1
 
 
@@ -86,7 +86,7 @@ class SelectionRules(NamedTuple):
         encoder: a key of `ENCODER_ELEMENTS`; crystals with an element that it does not know are dropped.
         frame: the frame of the source's tensors; kept tensors are always in the frame of the cell.
         tensor_range: smallest and largest element of the total tensor that is kept, or None for all.
-        check_symmetry: whether tensors that lack the symmetry of their crystal are dropped; needs spglib.
+        check_symmetry: whether tensors that lack the symmetry of their crystal are dropped; needs moyopy.
     """
 
     encoder: str = "native"
@@ -150,7 +150,7 @@ def _apply_rules(crystal: Crystal, rules: SelectionRules, known_ids: set[str]) -
             crystal = replace(crystal, targets=from_ieee_frame(crystal, crystal.targets))
         except MissingPackageError:
             raise
-        # Where spglib finds no symmetry, pymatgen fails with one of these errors.
+        # Where pymatgen finds no symmetry, it fails with one of these errors.
         except (ValueError, TypeError, AttributeError, IndexError, StopIteration) as error:
             return drop(DropReason.WRONG_SYMMETRY, f"no IEEE frame can be found for the crystal: {error}")
     if rules.tensor_range is not None:
@@ -168,7 +168,7 @@ def _check_symmetry(crystal: Crystal) -> Crystal | DroppedRow:
 
     symmetry = find_symmetry(crystal)
     if symmetry is None:
-        return drop("spglib finds no symmetry to compare the tensor with")
+        return drop("moyopy finds no symmetry to compare the tensor with")
     violation = symmetry_violation(crystal.targets["total"], symmetry.rotations)
     if violation > LARGEST_VIOLATION:
         return drop(

@@ -16,7 +16,7 @@ from ..crystals.convert import to_crystals
 from ..crystals.crystal import Crystal
 from ..nn.graph import crystal_batches
 from ..nn.symmetric_tensors import UNIQUE_COLUMNS, UNIQUE_ROWS
-from ..symmetry import find_symmetry, symmetrised
+from ..symmetry import find_symmetry, forbids_ionic_response, symmetrised
 from .training_set import TrainingSet
 
 
@@ -89,7 +89,7 @@ class Predictor(nn.Module):
             structures: a pymatgen Structure, an ASE Atoms, a `Crystal`, or a list of them.
             target: which tensor; may be left out when the model has only one.
             batch_atoms: number of atoms in a batch, at most (a larger crystal is a batch by itself).
-            symmetrise: average each tensor over the point group of its crystal, found by spglib within 0.1 Angstrom.
+            symmetrise: average each tensor over the point group of its crystal, found by moyopy within 0.1 Angstrom.
                 Elements that the symmetry forbids are then exactly zero. Without it, they are zero up to rounding
                 where the crystal has the symmetry perfectly.
 
@@ -99,7 +99,7 @@ class Predictor(nn.Module):
         Raises:
             BadCrystalError: a structure cannot be used; the message names it and says why.
             ValueError: `target` is not a target of the model, or is left out where there are several.
-            MissingPackageError: `symmetrise` is set, and spglib is not installed.
+            MissingPackageError: `symmetrise` is set, and moyopy is not installed.
         """
         tensors = self.predict_targets(structures, batch_atoms)[self._choose_target(target)]
         if symmetrise:
@@ -216,10 +216,13 @@ class Predictor(nn.Module):
     def predict_batch_with_errors(self, crystals: Sequence[Crystal]) -> BatchPrediction:
         """Predict as `predict_batch` does, with the error bars of tensors and means where the model has them.
 
+        Where symmetry forbids an ionic part (`dtnn_fast.symmetry.forbids_ionic_response`: Si, diamond), that of every
+        member is exactly zero, and its total is its electronic part.
+
         Args:
             crystals: at least one.
         """
-        members = self.predict_members(crystals)
+        members = _without_forbidden_ionic_parts(crystals, self.predict_members(crystals))
         scales = zip(self.targets, self.error_scales, strict=False)
         mean_scales = zip(self.targets, self.mean_error_scales, strict=False)
         return BatchPrediction(
@@ -238,6 +241,21 @@ class Predictor(nn.Module):
         finally:
             for module, training in modes:
                 module.training = training
+
+
+def _without_forbidden_ionic_parts(
+    crystals: Sequence[Crystal], members: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Set ionic parts that symmetry forbids to zero, and the total to the electronic part there."""
+    exact: dict[str, np.ndarray | float] = {}
+    if "ionic" in members:
+        exact["ionic"] = 0.0
+    if {"electronic", "total"} <= members.keys():
+        exact["total"] = members["electronic"]
+    if not exact:
+        return members
+    forbidden = np.array([forbids_ionic_response(crystal) for crystal in crystals])[:, None, None]
+    return members | {target: np.where(forbidden, value, members[target]) for target, value in exact.items()}
 
 
 def spread(members: np.ndarray) -> np.ndarray:

@@ -69,7 +69,7 @@ TITLES = {
     WarningCode.ERROR_BAR_EXCEEDS_VALUE: "error bar exceeds the value",
 }
 # The prediction means nothing: the structure is no bulk insulator, or an element alone, which the model has never seen
-# (hexagonal diamond gets 22 instead of 6), or the error bar is larger than the value.
+# (hexagonal diamond gets 14 instead of 6), or the error bar is larger than the value.
 UNRELIABLE = frozenset(
     {
         WarningCode.BOHR,

@@ -166,7 +166,7 @@ def test_an_element_the_model_was_not_trained_on_is_named():
 
 
 def test_symmetrised_predictions_obey_the_symmetry_exactly():
-    pytest.importorskip("spglib")
+    pytest.importorskip("moyopy")
     model = DTNN.from_pretrained("dielectric-total")
     cubic = [crystal for crystal in labelled() if crystal.info["crystal_system"] == "cubic"][:5]
     plain, exact = model.predict(cubic), model.predict(cubic, symmetrise=True)

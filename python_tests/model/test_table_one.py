@@ -12,8 +12,7 @@ from model_cases import VARIANTS, labelled, tensors, variant
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.symmetry import CRYSTAL_SYSTEMS, crystal_system_of_group
 
-spglib = pytest.importorskip("spglib")
-pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")
+moyopy = pytest.importorskip("moyopy")
 
 COUNT = 4
 # Elements that symmetry makes zero, pairs of elements that it makes equal, and those left that differ or are not zero.
@@ -37,15 +36,15 @@ def standardised(system: str) -> list[Crystal]:
         if crystal.info["crystal_system"] != system or crystal.info["space_group"] in seen:
             continue
         fractional = crystal.positions @ np.linalg.inv(crystal.cell)
-        cell = (crystal.cell, fractional, crystal.atomic_numbers)
-        lattice, points, numbers = spglib.standardize_cell(cell, to_primitive=False, no_idealize=False, symprec=0.01)
-        if len(numbers) > 40:
+        cell = moyopy.Cell(crystal.cell.tolist(), fractional.tolist(), crystal.atomic_numbers.tolist())
+        standard = moyopy.MoyoDataset(cell, symprec=0.01).std_cell
+        if standard.num_atoms > 40:
             continue
-        group = spglib.get_symmetry_dataset((lattice, points, numbers), symprec=1e-7).number
+        group = moyopy.MoyoDataset(standard, symprec=1e-7).number
         if crystal_system_of_group(group) != system:
             continue
         seen.add(crystal.info["space_group"])
-        exact = Crystal.from_fractional(crystal.id, numbers.astype(int), points, lattice)
+        exact = Crystal.from_fractional(crystal.id, standard.numbers, standard.positions, standard.basis)
         found.append(replace(exact, info={"space_group": group}))
         if len(found) == COUNT:
             break

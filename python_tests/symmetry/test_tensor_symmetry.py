@@ -52,12 +52,11 @@ def test_known_violations():
 
 
 def test_published_tensors_have_the_symmetry_of_their_crystals():
-    """The limit of the check: of all bundled crystals only one is above it. Every fifth crystal is tested here."""
+    """The limit of the check: all bundled crystals are at most at half of it. Every fifth crystal is tested here."""
     crystals = load_labelled()[::5]
     violations = [symmetry_violation(c.targets["total"], find_symmetry(c).rotations) for c in crystals]
     assert np.quantile(violations, 0.9) < 0.01
-    above = [c.id for c, v in zip(crystals, violations, strict=True) if v > LARGEST_VIOLATION]
-    assert above == ["mp-766862"]
+    assert max(violations) <= 0.5 * LARGEST_VIOLATION
 
 
 @pytest.mark.parametrize("crystal", ONE_OF_EACH_SYSTEM, ids=SYSTEM_IDS)

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: MIT
+"""Symmetry of crystals, found by moyopy, and of their tensors.
+
+- ``space_group.py``: the search for the space group and point group, with its bounds
+- ``crystal_systems.py``: the crystal system of a space group and of a crystal
+- ``tensor_symmetry.py``: what a point group allows of a tensor; the IEEE standard frame
+- ``infrared.py``: whether symmetry forbids the ionic part
+"""
+
+from .crystal_systems import CRYSTAL_SYSTEMS, UNKNOWN, crystal_system, crystal_system_of_group, known_crystal_system
+from .infrared import forbids_ionic_response, has_infrared_active_modes
+from .space_group import MAX_ATOMS, CrystalSymmetry, find_symmetry, space_group_number
+from .tensor_symmetry import from_ieee_frame, symmetrised, symmetry_violation
+
+__all__ = [
+    "CRYSTAL_SYSTEMS",
+    "MAX_ATOMS",
+    "UNKNOWN",
+    "CrystalSymmetry",
+    "crystal_system",
+    "crystal_system_of_group",
+    "find_symmetry",
+    "forbids_ionic_response",
+    "from_ieee_frame",
+    "has_infrared_active_modes",
+    "known_crystal_system",
+    "space_group_number",
+    "symmetrised",
+    "symmetry_violation",
+]
