@@ -140,7 +140,7 @@ class _Chunk:
             else:
                 self.crystals.append(checked)
 
-    def finish(self) -> ScreeningResult:
+    def finish(self, find_systems: bool = True) -> ScreeningResult:
         """Return the predicted crystals in the order of the stream, and the rejected; unfinished ones are left out."""
         rejected = list(self.rejected)
         predicted: list[Crystal] = []
@@ -155,12 +155,13 @@ class _Chunk:
         tensors = {t: np.array([p.tensors[t] for p in predictions]).reshape(-1, 3, 3) for t in self.targets}
         tensor_errors = {t: np.array([p.tensor_errors[t] for p in predictions]) for t in self.tensor_error_targets}
         mean_errors = {t: np.array([p.mean_errors[t] for p in predictions]) for t in self.mean_error_targets}
-        screened = ScreenedCrystals.of(predicted, tensors, tensor_errors, mean_errors)
+        screened = ScreenedCrystals.of(predicted, tensors, tensor_errors, mean_errors, find_systems)
         return replace(screened, structure_warnings=[p.warnings for p in predictions]), rejected
 
 
 def _join(chunks: Sequence[_Chunk | ScreeningResult]) -> ScreeningResult:
-    finished = [chunk.finish() if isinstance(chunk, _Chunk) else chunk for chunk in chunks]
+    # An unfinished chunk was interrupted, and the search for crystal systems can take longer than users wait.
+    finished = [chunk.finish(find_systems=False) if isinstance(chunk, _Chunk) else chunk for chunk in chunks]
     tables = [table for table, _ in finished]
     return ScreenedCrystals.join(tables), [reject for _, rejected in finished for reject in rejected]
 

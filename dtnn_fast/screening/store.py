@@ -15,7 +15,7 @@ from ..crystals.crystal import Crystal
 from ..datasets.bundled import labelled_index
 from ..errors import optional_import
 from ..model.predictor import mean_permittivity
-from ..symmetry import known_crystal_system
+from ..symmetry import known_crystal_system, stated_crystal_system
 from .crystal_warnings import CrystalWarning, WarningCode, prediction_warnings
 
 # The six unique elements of a symmetric tensor, in the order of docs/conventions.md.
@@ -91,15 +91,24 @@ class ScreenedCrystals:
         tensors: Mapping[str, np.ndarray],
         errors: Mapping[str, np.ndarray] | None = None,
         mean_errors: Mapping[str, np.ndarray] | None = None,
+        find_systems: bool = True,
     ) -> ScreenedCrystals:
-        """Make the table of crystals, their predicted tensors and error bars."""
+        """Make the table of crystals, their predicted tensors and error bars.
+
+        Args:
+            crystals: the crystals.
+            tensors: predicted tensors by target. [B, 3, 3] each.
+            errors: error bars of the tensors by target. [B] each.
+            mean_errors: error bars of the means by target. [B] each.
+            find_systems: search for crystal systems that the crystals do not state; else they are unknown.
+        """
         index = labelled_index()
         unknown = np.full((3, 3), np.nan)
         return cls(
             [crystal.id for crystal in crystals],
             [crystal.formula for crystal in crystals],
             [crystal.source for crystal in crystals],
-            [known_crystal_system(crystal) for crystal in crystals],
+            [known_crystal_system(crystal) if find_systems else stated_crystal_system(crystal) for crystal in crystals],
             np.array([crystal.num_atoms for crystal in crystals], dtype=np.int64),
             dict(tensors),
             {

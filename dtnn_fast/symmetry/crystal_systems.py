@@ -63,10 +63,16 @@ def known_crystal_system(crystal: Crystal) -> str | None:
     Returns:
         The name, or None where it is unknown or moyopy is not installed.
     """
+    if crystal.info.get("crystal_system") is not None:
+        return stated_crystal_system(crystal)
+    try:
+        system = crystal_system(crystal)
+    except MissingPackageError:
+        return None
+    return None if system == UNKNOWN else system
+
+
+def stated_crystal_system(crystal: Crystal) -> str | None:
+    """Return the crystal system in `info`, or None where it is not stated or unknown."""
     system = crystal.info.get("crystal_system")
-    if system is None:
-        try:
-            system = crystal_system(crystal)
-        except MissingPackageError:
-            return None
-    return None if system == UNKNOWN else str(system)
+    return None if system is None or system == UNKNOWN else str(system)

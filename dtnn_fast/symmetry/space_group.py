@@ -143,6 +143,11 @@ def _moyo_dataset(crystal: Crystal, symprec: float) -> Any:
         )
     except ValueError:
         return None
+    except BaseException as error:
+        # A panic in Rust, which is no Exception.
+        if type(error).__name__ != "PanicException":
+            raise
+        return None
 
 
 def _angle_tolerance(crystal: Crystal, symprec: float) -> float | None:

@@ -176,3 +176,21 @@ def test_an_interrupt_while_a_chunk_is_finished_loses_nothing(crystals, monkeypa
         engine.screen_crystals(FakeModel(failing={crystals[3].id}), crystals)
     assert stop.value.screened.ids == [c.id for c in crystals if c is not crystals[3]]
     assert [record.id for record in stop.value.rejected] == [crystals[3].id]
+
+
+def test_an_interrupted_search_for_crystal_systems_is_not_begun_again(crystals, monkeypatch):
+    """The search takes up to 1.3 s a crystal, so Ctrl-C would not be answered in time."""
+    unlabelled = [dataclasses.replace(crystal, info={}) for crystal in crystals]
+    stated = dataclasses.replace(crystals[5], info={"crystal_system": "trigonal"})
+    searched = []
+
+    def search(crystal):
+        searched.append(crystal.id)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dtnn_fast.screening.store.known_crystal_system", search)
+    with pytest.raises(engine.ScreeningStopped) as stop:
+        engine.screen_crystals(FakeModel(), [*unlabelled[:5], stated])
+    assert searched == [crystals[0].id]
+    assert stop.value.screened.ids == [c.id for c in crystals[:6]]
+    assert stop.value.screened.systems == [None] * 5 + ["trigonal"]

@@ -141,3 +141,14 @@ def test_long_cells_keep_their_system():
     positions = (graphene.positions[None] + steps[:, None]).reshape(-1, 3)
     repeated = Crystal.make("C", [6] * 18, positions, graphene.cell * [[3], [3], [1]])
     assert crystal_system(repeated) == "hexagonal"
+
+
+def test_a_panic_of_moyopy_is_an_unknown_symmetry(monkeypatch):
+    class PanicException(BaseException):
+        """Rust panics reach Python as this class of pyo3, which is no Exception."""
+
+    def panic(*arguments, **settings):
+        raise PanicException("index out of bounds")
+
+    monkeypatch.setattr("moyopy.MoyoDataset", panic)
+    assert find_symmetry(ONE_OF_EACH_SYSTEM[0]) is None
