@@ -123,7 +123,7 @@ def pack_labelled(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
 def pack_unlabelled(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     """Pack the rows without tensors, with their space groups from moyopy.
 
-    The files in the package were packed with spglib, which finds another group for 31 of 6,631 crystals.
+    The files in the package were packed with spglib, which finds another group for 32 of 6,631 crystals.
     """
     arrays = pack_structures(rows)
     groups = [_space_group(crystal) for crystal in unpack_structures(arrays, "raw")]

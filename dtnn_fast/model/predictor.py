@@ -73,7 +73,7 @@ class Predictor(nn.Module):
             batch_atoms: about how many atoms are treated together.
             symmetrise: average each tensor over the point group of its crystal, which moyopy finds within 0.1 Angstrom.
                 The model's tensors have this symmetry up to rounding where the crystal has it perfectly; then what it
-                forbids is exactly zero.
+                forbids is exactly zero. Crystals of more than 800 atoms are not searched.
 
         Returns:
             Relative permittivity, symmetric, in the frame of each structure's cell. [B, 3, 3], float64.

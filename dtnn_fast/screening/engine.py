@@ -108,7 +108,7 @@ class _Window:
             else:
                 self.crystals.append(checked)
 
-    def finish(self) -> _Part:
+    def finish(self, find_systems: bool = True) -> _Part:
         """Predictions in the order of the stream, without crystals that have no result yet, and the rejected."""
         rejected = list(self.rejected)
         predicted: list[Crystal] = []
@@ -122,11 +122,12 @@ class _Window:
             answers.append(result)
         tensors = {t: np.array([answer.tensors[t] for answer in answers]).reshape(-1, 3, 3) for t in self.targets}
         errors = {t: np.array([answer.errors[t] for answer in answers]) for t in self.error_targets}
-        return Predictions.of(predicted, tensors, errors), rejected
+        return Predictions.of(predicted, tensors, errors, find_systems), rejected
 
 
 def _join(windows: Sequence[_Window | _Part]) -> _Part:
-    parts = [window.finish() if isinstance(window, _Window) else window for window in windows]
+    # An unfinished window is one that was interrupted: its results must not wait for the search for symmetry.
+    parts = [window.finish(find_systems=False) if isinstance(window, _Window) else window for window in windows]
     return Predictions.join([predictions for predictions, _ in parts]), [r for _, rejected in parts for r in rejected]
 
 

@@ -61,14 +61,22 @@ class Predictions:
         crystals: Sequence[Crystal],
         tensors: Mapping[str, np.ndarray],
         errors: Mapping[str, np.ndarray] | None = None,
+        find_systems: bool = True,
     ) -> Predictions:
-        """Put crystals, their tensors and error bars together."""
+        """Put crystals, their tensors and error bars together.
+
+        Args:
+            crystals: the crystals. B of them
+            tensors: relative permittivity by target. [B, 3, 3] each, float64
+            errors: error bars by target. [B] each, float64
+            find_systems: find crystal systems that are not in `Crystal.info`, up to about a second for a large cell.
+        """
         unknown = np.full((3, 3), np.nan)
         return cls(
             [crystal.id for crystal in crystals],
             [crystal.formula for crystal in crystals],
             [crystal.source for crystal in crystals],
-            [known_crystal_system(crystal) for crystal in crystals],
+            [known_crystal_system(crystal, search=find_systems) for crystal in crystals],
             np.array([crystal.num_atoms for crystal in crystals], dtype=np.int64),
             dict(tensors),
             {
