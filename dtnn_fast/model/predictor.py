@@ -91,7 +91,7 @@ class Predictor(nn.Module):
             batch_atoms: number of atoms in a batch, at most (a larger crystal is a batch by itself).
             symmetrise: average each tensor over the point group of its crystal, found by moyopy within 0.1 Angstrom.
                 Elements that the symmetry forbids are then exactly zero. Without it, they are zero up to rounding
-                where the crystal has the symmetry perfectly.
+                where the crystal has the symmetry perfectly. Crystals of more than 800 atoms are not searched.
 
         Returns:
             Relative permittivity, symmetric, in the frame of each structure's cell. [B, 3, 3], float64.

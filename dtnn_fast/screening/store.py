@@ -15,7 +15,7 @@ from ..crystals.crystal import Crystal
 from ..datasets.bundled import labelled_index
 from ..errors import optional_import
 from ..model.predictor import mean_permittivity
-from ..symmetry import known_crystal_system, stated_crystal_system
+from ..symmetry import known_crystal_system
 from .crystal_warnings import CrystalWarning, WarningCode, prediction_warnings
 
 # The six unique elements of a symmetric tensor, in the order of docs/conventions.md.
@@ -108,7 +108,7 @@ class ScreenedCrystals:
             [crystal.id for crystal in crystals],
             [crystal.formula for crystal in crystals],
             [crystal.source for crystal in crystals],
-            [known_crystal_system(crystal) if find_systems else stated_crystal_system(crystal) for crystal in crystals],
+            [known_crystal_system(crystal, search=find_systems) for crystal in crystals],
             np.array([crystal.num_atoms for crystal in crystals], dtype=np.int64),
             dict(tensors),
             {

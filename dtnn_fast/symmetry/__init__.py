@@ -7,14 +7,7 @@
 - ``infrared.py``: whether symmetry forbids the ionic part
 """
 
-from .crystal_systems import (
-    CRYSTAL_SYSTEMS,
-    UNKNOWN,
-    crystal_system,
-    crystal_system_of_group,
-    known_crystal_system,
-    stated_crystal_system,
-)
+from .crystal_systems import CRYSTAL_SYSTEMS, UNKNOWN, crystal_system, crystal_system_of_group, known_crystal_system
 from .infrared import forbids_ionic_response, has_infrared_active_modes
 from .space_group import MAX_ATOMS, CrystalSymmetry, find_symmetry, space_group_number
 from .tensor_symmetry import from_ieee_frame, symmetrised, symmetry_violation
@@ -32,7 +25,6 @@ __all__ = [
     "has_infrared_active_modes",
     "known_crystal_system",
     "space_group_number",
-    "stated_crystal_system",
     "symmetrised",
     "symmetry_violation",
 ]

@@ -57,22 +57,20 @@ def crystal_system(crystal: Crystal, symprec: float = SYMPREC) -> str:
     return UNKNOWN if number is None else crystal_system_of_group(number)
 
 
-def known_crystal_system(crystal: Crystal) -> str | None:
+def known_crystal_system(crystal: Crystal, search: bool = True) -> str | None:
     """Return the crystal system in `info`, otherwise the one that `crystal_system` finds.
+
+    Args:
+        crystal: a crystal that passed `check_crystal`.
+        search: whether to search where `info` has none; the search takes up to about a second for a large cell.
 
     Returns:
         The name, or None where it is unknown or moyopy is not installed.
     """
-    if crystal.info.get("crystal_system") is not None:
-        return stated_crystal_system(crystal)
-    try:
-        system = crystal_system(crystal)
-    except MissingPackageError:
-        return None
-    return None if system == UNKNOWN else system
-
-
-def stated_crystal_system(crystal: Crystal) -> str | None:
-    """Return the crystal system in `info`, or None where it is not stated or unknown."""
     system = crystal.info.get("crystal_system")
+    if system is None and search:
+        try:
+            system = crystal_system(crystal)
+        except MissingPackageError:
+            return None
     return None if system is None or system == UNKNOWN else str(system)

@@ -188,7 +188,7 @@ def test_an_interrupted_search_for_crystal_systems_is_not_begun_again(crystals, 
         searched.append(crystal.id)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dtnn_fast.screening.store.known_crystal_system", search)
+    monkeypatch.setattr("dtnn_fast.symmetry.crystal_systems.crystal_system", search)
     with pytest.raises(engine.ScreeningStopped) as stop:
         engine.screen_crystals(FakeModel(), [*unlabelled[:5], stated])
     assert searched == [crystals[0].id]
