@@ -4,8 +4,8 @@
 Usage: python tools/compare_readers.py FOLDER [--output TABLE.md]
 
 Every CIF, POSCAR and extxyz file below the folder is read by each of them. The table lists the files on which they
-differ in formula, number of atoms or volume, with the space group of each, and the files that dtnn_fast refuses, with
-the reason. Needs the extra io.
+differ in atoms, volume, lengths of bonds or space group, and the files that dtnn_fast refuses, with the reason. Needs
+the extra io.
 """
 
 from __future__ import annotations
@@ -28,10 +28,13 @@ from dtnn_fast.crystals.crystal import Crystal, Rejected
 from dtnn_fast.errors import BadCrystalError, DTNNError
 from dtnn_fast.formats.find_files import expand_paths
 from dtnn_fast.formats.reading import file_format_of, read_crystals
+from dtnn_fast.numpy import neighbor_list
 from dtnn_fast.symmetry import space_group_number
 
 FORMATS = ("cif", "poscar", "extxyz")
 VOLUME_TOLERANCE = 1e-3
+BOND_CUTOFF = 4.0  # Angstrom
+LENGTH_TOLERANCE = 0.02  # Angstrom
 SYMMETRY_TOLERANCE = 0.01  # Angstrom
 LARGEST_FOR_SYMMETRY = 500  # atoms
 READERS = ("dtnn_fast", "gemmi", "pymatgen", "ASE")
@@ -53,16 +56,19 @@ class ReadStructure(NamedTuple):
         if self.crystal is None:
             return self.reason
         volume = abs(np.linalg.det(self.crystal.cell))
-        return f"{self.crystal.formula}, {self.crystal.num_atoms} atoms, {volume:.1f} cubic Angstrom{self._group()}"
+        number = space_group(self.crystal)
+        group = f", space group {number}" if number else ""
+        return f"{self.crystal.formula}, {self.crystal.num_atoms} atoms, {volume:.1f} cubic Angstrom{group}"
 
-    def _group(self) -> str:
-        if self.crystal is None or self.crystal.num_atoms > LARGEST_FOR_SYMMETRY:
-            return ""
-        try:
-            number = space_group_number(self.crystal, SYMMETRY_TOLERANCE)
-        except BadCrystalError:
-            number = None
-        return f", space group {number}" if number else ""
+
+def space_group(crystal: Crystal) -> int | None:
+    """Find the space group, or None for a large crystal and where there is none."""
+    if crystal.num_atoms > LARGEST_FOR_SYMMETRY:
+        return None
+    try:
+        return space_group_number(crystal, SYMMETRY_TOLERANCE)
+    except BadCrystalError:
+        return None
 
 
 def read_by_dtnn_fast(path: Path) -> ReadStructure:
@@ -115,15 +121,36 @@ def attempt(read: Callable[[Path], ReadStructure], path: Path) -> ReadStructure:
     except DTNNError as error:
         return ReadStructure(None, str(error).removeprefix(f"{path}: "))
     except Exception as error:  # the readers of others raise errors of every kind
-        message = (str(error).splitlines() or [""])[0]
+        # Messages name the file by its path on this machine.
+        message = (str(error).splitlines() or [""])[0].replace(str(path), path.name)
         return ReadStructure(None, f"{type(error).__name__}: {message}"[:120])
 
 
 def agree(first: Crystal, second: Crystal) -> bool:
-    """Whether two crystals have the same atoms and volume."""
+    """Whether two crystals have the same atoms, volume, bonds and space group."""
     volumes = [abs(np.linalg.det(crystal.cell)) for crystal in (first, second)]
-    same_atoms = np.array_equal(np.sort(first.atomic_numbers), np.sort(second.atomic_numbers))
-    return bool(same_atoms and abs(volumes[0] - volumes[1]) <= VOLUME_TOLERANCE * volumes[0])
+    if abs(volumes[0] - volumes[1]) > VOLUME_TOLERANCE * volumes[0]:
+        return False
+    if not np.array_equal(np.sort(first.atomic_numbers), np.sort(second.atomic_numbers)):
+        return False
+    return same_bonds(first, second) and space_group(first) == space_group(second)
+
+
+def same_bonds(first: Crystal, second: Crystal) -> bool:
+    """Whether each kind of bond up to `BOND_CUTOFF` has the same lengths; the frame and the order do not matter."""
+    bonds = []
+    for crystal in (first, second):
+        centers, neighbors, lengths = neighbor_list("ijd", crystal.positions, BOND_CUTOFF, crystal.cell, True)
+        numbers = np.sort(crystal.atomic_numbers[np.stack([centers, neighbors])], axis=0)
+        bonds.append((numbers, lengths))
+    for kind in np.unique(np.concatenate([numbers for numbers, _ in bonds], axis=1), axis=1).T:
+        a, b = (np.sort(lengths[(numbers == kind[:, None]).all(axis=0)]) for numbers, lengths in bonds)
+        # A bond as long as the cutoff may be missing on one side.
+        shared = min(len(a), len(b))
+        rest = np.concatenate([a[shared:], b[shared:]])
+        if (np.abs(a[:shared] - b[:shared]) > LENGTH_TOLERANCE).any() or (rest < BOND_CUTOFF - LENGTH_TOLERANCE).any():
+            return False
+    return True
 
 
 def compare(folder: Path) -> Iterator[tuple[Path, str, list[ReadStructure]]]:
