@@ -123,7 +123,7 @@ def compact_labelled(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
 def compact_unlabelled(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     """Store the rows without tensors, with their space groups from moyopy.
 
-    The files in the package were made with spglib, which finds another group for 31 of 6,631 crystals.
+    The files in the package were made with spglib, which finds another group for 32 of 6,631 crystals.
     """
     arrays = compact_structures(rows)
     groups = [_space_group(crystal) for crystal in expand_structures(arrays, "raw")]

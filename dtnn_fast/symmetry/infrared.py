@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..crystals.checks import check_cell
 from ..crystals.crystal import Crystal
 from ..errors import MissingPackageError
 from .space_group import PrimitiveSymmetry, find_primitive_symmetry
@@ -24,19 +25,20 @@ def has_infrared_active_modes(crystal: Crystal, symprec: float = EXACT_SYMPREC) 
 
     is 0 if and only if no optical mode does: the acoustic modes are one copy of V. chi_V(g) is the trace of the
     rotation, and chi_M(g) is chi_V(g) times the number of atoms that g moves to themselves or to an image of
-    themselves.
+    themselves. The atoms of one element that move together are a copy of V, so crystals of several elements have such
+    modes and need no search.
 
     Args:
         crystal: a crystal that is periodic in all directions.
         symprec: see `find_symmetry`. Angstrom
 
     Returns:
-        Whether there are such modes (False for Si, diamond and hcp metals), or None where no symmetry is found or the
-        crystal has more than `MAX_ATOMS` atoms.
+        Whether there are such modes (False for Si, diamond and hcp metals), or None where a crystal of one element has
+        more than `MAX_ATOMS` atoms or no symmetry is found.
 
     Raises:
         BadCrystalError: positions or cell are not finite, or the cell has no volume.
-        MissingPackageError: moyopy is not installed.
+        MissingPackageError: moyopy is needed and not installed.
 
     Example:
         >>> import numpy as np
@@ -46,12 +48,13 @@ def has_infrared_active_modes(crystal: Crystal, symprec: float = EXACT_SYMPREC) 
         >>> has_infrared_active_modes(silicon)
         False
     """
+    check_cell(crystal)
+    if (crystal.atomic_numbers != crystal.atomic_numbers[0]).any():
+        return True
     symmetry = find_primitive_symmetry(crystal, symprec)
     if symmetry is None:
         return None
-    traces = np.trace(symmetry.rotations, axis1=1, axis2=2)
-    # A sum of integers that is |G| times an integer of 0 or more.
-    return bool((traces * traces * (_num_fixed_atoms(symmetry) - 1)).sum() > 0)
+    return _more_than_acoustic(symmetry)
 
 
 def forbids_ionic_response(crystal: Crystal) -> bool:
@@ -68,6 +71,12 @@ def forbids_ionic_response(crystal: Crystal) -> bool:
         return has_infrared_active_modes(crystal) is False
     except MissingPackageError:
         return False
+
+
+def _more_than_acoustic(symmetry: PrimitiveSymmetry) -> bool:
+    traces = np.trace(symmetry.rotations, axis1=1, axis2=2)
+    # A sum of integers that is |G| times an integer of 0 or more.
+    return bool((traces * traces * (_num_fixed_atoms(symmetry) - 1)).sum() > 0)
 
 
 def _num_fixed_atoms(symmetry: PrimitiveSymmetry) -> np.ndarray:

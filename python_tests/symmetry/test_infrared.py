@@ -11,6 +11,8 @@ from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.datasets.bundled import load_labelled, load_structures
 from dtnn_fast.errors import BadCrystalError, MissingPackageError
 from dtnn_fast.symmetry import find_symmetry, forbids_ionic_response, has_infrared_active_modes, symmetrised
+from dtnn_fast.symmetry.infrared import _more_than_acoustic
+from dtnn_fast.symmetry.space_group import find_primitive_symmetry
 
 FCC = (1 - np.eye(3)) / 2
 BCC = 0.5 - np.eye(3)
@@ -131,8 +133,10 @@ def test_supercells_and_distortions():
 
 def test_unknown_symmetry_forbids_nothing(monkeypatch):
     large = thermal_mgo((9, 9, 8))
-    assert has_infrared_active_modes(large) is None
-    assert not forbids_ionic_response(large)
+    element = replace(large, atomic_numbers=np.full_like(large.atomic_numbers, 14))
+    assert has_infrared_active_modes(element) is None
+    assert not forbids_ionic_response(element)
+    assert has_infrared_active_modes(large)
     with pytest.raises(BadCrystalError, match="NaN"):
         has_infrared_active_modes(replace(CASES[0], positions=CASES[0].positions * np.nan))
     monkeypatch.setitem(__import__("sys").modules, "moyopy", None)
@@ -144,6 +148,14 @@ def test_unknown_symmetry_forbids_nothing(monkeypatch):
 def test_bundled_crystals_with_tensors_have_infrared_active_modes():
     """An ionic part was published for each of them. Every fourth crystal is tested here."""
     assert all(has_infrared_active_modes(crystal) for crystal in load_labelled()[::4])
+
+
+def test_crystals_of_several_elements_have_modes_also_by_group_theory():
+    """They are not searched, because each element is a copy of the vector representation of its own."""
+    crystals = [crystal for crystal in load_structures()[::25] if len(set(crystal.atomic_numbers.tolist())) > 1]
+    assert len(crystals) > 200
+    found = [find_primitive_symmetry(crystal, 0.01) for crystal in crystals]
+    assert all(_more_than_acoustic(symmetry) for symmetry in found if symmetry is not None)
 
 
 def test_single_forbidden_elements_stay_with_the_point_group():
