@@ -31,8 +31,8 @@ class Graph(NamedTuple):
 def random_graph(num_atoms: int, num_bonds: int, seed: int = 0) -> Graph:
     """Draw bonds between random atoms; some atoms have none, some several to the same neighbor."""
     generator = torch.Generator().manual_seed(seed)
-    centers = torch.randint(num_atoms, (num_bonds,), generator=generator).sort().values
-    neighbors = torch.randint(num_atoms, (num_bonds,), generator=generator)
+    centers = torch.randint(max(1, num_atoms), (num_bonds,), generator=generator).sort().values
+    neighbors = torch.randint(max(1, num_atoms), (num_bonds,), generator=generator)
     row_ptr = torch.searchsorted(centers, torch.arange(num_atoms + 1))
     return Graph(torch.stack([centers, neighbors]), row_ptr)
 

@@ -20,8 +20,8 @@ from ..nn.graph import BondTier
 from ..nn.latents import Channels
 from ..nn.layers import MLP, ChannelMix, Linear
 from ..nn.radial import bessel_basis, smooth_cutoff
-from ..nn.symmetric_tensors import direction_matrix, norm_squared, square, symmetric_product, times_vector, trace
-from ..ops import atom_to_bond_gather, bond_to_atom_sum
+from ..nn.symmetric_tensors import norm_squared, square, times_vector, trace
+from ..ops import MessageWeights, bond_messages
 
 
 @dataclass
@@ -32,7 +32,7 @@ class BondGeometry:
         tier: the bonds.
         length: bond lengths. [E], Angstrom.
         direction: unit vectors from center to neighbor. [E, 3].
-        envelope: the smooth cutoff. [E, 1].
+        envelope: the smooth cutoff. [E].
         radial: the radial basis. [E, radial].
     """
 
@@ -46,17 +46,9 @@ class BondGeometry:
     def from_vectors(cls, tier: BondTier, vectors: Tensor, num_radial: int) -> BondGeometry:
         """Compute the geometry from the bond vectors [E, 3]."""
         length = torch.linalg.vector_norm(vectors, dim=-1)
-        envelope = smooth_cutoff(length, tier.cutoff).unsqueeze(-1)
+        envelope = smooth_cutoff(length, tier.cutoff)
         radial = bessel_basis(length, tier.cutoff, num_radial)
         return cls(tier, length, vectors / length.unsqueeze(-1), envelope, radial)
-
-    def gather(self, values: Tensor, ends: str) -> Tensor:
-        """Apply `atom_to_bond_gather` on this tier."""
-        return atom_to_bond_gather(values, self.tier.pairs, self.tier.row_ptr, ends, self.tier.by_neighbor)
-
-    def sum(self, values: Tensor, ends: str) -> Tensor:
-        """Apply `bond_to_atom_sum` on this tier."""
-        return bond_to_atom_sum(values, self.tier.pairs, self.tier.row_ptr, ends, self.tier.by_neighbor)
 
 
 def soft_scale(squares: Tensor) -> Tensor:
@@ -127,47 +119,25 @@ class NativeLayer(nn.Module):
         Returns:
             Atoms and bonds, of the same shapes.
         """
-        bond_scalar, bond_vector, bond_rank2 = self._messages(atoms, bonds, geometry)
-        sums = (
-            self.scale * geometry.sum(bond_scalar, "sum"),
-            # At the neighbor the direction away from the atom is the reverse of the stored one: center minus neighbor.
-            -self.scale * geometry.sum(bond_vector, "difference"),
-            self.scale * geometry.sum(bond_rank2, "sum"),
-        )
-        return self._updated(atoms, sums), (bond_scalar, bond_vector)
-
-    def _messages(
-        self, atoms: tuple[Tensor, Tensor, Tensor], bonds: tuple[Tensor, Tensor], geometry: BondGeometry
-    ) -> tuple[Tensor, Tensor, Tensor]:
         atom_scalar, atom_vector, atom_rank2 = atoms
-        bond_scalar, bond_vector = bonds
-        u = geometry.direction.unsqueeze(-1)
-        q, tau = self._for_messages(atom_vector, atom_rank2)
-        q_difference = geometry.gather(q, "difference")
-        tau_sum = geometry.gather(tau, "sum")
-        tau_u = torch.bmm(direction_matrix(geometry.direction), tau_sum)
-        # q_i . q_j and tau_i : tau_j from the squares at the ends and of the difference or sum, which saves two gathers
-        # of vectors and tensors.
-        squares = geometry.gather(torch.cat([norm_squared(q), norm_squared(tau)], dim=-1), "sum")
-        q_squares, tau_squares = squares.split(self.num_message, dim=-1)
-        invariants = [
-            (u * q_difference).sum(1),
-            0.5 * (q_squares - norm_squared(q_difference)),
-            (u * tau_u).sum(1),
-            0.5 * (norm_squared(tau_sum) - tau_squares),
-            (u * bond_vector).sum(1),
-        ]
-        ends = geometry.gather(self.from_atoms(self.norm(atom_scalar)), "sum")
-        hidden = self.bond_hidden(torch.cat([bond_scalar, *invariants, geometry.radial], dim=-1))
-        message = geometry.envelope * self.bond_out(nn.functional.silu(ends + hidden))
-        y_scalar, *y = message.split([bond_scalar.shape[-1], *[self.num_message] * 5], dim=-1)
-        y1, y2, y3, y4, y5 = (part.unsqueeze(1) for part in y)
-
-        new_scalar = bond_scalar + y_scalar
-        new_vector = bond_vector + y1 * u + y2 * q_difference + y3 * tau_u
-        # y4 u (x) u + y5 sym(u (x) b) = sym(u (x) (y4 u + y5 b)): one product instead of two.
-        new_rank2 = symmetric_product(u.expand_as(new_vector), y4 * u + y5 * new_vector)
-        return new_scalar, new_vector, new_rank2
+        tier = geometry.tier
+        weights = MessageWeights(
+            self.bond_hidden.weight, self.bond_hidden.bias, self.bond_out.weight, self.bond_out.bias
+        )
+        messages = bond_messages(
+            *self._for_messages(atom_vector, atom_rank2),
+            self.from_atoms(self.norm(atom_scalar)),
+            *bonds,
+            *(geometry.direction, geometry.envelope, geometry.radial),
+            weights,
+            *(tier.pairs, tier.row_ptr, tier.by_neighbor),
+        )
+        sums = (
+            self.scale * messages.sum_scalar,
+            self.scale * messages.sum_vector,
+            self.scale * messages.sum_rank2,
+        )
+        return self._updated(atoms, sums), (messages.bond_scalar, messages.bond_vector)
 
     def _for_messages(self, atom_vector: Tensor, atom_rank2: Tensor) -> tuple[Tensor, Tensor]:
         q, tau = self.vector_in(atom_vector), self.rank2_in(atom_rank2)

@@ -13,8 +13,10 @@ NaN where a bad index would enter, and the next call on that device, or `check_d
 
 from .. import _library  # noqa: F401  loads the compiled operations before anything registers fakes for them
 from .atom_to_bond_gather import atom_to_bond_gather
+from .bond_messages import BondMessages, MessageWeights, bond_messages
 from .bond_reverses import FullToHalf, bond_reverses, full_to_half
 from .bond_to_atom_sum import bond_to_atom_sum
+from .bond_turns import BondTurns
 from .bond_vectors import bond_vectors
 from .bonds_within import BondsWithin, bonds_within
 from .device_errors import check_device_errors, immediate_device_errors
@@ -28,14 +30,18 @@ from .skin_neighbor_list import SkinNeighborList
 from .tensor_readout import tensor_readout
 
 __all__ = [
+    "BondMessages",
+    "BondTurns",
     "BondsWithin",
     "FixedNeighborList",
     "FullToHalf",
+    "MessageWeights",
     "NeighborList",
     "NeighborOrder",
     "NestedNeighborLists",
     "SkinNeighborList",
     "atom_to_bond_gather",
+    "bond_messages",
     "bond_reverses",
     "bond_to_atom_sum",
     "bond_vectors",

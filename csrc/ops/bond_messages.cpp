@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT
+#include "ops/bond_messages.h"
+
+#include <torch/csrc/stable/library.h>
+
+#include <string>
+#include <tuple>
+
+namespace dtnn {
+namespace {
+
+using Five = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
+using Twelve =
+    std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+// Arguments against sizes that other arguments gave.
+class ArgumentCheck {
+ public:
+  ArgumentCheck(const char* op, const Tensor& first) : op_(op), first_(first) {}
+
+  Tensor operator()(const char* name, const Tensor& tensor, const char* wanted,
+                    std::initializer_list<int64_t> sizes) const {
+    check_same_dtype(op_, name, tensor, "q", first_);
+    check_same_device(op_, name, tensor, "q", first_);
+    check_shape(op_, name, tensor, wanted, sizes);
+    return torch::stable::contiguous(tensor);
+  }
+  OptionalTensor operator()(const char* name, const OptionalTensor& tensor, const char* wanted,
+                            std::initializer_list<int64_t> sizes) const {
+    if (!tensor.has_value()) return std::nullopt;
+    return (*this)(name, *tensor, wanted, sizes);
+  }
+
+ private:
+  const char* op_;
+  const Tensor& first_;
+};
+
+struct Arguments {
+  Tensor q, tau, atom_hidden, bond_scalar, bond_vector, direction, envelope, radial;
+  Tensor hidden_weight, hidden_bias, out_weight, out_bias;
+  Tensor pairs, row_ptr;
+  OptionalTensor neighbor_order, neighbor_row_ptr, turn, turn_counts;
+};
+
+std::pair<MessageShape, MessageInputs> check_messages(const char* op, const Arguments& in) {
+  check_floating(op, "q", in.q);
+  check_shape(op, "q", in.q, "[N, 3, V]", {kAny, 3, kAny});
+  check_shape(op, "bond_scalar", in.bond_scalar, "[E, C]", {kAny, kAny});
+  check_shape(op, "radial", in.radial, "[E, R]", {kAny, kAny});
+  check_shape(op, "atom_hidden", in.atom_hidden, "[N, H]", {kAny, kAny});
+  const MessageShape s{in.q.size(0), in.bond_scalar.size(0), in.bond_scalar.size(1),
+                       in.q.size(2), in.radial.size(1),      in.atom_hidden.size(1)};
+  const ArgumentCheck check(op, in.q);
+  BondEnds ends = check_bond_ends(op, "q", in.q, in.pairs, in.row_ptr, in.neighbor_order, in.neighbor_row_ptr, 1, 1);
+  DTNN_CHECK(ends.num_bonds() == s.num_bonds, op, ": expected `bond_scalar` with one row for each of the ",
+             ends.num_bonds(), " bonds, got ", s.num_bonds);
+  DTNN_CHECK(ends.num_atoms() == s.num_atoms, op, ": expected `q` with one row for each of the ", ends.num_atoms(),
+             " atoms of `row_ptr`, got ", s.num_atoms);
+  DTNN_CHECK(in.turn.has_value() == in.turn_counts.has_value(), op,
+             ": expected both of `turn` and `turn_counts` or none, got one");
+  const int64_t n = s.num_atoms, e = s.num_bonds, v = s.vectors, f = s.features(), o = s.outputs();
+  return {s,
+          {torch::stable::contiguous(in.q), check("tau", in.tau, "[N, 6, V] with N and V of `q`", {n, 6, v}),
+           check("atom_hidden", in.atom_hidden, "[N, H] with N of `q`", {n, s.hidden}),
+           check("bond_scalar", in.bond_scalar, "[E, C]", {e, s.scalars}),
+           check("bond_vector", in.bond_vector, "[E, 3, V] with V of `q`", {e, 3, v}),
+           check("direction", in.direction, "[E, 3]", {e, 3}), check("envelope", in.envelope, "[E]", {e}),
+           check("radial", in.radial, "[E, R]", {e, s.radial}),
+           check("hidden_weight", in.hidden_weight, "[H, C + 5 V + R]", {s.hidden, f}),
+           check("hidden_bias", in.hidden_bias, "[H]", {s.hidden}),
+           check("out_weight", in.out_weight, "[C + 5 V, H]", {o, s.hidden}),
+           check("out_bias", in.out_bias, "[C + 5 V]", {o}), std::move(ends),
+           check("turn", in.turn, "[E, 3, 3]", {e, 3, 3}), check("turn_counts", in.turn_counts, "[2, E]", {2, e})}};
+}
+
+Five messages_on_cpu(const Tensor& q, const Tensor& tau, const Tensor& atom_hidden, const Tensor& bond_scalar,
+                     const Tensor& bond_vector, const Tensor& direction, const Tensor& envelope, const Tensor& radial,
+                     const Tensor& hidden_weight, const Tensor& hidden_bias, const Tensor& out_weight,
+                     const Tensor& out_bias, const Tensor& pairs, const Tensor& row_ptr,
+                     const OptionalTensor& neighbor_order, const OptionalTensor& neighbor_row_ptr,
+                     const OptionalTensor& turn, const OptionalTensor& turn_counts) {
+  const auto [s, inputs] =
+      check_messages("bond_messages", {q, tau, atom_hidden, bond_scalar, bond_vector, direction, envelope, radial,
+                                       hidden_weight, hidden_bias, out_weight, out_bias, pairs, row_ptr, neighbor_order,
+                                       neighbor_row_ptr, turn, turn_counts});
+  const auto empty = [&q](std::initializer_list<int64_t> sizes) { return torch::stable::new_empty(q, sizes); };
+  MessageOutputs outputs{empty({s.num_bonds, s.scalars}), empty({s.num_bonds, 3, s.vectors}),
+                         empty({s.num_atoms, s.scalars}), empty({s.num_atoms, 3, s.vectors}),
+                         empty({s.num_atoms, 6, s.vectors})};
+  bond_messages_cpu(s, inputs, outputs);
+  return {outputs.scalar, outputs.vector, outputs.sum_scalar, outputs.sum_vector, outputs.sum_rank2};
+}
+
+Twelve backward_on_cpu(const OptionalTensor& grad_scalar, const OptionalTensor& grad_vector,
+                       const OptionalTensor& grad_sum_scalar, const OptionalTensor& grad_sum_vector,
+                       const OptionalTensor& grad_sum_rank2, const Tensor& q, const Tensor& tau,
+                       const Tensor& atom_hidden, const Tensor& bond_scalar, const Tensor& bond_vector,
+                       const Tensor& direction, const Tensor& envelope, const Tensor& radial,
+                       const Tensor& hidden_weight, const Tensor& hidden_bias, const Tensor& out_weight,
+                       const Tensor& out_bias, const Tensor& pairs, const Tensor& row_ptr,
+                       const OptionalTensor& neighbor_order, const OptionalTensor& neighbor_row_ptr,
+                       const OptionalTensor& turn, const OptionalTensor& turn_counts, bool need_geometry,
+                       bool need_weights) {
+  const char* op = "bond_messages_backward";
+  const auto [s, inputs] = check_messages(
+      op, {q, tau, atom_hidden, bond_scalar, bond_vector, direction, envelope, radial, hidden_weight, hidden_bias,
+           out_weight, out_bias, pairs, row_ptr, neighbor_order, neighbor_row_ptr, turn, turn_counts});
+  const ArgumentCheck check(op, q);
+  const int64_t n = s.num_atoms, e = s.num_bonds, v = s.vectors;
+  const MessageOutputGrads output_grads{check("grad_scalar", grad_scalar, "[E, C]", {e, s.scalars}),
+                                        check("grad_vector", grad_vector, "[E, 3, V]", {e, 3, v}),
+                                        check("grad_sum_scalar", grad_sum_scalar, "[N, C]", {n, s.scalars}),
+                                        check("grad_sum_vector", grad_sum_vector, "[N, 3, V]", {n, 3, v}),
+                                        check("grad_sum_rank2", grad_sum_rank2, "[N, 6, V]", {n, 6, v})};
+  const auto empty = [&q = q](bool needed, std::initializer_list<int64_t> sizes) {
+    return needed ? torch::stable::new_empty(q, sizes) : torch::stable::new_empty(q, {0});
+  };
+  MessageGrads grads{empty(true, {n, 3, v}),
+                     empty(true, {n, 6, v}),
+                     empty(true, {n, s.hidden}),
+                     empty(true, {e, s.scalars}),
+                     empty(true, {e, 3, v}),
+                     empty(need_geometry, {e, 3}),
+                     empty(need_geometry, {e}),
+                     empty(need_geometry, {e, s.radial}),
+                     empty(need_weights, {s.hidden, s.features()}),
+                     empty(need_weights, {s.hidden}),
+                     empty(need_weights, {s.outputs(), s.hidden}),
+                     empty(need_weights, {s.outputs()})};
+  bond_messages_backward_cpu(s, inputs, output_grads, {need_geometry, need_weights}, grads);
+  return {grads.q,        grads.tau,    grads.atom_hidden,   grads.bond_scalar, grads.bond_vector, grads.direction,
+          grads.envelope, grads.radial, grads.hidden_weight, grads.hidden_bias, grads.out_weight,  grads.out_bias};
+}
+
+const char* const kInputs =
+    "Tensor q, Tensor tau, Tensor atom_hidden, Tensor bond_scalar, Tensor bond_vector, Tensor direction, "
+    "Tensor envelope, Tensor radial, Tensor hidden_weight, Tensor hidden_bias, Tensor out_weight, Tensor out_bias, "
+    "Tensor pairs, Tensor row_ptr, Tensor? neighbor_order, Tensor? neighbor_row_ptr, Tensor? turn, "
+    "Tensor? turn_counts";
+
+}  // namespace
+}  // namespace dtnn
+
+STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
+  const std::string inputs = dtnn::kInputs;
+  library.def(("bond_messages(" + inputs + ") -> (Tensor, Tensor, Tensor, Tensor, Tensor)").c_str());
+  library.def(("bond_messages_backward(Tensor? grad_scalar, Tensor? grad_vector, Tensor? grad_sum_scalar, "
+               "Tensor? grad_sum_vector, Tensor? grad_sum_rank2, " +
+               inputs +
+               ", bool need_geometry, bool need_weights) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, "
+               "Tensor, Tensor, Tensor, Tensor, Tensor)")
+                  .c_str());
+}
+#ifndef DTNN_EMULATE_CUDA
+STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CPU, library) {
+  library.impl("bond_messages", TORCH_BOX(&dtnn::messages_on_cpu));
+  library.impl("bond_messages_backward", TORCH_BOX(&dtnn::backward_on_cpu));
+}
+#endif

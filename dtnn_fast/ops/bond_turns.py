@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: MIT
+"""Rotations of the bonds of a crystal of which only the symmetry-distinct atoms and bonds are stored."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class BondTurns(NamedTuple):
+    """How stored bonds, one of each symmetry orbit, stand for all bonds of a crystal.
+
+    Both indices of a bond point to stored atoms. The neighbor itself is the image of its stored atom under the rotation
+    R: its vectors are R v and its symmetric tensors R t R^T. In the sums the bond counts several times at each end; at
+    the neighbor its message is turned back by R^T. After the sums, vectors and tensors of an atom are averaged over the
+    rotations that leave the atom in its place. An ordinary bond has R = 1 and counts once at each end.
+
+    No gradients flow into these arrays.
+
+    Args:
+        rotation: rotation R of the neighbor. [E, 3, 3].
+        counts: number of bonds of the orbit that start at the stored center (row 0) and at the stored neighbor (row 1).
+            [2, E].
+    """
+
+    rotation: Tensor
+    counts: Tensor
