@@ -161,7 +161,7 @@ class NativeEncoder(nn.Module):
         if first:
             return wide_scalar, wide_vector
         inner = geometry.tier.inner
-        return wide_scalar.index_copy(0, inner, scalar), wide_vector.index_copy(0, inner, vector)
+        return wide_scalar.index_copy_(0, inner, scalar), wide_vector.index_copy_(0, inner, vector)
 
 
 class NativeReadout(nn.Module):

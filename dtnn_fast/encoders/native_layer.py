@@ -128,9 +128,13 @@ class NativeLayer(nn.Module):
             *self._for_messages(atom_vector, atom_rank2),
             self.from_atoms(self.norm(atom_scalar)),
             *bonds,
-            *(geometry.direction, geometry.envelope, geometry.radial),
+            geometry.direction,
+            geometry.envelope,
+            geometry.radial,
             weights,
-            *(tier.pairs, tier.row_ptr, tier.by_neighbor),
+            tier.pairs,
+            tier.row_ptr,
+            tier.by_neighbor,
         )
         sums = (
             self.scale * messages.sum_scalar,

@@ -49,14 +49,13 @@ def composed_backward(
         return bond_to_atom_sum(values, pairs, row_ptr, end, by_neighbor)
 
     scalars, vectors = bond_scalar.shape[1], q.shape[2]
-    u, cutoff = direction.unsqueeze(-1), envelope.unsqueeze(-1)
+    u, cutoff, turn = direction.unsqueeze(-1), envelope.unsqueeze(-1), _Turn(rotation)
     q_center, q_neighbor, tau_center, tau_neighbor = (
         at("center", q),
         at("neighbor", q),
         at("center", tau),
         at("neighbor", tau),
     )
-    turn = _Turn(rotation)
     q_neighbor, tau_neighbor = turn.vector(q_neighbor), turn.rank2(tau_neighbor)
     # The forward once more.
     d, tau_sum = q_neighbor - q_center, tau_center + tau_neighbor
@@ -72,9 +71,9 @@ def composed_backward(
     sigmoid = torch.sigmoid(before)
     hidden = before * sigmoid
     out = hidden @ out_weight.t() + out_bias
-    y1, y2, y3, y4, y5 = ((cutoff * part).unsqueeze(1) for part in out[:, scalars:].split(vectors, dim=-1))
+    _, *y = (cutoff * out).split([scalars, *[vectors] * 5], dim=-1)
+    y1, y2, y3, y4, y5 = (part.unsqueeze(1) for part in y)
     new_vector = bond_vector + y1 * u + y2 * d + y3 * m
-    w = y4 * u + y5 * new_vector
     # Gradients of new_scalar, new_vector, and of the rank-2 message as a symmetric matrix.
     n_center, n_neighbor = (1.0, 1.0) if counts is None else (counts[0].unsqueeze(-1), counts[1].unsqueeze(-1))
     g_scalar = torch.zeros_like(bond_scalar) if grad_scalar is None else grad_scalar
@@ -105,12 +104,18 @@ def composed_backward(
     g_envelope = (g_message_out * out).sum(-1)
     g_hidden = (g_out @ out_weight) * (sigmoid + hidden * (1.0 - sigmoid))
     g_features = g_hidden @ hidden_weight
-    g1, g2, g3, g4, g5 = (
-        part.unsqueeze(1) for part in g_features[:, scalars : scalars + 5 * vectors].split(vectors, -1)
-    )
+    _, *g_invariants, g_radial = g_features.split([scalars, *[vectors] * 5, radial.shape[1]], dim=-1)
+    g1, g2, g3, g4, g5 = (part.unsqueeze(1) for part in g_invariants)
     g_d, g_m = y2 * g_vector + g1 * u, y3 * g_vector + g3 * u
-    g_u = y1 * g_vector + y4 * g_w + _apply(g_message, w)
-    g_u = g_u + g1 * d + g3 * m + _apply(tau_sum, g_m) + g5 * bond_vector
+    g_u = (
+        y1 * g_vector
+        + y4 * g_w
+        + _apply(g_message, y4 * u + y5 * new_vector)
+        + g1 * d
+        + g3 * m
+        + _apply(tau_sum, g_m)
+        + g5 * bond_vector
+    )
     g_tau = _outer(g_m, u)
     g_q_neighbor = turn.vector_back(g_d + g2 * q_center)
     g_tau_neighbor = turn.rank2_grad_back(g_tau + g4 * double * tau_center)
@@ -122,7 +127,7 @@ def composed_backward(
         g_vector + g5 * u,
         g_u.sum(-1),
         g_envelope,
-        g_features[:, scalars + 5 * vectors :],
+        g_radial,
         g_hidden.t() @ features,
         g_hidden.sum(0),
         g_out.t() @ hidden,

@@ -185,6 +185,8 @@ def _setup_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def
 
 def _backward_backward(ctx, *grad_grads):  # type: ignore[no-untyped-def]
     arguments = ctx.saved_tensors
+    needed = [True] * 5 + [ctx.need_geometry] * 3 + [ctx.need_weights] * 4
+    grad_grads = tuple(grad if need else None for grad, need in zip(grad_grads, needed, strict=True))
     results: list[Tensor | None] = [None] * (len(arguments) + 2)
     if all(grad is None for grad in grad_grads):
         return tuple(results)

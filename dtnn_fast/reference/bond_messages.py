@@ -59,21 +59,21 @@ def bond_messages(
     # y4 u (x) u + y5 sym(u (x) b) = sym(u (x) (y4 u + y5 b)): one product instead of two.
     rank2 = _symmetric_product(u, y4 * u + y5 * new_vector)
     if turns is None:
-        sums = (
+        sums = [
             sum_to_atoms(new_scalar, "sum"),
             # "difference" is the neighbor's share minus the center's: the opposite of what leaves the atom.
             -sum_to_atoms(new_vector, "difference"),
             sum_to_atoms(rank2, "sum"),
-        )
+        ]
     else:
         at_center, at_neighbor = turns.counts.unsqueeze(-1)
         back = turns.rotation.transpose(1, 2)
         starts = (new_scalar, new_vector, rank2)
         ends = (new_scalar, -(back @ new_vector), component_rotation(back) @ rank2)
-        sums = tuple(
+        sums = [
             sum_to_atoms(_scaled(at_center, start), "center") + sum_to_atoms(_scaled(at_neighbor, end), "neighbor")
             for start, end in zip(starts, ends, strict=True)
-        )
+        ]
     return BondMessages(new_scalar, new_vector, *sums)
 
 

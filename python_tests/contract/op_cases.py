@@ -92,6 +92,22 @@ def _ends(b: Batch) -> tuple[Tensor, ...]:
     return b.pairs, b.row_ptr, b.order, b.order_ptr
 
 
+def _message_inputs(b: Batch) -> tuple[Any, ...]:
+    """Make the arguments of bond_messages."""
+    features, results = 6 * CHANNELS + 1, 6 * CHANNELS
+    atoms = (b.atoms(3, CHANNELS), b.atoms(6, CHANNELS, seed=1), b.atoms(OUTPUTS, seed=2))
+    bonds = (b.bonds(CHANNELS), b.bonds(3, CHANNELS, seed=1), b.bonds(3, seed=2), b.bonds(seed=3), b.bonds(1, seed=4))
+    weights = (normal(OUTPUTS, features), normal(OUTPUTS), normal(results, OUTPUTS), normal(results))
+    # Results of order 1: the sine of larger ones would magnify rounding.
+    return *atoms, *bonds, *(0.05 * w for w in weights), *_ends(b), None, None
+
+
+def _message_grads(b: Batch) -> tuple[Tensor, ...]:
+    """Make gradients for the results of bond_messages."""
+    bonds = (b.bonds(CHANNELS, seed=5), b.bonds(3, CHANNELS, seed=6))
+    return *bonds, b.atoms(CHANNELS, seed=5), b.atoms(3, CHANNELS, seed=6), b.atoms(6, CHANNELS, seed=7)
+
+
 # Keys: the name of the operation, then the variant.
 OPERATIONS: dict[str, Case] = {
     "neighbor_list": Case(OPS.neighbor_list, lambda b: (b.positions, b.cell, b.pbc, b.ptr, 2.4, None, False, False)),
@@ -121,6 +137,13 @@ OPERATIONS: dict[str, Case] = {
     "bond_to_atom_sum difference": Case(OPS.bond_to_atom_sum, lambda b: (b.bonds(CHANNELS), *_ends(b), -1, 1)),
     "atom_to_bond_gather neighbor": Case(OPS.atom_to_bond_gather, lambda b: (b.atoms(6, CHANNELS), *_ends(b), 0, 1)),
     "atom_to_bond_gather sum": Case(OPS.atom_to_bond_gather, lambda b: (b.atoms(CHANNELS), *_ends(b), 1, 1)),
+    "bond_messages": Case(OPS.bond_messages, _message_inputs),
+    "bond_messages_backward": Case(
+        OPS.bond_messages_backward, lambda b: (*_message_grads(b), *_message_inputs(b), True, True)
+    ),
+    "bond_messages_backward of the sums": Case(
+        OPS.bond_messages_backward, lambda b: (None, None, *_message_grads(b)[2:], *_message_inputs(b), False, True)
+    ),
     "rank2_linear": Case(OPS.rank2_linear, lambda b: (b.atoms(6, CHANNELS), weight())),
     "rank2_linear_norm": Case(OPS.rank2_linear_norm, lambda b: (b.atoms(6, CHANNELS), weight(), 0.5)),
     "rank2_weight_grad": Case(OPS.rank2_weight_grad, lambda b: (b.atoms(3, OUTPUTS, seed=1), b.atoms(3, CHANNELS))),
@@ -172,6 +195,10 @@ FUNCTIONS: dict[str, Case] = {
     ),
     "atom_to_bond_gather sum": Case(
         lambda *a: ops.atom_to_bond_gather(*a, ends="sum"), lambda b: (b.atoms(3, CHANNELS), b.pairs, b.row_ptr)
+    ),
+    "bond_messages": Case(
+        lambda *a: tuple(ops.bond_messages(*a[:8], ops.MessageWeights(*a[8:12]), *a[12:])),
+        lambda b: _message_inputs(b)[:14],
     ),
     "rank2_linear": Case(ops.rank2_linear, lambda b: (b.atoms(6, CHANNELS), weight())),
     "rank2_linear with norm": Case(

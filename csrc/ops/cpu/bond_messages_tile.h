@@ -269,7 +269,6 @@ DTNN_ALWAYS_INLINE void add_to_side(const MessageView<T>& in, int64_t e, int sid
                     sums);
   }
   const T count = in.counts[side * in.shape.num_bonds + e];
-  if (count == T(0)) return;
   if (side == 0) return add_bond(in, in.center[e], count, T(1), u, scalar, vector, w, sums);
   const T* turn = in.turn + 9 * e;
   T turned_u[3];

@@ -28,15 +28,11 @@ inline BondRange tile_of(const ClosedBlock& block, int64_t tile) {
 }
 
 inline std::vector<ClosedBlock> message_blocks(const char* op, const MessageShape& shape, const BondEnds& ends) {
-  std::vector<ClosedBlock> blocks =
-      closed_blocks(op, ends.pairs.const_data_ptr<int64_t>(), ends.row_ptr.const_data_ptr<int64_t>(), shape.num_atoms,
-                    shape.num_bonds, kMinBlockBonds);
-  if (std::any_of(blocks.begin(), blocks.end(), is_large)) {
-    check_neighbor_order(op, ends.pairs.const_data_ptr<int64_t>() + shape.num_bonds,
-                         ends.neighbor_order->const_data_ptr<int64_t>(),
-                         ends.neighbor_row_ptr->const_data_ptr<int64_t>(), shape.num_atoms, shape.num_bonds);
-  }
-  return blocks;
+  const int64_t* pairs = ends.pairs.const_data_ptr<int64_t>();
+  check_neighbor_order(op, pairs + shape.num_bonds, ends.neighbor_order->const_data_ptr<int64_t>(),
+                       ends.neighbor_row_ptr->const_data_ptr<int64_t>(), shape.num_atoms, shape.num_bonds);
+  return closed_blocks(op, pairs, ends.row_ptr.const_data_ptr<int64_t>(), shape.num_atoms, shape.num_bonds,
+                       kMinBlockBonds);
 }
 
 // Memory that is written before it is read.

@@ -107,6 +107,63 @@ def atom_to_bond_gather() -> Call:
     return _aggregation(ops.atom_to_bond_gather, reference.atom_to_bond_gather, "atom_values", per_bond=False)
 
 
+def _with_flat_arguments(messages: Callable[..., Any], always_turned: bool) -> Callable[..., Any]:
+    """Let `bond_messages` take the tensors of its tuples one by one, so that each is spoiled and differentiated.
+
+    With `always_turned` ordinary lists are given as rotated by nothing: the reference implementation then takes products
+    of the ends' values, as the kernel does, and not differences of squares, which lose digits.
+    """
+
+    @wraps(messages)
+    def call(**arguments: Any) -> Any:
+        weights = ops.MessageWeights(*(arguments.pop(name) for name in ("hidden", "hidden_bias", "out", "out_bias")))
+        rotation, counts = arguments.pop("rotation"), arguments.pop("counts")
+        if rotation is None and always_turned:
+            q, num_bonds = arguments["q"], arguments["pairs"].shape[1]
+            rotation = torch.eye(3, dtype=q.dtype).expand(num_bonds, 3, 3)
+            counts = torch.ones(2, num_bonds, dtype=q.dtype)
+        turns = None if rotation is None else ops.BondTurns(rotation.detach(), counts.detach())
+        return messages(**arguments, weights=weights, turns=turns)
+
+    return call
+
+
+def bond_messages() -> Call:
+    _, bonds = random_bonds(half=random.random() < 0.5)
+    num_atoms, num_bonds = bonds.row_ptr.shape[0] - 1, bonds.pairs.shape[1]
+    dtype, turned = floating_dtype(), random.random() < 0.5
+    scalars, vectors, radial, hidden = pick(CHANNELS), pick((0, 1, 2, 17)), pick((0, 1, 8)), pick(CHANNELS)
+    width = scalars + 5 * vectors
+
+    def values(*shape: int) -> torch.Tensor:
+        return any_layout(floats(*shape, dtype=dtype))
+
+    def weight(outputs: int, inputs: int) -> torch.Tensor:
+        return any_layout(floats(outputs, inputs, dtype=dtype) / (1 + inputs))
+
+    arguments = {
+        "q": values(num_atoms, 3, vectors),
+        "tau": values(num_atoms, 6, vectors),
+        "atom_hidden": values(num_atoms, hidden),
+        "bond_scalar": values(num_bonds, scalars),
+        "bond_vector": values(num_bonds, 3, vectors),
+        "direction": values(num_bonds, 3),
+        "envelope": values(num_bonds),
+        "radial": values(num_bonds, radial),
+        "hidden": weight(hidden, width + radial),
+        "hidden_bias": values(hidden),
+        "out": weight(width, hidden),
+        "out_bias": values(width),
+        "pairs": any_layout(bonds.pairs),
+        "row_ptr": any_layout(bonds.row_ptr),
+        "by_neighbor": ops.neighbor_order(bonds.pairs, num_atoms) if random.random() < 0.5 else None,
+        "rotation": values(num_bonds, 3, 3) if turned else None,
+        "counts": values(2, num_bonds) if turned else None,
+    }
+    native = _with_flat_arguments(ops.bond_messages, always_turned=False)
+    return Call(native, _with_flat_arguments(reference.bond_messages, always_turned=True), arguments)
+
+
 def rank2_linear() -> Call:
     dtype, channels = floating_dtype(), pick(CHANNELS)
     arguments = {
@@ -156,6 +213,7 @@ CASES: dict[Callable[[], Call], float] = {
     bond_vectors: 1,
     bond_to_atom_sum: 1,
     atom_to_bond_gather: 1,
+    bond_messages: 1,
     rank2_linear: 1,
     rank2_gate: 1,
     tensor_readout: 1,

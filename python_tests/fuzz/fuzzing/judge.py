@@ -22,6 +22,7 @@ SHARE_OF_COMPARISONS = {
 }
 # Functions that pass arguments to others; errors may name the latter.
 BUILT_ON = {
+    "bond_messages": ("neighbor_order",),
     "bond_to_atom_sum": ("neighbor_order",),
     "atom_to_bond_gather": ("neighbor_order",),
     "nested_neighbor_lists": ("neighbor_list", "bonds_within"),
