@@ -110,8 +110,8 @@ def atom_to_bond_gather() -> Call:
 def _with_flat_arguments(messages: Callable[..., Any], always_turned: bool) -> Callable[..., Any]:
     """Let `bond_messages` take the tensors of its tuples one by one, so that each is spoiled and differentiated.
 
-    With `always_turned` ordinary lists are given as rotated by nothing: the reference implementation then takes products
-    of the ends' values, as the kernel does, and not differences of squares, which lose digits.
+    With `always_turned` ordinary lists are given as rotated by nothing: the reference implementation then takes
+    products of the ends' values, as the kernel does, and not differences of squares, which lose digits.
     """
 
     @wraps(messages)
