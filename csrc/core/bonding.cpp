@@ -72,6 +72,7 @@ class Parts {
     for (int m = 0; m < 3; ++m) step[m] = from_parent_[i][m] + image[m] - from_parent_[j][m];
     if (root_i == root_j) {
       periods_[root_i].add(step);
+      is_whole_ = size_[root_i] == num_atoms() && periods_[root_i].rank == 3;
       return;
     }
     if (size_[root_i] < size_[root_j]) {
@@ -82,7 +83,11 @@ class Parts {
     from_parent_[root_j] = step;
     size_[root_i] += size_[root_j];
     periods_[root_i].add_all(periods_[root_j]);
+    is_whole_ = size_[root_i] == num_atoms() && periods_[root_i].rank == 3;
   }
+
+  // Whether all atoms are one part that is endless in all directions, to which further bonds add nothing.
+  bool is_whole() const { return is_whole_; }
 
   int64_t lowest_dimension() const {
     int lowest = 3;
@@ -92,6 +97,9 @@ class Parts {
   }
 
  private:
+  int64_t num_atoms() const { return static_cast<int64_t>(parent_.size()); }
+
+  bool is_whole_ = false;
   std::vector<int64_t> parent_;
   std::vector<Period> from_parent_;
   std::vector<int64_t> size_;     // of roots: atoms of the part
@@ -108,7 +116,7 @@ double median(double* values, int64_t count) {
 }
 
 void describe_bonding(const PeriodicCrystals& crystals, double cutoff, Bonding* results) {
-  std::vector<double> nearest;
+  std::vector<double> nearest;  // squares of fractions, while bonds are visited
   for (int64_t b = 0; b < crystals.num_crystals; ++b) {
     const int64_t start = crystals.ptr[b], num_atoms = crystals.ptr[b + 1] - start;
     const double* const radii = crystals.radii + start;
@@ -116,15 +124,18 @@ void describe_bonding(const PeriodicCrystals& crystals, double cutoff, Bonding* 
     Parts parts(num_atoms);
     nearest.assign(num_atoms, std::numeric_limits<double>::infinity());
     for (int64_t i = 0; i < num_atoms; ++i) {
-      grid.visit_neighbors(i, [&](int64_t j, const Shift& image, double squared) {
-        if (j < i) return true;  // seen from the other end
-        const double fraction = std::sqrt(squared) / (radii[i] + radii[j]);
-        nearest[i] = std::min(nearest[i], fraction);
-        nearest[j] = std::min(nearest[j], fraction);
-        parts.connect(i, j, image);
+      grid.visit_neighbors<true>(i, [&](int64_t j, const Shift& image, double squared) {
+        const double sum = radii[i] + radii[j];
+        if (squared < std::max(nearest[i], nearest[j]) * (sum * sum)) {
+          const double fraction = squared / (sum * sum);
+          nearest[i] = std::min(nearest[i], fraction);
+          nearest[j] = std::min(nearest[j], fraction);
+        }
+        if (!parts.is_whole()) parts.connect(i, j, image);
         return true;
       });
     }
+    for (double& fraction : nearest) fraction = std::sqrt(fraction);
     results[b].num_lone_atoms = std::count(nearest.begin(), nearest.end(), std::numeric_limits<double>::infinity());
     results[b].dimension = parts.lowest_dimension();
     results[b].bond_fraction = median(nearest.data(), num_atoms);

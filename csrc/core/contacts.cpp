@@ -33,9 +33,9 @@ AtomPair closest_pair(const double* positions, int64_t num_atoms, const double c
   double cutoff = max_distance;
   CrystalGrid grid(positions, num_atoms, cell, cutoff);
   for (int64_t i = 0; i < num_atoms && closest.distance > 0; ++i) {
-    grid.visit_neighbors(i, [&](int64_t j, const Shift&, double squared) {
+    grid.visit_neighbors<true>(i, [&](int64_t j, const Shift&, double squared) {
       const double distance = std::sqrt(squared);
-      if (j > i && distance < closest.distance) closest = {i, j, distance};
+      if (j != i && distance < closest.distance) closest = {i, j, distance};
       return true;
     });
     // Where many atoms are at one place, a grid for the distance found has few of them in each bin. The atoms up to i

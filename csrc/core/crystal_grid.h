@@ -21,9 +21,10 @@ class CrystalGrid {
   CrystalGrid(const double* positions, int64_t num_atoms, const double cell[9], double cutoff);
 
   // Calls visit(j, image, squared distance) for each neighbor j of atom i closer than the cutoff, but not for the atom
-  // itself, in a fixed order. `image` is the lattice translation of j in steps along the compact cell, for atoms that
-  // are inside of it. Ends early, and returns false, when `visit` does.
-  template <typename Visit>
+  // itself, in a fixed order; with `half` only for j >= i, so that visits of all atoms see each pair once (an atom and
+  // its own image from both sides). `image` is the lattice translation of j in steps along the compact cell, for atoms
+  // that are inside of it. Ends early, and returns false, when `visit` does.
+  template <bool half = false, typename Visit>
   bool visit_neighbors(int64_t i, const Visit& visit) const;
 
   int64_t num_atoms() const { return static_cast<int64_t>(place_.size()); }
@@ -52,7 +53,7 @@ class CrystalGrid {
   std::vector<std::array<int32_t, 3>> bin_;  // of each atom
 };
 
-template <typename Visit>
+template <bool half, typename Visit>
 bool CrystalGrid::visit_neighbors(int64_t i, const Visit& visit) const {
   const Point& center = points_[place_[i]];
   const std::array<int32_t, 3>& bin = bin_[i];
@@ -85,6 +86,7 @@ bool CrystalGrid::visit_neighbors(int64_t i, const Visit& visit) const {
         const bool is_home = image[0] == 0 && image[1] == 0 && image[2] == 0;
         for (int64_t p = begin; p < end; ++p) {
           const Point& point = points_[p];
+          if (half && point.atom < i) continue;
           const double dx = point.x + from[0], dy = point.y + from[1], dz = point.z + from[2];
           const double squared = (dx * dx + dy * dy) + dz * dz;
           if (squared >= squared_cutoff_ || point.bin != number || (is_home && point.atom == i)) continue;

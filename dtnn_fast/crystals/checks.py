@@ -185,9 +185,7 @@ def _check_overlap(crystal: Crystal) -> None:
     radii = covalent_radii(crystal.atomic_numbers)
     cutoff = SMALLEST_MEDIAN_FRACTION * 2.0 * float(radii.max())
     packed = PackedCrystals.of([crystal])
-    fractions, neighbors = _core.nearest_contacts(
-        packed.positions, packed.cells, packed.ptr, radii, np.array([cutoff])
-    )
+    fractions, neighbors = _core.nearest_contacts(packed.positions, packed.cells, packed.ptr, radii, np.array([cutoff]))
     if fractions.min() >= SMALLEST_MEDIAN_FRACTION:
         return
     # Atoms without a neighbor within the cutoff count as 1: only fractions below the limit matter for the median.

@@ -134,9 +134,7 @@ def build_graph(
     placed = packed.positions, packed.cells
     if dtype != torch.float64:
         placed = wrap_into_compact_cells(packed.positions, packed.cells, packed.pbc, packed.ptr)
-    numbers, positions, cell, pbc, ptr = map(
-        torch.from_numpy, (packed.atomic_numbers, *placed, packed.pbc, packed.ptr)
-    )
+    numbers, positions, cell, pbc, ptr = map(torch.from_numpy, (packed.atomic_numbers, *placed, packed.pbc, packed.ptr))
     tiers = _nested_tiers(positions, cell, pbc, ptr, cutoffs)
     return CrystalGraph(numbers, positions.to(dtype), cell.to(dtype), ptr, tiers)
 
