@@ -9,6 +9,7 @@
 #include "core/bonding.h"
 #include "core/contacts.h"
 #include "core/lattice.h"
+#include "core/pair_histogram.h"
 #include "core/sound_crystals.h"
 
 namespace py = pybind11;
@@ -107,6 +108,20 @@ py::tuple describe_bonding_arrays(const Array<double>& positions, const Array<do
   return py::make_tuple(lone, dimensions, fractions);
 }
 
+Array<double> pair_histogram_of(const Array<double>& positions, const Array<double>& cell,
+                                const Array<int64_t>& elements, int64_t num_elements, double unit, double step,
+                                int64_t num_bins) {
+  Array<double> histogram(
+      {static_cast<py::ssize_t>(num_elements * (num_elements + 1) / 2), static_cast<py::ssize_t>(num_bins)});
+  std::fill(histogram.mutable_data(), histogram.mutable_data() + histogram.size(), 0.0);
+  double* const counts = histogram.mutable_data();
+  {
+    const py::gil_scoped_release release;
+    pair_histogram(positions.data(), cell.data(), elements.data(), positions.shape(0), {unit, step, num_bins}, counts);
+  }
+  return histogram;
+}
+
 }  // namespace
 
 void add_crystal_functions(py::module_& module) {
@@ -124,6 +139,9 @@ void add_crystal_functions(py::module_& module) {
              py::arg("cutoffs").noconvert(), "Returns fractions [N] and neighbors [N]; see contacts.h.");
   module.def("closest_pair", &closest_pair_of, py::arg("positions").noconvert(), py::arg("cell").noconvert(),
              py::arg("max_distance"), "Returns two atoms and their distance, or None.");
+  module.def("pair_histogram", &pair_histogram_of, py::arg("positions").noconvert(), py::arg("cell").noconvert(),
+             py::arg("elements").noconvert(), py::arg("num_elements"), py::arg("unit"), py::arg("step"),
+             py::arg("num_bins"), "Returns a histogram of distances [pairs of elements, bins]; see pair_histogram.h.");
   module.def("describe_bonding", &describe_bonding_arrays, py::arg("positions").noconvert(),
              py::arg("cells").noconvert(), py::arg("ptr").noconvert(), py::arg("radii").noconvert(), py::arg("cutoff"),
              "Returns num_lone_atoms [B], dimension [B] and bond_fraction [B]; see bonding.h.");

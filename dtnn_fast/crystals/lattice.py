@@ -94,7 +94,7 @@ def wrap_into_compact_cells(
         Positions [N, 3] and cells of the same lattices [B, 3, 3], Angstrom; unchanged where a direction is not
         periodic.
     """
-    is_periodic = pbc.all(axis=1)
+    is_periodic = np.asarray(pbc.all(axis=1))
     is_skewed = np.linalg.norm(cells, axis=2).prod(axis=1) > _SKEWED * np.abs(np.linalg.det(cells))
     is_skewed &= is_periodic
     if is_skewed.any():

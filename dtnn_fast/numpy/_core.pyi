@@ -38,3 +38,12 @@ def closest_pair(positions: NDArray[Any], cell: NDArray[Any], max_distance: floa
 def describe_bonding(
     positions: NDArray[Any], cells: NDArray[Any], ptr: NDArray[Any], radii: NDArray[Any], cutoff: float
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]: ...
+def pair_histogram(
+    positions: NDArray[Any],
+    cell: NDArray[Any],
+    elements: NDArray[Any],
+    num_elements: int,
+    unit: float,
+    step: float,
+    num_bins: int,
+) -> NDArray[Any]: ...

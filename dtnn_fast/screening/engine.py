@@ -133,18 +133,36 @@ class _Chunk:
         known_elements: frozenset[int] | None,
         on_done: Callable[[int], None],
     ) -> None:
-        """Take items, and check the crystals among them."""
-        stream = iter(items)
-        while group := list(islice(stream, CHECKED_TOGETHER)):
-            errors = iter(check_crystals([item for item in group if isinstance(item, Crystal)], known_elements))
-            for item in group:
-                error = next(errors) if isinstance(item, Crystal) else None
-                if error is None and isinstance(item, Crystal):
-                    self.crystals.append(item)
-                    continue
-                reject = item if error is None else Rejected.from_error(error, item.id, item.source)
-                self.rejected.append(reject)
-                on_done(1)
+        """Take items, and check the crystals among them, some at a time."""
+        group: list[Crystal | Rejected] = []
+        try:
+            for item in items:
+                group.append(item)
+                if len(group) == CHECKED_TOGETHER:
+                    full, group = group, []
+                    self._take(full, known_elements, on_done)
+        finally:
+            # Also after Ctrl-C while the next item is read.
+            self._take(group, known_elements, on_done)
+
+    def _take(
+        self,
+        group: Sequence[Crystal | Rejected],
+        known_elements: frozenset[int] | None,
+        on_done: Callable[[int], None],
+    ) -> None:
+        errors = iter(check_crystals([item for item in group if isinstance(item, Crystal)], known_elements))
+        for item in group:
+            if isinstance(item, Rejected):
+                self._reject(item, on_done)
+            elif error := next(errors):
+                self._reject(Rejected.from_error(error, item.id, item.source), on_done)
+            else:
+                self.crystals.append(item)
+
+    def _reject(self, reject: Rejected, on_done: Callable[[int], None]) -> None:
+        self.rejected.append(reject)
+        on_done(1)
 
     def finish(self, find_systems: bool = True) -> ScreeningResult:
         """Return the predicted crystals in the order of the stream, and the rejected; unfinished ones are left out."""
