@@ -18,16 +18,17 @@ struct PeriodicCrystals {
 
 // For each atom, the neighbor closer than cutoffs[b] whose distance is the smallest fraction of the sum of both radii;
 // images of the atom itself count. `fractions` [num_atoms] are infinite and `neighbors` [num_atoms] -1 where there is
-// none. Of equal fractions the first in the order of the search is taken.
+// none. Of fractions that are equal up to rounding, the neighbor of the lowest number is taken.
 void nearest_contacts(const PeriodicCrystals& crystals, const double* cutoffs, double* fractions, int64_t* neighbors);
 
-// Two different atoms and their distance; first = -1 for none.
+// Two different atoms, first < second, and their distance; first = -1 for none.
 struct AtomPair {
   int64_t first, second;
   double distance;
 };
 
-// The closest pair of different atoms of one crystal, images included, if closer than `max_distance`.
+// The closest pair of different atoms of one crystal, images included, if closer than `max_distance`. Of pairs that are
+// equally close up to rounding, the one of the lowest numbers is taken.
 AtomPair closest_pair(const double* positions, int64_t num_atoms, const double cell[9], double max_distance);
 
 }  // namespace dtnn

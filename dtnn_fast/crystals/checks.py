@@ -195,7 +195,8 @@ def _check_overlap(crystal: Crystal) -> None:
         if median < SMALLEST_MEDIAN_FRACTION
         else ""
     )
-    i = int(np.argmin(fractions))
+    # Of pairs that are equally close up to rounding, the first.
+    i = int(np.argmax(fractions <= fractions.min() * (1 + 1e-11)))
     j = int(neighbors[i])
     length = float(fractions[i] * (radii[i] + radii[j]))
     if fractions[i] < SMALLEST_RADIUS_FRACTION:
