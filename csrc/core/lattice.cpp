@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <stdexcept>
+#include <utility>
 
 namespace dtnn {
 namespace {
@@ -139,6 +140,63 @@ Lattice make_lattice(const double cell[9], const bool pbc[3]) {
     if (k >= lattice.num_periodic) lattice.rounding_length[k] = 1;
   }
   return lattice;
+}
+
+std::array<Vec3, 3> compact_cell(const double cell[9]) {
+  // Squared lengths below this are the rounding error of linearly dependent vectors. Angstrom^2
+  constexpr double kRoundingError = 1e-12;
+  // Ends ties: a vector that gets shorter by rounding only is not taken.
+  constexpr double kClearly = 1 - 1e-12;
+  std::array<Vec3, 3> rows;
+  for (int m = 0; m < 3; ++m) rows[m] = {cell[3 * m], cell[3 * m + 1], cell[3 * m + 2]};
+  // Every pass shortens a vector, and a lattice has finitely many shorter ones.
+  while (true) {
+    std::stable_sort(rows.begin(), rows.end(), [](const Vec3& a, const Vec3& b) { return dot(a, a) < dot(b, b); });
+    bool shortened = false;
+    for (const auto& [i, j] : {std::pair<int, int>{1, 0}, {2, 0}, {2, 1}}) {
+      const double steps = std::nearbyint(dot(rows[i], rows[j]) / dot(rows[j], rows[j]));
+      Vec3 shorter;
+      for (int m = 0; m < 3; ++m) shorter[m] = rows[i][m] - steps * rows[j][m];
+      // False for a vector of length 0, by which nothing can be divided.
+      if (!(dot(shorter, shorter) < dot(rows[i], rows[i]) * kClearly)) continue;
+      rows[i] = shorter;
+      shortened = true;
+    }
+    if (dot(rows[0], rows[0]) < kRoundingError) return rows;
+    if (shortened) continue;
+    // Three vectors at 120 degrees, nearly in a plane: no pair can be shortened, but their sum is shorter.
+    Vec3 shortest = rows[2];
+    double limit = dot(rows[2], rows[2]) * kClearly;
+    for (const double sign0 : {-1.0, 1.0}) {
+      for (const double sign1 : {-1.0, 1.0}) {
+        Vec3 sum;
+        for (int m = 0; m < 3; ++m) sum[m] = rows[2][m] + sign0 * rows[0][m] + sign1 * rows[1][m];
+        if (!(dot(sum, sum) < limit)) continue;
+        shortest = sum;
+        limit = dot(sum, sum);
+        shortened = true;
+      }
+    }
+    if (!shortened) return rows;
+    rows[2] = shortest;
+  }
+}
+
+void wrap_atoms(const double* positions, int64_t num_atoms, const double cell[9], double* wrapped) {
+  std::array<Vec3, 3> rows, dual;
+  for (int k = 0; k < 3; ++k) rows[k] = {cell[3 * k], cell[3 * k + 1], cell[3 * k + 2]};
+  const double determinant = dot(rows[0], cross(rows[1], rows[2]));
+  for (int k = 0; k < 3; ++k) {
+    dual[k] = cross(rows[(k + 1) % 3], rows[(k + 2) % 3]);
+    for (double& component : dual[k]) component /= determinant;
+  }
+  for (int64_t i = 0; i < num_atoms; ++i) {
+    const Vec3 r = {positions[3 * i], positions[3 * i + 1], positions[3 * i + 2]};
+    Vec3 cells;
+    for (int k = 0; k < 3; ++k) cells[k] = std::floor(dot(dual[k], r));
+    for (int m = 0; m < 3; ++m)
+      wrapped[3 * i + m] = r[m] - ((cells[0] * rows[0][m] + cells[1] * rows[1][m]) + cells[2] * rows[2][m]);
+  }
 }
 
 double count_translations(const Lattice& lattice, double radius) {

@@ -45,6 +45,15 @@ struct Lattice {
 // Throws std::invalid_argument, worded to follow the name of the crystal, when the periodic vectors have no volume.
 Lattice make_lattice(const double cell[9], const bool pbc[3]);
 
+// The most compact cell of the same lattice (Minkowski reduced), shortest vector first; rows are lattice vectors.
+// Unlike the basis of `make_lattice`, every vector is as short as it can be up to rounding, and a cell without volume
+// is no error: its shortest vector is about 0. All components are finite.
+std::array<Vec3, 3> compact_cell(const double cell[9]);
+
+// Moves atoms [num_atoms, 3] of a fully periodic crystal into its cell, whose vectors are independent: a - floor(f)
+// cell, with the fractional positions f. `wrapped` may be `positions`.
+void wrap_atoms(const double* positions, int64_t num_atoms, const double cell[9], double* wrapped);
+
 // Approximate number of translations no longer than `radius`.
 double count_translations(const Lattice& lattice, double radius);
 

@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "core/neighbor_list.h"
+#include "crystals.h"
 
 namespace py = pybind11;
 
@@ -100,4 +101,5 @@ PYBIND11_MODULE(_core, module) {
              py::arg("cutoffs").noconvert(), py::arg("half"), py::arg("self_pairs"), py::arg("num_threads"),
              py::arg("geometry"),
              "Returns pairs [2, E], shifts [E, 3], and with geometry lengths [E] and vectors [E, 3], else None twice.");
+  dtnn::add_crystal_functions(module);
 }

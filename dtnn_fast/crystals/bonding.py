@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..numpy import neighbor_list
+from ..numpy import _core
 from .crystal import Crystal
 from .elements import covalent_radii
 from .lattice import reduce_cell
+from .packed import PackedCrystals
 
 # Beyond this many times the sum of the covalent radii, an atom's nearest neighbor is not searched.
 _LONGEST_FRACTION = 3.0
@@ -45,26 +46,15 @@ def describe_bonding(crystals: Sequence[Crystal], cutoff: float) -> list[Bonding
     """
     if not crystals:
         return []
-    sizes = np.array([crystal.num_atoms for crystal in crystals])
-    ptr = np.concatenate([[0], sizes.cumsum()])
-    # In compact cells with wrapped atoms, the shifts are small numbers.
-    cells = np.stack([reduce_cell(crystal.cell) for crystal in crystals])
-    fractional = [c.positions @ np.linalg.inv(cell) for c, cell in zip(crystals, cells, strict=True)]
-    positions = np.concatenate([(f - np.floor(f)) @ cell for f, cell in zip(fractional, cells, strict=True)])
-    first, second, lengths, shifts = neighbor_list("ijdS", positions, cutoff, cells, True, ptr=ptr, num_threads=1)
-
-    radii = covalent_radii(np.concatenate([crystal.atomic_numbers for crystal in crystals]))
-    nearest = np.full(len(positions), np.inf)
-    np.minimum.at(nearest, first, lengths / (radii[first] + radii[second]))
-    is_lone = np.bincount(first, minlength=len(positions)) == 0
-    dimensions = _dimensions(first, second, shifts, ptr)
-    results = []
-    for index, (crystal, start, end) in enumerate(zip(crystals, ptr[:-1], ptr[1:], strict=True)):
-        atoms = slice(int(start), int(end))
-        fraction = float(np.median(nearest[atoms]))
-        if not np.isfinite(fraction):
-            fraction = _bond_fraction(crystal, cells[index], radii[atoms])
-        results.append(Bonding(int(is_lone[atoms].sum()), int(dimensions[atoms].min()), fraction))
+    packed = PackedCrystals.of(crystals)
+    radii = covalent_radii(packed.atomic_numbers)
+    found = _core.describe_bonding(packed.positions, packed.cells, packed.ptr, radii, cutoff)
+    results = [Bonding(*values) for values in zip(*(values.tolist() for values in found), strict=True)]
+    far = [index for index, bonding in enumerate(results) if not np.isfinite(bonding.bond_fraction)]
+    if far:
+        fractions = _far_bond_fractions([crystals[index] for index in far])
+        for index, fraction in zip(far, fractions, strict=True):
+            results[index] = results[index]._replace(bond_fraction=fraction)
     return results
 
 
@@ -86,55 +76,10 @@ def widest_gap(crystal: Crystal) -> float:
     return float((gaps / np.linalg.norm(to_fractional, axis=0)).max())
 
 
-def _bond_fraction(crystal: Crystal, cell: np.ndarray, radii: np.ndarray) -> float:
-    """Compute `Bonding.bond_fraction` for a crystal most of whose atoms have no neighbor within the usual cutoff."""
-    cutoff = _LONGEST_FRACTION * 2.0 * float(radii.max())
-    first, second, lengths = neighbor_list("ijd", crystal.positions, cutoff, cell, True, num_threads=1)
-    nearest = np.full(crystal.num_atoms, np.inf)
-    np.minimum.at(nearest, first, lengths / (radii[first] + radii[second]))
-    return float(np.median(nearest))
-
-
-def _dimensions(first: np.ndarray, second: np.ndarray, shifts: np.ndarray, ptr: np.ndarray) -> np.ndarray:
-    """Find in how many directions the part of the crystal that each atom belongs to is endless.
-
-    Each part is walked through bond by bond, and each atom gets the lattice translation at which the walk reached it.
-    A bond that leads to another translation of a known atom is a period of the part.
-
-    Args:
-        first: centers of all bonds, both directions of each. [E]
-        second: neighbors. [E]
-        shifts: lattice translations of the neighbors. [E, 3]
-        ptr: first atom of each crystal, and the number of atoms. [B+1]
-
-    Returns:
-        0 to 3 for each atom. [N], int64
-    """
-    num_atoms = int(ptr[-1])
-    part = np.full(num_atoms, -1)
-    offset = np.zeros((num_atoms, 3), dtype=np.int64)
-    while (part < 0).any():
-        # One new part in each crystal that has atoms left: its first atom without a part.
-        unvisited = np.flatnonzero(part < 0)
-        starts = unvisited[np.unique(np.searchsorted(ptr, unvisited, side="right"), return_index=True)[1]]
-        part[starts] = starts
-        while True:
-            leads_on = np.flatnonzero((part[first] >= 0) & (part[second] < 0))
-            if len(leads_on) == 0:
-                break
-            reached, one_of_many = np.unique(second[leads_on], return_index=True)
-            bond = leads_on[one_of_many]
-            part[reached] = part[first[bond]]
-            offset[reached] = offset[first[bond]] + shifts[bond]
-    periods = (offset[first] + shifts - offset[second]).astype(np.float64)
-    gram = np.zeros((num_atoms, 3, 3))
-    for row in range(3):
-        for column in range(3):
-            weights = periods[:, row] * periods[:, column]
-            gram[:, row, column] = np.bincount(part[first], weights=weights, minlength=num_atoms)
-    parts, part_of_atom = np.unique(part, return_inverse=True)
-    eigenvalues = np.linalg.eigvalsh(gram[parts])
-    # The vectors are integers, so eigenvalues that are not zero are not small.
-    rank = (eigenvalues > 1e-6 * np.maximum(eigenvalues[:, -1:], 1.0)).sum(axis=1)
-    dimensions: np.ndarray = rank[part_of_atom]
-    return dimensions
+def _far_bond_fractions(crystals: Sequence[Crystal]) -> list[float]:
+    """Compute `Bonding.bond_fraction` where most atoms of a crystal have no neighbor within the usual cutoff."""
+    packed = PackedCrystals.of(crystals)
+    radii = covalent_radii(packed.atomic_numbers)
+    cutoffs = _LONGEST_FRACTION * 2.0 * np.maximum.reduceat(radii, packed.ptr[:-1])
+    fractions, _ = _core.nearest_contacts(packed.positions, packed.cells, packed.ptr, radii, cutoffs)
+    return [float(np.median(of_atoms)) for of_atoms in np.split(fractions, packed.ptr[1:-1])]

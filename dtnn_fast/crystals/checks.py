@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from functools import lru_cache
 
 import numpy as np
 
 from ..errors import BadCrystalError
-from ..numpy import neighbor_list
+from ..numpy import _core
 from .crystal import Crystal
 from .elements import MAX_ATOMIC_NUMBER, SYMBOLS, covalent_radii
-from .lattice import closest_pair_within, reduce_cell, shortest_lattice_vector
+from .lattice import closest_pair_within, shortest_lattice_vector
+from .packed import PackedCrystals
 
 # Atoms closer than this are one atom entered twice: the shortest bond known, H-H, is 0.74 Angstrom.
 SHORTEST_DISTANCE = 0.3
@@ -27,6 +29,8 @@ SMALLEST_MEDIAN_FRACTION = 0.56
 LARGEST_FILLING = 4.5
 # Larger coordinates are a wrong unit or garbage, and would lose the digits that distances need.
 LARGEST_COORDINATE = 1e6
+# By atomic number. [119], float64, Angstrom
+_RADII = covalent_radii(np.arange(MAX_ATOMIC_NUMBER + 1))
 
 
 def check_crystal(crystal: Crystal, known_elements: Collection[int] | None = None) -> None:
@@ -42,6 +46,63 @@ def check_crystal(crystal: Crystal, known_elements: Collection[int] | None = Non
             than 0.3 Angstrom or than half the sum of their covalent radii; or all bonds are so short, or the cell is
             so small, that no pressure known makes such a crystal. The message names the crystal and what is wrong.
     """
+    error = check_crystals([crystal], known_elements)[0]
+    if error is not None:
+        raise error
+
+
+def check_crystals(
+    crystals: Sequence[Crystal], known_elements: Collection[int] | None = None
+) -> list[BadCrystalError | None]:
+    """Check crystals as `check_crystal` does, many at once.
+
+    Native code passes the crystals that are sound, about a microsecond each; the others are looked at one by one.
+
+    Args:
+        crystals: the crystals to check.
+        known_elements: see `check_crystal`.
+
+    Returns:
+        For each crystal the error that `check_crystal` raises, None without.
+    """
+    if not crystals:
+        return []
+    packed = PackedCrystals.of(crystals)
+    is_sound = _core.find_sound_crystals(
+        packed.positions,
+        packed.cells,
+        packed.pbc,
+        packed.ptr,
+        packed.atomic_numbers,
+        _is_known(None if known_elements is None else frozenset(known_elements)),
+        _RADII,
+        SMALLEST_VOLUME_PER_ATOM,
+        SMALLEST_MEDIAN_FRACTION,
+        LARGEST_FILLING,
+        LARGEST_COORDINATE,
+    )
+    return [
+        None if sound else _find_error(crystal, known_elements)
+        for crystal, sound in zip(crystals, is_sound.tolist(), strict=True)
+    ]
+
+
+@lru_cache(maxsize=16)
+def _is_known(known_elements: frozenset[int] | None) -> np.ndarray:
+    """Tabulate which atomic numbers a model knows. [119], bool"""
+    return np.array([z > 0 and (known_elements is None or z in known_elements) for z in range(MAX_ATOMIC_NUMBER + 1)])
+
+
+def _find_error(crystal: Crystal, known_elements: Collection[int] | None) -> BadCrystalError | None:
+    try:
+        _check(crystal, known_elements)
+    except BadCrystalError as error:
+        return error
+    return None
+
+
+def _check(crystal: Crystal, known_elements: Collection[int] | None) -> None:
+    """Go through all checks, and raise what `check_crystal` raises."""
     check_cell(crystal)
     _check_elements(crystal, known_elements)
     period = shortest_lattice_vector(crystal.cell)
@@ -123,23 +184,22 @@ def _check_overlap(crystal: Crystal) -> None:
     """Check the distances between atoms, which are at least `SHORTEST_DISTANCE` apart, against their covalent radii."""
     radii = covalent_radii(crystal.atomic_numbers)
     cutoff = SMALLEST_MEDIAN_FRACTION * 2.0 * float(radii.max())
-    cell = reduce_cell(crystal.cell)
-    first, second, lengths = neighbor_list("ijd", crystal.positions, cutoff, cell, True, num_threads=1)
-    fractions = lengths / (radii[first] + radii[second])
-    if not len(fractions) or fractions.min() >= SMALLEST_MEDIAN_FRACTION:
+    packed = PackedCrystals.of([crystal])
+    fractions, neighbors = _core.nearest_contacts(packed.positions, packed.cells, packed.ptr, radii, np.array([cutoff]))
+    if fractions.min() >= SMALLEST_MEDIAN_FRACTION:
         return
-    # Atoms without a neighbor in this list count as 1: only fractions below the limit matter for the median.
-    nearest = np.ones(crystal.num_atoms)
-    np.minimum.at(nearest, first, fractions)
-    median = float(np.median(nearest))
+    # Atoms without a neighbor within the cutoff count as 1: only fractions below the limit matter for the median.
+    median = float(np.median(np.minimum(fractions, 1.0)))
     hint = (
         f"; bonds are about {median:.2g} times the usual length: are all lengths in Angstrom, and is the scale right?"
         if median < SMALLEST_MEDIAN_FRACTION
         else ""
     )
-    shortest = int(np.argmin(fractions))
-    i, j, length = int(first[shortest]), int(second[shortest]), float(lengths[shortest])
-    if fractions[shortest] < SMALLEST_RADIUS_FRACTION:
+    # Of pairs that are equally close up to rounding, the first.
+    i = int(np.argmax(fractions <= fractions.min() * (1 + 1e-11)))
+    j = int(neighbors[i])
+    length = float(fractions[i] * (radii[i] + radii[j]))
+    if fractions[i] < SMALLEST_RADIUS_FRACTION:
         subject = (
             f"every image of atom {_atom_label(crystal, i)}, counted from 0, is {length:.3g} Angstrom from the next"
             if i == j

@@ -9,8 +9,9 @@ from math import gcd
 
 import numpy as np
 
-from ..numpy import neighbor_list
+from ..numpy import _core
 from .crystal import Crystal
+from .packed import PackedCrystals
 
 # Functionals and experiments differ by a few per cent in the volume of the same crystal.
 LARGEST_VOLUME_DIFFERENCE = 0.05
@@ -89,23 +90,12 @@ def pair_distribution(crystal: Crystal) -> np.ndarray:
         Density at equidistant lengths per atom, for each two of the sorted elements. [E (E + 1) / 2, bins], float64
     """
     unit = _volume_per_atom(crystal) ** (1.0 / 3.0)
-    first, second, lengths = neighbor_list(
-        "ijd", crystal.positions, _CUTOFF * unit, crystal.cell, crystal.pbc, half=True, num_threads=1
-    )
     elements, element_of_atom = np.unique(crystal.atomic_numbers, return_inverse=True)
-    high, low = np.sort([element_of_atom[first], element_of_atom[second]], axis=0)[::-1]
-    pair_of_bond = high * (high + 1) // 2 + low
-    num_pairs = len(elements) * (len(elements) + 1) // 2
-    scaled = lengths / unit
-    weights = (1.0 - np.square(scaled / _CUTOFF)) / crystal.num_atoms
-    # Shared between the two bins around it, a bond counts smoothly in its length.
-    place = scaled / _STEP
-    bins = np.minimum(place.astype(np.int64), _NUM_BINS - 2)
-    upper = place - bins
-    start = pair_of_bond * _NUM_BINS + bins
-    size = num_pairs * _NUM_BINS
-    histogram = np.bincount(start, weights * (1.0 - upper), size) + np.bincount(start + 1, weights * upper, size)
-    smooth: np.ndarray = histogram.reshape(num_pairs, _NUM_BINS) @ _SMOOTHING
+    packed = PackedCrystals.of([crystal])
+    histogram = _core.pair_histogram(
+        packed.positions, packed.cells[0], element_of_atom.astype(np.int64), len(elements), unit, _STEP, _NUM_BINS
+    )
+    smooth: np.ndarray = (histogram / crystal.num_atoms) @ _SMOOTHING
     return smooth
 
 

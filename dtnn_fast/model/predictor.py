@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import nn
 
-from ..crystals.checks import check_crystal
+from ..crystals.checks import check_crystals
 from ..crystals.convert import to_crystals
 from ..crystals.crystal import Crystal
 from ..nn.graph import crystal_batches
 from ..nn.symmetric_tensors import UNIQUE_COLUMNS, UNIQUE_ROWS
-from ..symmetry import find_symmetry, forbids_ionic_response, symmetrised
+from ..symmetry import find_forbidden_ionic_responses, find_symmetry, symmetrised
 from .training_set import TrainingSet
 
 
@@ -198,8 +198,9 @@ class Predictor(nn.Module):
     def _to_checked_crystals(self, structures: Any) -> list[Crystal]:
         crystals = to_crystals(structures)
         known = frozenset(self.elements) or None
-        for crystal in crystals:
-            check_crystal(crystal, known)
+        for error in check_crystals(crystals, known):
+            if error is not None:
+                raise error
         return crystals
 
     def predict_batch(self, crystals: Sequence[Crystal]) -> dict[str, np.ndarray]:
@@ -254,7 +255,7 @@ def _without_forbidden_ionic_parts(
         exact["total"] = members["electronic"]
     if not exact:
         return members
-    forbidden = np.array([forbids_ionic_response(crystal) for crystal in crystals])[:, None, None]
+    forbidden = find_forbidden_ionic_responses(crystals)[:, None, None]
     return members | {target: np.where(forbidden, value, members[target]) for target, value in exact.items()}
 
 

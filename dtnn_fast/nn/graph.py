@@ -9,17 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..crystals.crystal import Crystal
-from ..crystals.lattice import reduce_cell
+from ..crystals.lattice import wrap_into_compact_cells
+from ..crystals.packed import PackedCrystals
 from ..errors import BadCrystalError
 from ..ops import NeighborOrder, bond_vectors, neighbor_order, nested_neighbor_lists
-
-# Product of the lengths of the lattice vectors over the volume: 1 for right angles, below this in common cells.
-_SKEWED = 8.0
 
 
 @dataclass(frozen=True)
@@ -133,33 +130,13 @@ def build_graph(
     """
     if not crystals:
         raise BadCrystalError("expected at least one crystal, got none")
-    sizes = torch.tensor([0, *(crystal.num_atoms for crystal in crystals)])
-    ptr = sizes.cumsum(0)
-    is_float64 = dtype == torch.float64
-    placed = [(c.positions, c.cell) if is_float64 else _wrap_into_compact_cell(c) for c in crystals]
-    positions = torch.cat([torch.from_numpy(positions) for positions, _ in placed])
-    cell = torch.stack([torch.from_numpy(cell) for _, cell in placed])
-    pbc = torch.stack([torch.from_numpy(crystal.pbc) for crystal in crystals])
-    numbers = torch.cat([torch.from_numpy(crystal.atomic_numbers) for crystal in crystals])
+    packed = PackedCrystals.of(crystals)
+    placed = packed.positions, packed.cells
+    if dtype != torch.float64:
+        placed = wrap_into_compact_cells(packed.positions, packed.cells, packed.pbc, packed.ptr)
+    numbers, positions, cell, pbc, ptr = map(torch.from_numpy, (packed.atomic_numbers, *placed, packed.pbc, packed.ptr))
     tiers = _nested_tiers(positions, cell, pbc, ptr, cutoffs)
     return CrystalGraph(numbers, positions.to(dtype), cell.to(dtype), ptr, tiers)
-
-
-def _wrap_into_compact_cell(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
-    """Move the atoms of a fully periodic crystal into its cell, and make a very skewed cell compact.
-
-    In a very skewed cell ``shifts @ cell`` is a small difference of large numbers.
-
-    Returns:
-        Positions [N, 3] and a cell of the same lattice [3, 3]; unchanged where a direction is not periodic.
-    """
-    positions, cell = crystal.positions, crystal.cell
-    if not crystal.pbc.all():
-        return positions, cell
-    if np.prod(np.linalg.norm(cell, axis=1)) > _SKEWED * abs(np.linalg.det(cell)):
-        cell = reduce_cell(cell)
-    fractional = np.linalg.solve(cell.T, positions.T).T
-    return positions - np.floor(fractional) @ cell, cell
 
 
 def _nested_tiers(

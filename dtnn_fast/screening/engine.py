@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..crystals.checks import check_crystal
+from ..crystals.checks import check_crystals
 from ..crystals.convert import to_crystal
 from ..crystals.crystal import Crystal, Rejected
 from ..errors import BadCrystalError
@@ -22,6 +22,8 @@ from .store import ScreenedCrystals
 
 # Number of crystals in memory; they are sorted by size together, so that the crystals of a batch are of similar size.
 CHUNK_SIZE = 2048
+# Number of crystals that are checked together, and rejected together.
+CHECKED_TOGETHER = 64
 
 ScreeningResult = tuple[ScreenedCrystals, list[Rejected]]
 
@@ -131,14 +133,36 @@ class _Chunk:
         known_elements: frozenset[int] | None,
         on_done: Callable[[int], None],
     ) -> None:
-        """Take items, and check the crystals among them."""
-        for item in items:
-            checked = item if isinstance(item, Rejected) else _check(item, known_elements)
-            if isinstance(checked, Rejected):
-                self.rejected.append(checked)
-                on_done(1)
+        """Take items, and check the crystals among them, some at a time."""
+        group: list[Crystal | Rejected] = []
+        try:
+            for item in items:
+                group.append(item)
+                if len(group) == CHECKED_TOGETHER:
+                    full, group = group, []
+                    self._take(full, known_elements, on_done)
+        finally:
+            # Also after Ctrl-C while the next item is read.
+            self._take(group, known_elements, on_done)
+
+    def _take(
+        self,
+        group: Sequence[Crystal | Rejected],
+        known_elements: frozenset[int] | None,
+        on_done: Callable[[int], None],
+    ) -> None:
+        errors = iter(check_crystals([item for item in group if isinstance(item, Crystal)], known_elements))
+        for item in group:
+            if isinstance(item, Rejected):
+                self._reject(item, on_done)
+            elif error := next(errors):
+                self._reject(Rejected.from_error(error, item.id, item.source), on_done)
             else:
-                self.crystals.append(checked)
+                self.crystals.append(item)
+
+    def _reject(self, reject: Rejected, on_done: Callable[[int], None]) -> None:
+        self.rejected.append(reject)
+        on_done(1)
 
     def finish(self, find_systems: bool = True) -> ScreeningResult:
         """Return the predicted crystals in the order of the stream, and the rejected; unfinished ones are left out."""
@@ -164,14 +188,6 @@ def _join(chunks: Sequence[_Chunk | ScreeningResult]) -> ScreeningResult:
     finished = [chunk.finish(find_systems=False) if isinstance(chunk, _Chunk) else chunk for chunk in chunks]
     tables = [table for table, _ in finished]
     return ScreenedCrystals.join(tables), [reject for _, rejected in finished for reject in rejected]
-
-
-def _check(crystal: Crystal, known_elements: frozenset[int] | None) -> Crystal | Rejected:
-    try:
-        check_crystal(crystal, known_elements)
-    except BadCrystalError as error:
-        return Rejected.from_error(error, crystal.id, crystal.source)
-    return crystal
 
 
 def _predict(model: Predictor, crystals: Sequence[Crystal]) -> list[_Prediction | str]:

@@ -8,7 +8,7 @@
 """
 
 from .crystal_systems import CRYSTAL_SYSTEMS, UNKNOWN, crystal_system, crystal_system_of_group, known_crystal_system
-from .infrared import forbids_ionic_response, has_infrared_active_modes
+from .infrared import find_forbidden_ionic_responses, forbids_ionic_response, has_infrared_active_modes
 from .space_group import MAX_ATOMS, CrystalSymmetry, find_symmetry, space_group_number
 from .tensor_symmetry import from_ieee_frame, symmetrised, symmetry_violation
 
@@ -19,6 +19,7 @@ __all__ = [
     "CrystalSymmetry",
     "crystal_system",
     "crystal_system_of_group",
+    "find_forbidden_ionic_responses",
     "find_symmetry",
     "forbids_ionic_response",
     "from_ieee_frame",

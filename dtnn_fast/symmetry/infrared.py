@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..crystals.checks import check_cell
@@ -71,6 +73,23 @@ def forbids_ionic_response(crystal: Crystal) -> bool:
         return has_infrared_active_modes(crystal) is False
     except MissingPackageError:
         return False
+
+
+def find_forbidden_ionic_responses(crystals: Sequence[Crystal]) -> np.ndarray:
+    """Apply `forbids_ionic_response` to crystals; those of several elements are told at once.
+
+    Args:
+        crystals: crystals that passed `check_crystal`, at least one.
+
+    Returns:
+        [B], bool
+    """
+    numbers = np.concatenate([crystal.atomic_numbers for crystal in crystals])
+    starts = np.cumsum([0, *(crystal.num_atoms for crystal in crystals[:-1])])
+    forbidden = np.minimum.reduceat(numbers, starts) == np.maximum.reduceat(numbers, starts)
+    for index in np.flatnonzero(forbidden).tolist():
+        forbidden[index] = forbids_ionic_response(crystals[index])
+    return forbidden
 
 
 def _more_than_acoustic(symmetry: PrimitiveSymmetry) -> bool:
