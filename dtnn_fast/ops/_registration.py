@@ -84,8 +84,8 @@ def register_derivatives(
     _LIBRARY.impl(name, kernel, "Autograd", with_keyset=True)
 
 
-# Whether torch.compile has traced a call with tangents. Its backend "eager" runs the traced calls as they are, and enters
-# the level of forward mode without setting `forward_ad._current_level`.
+# Whether torch.compile has traced a call with tangents. Its backend "eager" runs the traced calls as they are, and
+# enters the level of forward mode without setting `forward_ad._current_level`.
 _traced_tangents = False
 
 
