@@ -86,8 +86,10 @@ class NativeEncoder(nn.Module):
                 f"`mean_bonds`, got {list(cutoffs)} and {list(mean_bonds)}"
             )
         self.num_layers = len(cutoffs) if num_layers is None else num_layers
+        # Not a part of saved weights, so loading them fills it again: a module that was on "meta" has lost its values.
         self.elements: Tensor
         self.register_buffer("elements", subshell_table(), persistent=False)
+        self.register_load_state_dict_post_hook(_fill_elements)
         self.embedding = Linear(len(SUBSHELLS), self.config.channels.scalar, bias=False)
         self.layers = nn.ModuleList(
             NativeLayer(self.config.channels, mean, self.config.bounded_messages)
@@ -209,20 +211,28 @@ class NativeReadout(nn.Module):
         )
 
 
-def subshell_table(dtype: torch.dtype = torch.float32) -> Tensor:
+def _fill_elements(encoder: NativeEncoder, _incompatible_keys: object) -> None:
+    encoder.elements = subshell_table(encoder.elements.dtype, encoder.embedding.weight.device)
+
+
+def subshell_table(dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> Tensor:
     """Tabulate half the occupations of the subshells by Madelung's rule, one row per atomic number (row 0 is empty).
 
     Exceptions to the rule (Cr, Cu and others move one or two electrons) are left out: the encoder only needs to tell
     elements apart, and to know their group and period.
 
+    Args:
+        dtype: dtype of the table.
+        device: its device; None for torch's default device.
+
     Returns:
         The table; the entries of element Z sum to Z / 2. [119, 19].
     """
-    table = torch.zeros(NUM_ELEMENTS + 1, len(SUBSHELLS), dtype=dtype)
-    for number in range(1, NUM_ELEMENTS + 1):
+    rows = [[0.0] * len(SUBSHELLS) for _ in range(NUM_ELEMENTS + 1)]
+    for number, row in enumerate(rows):
         left = number
         for column, name in enumerate(SUBSHELLS):
             filled = min(left, _CAPACITY[name[-1]])
-            table[number, column] = 0.5 * filled
+            row[column] = 0.5 * filled
             left -= filled
-    return table
+    return torch.tensor(rows, dtype=dtype, device=device)

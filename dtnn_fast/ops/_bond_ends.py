@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Shared parts of `bond_to_atom_sum` and `atom_to_bond_gather`: the names of a bond's ends, and the registration.
+"""Shared parts of `bond_to_atom_sum` and `atom_to_bond_gather`: names of a bond's ends, sums by index, registration.
 
 The two operations are linear and each other's transpose, so each is the other's derivative.
 """
@@ -45,6 +45,14 @@ def order_for(
         return None, None
     # A `row_ptr` of a wrong shape is left to the kernel's check.
     return neighbor_order(pairs, row_ptr.numel() - 1) if by_neighbor is None else by_neighbor
+
+
+def add_rows(rows: Tensor, index: Tensor, values: Tensor) -> Tensor:
+    """Compute ``rows.index_add(0, index, values)``.
+
+    Not by `index_add`: torch up to 2.13 compiles its tangents of forward mode to wrong numbers or a crash.
+    """
+    return rows.scatter_add(0, index.view(-1, *[1] * (values.dim() - 1)).expand_as(values), values)
 
 
 def register_with_transpose(

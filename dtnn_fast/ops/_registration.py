@@ -12,9 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import _C, Tensor
+from torch import _C, _VF, Tensor
 from torch._functorch.utils import enable_single_level_autograd_function
-from torch.autograd.forward_ad import _set_fwd_grad_enabled, unpack_dual
+from torch.autograd import forward_ad
+from torch.autograd.function import _SingleLevelFunction
 
 _LIBRARY = torch.library.Library("dtnn_fast", "IMPL")
 
@@ -48,7 +49,7 @@ def register_derivatives(
     def forward(ctx, keyset, *arguments):  # type: ignore[no-untyped-def]
         # Inside a Function torch switches gradients off. An outer transform of torch.func may follow below, and that
         # would cut its result from its inputs: torch.func.grad(torch.func.grad(f)) would silently be wrong.
-        with torch.enable_grad(), _set_fwd_grad_enabled(True):
+        with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):
             result = below_autograd(keyset, arguments)
         setup_context(ctx, arguments, result)
         return result
@@ -64,33 +65,48 @@ def register_derivatives(
 
     # Created with type() to give the nodes of the graph the operation's name.
     methods = {"forward": staticmethod(forward), "backward": staticmethod(backward_with_keyset)}
-    derivative: Any = type(name, (torch.autograd.Function,), methods)
+    derivative: Any = type(name, (_SingleLevelFunction,), methods)
     defaults = [argument.default_value for argument in op._schema.arguments]
 
     def kernel(keyset: _C.DispatchKeySet, *given: Any) -> Any:
         arguments = (*given, *defaults[len(given) :])  # the dispatcher leaves out what equals its default
         if _have_tangents(arguments):
             return reference(*arguments)
-        if not (torch.is_grad_enabled() and _C._any_requires_grad(*arguments)):
+        if not (_C.is_grad_enabled() and _C._any_requires_grad(*arguments)):
             return below_autograd(keyset, arguments)
         if not _C._are_functorch_transforms_active():
             return derivative.apply(keyset, *arguments)
-        # The dispatcher calls this kernel for one level of torch.func's transforms. `derivative.apply` would start
-        # again with all levels, and it refuses to because of the form of `forward`.
+        # The dispatcher calls this kernel for one level of torch.func's transforms. torch.autograd.Function would start
+        # again with all levels, and it refuses to because of the form of `forward`; hence its base class.
         with enable_single_level_autograd_function():
-            return super(torch.autograd.Function, derivative).apply(keyset, *arguments)
+            return derivative.apply(keyset, *arguments)
 
     _LIBRARY.impl(name, kernel, "Autograd", with_keyset=True)
 
 
+# Whether torch.compile has traced a call with tangents. Its backend "eager" runs the traced calls as they are, and
+# enters the level of forward mode without setting `forward_ad._current_level`.
+_traced_tangents = False
+
+
 def _have_tangents(arguments: tuple[Any, ...]) -> bool:
     """Tell whether an argument is a dual number of forward mode, which would lose its tangent in the kernel."""
-    if not _C._len_torch_dispatch_stack():
-        return any(isinstance(x, Tensor) and unpack_dual(x).tangent is not None for x in arguments)
-    # Where torch.compile replays forward mode, `unpack_dual` must be told the level. The question itself must not
-    # become a part of the traced graph.
-    with _C._DisableTorchDispatch():
-        return any(isinstance(x, Tensor) and unpack_dual(x, level=0).tangent is not None for x in arguments)
+    global _traced_tangents  # noqa: PLW0603  what is compiled is a matter of the whole process
+    if _C._len_torch_dispatch_stack():
+        with _C._DisableTorchDispatch():  # the question must not become a part of a traced graph
+            found = _any_is_dual(arguments)
+        _traced_tangents |= found
+        return found
+    # A tensor takes a microsecond, so ordinary calls must not ask.
+    return (forward_ad._current_level >= 0 or _traced_tangents) and _any_is_dual(arguments)
+
+
+def _any_is_dual(arguments: tuple[Any, ...]) -> bool:
+    # torch has one level only, 0. `forward_ad.unpack_dual` asks the same, three times slower.
+    return any(
+        isinstance(x, Tensor) and x.is_floating_point() and _VF._unpack_dual(x, level=0)[1] is not None
+        for x in arguments
+    )
 
 
 # A rule takes the operation, the number of samples, the batched dimension of each argument (None: not batched) and the

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .._backend import reference_implementations, uses_reference
+from ._bond_ends import add_rows
 from ._registration import check_same_device, register_derivatives, register_vmap
 from .neighbor_list import NeighborOrder
 
@@ -141,9 +142,9 @@ def _reference_backward(grad_vectors, pairs, shifts, ptr, num_atoms, num_cells, 
         else torch.searchsorted(ptr.contiguous(), center.contiguous(), right=True) - 1
     )
     no_grad_positions, no_grad_cell = grad_vectors.new_zeros(num_atoms, 3), grad_vectors.new_zeros(num_cells, 3, 3)
-    grad_positions = no_grad_positions.index_add(0, neighbor, grad_vectors).index_add(0, center, -grad_vectors)
+    grad_positions = add_rows(add_rows(no_grad_positions, neighbor, grad_vectors), center, -grad_vectors)
     products = shifts.to(grad_vectors.dtype).unsqueeze(2) * grad_vectors.unsqueeze(1)
-    return grad_positions, no_grad_cell.index_add(0, crystal, products)
+    return grad_positions, add_rows(no_grad_cell, crystal, products)
 
 
 register_derivatives("bond_vectors", setup_context=_setup_context, backward=_backward, reference=_reference)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Reference implementation of `bond_to_atom_sum`: index_add."""
+"""Reference implementation of `bond_to_atom_sum`: scatter_add."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
+from ..ops._bond_ends import add_rows
 from ..ops.neighbor_list import NeighborOrder
 
 
@@ -18,9 +19,9 @@ def bond_to_atom_sum(
     """Add the bond values to their atoms by index; see `dtnn_fast.ops.bond_to_atom_sum`."""
     sums = bond_values.new_zeros((row_ptr.shape[0] - 1, *bond_values.shape[1:]))
     if ends in ("center", "sum"):
-        sums = sums.index_add(0, pairs[0], bond_values)
+        sums = add_rows(sums, pairs[0], bond_values)
     if ends == "difference":
-        sums = sums.index_add(0, pairs[0], -bond_values)
+        sums = add_rows(sums, pairs[0], -bond_values)
     if ends in ("neighbor", "sum", "difference"):
-        sums = sums.index_add(0, pairs[1], bond_values)
+        sums = add_rows(sums, pairs[1], bond_values)
     return sums

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Reference implementation of `tensor_readout`: a 3x3 matrix per atom, then index_add."""
+"""Reference implementation of `tensor_readout`: a 3x3 matrix per atom, then a sum over atoms."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from ..ops._bond_ends import add_rows
 
 # The stored component (xx yy zz yz xz xy) of each element of a symmetric 3x3 matrix, row by row.
 MATRIX_COMPONENTS = (0, 5, 4, 5, 1, 3, 4, 3, 2)
@@ -19,5 +21,5 @@ def tensor_readout(atom_scalar: Tensor, atom_vector: Tensor, atom_rank2: Tensor,
     symmetric = atom_rank2.sum(2)[:, MATRIX_COMPONENTS].reshape(-1, 3, 3)
 
     crystal = torch.searchsorted(ptr.contiguous(), torch.arange(num_atoms, device=ptr.device), right=True) - 1
-    sums = atom_scalar.new_zeros(ptr.shape[0] - 1, 3, 3).index_add(0, crystal, isotropic + dyadic + symmetric)
+    sums = add_rows(atom_scalar.new_zeros(ptr.shape[0] - 1, 3, 3), crystal, isotropic + dyadic + symmetric)
     return sums / ptr.diff().to(atom_scalar.dtype)[:, None, None]

@@ -6,8 +6,9 @@ from __future__ import annotations
 import pytest
 import torch
 from compiling import FIRST_SIZE, OTHER_SIZES, fresh_compiler, no_recompilation  # noqa: F401  the fixture acts by itself
-from op_cases import FUNCTIONS, batch, leaves, on, scalar
-from torch.func import grad, hessian, jvp, vmap
+from op_cases import FUNCTIONS, batch, leaves, on, outputs, scalar
+from torch.autograd import forward_ad
+from torch.func import grad, hessian, jacfwd, jvp, vmap
 
 from dtnn_fast import ops, use_backend
 
@@ -61,20 +62,54 @@ def test_reference_implementations_compile_as_one_graph(name, device):
 TRANSFORMS = {
     "grad": lambda f, x: grad(lambda *a: scalar(f(*a)))(*x),
     "jvp": lambda f, x: jvp(lambda a: f(a, *x[1:]), x[:1], (x[0].cos(),)),
+    "jvp of grad": lambda f, x: jvp(grad(lambda a: scalar(f(a, *x[1:]))), x[:1], (x[0].cos(),)),
     "vmap": lambda f, x: vmap(lambda a: f(a, *x[1:]))(torch.stack([x[0], 2 * x[0]])),
+    "jacfwd": lambda f, x: jacfwd(lambda a: f(a, *x[1:]))(x[0]),
     "hessian": lambda f, x: hessian(lambda a: scalar(f(a, *x[1:])))(x[0]),
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "transform"),
-    [*((name, "jvp") for name in FUNCTIONS), *(("rank2_gate", transform) for transform in TRANSFORMS)],
-)
-def test_torch_func_within_a_compiled_function(name, transform, device):
+def check_transforms(name, transforms, device, backend, native=True):
+    """Compile transforms of a function, and compare with the same of the reference implementation without compiler."""
     case = FUNCTIONS[name]
     arguments = on(case.arguments(batch(2)), device)
-    compiled = torch.compile(lambda *a: TRANSFORMS[transform](case.call, a), fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(*arguments), TRANSFORMS[transform](case.call, arguments))
+
+    def call(*given):
+        return tuple(TRANSFORMS[transform](case.call, given) for transform in transforms)
+
+    with use_backend("reference"):
+        expected = call(*arguments)
+    with use_backend("native" if native else "reference"):
+        torch.testing.assert_close(torch.compile(call, fullgraph=True, backend=backend)(*arguments), expected)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_torch_func_within_a_compiled_function(name, device):
+    # torch compiles the tangents of some of its operations to wrong numbers, or code that crashes, with inductor only.
+    check_transforms(name, TRANSFORMS, device, "inductor")
+
+
+@pytest.mark.parametrize("name", ["bond_to_atom_sum center", "tensor_readout"])
+def test_forward_mode_within_compiled_reference_implementations(name, device):
+    check_transforms(name, ["jvp", "jacfwd"], device, "inductor", native=False)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad])
+def test_tangents_within_functions_compiled_by_the_eager_backend(name, mode, device):
+    """This backend runs the traced calls as they are, and enters forward mode without Python's knowledge."""
+
+    def tangents(*given):
+        with forward_ad.dual_level():
+            first, *rest = given
+            result = FUNCTIONS[name].call(forward_ad.make_dual(first, first.cos()), *rest)
+            return [forward_ad.unpack_dual(x).tangent for x in outputs(result)]
+
+    arguments = on(FUNCTIONS[name].arguments(batch(2)), device)
+    expected = tangents(*arguments)
+    with mode():
+        torch.testing.assert_close(torch.compile(tangents, fullgraph=True, backend="eager")(*arguments), expected)
+        check_transforms(name, ["jvp", "jvp of grad"], device, "eager")
 
 
 def test_neighbor_list_within_a_compiled_function(device):

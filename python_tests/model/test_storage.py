@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Saved models: what comes back is the same to the bit, and damage is named."""
 
+import copy
 import json
 from dataclasses import replace
 
 import pytest
 import torch
-from model_cases import asymmetric_crystals, config, randomised
+from model_cases import VARIANTS, asymmetric_crystals, config, randomised
 from safetensors.torch import load_file, save_file
 
 from dtnn_fast import DTNN
@@ -44,6 +45,44 @@ def test_a_saved_model_comes_back_to_the_bit(tmp_path, settings, dtype):
     with torch.no_grad():
         for target, tensor in model(graph).items():
             assert torch.equal(again(graph)[target], tensor)
+
+
+@pytest.mark.parametrize("way", ["to_empty", "assign", "assign within the device", "functional_call"])
+def test_weights_are_all_that_a_model_on_meta_lacks(way):
+    """Large models are made on the device "meta", and get their values from a state_dict."""
+    model = randomised(config(2)).float()
+    state, expected = model.state_dict(), model.predict(CRYSTALS)
+    if way == "to_empty":
+        empty = copy.deepcopy(model).to("meta").to_empty(device="cpu")
+        empty.encoder.elements.fill_(7.0)  # what uninitialised memory may hold
+        empty.load_state_dict(state, strict=True)
+    elif way == "functional_call":
+        graph = model.graph(CRYSTALS)
+        tensors = torch.func.functional_call(DTNN(model.config).eval(), state, (graph,))["total"]
+        assert torch.equal(tensors, model(graph)["total"])
+        return
+    else:
+        with torch.device("meta"):
+            empty = DTNN(model.config).eval()
+            if way == "assign within the device":
+                empty.load_state_dict(state, strict=True, assign=True)
+        empty.load_state_dict(state, strict=True, assign=True)
+    assert {x.device.type for x in (*empty.parameters(), *empty.buffers())} == {"cpu"}
+    assert (empty.predict(CRYSTALS) == expected).all()
+
+
+def test_every_buffer_outside_of_a_state_dict_is_filled_when_one_is_loaded():
+    """A new buffer of this kind must be filled by hand, as the table of elements is."""
+    for settings in VARIANTS.values():
+        model = DTNN(settings)
+        buffers, state = dict(model.named_buffers()), model.state_dict()
+        left_out = buffers.keys() - state.keys()
+        assert left_out == {"encoder.elements"}
+        values = {name: buffers[name].clone() for name in left_out}
+        for name in left_out:
+            buffers[name].fill_(7.0)
+        model.load_state_dict(state, strict=True)
+        assert all(torch.equal(dict(model.named_buffers())[name], values[name]) for name in left_out)
 
 
 def test_saving_leaves_two_plain_files_and_no_pickle(folder):
