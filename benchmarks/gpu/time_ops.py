@@ -61,9 +61,11 @@ def main() -> None:
             named = {"op": case.op, "case": case.name, "pass": pass_name, "side": side}
             if native:
                 results.attempt("op", lambda c=case, p=pass_name: _native(c, p, device, rates), **named)
+            elif why_no_reference(case, side, device.type):
+                continue
             elif options.compile_only:
                 results.attempt("compile", lambda c=case, p=pass_name, s=side: _compile(s, c, p, device), **named)
-            elif not why_no_reference(case, side, device.type):
+            else:
                 results.attempt("op", lambda c=case, p=pass_name, s=side: _side(s, c, p, device, backend), **named)
 
 
