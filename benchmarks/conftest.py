@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -28,6 +29,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--budget", type=float, default=float("inf"), help="skip the remaining benchmarks after this many seconds"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """End at SIGTERM as at the end of the session, so that pytest-benchmark writes what was measured."""
+    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("SIGTERM: writing what was measured", returncode=1))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

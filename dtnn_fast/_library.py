@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
 
-LIBRARY = Path(__file__).parent / "_ops.so"
+# To compare two builds: the variable names the file of another one.
+LIBRARY = Path(os.environ.get("DTNN_OPS_LIBRARY") or Path(__file__).parent / "_ops.so")
 
 
 def load() -> None:

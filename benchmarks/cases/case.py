@@ -57,9 +57,11 @@ class Case:
         passes: the passes that are measured.
         peers: other ways to do the same work.
         compiled: the reference implementation is measured under torch.compile too.
-        promises: by device and pass, the smallest ratio of a side's time to ours.
-        bandwidth_promise: the share of the copy bandwidth that a GPU must reach where memory is the limit.
+        promises: by device and pass, the smallest ratio of a side's time to ours (on a GPU of times in CUDA graphs).
+        bandwidth_promise: the share of the copy bandwidth that the first pass must reach on a GPU where memory is the
+            limit.
         seconds_promise: by device, the longest time that the forward pass may take.
+        published: times of others on other machines in seconds, by a short text that says whose and where.
         reference_devices: where the reference implementation runs.
         kernels: the operations that must have a kernel for the device; `op` itself when empty.
         count: the number of results of a call, on which batched peers must agree; None for floating-point results.
@@ -78,6 +80,7 @@ class Case:
     promises: Mapping[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
     bandwidth_promise: float | None = None
     seconds_promise: Mapping[str, float] = field(default_factory=dict)
+    published: Mapping[str, float] = field(default_factory=dict)
     kernels: tuple[str, ...] = ()
     count: Callable[[Any], int] | None = None
 
@@ -92,6 +95,7 @@ class Case:
             ops.bonds_within,
             ops.nested_neighbor_lists,
             ops.nearest_neighbors,
+            ops.bond_reverses,  # waits to see that each bond has a reverse
         )
 
     @property

@@ -85,6 +85,32 @@ def batch(size: str) -> Batch:
     return Batch(chosen)
 
 
+def equal_crystals(num_atoms: int, length: float, count: int = 512) -> Batch:
+    """Cubic cells of 64, 128 or 256 displaced atoms: a simple, body- or face-centered lattice, 4 x 4 x 4 cells.
+
+    Args:
+        num_atoms: in each crystal.
+        length: edge of the cell, Angstrom.
+        count: number of crystals, each displaced in its own way.
+    """
+    rng = np.random.default_rng(num_atoms)
+    half = 0.5
+    basis = {
+        64: [[0, 0, 0]],
+        128: [[0, 0, 0], [half] * 3],
+        256: [[0, 0, 0], [half, half, 0], [half, 0, half], [0, half, half]],
+    }[num_atoms]
+    steps = np.array(list(product(range(4), repeat=3)), dtype=float)
+    sites = (steps[:, None] + np.array(basis)[None]).reshape(-1, 3) / 4
+    numbers, cell = np.full(num_atoms, 14), np.eye(3) * length
+    return Batch(
+        tuple(
+            Crystal.make(f"equal-{k}", numbers, sites * length + rng.normal(0, 0.3, (num_atoms, 3)), cell)
+            for k in range(count)
+        )
+    )
+
+
 @dataclass(frozen=True)
 class Bonds:
     """The full list of a batch at `CUTOFF`."""

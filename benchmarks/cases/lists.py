@@ -18,44 +18,53 @@ from dtnn_fast import ops, reference
 
 from . import traffic
 from .case import FORWARD, Case, Inputs, Peer
-from .crystals import BATCHES, CUTOFF, Batch, batch, large_cell
+from .crystals import BATCHES, CUTOFF, Batch, batch, equal_crystals, large_cell
 
+# What nvalchemi-toolkit-ops publishes for an H100: seconds for 512 crystals at 5 Angstrom, by the number of atoms. One
+# pass into a matrix of fixed width, allocation excluded.
+PUBLISHED_CUTOFF = 5.0
+PUBLISHED = {64: 0.216e-3, 128: 0.349e-3, 256: 0.775e-3}
+# Edges of the cells, Angstrom, for the 28, 31 and 42 neighbors an atom of the published crystals.
+EDGES = {64: 10.28, 128: 12.7, 256: 14.77}
+PUBLISHED_BY = "nvalchemi-toolkit-ops on an H100, published"
 # Quantiles of the number density of the labelled crystals.
 DENSITIES = {"thin": 0.1, "median": 0.5, "dense": 0.9}
 
 
 def all_cases() -> list[Case]:
-    """Batches of small crystals and three large cells."""
+    """Batches of small crystals, three large cells, and crystals of 64 to 256 atoms."""
     cases = [_batch_case(size) for size in BATCHES]
     cases += [_large_case(name, density) for name, density in DENSITIES.items()]
+    for num_atoms in PUBLISHED:
+        cases += [_equal_case(num_atoms), _equal_fixed_case(num_atoms)]
     return cases
 
 
-def _inputs(make: Callable[[], Batch], device: torch.device, seed: int) -> Inputs:
+def _inputs(make: Callable[[], Batch], device: torch.device, seed: int, cutoff: float = CUTOFF) -> Inputs:
     crystals = make()
     positions = crystals.positions.to(device) + 0.01 * seed
     cell, pbc, ptr = (x.to(device) for x in (crystals.cell, crystals.pbc, crystals.ptr))
-    return Inputs((), (positions, cell, pbc, CUTOFF, ptr))
+    return Inputs((), (positions, cell, pbc, cutoff, ptr))
 
 
 @cache
-def _num_bonds(make: Callable[[], Batch]) -> int:
-    return _count(ops.neighbor_list(*_inputs(make, torch.device("cpu"), 0).constants))
+def _num_bonds(make: Callable[[], Batch], cutoff: float = CUTOFF) -> int:
+    return _count(ops.neighbor_list(*_inputs(make, torch.device("cpu"), 0, cutoff).constants))
 
 
 def _count(found: ops.NeighborList) -> int:
     return found.pairs.shape[1]
 
 
-def _case(name: str, make: Callable[[], Batch], **more: Any) -> Case:
+def _case(name: str, make: Callable[[], Batch], cutoff: float = CUTOFF, **more: Any) -> Case:
     def stages(inputs: Inputs) -> tuple[traffic.Traffic, ...]:
         positions, cell, *_ = inputs.constants
-        return traffic.neighbor_list(len(positions), len(cell), _num_bonds(make))
+        return traffic.neighbor_list(len(positions), len(cell), _num_bonds(make, cutoff))
 
     return Case(
         "neighbor_list",
         name,
-        partial(_inputs, make),
+        partial(_inputs, make, cutoff=cutoff),
         ops.neighbor_list,
         stages=stages,
         passes=(FORWARD,),
@@ -90,7 +99,54 @@ def _large_case(name: str, density: float) -> Case:
         reference=None,
         peers=(*(peer for peer in _per_crystal_peers(make) if peer.name != "pymatgen"), *BATCH_PEERS),
         promises={("cpu", FORWARD): {"vesin": 2.0}},
-        bandwidth_promise=0.7,
+        # Its 13 launches and one wait take a third of a millisecond, whatever the bytes.
+        seconds_promise={"cuda": 0.5e-3},
+    )
+
+
+@cache
+def _equal(num_atoms: int) -> Batch:
+    return equal_crystals(num_atoms, EDGES[num_atoms])
+
+
+def _equal_name(num_atoms: int) -> str:
+    return f"512 x {num_atoms} atoms, {PUBLISHED_CUTOFF:g} Angstrom"
+
+
+def _equal_case(num_atoms: int) -> Case:
+    """With allocation and the wait for the number of bonds."""
+    return _case(
+        _equal_name(num_atoms),
+        partial(_equal, num_atoms),
+        PUBLISHED_CUTOFF,
+        reference=None,
+        peers=BATCH_PEERS,
+        published={PUBLISHED_BY: PUBLISHED[num_atoms]},
+    )
+
+
+def _equal_fixed_case(num_atoms: int) -> Case:
+    """Into arrays of fixed size: as a CUDA graph the like of the published times."""
+    make = partial(_equal, num_atoms)
+
+    def inputs(device: torch.device, seed: int) -> Inputs:
+        *before, ptr = _inputs(make, device, seed, PUBLISHED_CUTOFF).constants
+        return Inputs((), (*before, _num_bonds(make, PUBLISHED_CUTOFF) * 11 // 10, ptr))
+
+    def stages(inputs: Inputs) -> tuple[traffic.Traffic, ...]:
+        positions, cell, *_ = inputs.constants
+        return traffic.neighbor_list(len(positions), len(cell), _num_bonds(make, PUBLISHED_CUTOFF) * 11 // 10)
+
+    return Case(
+        "neighbor_list_fixed",
+        _equal_name(num_atoms),
+        inputs,
+        ops.neighbor_list_fixed,
+        None,
+        stages,
+        passes=(FORWARD,),
+        compiled=False,
+        published={PUBLISHED_BY: PUBLISHED[num_atoms]},
     )
 
 

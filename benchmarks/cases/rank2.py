@@ -20,7 +20,9 @@ FLOAT = 4
 # last are scalars, which no gate of vectors and tensors meets.
 SHAPES = ((6, 32), (3, 32), (3, 128), (6, 128), (1, 128))
 CPU_PROMISE = {"eager": 2.0, "compiled": 1.3}
-GPU_PROMISE = {"eager": 5.0}
+# The product itself runs at full speed in eager PyTorch; what is saved are the passes over memory around it.
+GPU_PROMISE = {"eager": 2.0}
+READOUT_GPU_PROMISE = {"eager": 5.0}
 
 
 def all_cases() -> list[Case]:
@@ -110,7 +112,7 @@ def _readout(size: str, c: int) -> Case:
         n, c = inputs.leaves[0].shape
         return traffic.tensor_readout(n, len(inputs.constants[0]) - 1, c, FLOAT)
 
-    gpu = {("cuda", which): GPU_PROMISE for which in (FORWARD, BACKWARD)}
+    gpu = {("cuda", which): READOUT_GPU_PROMISE for which in (FORWARD, BACKWARD)}
     return Case(
         "tensor_readout",
         f"{size}, C = {c}",

@@ -13,7 +13,7 @@ from dtnn_fast import ops, reference
 
 from . import traffic
 from .case import FORWARD, Case, Inputs, Peer
-from .crystals import BATCHES, CUTOFF, LARGE, SIZES, batch, bonds
+from .crystals import BATCHES, CUTOFF, SIZES, batch, bonds
 
 # The encoder's cutoffs, Angstrom; a list at the last one is cut to the middle one.
 NESTED = (3.0, 4.0, CUTOFF)
@@ -95,9 +95,8 @@ def _bonds_within(size: str) -> Case:
         return partial(ops.neighbor_list, positions, cell, pbc, cutoff, ptr), Inputs(())
 
     peers = (Peer("neighbor_list", search, passes=(FORWARD,)),)
-    bandwidth = 0.7 if size == LARGE else None
     name = f"{size}, {NESTED[2]:g} to {NESTED[1]:g} Angstrom"
-    return _case("bonds_within", name, inputs, stages, peers=peers, count=_pairs, bandwidth_promise=bandwidth)
+    return _case("bonds_within", name, inputs, stages, peers=peers, count=_pairs)
 
 
 def _nested(size: str) -> Case:
