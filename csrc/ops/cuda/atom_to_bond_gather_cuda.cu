@@ -42,10 +42,10 @@ __device__ __forceinline__ void add_end(Pack<T, W> (&sum)[kInFlight], T coeffici
   Pack<T, W> value[kInFlight];
 #pragma unroll
   for (int k = 0; k < kInFlight; ++k) value[k] = values[end.atom[k] * units_per_row + column[k]];
+  // A bad end's coefficient is NaN, and so is its row. Set after the additions, it makes ptxas wait for each load.
 #pragma unroll
   for (int k = 0; k < kInFlight; ++k) {
-    add_scaled(sum[k], coefficient, value[k]);
-    if (end.bad[k]) fill(sum[k], not_a_number<T>());
+    add_scaled(sum[k], end.bad[k] ? not_a_number<T>() : coefficient, value[k]);
   }
 }
 
