@@ -92,8 +92,9 @@ __global__ void __launch_bounds__(kMaxThreads) sum_rows(BondEndsArgs<T> args, Ro
     const unsigned rows = rows_left < tiling.rows_per_block ? static_cast<unsigned>(rows_left) : tiling.rows_per_block;
     const unsigned units = rows * tiling.units_per_row;
     for (unsigned unit = threadIdx.x; unit < units; unit += blockDim.x) {
-      const int64_t atom = first + unit / tiling.units_per_row;
-      const unsigned column = unit % tiling.units_per_row;
+      const unsigned row = tiling.to_row.quotient(unit);
+      const unsigned column = unit - row * tiling.units_per_row;
+      const int64_t atom = first + row;
       Unit sum{};
       bool good = true;
       if (args.center != 0) {

@@ -29,6 +29,7 @@ struct AtomTensors {
   T* epsilon;
   Crystals crystals;
   unsigned units_per_row;
+  Divisor to_row;  // by units_per_row
   int64_t num_rows;
   int64_t num_segments;
   unsigned rows_per_tile;
@@ -49,8 +50,9 @@ struct AtomTensors {
 
   __device__ __forceinline__ void add(const Segment&, int64_t first, unsigned item, double (&sums)[6],
                                       BadIndex&) const {
-    const int64_t atom = first + item / units_per_row;
-    const unsigned unit = item % units_per_row;
+    const unsigned row = to_row.quotient(item);
+    const int64_t atom = first + row;
+    const unsigned unit = item - row * units_per_row;
     const int64_t units = units_per_row;
     const Pack<T, W> s = scalar[atom * units + unit];
     Pack<T, W> v[3], t[6];
@@ -162,8 +164,8 @@ __global__ void __launch_bounds__(kMaxThreads, kGradBlocksPerSm)
     const unsigned rows = rows_left < tiling.rows_per_block ? static_cast<unsigned>(rows_left) : tiling.rows_per_block;
     const unsigned units = rows * tiling.units_per_row;
     for (unsigned unit = threadIdx.x; unit < units; unit += blockDim.x) {
-      fill_atom<T, W>(args, crystals, tiling.units_per_row, first + unit / tiling.units_per_row,
-                      unit % tiling.units_per_row);
+      const unsigned row = tiling.to_row.quotient(unit);
+      fill_atom<T, W>(args, crystals, tiling.units_per_row, first + row, unit - row * tiling.units_per_row);
     }
   }
   const int64_t thread = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
@@ -185,6 +187,7 @@ const char* launch_sums(const TensorReadoutArgs<T>& args, void* stream) {
   source.epsilon = args.epsilon;
   source.crystals = {args.ptr, args.num_crystals, args.num_atoms};
   source.units_per_row = static_cast<unsigned>(args.channels / W);
+  source.to_row = Divisor(args.channels > 0 ? source.units_per_row : 1);
   source.num_rows = args.num_atoms;
   source.num_segments = args.num_crystals;
   source.rows_per_tile = static_cast<unsigned>(atoms_per_tile(args.channels));

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: MIT
+"""What ptxas makes of the kernels: which loads are in flight together, as docs/kernels says, and what a loop costs."""
+
+from __future__ import annotations
+
+import pytest
+from sass import kernel, loads_before_use
+
+MULTIPLY = {"f": "FFMA", "d": "DFMA"}
+
+
+@pytest.mark.parametrize("architecture", ["80", "90"])
+@pytest.mark.parametrize("type_and_pack", ["fLi4", "fLi1", "dLi2", "dLi1"])
+def test_gather_loads_four_indices_then_four_values(type_and_pack: str, architecture: str) -> None:
+    instructions = kernel("atom_to_bond_gather_cuda", f"gather_rowsI{type_and_pack}E", architecture).loops()[-2]
+    indices_and_values = loads_before_use(instructions, "LDG", rf"ISETP\.GE\.U32|{MULTIPLY[type_and_pack[0]]}")
+    assert indices_and_values == [4, 4, 4, 4]  # of both ends
+    assert not any(found.opcode.startswith("MUFU") for found in instructions)  # a division starts with a reciprocal
