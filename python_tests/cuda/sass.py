@@ -113,5 +113,5 @@ def kernels_of(stem: str, architecture: str) -> dict[str, Kernel]:
 def kernel(stem: str, name: str, architecture: str = "90") -> Kernel:
     """Return the one kernel of a file whose mangled name contains `name`, such as gather_rowsIfLi4E."""
     found = [value for key, value in kernels_of(stem, architecture).items() if name in key]
-    assert len(found) == 1, f"{name} in {[key for key in kernels_of(stem, architecture)]}"
+    assert len(found) == 1, f"{name} in {list(kernels_of(stem, architecture))}"
     return found[0]
