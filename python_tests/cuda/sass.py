@@ -110,8 +110,8 @@ def kernels_of(stem: str, architecture: str) -> dict[str, Kernel]:
     return {name: Kernel(name, listing) for name, listing in zip(parts[0::2], parts[1::2], strict=True)}
 
 
-def kernel(stem: str, name: str, architecture: str = "90") -> Kernel:
-    """Return the one kernel of a file whose mangled name contains `name`, such as gather_rowsIfLi4E."""
-    found = [value for key, value in kernels_of(stem, architecture).items() if name in key]
+def kernel(stem: str, name: str, architecture: str = "90", argument: str = "") -> Kernel:
+    """Return the one kernel of a file whose mangled name contains `name` and `argument`, such as gather_rowsIfLi4E."""
+    found = [value for key, value in kernels_of(stem, architecture).items() if name in key and argument in key]
     assert len(found) == 1, f"{name} in {list(kernels_of(stem, architecture))}"
     return found[0]

@@ -30,3 +30,12 @@ def test_tiles_of_bonds_are_copied_without_waiting(type_and_pack: str, architect
     ordered = [loop for loop in inner if loop not in plain]
     assert len(plain) == 4  # values and atoms, for each end
     assert [loads_before_use(loop, r"LDG\.", "LDGSTS") for loop in ordered] == [[4]]  # the center has no order
+
+
+@pytest.mark.parametrize("architecture", ["80", "90"])
+@pytest.mark.parametrize("type_and_pack", ["fLi4", "fLi1", "dLi2", "dLi1"])
+@pytest.mark.parametrize("name", ["sum_tiles", "sum_segments"])
+def test_readout_has_ten_loads_in_flight(name: str, type_and_pack: str, architecture: str) -> None:
+    loops = kernel("tensor_readout_cuda", name, architecture, f"AtomTensorsI{type_and_pack}E").loops()
+    loads = [loads_before_use(loop, "LDG", "FFMA|FADD|DFMA|DADD") for loop in loops[:4]]
+    assert [10] in loads
