@@ -16,6 +16,7 @@ CRYSTALS = {
     "small": [1, 2, 5, 1, 9, 30] * 6,
     "one": [700],
     "large and small": [1, 400, 2, 1, 260],
+    "long among short": [600, 1, 2, 700, *[1, 3] * 5, 513, 2],
     "one atom": [1],
     "none": [],
 }

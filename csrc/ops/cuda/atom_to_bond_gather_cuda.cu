@@ -14,22 +14,34 @@ const char* const kTexts[] = {
 // Units of a thread whose loads do not wait for each other.
 constexpr int kInFlight = 4;
 constexpr unsigned kUnitsPerBlock = kInFlight * kMaxThreads;
+constexpr int kBlocksPerSm = 4;  // 64 registers a thread
 
-// One end of the bonds of a thread's units. Indices are loaded first, all of them; a bad one is replaced by 0 and
-// noted, so that no branch stands between the loads of values.
+// The atoms at one end of the bonds of a thread's units. All indices are loaded before the first is looked at, and all
+// are looked at in one branch, so that nothing stands between the loads of values.
 struct EndAtoms {
   int64_t atom[kInFlight];
   bool bad[kInFlight];
 
-  __device__ __forceinline__ EndAtoms(const int64_t* atoms, const int64_t (&bond)[kInFlight], int64_t num_atoms,
-                                      unsigned check, BadIndex& first) {
+  // `atoms`: of the rows of this block.
+  __device__ __forceinline__ void load(const int64_t* atoms, const unsigned (&row)[kInFlight]) {
 #pragma unroll
-    for (int k = 0; k < kInFlight; ++k) atom[k] = bond[k] < 0 ? 0 : atoms[bond[k]];
+    for (int k = 0; k < kInFlight; ++k) atom[k] = atoms[row[k]];
+  }
+
+  // Notes bad indices, and replaces them by 0.
+  __device__ __forceinline__ void check(int64_t num_atoms, unsigned number, int64_t first_bond,
+                                        const unsigned (&row)[kInFlight], BadIndex& first) {
+    bool any = false;
 #pragma unroll
     for (int k = 0; k < kInFlight; ++k) {
       bad[k] = static_cast<uint64_t>(atom[k]) >= static_cast<uint64_t>(num_atoms);
+      any |= bad[k];
+    }
+    if (!any) return;
+#pragma unroll
+    for (int k = 0; k < kInFlight; ++k) {
       if (!bad[k]) continue;
-      first.see(check, bond[k], atom[k]);
+      first.see(number, first_bond + row[k], atom[k]);
       atom[k] = 0;
     }
   }
@@ -42,15 +54,15 @@ __device__ __forceinline__ void add_end(Pack<T, W> (&sum)[kInFlight], T coeffici
   Pack<T, W> value[kInFlight];
 #pragma unroll
   for (int k = 0; k < kInFlight; ++k) value[k] = values[end.atom[k] * units_per_row + column[k]];
+  // A bad end's coefficient is NaN, and so is its row. Set after the additions, it makes ptxas wait for each load.
 #pragma unroll
   for (int k = 0; k < kInFlight; ++k) {
-    add_scaled(sum[k], coefficient, value[k]);
-    if (end.bad[k]) fill(sum[k], not_a_number<T>());
+    add_scaled(sum[k], end.bad[k] ? not_a_number<T>() : coefficient, value[k]);
   }
 }
 
 template <typename T, int W>
-__global__ void __launch_bounds__(kMaxThreads) gather_rows(BondEndsArgs<T> args, RowTiling tiling) {
+__global__ void __launch_bounds__(kMaxThreads, kBlocksPerSm) gather_rows(BondEndsArgs<T> args, RowTiling tiling) {
   using Unit = Pack<T, W>;
   const Unit* const values = reinterpret_cast<const Unit*>(args.values);
   Unit* const out = reinterpret_cast<Unit*>(args.out);
@@ -62,22 +74,25 @@ __global__ void __launch_bounds__(kMaxThreads) gather_rows(BondEndsArgs<T> args,
     const unsigned rows = rows_left < tiling.rows_per_block ? static_cast<unsigned>(rows_left) : tiling.rows_per_block;
     const unsigned units = rows * tiling.units_per_row;
     for (unsigned begin = threadIdx.x; begin < units; begin += kInFlight * blockDim.x) {
-      int64_t bond[kInFlight];
-      unsigned column[kInFlight];
+      unsigned row[kInFlight], column[kInFlight];
 #pragma unroll
       for (int k = 0; k < kInFlight; ++k) {
-        const unsigned unit = begin + k * blockDim.x;
-        bond[k] = unit < units ? first + unit / tiling.units_per_row : -1;
-        column[k] = unit < units ? unit % tiling.units_per_row : 0;
+        // Beyond the end the last unit is made again, and not stored.
+        const unsigned unit = min(begin + k * blockDim.x, units - 1);
+        row[k] = tiling.to_row.quotient(unit);
+        column[k] = unit - row[k] * tiling.units_per_row;
       }
       Unit sum[kInFlight] = {};
+      EndAtoms atoms;
       if (args.center != 0) {
-        const EndAtoms centers(args.pairs, bond, args.num_atoms, 0, bad_index);
-        add_end(sum, static_cast<T>(args.center), centers, values, units_per_row, column);
+        atoms.load(args.pairs + first, row);
+        atoms.check(args.num_atoms, 0, first, row, bad_index);
+        add_end(sum, static_cast<T>(args.center), atoms, values, units_per_row, column);
       }
       if (args.neighbor != 0) {
-        const EndAtoms neighbors(args.pairs + args.num_bonds, bond, args.num_atoms, 1, bad_index);
-        add_end(sum, static_cast<T>(args.neighbor), neighbors, values, units_per_row, column);
+        atoms.load(args.pairs + args.num_bonds + first, row);
+        atoms.check(args.num_atoms, 1, first, row, bad_index);
+        add_end(sum, static_cast<T>(args.neighbor), atoms, values, units_per_row, column);
       }
 #pragma unroll
       for (int k = 0; k < kInFlight; ++k) {

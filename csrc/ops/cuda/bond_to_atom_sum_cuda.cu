@@ -3,6 +3,7 @@
 // rows are wide and many, each thread reads its own column of its atom's bonds straight from memory. Where rows are
 // narrow (energies, forces), or so few that their threads would not keep the memory busy, a whole block loads the bonds
 // of its atoms into shared memory, and one thread per output number adds them up from there.
+#include "async_copy.h"
 #include "bond_rows.h"
 #include "bond_to_atom_sum.h"
 #include "payload.h"
@@ -92,8 +93,9 @@ __global__ void __launch_bounds__(kMaxThreads) sum_rows(BondEndsArgs<T> args, Ro
     const unsigned rows = rows_left < tiling.rows_per_block ? static_cast<unsigned>(rows_left) : tiling.rows_per_block;
     const unsigned units = rows * tiling.units_per_row;
     for (unsigned unit = threadIdx.x; unit < units; unit += blockDim.x) {
-      const int64_t atom = first + unit / tiling.units_per_row;
-      const unsigned column = unit % tiling.units_per_row;
+      const unsigned row = tiling.to_row.quotient(unit);
+      const unsigned column = unit - row * tiling.units_per_row;
+      const int64_t atom = first + row;
       Unit sum{};
       bool good = true;
       if (args.center != 0) {
@@ -114,11 +116,54 @@ __global__ void __launch_bounds__(kMaxThreads) sum_rows(BondEndsArgs<T> args, Ro
 constexpr unsigned kTileBytes = 16 * 1024;
 constexpr unsigned kTileBonds = 1024;
 
+// Both start to bring the bonds of ranks begin.. to shared memory, by copies that wait for nothing: what a thread has
+// in flight does not depend on its registers. Where ranks are bonds, values and atoms are contiguous.
+template <typename Unit>
+__device__ __forceinline__ void load_tile(Unit* tile, int64_t* found, const BondEnd& end, const Unit* values,
+                                          unsigned units_per_row, int64_t begin, unsigned bonds) {
+  const Unit* const from = values + begin * units_per_row;
+  for (unsigned unit = threadIdx.x; unit < bonds * units_per_row; unit += blockDim.x) {
+    copy_unit_async(tile + unit, from + unit);
+  }
+  for (unsigned bond = threadIdx.x; bond < bonds; bond += blockDim.x) {
+    copy_unit_async(found + bond, end.atoms + begin + bond);
+  }
+}
+
+// Only the order is waited for, once for each four units of a thread.
+template <typename Unit>
+__device__ __forceinline__ void load_ordered_tile(Unit* tile, int64_t* stored, int64_t* found, const BondEnd& end,
+                                                  const Unit* values, unsigned units_per_row, Divisor to_row,
+                                                  int64_t begin, unsigned bonds) {
+  const unsigned units = bonds * units_per_row;
+  for (unsigned first = threadIdx.x; first < units; first += kInFlight * blockDim.x) {
+    unsigned row[kInFlight];
+    int64_t order[kInFlight];
+#pragma unroll
+    for (int k = 0; k < kInFlight; ++k) {
+      row[k] = to_row.quotient(min(first + k * blockDim.x, units - 1));
+      order[k] = end.order[begin + row[k]];
+    }
+#pragma unroll
+    for (int k = 0; k < kInFlight; ++k) {
+      const unsigned unit = first + k * blockDim.x;
+      if (unit >= units) break;
+      const bool in_range = static_cast<uint64_t>(order[k]) < static_cast<uint64_t>(end.num_bonds);
+      const int64_t bond = in_range ? order[k] : begin + row[k];  // safe to read: in range for any order
+      const unsigned column = unit - row[k] * units_per_row;
+      copy_unit_async(tile + unit, values + bond * units_per_row + column);
+      if (column != 0) continue;
+      stored[row[k]] = order[k];
+      copy_unit_async(found + row[k], end.atoms + bond);
+    }
+  }
+}
+
 // Adds the bonds of this thread's atom at one end to `sum`; false where an index is bad. The whole block must call it,
 // for its atoms [first, first + atoms): their ranks are contiguous, and come tile by tile through shared memory.
 template <typename T, int W>
 __device__ bool add_end_from_tiles(Pack<T, W>& sum, T coefficient, const BondEnd& end, const Pack<T, W>* values,
-                                   unsigned units_per_row, int64_t first, unsigned atoms, unsigned atom,
+                                   unsigned units_per_row, Divisor to_row, int64_t first, unsigned atoms, unsigned atom,
                                    unsigned column, BadIndex& bad) {
   using Unit = Pack<T, W>;
   constexpr unsigned tile_units = kTileBytes / sizeof(Unit);
@@ -143,28 +188,25 @@ __device__ bool add_end_from_tiles(Pack<T, W>& sum, T coefficient, const BondEnd
   int64_t previous = -1;
   for (int64_t begin = block_begin; begin < block_end; begin += tile_bonds) {
     const unsigned bonds = static_cast<unsigned>(begin + tile_bonds < block_end ? tile_bonds : block_end - begin);
-    const unsigned units = bonds * units_per_row;
-#pragma unroll 4
-    for (unsigned unit = threadIdx.x; unit < units; unit += blockDim.x) {
-      const RankedBond bond(end, begin + unit / units_per_row);
-      const unsigned unit_column = unit % units_per_row;
-      tile[unit] = values[bond.bond * units_per_row + unit_column];
-      if (unit_column != 0) continue;
-      stored[unit / units_per_row] = bond.stored;
-      found[unit / units_per_row] = bond.atom;
+    if (end.order == nullptr) {
+      load_tile(tile, found, end, values, units_per_row, begin, bonds);
+    } else {
+      load_ordered_tile(tile, stored, found, end, values, units_per_row, to_row, begin, bonds);
     }
+    wait_for_copies();
     __syncthreads();
     const int64_t tile_end = begin + bonds;
     for (; rank < thread_end && rank < tile_end; ++rank) {
       const unsigned row = static_cast<unsigned>(rank - begin);
-      if (stored[row] <= previous || stored[row] >= end.num_bonds) {
-        bad.see(end.first_check + kOrder, rank, stored[row]);
+      const int64_t bond = end.order == nullptr ? rank : stored[row];
+      if (bond <= previous || bond >= end.num_bonds) {
+        bad.see(end.first_check + kOrder, rank, bond);
         good = false;
       } else if (found[row] != first + atom) {
-        bad.see(end.first_check + kAtom, stored[row], found[row]);
+        bad.see(end.first_check + kAtom, bond, found[row]);
         good = false;
       }
-      previous = stored[row];
+      previous = bond;
       add_scaled(sum, coefficient, tile[row * units_per_row + column]);
     }
     __syncthreads();  // before the next tile overwrites this one
@@ -172,7 +214,7 @@ __device__ bool add_end_from_tiles(Pack<T, W>& sum, T coefficient, const BondEnd
   return good;
 }
 
-constexpr int kTiledBlocksPerSm = 4;  // 32 KB of shared memory each
+constexpr int kTiledBlocksPerSm = 3;
 
 template <typename T, int W>
 __global__ void __launch_bounds__(kMaxThreads, kTiledBlocksPerSm)
@@ -191,12 +233,12 @@ __global__ void __launch_bounds__(kMaxThreads, kTiledBlocksPerSm)
     Unit sum{};
     bool good = true;
     if (args.center != 0) {
-      good &= add_end_from_tiles(sum, static_cast<T>(args.center), center_end(args), values, units_per_row, first,
-                                 atoms, atom, column, bad);
+      good &= add_end_from_tiles(sum, static_cast<T>(args.center), center_end(args), values, units_per_row,
+                                 tiling.to_row, first, atoms, atom, column, bad);
     }
     if (args.neighbor != 0) {
-      good &= add_end_from_tiles(sum, static_cast<T>(args.neighbor), neighbor_end(args), values, units_per_row, first,
-                                 atoms, atom, column, bad);
+      good &= add_end_from_tiles(sum, static_cast<T>(args.neighbor), neighbor_end(args), values, units_per_row,
+                                 tiling.to_row, first, atoms, atom, column, bad);
     }
     if (!good) fill(sum, not_a_number<T>());
     if (atom < atoms) out[first * units_per_row + threadIdx.x] = sum;

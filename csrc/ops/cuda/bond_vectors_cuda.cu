@@ -154,12 +154,19 @@ struct CellSums {
 
   __device__ __forceinline__ unsigned items(unsigned bonds) const { return bonds; }
 
-  __device__ __forceinline__ void add(const Segment& segment, int64_t first, unsigned item, double (&sums)[9],
-                                      BadIndex& bad) const {
+  __device__ __forceinline__ void add(const Segment& segment, int64_t first, unsigned item, bool counts,
+                                      double (&sums)[9], BadIndex& bad) const {
     const int64_t bond = first + item;
-    const T* const g = grad + 3 * bond;
-    const int32_t* const s = shifts + 3 * bond;
     const int64_t center = pairs[bond], neighbor = pairs[num_rows + bond];
+    T g[3];
+    int32_t s[3];
+#pragma unroll
+    for (int k = 0; k < 3; ++k) {
+      g[k] = grad[3 * bond + k];
+      s[k] = shifts[3 * bond + k];
+    }
+    __syncwarp();  // ptxas would load these after the checks of the ends, which wait for two loads in sequence
+    if (!counts) return;
     if (!joins_atoms(crystals.num_atoms, bond, center, neighbor, bad)) {
       sums[0] = not_a_number<double>();
     } else if (crystals.owns(segment.index, center) && !crystals.owns(segment.index, neighbor)) {

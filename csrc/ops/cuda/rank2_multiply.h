@@ -68,11 +68,11 @@ struct MultiplyAdd {
 
   // In shared memory [depth][columns]. Threads go along the columns, so that their stores meet different banks.
   static __device__ void load_weight(const WeightInput<T>& from, int64_t first_in, int64_t first_out, unsigned steps,
-                                     unsigned columns, Packed<T>* to) {
+                                     unsigned columns, Divisor by_columns, Packed<T>* to) {
     T* const items = reinterpret_cast<T*>(to);
 #pragma unroll 1
     for (unsigned i = threadIdx.x; i < steps * kStepPacks * columns; i += blockDim.x) {
-      const unsigned depth = i / columns * kPackSize<T>, column = i % columns;
+      const unsigned pack = by_columns.quotient(i), depth = pack * kPackSize<T>, column = i - pack * columns;
       const Packed<T> value = from.pack(first_in + depth, first_out + column);
 #pragma unroll
       for (int v = 0; v < kPackSize<T>; ++v) items[(depth + v) * columns + column] = value.item[v];
@@ -115,10 +115,11 @@ struct TensorCoreMultiply {
 
   // In shared memory [step][column][4 packs], factors rounded.
   static __device__ void load_weight(const WeightInput<float>& from, int64_t first_in, int64_t first_out,
-                                     unsigned steps, unsigned columns, Packed<float>* to) {
+                                     unsigned steps, unsigned columns, Divisor by_columns, Packed<float>* to) {
 #pragma unroll 1
     for (unsigned i = threadIdx.x; i < steps * columns * kStepPacks; i += blockDim.x) {
-      const unsigned pack = i % kStepPacks, column = i / kStepPacks % columns, step = i / (kStepPacks * columns);
+      const unsigned step = by_columns.quotient(i / kStepPacks);
+      const unsigned pack = i % kStepPacks, column = i / kStepPacks - step * columns;
       Packed<float> value = from.pack(first_in + (step * kStepPacks + pack) * 4, first_out + column);
       if (precision == Precision::kTf32) {
 #pragma unroll

@@ -57,25 +57,27 @@ __device__ __forceinline__ void compute_rows(const ProductArgs<T>& args, ChunkPo
   const unsigned components = static_cast<unsigned>(args.sizes.components), atoms = rows / components;
   const ChunkLayout layout(tiling, args.source, components);
   const bool writes_gate = args.source.grad_gate != nullptr && position.tile % tiling.column_tiles == 0;
+  const unsigned shift = log2_of(packs);
 #pragma unroll 1
   for (unsigned i = threadIdx.x; i < atoms * packs; i += blockDim.x) {
+    const unsigned a = i >> shift, p = i & (packs - 1);
     const Packed<T> norm = args.source.norm == nullptr ? Packed<T>{} : chunk[layout.norm + i];
     const Packed<T> factor = row_factor(args.source, chunk[layout.invariant + i], norm);
     Packed<T> sum{};
 #pragma unroll 1
     for (unsigned k = 0; k < components; ++k) {
-      const unsigned place = row_place(rows, i / packs * components + k, i % packs);
+      const unsigned place = row_place(rows, a * components + k, p);
       const Packed<T> given = args.source.rows == nullptr ? Packed<T>{} : chunk[place];
       const Packed<T> mixed = args.source.mixed == nullptr ? Packed<T>{} : chunk[layout.mixed + place];
       chunk[place] = row_pack(args.source, k, factor, given, mixed);
 #pragma unroll
       for (int v = 0; v < kPackSize<T>; ++v) sum.item[v] += given.item[v] * mixed.item[v];
     }
-    const int64_t atom = int64_t{position.tile / tiling.column_tiles} * atoms + i / packs;
+    const int64_t atom = int64_t{position.tile / tiling.column_tiles} * atoms + a;
     if (!writes_gate || atom >= args.sizes.num_atoms) continue;
 #pragma unroll
     for (int v = 0; v < kPackSize<T>; ++v) sum.item[v] *= factor.item[v] * (1 - factor.item[v]);
-    const int64_t channel = int64_t{position.chunk} * tiling.steps * kStepDepth<T> + i % packs * kPackSize<T>;
+    const int64_t channel = int64_t{position.chunk} * tiling.steps * kStepDepth<T> + p * kPackSize<T>;
     store_pack(args.grad_gate, atom, channel, sum);
   }
 }
@@ -115,7 +117,8 @@ __global__ void __launch_bounds__(kProductThreads, 2)
     const unsigned first_step = position.chunk * tiling.steps;
     if (column_tile != weight_tile || !tiling.weight_stays()) {
       const int64_t first_in = tiling.weight_stays() ? 0 : int64_t{first_step} * kStepDepth<T>;
-      Multiply::load_weight(args.weight, first_in, column, tiling.weight_steps, tiling.columns, weight);
+      Multiply::load_weight(args.weight, first_in, column, tiling.weight_steps, tiling.columns, tiling.by_columns,
+                            weight);
       weight_tile = column_tile;
       __syncthreads();
     }

@@ -82,13 +82,17 @@ __device__ __forceinline__ void store_pack(const Output<T>& to, int64_t row, int
   }
 }
 
-// Starts to load `rows` rows of `packs` packs from (row, column) on; place(r, p) says where each goes.
+// The exponent of a power of 2. All widths in packs are powers of 2: a division by one is a shift.
+__device__ __forceinline__ unsigned log2_of(unsigned power_of_two) { return __popc(power_of_two - 1); }
+
+// Starts to load `rows` rows of `packs` (a power of 2) packs from (row, column) on; place(r, p) says where each goes.
 template <typename T, typename Place>
 __device__ __forceinline__ void load_rows_async(const Input<T>& from, int64_t row, int64_t column, unsigned rows,
                                                 unsigned packs, Packed<T>* to, Place place) {
+  const unsigned shift = log2_of(packs);
 #pragma unroll 1  // a copy waits for nothing, and registers are short
   for (unsigned i = threadIdx.x; i < rows * packs; i += blockDim.x) {
-    const unsigned r = i / packs, p = i % packs;
+    const unsigned r = i >> shift, p = i & (packs - 1);
     load_pack_async(to + place(r, p), from, row + r, column + p * kPackSize<T>);
   }
 }

@@ -30,7 +30,8 @@ constexpr unsigned kMaxBlocks = 528;
 struct ProductTiling {
   unsigned warp_rows;  // a block is warp_rows x warp_columns warps
   unsigned warp_columns;
-  unsigned columns;       // of a block
+  unsigned columns;  // of a block
+  Divisor by_columns;
   unsigned steps;         // in a chunk
   unsigned all_steps;     // of the whole depth
   unsigned weight_steps;  // of the weight in shared memory: all, or those of a chunk
@@ -68,6 +69,7 @@ bool tile_product(const Rank2Rows<T>& rows, const Rank2Sizes& sizes, unsigned la
   const int64_t column_tiles = divide_up(warps, kMaxWarpColumns);
   tiling.warp_columns = static_cast<unsigned>(divide_up(warps, column_tiles));
   tiling.columns = tiling.warp_columns * static_cast<unsigned>(warp_width);
+  tiling.by_columns = Divisor(tiling.columns);
   tiling.warp_rows = tiling.warp_columns <= 2 ? 4 : 2;
   tiling.steps = 1;
   tiling.all_steps = static_cast<unsigned>(divide_up(sizes.channels_in, kStepDepth<T>));

@@ -112,9 +112,10 @@ __device__ __forceinline__ void compute_total(const WeightGradInputs<T>& args, c
   const unsigned packs = tiling.width_out / kPackSize<T>;
   const unsigned component = (chunk_tile.begin_component + row) % components;  // of the first row
   const bool has_norm = args.source.origin == Rank2Rows<T>::kThroughNorm;
+  const unsigned shift = log2_of(packs);
 #pragma unroll 1
   for (unsigned i = threadIdx.x; i < tiling.rows * packs; i += blockDim.x) {
-    const unsigned r = i / packs, p = i % packs;
+    const unsigned r = i >> shift, p = i & (packs - 1);
     const unsigned place = r * packs + Outer::place(r, p);
     const unsigned atom_pack = (component + r) / components * packs + p;
     Packed<T> value{};

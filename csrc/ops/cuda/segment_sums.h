@@ -12,8 +12,8 @@
 //   Segment segment_of(int64_t row)           the segment of a row, on the device
 //   bool segment(int64_t index, Segment&, BadIndex&)   a segment by its index; false where the index arrays are bad
 //   unsigned items(unsigned rows)             a row may be the work of several lanes: items of `rows` rows
-//   void add(const Segment&, int64_t row, unsigned item, double (&sums)[kNumbers], BadIndex&)
-//                                             adds item `item`, counted from `row`
+//   void add(const Segment&, int64_t row, unsigned item, bool counts, double (&sums)[kNumbers], BadIndex&)
+//                                             adds item `item`, counted from `row`, if it counts; all lanes call it
 //   void orphan(int64_t row, BadIndex&)       a row that no segment owns
 //   void finish(int64_t segment, const double (&sums)[kNumbers])       writes the result, once per segment
 //   void fail(int64_t segment)                writes NaN
@@ -73,8 +73,10 @@ __global__ void __launch_bounds__(32 * kWarpsPerSumBlock)
         const int64_t piece_begin = segment.begin > tile_begin ? segment.begin : tile_begin;
         double sums[K] = {};
         const unsigned items = source.items(static_cast<unsigned>(piece_end - piece_begin));
-#pragma unroll 2
-        for (unsigned item = lane; item < items; item += 32) source.add(segment, piece_begin, item, sums, bad);
+#pragma unroll 1  // by two, ptxas spreads the loads of both over the additions of both
+        for (unsigned item = lane; item - lane < items; item += 32) {
+          source.add(segment, piece_begin, min(item, items - 1), item < items, sums, bad);
+        }
         add_lanes(sums);
         __syncwarp();  // the NaNs are written
         if (lane == 0) {
@@ -141,6 +143,76 @@ __global__ void __launch_bounds__(256) add_tiles(Source source, const TilePartia
   if (threadIdx.x == 0) bad.report(source.errors);
 }
 
+constexpr unsigned kWarpItems = 512;  // a longer segment is the work of a block
+
+// The sums of items first, first + step, ... of a segment, by whole warps together.
+template <typename Source>
+__device__ __forceinline__ void sum_items(const Source& source, const Segment& segment, unsigned first, unsigned step,
+                                          double (&sums)[Source::kNumbers], BadIndex& bad) {
+  const unsigned items = source.items(static_cast<unsigned>(segment.end - segment.begin));
+#pragma unroll 1
+  for (unsigned begin = 0; begin < items; begin += step) {
+    const unsigned item = begin + first;
+    source.add(segment, segment.begin, min(item, items - 1), item < items, sums, bad);
+  }
+}
+
+// Without tiles and in one launch, for many short segments: a warp for each, the 8 warps of a block together for long
+// ones. Writes every segment.
+template <typename Source>
+__global__ void __launch_bounds__(32 * kWarpsPerSumBlock) sum_segments(Source source) {
+  constexpr int K = Source::kNumbers;
+  using Sums = double[K];
+  DTNN_SHARED_ARRAY(Sums, warp_sums, kWarpsPerSumBlock);
+  DTNN_SHARED_ARRAY(bool, is_long, kWarpsPerSumBlock);
+  const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int64_t stride = int64_t{gridDim.x} * kWarpsPerSumBlock;
+  BadIndex bad;
+  for (int64_t first = int64_t{blockIdx.x} * kWarpsPerSumBlock; first < source.num_segments; first += stride) {
+    const int64_t index = first + warp;
+    bool later = false;
+    if (index < source.num_segments) {
+      Segment segment;
+      if (source.segment(index, segment, bad)) {
+        later = source.items(static_cast<unsigned>(segment.end - segment.begin)) > kWarpItems;
+        if (!later) {
+          double sums[K] = {};
+          sum_items(source, segment, lane, 32, sums, bad);
+          add_lanes(sums);
+          if (lane == 0) source.finish(index, sums);
+        }
+      } else if (lane == 0) {
+        source.fail(index);
+      }
+    }
+    if (lane == 0) is_long[warp] = later;
+    if (!__syncthreads_or(later)) continue;
+    for (unsigned w = 0; w < kWarpsPerSumBlock; ++w) {
+      if (!is_long[w]) continue;
+      Segment segment;
+      source.segment(first + w, segment, bad);
+      double sums[K] = {};
+      sum_items(source, segment, threadIdx.x, blockDim.x, sums, bad);
+      add_lanes(sums);
+      if (lane == 0) {
+#pragma unroll
+        for (int k = 0; k < K; ++k) warp_sums[warp][k] = sums[k];
+      }
+      __syncthreads();
+      if (threadIdx.x == 0) {
+        for (unsigned other = 1; other < kWarpsPerSumBlock; ++other) {
+#pragma unroll
+          for (int k = 0; k < K; ++k) sums[k] += warp_sums[other][k];
+        }
+        source.finish(first + w, sums);
+      }
+      __syncthreads();  // before the next segment overwrites the sums
+    }
+    __syncthreads();  // before the next segments overwrite `is_long`
+  }
+  bad.report(source.errors);
+}
+
 inline int64_t count_tiles(int64_t num_rows, int64_t rows_per_tile) {
   return (num_rows + rows_per_tile - 1) / rows_per_tile;
 }
@@ -159,6 +231,14 @@ const char* launch_segment_sums(const Source& source, void* partials, void* stre
   // A single segment may have thousands of tiles, which a warp would read one after the other.
   const unsigned threads = source.num_segments < 64 ? 256 : 32;
   DTNN_LAUNCH(add_tiles<Source>, grid_size(source.num_segments), threads, 0, stream, source, memory);
+  return launch_error();
+}
+
+// Writes every segment; needs no memory. Rows that no segment owns are not looked at.
+template <typename Source>
+const char* launch_direct_segment_sums(const Source& source, void* stream) {
+  const int64_t blocks = (source.num_segments + kWarpsPerSumBlock - 1) / kWarpsPerSumBlock;
+  DTNN_LAUNCH(sum_segments<Source>, grid_size(blocks), 32 * kWarpsPerSumBlock, 0, stream, source);
   return launch_error();
 }
 

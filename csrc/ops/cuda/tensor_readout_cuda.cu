@@ -29,6 +29,7 @@ struct AtomTensors {
   T* epsilon;
   Crystals crystals;
   unsigned units_per_row;
+  Divisor to_row;  // by units_per_row
   int64_t num_rows;
   int64_t num_segments;
   unsigned rows_per_tile;
@@ -47,10 +48,11 @@ struct AtomTensors {
 
   __device__ __forceinline__ unsigned items(unsigned atoms) const { return atoms * units_per_row; }
 
-  __device__ __forceinline__ void add(const Segment&, int64_t first, unsigned item, double (&sums)[6],
+  __device__ __forceinline__ void add(const Segment&, int64_t first, unsigned item, bool counts, double (&sums)[6],
                                       BadIndex&) const {
-    const int64_t atom = first + item / units_per_row;
-    const unsigned unit = item % units_per_row;
+    const unsigned row = to_row.quotient(item);
+    const int64_t atom = first + row;
+    const unsigned unit = item - row * units_per_row;
     const int64_t units = units_per_row;
     const Pack<T, W> s = scalar[atom * units + unit];
     Pack<T, W> v[3], t[6];
@@ -58,6 +60,7 @@ struct AtomTensors {
     for (int k = 0; k < 3; ++k) v[k] = vector[(3 * atom + k) * units + unit];
 #pragma unroll
     for (int k = 0; k < 6; ++k) t[k] = rank2[(6 * atom + k) * units + unit];
+    __syncwarp();  // ptxas would begin to add, and to wait, before all ten are loaded
     T unit_sums[6] = {};
 #pragma unroll
     for (int w = 0; w < W; ++w) {
@@ -67,7 +70,7 @@ struct AtomTensors {
       for (int k = 0; k < 6; ++k) unit_sums[k] += products[k] + t[k].item[w];
     }
 #pragma unroll
-    for (int k = 0; k < 6; ++k) sums[k] += static_cast<double>(unit_sums[k]);
+    for (int k = 0; k < 6; ++k) sums[k] += counts ? static_cast<double>(unit_sums[k]) : 0.0;
   }
 
   // What is wrong with ptr is reported for each crystal.
@@ -162,8 +165,8 @@ __global__ void __launch_bounds__(kMaxThreads, kGradBlocksPerSm)
     const unsigned rows = rows_left < tiling.rows_per_block ? static_cast<unsigned>(rows_left) : tiling.rows_per_block;
     const unsigned units = rows * tiling.units_per_row;
     for (unsigned unit = threadIdx.x; unit < units; unit += blockDim.x) {
-      fill_atom<T, W>(args, crystals, tiling.units_per_row, first + unit / tiling.units_per_row,
-                      unit % tiling.units_per_row);
+      const unsigned row = tiling.to_row.quotient(unit);
+      fill_atom<T, W>(args, crystals, tiling.units_per_row, first + row, unit - row * tiling.units_per_row);
     }
   }
   const int64_t thread = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
@@ -173,8 +176,19 @@ __global__ void __launch_bounds__(kMaxThreads, kGradBlocksPerSm)
   bad.report(args.errors);
 }
 
-// Four items of a lane at the least, so that the sum over lanes is little beside them; and tiles enough.
-int64_t atoms_per_tile(int64_t channels) { return channels <= 4 ? 128 : channels < 512 ? 512 / channels : 1; }
+// Few items of many crystals go to the kernel without tiles. A crystal that holds most of the items is then the work of
+// one block, 100 us or so at these limits.
+constexpr int64_t kMostDirectItems = int64_t{1} << 16;
+constexpr int64_t kMeanDirectItems = 256;
+constexpr int64_t kWantedTiles = 8 * 132;  // two blocks for each multiprocessor of an H100
+
+// Four items of a lane, so that the sum over lanes is little beside them, but tiles enough: a warp that finishes many
+// crystals one after the other takes longer than all the others together. From the shape alone, so bits are too.
+int64_t atoms_per_tile(int64_t num_atoms, int64_t channels) {
+  int64_t atoms = channels <= 4 ? 128 : channels < 512 ? 512 / channels : 1;
+  while (atoms > 1 && atoms * channels > 32 && num_atoms < atoms * kWantedTiles) atoms /= 2;
+  return atoms;
+}
 
 template <typename T, int W>
 const char* launch_sums(const TensorReadoutArgs<T>& args, void* stream) {
@@ -185,10 +199,19 @@ const char* launch_sums(const TensorReadoutArgs<T>& args, void* stream) {
   source.epsilon = args.epsilon;
   source.crystals = {args.ptr, args.num_crystals, args.num_atoms};
   source.units_per_row = static_cast<unsigned>(args.channels / W);
+  source.to_row = Divisor(args.channels > 0 ? source.units_per_row : 1);
   source.num_rows = args.num_atoms;
   source.num_segments = args.num_crystals;
-  source.rows_per_tile = static_cast<unsigned>(atoms_per_tile(args.channels));
+  source.rows_per_tile = static_cast<unsigned>(atoms_per_tile(args.num_atoms, args.channels));
   source.errors = args.errors.with(kTexts, args.num_atoms, 0);
+  const int64_t items = args.num_atoms * source.units_per_row;
+  if (items <= kMostDirectItems && items <= kMeanDirectItems * args.num_crystals) {
+    return launch_direct_segment_sums(source, stream);
+  }
+  // For crystals that a wrong ptr leaves out.
+  cudaMemsetAsync(args.epsilon, 0xff, static_cast<size_t>(args.num_crystals) * 9 * sizeof(T),
+                  static_cast<cudaStream_t>(stream));
+  if (const char* const error = launch_error()) return error;
   return launch_segment_sums(source, args.workspace, stream);
 }
 
@@ -210,16 +233,13 @@ const char* launch_grads(const TensorReadoutBackwardArgs<T>& arguments, void* st
 }  // namespace
 
 int64_t tensor_readout_workspace(int64_t num_atoms, int64_t channels) {
-  return count_tiles(num_atoms, atoms_per_tile(channels)) * static_cast<int64_t>(sizeof(TilePartials<6>));
+  return count_tiles(num_atoms, atoms_per_tile(num_atoms, channels)) * static_cast<int64_t>(sizeof(TilePartials<6>));
 }
 
 template <typename T>
 const char* launch_tensor_readout(const TensorReadoutArgs<T>& args, void* stream) {
   if (args.num_crystals == 0) return nullptr;
   if (args.channels > kMaxWidth) return kTooWide;
-  cudaMemsetAsync(args.epsilon, 0xff, static_cast<size_t>(args.num_crystals) * 9 * sizeof(T),
-                  static_cast<cudaStream_t>(stream));
-  if (const char* const error = launch_error()) return error;
   const bool packs = can_pack<T>(args.channels, args.atom_scalar, args.atom_vector) &&
                      can_pack<T>(args.channels, args.atom_rank2, args.atom_rank2);
   return packs ? launch_sums<T, kPackBytes / sizeof(T)>(args, stream) : launch_sums<T, 1>(args, stream);

@@ -17,6 +17,7 @@ namespace cuda_emulation {
 struct Copy {
   void* to;
   const void* from;
+  size_t bytes;
 };
 
 struct Thread {

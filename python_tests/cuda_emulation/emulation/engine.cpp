@@ -200,21 +200,21 @@ void* static_shared(const void* tag, size_t bytes, size_t alignment) {
 
 void* dynamic_shared() { return running->shared.dynamic(); }
 
-constexpr size_t kCopyBytes = 16;
-
-void start_copy(void* to, const void* from) {
-  const auto misaligned = [](const void* at) { return reinterpret_cast<uintptr_t>(at) % kCopyBytes != 0; };
-  if (misaligned(to) || misaligned(from)) fail("an asynchronous copy at an address that is no multiple of 16");
-  std::memset(to, 0xff, kCopyBytes);
-  running->current->copies.push_back({to, from});
+void start_copy(void* to, const void* from, size_t bytes) {
+  const auto misaligned = [bytes](const void* at) { return reinterpret_cast<uintptr_t>(at) % bytes != 0; };
+  if (misaligned(to) || misaligned(from)) {
+    fail("an asynchronous copy at an address that is no multiple of %zu", bytes);
+  }
+  std::memset(to, 0xff, bytes);
+  running->current->copies.push_back({to, from, bytes});
 }
 
 void finish_copies() {
   for (const Copy& copy : running->current->copies) {
     if (copy.from == nullptr) {
-      std::memset(copy.to, 0, kCopyBytes);
+      std::memset(copy.to, 0, copy.bytes);
     } else {
-      std::memcpy(copy.to, copy.from, kCopyBytes);
+      std::memcpy(copy.to, copy.from, copy.bytes);
     }
   }
   running->current->copies.clear();

@@ -58,9 +58,9 @@ struct Meeting {
 Meeting* meet(const char* what, unsigned mask, const void* value, size_t bytes, Site site);
 void leave(Meeting* meeting);
 
-// Asynchronous copies of 16 bytes to shared memory, from nullptr of zeros. Until the thread waits for its copies, what
-// is read there is NaN: neither the old values nor the new ones can be relied on.
-void start_copy(void* to, const void* from);
+// Asynchronous copies of 4, 8 or 16 bytes to shared memory, from nullptr of zeros. Until the thread waits for its
+// copies, what is read there is NaN: neither the old values nor the new ones can be relied on.
+void start_copy(void* to, const void* from, size_t bytes);
 void finish_copies();
 
 unsigned lane();

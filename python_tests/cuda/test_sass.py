@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: MIT
+"""What ptxas makes of the kernels: which loads are in flight together, as docs/kernels says, and what a loop costs."""
+
+from __future__ import annotations
+
+import pytest
+from sass import kernel, loads_before_use
+
+MULTIPLY = {"f": "FFMA", "d": "DFMA"}
+
+
+@pytest.mark.parametrize("architecture", ["80", "90"])
+@pytest.mark.parametrize("type_and_pack", ["fLi4", "fLi1", "dLi2", "dLi1"])
+def test_gather_loads_four_indices_then_four_values(type_and_pack: str, architecture: str) -> None:
+    instructions = kernel("atom_to_bond_gather_cuda", f"gather_rowsI{type_and_pack}E", architecture).loops()[-2]
+    indices_and_values = loads_before_use(instructions, "LDG", rf"ISETP\.GE\.U32|{MULTIPLY[type_and_pack[0]]}")
+    assert indices_and_values == [4, 4, 4, 4]  # of both ends
+    assert not any(found.opcode.startswith("MUFU") for found in instructions)  # a division starts with a reciprocal
+
+
+@pytest.mark.parametrize("architecture", ["80", "90"])
+@pytest.mark.parametrize("type_and_pack", ["fLi4", "fLi1", "dLi2", "dLi1"])
+def test_tiles_of_bonds_are_copied_without_waiting(type_and_pack: str, architecture: str) -> None:
+    """A thread waits for the order of four bonds, not for values; bonds by center are copied without any load."""
+    loops = kernel("bond_to_atom_sum_cuda", f"sum_tiled_rowsI{type_and_pack}E", architecture).loops()
+    copies = [[found for found in loop if found.opcode.startswith(("LDG", "BAR"))] for loop in loops]
+    copies = [loop for loop in copies if any(found.opcode.startswith("LDGSTS") for found in loop)]
+    inner = [loop for loop in copies if not any(found.opcode.startswith("BAR") for found in loop)]
+    plain = [loop for loop in inner if all(found.opcode.startswith("LDGSTS") for found in loop)]
+    ordered = [loop for loop in inner if loop not in plain]
+    assert len(plain) == 4  # values and atoms, for each end
+    assert [loads_before_use(loop, r"LDG\.", "LDGSTS") for loop in ordered] == [[4]]  # the center has no order
+
+
+@pytest.mark.parametrize("architecture", ["80", "90"])
+@pytest.mark.parametrize("type_and_pack", ["fLi4", "fLi1", "dLi2", "dLi1"])
+@pytest.mark.parametrize("name", ["sum_tiles", "sum_segments"])
+def test_readout_has_ten_loads_in_flight(name: str, type_and_pack: str, architecture: str) -> None:
+    loops = kernel("tensor_readout_cuda", name, architecture, f"AtomTensorsI{type_and_pack}E").loops()
+    loads = [loads_before_use(loop, "LDG", "FFMA|FADD|DFMA|DADD") for loop in loops[:4]]
+    assert [10] in loads
