@@ -133,7 +133,7 @@ def build_graph(
     """
     if not crystals:
         raise BadCrystalError("expected at least one crystal, got none")
-    sizes = torch.tensor([0, *(crystal.num_atoms for crystal in crystals)])
+    sizes = torch.tensor([0, *(crystal.num_atoms for crystal in crystals)], device="cpu")
     ptr = sizes.cumsum(0)
     is_float64 = dtype == torch.float64
     placed = [(c.positions, c.cell) if is_float64 else _wrap_into_compact_cell(c) for c in crystals]
