@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Index errors of CUDA kernels become exceptions here; dtnn_fast/ops/device_errors.py has the public functions.
-#include <torch/csrc/stable/library.h>
+
+#include "registration.h"
 
 #ifdef DTNN_WITH_CUDA
 #include <atomic>
@@ -64,11 +65,11 @@ void raise_noted([[maybe_unused]] int64_t device) {
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
+DTNN_LIBRARY_FRAGMENT(library) {
   library.def("set_immediate_device_errors(bool is_on) -> bool");
   library.def("raise_device_error(int device) -> ()");
 }
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CompositeExplicitAutograd, library) {
+DTNN_LIBRARY_IMPL(CompositeExplicitAutograd, library) {
   library.impl("set_immediate_device_errors", TORCH_BOX(&set_immediate));
   library.impl("raise_device_error", TORCH_BOX(&raise_noted));
 }

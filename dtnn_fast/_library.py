@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 from pathlib import Path
 
@@ -15,21 +16,39 @@ LIBRARY = Path(os.environ.get("DTNN_OPS_LIBRARY") or Path(__file__).parent / "_o
 def load() -> None:
     """Register the compiled operations with torch. A second call does nothing.
 
+    A program may have loaded another copy of the file before, for instance one beside an AOTInductor package. It is
+    used if it is equal.
+
     Raises:
-        ImportError: the extension is not built, or does not work with this torch.
+        ImportError: the extension is not built, or does not work with this torch, or another version of it is loaded.
     """
     if not LIBRARY.exists():
         raise ImportError(
             f"dtnn_fast: the compiled operations are missing ({LIBRARY.name}): run `pip install .` in the source "
             "folder, and start Python outside of it"
         )
-    try:
-        torch.ops.load_library(str(LIBRARY))
-    except OSError as error:
+    if loaded_library() is None:
+        try:
+            torch.ops.load_library(str(LIBRARY))
+        except OSError as error:
+            raise ImportError(
+                f"dtnn_fast: the compiled operations do not load with torch {torch.__version__} "
+                f"(2.10 or later is needed): {error}"
+            ) from error
+    loaded = loaded_library()
+    if loaded != LIBRARY and not (loaded and loaded.exists() and filecmp.cmp(loaded, LIBRARY, shallow=False)):
         raise ImportError(
-            f"dtnn_fast: the compiled operations do not load with torch {torch.__version__} "
-            f"(2.10 or later is needed): {error}"
-        ) from error
+            f"dtnn_fast: expected the compiled operations of this package, {LIBRARY}, got "
+            f"{loaded or 'an older version'}, which the program loaded before it: load or ship one version only"
+        )
+
+
+def loaded_library() -> Path | None:
+    """Return the file whose operations are registered with torch; None for none, or a version that does not say."""
+    try:
+        return Path(torch.ops.dtnn_fast.library_path())
+    except AttributeError:
+        return None
 
 
 load()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "ops/atom_to_bond_gather.h"
 
-#include <torch/csrc/stable/library.h>
+#include "registration.h"
 
 #ifdef DTNN_WITH_CUDA
 #include "ops/bond_ends_cuda.h"
@@ -40,16 +40,14 @@ Tensor run(const Tensor& atom_values, const Tensor& pairs, const Tensor& row_ptr
 }  // namespace
 }  // namespace dtnn
 
-STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
-  library.def(dtnn::bond_ends_schema("atom_to_bond_gather", "atom_values").c_str());
-}
+DTNN_LIBRARY_FRAGMENT(library) { library.def(dtnn::bond_ends_schema("atom_to_bond_gather", "atom_values").c_str()); }
 #ifndef DTNN_EMULATE_CUDA
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CPU, library) {
+DTNN_LIBRARY_IMPL(CPU, library) {
   library.impl("atom_to_bond_gather", TORCH_BOX(&dtnn::run<dtnn::atom_to_bond_gather_cpu>));
 }
 #endif
 #ifdef DTNN_WITH_CUDA
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, DTNN_CUDA_KEY, library) {
+DTNN_LIBRARY_IMPL(DTNN_CUDA_KEY, library) {
   library.impl("atom_to_bond_gather", TORCH_BOX(&dtnn::run<dtnn::atom_to_bond_gather_cuda>));
 }
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "ops/bond_reverses.h"
 
-#include <torch/csrc/stable/library.h>
+#include "registration.h"
 
 #ifdef DTNN_WITH_CUDA
 #include "cuda_stream.h"
@@ -48,16 +48,12 @@ Tensor run(const Tensor& pairs, const Tensor& shifts, const Tensor& row_ptr) {
 }  // namespace
 }  // namespace dtnn
 
-STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
-  library.def("bond_reverses(Tensor pairs, Tensor shifts, Tensor row_ptr) -> Tensor");
-}
+DTNN_LIBRARY_FRAGMENT(library) { library.def("bond_reverses(Tensor pairs, Tensor shifts, Tensor row_ptr) -> Tensor"); }
 #ifndef DTNN_EMULATE_CUDA
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CPU, library) {
-  library.impl("bond_reverses", TORCH_BOX(&dtnn::run<dtnn::bond_reverses_cpu>));
-}
+DTNN_LIBRARY_IMPL(CPU, library) { library.impl("bond_reverses", TORCH_BOX(&dtnn::run<dtnn::bond_reverses_cpu>)); }
 #endif
 #ifdef DTNN_WITH_CUDA
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, DTNN_CUDA_KEY, library) {
+DTNN_LIBRARY_IMPL(DTNN_CUDA_KEY, library) {
   library.impl("bond_reverses", TORCH_BOX(&dtnn::run<dtnn::bond_reverses_cuda>));
 }
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "ops/bond_to_atom_sum.h"
 
-#include <torch/csrc/stable/library.h>
+#include "registration.h"
 
 #ifdef DTNN_WITH_CUDA
 #include "ops/bond_ends_cuda.h"
@@ -40,16 +40,12 @@ Tensor run(const Tensor& bond_values, const Tensor& pairs, const Tensor& row_ptr
 }  // namespace
 }  // namespace dtnn
 
-STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
-  library.def(dtnn::bond_ends_schema("bond_to_atom_sum", "bond_values").c_str());
-}
+DTNN_LIBRARY_FRAGMENT(library) { library.def(dtnn::bond_ends_schema("bond_to_atom_sum", "bond_values").c_str()); }
 #ifndef DTNN_EMULATE_CUDA
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CPU, library) {
-  library.impl("bond_to_atom_sum", TORCH_BOX(&dtnn::run<dtnn::bond_to_atom_sum_cpu>));
-}
+DTNN_LIBRARY_IMPL(CPU, library) { library.impl("bond_to_atom_sum", TORCH_BOX(&dtnn::run<dtnn::bond_to_atom_sum_cpu>)); }
 #endif
 #ifdef DTNN_WITH_CUDA
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, DTNN_CUDA_KEY, library) {
+DTNN_LIBRARY_IMPL(DTNN_CUDA_KEY, library) {
   library.impl("bond_to_atom_sum", TORCH_BOX(&dtnn::run<dtnn::bond_to_atom_sum_cuda>));
 }
 #endif

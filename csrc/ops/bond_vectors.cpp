@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "ops/bond_vectors.h"
 
-#include <torch/csrc/stable/library.h>
-
 #include <string>
 #include <tuple>
 
+#include "registration.h"
 #include "sorted_bonds.h"
 
 #ifdef DTNN_WITH_CUDA
@@ -105,7 +104,7 @@ std::tuple<Tensor, Tensor> backward_on(const Tensor& grad, const Tensor& pairs, 
 }  // namespace
 }  // namespace dtnn
 
-STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
+DTNN_LIBRARY_FRAGMENT(library) {
   library.def(
       "bond_vectors(Tensor positions, Tensor cell, Tensor pairs, Tensor shifts, Tensor? ptr, Tensor? row_ptr=None, "
       "Tensor? neighbor_order=None, Tensor? neighbor_row_ptr=None) -> Tensor");
@@ -116,13 +115,13 @@ STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
       "-> (Tensor, Tensor)");
 }
 #ifndef DTNN_EMULATE_CUDA
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CPU, library) {
+DTNN_LIBRARY_IMPL(CPU, library) {
   library.impl("bond_vectors", TORCH_BOX(&dtnn::vectors_on<dtnn::bond_vectors_cpu>));
   library.impl("bond_vectors_backward", TORCH_BOX(&dtnn::backward_on<dtnn::bond_vectors_backward_cpu>));
 }
 #endif
 #ifdef DTNN_WITH_CUDA
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, DTNN_CUDA_KEY, library) {
+DTNN_LIBRARY_IMPL(DTNN_CUDA_KEY, library) {
   library.impl("bond_vectors", TORCH_BOX(&dtnn::vectors_on<dtnn::bond_vectors_cuda>));
   library.impl("bond_vectors_backward", TORCH_BOX(&dtnn::backward_on<dtnn::bond_vectors_backward_cuda>));
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "ops/bonds_within.h"
 
-#include <torch/csrc/stable/library.h>
+#include "registration.h"
 
 #ifdef DTNN_WITH_CUDA
 #include "cuda_stream.h"
@@ -82,18 +82,16 @@ BondsWithinTensors run(const Tensor& positions, const Tensor& cell, const Option
 }  // namespace
 }  // namespace dtnn
 
-STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
+DTNN_LIBRARY_FRAGMENT(library) {
   library.def(
       "bonds_within(Tensor positions, Tensor cell, Tensor? ptr, Tensor pairs, Tensor shifts, Tensor row_ptr, "
       "float cutoff, Tensor? cutoffs) -> (Tensor kept, Tensor pairs, Tensor shifts, Tensor row_ptr)");
 }
 #ifndef DTNN_EMULATE_CUDA
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CPU, library) {
-  library.impl("bonds_within", TORCH_BOX(&dtnn::run<dtnn::bonds_within_cpu>));
-}
+DTNN_LIBRARY_IMPL(CPU, library) { library.impl("bonds_within", TORCH_BOX(&dtnn::run<dtnn::bonds_within_cpu>)); }
 #endif
 #ifdef DTNN_WITH_CUDA
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, DTNN_CUDA_KEY, library) {
+DTNN_LIBRARY_IMPL(DTNN_CUDA_KEY, library) {
   library.impl("bonds_within", TORCH_BOX(&dtnn::run<dtnn::bonds_within_cuda>));
 }
 #endif

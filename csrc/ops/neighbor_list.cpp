@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "ops/neighbor_list.h"
 
-#include <torch/csrc/stable/library.h>
+#include "registration.h"
 
 #ifdef DTNN_WITH_CUDA
 #include "cuda_stream.h"
@@ -32,18 +32,16 @@ NeighborListTensors run(const Tensor& positions, const Tensor& cell, const Tenso
 }  // namespace
 }  // namespace dtnn
 
-STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
+DTNN_LIBRARY_FRAGMENT(library) {
   library.def(
       "neighbor_list(Tensor positions, Tensor cell, Tensor pbc, Tensor? ptr, float cutoff, Tensor? cutoffs, bool half, "
       "bool self_pairs) -> (Tensor pairs, Tensor shifts, Tensor row_ptr)");
 }
 #ifndef DTNN_EMULATE_CUDA
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CPU, library) {
-  library.impl("neighbor_list", TORCH_BOX(&dtnn::run<dtnn::neighbor_list_cpu>));
-}
+DTNN_LIBRARY_IMPL(CPU, library) { library.impl("neighbor_list", TORCH_BOX(&dtnn::run<dtnn::neighbor_list_cpu>)); }
 #endif
 #ifdef DTNN_WITH_CUDA
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, DTNN_CUDA_KEY, library) {
+DTNN_LIBRARY_IMPL(DTNN_CUDA_KEY, library) {
   library.impl("neighbor_list", TORCH_BOX(&dtnn::run<dtnn::neighbor_list_cuda>));
 }
 #endif

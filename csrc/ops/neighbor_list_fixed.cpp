@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "ops/neighbor_list_fixed.h"
 
-#include <torch/csrc/stable/library.h>
+#include "registration.h"
 
 #ifdef DTNN_WITH_CUDA
 #include "cuda_stream.h"
@@ -37,19 +37,19 @@ FixedNeighborListTensors run(const Tensor& positions, const Tensor& cell, const 
 }  // namespace
 }  // namespace dtnn
 
-STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
+DTNN_LIBRARY_FRAGMENT(library) {
   library.def(
       "neighbor_list_fixed(Tensor positions, Tensor cell, Tensor pbc, Tensor? ptr, float cutoff, Tensor? cutoffs, "
       "bool half, bool self_pairs, int capacity) "
       "-> (Tensor pairs, Tensor shifts, Tensor row_ptr, Tensor num_bonds, Tensor status)");
 }
 #ifndef DTNN_EMULATE_CUDA
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CPU, library) {
+DTNN_LIBRARY_IMPL(CPU, library) {
   library.impl("neighbor_list_fixed", TORCH_BOX(&dtnn::run<dtnn::neighbor_list_fixed_cpu>));
 }
 #endif
 #ifdef DTNN_WITH_CUDA
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, DTNN_CUDA_KEY, library) {
+DTNN_LIBRARY_IMPL(DTNN_CUDA_KEY, library) {
   library.impl("neighbor_list_fixed", TORCH_BOX(&dtnn::run<dtnn::neighbor_list_fixed_cuda>));
 }
 #endif

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "ops/rank2_gate.h"
 
-#include <torch/csrc/stable/library.h>
-
 #include <tuple>
+
+#include "registration.h"
 
 namespace dtnn {
 
@@ -65,7 +65,7 @@ std::tuple<Tensor, Tensor, Tensor> backward_on_cpu(const Tensor& grad_out, const
 }  // namespace
 }  // namespace dtnn
 
-STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
+DTNN_LIBRARY_FRAGMENT(library) {
   library.def(
       "rank2_gate(Tensor x, Tensor gate, Tensor weight, Tensor? residual, bool save_linear, int precision=0) "
       "-> (Tensor, Tensor)");
@@ -75,7 +75,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
       "-> (Tensor, Tensor, Tensor)");
 }
 #ifndef DTNN_EMULATE_CUDA
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CPU, library) {
+DTNN_LIBRARY_IMPL(CPU, library) {
   library.impl("rank2_gate", TORCH_BOX(&dtnn::gate_on_cpu));
   library.impl("rank2_gate_backward", TORCH_BOX(&dtnn::backward_on_cpu));
 }

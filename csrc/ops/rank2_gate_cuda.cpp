@@ -2,12 +2,11 @@
 // rank2_gate and its gradients on CUDA: allocates outputs and temporaries, and enqueues on the current stream.
 #ifdef DTNN_WITH_CUDA
 
-#include <torch/csrc/stable/library.h>
-
 #include <tuple>
 
 #include "ops/rank2_cuda.h"
 #include "ops/rank2_gate.h"
+#include "registration.h"
 
 namespace dtnn {
 namespace {
@@ -89,7 +88,7 @@ std::tuple<Tensor, Tensor, Tensor> backward_on_cuda(const Tensor& grad_out, cons
 }  // namespace
 }  // namespace dtnn
 
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, DTNN_CUDA_KEY, library) {
+DTNN_LIBRARY_IMPL(DTNN_CUDA_KEY, library) {
   library.impl("rank2_gate", TORCH_BOX(&dtnn::gate_on_cuda));
   library.impl("rank2_gate_backward", TORCH_BOX(&dtnn::backward_on_cuda));
 }

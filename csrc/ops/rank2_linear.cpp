@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "ops/rank2_linear.h"
 
-#include <torch/csrc/stable/library.h>
-
 #include <cmath>
 #include <string>
 #include <tuple>
+
+#include "registration.h"
 
 namespace dtnn {
 
@@ -134,7 +134,7 @@ Tensor weight_grad_on_cpu(const Tensor& grad_y, const Tensor& x, int64_t precisi
 }  // namespace
 }  // namespace dtnn
 
-STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
+DTNN_LIBRARY_FRAGMENT(library) {
   library.def("rank2_linear(Tensor x, Tensor weight, int precision=0) -> Tensor");
   library.def("rank2_linear_norm(Tensor x, Tensor weight, float eps, int precision=0) -> (Tensor, Tensor)");
   library.def(
@@ -143,7 +143,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
   library.def("rank2_weight_grad(Tensor grad_y, Tensor x, int precision=0) -> Tensor");
 }
 #ifndef DTNN_EMULATE_CUDA
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CPU, library) {
+DTNN_LIBRARY_IMPL(CPU, library) {
   library.impl("rank2_linear", TORCH_BOX(&dtnn::linear_on_cpu));
   library.impl("rank2_linear_norm", TORCH_BOX(&dtnn::linear_norm_on_cpu));
   library.impl("rank2_linear_backward", TORCH_BOX(&dtnn::backward_on_cpu));

@@ -2,11 +2,10 @@
 // rank2_linear and its gradients on CUDA: allocates outputs and temporaries, and enqueues on the current stream.
 #ifdef DTNN_WITH_CUDA
 
-#include <torch/csrc/stable/library.h>
-
 #include <tuple>
 
 #include "ops/rank2_cuda.h"
+#include "registration.h"
 
 namespace dtnn {
 namespace {
@@ -107,7 +106,7 @@ Tensor sum_on_cuda(const Tensor& grad_y, const Tensor& x, int64_t precision) {
 }  // namespace
 }  // namespace dtnn
 
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, DTNN_CUDA_KEY, library) {
+DTNN_LIBRARY_IMPL(DTNN_CUDA_KEY, library) {
   library.impl("rank2_linear", TORCH_BOX(&dtnn::linear_on_cuda));
   library.impl("rank2_linear_norm", TORCH_BOX(&dtnn::linear_norm_on_cuda));
   library.impl("rank2_linear_backward", TORCH_BOX(&dtnn::backward_on_cuda));

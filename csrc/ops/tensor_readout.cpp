@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "ops/tensor_readout.h"
 
-#include <torch/csrc/stable/library.h>
-
 #include <string>
 #include <tuple>
+
+#include "registration.h"
 
 #ifdef DTNN_WITH_CUDA
 #include "cuda_stream.h"
@@ -69,18 +69,18 @@ std::tuple<Tensor, Tensor, Tensor> backward_on(const Tensor& grad, const Tensor&
 }  // namespace
 }  // namespace dtnn
 
-STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
+DTNN_LIBRARY_FRAGMENT(library) {
   library.def("tensor_readout(Tensor atom_scalar, Tensor atom_vector, Tensor atom_rank2, Tensor ptr) -> Tensor");
   library.def("tensor_readout_backward(Tensor grad, Tensor atom_vector, Tensor ptr) -> (Tensor, Tensor, Tensor)");
 }
 #ifndef DTNN_EMULATE_CUDA
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CPU, library) {
+DTNN_LIBRARY_IMPL(CPU, library) {
   library.impl("tensor_readout", TORCH_BOX(&dtnn::readout_on<dtnn::tensor_readout_cpu>));
   library.impl("tensor_readout_backward", TORCH_BOX(&dtnn::backward_on<dtnn::tensor_readout_backward_cpu>));
 }
 #endif
 #ifdef DTNN_WITH_CUDA
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, DTNN_CUDA_KEY, library) {
+DTNN_LIBRARY_IMPL(DTNN_CUDA_KEY, library) {
   library.impl("tensor_readout", TORCH_BOX(&dtnn::readout_on<dtnn::tensor_readout_cuda>));
   library.impl("tensor_readout_backward", TORCH_BOX(&dtnn::backward_on<dtnn::tensor_readout_backward_cuda>));
 }

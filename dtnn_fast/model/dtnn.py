@@ -270,9 +270,10 @@ class DTNN(Predictor):
 
     def predict_members(self, crystals: Sequence[Crystal]) -> dict[str, np.ndarray]:
         """See `Predictor.predict_members`."""
-        with torch.no_grad():
+        # Below no_grad each operation is still called in Python: a fifth of the time of a small crystal.
+        with torch.inference_mode():
             members = self.member_tensors(self.graph(crystals))
-        return {target: values.double().cpu().numpy() for target, values in members.items()}
+            return {target: values.double().cpu().numpy() for target, values in members.items()}
 
     def with_targets(self, targets: Iterable[str]) -> DTNN:
         """Make a model of some of the targets, which shares the parameters of this model."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -234,14 +235,32 @@ class Predictor(nn.Module):
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Run the block in evaluation mode; afterwards each module is back in its own mode."""
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
+        """Run the block in evaluation mode; afterwards each module is back in its own mode.
+
+        Several threads may be in such blocks at a time, with models that share modules: a module gets its mode back
+        when the last of them has left.
+        """
+        modules = list(self.modules())
+        with _EVALUATED_LOCK:
+            for module in modules:
+                mode, blocks = _EVALUATED.get(module, (module.training, 0))
+                _EVALUATED[module] = mode, blocks + 1
+            self.eval()
         try:
             yield
         finally:
-            for module, training in modes:
-                module.training = training
+            with _EVALUATED_LOCK:
+                for module in modules:
+                    mode, blocks = _EVALUATED.pop(module)
+                    if blocks > 1:
+                        _EVALUATED[module] = mode, blocks - 1
+                    else:
+                        module.training = mode
+
+
+# The modules in blocks of `Predictor.evaluating`: their mode before, and the number of blocks.
+_EVALUATED: dict[nn.Module, tuple[bool, int]] = {}
+_EVALUATED_LOCK = threading.Lock()
 
 
 def _without_forbidden_ionic_parts(

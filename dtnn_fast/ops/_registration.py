@@ -197,14 +197,27 @@ def register_no_vmap(name: str) -> None:
 def register_autocast(name: str) -> None:
     """Cast float16 and bfloat16 arguments of an operation to float32 under ``torch.autocast``; float64 stays.
 
-    The kernels have no 16-bit forms, so such arguments are errors outside of autocast. For operations on positions they
-    are errors under autocast too: 16 bits are too few for positions.
+    For operations whose kernels have no 16-bit forms: such arguments are errors outside of autocast. For operations on
+    positions they are errors under autocast too: 16 bits are too few for positions.
+
+    ``torch.library.register_autocast`` would forget the first of two devices within compiled functions up to torch
+    2.12.
 
     Args:
         name: the operation, without the namespace.
     """
-    for device in ("cpu", "cuda"):
-        torch.library.register_autocast(f"dtnn_fast::{name}", device, torch.float32)
+    op = getattr(torch.ops.dtnn_fast, name).default
+    for key in ("AutocastCPU", "AutocastCUDA"):
+        keyset = _C.DispatchKeySet(getattr(_C.DispatchKey, key))
+
+        def run(*arguments: Any, keyset: _C.DispatchKeySet = keyset) -> Any:
+            with _C._ExcludeDispatchKeyGuard(keyset):
+                return op(*(x.float() if isinstance(x, Tensor) and x.dtype in _HALVES else x for x in arguments))
+
+        _LIBRARY.impl(name, run, key)
+
+
+_HALVES = (torch.float16, torch.bfloat16)
 
 
 def check_same_device(op: str, **tensors: Tensor | None) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from .._backend import reference_implementations, uses_reference
@@ -81,5 +80,6 @@ def check_ascending(cutoffs: Sequence[float | Tensor]) -> None:
     if not cutoffs:
         raise ValueError("nested_neighbor_lists: expected at least one cutoff, got none")
     for shorter, longer in pairwise(cutoffs):
-        if bool(torch.as_tensor(shorter > longer).any()):
+        descends = shorter > longer  # a bool for two numbers, which torch.compile must not see as a tensor
+        if descends.any() if isinstance(descends, Tensor) else descends:
             raise ValueError(f"nested_neighbor_lists: expected `cutoffs` from short to long, got {list(cutoffs)}")

@@ -22,7 +22,7 @@ def bond_reverses(pairs: Tensor, shifts: Tensor, row_ptr: Tensor) -> Tensor:
                 f"bond {e} from atom {i} to {j} with shift {s}"
             )
         reverses.append(number[reverse])
-    return torch.tensor(reverses, dtype=torch.int64)
+    return pairs.new_tensor(reverses)
 
 
 def full_to_half(pairs: Tensor, shifts: Tensor, row_ptr: Tensor) -> FullToHalf:
@@ -33,13 +33,13 @@ def full_to_half(pairs: Tensor, shifts: Tensor, row_ptr: Tensor) -> FullToHalf:
     number = {e: n for n, e in enumerate(kept)}
     index = [number[e] if e in number else number[reverses[e]] for e in range(len(reverses))]
     direction = [1 if e in number else -1 for e in range(len(reverses))]
-    chosen = torch.tensor(kept, dtype=torch.int64)
+    chosen = pairs.new_tensor(kept)
     half_row_ptr = torch.searchsorted(chosen, row_ptr.contiguous())
     return FullToHalf(
         NeighborList(pairs[:, chosen], shifts[chosen], half_row_ptr),
         chosen,
-        torch.tensor(index, dtype=torch.int64),
-        torch.tensor(direction, dtype=torch.int8),
+        pairs.new_tensor(index),
+        pairs.new_tensor(direction, dtype=torch.int8),
     )
 
 

@@ -22,7 +22,7 @@ def bonds_within(
 ) -> BondsWithin:
     """Mask the bonds by their length; see `dtnn_fast.ops.bonds_within`."""
     num_crystals = 1 if ptr is None else len(ptr) - 1
-    cutoffs = torch.tensor(list_cutoffs("bonds_within", cutoff, num_crystals), dtype=torch.float64)
+    cutoffs = cell.new_tensor(list_cutoffs("bonds_within", cutoff, num_crystals), dtype=torch.float64)
     center, neighbor = pairs
     crystal = (
         torch.zeros_like(center)

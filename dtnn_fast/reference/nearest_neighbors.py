@@ -15,7 +15,7 @@ from .neighbor_list import neighbor_list
 def nearest_neighbors(positions: Tensor, cell: Tensor, pbc: Tensor, k: int, ptr: Tensor | None = None) -> NeighborList:
     """Search with a growing cutoff and sort each row by length; see `dtnn_fast.ops.nearest_neighbors`."""
     check_k(k)
-    bounds = torch.tensor([0, len(positions)]) if ptr is None else ptr
+    bounds = torch.tensor([0, len(positions)], device=positions.device) if ptr is None else ptr
     cells, periodic = cell.expand(len(bounds) - 1, 3, 3), pbc.expand(len(bounds) - 1, 3)
     wanted = num_wanted(k, bounds.diff(), periodic)
     lists = []
@@ -32,6 +32,6 @@ def nearest_neighbors(positions: Tensor, cell: Tensor, pbc: Tensor, k: int, ptr:
         kept = [e for row in rows for e in sorted(sorted(row, key=lambda e: (squared[e], e))[:k])]
         lists.append((bonds.pairs[:, kept] + begin, bonds.shifts[kept]))
     row_ptr = torch.cat([bounds.new_zeros(1), torch.repeat_interleave(wanted, bounds.diff()).cumsum(0)])
-    pairs = torch.cat([torch.empty(2, 0, dtype=torch.int64), *(part for part, _ in lists)], dim=1)
-    shifts = torch.cat([torch.empty(0, 3, dtype=torch.int32), *(part for _, part in lists)])
+    pairs = torch.cat([row_ptr.new_empty(2, 0), *(part for part, _ in lists)], dim=1)
+    shifts = torch.cat([row_ptr.new_empty(0, 3, dtype=torch.int32), *(part for _, part in lists)])
     return NeighborList(pairs, shifts, row_ptr)

@@ -35,7 +35,8 @@ def neighbor_list(
     cutoffs = list_cutoffs("neighbor_list", cutoff, num_crystals)
     cells = cell.to(torch.float64).expand(num_crystals, 3, 3)
     periodic = pbc.expand(num_crystals, 3)
-    pairs, shifts = [torch.empty(2, 0, dtype=torch.int64)], [torch.empty(0, 3, dtype=torch.int64)]
+    no_integers = torch.empty(0, dtype=torch.int64, device=positions.device)
+    pairs, shifts = [no_integers.view(2, 0)], [no_integers.view(0, 3)]
     for b in range(num_crystals):
         r = positions[bounds[b] : bounds[b + 1]].to(torch.float64)
         dual = _duals(cells[b], periodic[b])
@@ -44,7 +45,7 @@ def neighbor_list(
             pairs.append(torch.stack([torch.full_like(neighbors, i), neighbors]) + bounds[b])
             shifts.append(shift)
     all_pairs = torch.cat(pairs, dim=1)
-    row_ptr = torch.searchsorted(all_pairs[0].contiguous(), torch.arange(num_atoms + 1))
+    row_ptr = torch.searchsorted(all_pairs[0].contiguous(), torch.arange(num_atoms + 1, device=positions.device))
     return NeighborList(all_pairs, torch.cat(shifts).to(torch.int32), row_ptr)
 
 
@@ -70,8 +71,8 @@ def _bonds_of_atom(
     if images.sum() > MOST_CANDIDATES:
         raise RuntimeError("neighbor_list: too many images for the reference: is the `cutoff` too large?")
     # Candidates (j, s0, s1, s2) in lexicographic order: the images of neighbor 0, of neighbor 1, ...
-    neighbor = torch.repeat_interleave(torch.arange(len(r)), images)
-    image = torch.arange(len(neighbor)) - torch.repeat_interleave(images.cumsum(0) - images, images)
+    neighbor = torch.repeat_interleave(torch.arange(len(r), device=r.device), images)
+    image = torch.arange(len(neighbor), device=r.device) - torch.repeat_interleave(images.cumsum(0) - images, images)
     _, n1, n2 = sizes[neighbor].unbind(1)
     shift = low[neighbor] + torch.stack([image // (n1 * n2), image // n2 % n1, image % n2], dim=1)
     a, b, c = cell
@@ -90,7 +91,7 @@ def _bonds_of_atom(
 
 def _duals(cell: Tensor, pbc: Tensor) -> Tensor:
     """Compute rows with ``dual_k . cell_k = 1`` in the span of the periodic vectors; 0 where not periodic. [3, 3]."""
-    duals, periodic = torch.zeros(3, 3, dtype=torch.float64), cell[pbc]
+    duals, periodic = torch.zeros_like(cell), cell[pbc]
     if torch.linalg.matrix_rank(periodic, rtol=1e-10) < len(periodic):
         raise RuntimeError(
             "neighbor_list: the `cell` has no volume: its periodic vectors are zero or linearly dependent"

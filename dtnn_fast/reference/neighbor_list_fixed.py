@@ -24,12 +24,11 @@ def neighbor_list_fixed(
     bonds = neighbor_list(positions, cell, pbc, cutoff, ptr, half, self_pairs)
     num_bonds, num_atoms = bonds.pairs.shape[1], positions.shape[0]
     fits = num_bonds <= capacity
-    pairs = torch.full((2, capacity), num_atoms - 1)
-    shifts = torch.zeros(capacity, 3, dtype=torch.int32)
-    row_ptr = torch.zeros(num_atoms + 1, dtype=torch.int64)
+    pairs = bonds.pairs.new_full((2, capacity), num_atoms - 1)
+    shifts = bonds.shifts.new_zeros(capacity, 3)
+    row_ptr = torch.zeros_like(bonds.row_ptr)
     if fits:
         pairs[:, :num_bonds], shifts[:num_bonds], row_ptr[:] = bonds
     row_ptr[-1] = capacity
-    return FixedNeighborList(
-        pairs, shifts, row_ptr, torch.tensor([num_bonds]), torch.tensor([COMPLETE if fits else OVERFLOW])
-    )
+    status = COMPLETE if fits else OVERFLOW
+    return FixedNeighborList(pairs, shifts, row_ptr, pairs.new_tensor([num_bonds]), pairs.new_tensor([status]))

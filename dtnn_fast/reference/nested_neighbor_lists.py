@@ -31,7 +31,7 @@ def nested_neighbor_lists(
 
 def _positions_in(longer: NeighborList, bonds: NeighborList) -> Tensor:
     index = {bond: e for e, bond in enumerate(_rows(longer))}
-    return torch.tensor([index[bond] for bond in _rows(bonds)], dtype=torch.int64)
+    return bonds.pairs.new_tensor([index[bond] for bond in _rows(bonds)])
 
 
 def _rows(bonds: NeighborList) -> list[tuple[int, ...]]:

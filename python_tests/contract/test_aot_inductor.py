@@ -18,6 +18,7 @@ from dtnn_fast.model.exported import export_model, graph_tensors
 RUNNER = """
 import sys
 import torch
+import torch._inductor.codecache
 
 sys.modules["dtnn_fast"] = None  # makes its import an error
 library, package, inputs, outputs = sys.argv[1:]
@@ -34,7 +35,7 @@ def run_elsewhere(program, batches, folder):
     options = {"aot_inductor.compile_wrapper_opt_level": "O0"}
     torch._inductor.aoti_compile_and_package(program, package_path=package, inductor_configs=options)
     torch.save(batches, inputs)
-    command = [sys.executable, "-I", "-c", RUNNER, str(_library.LIBRARY), package, inputs, outputs]
+    command = [sys.executable, "-P", "-c", RUNNER, str(_library.LIBRARY), package, inputs, outputs]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return torch.load(outputs)

@@ -21,7 +21,7 @@ def test_every_operation_of_the_namespace_has_a_case():
         name.split("::")[1] for name in torch._C._dispatch_get_all_op_names() if name.startswith("dtnn_fast::")
     }
     # The contract is about tensors.
-    without_tensors = {"has_cuda_kernels", "set_immediate_device_errors", "raise_device_error"}
+    without_tensors = {"has_cuda_kernels", "library_path", "set_immediate_device_errors", "raise_device_error"}
     assert {operation_of(name) for name in OPERATIONS} == registered - without_tensors
 
 

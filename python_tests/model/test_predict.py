@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """DTNN.predict: what goes in, in which order results come out, and what is refused."""
 
+import copy
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -173,3 +175,42 @@ def test_symmetrised_predictions_obey_the_symmetry_exactly():
     assert (exact[:, ~np.eye(3, dtype=bool)] == 0).all()
     np.testing.assert_allclose(exact, plain, atol=0.05)
     np.testing.assert_allclose(exact[:, 0, 0], exact[:, 2, 2], rtol=1e-6)
+
+
+def test_threads_that_predict_leave_a_model_in_its_mode():
+    """A block that starts within another thread's must not take that thread's mode for the model's own."""
+    model = randomised(config(2, targets=("electronic", "total")))
+    parts = [model, model.with_targets(["total"])]  # they share the encoder
+    model.train()
+    parts[1].encoder.layers[0].eval()
+    before = [(module, module.training) for part in parts for module in part.modules()]
+    with parts[0].evaluating():
+        inner = parts[1].evaluating()
+        inner.__enter__()
+        assert not any(module.training for module, _ in before)
+    assert not any(module.training for module in parts[1].modules())  # the other block is not left
+    inner.__exit__(None, None, None)
+    assert all(module.training == training for module, training in before)
+
+    expected = MODEL.predict(CRYSTALS)
+    shared = copy.deepcopy(MODEL).train()
+    with ThreadPoolExecutor(8) as pool:
+        for tensors in pool.map(lambda _: shared.predict(CRYSTALS, batch_atoms=40), range(24)):
+            assert_close(tensors, expected)
+    assert all(module.training for module in shared.modules())
+
+
+def test_predictions_can_be_changed_and_gradients_still_flow():
+    """Predictions are made in torch's inference mode, which must not reach what the caller gets or does next."""
+    model = randomised(config(2))
+    tensors = model.predict(CRYSTALS)
+    members = model.predict_members(CRYSTALS)["total"]
+    tensors += 1.0
+    members += 1.0
+    graph = model.graph(CRYSTALS)
+    loss = (model(graph)["total"] - torch.from_numpy(members[0])).square().sum()
+    gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+    assert any(g is not None and g.any() for g in gradients)
+    model.train()
+    with torch.enable_grad():
+        assert np.array_equal(model.predict(CRYSTALS) + 1.0, tensors)
