@@ -110,6 +110,7 @@ class Parts {
 }  // namespace
 
 double median(double* values, int64_t count) {
+  if (count == 0) return std::numeric_limits<double>::quiet_NaN();
   double* const middle = values + count / 2;
   std::nth_element(values, middle, values + count);
   return count % 2 == 1 ? *middle : 0.5 * (*std::max_element(values, middle) + *middle);

@@ -17,7 +17,8 @@ struct Bonding {
 // Writes one entry for each crystal, which has at least one atom. Cost is linear in the atoms, memory too.
 void describe_bonding(const PeriodicCrystals& crystals, double cutoff, Bonding* results);
 
-// Median as NumPy computes it: the mean of the two middle values where their number is even. Reorders the values.
+// Median as NumPy computes it: the mean of the two middle values where their number is even, NaN without values.
+// Reorders the values.
 double median(double* values, int64_t count);
 
 }  // namespace dtnn

@@ -58,8 +58,9 @@ CrystalGrid::CrystalGrid(const double* positions, int64_t num_atoms, const doubl
       const double cells = std::floor(coordinate[k]);
       coordinate[k] -= cells;
       for (int m = 0; m < 3; ++m) r[m] -= cells * cell_[k][m];
-      const int64_t bin = static_cast<int64_t>(coordinate[k] * wanted[k]);
-      bin_[i][k] = static_cast<int32_t>(std::min(bin, num_bins_[k] - 1));
+      // 0 for NaN, so that no number leads out of the bins.
+      const double bin = coordinate[k] * wanted[k];
+      bin_[i][k] = bin > 0 ? static_cast<int32_t>(std::min(bin, wanted[k] - 1)) : 0;
     }
     placed[i] = {r[0], r[1], r[2], i, bin_number(bin_[i][0], bin_[i][1], bin_[i][2])};
     ++bucket_start_[bucket(placed[i].bin) + 1];

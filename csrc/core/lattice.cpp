@@ -183,6 +183,8 @@ std::array<Vec3, 3> compact_cell(const double cell[9]) {
 }
 
 void wrap_atoms(const double* positions, int64_t num_atoms, const double cell[9], double* wrapped) {
+  // An atom this near to a face is on it, whatever the rounding errors: it goes to the face through the origin.
+  constexpr double kOnFace = 1e-9;
   std::array<Vec3, 3> rows, dual;
   for (int k = 0; k < 3; ++k) rows[k] = {cell[3 * k], cell[3 * k + 1], cell[3 * k + 2]};
   const double determinant = dot(rows[0], cross(rows[1], rows[2]));
@@ -193,7 +195,7 @@ void wrap_atoms(const double* positions, int64_t num_atoms, const double cell[9]
   for (int64_t i = 0; i < num_atoms; ++i) {
     const Vec3 r = {positions[3 * i], positions[3 * i + 1], positions[3 * i + 2]};
     Vec3 cells;
-    for (int k = 0; k < 3; ++k) cells[k] = std::floor(dot(dual[k], r));
+    for (int k = 0; k < 3; ++k) cells[k] = std::floor(dot(dual[k], r) + kOnFace);
     for (int m = 0; m < 3; ++m)
       wrapped[3 * i + m] = r[m] - ((cells[0] * rows[0][m] + cells[1] * rows[1][m]) + cells[2] * rows[2][m]);
   }

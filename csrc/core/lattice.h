@@ -51,7 +51,7 @@ Lattice make_lattice(const double cell[9], const bool pbc[3]);
 std::array<Vec3, 3> compact_cell(const double cell[9]);
 
 // Moves atoms [num_atoms, 3] of a fully periodic crystal into its cell, whose vectors are independent: a - floor(f)
-// cell, with the fractional positions f. `wrapped` may be `positions`.
+// cell, with the fractional positions f, up to 1e-9 below 0. `wrapped` may be `positions`.
 void wrap_atoms(const double* positions, int64_t num_atoms, const double cell[9], double* wrapped);
 
 // Approximate number of translations no longer than `radius`.

@@ -36,10 +36,10 @@ class StructureIndex:
     """
 
     def __init__(self, crystals: Iterable[Crystal]) -> None:
-        self._by_composition: defaultdict[_Composition, list[Crystal]] = defaultdict(list)
+        self._by_composition: defaultdict[_Composition, list[tuple[Crystal, float]]] = defaultdict(list)
         self._distributions: dict[int, np.ndarray] = {}
         for crystal in crystals:
-            self._by_composition[_reduced_composition(crystal)].append(crystal)
+            self._by_composition[_reduced_composition(crystal)].append((crystal, _volume_per_atom(crystal)))
 
     def __len__(self) -> int:
         return sum(map(len, self._by_composition.values()))
@@ -57,11 +57,15 @@ class StructureIndex:
         Returns:
             The known crystal with the most similar distances, or None.
         """
+        same_composition = self._by_composition.get(_reduced_composition(crystal))
+        if same_composition is None:
+            return None
+        volume = _volume_per_atom(crystal)
         candidates = [
             known
-            for known in self._by_composition.get(_reduced_composition(crystal), ())
+            for known, known_volume in same_composition
             if max(known.num_atoms, crystal.num_atoms) % min(known.num_atoms, crystal.num_atoms) == 0
-            and abs(_volume_per_atom(known) / _volume_per_atom(crystal) - 1.0) <= LARGEST_VOLUME_DIFFERENCE
+            and abs(known_volume / volume - 1.0) <= LARGEST_VOLUME_DIFFERENCE
         ]
         if not candidates:
             return None
