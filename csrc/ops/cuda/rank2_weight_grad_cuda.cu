@@ -9,8 +9,10 @@ namespace {
 
 constexpr unsigned kThreads = 256;
 constexpr unsigned kWarps = kThreads / 32;
-constexpr size_t kStageBytes = 32 * 1024;     // wanted: two stages of two blocks fit into the shared memory of an sm_80
-constexpr size_t kMaxStageBytes = 80 * 1024;  // possible
+constexpr size_t kStageBytes = 32 * 1024;  // wanted: two stages of two blocks fit into the shared memory of an sm_80
+// A stage of one split is 48 KiB at the most (16 rows of float64 through a norm, 64 channels of four arrays and 128 of
+// x), of several half of this: two fit into 99 KiB. Sizes must not follow the GPU's limit: the bits follow from them.
+constexpr size_t kMaxStageBytes = 80 * 1024;
 constexpr int64_t kMinChunkRows = 256;
 constexpr int64_t kMaxChunks = 264;  // an H100 runs as many blocks at once
 
@@ -285,10 +287,7 @@ const char* launch_sum(const Rank2WeightGradArgs<T>& args, void* stream) {
   const size_t tile = size_t{tiling.width_out} * tiling.out_stride() * sizeof(T);
   const int bytes = static_cast<int>(stages > tile ? stages : tile);
   auto* const kernel = sum_outer_products<Outer>;
-  // Always the most, since the limit is one for all threads that launch this kernel; an error shows at the launch.
-  if (bytes > kSharedBytesWithoutOptIn) {
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMaxSharedBytes);
-  }
+  allow_shared_bytes<sum_outer_products<Outer>>(bytes);
   DTNN_LAUNCH(kernel, grid_size(tiling.num_tiles), tiling.threads(), bytes, stream, inputs);
   if (tiling.num_chunks == 1) return launch_error();
   if (const char* const error = launch_error()) return error;
