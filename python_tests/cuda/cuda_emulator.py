@@ -25,6 +25,8 @@ FLAGS += ["-Wno-unknown-pragmas", f"-I{EMULATION}", f"-I{KERNELS}"]
 SANITIZE = ["-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
 ORDERS = ("forward", "reverse", "shuffle:1", "shuffle:2")
 NO_GRID_LIMIT = 2**31 - 1
+# Bytes of shared memory that a block can have: data-center GPUs from sm_80 on at least, other GPUs.
+SHARED_OF_A100, SHARED_OF_OTHERS = 163 * 1024, 99 * 1024
 
 
 class EmulationError(RuntimeError):
@@ -75,9 +77,17 @@ class Emulator:
     def __init__(self, library: Path) -> None:
         self._library = ctypes.CDLL(str(library))
 
-    def configure(self, order: str = "forward", max_grid: int = NO_GRID_LIMIT) -> None:
-        """Set the order in which threads and blocks take turns, and how many blocks a launcher may use."""
-        self.call("configure", order.encode(), max_grid)
+    def configure(
+        self, order: str = "forward", max_grid: int = NO_GRID_LIMIT, max_shared: int = SHARED_OF_A100
+    ) -> None:
+        """Set the order in which threads and blocks take turns, and what a launcher may use.
+
+        Args:
+            order: one of ORDERS.
+            max_grid: number of blocks.
+            max_shared: bytes of shared memory of a block.
+        """
+        self.call("configure", order.encode(), max_grid, max_shared)
 
     def call(self, name: str, *args: np.ndarray | int | bytes | None) -> None:
         """Call a launcher; arrays go as pointers, integers as int64, None as a null pointer.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from cuda_emulator import NO_GRID_LIMIT, ORDERS, Emulator
+from cuda_emulator import NO_GRID_LIMIT, ORDERS, SHARED_OF_OTHERS, Emulator
 
 SUFFIX = {np.float32: "f32", np.float64: "f64"}
 FLOAT32, TF32, BFLOAT16 = 0, 1, 2
@@ -160,6 +160,14 @@ def assert_near(found: list[np.ndarray], expected: dict[str, np.ndarray], names:
     for array, name in zip(found, names, strict=True):
         scale = max(1.0, np.abs(expected[name]).max(initial=0))
         np.testing.assert_allclose(array, expected[name], rtol=0, atol=tol * scale, err_msg=name)
+
+
+def assert_same_bits_with_less_shared_memory(emulator: Emulator, run: Callable[[], list[np.ndarray]]) -> None:
+    """Run with the shared memory of GPUs for graphics: the arrays have the bits of the defaults."""
+    expected = run()
+    emulator.configure(max_shared=SHARED_OF_OTHERS)
+    for found, wanted in zip(run(), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
 
 
 def assert_same_bits_in_any_order(emulator: Emulator, run: Callable[[], list[np.ndarray]]) -> None:

@@ -13,6 +13,7 @@ from rank2_emulated import (
     TF32,
     assert_near,
     assert_same_bits_in_any_order,
+    assert_same_bits_with_less_shared_memory,
     formulas_gate,
     gate,
     gate_backward,
@@ -44,6 +45,13 @@ def test_equals_formulas(emulator: Emulator, shape, dtype) -> None:
 def test_bits_do_not_depend_on_the_order_of_threads_or_the_grid(emulator: Emulator, shape, dtype) -> None:
     case = random_case(shape, dtype)
     assert_same_bits_in_any_order(emulator, lambda: forward_and_backward(emulator, case))
+
+
+@pytest.mark.parametrize("dtype", SUFFIX)
+@pytest.mark.parametrize("shape", [(9, 6, 128, 128), (300, 1, 96, 128)])
+def test_99_kib_of_shared_memory_are_enough(emulator: Emulator, shape, dtype) -> None:
+    case = random_case(shape, dtype)
+    assert_same_bits_with_less_shared_memory(emulator, lambda: forward_and_backward(emulator, case))
 
 
 @pytest.mark.parametrize("components", [1, 3, 6])

@@ -12,6 +12,7 @@
 // A two-dimensional shared array is an array of rows: using Row = float[33]; DTNN_SHARED_ARRAY(Row, tile, 32);
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 #ifdef DTNN_EMULATE_CUDA
@@ -46,13 +47,44 @@
 
 namespace dtnn::cuda {
 
-constexpr int kMaxSharedBytes = 163 * 1024;  // of a block of an sm_80, the least of the GPUs that are built for
 constexpr int kSharedBytesWithoutOptIn = 48 * 1024;
 
 // The message of the last launch in this thread, nullptr when it went well.
 inline const char* launch_error() {
   const cudaError_t error = cudaGetLastError();
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+}
+
+constexpr int kKnownDevices = 64;  // whose settings are kept
+
+// Bytes of shared memory that a block of the current device can have: 227 KiB on an H100, 163 KiB on an A100, 99 KiB on
+// GPUs for graphics.
+inline int max_shared_bytes() {
+  int device = 0, bytes = kSharedBytesWithoutOptIn;
+  cudaGetDevice(&device);
+#ifndef DTNN_EMULATE_CUDA  // where tests change it
+  static std::atomic<int> kept[kKnownDevices];
+  if (device < kKnownDevices && kept[device] > 0) return kept[device];
+#endif
+  cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+#ifndef DTNN_EMULATE_CUDA
+  if (device < kKnownDevices) kept[device] = bytes;
+#endif
+  return bytes;
+}
+
+// Before a launch of `kernel` with `bytes` of dynamic shared memory. Asks the driver once for each kernel and device,
+// for all that there is: the limit is one for all threads that launch the kernel. An error shows at the launch.
+template <auto* kernel>
+void allow_shared_bytes(int bytes) {
+  static std::atomic<int> allowed[kKnownDevices];
+  if (bytes <= kSharedBytesWithoutOptIn) return;
+  int device = 0;
+  cudaGetDevice(&device);
+  if (device < kKnownDevices && allowed[device] >= bytes) return;
+  const int most = max_shared_bytes();
+  if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most) != cudaSuccess) return;
+  if (device < kKnownDevices) allowed[device] = most;
 }
 
 // Blocks to launch for `blocks` blocks of work: a grid has a limit, so kernels loop over their work with stride

@@ -157,7 +157,8 @@ const char* launch_product(const Rank2Rows<typename Multiply::Item>& rows,
   using T = typename Multiply::Item;
   const int64_t num_rows = sizes.num_atoms * sizes.components, channels = sizes.channels_in;
   ProductTiling tiling;
-  if (!tile_product(rows, sizes, Multiply::lane_packs, tiling)) return kTooManyTiles;
+  if (!tile_product(rows, sizes, Multiply::lane_packs, static_cast<size_t>(max_shared_bytes()), tiling))
+    return kTooManyTiles;
   const ProductArgs<T> args{rows,
                             Input<T>(rows.rows, num_rows, channels),
                             Input<T>(rows.mixed, num_rows, channels),
@@ -171,10 +172,7 @@ const char* launch_product(const Rank2Rows<typename Multiply::Item>& rows,
                        size_t{tiling.weight_steps} * kStepPacks * tiling.columns;
   auto* const kernel = multiply_rows<Multiply, Epilogue>;
   const int bytes = static_cast<int>(packs * kPackBytes);
-  // Always the most, since the limit is one for all threads that launch this kernel; an error shows at the launch.
-  if (bytes > kSharedBytesWithoutOptIn) {
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMaxSharedBytes);
-  }
+  allow_shared_bytes<multiply_rows<Multiply, Epilogue>>(bytes);
   // Whole turns of the columns, so that a block keeps its part of the weight.
   const unsigned most = kMaxBlocks / tiling.column_tiles * tiling.column_tiles;
   const unsigned blocks = tiling.num_tiles < most || most == 0 ? tiling.num_tiles : most;

@@ -7,6 +7,8 @@
 // weight stays in shared memory when it fits.
 #pragma once
 
+#include <algorithm>
+
 #include "rank2_rows.h"
 
 namespace dtnn::cuda {
@@ -22,6 +24,7 @@ constexpr unsigned kMaxWarpColumns = 4;
 // Two blocks of these parts fit into the shared memory of an sm_90: the weight 64 KiB, two chunks of 24 KiB.
 constexpr size_t kMaxWeightBytes = 80 * 1024;
 constexpr size_t kMaxChunkBytes = 24 * 1024;
+constexpr size_t kLeastChunkBytes = 12 * 1024;  // 48 rows, one step, four arrays: the smallest chunk has no more
 // Tiles become smaller until there are as many as an H100 runs at once; above, blocks take several tiles, and load the
 // weight once for them.
 constexpr int64_t kWantedTiles = 264;
@@ -59,9 +62,11 @@ struct ChunkLayout {
   }
 };
 
-// `lane_packs`: packs of columns a lane computes; four lanes lie side by side. False when there are too many tiles.
+// `lane_packs`: packs of columns a lane computes; four lanes lie side by side. `max_shared`: bytes of shared memory
+// that a block can have, at least 99 KiB. False when there are too many tiles.
 template <typename T>
-bool tile_product(const Rank2Rows<T>& rows, const Rank2Sizes& sizes, unsigned lane_packs, ProductTiling& tiling) {
+bool tile_product(const Rank2Rows<T>& rows, const Rank2Sizes& sizes, unsigned lane_packs, size_t max_shared,
+                  ProductTiling& tiling) {
   const auto divide_up = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
   const int64_t num_rows = sizes.num_atoms * sizes.components;
   const int64_t warp_width = 4 * lane_packs * kPackSize<T>;
@@ -75,10 +80,13 @@ bool tile_product(const Rank2Rows<T>& rows, const Rank2Sizes& sizes, unsigned la
   tiling.all_steps = static_cast<unsigned>(divide_up(sizes.channels_in, kStepDepth<T>));
   const auto chunk_bytes = [&] { return size_t{ChunkLayout(tiling, rows, sizes.components).end} * kPackBytes; };
   const auto num_tiles = [&] { return divide_up(num_rows, tiling.rows()) * column_tiles; };
-  while (tiling.warp_rows > 1 && (num_tiles() < kWantedTiles || chunk_bytes() > kMaxChunkBytes)) tiling.warp_rows /= 2;
-  while (tiling.steps < 4 && tiling.steps < tiling.all_steps && 2 * chunk_bytes() <= kMaxChunkBytes) tiling.steps *= 2;
-  const size_t step_bytes = size_t{tiling.columns} * kStepDepth<T> * sizeof(T);
-  tiling.weight_steps = tiling.all_steps * step_bytes <= kMaxWeightBytes ? tiling.all_steps : tiling.steps;
+  const size_t weight_bytes = size_t{tiling.all_steps} * tiling.columns * kStepDepth<T> * sizeof(T);
+  const bool weight_stays = weight_bytes <= kMaxWeightBytes && weight_bytes + 2 * kLeastChunkBytes <= max_shared;
+  // Without the weight a chunk of it, up to 32 KiB, and two chunks of rows fit for any limit.
+  const size_t chunk_limit = weight_stays ? std::min(kMaxChunkBytes, (max_shared - weight_bytes) / 2) : kMaxChunkBytes;
+  while (tiling.warp_rows > 1 && (num_tiles() < kWantedTiles || chunk_bytes() > chunk_limit)) tiling.warp_rows /= 2;
+  while (tiling.steps < 4 && tiling.steps < tiling.all_steps && 2 * chunk_bytes() <= chunk_limit) tiling.steps *= 2;
+  tiling.weight_steps = weight_stays ? tiling.all_steps : tiling.steps;
   if (num_tiles() > kMaxTiles) return false;
   tiling.column_tiles = static_cast<unsigned>(column_tiles);
   tiling.num_tiles = static_cast<unsigned>(num_tiles());

@@ -9,8 +9,10 @@ namespace {
 
 constexpr unsigned kThreads = 256;
 constexpr unsigned kWarps = kThreads / 32;
-constexpr size_t kStageBytes = 32 * 1024;     // wanted: two stages of two blocks fit into the shared memory of an sm_80
-constexpr size_t kMaxStageBytes = 80 * 1024;  // possible
+constexpr size_t kStageBytes = 32 * 1024;  // wanted: two stages of two blocks fit into the shared memory of an sm_80
+// A stage of one split is 48 KiB at the most (16 rows of float64 through a norm, 64 channels of four arrays and 128 of
+// x), of several half of this: two fit into 99 KiB. Sizes must not follow the GPU's limit: the bits follow from them.
+constexpr size_t kMaxStageBytes = 80 * 1024;
 constexpr int64_t kMinChunkRows = 256;
 constexpr int64_t kMaxChunks = 264;  // an H100 runs as many blocks at once
 
@@ -23,6 +25,8 @@ struct WeightGradTiling {
   int64_t chunk_rows;
 
   unsigned threads() const { return 32 * warps_out * warps_in * row_splits; }
+  // Of a row of the output's tile in shared memory: without the 4 more, all rows would begin in the same bank.
+  __host__ __device__ unsigned out_stride() const { return width_in + 4; }
 };
 
 // Where the arrays of a stage lie in shared memory: offsets in packs. The rows of `total` are at 0.
@@ -166,26 +170,33 @@ __global__ void __launch_bounds__(kThreads, 2) sum_outer_products(WeightGradInpu
       }
     }
     __syncthreads();  // the stages become the tile of the output
-    T* const out_tile = reinterpret_cast<T*>(memory);
     for (unsigned s = 0; s < tiling.row_splits; ++s) {
       if (s == split) {
 #pragma unroll
         for (unsigned i = 0; i < 4 * Outer::out_blocks; ++i) {
-          T* const out_row = out_tile + (first_out + Outer::out_channel(lane, i)) * tiling.width_in + first_in;
+          Packed<T>* const out_row =
+              memory + ((first_out + Outer::out_channel(lane, i)) * tiling.out_stride() + first_in) / kPackSize<T>;
 #pragma unroll
-          for (unsigned e = 0; e < kLaneIn; ++e) {
-            T& item = out_row[Outer::in_channel(lane, e)];
-            item = s == 0 ? sums[i][e] : item + sums[i][e];
+          for (unsigned e = 0; e < kLaneIn; e += kPackSize<T>) {
+            Packed<T>& pack = out_row[Outer::in_channel(lane, e) / kPackSize<T>];
+            Packed<T> value = s == 0 ? Packed<T>{} : pack;
+#pragma unroll
+            for (unsigned v = 0; v < kPackSize<T>; ++v) value.item[v] += sums[i][e + v];
+            pack = value;
           }
         }
       }
       __syncthreads();
     }
+    const T* const out_tile = reinterpret_cast<const T*>(memory);
+    const unsigned shift = log2_of(tiling.width_in);
     for (unsigned i = threadIdx.x; i < tiling.width_out * tiling.width_in; i += blockDim.x) {
-      const int64_t out = int64_t{chunk_tile.tile_out} * tiling.width_out + i / tiling.width_in;
-      const int64_t in = int64_t{chunk_tile.tile_in} * tiling.width_in + i % tiling.width_in;
+      const unsigned row = i >> shift, column = i & (tiling.width_in - 1);
+      const int64_t out = int64_t{chunk_tile.tile_out} * tiling.width_out + row;
+      const int64_t in = int64_t{chunk_tile.tile_in} * tiling.width_in + column;
       if (out >= args.sizes.channels_out || in >= args.sizes.channels_in) continue;
-      args.partial[(chunk_tile.chunk * args.sizes.channels_out + out) * args.sizes.channels_in + in] = out_tile[i];
+      args.partial[(chunk_tile.chunk * args.sizes.channels_out + out) * args.sizes.channels_in + in] =
+          out_tile[row * tiling.out_stride() + column];
     }
     __syncthreads();  // before the next tile's rows
   }
@@ -273,13 +284,10 @@ const char* launch_sum(const Rank2WeightGradArgs<T>& args, void* stream) {
                                    sizes,
                                    tiling};
   const size_t stages = 2 * size_t{StageLayout(tiling, total, sizes.components).end} * kPackBytes;
-  const size_t tile = size_t{tiling.width_out} * tiling.width_in * sizeof(T);
+  const size_t tile = size_t{tiling.width_out} * tiling.out_stride() * sizeof(T);
   const int bytes = static_cast<int>(stages > tile ? stages : tile);
   auto* const kernel = sum_outer_products<Outer>;
-  // Always the most, since the limit is one for all threads that launch this kernel; an error shows at the launch.
-  if (bytes > kSharedBytesWithoutOptIn) {
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMaxSharedBytes);
-  }
+  allow_shared_bytes<sum_outer_products<Outer>>(bytes);
   DTNN_LAUNCH(kernel, grid_size(tiling.num_tiles), tiling.threads(), bytes, stream, inputs);
   if (tiling.num_chunks == 1) return launch_error();
   if (const char* const error = launch_error()) return error;

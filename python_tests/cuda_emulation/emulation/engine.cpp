@@ -60,7 +60,9 @@ std::string refuse(const void* kernel, const dim3& grid, const dim3& block, size
   }
   const auto allowed = opted_in().find(kernel);
   const size_t limit =
-      allowed == opted_in().end() ? kSharedWithoutOptIn : std::max(kSharedWithoutOptIn, allowed->second);
+      allowed == opted_in().end()
+          ? kSharedWithoutOptIn
+          : std::max(kSharedWithoutOptIn, std::min(allowed->second, cuda_emulation::settings().max_shared));
   if (shared_bytes > limit) {
     return std::to_string(shared_bytes) + " bytes of dynamic shared memory, the limit is " + std::to_string(limit) +
            " (cudaFuncSetAttribute raises it)";
@@ -289,6 +291,16 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status)
 cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
   static thread_local cudaStreamCaptureMode current = cudaStreamCaptureModeGlobal;
   std::swap(current, *mode);
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+  *value = static_cast<int>(cuda_emulation::settings().max_shared);
   return cudaSuccess;
 }
 

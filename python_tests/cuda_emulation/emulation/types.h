@@ -48,6 +48,10 @@ enum cudaError_t {
 
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 
+enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
+cudaError_t cudaGetDevice(int* device);
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
+
 cudaError_t cudaGetLastError();
 cudaError_t cudaPeekAtLastError();
 // The emulation's report of this thread's last failed launch; `error` only tells success from failure.
