@@ -16,12 +16,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ..nn.bond_ends import gather_ends, sum_at_ends
 from ..nn.graph import BondTier
 from ..nn.latents import Channels
 from ..nn.layers import MLP, ChannelMix, Linear
 from ..nn.radial import bessel_basis, smooth_cutoff
 from ..nn.symmetric_tensors import direction_matrix, norm_squared, square, symmetric_product, times_vector, trace
-from ..ops import atom_to_bond_gather, bond_to_atom_sum
 
 
 @dataclass
@@ -51,12 +51,12 @@ class BondGeometry:
         return cls(tier, length, vectors / length.unsqueeze(-1), envelope, radial)
 
     def gather(self, values: Tensor, ends: str) -> Tensor:
-        """Apply `atom_to_bond_gather` on this tier."""
-        return atom_to_bond_gather(values, self.tier.pairs, self.tier.row_ptr, ends, self.tier.by_neighbor)
+        """Apply `gather_ends` on this tier."""
+        return gather_ends(values, self.tier, ends)
 
     def sum(self, values: Tensor, ends: str) -> Tensor:
-        """Apply `bond_to_atom_sum` on this tier."""
-        return bond_to_atom_sum(values, self.tier.pairs, self.tier.row_ptr, ends, self.tier.by_neighbor)
+        """Apply `sum_at_ends` on this tier."""
+        return sum_at_ends(values, self.tier, ends)
 
 
 def soft_scale(squares: Tensor) -> Tensor:

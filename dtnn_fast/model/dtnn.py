@@ -20,7 +20,7 @@ from ..encoders.native import NativeEncoder, NativeEncoderConfig
 from ..encoders.pretrained import PretrainedEncoder
 from ..errors import BadFileError
 from ..nn.graph import CrystalGraph, build_graph
-from ..nn.latents import Channels, EncodedCrystals, Latents
+from ..nn.latents import AtomOrbits, Channels, EncodedCrystals, Latents
 from ..nn.saved_folder import CONFIG_FILE, load_weights, put_weights, read_settings, save_folder
 from ..typed_settings import from_plain
 from .bundled_model import BUNDLED_MODELS, bundled_folder
@@ -242,11 +242,11 @@ class DTNN(Predictor):
     def member_tensors(self, crystals: CrystalGraph | EncodedCrystals) -> dict[str, Tensor]:
         """Compute the tensors of each member by target; see `forward`. [members, B, 3, 3]."""
         if isinstance(crystals, CrystalGraph):
-            crystals = EncodedCrystals(self.encoder(crystals), crystals.ptr, crystals)
+            crystals = EncodedCrystals(self.encoder(crystals), crystals.ptr, crystals, AtomOrbits.of(crystals))
         latents = self._with_bonds(crystals)
         members: list[dict[str, Tensor]] = [{} for _ in range(self.config.members)]
         for name, decoder in self.decoders.items():
-            members[member_of_key(name)] |= decoder(latents, crystals.ptr)
+            members[member_of_key(name)] |= decoder(latents, crystals.ptr, crystals.orbits)
         return {target: torch.stack([tensors[target] for tensors in members]) for target in self.config.targets}
 
     @property

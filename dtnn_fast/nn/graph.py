@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """A batch of crystals as a graph: atoms, and a half list of bonds for each cutoff, nested from short to long.
 
-`build_graph` makes a graph of crystals, `collate` joins graphs, `crystal_batches` says which crystals go together.
+`build_graph` makes a graph of crystals, `collate` joins graphs, `crystal_batches` says which crystals go together. A
+*plain* graph holds all atoms and bonds of its crystals. A *reduced* graph (`reduced_graph.build_reduced_graph`) holds
+one atom and one bond of each symmetry orbit, with `BondTurns` that say how the others follow.
 """
 
 from __future__ import annotations
@@ -23,6 +25,58 @@ _SKEWED = 8.0
 
 
 @dataclass(frozen=True)
+class BondTurns:
+    """Rotations that carry values along the bonds of a reduced graph, and sums of rotations over orbits of bonds.
+
+    A stored bond stands for all bonds of its orbit. Row 0 of the sums holds the directed bonds that start at the
+    stored center, row 1 those that start at the atom that stands for the neighbor; each directed bond counts once.
+    Signs are +1 for images of the stored direction and -1 for images of its reverse. A bond without symmetry has
+    `neighbor` = 1, `sum_scalar` = (1, 1), `sum_vector` = (1, -1) and `sum_rank2` = (1, 1). The sums are constants.
+
+    Args:
+        neighbor: rotation R that makes the neighbor of its stored atom ``pairs[1]``: the neighbor's vector is R q, its
+            tensor R tau R^T. [E, 3, 3], dtype of the positions.
+        sum_scalar: number of directed bonds of the orbit at each end. [2, E].
+        sum_vector: signed sum of the directed bonds' rotations, for vectors. [2, E, 3, 3].
+        sum_rank2: sum of the directed bonds' rotations, for the six components of tensors. [2, E, 6, 6].
+    """
+
+    neighbor: Tensor
+    sum_scalar: Tensor
+    sum_vector: Tensor
+    sum_rank2: Tensor
+
+    @classmethod
+    def identity(cls, num_bonds: int, like: Tensor) -> BondTurns:
+        """Make the turns of bonds without symmetry.
+
+        Args:
+            num_bonds: number of bonds.
+            like: gives dtype and device.
+        """
+
+        def identities(size: int) -> Tensor:
+            return torch.eye(size, dtype=like.dtype, device=like.device).expand(num_bonds, size, size)
+
+        one, six = identities(3), identities(6)
+        ones = torch.ones(2, num_bonds, dtype=like.dtype, device=like.device)
+        return cls(one.contiguous(), ones, torch.stack([one, -one]), torch.stack([six, six]))
+
+    def select(self, bonds: Tensor) -> BondTurns:
+        """Take the turns of some bonds. [E'], int64."""
+        return BondTurns(
+            self.neighbor[bonds], self.sum_scalar[:, bonds], self.sum_vector[:, bonds], self.sum_rank2[:, bonds]
+        )
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> BondTurns:
+        """Copy the turns to another device, in another dtype."""
+        return BondTurns(*(values.to(device, dtype) for values in self._tensors()))
+
+    def _tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.neighbor, self.sum_scalar, self.sum_vector, self.sum_rank2
+
+
+@dataclass(frozen=True)
 class BondTier:
     """The bonds shorter than a given cutoff. Each bond is stored once.
 
@@ -33,6 +87,9 @@ class BondTier:
         row_ptr: segments of the centers. [N+1], int64.
         by_neighbor: the bonds sorted by neighbor.
         inner: indices of the next shorter tier's bonds in this tier. [E of the shorter tier], int64.
+        turns: how the bonds of an orbit follow from the stored one; None in a plain graph.
+        vectors: bond vectors of a reduced graph, where neighbors are images of stored atoms; None in a plain graph,
+            whose vectors follow from the positions. [E, 3], Angstrom.
     """
 
     cutoff: float
@@ -41,6 +98,8 @@ class BondTier:
     row_ptr: Tensor
     by_neighbor: NeighborOrder
     inner: Tensor
+    turns: BondTurns | None = None
+    vectors: Tensor | None = None
 
     @property
     def num_bonds(self) -> int:
@@ -58,6 +117,10 @@ class CrystalGraph:
         cell: rows are lattice vectors. [B, 3, 3], Angstrom.
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``. [B+1], int64.
         tiers: the bonds of each cutoff, from short to long.
+        atom_weight: number of atoms that each stored atom stands for; None in a plain graph. [N], dtype of the
+            positions.
+        projector: average of the 6x6 rotations over the crystal's point group, which makes of a mean over the stored
+            atoms the mean over all atoms; None in a plain graph. [B, 6, 6], dtype of the positions.
     """
 
     atomic_numbers: Tensor
@@ -65,6 +128,13 @@ class CrystalGraph:
     cell: Tensor
     ptr: Tensor
     tiers: tuple[BondTier, ...]
+    atom_weight: Tensor | None = None
+    projector: Tensor | None = None
+
+    @property
+    def is_reduced(self) -> bool:
+        """Whether the graph holds one atom and one bond of each orbit, so that positions carry no gradients."""
+        return self.atom_weight is not None
 
     @property
     def num_atoms(self) -> int:
@@ -88,7 +158,12 @@ class CrystalGraph:
         raise KeyError(cutoff)
 
     def vectors(self, tier: BondTier) -> Tensor:
-        """Compute bond vectors from center to neighbor, differentiable in positions and cell. [E, 3], Angstrom."""
+        """Compute bond vectors from center to neighbor, differentiable in positions and cell. [E, 3], Angstrom.
+
+        Those of a reduced graph are constants.
+        """
+        if tier.vectors is not None:
+            return tier.vectors
         orders = tier.row_ptr, tier.by_neighbor
         return bond_vectors(self.positions, self.cell, tier.pairs, tier.shifts, self.ptr, *orders)
 
@@ -102,6 +177,8 @@ class CrystalGraph:
                 row_ptr=tier.row_ptr.to(device),
                 by_neighbor=NeighborOrder(*(x.to(device) for x in tier.by_neighbor)),
                 inner=tier.inner.to(device),
+                turns=None if tier.turns is None else tier.turns.to(device, dtype),
+                vectors=None if tier.vectors is None else tier.vectors.to(device, dtype),
             )
             for tier in self.tiers
         )
@@ -111,6 +188,8 @@ class CrystalGraph:
             self.cell.to(device, dtype),
             self.ptr.to(device),
             tiers,
+            None if self.atom_weight is None else self.atom_weight.to(device, dtype),
+            None if self.projector is None else self.projector.to(device, dtype),
         )
 
 
@@ -179,11 +258,18 @@ def collate(graphs: Sequence[CrystalGraph]) -> CrystalGraph:
     """Join graphs into one, one after the other, without a new neighbor search.
 
     Args:
-        graphs: at least one, with the same cutoffs, dtype and device.
+        graphs: at least one, with the same cutoffs, dtype and device. Where some are reduced and others plain, the
+            plain ones get turns that change nothing, and their bond vectors become constants.
 
     Returns:
         The joined graph.
+
+    Raises:
+        ValueError: cutoffs, dtypes or devices differ.
     """
+    _check_alike(graphs)
+    if any(graph.is_reduced for graph in graphs):
+        graphs = [graph if graph.is_reduced else with_identity_turns(graph) for graph in graphs]
     num_atoms = [graph.num_atoms for graph in graphs]
     tiers = []
     for same_cutoff in zip(*(graph.tiers for graph in graphs), strict=True):
@@ -199,6 +285,8 @@ def collate(graphs: Sequence[CrystalGraph]) -> CrystalGraph:
                     _join_segments([tier.by_neighbor.row_ptr for tier in same_cutoff]),
                 ),
                 _join_indices([tier.inner for tier in same_cutoff], num_bonds),
+                _join_turns([tier.turns for tier in same_cutoff if tier.turns is not None]),
+                _join_rows([tier.vectors for tier in same_cutoff if tier.vectors is not None]),
             )
         )
     return CrystalGraph(
@@ -207,6 +295,59 @@ def collate(graphs: Sequence[CrystalGraph]) -> CrystalGraph:
         torch.cat([graph.cell for graph in graphs]),
         _join_segments([graph.ptr for graph in graphs]),
         tuple(tiers),
+        _join_rows([graph.atom_weight for graph in graphs if graph.atom_weight is not None]),
+        _join_rows([graph.projector for graph in graphs if graph.projector is not None]),
+    )
+
+
+def with_identity_turns(graph: CrystalGraph) -> CrystalGraph:
+    """Write a plain graph as a reduced one in which every atom and bond stands for itself.
+
+    Args:
+        graph: a plain graph. Gradients do not flow into positions and cell of the result.
+    """
+    with torch.no_grad():
+        tiers = tuple(
+            replace(tier, turns=BondTurns.identity(tier.num_bonds, graph.positions), vectors=graph.vectors(tier))
+            for tier in graph.tiers
+        )
+    identity = torch.eye(6, dtype=graph.positions.dtype, device=graph.positions.device)
+    weight = graph.positions.new_ones(graph.num_atoms)
+    return replace(
+        graph, tiers=tiers, atom_weight=weight, projector=identity.expand(graph.num_crystals, 6, 6).contiguous()
+    )
+
+
+def _check_alike(graphs: Sequence[CrystalGraph]) -> None:
+    """Check that graphs can be joined."""
+    first = graphs[0]
+    cutoffs = [tier.cutoff for tier in first.tiers]
+    for index, graph in enumerate(graphs):
+        others = [tier.cutoff for tier in graph.tiers]
+        for name, actual, expected in (
+            ("cutoffs", others, cutoffs),
+            ("dtype", graph.positions.dtype, first.positions.dtype),
+            ("device", graph.positions.device, first.positions.device),
+        ):
+            if actual != expected:
+                raise ValueError(
+                    f"collate: expected `graphs` with the same {name}, got {expected} in graph 0 and {actual} in "
+                    f"graph {index}"
+                )
+
+
+def _join_rows(parts: Sequence[Tensor]) -> Tensor | None:
+    return torch.cat(list(parts)) if parts else None
+
+
+def _join_turns(parts: Sequence[BondTurns]) -> BondTurns | None:
+    if not parts:
+        return None
+    return BondTurns(
+        torch.cat([turns.neighbor for turns in parts]),
+        torch.cat([turns.sum_scalar for turns in parts], dim=1),
+        torch.cat([turns.sum_vector for turns in parts], dim=1),
+        torch.cat([turns.sum_rank2 for turns in parts], dim=1),
     )
 
 
