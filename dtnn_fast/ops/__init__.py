@@ -24,17 +24,22 @@ from .neighbor_list_fixed import FixedNeighborList, neighbor_list_fixed
 from .nested_neighbor_lists import NestedNeighborLists, nested_neighbor_lists
 from .rank2_gate import rank2_gate
 from .rank2_linear import rank2_linear
+from .reduce_bonds import ReducedBonds, reduce_bonds
 from .skin_neighbor_list import SkinNeighborList
+from .symmetrise_crystals import SYMMETRY_FAULTS, SymmetrisedCrystals, symmetrise_crystals
 from .tensor_readout import tensor_readout
 
 __all__ = [
+    "SYMMETRY_FAULTS",
     "BondsWithin",
     "FixedNeighborList",
     "FullToHalf",
     "NeighborList",
     "NeighborOrder",
     "NestedNeighborLists",
+    "ReducedBonds",
     "SkinNeighborList",
+    "SymmetrisedCrystals",
     "atom_to_bond_gather",
     "bond_reverses",
     "bond_to_atom_sum",
@@ -50,5 +55,7 @@ __all__ = [
     "nested_neighbor_lists",
     "rank2_gate",
     "rank2_linear",
+    "reduce_bonds",
+    "symmetrise_crystals",
     "tensor_readout",
 ]

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: MIT
+"""Search for the symmetry operations of a crystal in its own cell, for reduced graphs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..crystals.crystal import Crystal
+from ..crystals.operations import SymmetryOperations
+from .space_group import find_cell_operations
+
+# Largest distance of an atom from its symmetric position. A tensor changes by about as much, relatively, as atoms that
+# move by this: below 1e-3 where files are symmetric to three digits. Angstrom
+SNAP_TOLERANCE = 1e-3
+
+
+def find_operations(crystal: Crystal, tolerance: float = SNAP_TOLERANCE) -> SymmetryOperations | None:
+    """Find the symmetry operations of a crystal with moyopy (an optional package).
+
+    Those that the shape of a supercell breaks are left out.
+
+    Args:
+        crystal: a crystal that is periodic in all directions.
+        tolerance: largest distance of an atom from its symmetric position. Angstrom
+
+    Returns:
+        The operations, or None where there are none but the identity, or moyopy finds none, or the crystal has more
+        than `MAX_ATOMS` atoms.
+
+    Raises:
+        BadCrystalError: positions or cell are not finite, or the cell has no volume.
+        MissingPackageError: moyopy is not installed.
+    """
+    found = find_cell_operations(crystal, tolerance)
+    if found is None or len(found[0]) == 1:
+        return None
+    rotations, translations = found
+    fractional = crystal.positions @ np.linalg.inv(crystal.cell)
+    moved = rotations @ fractional[0] + translations
+    # The nearest atom of the element of the first one, in every lattice translation.
+    alike = np.flatnonzero(crystal.atomic_numbers == crystal.atomic_numbers[0])
+    offsets = moved[:, None] - fractional[alike]
+    offsets -= np.rint(offsets)
+    squares = np.square(offsets @ crystal.cell).sum(-1)
+    return SymmetryOperations(rotations.astype(np.int32), alike[squares.argmin(1)].astype(np.int64))
