@@ -141,9 +141,37 @@ struct DirectedOrbit {
                               std::to_string(bond.shift[2]) + "]");
 }
 
+// Checks that the operations are those of the crystal. A crystal with the identity alone needs no volume.
+void check_operations(const BondOrbitArguments& arguments) {
+  const int64_t num_atoms = arguments.num_atoms, num_operations = arguments.num_operations;
+  for (int64_t k = 0; k < 3 * num_atoms; ++k)
+    if (!std::isfinite(arguments.positions[k]))
+      throw std::invalid_argument("expected finite `positions`, got NaN or infinity at atom " + std::to_string(k / 3));
+  for (int k = 0; k < 9; ++k)
+    if (!std::isfinite(arguments.cell[k])) throw std::invalid_argument("expected a finite `cell`, got NaN or infinity");
+  bool is_identity = num_operations == 1;
+  for (int k = 0; is_identity && k < 9; ++k) is_identity = arguments.rotations[k] == (k % 4 == 0);
+  for (int64_t a = 0; is_identity && a < num_atoms; ++a) is_identity = arguments.atoms[a] == a;
+  for (int64_t k = 0; is_identity && k < 3 * num_atoms; ++k) is_identity = arguments.shifts[k] == 0;
+  if (is_identity) return;
+  int64_t operation = 0;
+  if (!is_mapped(num_atoms, arguments.positions, arguments.cell, num_operations, arguments.rotations, arguments.atoms,
+                 arguments.shifts, operation))
+    throw std::invalid_argument(
+        "expected `atoms` and `shifts` of operations that map the crystal onto itself, got others "
+        "for operation " +
+        std::to_string(operation));
+  if (!is_group(num_atoms, num_operations, arguments.rotations, arguments.atoms, operation))
+    throw std::invalid_argument(
+        "expected `rotations` of operations that are a group, each once, got one that does not "
+        "fit the others: operation " +
+        std::to_string(operation));
+}
+
 }  // namespace
 
 BondOrbits find_bond_orbits(const BondOrbitArguments& arguments) {
+  check_operations(arguments);
   const int64_t num_atoms = arguments.num_atoms, num_operations = arguments.num_operations;
   const auto image = [&](int64_t g, int64_t a) { return arguments.atoms[g * num_atoms + a]; };
   const auto shift_of = [&](int64_t g, int64_t a) { return arguments.shifts + 3 * (g * num_atoms + a); };

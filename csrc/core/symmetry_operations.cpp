@@ -16,6 +16,9 @@ using Matrix = std::array<double, 9>;
 constexpr double kReach = 4;
 // The means obey the operations to rounding; more is a contradiction between the operations. Angstrom
 constexpr double kResidual = 1e-8;
+// How near an atom of a symmetric crystal has to come to its image. Angstrom
+constexpr double kMapped = 1e-6;
+constexpr double kRounding = 1e-9;
 // A cell that has to be stretched by more than this has another symmetry, whatever the tolerance.
 constexpr double kLargestStrain = 0.2;
 // Bins start here and not at 0, since atoms like to sit on fractions with small denominators.
@@ -146,18 +149,19 @@ struct OperationHash {
   }
 };
 
-// Whether the operations are a group modulo lattice vectors, by Dimino's algorithm: the group is built from as few of
-// them as generate it, and every product that is formed has to be among them. About G log G products. Otherwise the
-// number of the operation that fails in `failed`.
-bool is_group(const SymmetryArguments& arguments, const int32_t* atoms, int64_t& failed) {
-  const int64_t count = arguments.num_operations;
+}  // namespace
+
+// By Dimino's algorithm: the group is built from as few operations as generate it, and every product that is formed has
+// to be among them. About G log G products.
+bool is_group(int64_t num_atoms, int64_t num_operations, const int32_t* rotations, const int32_t* atoms,
+              int64_t& operation) {
   std::unordered_map<Operation, int64_t, OperationHash> index;
-  index.reserve(2 * count);
-  std::vector<Operation> operations(count);
-  for (int64_t g = 0; g < count; ++g) {
-    std::copy_n(arguments.rotations + 9 * g, 9, operations[g].rotation.begin());
-    operations[g].image = static_cast<int32_t>(arguments.images[g]);
-    failed = g;
+  index.reserve(2 * num_operations);
+  std::vector<Operation> operations(num_operations);
+  for (int64_t g = 0; g < num_operations; ++g) {
+    std::copy_n(rotations + 9 * g, 9, operations[g].rotation.begin());
+    operations[g].image = atoms[g * num_atoms];
+    operation = g;
     if (!index.emplace(operations[g], g).second) return false;
   }
   const auto multiply = [&](int64_t g, int64_t h) -> int64_t {
@@ -166,17 +170,17 @@ bool is_group(const SymmetryArguments& arguments, const int32_t* atoms, int64_t&
     for (int i = 0; i < 3; ++i)
       for (int j = 0; j < 3; ++j)
         result.rotation[3 * i + j] = a[3 * i] * b[j] + a[3 * i + 1] * b[3 + j] + a[3 * i + 2] * b[6 + j];
-    result.image = atoms[g * arguments.num_atoms + operations[h].image];
+    result.image = atoms[g * num_atoms + operations[h].image];
     const auto found = index.find(result);
     return found == index.end() ? -1 : found->second;
   };
   const auto identity = index.find(Operation{{1, 0, 0, 0, 1, 0, 0, 0, 1}, 0});
-  failed = 0;
+  operation = 0;
   if (identity == index.end()) return false;
-  std::vector<char> is_member(count, 0);
+  std::vector<char> is_member(num_operations, 0);
   std::vector<int64_t> members{identity->second}, generators;
   is_member[identity->second] = 1;
-  for (int64_t g = 0; g < count; ++g) {
+  for (int64_t g = 0; g < num_operations; ++g) {
     if (is_member[g]) continue;
     generators.push_back(g);
     const size_t subgroup = members.size();
@@ -190,7 +194,7 @@ bool is_group(const SymmetryArguments& arguments, const int32_t* atoms, int64_t&
       }
       return true;
     };
-    failed = g;
+    operation = g;
     if (!add_coset(g)) return false;
     for (size_t coset = subgroup; coset < members.size(); coset += subgroup)
       for (const int64_t generator : generators) {
@@ -202,7 +206,34 @@ bool is_group(const SymmetryArguments& arguments, const int32_t* atoms, int64_t&
   return true;
 }
 
-}  // namespace
+bool is_mapped(int64_t num_atoms, const double* positions, const double* cell, int64_t num_operations,
+               const int32_t* rotations, const int32_t* atoms, const int32_t* shifts, int64_t& operation) {
+  Matrix matrix;
+  std::copy_n(cell, 9, matrix.begin());
+  const Matrix to_fractional = inverse(matrix);
+  std::vector<double> fractional(3 * num_atoms);
+  for (int64_t a = 0; a < num_atoms; ++a)
+    for (int k = 0; k < 3; ++k) {
+      const double* r = positions + 3 * a;
+      fractional[3 * a + k] = (r[0] * to_fractional[k] + r[1] * to_fractional[3 + k]) + r[2] * to_fractional[6 + k];
+    }
+  for (operation = 0; operation < num_operations; ++operation) {
+    double translation[3] = {0, 0, 0};
+    for (int64_t a = 0; a < num_atoms; ++a) {
+      const int64_t row = operation * num_atoms + a;
+      double moved[3];
+      apply(rotations + 9 * operation, fractional.data() + 3 * a, moved);
+      for (int k = 0; k < 3; ++k) {
+        moved[k] -= fractional[3 * atoms[row] + k] + shifts[3 * row + k];
+        // The first atom tells the translation.
+        if (a == 0) translation[k] = moved[k];
+        moved[k] -= translation[k];
+      }
+      if (!(length(moved, matrix) < kMapped)) return false;
+    }
+  }
+  return true;
+}
 
 void cartesian_rotation(const double cell[9], const int32_t rotation[9], double result[9]) {
   if (is_identity(rotation)) {
@@ -272,7 +303,8 @@ void symmetrise(const SymmetryArguments& arguments, SymmetryResult& result) {
     const double* r = arguments.positions + 3 * a;
     for (int k = 0; k < 3; ++k) {
       const double x = (r[0] * to_fractional[k] + r[1] * to_fractional[3 + k]) + r[2] * to_fractional[6 + k];
-      given[3 * a + k] = x - std::floor(x);
+      // Zero up to rounding stays near zero.
+      given[3 * a + k] = x - std::floor(x + kRounding);
     }
   }
 
@@ -347,7 +379,8 @@ void symmetrise(const SymmetryArguments& arguments, SymmetryResult& result) {
       for (int k = 0; k < 3; ++k) sum[k] += (moved[k] + translation[k]) - shifts[3 * a + k];
     }
   }
-  if (!is_group(arguments, result.atoms, result.detail)) return fail(SymmetryFault::kNoGroup, result.detail);
+  int64_t odd = 0;
+  if (!is_group(num_atoms, count, arguments.rotations, result.atoms, odd)) return fail(SymmetryFault::kNoGroup, odd);
 
   int64_t farthest = 0;
   for (int64_t a = 0; a < num_atoms; ++a) {

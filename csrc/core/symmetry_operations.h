@@ -51,6 +51,15 @@ struct SymmetryResult {
 // A crystal with the identity alone keeps positions and cell to the bit; they need not be periodic then.
 void symmetrise(const SymmetryArguments& arguments, SymmetryResult& result);
 
+// Whether operations are a group modulo lattice vectors; otherwise `operation` is one that does not fit the others.
+bool is_group(int64_t num_atoms, int64_t num_operations, const int32_t* rotations, const int32_t* atoms,
+              int64_t& operation);
+
+// Whether operations take the atoms of a symmetric crystal where `atoms` and `shifts` say; otherwise `operation` is one
+// that does not.
+bool is_mapped(int64_t num_atoms, const double* positions, const double* cell, int64_t num_operations,
+               const int32_t* rotations, const int32_t* atoms, const int32_t* shifts, int64_t& operation);
+
 // Cartesian rotation of an operation in a cell that obeys it: orthogonal to rounding. R = L W L^-1, with the lattice
 // vectors as the columns of L.
 void cartesian_rotation(const double cell[9], const int32_t rotation[9], double result[9]);

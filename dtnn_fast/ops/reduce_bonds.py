@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -123,10 +123,15 @@ def _fake(
     context = torch.library.get_ctx()
     num_stored, num_bonds = context.new_dynamic_size(), context.new_dynamic_size()
     num_crystals = cell.shape[0]
-    integers = {"stored": (num_stored,), "stored_ptr": (num_crystals + 1,), "pairs": (2, num_bonds)}
-    integers |= {"row_ptr": (num_stored + 1,), "level": (num_bonds,)}
-    floats = {"weight": (num_stored,), "projector": (num_crystals, 6, 6), "vectors": (num_bonds, 3)}
-    floats |= {"neighbor": (num_bonds, 3, 3), "sum_scalar": (2, num_bonds), "sum_vector": (2, num_bonds, 3, 3)}
+    integers: dict[str, tuple[Any, ...]] = {"stored": (num_stored,), "stored_ptr": (num_crystals + 1,)}
+    integers |= {"pairs": (2, num_bonds), "row_ptr": (num_stored + 1,), "level": (num_bonds,)}
+    floats: dict[str, tuple[Any, ...]] = {"weight": (num_stored,), "projector": (num_crystals, 6, 6)}
+    floats |= {
+        "vectors": (num_bonds, 3),
+        "neighbor": (num_bonds, 3, 3),
+        "sum_scalar": (2, num_bonds),
+        "sum_vector": (2, num_bonds, 3, 3),
+    }
     floats |= {"sum_rank2": (2, num_bonds, 6, 6)}
     made = {name: ptr.new_empty(shape) for name, shape in integers.items()}
     made |= {name: positions.new_empty(shape) for name, shape in floats.items()}

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
+#include <cmath>
+#include <cstdlib>
 
 #include "core/bond_orbits.h"
 #include "core/symmetry_operations.h"
@@ -10,6 +12,8 @@ namespace dtnn {
 namespace {
 
 constexpr const char* kOp = "reduce_bonds";
+// Sums of a few shifts fit into int32.
+constexpr int64_t kLargestShift = int64_t{1} << 28;
 
 // result = scale * left * right^T, or scale * left without `right`; matrices [size, size].
 void product(int size, double scale, const double* left, const double* right, double* result) {
@@ -23,15 +27,22 @@ void product(int size, double scale, const double* left, const double* right, do
 
 // Checks the values of one crystal that are used as indices.
 void check_values(const CrystalOperations& crystals, const OperationOffsets& offsets, int64_t b,
-                  const SortedBonds& bonds, const int32_t* atoms) {
+                  const SortedBonds& bonds, const int32_t* atoms, const int32_t* shifts) {
   const int64_t first = offsets.atom[b], last = offsets.atom[b + 1];
   const int64_t* row_ptr = bonds.row_ptr.const_data_ptr<int64_t>();
   const int64_t* centers = bonds.pairs.const_data_ptr<int64_t>();
   const int64_t* neighbors = centers + bonds.num_bonds();
+  const int32_t* bond_shifts = bonds.shifts.const_data_ptr<int32_t>();
   for (int64_t row = offsets.image[b]; row < offsets.image[b + 1]; ++row)
     DTNN_CHECK(atoms[row] >= 0 && atoms[row] < last - first, kOp, ": crystal ", b,
                ": expected `atoms` of this crystal, from 0 to ", last - first - 1, ", got ", atoms[row], " at row ",
                row);
+  for (int64_t k = 3 * offsets.image[b]; k < 3 * offsets.image[b + 1]; ++k)
+    DTNN_CHECK(std::abs(int64_t{shifts[k]}) <= kLargestShift, kOp, ": crystal ", b, ": expected `shifts` from ",
+               -kLargestShift, " to ", kLargestShift, ", got ", shifts[k]);
+  for (int64_t k = 3 * row_ptr[first]; k < 3 * row_ptr[last]; ++k)
+    DTNN_CHECK(std::abs(int64_t{bond_shifts[k]}) <= kLargestShift, kOp, ": crystal ", b,
+               ": expected `bond_shifts` from ", -kLargestShift, " to ", kLargestShift, ", got ", bond_shifts[k]);
   const int32_t* rotations = crystals.rotations.const_data_ptr<int32_t>();
   for (int64_t k = 9 * offsets.operation[b]; k < 9 * offsets.operation[b + 1]; ++k)
     DTNN_CHECK(rotations[k] >= -kLargestEntry && rotations[k] <= kLargestEntry, kOp, ": crystal ", b,
@@ -59,7 +70,7 @@ ReducedTensors reduce_bonds_cpu(const CrystalOperations& crystals, const SortedB
   const Parallel parallel = torch_threads();
   std::vector<BondOrbits> orbits(num_crystals);
   for_each_task(parallel, num_crystals, [&](int64_t b) {
-    check_values(crystals, offsets, b, bonds, atoms.const_data_ptr<int32_t>());
+    check_values(crystals, offsets, b, bonds, atoms.const_data_ptr<int32_t>(), shifts.const_data_ptr<int32_t>());
     const int64_t first = offsets.atom[b];
     const BondOrbitArguments arguments{offsets.atom[b + 1] - first,
                                        positions + 3 * first,
