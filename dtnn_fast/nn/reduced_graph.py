@@ -7,7 +7,9 @@ first made exactly symmetric, which moves atoms and lattice vectors by the toler
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 
 import numpy as np
@@ -91,6 +93,49 @@ def build_reduced_graph(
         reduced.weight.to(dtype),
         reduced.projector.to(dtype),
     )
+
+
+# Labels of crystals whose operations could not be used, and the reasons, of the innermost `collected_failures`.
+_FAILURES: ContextVar[dict[str, str] | None] = ContextVar("failures", default=None)
+
+
+@contextmanager
+def collected_failures() -> Iterator[dict[str, str]]:
+    """Collect, by label, why the operations of crystals could not be used by `build_inference_graph` in the block."""
+    failures: dict[str, str] = {}
+    token = _FAILURES.set(failures)
+    try:
+        yield failures
+    finally:
+        _FAILURES.reset(token)
+
+
+def build_inference_graph(
+    crystals: Sequence[Crystal], cutoffs: Sequence[float], dtype: torch.dtype = torch.float32
+) -> CrystalGraph:
+    """Build a reduced graph of the crystals with operations, and fall back to all atoms and bonds on any failure.
+
+    Args:
+        crystals: see `build_reduced_graph`.
+        cutoffs: see `build_reduced_graph`. Angstrom
+        dtype: see `build_reduced_graph`.
+
+    Returns:
+        The graph; `collected_failures` tells which crystals kept all atoms and bonds although they have operations.
+    """
+    failures = _FAILURES.get()
+
+    def note(index: int, reason: str) -> None:
+        if failures is not None:
+            failures[crystals[index].label] = reason
+
+    try:
+        return build_reduced_graph(crystals, cutoffs, dtype, on_failure=note)
+    except Exception as error:
+        for index, crystal in enumerate(crystals):
+            if crystal.operations is not None:
+                note(index, str(error))
+        return build_graph(crystals, cutoffs, dtype)
 
 
 def _find_fault(crystal: Crystal) -> str | None:

@@ -10,7 +10,7 @@
 
 from .crystal_systems import CRYSTAL_SYSTEMS, UNKNOWN, crystal_system, crystal_system_of_group, known_crystal_system
 from .infrared import forbids_ionic_response, has_infrared_active_modes
-from .operations import SNAP_TOLERANCE, find_operations
+from .operations import SNAP_TOLERANCE, find_operations, with_operations
 from .space_group import MAX_ATOMS, CrystalSymmetry, find_symmetry, space_group_number
 from .tensor_symmetry import from_ieee_frame, symmetrised, symmetry_violation
 
@@ -31,4 +31,5 @@ __all__ = [
     "space_group_number",
     "symmetrised",
     "symmetry_violation",
+    "with_operations",
 ]
