@@ -59,6 +59,17 @@ def build_reduced_graph(
             not map it onto itself within the tolerance.
         RuntimeError: `tolerance` is below rounding.
     """
+    return reduce_crystals(crystals, cutoffs, dtype, tolerance, on_failure)[0]
+
+
+def reduce_crystals(
+    crystals: Sequence[Crystal],
+    cutoffs: Sequence[float],
+    dtype: torch.dtype = torch.float32,
+    tolerance: float = SNAP_TOLERANCE,
+    on_failure: Callable[[int, str], None] | None = None,
+) -> tuple[CrystalGraph, Tensor]:
+    """Build a graph as `build_reduced_graph` does, and return too which of all atoms it stores. [N], int64."""
     operations = [crystal.operations for crystal in crystals]
     for index, crystal in enumerate(crystals):
         if crystal.num_atoms == 0:
@@ -68,7 +79,8 @@ def build_reduced_graph(
             _report(crystals, index, reason, on_failure)
             operations[index] = None
     if all(given is None for given in operations):
-        return build_graph(crystals, cutoffs, dtype)
+        graph = build_graph(crystals, cutoffs, dtype)
+        return graph, torch.arange(graph.num_atoms)
 
     ptr = torch.tensor([0, *(crystal.num_atoms for crystal in crystals)]).cumsum(0)
     symmetrised, rotations, operation_ptr = _symmetrise(crystals, operations, ptr, tolerance)
@@ -84,7 +96,7 @@ def build_reduced_graph(
     bonds = neighbor_list(symmetrised.positions, symmetrised.cell, pbc, ordered[-1], ptr, half=True)
     reduced = reduce_bonds(symmetrised, ptr, bonds, True, rotations, operation_ptr, ordered)
     numbers = torch.from_numpy(np.concatenate([crystal.atomic_numbers for crystal in crystals]))
-    return CrystalGraph(
+    graph = CrystalGraph(
         numbers[reduced.stored],
         symmetrised.positions[reduced.stored].to(dtype),
         symmetrised.cell.to(dtype),
@@ -93,6 +105,7 @@ def build_reduced_graph(
         reduced.weight.to(dtype),
         reduced.projector.to(dtype),
     )
+    return graph, reduced.stored
 
 
 # Labels of crystals whose operations could not be used, and the reasons, of the innermost `collected_failures`.
