@@ -136,6 +136,7 @@ def fetch(
     from ..datasets.fetch import DATA_SOURCES, FetchRequest, fetch_set
     from ..datasets.sources.source import DropReason, TensorFrame, write_dropped
     from ..formats.packed_set import write_packed
+    from ..symmetry import with_operations
 
     data_source = DATA_SOURCES[source.value]
     rules = SelectionRules(
@@ -165,7 +166,7 @@ def fetch(
     if num_asymmetric > _WRONG_FRAME_FRACTION * (len(fetched.kept) + num_asymmetric):
         other = FrameName.ieee if rules.frame is TensorFrame.cell else FrameName.cell
         stderr().print(f"many tensors lack the symmetry of their crystal: try --frame {other.value}", style="yellow")
-    write_packed(target, fetched.kept, fetched.provenance)
+    write_packed(target, with_operations(fetched.kept), fetched.provenance)
     stdout().print(f"results: {target}, {dropped_file}   (dtnn-fast train {target})")
 
 

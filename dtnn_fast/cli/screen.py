@@ -124,7 +124,7 @@ def screen(
         source = open_source(paths or [], predictor.elements)
         if source.notice:
             stderr().print(source.notice)
-        screened, rejected, stopped = _screen(predictor, source, batch_atoms)
+        screened, rejected, stopped, failures = _screen(predictor, source, batch_atoms)
     except KeyboardInterrupt:
         # Before the first prediction, for example while folders are listed.
         _print_stopped(0)
@@ -154,6 +154,7 @@ def screen(
         "rejected": len(rejected),
         "warnings": count_warnings(columns),
         "left_out_for_unknown_elements": source.num_left_out,
+        "symmetry_not_used": len(failures),
         "seconds": round(seconds, 3),
         "crystals_per_second": round(len(screened) / seconds, 2),
         "stopped": stopped,
@@ -163,7 +164,7 @@ def screen(
         rows = order[:top].tolist()
         _print_ranking(stdout(), columns, rows, targets, sort_column, lowest_first)
         _print_warnings(stdout(), columns, rows, rank_unreliable)
-    stderr().print(f"{len(screened):,} crystals in {seconds:.1f} s ({len(screened) / seconds:.0f} per second)")
+    _print_end(len(screened), seconds, failures)
     stdout().print(f"results: {', '.join(str(output / name) for name in RESULT_FILES)}")
     if stopped:
         raise typer.Exit(STOPPED)
@@ -185,11 +186,17 @@ def _prepare_folder(output: Path) -> None:
 
 def _screen(
     predictor: Predictor, source: CrystalSource, batch_atoms: int
-) -> tuple[ScreenedCrystals, list[Rejected], bool]:
-    """Screen with a progress bar; the last value says whether Ctrl-C ended it."""
+) -> tuple[ScreenedCrystals, list[Rejected], bool, dict[str, str]]:
+    """Screen with a progress bar.
+
+    Returns:
+        The predicted crystals, the rejected, whether Ctrl-C ended it, and for each crystal whose symmetry could not be
+        used the reason.
+    """
+    from ..nn.reduced_graph import collected_failures
     from ..screening.engine import ScreeningStopped, screen_crystals
 
-    with ScreeningProgress(source.unit, source.total) as progress:
+    with collected_failures() as failures, ScreeningProgress(source.unit, source.total) as progress:
         on_done = progress.count if source.unit == "files" else progress.count_and_advance
         crystals = source.read(progress.advancing)
         try:
@@ -197,7 +204,18 @@ def _screen(
             stopped = False
         except ScreeningStopped as stop:
             screened, rejected, stopped = stop.screened, stop.rejected, True
-    return screened, [*source.rejected, *rejected], stopped
+    return screened, [*source.rejected, *rejected], stopped, failures
+
+
+def _print_end(num_predicted: int, seconds: float, failures: Mapping[str, str]) -> None:
+    """Print how long it took, and how many crystals took longer because their symmetry could not be used."""
+    stderr().print(f"{num_predicted:,} crystals in {seconds:.1f} s ({num_predicted / seconds:.0f} per second)")
+    if failures:
+        label, reason = next(iter(failures.items()))
+        stderr().print(
+            f"the symmetry of {len(failures):,} crystals could not be used, so all their atoms were computed: "
+            f"{label}: {reason}"
+        )
 
 
 def _print_stopped(num_predicted: int) -> None:

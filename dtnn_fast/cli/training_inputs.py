@@ -15,7 +15,7 @@ from ..datasets.bundled import load_labelled
 from ..datasets.cleaning import clean
 from ..errors import BadCrystalError, DTNNError
 from ..formats.find_files import find_files, read_files
-from ..symmetry import known_crystal_system
+from ..symmetry import known_crystal_system, with_operations
 from .console import stderr
 
 if TYPE_CHECKING:
@@ -124,7 +124,8 @@ def load_training_data(
         elements: atomic numbers that the encoder knows; None for all.
 
     Returns:
-        The crystals, each with its crystal system in `info` where that can be found, and those that were rejected.
+        The crystals, each with its crystal system in `info` and its symmetry operations where these can be found, and
+        those that were rejected.
 
     Raises:
         DTNNError: nothing is left.
@@ -153,7 +154,7 @@ def load_training_data(
         raise DTNNError(f"train: no crystal to learn from{_first_reasons(rejected)}")
     for crystal in crystals:
         crystal.info["crystal_system"] = known_crystal_system(crystal) or "unknown"
-    return crystals, rejected
+    return with_operations(crystals), rejected
 
 
 def _check(

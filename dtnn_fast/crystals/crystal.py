@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import BadCrystalError
 from . import elements
+from .operations import SymmetryOperations
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Crystal:
         source: where it came from, for messages: a file name with line number, or a data set.
         targets: relative permittivity tensors by name ("electronic", "ionic", "total"). [3, 3] each, float64.
         info: anything else that is known, for example space group or band gap.
+        operations: its symmetry operations, where they were searched for; see `SymmetryOperations`.
     """
 
     id: str
@@ -41,6 +43,7 @@ class Crystal:
     source: str = ""
     targets: dict[str, np.ndarray] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
+    operations: SymmetryOperations | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "id", _escape_surrogates(self.id))
@@ -73,7 +76,7 @@ class Crystal:
             positions: as above. [N, 3]
             cell: as above. [3, 3]
             pbc: booleans. [] or [3]
-            fields: source, targets and info.
+            fields: source, targets, info and operations.
 
         Raises:
             BadCrystalError: a shape or dtype does not fit.

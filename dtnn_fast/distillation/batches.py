@@ -6,7 +6,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,14 +15,32 @@ import torch
 from torch import Tensor
 
 from ..crystals.crystal import Crystal
+from ..crystals.operations import SymmetryOperations
 from ..errors import DTNNError
 from ..nn.graph import CrystalGraph, build_graph
+from ..nn.reduced_graph import reduce_crystals
+from ..symmetry import with_operations
 from .labels import PER_CRYSTAL, read_manifest, read_shard
 
 T = TypeVar("T")
 _QUEUE_SIZE = 4
-# A labelled crystal: the tensors of its shard, and its index in the shard.
-_Entry = tuple[dict[str, Tensor], int]
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """A shard in memory.
+
+    Args:
+        tensors: its arrays, by name.
+        crystals: its crystals, with their operations where the batches are reduced.
+    """
+
+    tensors: dict[str, Tensor]
+    crystals: list[Crystal]
+
+
+# A labelled crystal: its shard, and its index in the shard.
+_Entry = tuple[_Shard, int]
 
 
 @dataclass(frozen=True)
@@ -51,6 +69,8 @@ class LabelledShards:
         label_names: labels to read.
         batch_atoms: maximum number of atoms of a batch, except for one larger crystal.
         num_mixed_shards: number of shards whose crystals are shuffled together.
+        reduced: whether symmetric crystals get one atom and one bond of each orbit. The labels are then those of the
+            stored atoms, which `CrystalGraph.atom_weight` counts.
 
     Raises:
         BadFileError: a shard is missing or damaged.
@@ -64,9 +84,12 @@ class LabelledShards:
         label_names: Sequence[str],
         batch_atoms: int = 256,
         num_mixed_shards: int = 4,
+        reduced: bool = False,
     ) -> None:
         self.folder, self.cutoffs, self.label_names = folder, tuple(cutoffs), tuple(label_names)
-        self.batch_atoms, self.num_mixed_shards = batch_atoms, num_mixed_shards
+        self.batch_atoms, self.num_mixed_shards, self.reduced = batch_atoms, num_mixed_shards, reduced
+        # Found when a shard is first read: the search takes as long as a tenth of a training step.
+        self._operations: dict[int, list[SymmetryOperations | None]] = {}
         self.manifest = read_manifest(folder)
         self.num_shards = int(self.manifest["crystals"]["shards"])
         self.num_crystals, self.num_atoms = 0, 0
@@ -101,8 +124,10 @@ class LabelledShards:
         random = np.random.RandomState((seed, epoch))
         order = random.permutation(self.num_shards).tolist()
         for start in range(0, self.num_shards, self.num_mixed_shards):
-            shards = [read_shard(self.folder, number) for number in order[start : start + self.num_mixed_shards]]
-            entries = [(shard, k) for shard in shards for k in torch.nonzero(shard["held_out"] == 0).flatten().tolist()]
+            shards = [self._read(number) for number in order[start : start + self.num_mixed_shards]]
+            entries = [
+                (shard, k) for shard in shards for k in torch.nonzero(shard.tensors["held_out"] == 0).flatten().tolist()
+            ]
             shuffled = [entries[k] for k in random.permutation(len(entries)).tolist()]
             groups = list(self._groups(shuffled))
             own_groups = groups[rank : len(groups) - len(groups) % num_processes : num_processes]
@@ -113,17 +138,32 @@ class LabelledShards:
     def held_out_batches(self, made: bool) -> Iterator[LabelledBatch]:
         """Make batches of all real or all made crystals of held-out chemical systems, in the order of the shards."""
         for number in range(self.num_shards):
-            shard = read_shard(self.folder, number)
-            chosen = (shard["held_out"] == 1) & (shard["made"] == made)
+            shard = self._read(number)
+            chosen = (shard.tensors["held_out"] == 1) & (shard.tensors["made"] == made)
             for group in self._groups([(shard, k) for k in torch.nonzero(chosen).flatten().tolist()]):
                 yield self._batch(group)
+
+    def _read(self, number: int) -> _Shard:
+        """Read a shard with its crystals."""
+        tensors = read_shard(self.folder, number)
+        numbers, positions = tensors["atomic_numbers"].long().numpy(), tensors["positions"].numpy()
+        crystals = [
+            Crystal("", numbers[first:last], positions[first:last], cell)
+            for first, last, cell in zip(tensors["ptr"][:-1], tensors["ptr"][1:], tensors["cell"].numpy(), strict=True)
+        ]
+        if not self.reduced:
+            return _Shard(tensors, crystals)
+        if number not in self._operations:
+            self._operations[number] = [crystal.operations for crystal in with_operations(crystals)]
+        known = zip(crystals, self._operations[number], strict=True)
+        return _Shard(tensors, [replace(crystal, operations=operations) for crystal, operations in known])
 
     def _groups(self, entries: Sequence[_Entry]) -> Iterator[list[_Entry]]:
         """Split entries into the groups of a batch each; the order stays."""
         group: list[_Entry] = []
         num_atoms = 0
         for shard, k in entries:
-            size = int(shard["ptr"][k + 1] - shard["ptr"][k])
+            size = shard.crystals[k].num_atoms
             if group and num_atoms + size > self.batch_atoms:
                 yield group
                 group, num_atoms = [], 0
@@ -133,16 +173,18 @@ class LabelledShards:
             yield group
 
     def _batch(self, group: Sequence[_Entry]) -> LabelledBatch:
-        crystals = []
+        crystals = [shard.crystals[k] for shard, k in group]
         labels: dict[str, list[Tensor]] = {name: [] for name in self.label_names}
         for shard, k in group:
-            atoms = slice(int(shard["ptr"][k]), int(shard["ptr"][k + 1]))
-            numbers = shard["atomic_numbers"][atoms].long().numpy()
-            crystals.append(Crystal("", numbers, shard["positions"][atoms].numpy(), shard["cell"][k].numpy()))
+            atoms = slice(int(shard.tensors["ptr"][k]), int(shard.tensors["ptr"][k + 1]))
             for name, values in labels.items():
-                values.append(shard[name][k : k + 1] if name in PER_CRYSTAL else shard[name][atoms])
+                values.append(shard.tensors[name][k : k + 1] if name in PER_CRYSTAL else shard.tensors[name][atoms])
         joined = {name: torch.cat(values) for name, values in labels.items()}
-        return LabelledBatch(build_graph(crystals, self.cutoffs), joined)
+        if not self.reduced:
+            return LabelledBatch(build_graph(crystals, self.cutoffs), joined)
+        graph, stored = reduce_crystals(crystals, self.cutoffs, on_failure=lambda index, reason: None)
+        kept = {name: values if name in PER_CRYSTAL else values[stored] for name, values in joined.items()}
+        return LabelledBatch(graph, kept)
 
 
 def read_ahead(items: Callable[[], Iterator[T]]) -> Generator[T, None, None]:

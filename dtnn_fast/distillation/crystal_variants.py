@@ -51,7 +51,9 @@ def substitute_elements(crystal: Crystal, rng: np.random.Generator, allowed: Col
         return None
     numbers = np.array([new_elements[z] for z in crystal.atomic_numbers.tolist()], dtype=np.int64)
     scale = COVALENT_RADII[numbers].sum() / COVALENT_RADII[crystal.atomic_numbers].sum()
-    return replace(crystal, atomic_numbers=numbers, positions=scale * crystal.positions, cell=scale * crystal.cell)
+    return replace(
+        crystal, operations=None, atomic_numbers=numbers, positions=scale * crystal.positions, cell=scale * crystal.cell
+    )
 
 
 def strain(crystal: Crystal, deviation: float, rng: np.random.Generator) -> Crystal:
@@ -61,9 +63,11 @@ def strain(crystal: Crystal, deviation: float, rng: np.random.Generator) -> Crys
     """
     strains = deviation * rng.normal(size=(3, 3))
     deformation = np.eye(3) + 0.5 * (strains + strains.T)
-    return replace(crystal, positions=crystal.positions @ deformation, cell=crystal.cell @ deformation)
+    return replace(crystal, operations=None, positions=crystal.positions @ deformation, cell=crystal.cell @ deformation)
 
 
 def rattle(crystal: Crystal, deviation: float, rng: np.random.Generator) -> Crystal:
     """Displace each atom in each direction by a normal random number of standard deviation `deviation` in Angstrom."""
-    return replace(crystal, positions=crystal.positions + deviation * rng.normal(size=crystal.positions.shape))
+    return replace(
+        crystal, operations=None, positions=crystal.positions + deviation * rng.normal(size=crystal.positions.shape)
+    )

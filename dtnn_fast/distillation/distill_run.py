@@ -87,7 +87,7 @@ def distill_run(
     label_names = sorted({f"{rank}_{match.theirs}" for match in settings.matches for rank in RANKS} & statistics.keys())
     fit = fit_labelled_energies(labels) if settings.energy_weight else None
     label_names += [ENERGY] if fit else []
-    shards = LabelledShards(labels, settings.encoder.cutoffs, label_names, settings.batch_atoms)
+    shards = LabelledShards(labels, settings.encoder.cutoffs, label_names, settings.batch_atoms, reduced=True)
     trainer = DistillTrainer(settings, shards, statistics, folder, workers, record_every, fit)
     workers.wait()  # all processes must look for an earlier run before the first process starts a new one
     if new_run and workers.rank == 0:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..crystals.elements import MAX_ATOMIC_NUMBER
 from ..errors import DTNNError
 from ..nn.graph import CrystalGraph
+from ..nn.latents import AtomOrbits
 from .energy_model import EnergyHead
 from .labels import ENERGY, read_manifest, read_shard
 
@@ -39,19 +40,21 @@ class CompositionFit(NamedTuple):
     elements: tuple[int, ...]
 
 
-def element_counts(atomic_numbers: Tensor, ptr: Tensor) -> Tensor:
+def element_counts(atomic_numbers: Tensor, ptr: Tensor, atom_weight: Tensor | None = None) -> Tensor:
     """Count the atoms of each element in each crystal.
 
     Args:
         atomic_numbers: atomic numbers of all atoms. [N], int64.
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``. [B+1], int64.
+        atom_weight: see `CrystalGraph`; None where every atom stands for itself. [N].
 
     Returns:
         Counts by atomic number. [B, 119], float64.
     """
     width = MAX_ATOMIC_NUMBER + 1
     crystal_of_atom = torch.repeat_interleave(ptr.diff())
-    counts = torch.bincount(crystal_of_atom * width + atomic_numbers, minlength=(len(ptr) - 1) * width)
+    places = crystal_of_atom * width + atomic_numbers
+    counts = torch.bincount(places, atom_weight, minlength=(len(ptr) - 1) * width)
     return counts.view(-1, width).double()
 
 
@@ -148,11 +151,15 @@ class EnergyTerm(nn.Module):
             graph: the crystals.
             energies: labels of the crystals. [B], float64, eV.
         """
-        counts = element_counts(graph.atomic_numbers, graph.ptr)
+        counts = element_counts(graph.atomic_numbers, graph.ptr, graph.atom_weight)
         sizes = counts.sum(1, keepdim=True)
         fractions = counts / sizes
         residuals = energies / sizes.squeeze(1) - fractions @ self.constants
-        from_scalars = torch.segment_reduce(scalar @ self.weight, "mean", offsets=graph.ptr)
+        of_atoms = scalar @ self.weight
+        orbits = AtomOrbits.of(graph)
+        if orbits is not None:
+            of_atoms = orbits.shares(graph.ptr) * of_atoms
+        from_scalars = torch.segment_reduce(of_atoms, "mean", offsets=graph.ptr)
         predicted = self.deviation * (from_scalars + fractions.to(scalar.dtype) @ self.shift)
         is_unknown = counts.new_ones(counts.shape[1])
         is_unknown[list(self.elements)] = 0.0

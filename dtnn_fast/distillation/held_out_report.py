@@ -108,7 +108,7 @@ def evaluate(student: Student, batches: Iterable[LabelledBatch], device: torch.d
         if student.energy is not None:
             energy_errors = student.energy.errors(latents[-1].atom_scalar, batch.graph, batch.labels[ENERGY])
             energies.append(torch.stack([values.double() for values in energy_errors]).cpu())
-        for key, channel_errors in student.channel_errors(latents, batch.labels).items():
+        for key, channel_errors in student.channel_errors(latents, batch.labels, batch.graph.atom_weight).items():
             errors, squares = sums.get(key, (torch.zeros(()), torch.zeros(())))
             sums[key] = errors + channel_errors.errors.double().cpu(), squares + channel_errors.squares.double().cpu()
     explained: dict[LayerMatch, dict[str, float]] = {}

@@ -166,7 +166,9 @@ def _variants(sources: Sequence[Crystal], settings: CrystalSettings, elements: C
         if draw >= 0.5:
             crystal = strain(crystal, settings.strain * rng.random(), rng)
             crystal = rattle(crystal, settings.rattle * rng.random(), rng)
-        yield replace(crystal, id=f"{source.id}-made-{number}", source=MADE_SOURCE, targets={}, info={})
+        yield replace(
+            crystal, id=f"{source.id}-made-{number}", source=MADE_SOURCE, targets={}, info={}, operations=None
+        )
 
 
 def _drop_reason(

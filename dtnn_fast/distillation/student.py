@@ -214,7 +214,7 @@ class Student(nn.Module):
             Scalars.
         """
         latents = self.encoder(graph)
-        channel_errors = self.channel_errors(latents, labels)
+        channel_errors = self.channel_errors(latents, labels, graph.atom_weight)
         total_weight = sum(match.weight for match, _ in channel_errors)
         losses = [
             match.weight / total_weight * errors.sum() / squares.sum().clamp(min=SMALLEST_DEVIATION)
@@ -228,7 +228,7 @@ class Student(nn.Module):
         return Losses(loss, unexplained.detach(), energy.detach())
 
     def channel_errors(
-        self, latents: Sequence[Latents], labels: Mapping[str, Tensor]
+        self, latents: Sequence[Latents], labels: Mapping[str, Tensor], atom_weight: Tensor | None = None
     ) -> dict[tuple[LayerMatch, str], ChannelErrors]:
         """Sum the squared errors of the latents, and the squared errors of predicting the mean.
 
@@ -239,21 +239,26 @@ class Student(nn.Module):
         Args:
             latents: the encoder's latents of the crystals, by layer.
             labels: the teacher's latents of their atoms.
+            atom_weight: see `CrystalGraph`; None where every atom stands for itself. [N].
 
         Returns:
             Sums for each match and rank.
         """
         return {
-            (match, rank): self._errors(latents[match.ours - 1], match, rank, labels)
+            (match, rank): self._errors(latents[match.ours - 1], match, rank, labels, atom_weight)
             for match, rank in self.learned_ranks()
         }
 
-    def _errors(self, latents: Latents, match: LayerMatch, rank: str, labels: Mapping[str, Tensor]) -> ChannelErrors:
+    def _errors(
+        self, latents: Latents, match: LayerMatch, rank: str, labels: Mapping[str, Tensor], atom_weight: Tensor | None
+    ) -> ChannelErrors:
         values: Tensor = getattr(latents, f"atom_{rank}")
         name = f"{rank}_{match.theirs}"
         mean, deviation = getattr(self, f"{name}_mean"), getattr(self, f"{name}_deviation")
         expected = (labels[name].to(values.dtype) - mean) / deviation
         squares = squared_errors(expected, rank)
         weight = 1.0 / (1.0 + squares.mean(-1, keepdim=True))
+        if atom_weight is not None:
+            weight = weight * atom_weight.unsqueeze(-1)
         errors = squared_errors(values - expected, rank)
         return ChannelErrors((weight * errors).sum(0), (weight * squares).sum(0))

@@ -13,11 +13,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..nn.bond_ends import gather_ends
 from ..nn.graph import CrystalGraph
 from ..nn.latents import Channels, Latents
 from ..nn.radial import bessel_basis, smooth_cutoff
 from ..nn.symmetric_tensors import direction_matrix, norm_squared
-from ..ops import atom_to_bond_gather
 
 NUM_RADIAL = 8
 
@@ -47,7 +47,7 @@ def with_built_bonds(latents: Latents, graph: CrystalGraph, cutoff: float) -> La
     radial = bessel_basis(length, cutoff, NUM_RADIAL)
 
     def gather(values: Tensor, ends: str) -> Tensor:
-        return atom_to_bond_gather(values, tier.pairs, tier.row_ptr, ends, tier.by_neighbor)
+        return gather_ends(values, tier, ends)
 
     difference, total = gather(latents.atom_vector, "difference"), gather(latents.atom_rank2, "sum")
     total_u = torch.bmm(direction_matrix(direction), total)

@@ -19,11 +19,13 @@ from torch import Tensor
 
 from ..crystals.crystal import Crystal
 from ..errors import BadFileError
-from ..nn.graph import build_graph, crystal_batches
+from ..nn.graph import CrystalGraph, build_graph, crystal_batches
+from ..nn.reduced_graph import build_reduced_graph
 from .build import Encoder
+from .native import NativeEncoder
 from .pretrained import PretrainedEncoder
 
-FORMAT = "dtnn_fast latents 2"
+FORMAT = "dtnn_fast latents 3"
 # Arrays of `Latents` with one row per atom, and with one row per bond.
 ATOM_ARRAYS = ("atom_scalar", "atom_vector", "atom_rank2")
 BOND_ARRAYS = ("bond_scalar", "bond_vector", "bond_length")
@@ -35,7 +37,7 @@ class LatentTable:
     """Latents of some layers for a list of crystals.
 
     Args:
-        atom_counts: number of atoms of each crystal. [n], int64.
+        atom_counts: number of atoms of each crystal; of stored atoms where the encoder read reduced graphs. [n], int64.
         bond_counts: number of bonds of each crystal in the list of each layer; layers without bond latents are left
             out. [n], int64.
         arrays: `ATOM_ARRAYS` and `BOND_ARRAYS` of each layer, crystal after crystal. float32.
@@ -101,6 +103,7 @@ def cached_latents(
         "format": FORMAT,
         "encoder": encoder_digest(encoder),
         "structures": structures_digest(crystals),
+        "operations": operations_digest(crystals) if isinstance(encoder, NativeEncoder) else "",
         "layers": ",".join(map(str, ordered)),
     }
     path = folder / f"latents-{hashlib.sha256(repr(key).encode()).hexdigest()[:20]}.safetensors"
@@ -121,6 +124,9 @@ def encode_crystals(
 ) -> LatentTable:
     """Run an encoder once over crystals, in float32 and without gradients.
 
+    The native encoder computes one atom and one bond of each orbit of crystals with `operations`, as
+    `labelled_graph` builds them.
+
     Args:
         encoder: in float32, on `device`.
         crystals: crystals of elements that the encoder knows, at least one.
@@ -133,9 +139,12 @@ def encode_crystals(
     """
     rows: list[dict[int, dict[str, Tensor]]] = [{} for _ in crystals]
     bond_counts: dict[int, Tensor] = {}
+    atom_counts = torch.zeros(len(crystals), dtype=torch.int64)
+    reduced = isinstance(encoder, NativeEncoder)
     done = 0
     for batch in crystal_batches(crystals, _BATCH_ATOMS):
-        graph = build_graph([crystals[index] for index in batch], encoder.cutoffs).to(device)
+        graph = labelled_graph([crystals[index] for index in batch], encoder.cutoffs, reduced).to(device)
+        atom_counts[batch] = graph.ptr.diff().cpu()
         with torch.no_grad():
             latents = encoder(graph)
         for layer in layers:
@@ -153,7 +162,21 @@ def encode_crystals(
     joined = {
         layer: {name: torch.cat([row[layer][name] for row in rows]) for name in rows[0][layer]} for layer in layers
     }
-    return LatentTable(torch.tensor([crystal.num_atoms for crystal in crystals]), bond_counts, joined)
+    return LatentTable(atom_counts, bond_counts, joined)
+
+
+def labelled_graph(crystals: Sequence[Crystal], cutoffs: Sequence[float], reduced: bool) -> CrystalGraph:
+    """Build the graph of labelled crystals, whose atoms do not move.
+
+    Args:
+        crystals: at least one.
+        cutoffs: Angstrom.
+        reduced: whether crystals with `operations` get one atom and one bond of each orbit; those whose operations do
+            not fit keep all. For `NativeEncoder`.
+    """
+    if not reduced:
+        return build_graph(crystals, cutoffs)
+    return build_reduced_graph(crystals, cutoffs, on_failure=lambda index, reason: None)
 
 
 def default_cache_folder() -> Path:
@@ -167,6 +190,16 @@ def structures_digest(crystals: Sequence[Crystal]) -> str:
     for crystal in crystals:
         for array in (crystal.atomic_numbers, crystal.positions, crystal.cell, crystal.pbc):
             digest.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def operations_digest(crystals: Sequence[Crystal]) -> str:
+    """Compute the SHA-256 of the operations of crystals, which say which atoms a reduced graph keeps."""
+    digest = hashlib.sha256()
+    for crystal in crystals:
+        for array in crystal.operations or ():
+            digest.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+        digest.update(b"/")
     return digest.hexdigest()
 
 

@@ -16,6 +16,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ..nn.bond_ends import at_sites
 from ..nn.graph import BondTier
 from ..nn.latents import Channels
 from ..nn.layers import MLP, ChannelMix, Linear
@@ -135,11 +136,12 @@ class NativeLayer(nn.Module):
             tier.pairs,
             tier.row_ptr,
             tier.by_neighbor,
+            tier.turns,
         )
         sums = (
             self.scale * messages.sum_scalar,
-            self.scale * messages.sum_vector,
-            self.scale * messages.sum_rank2,
+            self.scale * at_sites(messages.sum_vector, tier),
+            self.scale * at_sites(messages.sum_rank2, tier),
         )
         return self._updated(atoms, sums), (messages.bond_scalar, messages.bond_vector)
 

@@ -16,11 +16,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..crystals.crystal import Crystal, Rejected
+from ..crystals.operations import SymmetryOperations
 from ..errors import BadFileError
 from ..files import replacing
 
 FORMAT = "dtnn_fast crystals 1"
 TENSORS = ("electronic", "ionic", "total")
+# Symmetry operations; files of version 0.1.0 lack them.
+OPERATION_ARRAYS = ("num_operations", "rotations", "images")
+# Of a rotation's entries, as int16; only very skewed cells have larger ones.
+_LARGEST_ENTRY = 2**15 - 1
 
 
 class PackedSet(NamedTuple):
@@ -40,7 +45,7 @@ def write_packed(path: Path, crystals: Sequence[Crystal], provenance: Mapping[st
 
     Args:
         path: a file name that ends in .npz.
-        crystals: periodic in all directions; their `targets` and `info` are kept, their `source` is not.
+        crystals: periodic in all directions; their `targets`, `info` and `operations` are kept, their `source` is not.
         provenance: values that JSON can hold.
 
     Raises:
@@ -65,8 +70,20 @@ def write_packed(path: Path, crystals: Sequence[Crystal], provenance: Mapping[st
     for name in TENSORS:
         tensors = [crystal.targets.get(name, unknown) for crystal in crystals]
         arrays[name] = np.array(tensors, dtype=np.float64).reshape(-1, 3, 3)
+    arrays |= _operation_arrays([crystal.operations for crystal in crystals])
     with replacing(path) as unfinished, unfinished.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def _operation_arrays(operations: Sequence[SymmetryOperations | None]) -> dict[str, np.ndarray]:
+    """Join the operations of crystals; the count is 0 for a crystal whose operations are not known."""
+    kept = [None if given is None or np.abs(given.rotations).max() > _LARGEST_ENTRY else given for given in operations]
+    known = [given for given in kept if given is not None]
+    return {
+        "num_operations": np.array([0 if given is None else len(given) for given in kept], dtype=np.int64),
+        "rotations": _concatenate([given.rotations for given in known], (0, 3, 3)).astype(np.int16),
+        "images": _concatenate([given.images for given in known], (0,)).astype(np.int32),
+    }
 
 
 def _concatenate(arrays: Sequence[np.ndarray], empty_shape: tuple[int, ...]) -> np.ndarray:
@@ -88,6 +105,7 @@ def read_packed(path: Path) -> PackedSet:
     arrays = _load_checked(path)
     counts, ids, info = arrays["num_atoms"], arrays["id"].tolist(), arrays["info"].tolist()
     ends = np.cumsum(counts).tolist()
+    operations = _split_operations(arrays, len(ids))
     items: list[Crystal | Rejected] = []
     for index, (name, count, end) in enumerate(zip(ids, counts.tolist(), ends, strict=True)):
         source = f"{path} ({name})"
@@ -109,9 +127,22 @@ def read_packed(path: Path) -> PackedSet:
                 source=source,
                 targets=targets,
                 info=crystal_info,
+                operations=operations[index],
             )
         )
     return PackedSet(items, json.loads(str(arrays["provenance"])))
+
+
+def _split_operations(arrays: Mapping[str, np.ndarray], num_crystals: int) -> list[SymmetryOperations | None]:
+    if "num_operations" not in arrays:
+        return [None] * num_crystals
+    counts = arrays["num_operations"].tolist()
+    ends = np.cumsum(arrays["num_operations"]).tolist()
+    rotations, images = arrays["rotations"].astype(np.int32), arrays["images"].astype(np.int64)
+    return [
+        SymmetryOperations(rotations[end - count : end], images[end - count : end]) if count else None
+        for count, end in zip(counts, ends, strict=True)
+    ]
 
 
 def read_npz(path: Path, text: str = "") -> Iterator[Crystal | Rejected]:
@@ -172,11 +203,31 @@ def _find_damage(arrays: Mapping[str, np.ndarray]) -> str | None:
         array = arrays[name]
         if array.shape != shape or array.dtype.kind not in dtype_kinds.get(name, "f"):
             return f"{name} has shape {list(array.shape)} and dtype {array.dtype}, expected shape {list(shape)}"
+    damage = _find_damaged_operations(arrays, num_crystals)
+    if damage:
+        return damage
     try:
         provenance = json.loads(str(arrays["provenance"]))
     except ValueError as error:
         return f"provenance is not JSON: {error}"
     return None if isinstance(provenance, dict) else "provenance is not a JSON object"
+
+
+def _find_damaged_operations(arrays: Mapping[str, np.ndarray], num_crystals: int) -> str | None:
+    given = [name for name in OPERATION_ARRAYS if name in arrays]
+    if not given:
+        return None
+    if len(given) < len(OPERATION_ARRAYS):
+        return f"it has {', '.join(given)} without {', '.join(set(OPERATION_ARRAYS) - set(given))}"
+    counts = arrays["num_operations"]
+    if counts.shape != (num_crystals,) or counts.dtype.kind not in "iu" or (counts < 0).any():
+        return "num_operations is not a list of counts"
+    total = int(counts.sum())
+    for name, shape in (("rotations", (total, 3, 3)), ("images", (total,))):
+        array = arrays[name]
+        if array.shape != shape or array.dtype.kind not in "iu":
+            return f"{name} has shape {list(array.shape)} and dtype {array.dtype}, expected shape {list(shape)}"
+    return None
 
 
 def _known_tensors(arrays: Mapping[str, np.ndarray], index: int) -> Iterator[tuple[str, np.ndarray]]:

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..nn.latents import Channels, Latents
+from ..nn.bond_ends import sum_at_ends
+from ..nn.latents import AtomOrbits, Channels, Latents
 from ..nn.layers import MLP, ChannelMix, GatedMix, Linear
-from ..ops import bond_to_atom_sum, tensor_readout
+from ..ops import tensor_readout
 from .decoder_inputs import AtomInput, BondInput, layer_latents, vector_layers
 
 # Smallest principal value that physics allows: vacuum has 1, to which electrons and ions can only add.
@@ -135,10 +136,8 @@ class DecoderBlock(nn.Module):
         return scalar, self.vector_out(vector, vector_gate), self.rank2_out(rank2, rank2_gate)
 
     def _bond_scalars(self, bonds: BondInput) -> Tensor:
-        tier = bonds.tier
         weighted = torch.cat([bonds.envelope * self.bond_hidden(bonds.scalar), bonds.envelope], dim=-1)
-        summed = bond_to_atom_sum(weighted, tier.pairs, tier.row_ptr, "sum", tier.by_neighbor)
-        return self.bond_out(self.bond_scale * summed)
+        return self.bond_out(self.bond_scale * sum_at_ends(weighted, bonds.tier, "sum"))
 
 
 class Readout(nn.Module):
@@ -174,10 +173,31 @@ class Readout(nn.Module):
         self.offset.fill_(offset)
         self.scale.fill_(scale)
 
-    def forward(self, scalar: Tensor, vector: Tensor, rank2: Tensor, ptr: Tensor) -> Tensor:
-        """Read tensors [B, 3, 3] out of scalars [N, C], vectors [N, 3, C], tensors [N, 6, C] and segments [B+1]."""
+    def forward(
+        self, scalar: Tensor, vector: Tensor, rank2: Tensor, ptr: Tensor, orbits: AtomOrbits | None = None
+    ) -> Tensor:
+        """Read tensors out of the channels of atoms.
+
+        Args:
+            scalar: [N, C].
+            vector: [N, 3, C].
+            rank2: [N, 6, C].
+            ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``. [B+1].
+            orbits: what the atoms stand for; None where every atom stands for itself.
+
+        Returns:
+            [B, 3, 3].
+        """
         atom_scalar = self.scalar_value(scalar) * torch.sigmoid(self.scalar_gate(scalar))  # Eq. 12
-        tensors = tensor_readout(atom_scalar, self.vector_readout(vector), self.rank2_readout(rank2), ptr)
+        atom_vector, atom_rank2 = self.vector_readout(vector), self.rank2_readout(rank2)
+        if orbits is None:
+            tensors = tensor_readout(atom_scalar, atom_vector, atom_rank2, ptr)
+        else:
+            # The weights enter through the values, since `tensor_readout` averages with equal weights.
+            share = orbits.shares(ptr).unsqueeze(-1)
+            root = share.sqrt().unsqueeze(-1)
+            tensors = tensor_readout(share * atom_scalar, root * atom_vector, share.unsqueeze(-1) * atom_rank2, ptr)
+            tensors = orbits.projected(tensors)
         identity = torch.eye(3, dtype=tensors.dtype, device=tensors.device)
         if self.bound is None:
             return self.offset * identity + self.scale * tensors
@@ -215,12 +235,15 @@ class Decoder(nn.Module):
             }
         )
 
-    def forward(self, latents: Sequence[Latents | None], ptr: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, latents: Sequence[Latents | None], ptr: Tensor, orbits: AtomOrbits | None = None
+    ) -> dict[str, Tensor]:
         """Compute the tensors of each crystal.
 
         Args:
             latents: latents of the encoder's layers, from the first; None for layers that are not read.
             ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``. [B+1].
+            orbits: what the atoms stand for; None where every atom stands for itself.
 
         Returns:
             [B, 3, 3] for each readout, and for a joint decoder the sum of the two as "total".
@@ -232,7 +255,7 @@ class Decoder(nn.Module):
         scalar, vector, rank2 = self.atom_input(latents)
         for block in self.blocks:
             scalar, vector, rank2 = block(scalar, vector, rank2, bonds)
-        tensors = {target: readout(scalar, vector, rank2, ptr) for target, readout in self.readouts.items()}
+        tensors = {target: readout(scalar, vector, rank2, ptr, orbits) for target, readout in self.readouts.items()}
         if self.config.joint:
             tensors["total"] = tensors["electronic"] + tensors["ionic"]
         return tensors

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..nn.bond_ends import sum_at_ends
 from ..nn.graph import BondTier
 from ..nn.latents import Channels, Latents
 from ..nn.radial import smooth_cutoff
-from ..ops import bond_to_atom_sum
 
 # Layer 5 of the encoders is read for its scalars and bonds only (arXiv 2405.09052): the gate before it has no vectors.
 _LAST_WITH_VECTORS = 4
@@ -45,7 +45,7 @@ class BondInput(NamedTuple):
             raise ValueError("Decoder: expected latents with bonds; use DTNN-simple (bonds=False) with this encoder")
         envelope = smooth_cutoff(length, tier.cutoff).unsqueeze(-1)
         # Away from the atom: as stored at the center, reversed at the neighbor.
-        summed = -bond_to_atom_sum(vector, tier.pairs, tier.row_ptr, "difference", tier.by_neighbor)
+        summed = -sum_at_ends(vector, tier, "difference")
         return cls(scalar, envelope, summed, tier)
 
 
@@ -101,12 +101,19 @@ class AtomInput(nn.Module):
         self.register_buffer("vector_size", torch.ones(others))
         self.register_buffer("rank2_size", torch.ones(others))
 
-    def set_sizes(self, latents: Sequence[Latents | None]) -> None:
-        """Set the size of each layer to the root mean square of these latents, or to 1 where they are zero."""
+    def set_sizes(self, latents: Sequence[Latents | None], atom_weight: Tensor | None = None) -> None:
+        """Set the size of each layer to the root mean square of these latents, or to 1 where they are zero.
+
+        Args:
+            latents: of the encoder's layers.
+            atom_weight: see `CrystalGraph`; None where every atom counts the same. [N].
+        """
         for name, layers in (("scalar", self.layers), ("vector", self.vector_layers), ("rank2", self.vector_layers)):
             for place, layer in enumerate(layers):
                 values: Tensor = getattr(layer_latents(latents, layer), f"atom_{name}")
-                size = values.square().mean().sqrt()
+                squares = values.square().flatten(1).mean(1)
+                mean = squares.mean() if atom_weight is None else (squares @ atom_weight) / atom_weight.sum()
+                size = mean.sqrt()
                 getattr(self, f"{name}_size")[place] = size if size > 0 else 1.0
 
     def forward(self, latents: Sequence[Latents | None]) -> tuple[Tensor, Tensor, Tensor]:

@@ -20,7 +20,8 @@ from ..encoders.native import NativeEncoder, NativeEncoderConfig
 from ..encoders.pretrained import PretrainedEncoder
 from ..errors import BadFileError
 from ..nn.graph import CrystalGraph, build_graph
-from ..nn.latents import Channels, EncodedCrystals, Latents
+from ..nn.latents import AtomOrbits, Channels, EncodedCrystals, Latents
+from ..nn.reduced_graph import build_inference_graph
 from ..nn.saved_folder import CONFIG_FILE, load_weights, put_weights, read_settings, save_folder
 from ..typed_settings import from_plain
 from .bundled_model import BUNDLED_MODELS, bundled_folder
@@ -242,11 +243,11 @@ class DTNN(Predictor):
     def member_tensors(self, crystals: CrystalGraph | EncodedCrystals) -> dict[str, Tensor]:
         """Compute the tensors of each member by target; see `forward`. [members, B, 3, 3]."""
         if isinstance(crystals, CrystalGraph):
-            crystals = EncodedCrystals(self.encoder(crystals), crystals.ptr, crystals)
+            crystals = EncodedCrystals(self.encoder(crystals), crystals.ptr, crystals, AtomOrbits.of(crystals))
         latents = self._with_bonds(crystals)
         members: list[dict[str, Tensor]] = [{} for _ in range(self.config.members)]
         for name, decoder in self.decoders.items():
-            members[member_of_key(name)] |= decoder(latents, crystals.ptr)
+            members[member_of_key(name)] |= decoder(latents, crystals.ptr, crystals.orbits)
         return {target: torch.stack([tensors[target] for tensors in members]) for target in self.config.targets}
 
     @property
@@ -268,11 +269,25 @@ class DTNN(Predictor):
         """Build the graph of crystals for this model, on its device and in its dtype."""
         return build_graph(crystals, self.encoder.cutoffs, self.dtype).to(self.device)
 
+    @property
+    def uses_operations(self) -> bool:
+        """See `Predictor.uses_operations`."""
+        return isinstance(self.encoder, NativeEncoder)
+
+    def inference_graph(self, crystals: Sequence[Crystal]) -> CrystalGraph:
+        """Build the graph of crystals as `graph` does, with one atom and one bond of each orbit where it can.
+
+        These are the crystals with `operations`, of a model that `uses_operations`. Positions carry no gradients there.
+        """
+        if not self.uses_operations:
+            return self.graph(crystals)
+        return build_inference_graph(crystals, self.encoder.cutoffs, self.dtype).to(self.device)
+
     def predict_members(self, crystals: Sequence[Crystal]) -> dict[str, np.ndarray]:
         """See `Predictor.predict_members`."""
         # Below no_grad each operation is still called in Python: a fifth of the time of a small crystal.
         with torch.inference_mode():
-            members = self.member_tensors(self.graph(crystals))
+            members = self.member_tensors(self.inference_graph(crystals))
             return {target: values.double().cpu().numpy() for target, values in members.items()}
 
     def with_targets(self, targets: Iterable[str]) -> DTNN:

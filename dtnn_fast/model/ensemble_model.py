@@ -134,6 +134,11 @@ class Ensemble(Predictor):
         """See `Predictor.bond_cutoff`; the longest of all models."""
         return max(cast(DTNN, model).bond_cutoff for model in self.models)
 
+    @property
+    def uses_operations(self) -> bool:
+        """See `Predictor.uses_operations`."""
+        return any(cast(DTNN, model).uses_operations for model in self.models)
+
     def encoders_with_training_sets(self) -> list[tuple[nn.Module, TrainingSet]]:
         """See `Predictor.encoders_with_training_sets`."""
         return [pair for model in self.models for pair in cast(DTNN, model).encoders_with_training_sets()]

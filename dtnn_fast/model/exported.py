@@ -20,12 +20,17 @@ def graph_tensors(graph: CrystalGraph) -> list[Tensor]:
     """List the tensors of a graph in the order in which an exported model takes them.
 
     Args:
-        graph: crystals.
+        graph: a plain graph.
 
     Returns:
         atomic_numbers, positions, cell, ptr, and for each tier from short to long its pairs, shifts, row_ptr, the order
         by neighbor with its segments, and inner.
+
+    Raises:
+        ValueError: the graph is reduced.
     """
+    if graph.is_reduced:
+        raise ValueError("graph_tensors: expected a plain `graph`, got a reduced one; use build_graph")
     tensors = [graph.atomic_numbers, graph.positions, graph.cell, graph.ptr]
     for tier in graph.tiers:
         tensors += [tier.pairs, tier.shifts, tier.row_ptr, *tier.by_neighbor, tier.inner]

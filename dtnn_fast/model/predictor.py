@@ -66,6 +66,11 @@ class Predictor(nn.Module):
         """Longest distance at which the model sees two atoms as bonded, Angstrom; None where unknown."""
         return None
 
+    @property
+    def uses_operations(self) -> bool:
+        """Whether predictions take less work for crystals whose `operations` are known."""
+        return False
+
     def encoders_with_training_sets(self) -> list[tuple[nn.Module, TrainingSet]]:
         """List the encoders whose training crystals are known, each with its training set."""
         return []

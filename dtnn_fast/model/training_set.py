@@ -128,12 +128,13 @@ def load_training_set(folder: Path) -> TrainingSet | None:
     return read_settings(path, FORMAT, parse)
 
 
-def mean_scalars(latents: Sequence[Latents | None], ptr: Tensor) -> np.ndarray:
+def mean_scalars(latents: Sequence[Latents | None], ptr: Tensor, atom_weight: Tensor | None = None) -> np.ndarray:
     """Average the last layer's scalar latents over the atoms of each crystal.
 
     Args:
         latents: of an encoder.
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``. [B+1], int64.
+        atom_weight: see `CrystalGraph`; None where every atom counts the same. [N].
 
     Returns:
         [B, C], float64.
@@ -146,8 +147,10 @@ def mean_scalars(latents: Sequence[Latents | None], ptr: Tensor) -> np.ndarray:
     scalars = latents[-1].atom_scalar.detach().double()
     sizes = ptr.diff()
     crystal = torch.repeat_interleave(torch.arange(len(sizes), device=ptr.device), sizes)
-    sums = scalars.new_zeros(len(sizes), scalars.shape[1]).index_add_(0, crystal, scalars)
-    means: np.ndarray = (sums / sizes.unsqueeze(1)).cpu().numpy()
+    weight = scalars.new_ones(len(scalars)) if atom_weight is None else atom_weight.double()
+    sums = scalars.new_zeros(len(sizes), scalars.shape[1]).index_add_(0, crystal, weight.unsqueeze(1) * scalars)
+    total = scalars.new_zeros(len(sizes)).index_add_(0, crystal, weight)
+    means: np.ndarray = (sums / total.unsqueeze(1)).cpu().numpy()
     return means
 
 
@@ -174,7 +177,9 @@ class TrainingDistances:
             def catch(
                 module: nn.Module, inputs: tuple[Any, ...], latents: Any, training_set: TrainingSet = training_set
             ) -> None:
-                self._found.append(training_set.relative_distances(mean_scalars(latents, inputs[0].ptr)))
+                self._found.append(
+                    training_set.relative_distances(mean_scalars(latents, inputs[0].ptr, inputs[0].atom_weight))
+                )
 
             self._hooks.append(encoder.register_forward_hook(catch))
         return self

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: MIT
 """A batch of crystals as a graph: atoms, and a half list of bonds for each cutoff, nested from short to long.
 
-`build_graph` makes a graph of crystals, `collate` joins graphs, `crystal_batches` says which crystals go together.
+`build_graph` makes a graph of crystals, `collate` joins graphs, `crystal_batches` says which crystals go together. A
+*plain* graph holds all atoms and bonds of its crystals. A *reduced* graph (`reduced_graph.build_reduced_graph`) holds
+one atom and one bond of each symmetry orbit, with `BondTurns` that say how the others follow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +19,30 @@ from ..crystals.crystal import Crystal
 from ..crystals.lattice import wrap_into_compact_cells
 from ..crystals.packed import PackedCrystals
 from ..errors import BadCrystalError
-from ..ops import NeighborOrder, bond_vectors, neighbor_order, nested_neighbor_lists
+from ..ops import BondTurns, NeighborOrder, bond_vectors, neighbor_order, nested_neighbor_lists
+
+
+class SiteProjectors(NamedTuple):
+    """Means of the rotations that leave each stored atom of a reduced graph in its place.
+
+    A sum over the bonds of an atom takes each stored bond several times, turned to one direction; the projector makes
+    of that the sum over all directions.
+
+    Args:
+        vector: for vectors. [N, 3, 3], dtype of the positions.
+        rank2: for the components xx yy zz yz xz xy of tensors. [N, 6, 6], dtype of the positions.
+    """
+
+    vector: Tensor
+    rank2: Tensor
+
+    @classmethod
+    def identity(cls, num_atoms: int, like: Tensor) -> SiteProjectors:
+        """Make the projectors of atoms that only the identity leaves in place, with dtype and device of a tensor."""
+        vector, rank2 = (
+            torch.eye(size, dtype=like.dtype, device=like.device).repeat(num_atoms, 1, 1) for size in (3, 6)
+        )
+        return cls(vector, rank2)
 
 
 @dataclass(frozen=True)
@@ -30,6 +56,10 @@ class BondTier:
         row_ptr: segments of the centers. [N+1], int64.
         by_neighbor: the bonds sorted by neighbor.
         inner: indices of the next shorter tier's bonds in this tier. [E of the shorter tier], int64.
+        turns: how the bonds of an orbit follow from the stored one; None in a plain graph.
+        sites: projectors of the stored atoms, the same for all tiers; None in a plain graph.
+        vectors: bond vectors of a reduced graph, where neighbors are images of stored atoms; None in a plain graph,
+            whose vectors follow from the positions. [E, 3], Angstrom.
     """
 
     cutoff: float
@@ -38,6 +68,9 @@ class BondTier:
     row_ptr: Tensor
     by_neighbor: NeighborOrder
     inner: Tensor
+    turns: BondTurns | None = None
+    sites: SiteProjectors | None = None
+    vectors: Tensor | None = None
 
     @property
     def num_bonds(self) -> int:
@@ -55,6 +88,10 @@ class CrystalGraph:
         cell: rows are lattice vectors. [B, 3, 3], Angstrom.
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``. [B+1], int64.
         tiers: the bonds of each cutoff, from short to long.
+        atom_weight: number of atoms that each stored atom stands for; None in a plain graph. [N], dtype of the
+            positions.
+        projector: average of the 6x6 rotations over the crystal's point group, which makes of a mean over the stored
+            atoms the mean over all atoms; None in a plain graph. [B, 6, 6], dtype of the positions.
     """
 
     atomic_numbers: Tensor
@@ -62,6 +99,13 @@ class CrystalGraph:
     cell: Tensor
     ptr: Tensor
     tiers: tuple[BondTier, ...]
+    atom_weight: Tensor | None = None
+    projector: Tensor | None = None
+
+    @property
+    def is_reduced(self) -> bool:
+        """Whether the graph holds one atom and one bond of each orbit, so that positions carry no gradients."""
+        return self.atom_weight is not None
 
     @property
     def num_atoms(self) -> int:
@@ -85,7 +129,12 @@ class CrystalGraph:
         raise KeyError(cutoff)
 
     def vectors(self, tier: BondTier) -> Tensor:
-        """Compute bond vectors from center to neighbor, differentiable in positions and cell. [E, 3], Angstrom."""
+        """Compute bond vectors from center to neighbor, differentiable in positions and cell. [E, 3], Angstrom.
+
+        Those of a reduced graph are constants.
+        """
+        if tier.vectors is not None:
+            return tier.vectors
         orders = tier.row_ptr, tier.by_neighbor
         return bond_vectors(self.positions, self.cell, tier.pairs, tier.shifts, self.ptr, *orders)
 
@@ -99,6 +148,9 @@ class CrystalGraph:
                 row_ptr=tier.row_ptr.to(device),
                 by_neighbor=NeighborOrder(*(x.to(device) for x in tier.by_neighbor)),
                 inner=tier.inner.to(device),
+                turns=None if tier.turns is None else BondTurns(*(x.to(device, dtype) for x in tier.turns)),
+                sites=None if tier.sites is None else SiteProjectors(*(x.to(device, dtype) for x in tier.sites)),
+                vectors=None if tier.vectors is None else tier.vectors.to(device, dtype),
             )
             for tier in self.tiers
         )
@@ -108,6 +160,8 @@ class CrystalGraph:
             self.cell.to(device, dtype),
             self.ptr.to(device),
             tiers,
+            None if self.atom_weight is None else self.atom_weight.to(device, dtype),
+            None if self.projector is None else self.projector.to(device, dtype),
         )
 
 
@@ -156,11 +210,18 @@ def collate(graphs: Sequence[CrystalGraph]) -> CrystalGraph:
     """Join graphs into one, one after the other, without a new neighbor search.
 
     Args:
-        graphs: at least one, with the same cutoffs, dtype and device.
+        graphs: at least one, with the same cutoffs, dtype and device. Where some are reduced and others plain, the
+            plain ones get turns that change nothing, and their bond vectors become constants.
 
     Returns:
         The joined graph.
+
+    Raises:
+        ValueError: cutoffs, dtypes or devices differ.
     """
+    _check_alike(graphs)
+    if any(graph.is_reduced for graph in graphs):
+        graphs = [graph if graph.is_reduced else with_identity_turns(graph) for graph in graphs]
     num_atoms = [graph.num_atoms for graph in graphs]
     tiers = []
     for same_cutoff in zip(*(graph.tiers for graph in graphs), strict=True):
@@ -176,6 +237,9 @@ def collate(graphs: Sequence[CrystalGraph]) -> CrystalGraph:
                     _join_segments([tier.by_neighbor.row_ptr for tier in same_cutoff]),
                 ),
                 _join_indices([tier.inner for tier in same_cutoff], num_bonds),
+                _join_turns([tier.turns for tier in same_cutoff if tier.turns is not None]),
+                _join_sites([tier.sites for tier in same_cutoff if tier.sites is not None]),
+                _join_rows([tier.vectors for tier in same_cutoff if tier.vectors is not None]),
             )
         )
     return CrystalGraph(
@@ -184,7 +248,67 @@ def collate(graphs: Sequence[CrystalGraph]) -> CrystalGraph:
         torch.cat([graph.cell for graph in graphs]),
         _join_segments([graph.ptr for graph in graphs]),
         tuple(tiers),
+        _join_rows([graph.atom_weight for graph in graphs if graph.atom_weight is not None]),
+        _join_rows([graph.projector for graph in graphs if graph.projector is not None]),
     )
+
+
+def with_identity_turns(graph: CrystalGraph) -> CrystalGraph:
+    """Write a plain graph as a reduced one in which every atom and bond stands for itself.
+
+    Args:
+        graph: a plain graph. Gradients do not flow into positions and cell of the result.
+    """
+    with torch.no_grad():
+        sites = SiteProjectors.identity(graph.num_atoms, graph.positions)
+        tiers = tuple(
+            replace(
+                tier,
+                turns=BondTurns.identity(tier.num_bonds, graph.positions),
+                sites=sites,
+                vectors=graph.vectors(tier),
+            )
+            for tier in graph.tiers
+        )
+    identity = torch.eye(6, dtype=graph.positions.dtype, device=graph.positions.device)
+    weight = graph.positions.new_ones(graph.num_atoms)
+    return replace(
+        graph, tiers=tiers, atom_weight=weight, projector=identity.expand(graph.num_crystals, 6, 6).contiguous()
+    )
+
+
+def _check_alike(graphs: Sequence[CrystalGraph]) -> None:
+    """Check that graphs can be joined."""
+    first = graphs[0]
+    cutoffs = [tier.cutoff for tier in first.tiers]
+    for index, graph in enumerate(graphs):
+        others = [tier.cutoff for tier in graph.tiers]
+        for name, actual, expected in (
+            ("cutoffs", others, cutoffs),
+            ("dtype", graph.positions.dtype, first.positions.dtype),
+            ("device", graph.positions.device, first.positions.device),
+        ):
+            if actual != expected:
+                raise ValueError(
+                    f"collate: expected `graphs` with the same {name}, got {expected} in graph 0 and {actual} in "
+                    f"graph {index}"
+                )
+
+
+def _join_rows(parts: Sequence[Tensor]) -> Tensor | None:
+    return torch.cat(list(parts)) if parts else None
+
+
+def _join_turns(parts: Sequence[BondTurns]) -> BondTurns | None:
+    if not parts:
+        return None
+    return BondTurns(
+        torch.cat([turns.rotation for turns in parts]), torch.cat([turns.counts for turns in parts], dim=1)
+    )
+
+
+def _join_sites(parts: Sequence[SiteProjectors]) -> SiteProjectors | None:
+    return SiteProjectors(*map(torch.cat, zip(*parts, strict=True))) if parts else None
 
 
 def _join_segments(row_pointers: Sequence[Tensor]) -> Tensor:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from .graph import BondTier, CrystalGraph
+from .symmetric_tensors import MATRIX_COMPONENTS, UNIQUE_COLUMNS, UNIQUE_ROWS
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,38 @@ class Latents(NamedTuple):
     bonds: BondTier | None
 
 
+class AtomOrbits(NamedTuple):
+    """Weights and projector that make of a mean over the atoms of a reduced graph the mean over all atoms.
+
+    Args:
+        atom_weight: number of atoms that each stored atom stands for. [N].
+        projector: average of the 6x6 rotations over each crystal's point group. [B, 6, 6].
+    """
+
+    atom_weight: Tensor
+    projector: Tensor
+
+    @classmethod
+    def of(cls, graph: CrystalGraph) -> AtomOrbits | None:
+        """Take them from a graph; None for a plain one."""
+        if graph.atom_weight is None or graph.projector is None:
+            return None
+        return cls(graph.atom_weight, graph.projector)
+
+    def shares(self, ptr: Tensor) -> Tensor:
+        """Divide each atom's weight by the mean weight of its crystal. [B+1] -> [N]."""
+        sizes = ptr.diff()
+        crystal = torch.repeat_interleave(sizes, output_size=self.atom_weight.shape[0])
+        sums = torch.zeros_like(sizes, dtype=self.atom_weight.dtype).index_add(0, crystal, self.atom_weight)
+        return self.atom_weight * (sizes / sums)[crystal]
+
+    def projected(self, tensors: Tensor) -> Tensor:
+        """Average symmetric tensors over the point groups. [B, 3, 3] -> [B, 3, 3]."""
+        components = tensors[:, UNIQUE_ROWS, UNIQUE_COLUMNS].unsqueeze(-1)
+        averaged = torch.bmm(self.projector.to(tensors.dtype), components).squeeze(-1)
+        return averaged[:, MATRIX_COMPONENTS].unflatten(-1, (3, 3))
+
+
 class EncodedCrystals(NamedTuple):
     """Crystals as decoders read them.
 
@@ -68,8 +102,10 @@ class EncodedCrystals(NamedTuple):
         latents: latents of the layers 1 ... n, in this order; None for a layer that was not kept.
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``. [B+1], int64.
         graph: the crystals, needed where the decoder builds bond latents.
+        orbits: what the atoms stand for; None where every atom stands for itself.
     """
 
     latents: Sequence[Latents | None]
     ptr: Tensor
     graph: CrystalGraph | None = None
+    orbits: AtomOrbits | None = None

@@ -8,6 +8,8 @@ from torch import Tensor
 
 # Where the six components stand in the 3x3 matrix: tensors[..., UNIQUE_ROWS, UNIQUE_COLUMNS] is [..., 6].
 UNIQUE_ROWS, UNIQUE_COLUMNS = (0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)
+# The component of each element of the 3x3 matrix, row after row.
+MATRIX_COMPONENTS = (0, 5, 4, 5, 1, 3, 4, 3, 2)
 
 
 def square(vector: Tensor) -> Tensor:
@@ -56,3 +58,13 @@ def traceless(tensor: Tensor) -> Tensor:
     """t - 1/3 (tr t) 1. [..., 6, C] -> [..., 6, C]."""
     diagonal, off_diagonal = tensor.split(3, dim=-2)
     return torch.cat([diagonal - diagonal.mean(-2, keepdim=True), off_diagonal], dim=-2)
+
+
+def rank2_rotation(rotation: Tensor) -> Tensor:
+    """The matrix M with R t R^T = M t for the six components t. [..., 3, 3] -> [..., 6, 6]."""
+    rows, columns = list(UNIQUE_ROWS), list(UNIQUE_COLUMNS)
+    left, right = rotation[..., rows, :], rotation[..., columns, :]
+    products = left[..., rows] * right[..., columns]
+    # An off-diagonal component stands for two elements of the matrix.
+    mirrored = left[..., columns[3:]] * right[..., rows[3:]]
+    return torch.cat([products[..., :3], products[..., 3:] + mirrored], dim=-1)

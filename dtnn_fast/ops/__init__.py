@@ -26,10 +26,13 @@ from .neighbor_list_fixed import FixedNeighborList, neighbor_list_fixed
 from .nested_neighbor_lists import NestedNeighborLists, nested_neighbor_lists
 from .rank2_gate import rank2_gate
 from .rank2_linear import rank2_linear
+from .reduce_bonds import ReducedBonds, reduce_bonds
 from .skin_neighbor_list import SkinNeighborList
+from .symmetrise_crystals import SYMMETRY_FAULTS, SymmetrisedCrystals, symmetrise_crystals
 from .tensor_readout import tensor_readout
 
 __all__ = [
+    "SYMMETRY_FAULTS",
     "BondMessages",
     "BondTurns",
     "BondsWithin",
@@ -39,7 +42,9 @@ __all__ = [
     "NeighborList",
     "NeighborOrder",
     "NestedNeighborLists",
+    "ReducedBonds",
     "SkinNeighborList",
+    "SymmetrisedCrystals",
     "atom_to_bond_gather",
     "bond_messages",
     "bond_reverses",
@@ -56,5 +61,7 @@ __all__ = [
     "nested_neighbor_lists",
     "rank2_gate",
     "rank2_linear",
+    "reduce_bonds",
+    "symmetrise_crystals",
     "tensor_readout",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -26,3 +27,9 @@ class BondTurns(NamedTuple):
 
     rotation: Tensor
     counts: Tensor
+
+    @classmethod
+    def identity(cls, num_bonds: int, like: Tensor) -> BondTurns:
+        """Make the turns of ordinary bonds, with dtype and device of a tensor."""
+        rotation = torch.eye(3, dtype=like.dtype, device=like.device).repeat(num_bonds, 1, 1)
+        return cls(rotation, torch.ones(2, num_bonds, dtype=like.dtype, device=like.device))

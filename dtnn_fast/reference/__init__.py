@@ -9,6 +9,8 @@ from ..ops.bonds_within import BondsWithin
 from ..ops.neighbor_list import NeighborList, NeighborOrder, neighbor_order
 from ..ops.neighbor_list_fixed import FixedNeighborList
 from ..ops.nested_neighbor_lists import NestedNeighborLists
+from ..ops.reduce_bonds import ReducedBonds
+from ..ops.symmetrise_crystals import SYMMETRY_FAULTS, SymmetrisedCrystals
 from .atom_to_bond_gather import atom_to_bond_gather
 from .bond_messages import bond_messages
 from .bond_reverses import bond_reverses, full_to_half
@@ -21,17 +23,22 @@ from .neighbor_list_fixed import neighbor_list_fixed
 from .nested_neighbor_lists import nested_neighbor_lists
 from .rank2_gate import rank2_gate
 from .rank2_linear import rank2_linear
+from .reduce_bonds import reduce_bonds
 from .skin_neighbor_list import SkinNeighborList
+from .symmetrise_crystals import symmetrise_crystals
 from .tensor_readout import tensor_readout
 
 __all__ = [
+    "SYMMETRY_FAULTS",
     "BondsWithin",
     "FixedNeighborList",
     "FullToHalf",
     "NeighborList",
     "NeighborOrder",
     "NestedNeighborLists",
+    "ReducedBonds",
     "SkinNeighborList",
+    "SymmetrisedCrystals",
     "atom_to_bond_gather",
     "bond_messages",
     "bond_reverses",
@@ -46,5 +53,7 @@ __all__ = [
     "nested_neighbor_lists",
     "rank2_gate",
     "rank2_linear",
+    "reduce_bonds",
+    "symmetrise_crystals",
     "tensor_readout",
 ]

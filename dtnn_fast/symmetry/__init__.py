@@ -2,6 +2,7 @@
 """Symmetry of crystals, found by moyopy, and of their tensors.
 
 - ``space_group.py``: the search for the space group and point group, with its bounds
+- ``operations.py``: the symmetry operations in a crystal's own cell, for reduced graphs
 - ``crystal_systems.py``: the crystal system of a space group and of a crystal
 - ``tensor_symmetry.py``: what a point group allows of a tensor; the IEEE standard frame
 - ``infrared.py``: whether symmetry forbids the ionic part
@@ -9,17 +10,20 @@
 
 from .crystal_systems import CRYSTAL_SYSTEMS, UNKNOWN, crystal_system, crystal_system_of_group, known_crystal_system
 from .infrared import find_forbidden_ionic_responses, forbids_ionic_response, has_infrared_active_modes
+from .operations import SNAP_TOLERANCE, find_operations, with_operations
 from .space_group import MAX_ATOMS, CrystalSymmetry, find_symmetry, space_group_number
 from .tensor_symmetry import from_ieee_frame, symmetrised, symmetry_violation
 
 __all__ = [
     "CRYSTAL_SYSTEMS",
     "MAX_ATOMS",
+    "SNAP_TOLERANCE",
     "UNKNOWN",
     "CrystalSymmetry",
     "crystal_system",
     "crystal_system_of_group",
     "find_forbidden_ionic_responses",
+    "find_operations",
     "find_symmetry",
     "forbids_ionic_response",
     "from_ieee_frame",
@@ -28,4 +32,5 @@ __all__ = [
     "space_group_number",
     "symmetrised",
     "symmetry_violation",
+    "with_operations",
 ]

@@ -120,6 +120,24 @@ def find_primitive_symmetry(crystal: Crystal, symprec: float) -> PrimitiveSymmet
     )
 
 
+def find_cell_operations(crystal: Crystal, symprec: float) -> tuple[np.ndarray, np.ndarray] | None:
+    """Find the operations in the cell of the crystal, without those that the shape of a supercell breaks.
+
+    Args:
+        crystal: see `find_symmetry`.
+        symprec: see `find_symmetry`. Angstrom
+
+    Returns:
+        Rotations for columns of fractional positions [G, 3, 3], int64, and translations [G, 3], float64; None where
+        `find_symmetry` gives none.
+    """
+    found = _moyo_dataset(crystal, symprec)
+    if found is None:
+        return None
+    operations = found.operations
+    return np.asarray(operations.rotations), np.asarray(operations.translations)
+
+
 def _import_moyopy() -> Any:
     moyopy = optional_import("moyopy", extra="io", purpose="find the symmetry of crystals")
     # Its warnings, printed by Python where logging is not set up, are about operations that are not used here.

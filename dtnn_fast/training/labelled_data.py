@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from ..crystals.crystal import Crystal
-from ..encoders.latent_cache import ATOM_ARRAYS, BOND_ARRAYS, LatentTable
+from ..encoders.latent_cache import ATOM_ARRAYS, BOND_ARRAYS, LatentTable, labelled_graph
+from ..encoders.native import NativeEncoderConfig
 from ..errors import BadCrystalError
-from ..nn.graph import CrystalGraph, build_graph, collate
-from ..nn.latents import EncodedCrystals, Latents
+from ..nn.graph import CrystalGraph, collate
+from ..nn.latents import AtomOrbits, EncodedCrystals, Latents
 from .training_settings import TrainingSettings
 
 
@@ -24,16 +25,19 @@ class LabelledGraphs:
         crystals: labelled crystals that passed `check_crystal`.
         targets: names of the tensors to learn.
         cutoffs: cutoffs of the encoder's layers, from the first. Angstrom.
+        reduced: see `labelled_graph`.
 
     Raises:
         BadCrystalError: a crystal lacks a target, or a target is not a 3x3 tensor of finite numbers.
     """
 
-    def __init__(self, crystals: Sequence[Crystal], targets: Iterable[str], cutoffs: Sequence[float]) -> None:
+    def __init__(
+        self, crystals: Sequence[Crystal], targets: Iterable[str], cutoffs: Sequence[float], reduced: bool = False
+    ) -> None:
         self.crystals = list(crystals)
         self.targets = tuple(targets)
         self.tensors = target_tensors(self.crystals, self.targets)
-        self.graphs = [build_graph([crystal], cutoffs) for crystal in self.crystals]
+        self.graphs = [labelled_graph([crystal], cutoffs, reduced) for crystal in self.crystals]
 
     def __len__(self) -> int:
         return len(self.crystals)
@@ -53,6 +57,7 @@ class LabelledLatents:
         cutoffs: cutoffs of the encoder's layers, from the first. Angstrom.
         latents: latents of these crystals, in their order.
         build_bonds: whether the model builds bond latents from atom latents, which needs the crystals' graphs.
+        reduced: whether the encoder read reduced graphs; see `labelled_graph`.
 
     Raises:
         BadCrystalError: a crystal lacks a target, or a target is not a 3x3 tensor of finite numbers.
@@ -65,6 +70,7 @@ class LabelledLatents:
         cutoffs: Sequence[float],
         latents: LatentTable,
         build_bonds: bool = False,
+        reduced: bool = False,
     ) -> None:
         self.crystals, self.targets = list(crystals), tuple(targets)
         self.tensors = target_tensors(self.crystals, self.targets)
@@ -72,7 +78,12 @@ class LabelledLatents:
         # Bond latents need the graph: it says which atoms each bond connects.
         bond_layers = latents.layers if build_bonds else latents.bond_counts
         bond_cutoffs = [self.cutoffs[layer - 1] for layer in bond_layers]
-        self.graphs = [build_graph([crystal], bond_cutoffs) for crystal in self.crystals] if bond_cutoffs else []
+        if not bond_cutoffs and reduced and any(crystal.operations for crystal in self.crystals):
+            # The graph also says what the stored atoms stand for.
+            bond_cutoffs = [self.cutoffs[0]]
+        self.graphs = (
+            [labelled_graph([crystal], bond_cutoffs, reduced) for crystal in self.crystals] if bond_cutoffs else []
+        )
 
     def __len__(self) -> int:
         return len(self.crystals)
@@ -89,7 +100,8 @@ class LabelledLatents:
             bond_latents = [arrays.get(name) for name in BOND_ARRAYS]
             by_layer[layer - 1] = Latents._make((*atom_latents, *bond_latents, bonds))
         ends = self.latents.atom_counts[rows].cumsum(0)
-        encoded = EncodedCrystals(by_layer, torch.cat([ends.new_zeros(1), ends]), graph)
+        orbits = None if graph is None else AtomOrbits.of(graph)
+        encoded = EncodedCrystals(by_layer, torch.cat([ends.new_zeros(1), ends]), graph, orbits)
         return encoded, {target: tensors[rows] for target, tensors in self.tensors.items()}
 
 
@@ -111,9 +123,10 @@ def make_labelled_data(
     """
     targets, decoder = settings.model.targets, settings.model.decoder
     cutoffs = settings.model.encoder.cutoffs[: decoder.layer]
+    reduced = isinstance(settings.model.encoder, NativeEncoderConfig)
     if latents is None:
-        return LabelledGraphs(crystals, targets, cutoffs)
-    return LabelledLatents(crystals, targets, cutoffs, latents, decoder.bonds and not latents.bond_counts)
+        return LabelledGraphs(crystals, targets, cutoffs, reduced)
+    return LabelledLatents(crystals, targets, cutoffs, latents, decoder.bonds and not latents.bond_counts, reduced)
 
 
 def target_tensors(crystals: Sequence[Crystal], targets: Iterable[str]) -> dict[str, Tensor]:

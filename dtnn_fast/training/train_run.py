@@ -20,6 +20,7 @@ from ..encoders.latent_cache import LatentTable, encoder_digest
 from ..model.dtnn import DTNN
 from ..model.training_set import TrainingSet, mean_scalars
 from ..nn.graph import CrystalGraph
+from ..nn.latents import AtomOrbits, EncodedCrystals
 from .labelled_data import make_labelled_data
 from .member_predictions import MemberPredictions
 from .run_folder import (
@@ -141,8 +142,10 @@ def _describe_training_set(trainer: Trainer, model: DTNN, parts: Split) -> Train
     with torch.no_grad():
         for start in range(0, len(indices), EVALUATION_BATCH):
             batch, _ = trainer.data.batch(indices[start : start + EVALUATION_BATCH])
-            by_layer = model.encoder(batch) if isinstance(batch, CrystalGraph) else batch.latents
-            latents.append(mean_scalars(by_layer, batch.ptr))
+            if isinstance(batch, CrystalGraph):
+                batch = EncodedCrystals(model.encoder(batch), batch.ptr, batch, AtomOrbits.of(batch))
+            weight = None if batch.orbits is None else batch.orbits.atom_weight
+            latents.append(mean_scalars(batch.latents, batch.ptr, weight))
     return TrainingSet.of([trainer.data.crystals[index] for index in indices], np.concatenate(latents))
 
 

@@ -138,16 +138,17 @@ class Trainer:
     def _scale_to_training_set(self) -> dict[str, float]:
         """Fit each readout's offset and scale, and the sizes of frozen latents; return each target's loss weight."""
         ranges = {target: isotropic_scale(tensors[self.split.train]) for target, tensors in self.data.tensors.items()}
-        latents = None
+        encoded = None
         if isinstance(self.data, LabelledLatents):
-            latents = self.data.batch(self.split.train.tolist())[0].latents
+            encoded, _ = self.data.batch(self.split.train.tolist())
         for decoder in self.model.decoders.values():
             assert isinstance(decoder, Decoder)
             for target, readout in decoder.readouts.items():
                 assert isinstance(readout, Readout)
                 readout.set_range(*ranges[target])
-            if latents is not None:
-                decoder.atom_input.set_sizes(latents)
+            if encoded is not None:
+                weight = None if encoded.orbits is None else encoded.orbits.atom_weight
+                decoder.atom_input.set_sizes(encoded.latents, weight)
         return {target: 1.0 if len(ranges) == 1 else 1.0 / scale for target, (_, scale) in ranges.items()}
 
     def _resume(self) -> None:

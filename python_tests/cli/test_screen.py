@@ -131,6 +131,7 @@ def test_screen_folder_with_good_and_bad(program, folder, tiny_model, tmp_path):
     assert picture[..., :3].std() > 0.05
     summary = json.loads((output / "summary.json").read_text())
     assert (summary["predicted"], summary["rejected"]) == (42, 8)
+    assert summary["symmetry_not_used"] == 0
     assert summary["stopped"] is False
 
 

@@ -64,6 +64,30 @@ def full_list(b: Batch) -> ops.NeighborList:
     return ops.neighbor_list(b.positions, b.cell, b.pbc, 2.4, b.ptr)
 
 
+def with_identity(b: Batch) -> ops.SymmetrisedCrystals:
+    """Give every crystal the identity alone, as `symmetrise_crystals` returns it."""
+    return ops.symmetrise_crystals(b.positions, b.cell, b.ptr, numbers(b), *identities(b), 1e-3)
+
+
+def numbers(b: Batch) -> Tensor:
+    """Return an element for each atom."""
+    return torch.ones(len(b.positions), dtype=torch.int64)
+
+
+def identities(b: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Return rotations, images and `operation_ptr` of the identity for each crystal."""
+    count = len(b.cell)
+    identity = torch.eye(3, dtype=torch.int32).expand(count, 3, 3).contiguous()
+    return identity, torch.zeros(count, dtype=torch.int64), torch.arange(count + 1)
+
+
+def _reduce_arguments(b: Batch) -> tuple[Any, ...]:
+    rotations, _, operation_ptr = identities(b)
+    positions, cell, atoms, shifts, *_ = with_identity(b)
+    bonds = b.pairs, b.shifts, b.row_ptr
+    return positions, cell, b.ptr, *bonds, True, rotations, operation_ptr, atoms, shifts, [1.5, 2.4]
+
+
 def weight(seed: int = 9) -> Tensor:
     """Draw weights that map CHANNELS to OUTPUTS."""
     return normal(OUTPUTS, CHANNELS, seed=seed)
@@ -126,6 +150,10 @@ OPERATIONS: dict[str, Case] = {
         OPS.bonds_within, lambda b: (b.positions, b.cell, b.ptr, b.pairs, b.shifts, b.row_ptr, 2.0, None)
     ),
     "bond_reverses": Case(OPS.bond_reverses, full_list),
+    "symmetrise_crystals": Case(
+        OPS.symmetrise_crystals, lambda b: (b.positions, b.cell, b.ptr, numbers(b), *identities(b), 1e-3)
+    ),
+    "reduce_bonds": Case(OPS.reduce_bonds, _reduce_arguments),
     "bond_vectors": Case(OPS.bond_vectors, lambda b: (b.positions, b.cell, b.pairs, b.shifts, b.ptr)),
     "bond_vectors_backward": Case(
         OPS.bond_vectors_backward,
@@ -222,6 +250,8 @@ def operation_of(name: str) -> str:
 
 def differentiable(case: Case) -> bool:
     """Tell whether any output has gradients."""
+    if case.call in (OPS.symmetrise_crystals, OPS.reduce_bonds):
+        return False
     result = case.call(*case.arguments(batch(1)))
     return any(x.is_floating_point() for x in outputs(result))
 

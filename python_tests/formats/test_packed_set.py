@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dtnn_fast.crystals import SymmetryOperations
 from dtnn_fast.crystals.crystal import Rejected
 from dtnn_fast.datasets.bundled import LABELLED_FILE, load_labelled
 from dtnn_fast.errors import BadFileError
 from dtnn_fast.files import replacing
 from dtnn_fast.formats.packed_set import read_packed, write_packed
 from dtnn_fast.formats.reading import file_format_of, read_crystals
+from dtnn_fast.symmetry import with_operations
 
 PROVENANCE = {"source": "test", "database_version": "1", "query": {"limit": None}}
 
@@ -144,3 +146,53 @@ def test_failed_write_leaves_the_earlier_file(packed, crystals):
         interrupted_write(packed)
     assert packed.read_bytes() == before
     assert os.listdir(packed.parent) == [packed.name]
+
+
+class TestOperations:
+    @pytest.fixture
+    def with_symmetry(self, crystals):
+        pytest.importorskip("moyopy")
+        return [*with_operations(crystals[:10]), *crystals[10:]]
+
+    def test_are_stored_and_read(self, tmp_path, with_symmetry):
+        path = tmp_path / "set.npz"
+        write_packed(path, with_symmetry, PROVENANCE)
+        items, _ = read_packed(path)
+        assert sum(item.operations is not None for item in items) >= 8
+        for item, crystal in zip(items, with_symmetry, strict=True):
+            assert (item.operations is None) == (crystal.operations is None)
+            if crystal.operations is not None:
+                np.testing.assert_array_equal(item.operations.rotations, crystal.operations.rotations)
+                np.testing.assert_array_equal(item.operations.images, crystal.operations.images)
+                assert [array.dtype for array in item.operations] == [np.int32, np.int64]
+
+    def test_entries_that_do_not_fit_are_left_out(self, tmp_path, with_symmetry):
+        shear = np.eye(3, dtype=np.int32)[None].repeat(2, 0)
+        shear[1, 0, 1] = 40_000
+        skewed = replace(with_symmetry[0], operations=SymmetryOperations(shear, np.zeros(2, np.int64)))
+        path = tmp_path / "set.npz"
+        write_packed(path, [skewed, with_symmetry[1]], PROVENANCE)
+        items, _ = read_packed(path)
+        assert items[0].operations is None
+        assert items[1].operations is not None
+
+    def test_files_without_them_stay_readable(self, packed, crystals):
+        overwrite_arrays(packed, num_operations=None, rotations=None, images=None)
+        items, _ = read_packed(packed)
+        assert [item.id for item in items] == [crystal.id for crystal in crystals]
+        assert all(item.operations is None for item in items)
+
+    @pytest.mark.parametrize(
+        ("arrays", "message"),
+        [
+            ({"images": None}, "it has num_operations, rotations without images"),
+            ({"num_operations": np.array([1])}, "num_operations is not a list of counts"),
+            ({"num_operations": np.full(20, -1)}, "num_operations is not a list of counts"),
+            ({"rotations": np.zeros((3, 3, 3), np.int16)}, r"rotations has shape \[3, 3, 3\]"),
+            ({"images": np.zeros(4, np.float32)}, r"images has shape \[4\] and dtype float32"),
+        ],
+    )
+    def test_damage(self, packed, arrays, message):
+        overwrite_arrays(packed, **arrays)
+        with pytest.raises(BadFileError, match=f"damaged: {message}"):
+            read_packed(packed)

@@ -5,11 +5,17 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
+from dtnn_fast import DTNN
+from dtnn_fast.crystals import SymmetryOperations
 from dtnn_fast.crystals.crystal import Rejected
 from dtnn_fast.datasets.bundled import load_labelled
 from dtnn_fast.model.predictor import Predictor
+from dtnn_fast.nn import reduced_graph
+from dtnn_fast.nn.reduced_graph import collected_failures
 from dtnn_fast.screening import engine
+from dtnn_fast.symmetry import with_operations
 
 
 class FakeModel(Predictor):
@@ -194,3 +200,69 @@ def test_an_interrupted_search_for_crystal_systems_is_not_begun_again(crystals, 
     assert searched == [crystals[0].id]
     assert stop.value.screened.ids == [c.id for c in crystals[:6]]
     assert stop.value.screened.systems == [None] * 5 + ["trigonal"]
+
+
+class TestOperations:
+    """Crystals whose symmetry is known take less work; any failure falls back to all atoms."""
+
+    @pytest.fixture
+    def model(self):
+        return DTNN.from_pretrained("dielectric-total")
+
+    def test_fall_back_and_count(self, model, crystals):
+        pytest.importorskip("moyopy")
+        known = frozenset(model.elements)
+        chosen = [crystal for crystal in crystals if known.issuperset(crystal.atomic_numbers.tolist())][:12]
+        found = with_operations(chosen)
+        rattled = np.random.default_rng(0).normal(size=chosen[2].positions.shape)
+        # Operations of a crystal whose atoms have moved since.
+        moved = dataclasses.replace(found[2], positions=found[2].positions + 0.05 * rattled)
+        rotations, images = found[5].operations
+        broken = dataclasses.replace(found[5], operations=SymmetryOperations(rotations[:-1], images[:-1]))
+        given = [*found[:2], moved, *found[3:5], broken, *found[6:]]
+        with collected_failures() as failures:
+            screened, rejected = engine.screen_crystals(model, given)
+        assert not rejected
+        assert failures.keys() == {moved.label, broken.label}
+        assert "expected" in failures[moved.label]
+        plain = [dataclasses.replace(crystal, operations=None) for crystal in given]
+        expected = model.predict(plain)
+        for ours, tensor in zip(screened.tensors["total"], expected, strict=True):
+            np.testing.assert_allclose(ours, tensor, rtol=0, atol=1e-3 * tensor.max())
+
+    def test_any_error_of_a_batch_falls_back(self, model, crystals, monkeypatch):
+        pytest.importorskip("moyopy")
+        found = with_operations(crystals[:3])
+
+        def fail(*arguments, **options):
+            raise RuntimeError("reduce_bonds: crystal 0: out of luck")
+
+        expected = model.predict(crystals[:3])
+        monkeypatch.setattr(reduced_graph, "reduce_bonds", fail)
+        with collected_failures() as failures:
+            screened, _ = engine.screen_crystals(model, found)
+        assert failures == {crystal.label: "reduce_bonds: crystal 0: out of luck" for crystal in found}
+        np.testing.assert_array_equal(screened.tensors["total"], expected)
+
+    def test_are_searched_for_where_it_pays(self, model, monkeypatch):
+        crystals = load_labelled()[::20]
+        searched = []
+
+        def search(found):
+            searched.extend(crystal.num_atoms for crystal in found)
+            return found
+
+        monkeypatch.setattr(engine, "with_operations", search)
+        monkeypatch.setattr(engine, "SEARCH_TO_ATOMS", 20)
+        for threads in (1, 2):
+            searched.clear()
+            before = torch.get_num_threads()
+            torch.set_num_threads(threads)
+            engine.screen_crystals(model, crystals)
+            torch.set_num_threads(before)
+            sizes = [crystal.num_atoms for crystal in crystals if 8 * threads <= crystal.num_atoms <= 20]
+            assert sorted(searched) == sorted(sizes)
+            assert sizes
+        searched.clear()
+        engine.screen_crystals(FakeModel(), crystals)
+        assert not searched

@@ -14,7 +14,7 @@ import torch
 from dtnn_fast import ops, reference
 
 from .calls import Call
-from .random_crystals import random_batch, random_bonds
+from .random_crystals import random_batch, random_bonds, random_operations
 from .tensors import any_layout, floating_dtype, floats, pick
 
 CHANNELS = (0, 1, 2, 5, 8, 17, 33, 64)
@@ -200,6 +200,47 @@ def tensor_readout() -> Call:
     return Call(ops.tensor_readout, reference.tensor_readout, arguments)
 
 
+def _raise_faults(symmetrise: Callable[..., ops.SymmetrisedCrystals]) -> Callable[..., tuple[torch.Tensor, ...]]:
+    """Raise the faults of crystals, whose numbers depend on the order of the checks."""
+
+    @wraps(ops.symmetrise_crystals)
+    def symmetrise_crystals(**arguments: Any) -> tuple[torch.Tensor, ...]:
+        result = symmetrise(**arguments)
+        for number, detail in result.faults.tolist():
+            if number:
+                raise RuntimeError(f"symmetrise_crystals: {ops.SYMMETRY_FAULTS[number].format(detail)}")
+        return tuple(tensor.detach() for tensor in result[:-1])
+
+    return symmetrise_crystals
+
+
+def symmetrise_crystals() -> Call:
+    return Call(
+        _raise_faults(ops.symmetrise_crystals), _raise_faults(reference.symmetrise_crystals), random_operations()
+    )
+
+
+def _detached(reduce: Callable[..., ops.ReducedBonds]) -> Callable[..., tuple[torch.Tensor, ...]]:
+    @wraps(ops.reduce_bonds)
+    def reduce_bonds(**arguments: Any) -> tuple[torch.Tensor, ...]:
+        return tuple(tensor.detach() for tensor in reduce(**arguments))
+
+    return reduce_bonds
+
+
+def reduce_bonds() -> Call:
+    arguments = random_operations()
+    crystals = ops.symmetrise_crystals(**arguments)
+    pbc, cutoffs, half = torch.ones(3, dtype=torch.bool), [1.1, 2.3, 3.1], random.random() < 0.7
+    bonds = ops.neighbor_list(crystals.positions, crystals.cell, pbc, cutoffs[-1], arguments["ptr"], half)
+    taken = {name: arguments[name] for name in ("ptr", "rotations", "operation_ptr")}
+    return Call(
+        _detached(ops.reduce_bonds),
+        _detached(reference.reduce_bonds),
+        {"crystals": crystals, "bonds": bonds, "half": half, "cutoffs": cutoffs} | taken,
+    )
+
+
 # Weights of the draw: functions that make several calls of others take longer. Add a new operation of dtnn_fast.ops
 # here; test_fuzz.py compares the names.
 CASES: dict[Callable[[], Call], float] = {
@@ -217,4 +258,6 @@ CASES: dict[Callable[[], Call], float] = {
     rank2_linear: 1,
     rank2_gate: 1,
     tensor_readout: 1,
+    symmetrise_crystals: 0.5,
+    reduce_bonds: 0.5,
 }
