@@ -44,7 +44,7 @@ def test_readout_has_ten_loads_in_flight(name: str, type_and_pack: str, architec
 @pytest.mark.parametrize("architecture", ["80", "90"])
 @pytest.mark.parametrize("name", ["count_bonds", "write_bonds"])
 def test_one_image_a_lane(name: str, architecture: str) -> None:
-    """32 candidates cost little more than the float64 operations of the criterion, and nothing is divided or reloaded."""
+    """32 candidates cost little more than the float64 operations of the criterion; nothing is divided or reloaded."""
     loops = kernel("neighbor_list_cuda", name, architecture, "SearchMethodE0E").loops()
     loop = next(loop for loop in loops if any(found.opcode.startswith("FRND") for found in loop))
     opcodes = [found.opcode for found in loop]
