@@ -7,10 +7,11 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <cstdint>
+#include <cstdio>
 #include <initializer_list>
-#include <sstream>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 // Throws a message for people; torch turns it into a RuntimeError. Not STD_TORCH_CHECK, which puts the name of a C++
 // function and the path of its source file before the message.
@@ -21,11 +22,25 @@
 
 namespace dtnn {
 
+// Values in messages. Not std::ostringstream: a program may hold a second copy of libstdc++ (a compiler that links it
+// statically), and the facets with which streams print numbers are then taken from the wrong one.
+inline void append_to(std::string& text, const char* value) { text += value; }
+inline void append_to(std::string& text, const std::string& value) { text += value; }
+inline void append_to(std::string& text, double value) {
+  char digits[32];
+  std::snprintf(digits, sizeof(digits), "%g", value);
+  text += digits;
+}
+template <typename Integer, typename = std::enable_if_t<std::is_integral_v<Integer>>>
+void append_to(std::string& text, Integer value) {
+  text += std::to_string(value);
+}
+
 template <typename... Values>
 std::string message_of(const Values&... values) {
-  std::ostringstream text;
-  (text << ... << values);
-  return text.str();
+  std::string text;
+  (append_to(text, values), ...);
+  return text;
 }
 
 using torch::headeronly::ScalarType;
@@ -35,11 +50,9 @@ using torch::stable::Tensor;
 constexpr int64_t kAny = -1;
 
 inline std::string describe_shape(const Tensor& tensor) {
-  std::ostringstream text;
-  text << "[";
-  for (int64_t d = 0; d < tensor.dim(); ++d) text << (d ? ", " : "") << tensor.size(d);
-  text << "]";
-  return text.str();
+  std::string text = "[";
+  for (int64_t d = 0; d < tensor.dim(); ++d) text += (d ? ", " : "") + std::to_string(tensor.size(d));
+  return text + "]";
 }
 
 inline const char* describe_dtype(ScalarType type) {

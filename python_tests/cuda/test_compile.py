@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from cuda_emulator import KERNELS
+from sass import find_nvcc
 
 SOURCES = sorted(KERNELS.glob("*.cu"))
 STRICT = ["-std=c++17", "-O3", "-Werror", "all-warnings", "-Xcompiler", "-Wall,-Wextra,-Werror"]
@@ -18,10 +18,7 @@ ARCHITECTURES = ("80", "90")
 
 @pytest.fixture(scope="session")
 def nvcc() -> str:
-    found = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
-    if found is None:
-        pytest.skip("compiling for the GPU needs nvcc, which is not installed")
-    return found
+    return find_nvcc()
 
 
 def compile_kernel(nvcc: str, source: Path, *flags: str) -> str:

@@ -148,6 +148,68 @@ def test_a_cell_that_is_not_reduced(emulator: Emulator) -> None:
     assert_same_as_cpu(emulator, batch, half=True, self_pairs=True)
 
 
+def one_image_flags(emulator: Emulator, batch: Batch) -> np.ndarray:
+    """Which crystals are searched with one image of each atom."""
+    count(emulator, batch, half=False, self_pairs=False, with_large=False)
+    flags = np.full(1 if batch.ptr is None else len(batch.ptr) - 1, -7)
+    emulator.call("neighbor_list_one_image", flags)
+    return flags
+
+
+def heights(cell: np.ndarray) -> np.ndarray:
+    """Distances of the cell's faces."""
+    return 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+
+
+@pytest.mark.parametrize("part", range(6))
+def test_cutoffs_around_half_a_cell(emulator: Emulator, part: int) -> None:
+    """Below half a cell one image of each atom is tested, from there on all that can be near."""
+    rng = np.random.default_rng(part)
+    sizes = [1, 2, 31, 32, 33, 70, 5, 0, 40, 12]
+    cells = 6 * (np.eye(3) + rng.uniform(-0.25, 0.25, (len(sizes), 3, 3)))
+    cells[::3] *= [1, 1, -1]  # left-handed
+    pbc = rng.random((len(sizes), 3)) < 0.7
+    pbc[part % len(sizes)] = False
+    least = [heights(cell)[along].min(initial=9) for cell, along in zip(cells, pbc, strict=True)]
+    fractions = rng.choice([0.2, 0.7, 0.98, 0.99999, 1 - 1e-9, 1.0, 1 + 1e-9, 1.00001, 1.02, 1.4], len(sizes))
+    if part % 2:  # other vectors of the same lattice, along periodic directions
+        change = np.array([[1, 0, 0], [2, 1, 0], [-1, 3, 1]])
+        cells, pbc = change @ cells, pbc | ~pbc
+        least = [heights(np.linalg.inv(change) @ cell).min() for cell in cells]
+    positions = [rng.uniform(-3, 4, (size, 3)) @ cell for size, cell in zip(sizes, cells, strict=True)]
+    cutoffs = np.array(least) / 2 * fractions
+    batch = Batch(np.concatenate(positions), cells, pbc, cutoffs, np.cumsum([0, *sizes]))
+    for options in ({}, {"half": True}, {"self_pairs": True}, {"half": True, "self_pairs": True}):
+        assert assert_same_as_cpu(emulator, batch, part, **options) > 50
+    flags = one_image_flags(emulator, batch)
+    assert flags[fractions < 0.99].all()
+    assert not flags.all()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_two_images_at_half_a_cell(emulator: Emulator, order: str) -> None:
+    """The atom in the middle of the cell has two equally near images: at the cutoff none counts, above it both do."""
+    emulator.configure(order, 1)
+    positions = np.array([[0.0, 0, 0], [2, 0, 0], [0, 2, 1], [2, 2, 1.5]])
+    for shift in (0, 4 * 10**6, -(4 * 10**6)):
+        moved = positions + np.array([[0], [shift], [0], [-shift]])
+        numbers = []
+        for cutoff in (2 - 1e-5, 2.0, 2 + 1e-12, 2 + 1e-5):
+            batch = Batch(moved, 4 * np.eye(3), np.array([True] * 3), cutoff)
+            numbers.append(assert_same_as_cpu(emulator, batch))
+            assert shift or one_image_flags(emulator, batch)[0] == (cutoff < 2)  # rounding errors of far atoms widen it
+        assert numbers[1] < numbers[2]
+
+
+def test_one_image_of_atoms_far_outside_the_cell(emulator: Emulator) -> None:
+    rng = np.random.default_rng(5)
+    positions = rng.integers(0, 512, (60, 3)) / 64
+    far = positions + rng.integers(-(10**8), 10**8, (60, 3)) @ np.diag([8, 8, 8])
+    batch = Batch(far, 8 * np.eye(3), np.array([True] * 3), 3.0)
+    assert one_image_flags(emulator, batch)[0]
+    assert assert_same_as_cpu(emulator, batch) > 100
+
+
 def test_rows_that_do_not_fit_into_shared_memory(emulator: Emulator) -> None:
     """Unsorted rows of more than 256 bonds are sorted where they are written; shorter ones on the way there."""
     cell = np.array([[2.0, 0, 0], [0, 2, 0], [4, 0, 2]])

@@ -39,3 +39,17 @@ def test_readout_has_ten_loads_in_flight(name: str, type_and_pack: str, architec
     loops = kernel("tensor_readout_cuda", name, architecture, f"AtomTensorsI{type_and_pack}E").loops()
     loads = [loads_before_use(loop, "LDG", "FFMA|FADD|DFMA|DADD") for loop in loops[:4]]
     assert [10] in loads
+
+
+@pytest.mark.parametrize("architecture", ["80", "90"])
+@pytest.mark.parametrize("name", ["count_bonds", "write_bonds"])
+def test_one_image_a_lane(name: str, architecture: str) -> None:
+    """32 candidates cost little more than the float64 operations of the criterion; nothing is divided or reloaded."""
+    loops = kernel("neighbor_list_cuda", name, architecture, "SearchMethodE0E").loops()
+    loop = next(loop for loop in loops if any(found.opcode.startswith("FRND") for found in loop))
+    opcodes = [found.opcode for found in loop]
+    begin = next(i for i, opcode in enumerate(opcodes) if opcode.startswith("FRND"))
+    assert sum(opcode.startswith("FRND.F64") for opcode in opcodes) == 3
+    assert sum(opcode.startswith(("DADD", "DMUL", "DFMA")) for opcode in opcodes) < 40
+    assert not any(opcode.startswith(("CALL", "MUFU", "LDG.E.U8", "LDL", "STL")) for opcode in opcodes[:begin])
+    assert len(loop) < {"count_bonds": 170, "write_bonds": 200}[name]  # about 60 of them for cells that are not kept

@@ -35,6 +35,8 @@ class EmulatedNeighborList {
     return cuda::launch_neighbor_list_pad(args_, buffers_, output, {num_bonds, status}, nullptr);
   }
   const std::vector<int64_t>& status() const { return status_; }
+  const cuda::NeighborCrystal* crystals() const { return buffers_.crystals; }
+  int64_t num_crystals() const { return args_.num_crystals; }
   cuda::NeighborFault fault() const { return cuda::fault_of(status_[cuda::kFaultWord]); }
 
  private:

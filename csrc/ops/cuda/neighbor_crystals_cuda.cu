@@ -165,11 +165,14 @@ __device__ void finish_crystal(const NeighborListArgs& args, const NeighborBuffe
     lengths += crystal.rounding_length[k] * (2 + cells_apart + crystal.cutoff / crystal.height[k]);
   }
   const double range = crystal.cutoff + 2 * kRelativeTolerance * lengths;
+  bool one_image = true;
 #pragma unroll
   for (int k = 0; k < 3; ++k) {
     // The range holds the tolerance; a millionth of a step is for coordinates of up to 10^9 cells.
     crystal.reach[k] = crystal.periodic[k] ? range / crystal.height[k] * (1 + 1e-6) + 1e-6 : 0;
+    one_image &= 2 * crystal.reach[k] < 1;
   }
+  crystal.one_image = one_image;
   if (!fits || !isfinite(lengths)) return report_fault(buffers, index, NeighborFault::kCrystal);
 
   const double bonds = least_bonds(args, crystal, range);

@@ -11,7 +11,7 @@
 namespace dtnn::cuda {
 namespace {
 
-constexpr int kCountWarps = 8;
+constexpr int kCountWarps = 4;
 constexpr int kWriteWarps = 4;  // with the buffers for sorting, 21 KiB of shared memory a block
 constexpr int kPadThreads = 256;
 
@@ -31,13 +31,15 @@ __device__ __forceinline__ void search(const NeighborListArgs& args, const Neigh
                                        Found&& found) {
   if (kMethod == NeighborSearchMethod::kGrid) {
     search_grid(args, buffers, crystal, atom, segments, found);
+  } else if (crystal.one_image) {
+    search_one_image(args, crystal, atom, segments, found);
   } else {
     search_direct(args, crystal, atom, segments, found);
   }
 }
 
 template <NeighborSearchMethod kMethod>
-__global__ void __launch_bounds__(kCountWarps* kWarp)
+__global__ void __launch_bounds__(kCountWarps* kWarp, kMethod == NeighborSearchMethod::kGrid ? 4 : 5)
     count_bonds(NeighborListArgs args, NeighborBuffers buffers, int64_t* row_ptr) {
   DTNN_SHARED_ARRAY(WarpSegments, segments, kCountWarps);
   if (has_fault(buffers)) return;
@@ -49,7 +51,7 @@ __global__ void __launch_bounds__(kCountWarps* kWarp)
     const NeighborCrystal& crystal = buffers.crystals[index];
     int64_t count = 0;
     bool fits = true;
-    search<kMethod>(args, buffers, crystal, atom, segments[warp_index()], [&](bool keep, int64_t, const Steps& shift) {
+    search<kMethod>(args, buffers, crystal, atom, segments[warp_index()], [&](bool keep, int64_t, const auto& shift) {
       count += keep;
       fits &= !keep || fits_int32(shift);
     });
@@ -60,7 +62,7 @@ __global__ void __launch_bounds__(kCountWarps* kWarp)
 }
 
 template <NeighborSearchMethod kMethod>
-__global__ void __launch_bounds__(kWriteWarps* kWarp)
+__global__ void __launch_bounds__(kWriteWarps* kWarp, kMethod == NeighborSearchMethod::kGrid ? 4 : 5)
     write_bonds(NeighborListArgs args, NeighborBuffers buffers, NeighborOutput output) {
   using Buffer = RowBond[RowWriter::kBuffered];
   DTNN_SHARED_ARRAY(WarpSegments, segments, kWriteWarps);
@@ -73,11 +75,11 @@ __global__ void __launch_bounds__(kWriteWarps* kWarp)
     const NeighborCrystal& crystal = buffers.crystals[buffers.crystal_of_atom[atom]];
     const int64_t first_bond = output.row_ptr[atom], length = output.row_ptr[atom + 1] - first_bond;
     if (length == 0) continue;
-    const bool ordered = kMethod == NeighborSearchMethod::kDirect && crystal.keeps_cell;
+    const bool ordered = kMethod == NeighborSearchMethod::kDirect && (crystal.keeps_cell || crystal.one_image);
     const OutputRow row{output, first_bond, static_cast<int32_t>(crystal.first_atom), static_cast<int32_t>(atom)};
     RowWriter writer(row, length, ordered, sorting[warp_index()]);
     search<kMethod>(args, buffers, crystal, atom, segments[warp_index()],
-                    [&](bool keep, int64_t j, const Steps& shift) { writer.add(keep, j, shift); });
+                    [&](bool keep, int64_t j, const auto& shift) { writer.add(keep, j, shift); });
     writer.finish();
   }
 }

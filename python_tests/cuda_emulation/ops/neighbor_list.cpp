@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <memory>
 
+#include "neighbor/device_crystal.h"
 #include "neighbor_cases.h"
 
 namespace {
@@ -30,6 +31,12 @@ const char* neighbor_list_count(const double* positions, const double* cells, co
 const char* neighbor_list_fill(int64_t* centers, int64_t* neighbors, int32_t* shifts, int64_t* row_ptr,
                                int64_t capacity) {
   return current->fill({centers, neighbors, shifts, row_ptr, capacity});
+}
+
+// Which crystals of the list between count and fill are searched with one image of each atom.
+const char* neighbor_list_one_image(int64_t* flags) {
+  for (int64_t b = 0; b < current->num_crystals(); ++b) flags[b] = current->crystals()[b].one_image;
+  return nullptr;
 }
 
 const char* neighbor_list_pad(int64_t* centers, int64_t* neighbors, int32_t* shifts, int64_t* row_ptr, int64_t capacity,

@@ -23,7 +23,8 @@ struct BondTest {
   }
 
   // Each operation is rounded once, for any flags of the compiler.
-  __device__ __forceinline__ bool is_near(const double neighbor[3], const Steps& shift) const {
+  template <typename Step>
+  __device__ __forceinline__ bool is_near(const double neighbor[3], const Step (&shift)[3]) const {
     const double s0 = static_cast<double>(shift[0]), s1 = static_cast<double>(shift[1]),
                  s2 = static_cast<double>(shift[2]);
     double squared[3];

@@ -28,6 +28,7 @@ struct NeighborCrystal {
   int32_t combination[3][3];
   bool periodic[3];
   bool keeps_cell;  // steps along the basis are shifts
+  bool one_image;   // 2 reach < 1 in every periodic direction: of each atom, at most one image can be near
   NeighborSearchMethod search;
 
   // The extent of the atoms, as the bits of doubles >= 0, which have the order of the numbers: the largest |r_i -
@@ -80,10 +81,11 @@ __device__ __forceinline__ bool is_bond(const NeighborListArgs& args, const Bond
   return test.is_near(neighbor, shift);
 }
 
-__device__ inline bool fits_int32(const Steps& shift) {
+template <typename Step>
+__device__ __forceinline__ bool fits_int32(const Step (&shift)[3]) {
   bool fits = true;
 #pragma unroll
-  for (int m = 0; m < 3; ++m) fits &= shift[m] >= -int64_t{kLargestShift} && shift[m] <= kLargestShift;
+  for (int m = 0; m < 3; ++m) fits &= shift[m] >= -Step{kLargestShift} && shift[m] <= Step{kLargestShift};
   return fits;
 }
 

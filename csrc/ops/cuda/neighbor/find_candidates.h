@@ -15,10 +15,55 @@ struct WarpSegments {
   int32_t steps[3][kWarp];  // direct: the lowest steps; grid: those of the image
   uint32_t size[2][kWarp];  // direct: numbers of steps along directions 1 and 2
   int32_t first[kWarp];     // grid: the first point
+  double dual[3][3];        // one image: the crystal's, 0 along directions that are not periodic
 };
 
-// Calls found(keep, j, shift) for every candidate, by all lanes together; `j` counts in the crystal. In the order of
-// the list where the crystal keeps its cell.
+// The searches call found(keep, j, shift) for every candidate, by all lanes together; `j` counts in the crystal, and
+// `shift` has integers or whole doubles.
+
+// For crystals with `one_image`: the image of j to test is the nearest along each direction of the basis, so a lane
+// takes an atom, and candidates come in the order of the list. The search below would lay out ranges of one step or
+// none.
+template <typename Found>
+__device__ __forceinline__ void search_one_image(const NeighborListArgs& args, const NeighborCrystal& crystal,
+                                                 int64_t atom, WarpSegments& segments, Found&& found) {
+  const double* const positions = args.positions + 3 * crystal.first_atom;
+  const int32_t i = static_cast<int32_t>(atom - crystal.first_atom);
+  const int32_t num_atoms = static_cast<int32_t>(crystal.num_atoms);
+  const BondTest test(crystal.cell, crystal.cutoff, positions + 3 * int64_t{i});
+  // Copies: the compiler cannot know that the bonds written meanwhile are not the crystal. In shared memory, since
+  // registers are short.
+  const bool keeps_cell = crystal.keeps_cell;
+  const int lane = lane_index();
+  __syncwarp();  // no lane reads those of the atom before any more
+  if (lane < 9) segments.dual[lane / 3][lane % 3] = crystal.periodic[lane / 3] ? crystal.dual[lane / 3][lane % 3] : 0;
+  __syncwarp();
+#pragma unroll 1
+  for (int32_t tile = args.half ? i : 0; tile < num_atoms; tile += kWarp) {  // a half list has no neighbor before i
+    const int32_t j = tile + lane;
+    const bool active = j < num_atoms;
+    const double* const neighbor = positions + 3 * int64_t{active ? j : i};
+    double position[3], between[3], shift[3];
+#pragma unroll
+    for (int x = 0; x < 3; ++x) {
+      position[x] = neighbor[x];
+      between[x] = position[x] - test.center[x];
+    }
+#pragma unroll
+    for (int k = 0; k < 3; ++k) shift[k] = rint(-dot(segments.dual[k], between));
+    if (!keeps_cell) {
+      const Steps steps = {static_cast<int64_t>(shift[0]), static_cast<int64_t>(shift[1]),
+                           static_cast<int64_t>(shift[2])};
+      Steps combined;
+      to_shift(crystal, steps, combined);
+#pragma unroll
+      for (int m = 0; m < 3; ++m) shift[m] = static_cast<double>(combined[m]);
+    }
+    found(active && (j == i ? args.self_pairs : test.is_near(position, shift)), j, shift);
+  }
+}
+
+// For any crystal without a grid. In the order of the list where the crystal keeps its cell.
 template <typename Found>
 __device__ __forceinline__ void search_direct(const NeighborListArgs& args, const NeighborCrystal& crystal,
                                               int64_t atom, WarpSegments& segments, Found&& found) {
@@ -78,9 +123,14 @@ __device__ __forceinline__ void search_direct(const NeighborListArgs& args, cons
                 });
 }
 
-__device__ inline int64_t floor_divide(int64_t a, int64_t b) {  // b > 0
-  const int64_t quotient = a / b;
-  return quotient - (quotient * b > a);
+// Of a >= 0 and b > 0. The division of 64-bit numbers takes several times as long, and is seldom needed.
+__device__ __forceinline__ int64_t divide(int64_t a, int64_t b) {
+  if ((a | b) >> 32 == 0) return static_cast<uint32_t>(a) / static_cast<uint32_t>(b);
+  return a / b;
+}
+
+__device__ __forceinline__ int64_t floor_divide(int64_t a, int64_t b) {  // b > 0
+  return a >= 0 ? divide(a, b) : -1 - divide(-1 - a, b);
 }
 
 // The same for an atom of a crystal with a grid, in no useful order. A segment is a run of bins along direction 2 in
@@ -97,15 +147,12 @@ __device__ __forceinline__ void search_grid(const NeighborListArgs& args, const 
 
   int64_t low[3], high[3];  // bins around; those of periodic directions go on into the images
   {
-    int64_t bin[3], rest = home.w;
-    bin[2] = rest % crystal.num_bins[2];
-    rest /= crystal.num_bins[2];
-    bin[1] = rest % crystal.num_bins[1];
-    bin[0] = rest / crystal.num_bins[1];
+    const int32_t rest = home.w / crystal.num_bins[2];
+    const int32_t bin[3] = {rest / crystal.num_bins[1], rest % crystal.num_bins[1], home.w % crystal.num_bins[2]};
 #pragma unroll
     for (int k = 0; k < 3; ++k) {
-      low[k] = bin[k] - crystal.bin_reach[k];
-      high[k] = bin[k] + crystal.bin_reach[k];
+      low[k] = int64_t{bin[k]} - crystal.bin_reach[k];
+      high[k] = int64_t{bin[k]} + crystal.bin_reach[k];
       if (!crystal.periodic[k]) {
         low[k] = low[k] < 0 ? 0 : low[k];
         high[k] = high[k] < crystal.num_bins[k] ? high[k] : crystal.num_bins[k] - 1;
@@ -117,9 +164,10 @@ __device__ __forceinline__ void search_grid(const NeighborListArgs& args, const 
   const int64_t images = floor_divide(high[2], crystal.num_bins[2]) - first_image + 1;
 
   const auto prepare = [&](int64_t q) {
-    int64_t row = q / images;
+    int64_t row = divide(q, images);
     const int64_t image_2 = first_image + (q - row * images);
-    const int64_t bin_0 = low[0] + row / rows_1, bin_1 = low[1] + row % rows_1;
+    const int64_t row_0 = divide(row, rows_1);
+    const int64_t bin_0 = low[0] + row_0, bin_1 = low[1] + (row - row_0 * rows_1);
     const int64_t image_0 = floor_divide(bin_0, crystal.num_bins[0]),
                   image_1 = floor_divide(bin_1, crystal.num_bins[1]);
     row = (bin_0 - image_0 * crystal.num_bins[0]) * crystal.num_bins[1] + (bin_1 - image_1 * crystal.num_bins[1]);

@@ -83,7 +83,8 @@ class RowWriter {
   __device__ RowWriter(const OutputRow& row, int64_t length, bool ordered, RowBond* buffer)
       : row_(row), length_(length), ordered_(ordered), buffered_(!ordered && length <= kBuffered), buffer_{buffer} {}
 
-  __device__ __forceinline__ void add(bool keep, int64_t neighbor, const int64_t shift[3]) {
+  template <typename Step>
+  __device__ __forceinline__ void add(bool keep, int64_t neighbor, const Step (&shift)[3]) {
     const unsigned kept = __ballot_sync(kAllLanes, keep);
     if (keep) {
       const int64_t k = next_ + __popc(kept & lanes_below());
