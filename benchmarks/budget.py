@@ -104,7 +104,7 @@ def seconds(stage: Stage, rates: Ceilings, training: bool) -> float:
 def table(model: DTNN, graph: CrystalGraph, cpu: Ceilings) -> str:
     """Write the table of one batch in Markdown."""
     lines = [
-        "| stage | million multiply-adds | MB | CPU, forward | CPU, training step | H200, forward | H200, training step |",
+        "| stage | million multiply-adds | MB | CPU: forward | training step | H200: forward | training step |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     counted = stages(model, graph)
