@@ -10,7 +10,7 @@ namespace dtnn {
 BondEnds check_bond_ends(const char* op, const char* values_name, const Tensor& values, const Tensor& pairs,
                          const Tensor& row_ptr, const OptionalTensor& neighbor_order,
                          const OptionalTensor& neighbor_row_ptr, int64_t center, int64_t neighbor) {
-  check_floating(op, values_name, values);
+  check_floating_or_16_bits(op, values_name, values);
   DTNN_CHECK(values.dim() >= 1, op, ": expected `", values_name,
              "` with atoms or bonds as the first dimension, got a scalar");
   check_pairs(op, pairs, values_name, values);

@@ -94,6 +94,15 @@ inline void check_floating(const char* op, const char* name, const Tensor& tenso
              "` of dtype float32 or float64, got ", describe_dtype(type));
 }
 
+// For operations that add 16-bit values in float32.
+inline void check_floating_or_16_bits(const char* op, const char* name, const Tensor& tensor) {
+  check_defined(op, name, tensor);
+  const ScalarType type = tensor.scalar_type();
+  DTNN_CHECK(type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::Half ||
+                 type == ScalarType::BFloat16,
+             op, ": expected `", name, "` of dtype float32, float64, float16 or bfloat16, got ", describe_dtype(type));
+}
+
 inline void check_same_dtype(const char* op, const char* name, const Tensor& tensor, const char* other_name,
                              const Tensor& other) {
   check_defined(op, name, tensor);

@@ -60,6 +60,8 @@ def register_with_transpose(
 ) -> None:
     """Register fake, derivatives, vmap and autocast of one of the two operations.
 
+    Under ``torch.autocast`` 16-bit values stay as they are on the CPU, as in torch's own scatter and index operations.
+
     Args:
         op: the operation, without the namespace.
         transpose: the other operation, which is the derivative.
@@ -100,4 +102,4 @@ def register_with_transpose(
     torch.library.register_fake(f"dtnn_fast::{op}", fake)
     register_derivatives(op, setup_context=setup_context, backward=backward, reference=reference)
     register_vmap(op, samples_as_channels)
-    register_autocast(op)
+    register_autocast(op, ["CUDA"])

@@ -8,7 +8,7 @@ functions here: `register_derivatives`, `register_vmap` or `register_no_vmap`, a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -194,7 +194,7 @@ def register_no_vmap(name: str) -> None:
     torch.library.register_vmap(f"dtnn_fast::{name}", refuse)
 
 
-def register_autocast(name: str) -> None:
+def register_autocast(name: str, devices: Sequence[str] = ("CPU", "CUDA")) -> None:
     """Cast float16 and bfloat16 arguments of an operation to float32 under ``torch.autocast``; float64 stays.
 
     For operations whose kernels have no 16-bit forms: such arguments are errors outside of autocast. For operations on
@@ -205,16 +205,17 @@ def register_autocast(name: str) -> None:
 
     Args:
         name: the operation, without the namespace.
+        devices: where its kernels have no 16-bit forms.
     """
     op = getattr(torch.ops.dtnn_fast, name).default
-    for key in ("AutocastCPU", "AutocastCUDA"):
-        keyset = _C.DispatchKeySet(getattr(_C.DispatchKey, key))
+    for device in devices:
+        keyset = _C.DispatchKeySet(getattr(_C.DispatchKey, f"Autocast{device}"))
 
         def run(*arguments: Any, keyset: _C.DispatchKeySet = keyset) -> Any:
             with _C._ExcludeDispatchKeyGuard(keyset):
                 return op(*(x.float() if isinstance(x, Tensor) and x.dtype in _HALVES else x for x in arguments))
 
-        _LIBRARY.impl(name, run, key)
+        _LIBRARY.impl(name, run, f"Autocast{device}")
 
 
 _HALVES = (torch.float16, torch.bfloat16)

@@ -23,7 +23,8 @@ def atom_to_bond_gather(
     It is the transpose of `bond_to_atom_sum` with the same arguments, and each is the other's derivative.
 
     Args:
-        atom_values: values per atom. [N, ...], float32 or float64.
+        atom_values: values per atom. [N, ...], float32 or float64; on the CPU also float16 or bfloat16,
+            which are added in float32 and rounded once.
         pairs: centers and neighbors, sorted by center. [2, E], int64.
         row_ptr: the bonds of center n are ``row_ptr[n]:row_ptr[n + 1]``. [N+1], int64.
         ends: "center", "neighbor", "sum" or "difference" (neighbor minus center).

@@ -25,7 +25,8 @@ def bond_to_atom_sum(
     subtracts it from the center (for quantities that change sign with the direction of the bond).
 
     Args:
-        bond_values: values per bond. [E, ...], float32 or float64.
+        bond_values: values per bond. [E, ...], float32 or float64; on the CPU also float16 or bfloat16,
+            which are added in float32 and rounded once.
         pairs: centers and neighbors, sorted by center. [2, E], int64.
         row_ptr: the bonds of center n are ``row_ptr[n]:row_ptr[n + 1]``. [N+1], int64.
         ends: "center", "neighbor", "sum" or "difference" (neighbor minus center).

@@ -17,6 +17,8 @@ def bond_to_atom_sum(
     by_neighbor: NeighborOrder | None = None,
 ) -> Tensor:
     """Add the bond values to their atoms by index; see `dtnn_fast.ops.bond_to_atom_sum`."""
+    dtype = bond_values.dtype
+    bond_values = bond_values.float() if dtype.itemsize == 2 else bond_values
     sums = bond_values.new_zeros((row_ptr.shape[0] - 1, *bond_values.shape[1:]))
     if ends in ("center", "sum"):
         sums = add_rows(sums, pairs[0], bond_values)
@@ -24,4 +26,4 @@ def bond_to_atom_sum(
         sums = add_rows(sums, pairs[0], -bond_values)
     if ends in ("neighbor", "sum", "difference"):
         sums = add_rows(sums, pairs[1], bond_values)
-    return sums
+    return sums.to(dtype)

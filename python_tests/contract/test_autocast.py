@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""torch.autocast around the operations and the model: they compute in float32, or raise a clear error."""
+"""torch.autocast and 16-bit inputs: operations compute in float32, or raise a clear error."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from dtnn_fast import ops
 HALVES = [torch.bfloat16, torch.float16]
 # 16 bits are too few for positions.
 ON_POSITIONS = {"bond_vectors"}
-WITHOUT_POSITIONS = [name for name in FUNCTIONS if name not in ON_POSITIONS]
+# They add 16-bit values in float32 on the CPU, and keep their dtype as torch's scatter and index operations do.
+TAKES_16_BITS = [name for name in FUNCTIONS if name.startswith(("bond_to_atom_sum", "atom_to_bond_gather"))]
+IN_FLOAT32 = [name for name in FUNCTIONS if name not in (*ON_POSITIONS, *TAKES_16_BITS)]
 
 
 @pytest.mark.parametrize("dtype", HALVES)
-@pytest.mark.parametrize("name", WITHOUT_POSITIONS)
+@pytest.mark.parametrize("name", IN_FLOAT32)
 def test_computes_in_float32_with_gradients_in_the_dtype_of_the_inputs(name, dtype, device):
     case = FUNCTIONS[name]
     arguments = on(case.arguments(batch(3)), device, dtype)
@@ -35,6 +37,28 @@ def test_computes_in_float32_with_gradients_in_the_dtype_of_the_inputs(name, dty
     torch.testing.assert_close(gradients, tuple(g.to(dtype) for g in exact))
 
 
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("name", TAKES_16_BITS)
+def test_sums_and_gathers_keep_16_bits(name, dtype):
+    case = FUNCTIONS[name]
+    arguments = on(case.arguments(batch(3)), "cpu", dtype)
+    (values,) = leaves(arguments)
+    compiled = torch.compile(case.call, fullgraph=True, backend="aot_eager")
+    wide = on(arguments, "cpu", torch.float32)
+    (wide_values,) = leaves(wide)
+    expected = case.call(*wide)
+    slope = torch.randn(expected.shape, dtype=dtype)
+    (exact,) = torch.autograd.grad(expected, wide_values, slope.float())
+    for call in (case.call, compiled):
+        for enabled in (True, False):
+            with torch.autocast("cpu", dtype, enabled=enabled):
+                out = call(*arguments)
+            assert out.dtype == dtype
+            assert torch.equal(out, expected.to(dtype))  # rounded once
+            (gradient,) = torch.autograd.grad(out, values, slope)
+            assert torch.equal(gradient, exact.to(dtype))
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_float32_and_float64_are_not_cast(name, device):
     case = FUNCTIONS[name]
@@ -48,7 +72,7 @@ def test_float32_and_float64_are_not_cast(name, device):
 @pytest.mark.parametrize("inputs", ["outside", "on positions"])
 @pytest.mark.parametrize("dtype", HALVES)
 def test_errors_name_the_argument(inputs, dtype, device):
-    names = FUNCTIONS if inputs == "outside" else ON_POSITIONS
+    names = [*IN_FLOAT32, *ON_POSITIONS] if inputs == "outside" else ON_POSITIONS
     for name in names:
         arguments = on(FUNCTIONS[name].arguments(batch(2)), device, dtype)
         message = rf"{name.split()[0]}: expected `\w+` of dtype float32 or float64, got b?float16"

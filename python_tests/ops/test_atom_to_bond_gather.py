@@ -5,22 +5,49 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import check_first_and_second_derivatives, check_operator, random_graph
+from helpers import EMULATED_CUDA, check_first_and_second_derivatives, check_operator, random_graph
 
 from dtnn_fast import reference
 from dtnn_fast.ops import atom_to_bond_gather, bond_to_atom_sum, neighbor_order
 
 ENDS = ("center", "neighbor", "sum", "difference")
+PAYLOADS = ((), (1,), (5,), (3, 32), (6, 4), (0,))
+HALVES = (torch.float16, torch.bfloat16)
 
 
 @pytest.mark.parametrize("ends", ENDS)
-@pytest.mark.parametrize("payload", [(), (1,), (5,), (3, 32), (6, 4), (0,)])
+@pytest.mark.parametrize("payload", PAYLOADS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_equals_reference(ends, payload, dtype):
     graph = random_graph(50, 400)
     atoms = torch.randn(50, *payload, dtype=dtype)
     gathered = atom_to_bond_gather(atoms, *graph, ends)
     assert torch.equal(gathered, reference.atom_to_bond_gather(atoms, *graph, ends))
+
+
+@pytest.mark.skipif(EMULATED_CUDA, reason="the CUDA kernels take float32 and float64 only")
+@pytest.mark.parametrize("ends", ENDS)
+@pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize("dtype", HALVES)
+def test_16_bits_are_added_in_float32_and_rounded_once(ends, payload, dtype):
+    graph = random_graph(50, 400)
+    values = torch.randn(50, *payload).to(dtype)
+    out = atom_to_bond_gather(values, *graph, ends)
+    assert out.dtype == dtype
+    assert torch.equal(out, atom_to_bond_gather(values.float(), *graph, ends).to(dtype))
+    torch.testing.assert_close(out, reference.atom_to_bond_gather(values, *graph, ends))
+
+
+@pytest.mark.skipif(EMULATED_CUDA, reason="the CUDA kernels take float32 and float64 only")
+@pytest.mark.parametrize("dtype", HALVES)
+def test_every_16_bit_number_is_read_and_rounded_as_by_torch(dtype):
+    numbers = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(dtype)
+    pairs = torch.stack([torch.arange(2**16), torch.randperm(2**16)])
+    row_ptr = torch.arange(2**16 + 1)
+    alone = atom_to_bond_gather(numbers, pairs, row_ptr)
+    torch.testing.assert_close(alone, numbers, rtol=0, atol=0, equal_nan=True)
+    both = atom_to_bond_gather(numbers, pairs, row_ptr, "sum")  # ties, subnormal numbers, overflow, NaN
+    torch.testing.assert_close(both, numbers + numbers[pairs[1]], rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("ends", ENDS)
@@ -74,7 +101,7 @@ GRAPH = random_graph(4, 9)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"atom_values": torch.ones(4, dtype=torch.int64)}, "expected `atom_values` of dtype float32 or float64"),
+        ({"atom_values": torch.ones(4, dtype=torch.int64)}, "expected `atom_values` of dtype float32"),
         ({"atom_values": torch.ones(5, 2)}, r"expected `atom_values` of shape \[N, ...\] with N = 4"),
         ({"pairs": GRAPH.pairs.int()}, "expected `pairs` of dtype int64, got int32"),
         ({"pairs": GRAPH.pairs + 2}, r"expected `pairs` with atoms in \[0, 4\), got an index outside"),

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import check_first_and_second_derivatives, check_operator, random_graph
+from helpers import EMULATED_CUDA, check_first_and_second_derivatives, check_operator, random_graph
 
 from dtnn_fast import reference
 from dtnn_fast.ops import NeighborOrder, bond_to_atom_sum, neighbor_order
 
 ENDS = ("center", "neighbor", "sum", "difference")
 PAYLOADS = ((), (1,), (5,), (3, 32), (6, 4), (0,))
+HALVES = (torch.float16, torch.bfloat16)
 
 
 @pytest.mark.parametrize("ends", ENDS)
@@ -21,6 +22,26 @@ def test_equals_reference(ends, payload, dtype):
     graph = random_graph(50, 400)
     bonds = torch.randn(400, *payload, dtype=dtype)
     torch.testing.assert_close(bond_to_atom_sum(bonds, *graph, ends), reference.bond_to_atom_sum(bonds, *graph, ends))
+
+
+@pytest.mark.skipif(EMULATED_CUDA, reason="the CUDA kernels take float32 and float64 only")
+@pytest.mark.parametrize("ends", ENDS)
+@pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize("dtype", HALVES)
+def test_16_bits_are_added_in_float32_and_rounded_once(ends, payload, dtype):
+    graph = random_graph(50, 400)
+    values = torch.randn(400, *payload).to(dtype)
+    out = bond_to_atom_sum(values, *graph, ends)
+    assert out.dtype == dtype
+    assert torch.equal(out, bond_to_atom_sum(values.float(), *graph, ends).to(dtype))
+    torch.testing.assert_close(out, reference.bond_to_atom_sum(values, *graph, ends))
+
+
+@pytest.mark.skipif(not EMULATED_CUDA, reason="the CPU kernels take 16 bits")
+@pytest.mark.parametrize("dtype", HALVES)
+def test_16_bits_are_an_error_on_cuda(dtype):
+    with pytest.raises(RuntimeError, match=r"expected `bond_values` of dtype float32 or float64, got b?float16"):
+        bond_to_atom_sum(torch.ones(9, 2, dtype=dtype), *GRAPH)
 
 
 @pytest.mark.parametrize("ends", ENDS)
@@ -111,7 +132,7 @@ GRAPH = random_graph(4, 9)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"bond_values": torch.ones(9, dtype=torch.int64)}, "expected `bond_values` of dtype float32 or float64"),
+        ({"bond_values": torch.ones(9, dtype=torch.int64)}, "expected `bond_values` of dtype float32"),
         ({"bond_values": torch.ones(8, 2)}, r"expected `bond_values` of shape \[E, ...\] with E = 9"),
         ({"bond_values": torch.tensor(1.0)}, "got a scalar"),
         ({"pairs": GRAPH.pairs.int()}, "expected `pairs` of dtype int64, got int32"),

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include <algorithm>
+#include <vector>
 
 #include "core/simd_level.h"
 #include "ops/bond_to_atom_sum.h"
 #include "ops/cpu/checked_rows.h"
+#include "ops/cpu/sixteen_bits.h"
 #include "ops/cpu/tensor_large_pages.h"
 
 namespace dtnn {
@@ -22,7 +24,7 @@ struct SumJob {
 // must have `atom` at that end.
 template <typename T>
 DTNN_ALWAYS_INLINE bool add_bonds(const SumJob<T>& job, int64_t atom, const int64_t* end_atoms, const int64_t* order,
-                                  int64_t begin, int64_t end, T coefficient, T* row) {
+                                  int64_t begin, int64_t end, SumOf<T> coefficient, SumOf<T>* row) {
   if (begin < 0 || end > job.num_bonds || begin > end) return false;
   int64_t previous = -1;  // bonds ascend within a segment, so none is counted twice and another one left out
   for (int64_t k = begin; k < end; ++k) {
@@ -30,34 +32,43 @@ DTNN_ALWAYS_INLINE bool add_bonds(const SumJob<T>& job, int64_t atom, const int6
     if (bond <= previous || bond >= job.num_bonds || end_atoms[bond] != atom) return false;
     previous = bond;
     const T* value = job.values + bond * job.payload;
-    for (int64_t p = 0; p < job.payload; ++p) row[p] += coefficient * value[p];
+    for (int64_t p = 0; p < job.payload; ++p) row[p] += coefficient * widen(value[p]);
   }
   return true;
 }
 
+// `sums` has room for one row; it is used for 16 bits only.
 template <typename T>
 DTNN_ALWAYS_INLINE bool sum_atoms(const SumJob<T>& job, const int64_t* row_ptr, const int64_t* order,
-                                  const int64_t* order_ptr, T center, T neighbor, int64_t first, int64_t last) {
+                                  const int64_t* order_ptr, SumOf<T> center, SumOf<T> neighbor, int64_t first,
+                                  int64_t last, SumOf<T>* sums) {
   for (int64_t n = first; n < last; ++n) {
-    T* row = job.out + n * job.payload;
-    std::fill(row, row + job.payload, T(0));
+    T* out = job.out + n * job.payload;
+    SumOf<T>* row = sums;
+    if constexpr (!kHas16Bits<T>) row = out;
+    std::fill(row, row + job.payload, SumOf<T>(0));
     if (center != 0 && !add_bonds(job, n, job.pairs, nullptr, row_ptr[n], row_ptr[n + 1], center, row)) return false;
     if (neighbor != 0 &&
         !add_bonds(job, n, job.pairs + job.num_bonds, order, order_ptr[n], order_ptr[n + 1], neighbor, row)) {
       return false;
     }
+    if constexpr (kHas16Bits<T>) {
+      for (int64_t p = 0; p < job.payload; ++p) out[p] = narrow<T>(row[p]);
+    }
   }
   return true;
 }
 
-DTNN_SIMD_VERSIONS(bool, sum_rows, sum_atoms,
-                   (const SumJob<float>& job, const int64_t* row_ptr, const int64_t* order, const int64_t* order_ptr,
-                    float center, float neighbor, int64_t first, int64_t last),
-                   (job, row_ptr, order, order_ptr, center, neighbor, first, last))
-DTNN_SIMD_VERSIONS(bool, sum_rows, sum_atoms,
-                   (const SumJob<double>& job, const int64_t* row_ptr, const int64_t* order, const int64_t* order_ptr,
-                    double center, double neighbor, int64_t first, int64_t last),
-                   (job, row_ptr, order, order_ptr, center, neighbor, first, last))
+#define DTNN_SUM_ROWS(T)                                                                                            \
+  DTNN_SIMD_VERSIONS(bool, sum_rows, sum_atoms,                                                                     \
+                     (const SumJob<T>& job, const int64_t* row_ptr, const int64_t* order, const int64_t* order_ptr, \
+                      SumOf<T> center, SumOf<T> neighbor, int64_t first, int64_t last, SumOf<T>* sums),             \
+                     (job, row_ptr, order, order_ptr, center, neighbor, first, last, sums))
+DTNN_SUM_ROWS(float)
+DTNN_SUM_ROWS(double)
+DTNN_SUM_ROWS(Half)
+DTNN_SUM_ROWS(BFloat16)
+#undef DTNN_SUM_ROWS
 
 bool covers_all_bonds(const int64_t* row_ptr, int64_t num_atoms, int64_t num_bonds) {
   return row_ptr[0] == 0 && row_ptr[num_atoms] == num_bonds;
@@ -84,8 +95,9 @@ Tensor run(const Tensor& bond_values, const BondEnds& ends) {
 
   const int64_t elements_per_atom = job.payload * (job.num_bonds + 1) / (num_atoms + 1);
   const bool consistent = fill_rows(num_atoms, elements_per_atom, [&](int64_t first, int64_t last) {
-    return sum_rows(job, row_ptr, order, order_ptr, static_cast<T>(ends.center), static_cast<T>(ends.neighbor), first,
-                    last);
+    std::vector<SumOf<T>> sums(kHas16Bits<T> ? job.payload : 0);
+    return sum_rows(job, row_ptr, order, order_ptr, static_cast<SumOf<T>>(ends.center),
+                    static_cast<SumOf<T>>(ends.neighbor), first, last, sums.data());
   });
   DTNN_CHECK(consistent,
              "bond_to_atom_sum: expected `pairs` sorted by center as `row_ptr` says (and by neighbor as "
@@ -96,8 +108,8 @@ Tensor run(const Tensor& bond_values, const BondEnds& ends) {
 }  // namespace
 
 Tensor bond_to_atom_sum_cpu(const Tensor& bond_values, const BondEnds& ends) {
-  if (bond_values.scalar_type() == ScalarType::Float) return run<float>(bond_values, ends);
-  return run<double>(bond_values, ends);
+  return dispatch_floating(bond_values.scalar_type(),
+                           [&](auto type) { return run<decltype(type)>(bond_values, ends); });
 }
 
 }  // namespace dtnn

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 # Relative to the largest number of the tensor; sums of up to a few hundred terms.
-TOLERANCE = {torch.float32: 3e-4, torch.float64: 1e-9}
+TOLERANCE = {torch.float32: 3e-4, torch.float64: 1e-9, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 
 
 class MismatchError(Exception):
