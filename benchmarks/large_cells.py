@@ -29,8 +29,9 @@ from dtnn_fast.crystals.crystal import Crystal
 SIZES = (10, 100, 1000, 5184, 20_000, 100_000)
 STRUCTURES = ("MgO", "quartz", "amorphous")
 STAGES = ("read", "check", "graph", "model", "symmetry", "warnings", "match", "write")
-# What stages of less than this many seconds are repeated for, within the number of repetitions.
-_SECONDS, _MOST_REPETITIONS = 0.3, 20
+# Stages are repeated for about this many seconds, within the numbers of repetitions; those that take longer than the
+# last number of seconds are not.
+_SECONDS, _FEWEST_REPETITIONS, _MOST_REPETITIONS, _LONG_SECONDS = 0.3, 3, 20, 5.0
 
 
 class Row(NamedTuple):
@@ -166,7 +167,8 @@ def _measured(call: Callable[[], Any]) -> tuple[float, float]:
     call()
     seconds = time.perf_counter() - start
     peak = _status("VmHWM") - before
-    for _ in range(min(_MOST_REPETITIONS, int(_SECONDS / seconds))):
+    repetitions = min(_MOST_REPETITIONS, max(_FEWEST_REPETITIONS, int(_SECONDS / seconds)))
+    for _ in range(repetitions if seconds < _LONG_SECONDS else 0):
         start = time.perf_counter()
         call()
         seconds = min(seconds, time.perf_counter() - start)
