@@ -127,9 +127,8 @@ def main() -> None:
     options = parser.parse_args()
     model = DTNN.from_pretrained("dielectric")
     cpu = ceilings("cpu", options.threads)
-    print(
-        f"CPU, {options.threads} threads: {cpu.bytes_per_second / 1e9:.1f} GB/s, {cpu.flops_per_second / 1e9:.0f} GFLOP/s"
-    )
+    rates = f"{cpu.bytes_per_second / 1e9:.1f} GB/s, {cpu.flops_per_second / 1e9:.0f} GFLOP/s"
+    print(f"CPU, {options.threads} threads: {rates}")
     crystals, cutoffs = batch("1024 crystals").crystals, model.encoder.cutoffs
     graphs = {
         "1,024 labelled crystals": build_graph(crystals, cutoffs),

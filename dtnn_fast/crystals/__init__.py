@@ -5,6 +5,7 @@
 - ``operations.py``: `SymmetryOperations`, the space group of a crystal as integers
 - ``convert.py``: structures of pymatgen and ASE to `Crystal`
 - ``checks.py``: `check_crystal`, which decides whether a crystal can be predicted, and says why not
+- ``packed.py``: several crystals in common arrays, for native code
 - ``bonding.py``: lone atoms, layers, chains and molecules, and the usual length of bonds
 - ``lattice.py``: reduced cells and the closest pair of atoms
 - ``structure_index.py``: `StructureIndex`, which finds a crystal among known ones whatever its name and cell

@@ -16,6 +16,7 @@ from dtnn_fast import DTNN
 from dtnn_fast.crystals.checks import check_crystals
 from dtnn_fast.crystals.structure_index import pair_distribution
 from dtnn_fast.datasets.bundled import labelled_index
+from dtnn_fast.numpy import neighbor_list
 from dtnn_fast.screening.crystal_warnings import structure_warnings
 from dtnn_fast.symmetry import find_forbidden_ionic_responses, known_crystal_system
 
@@ -31,6 +32,14 @@ def seconds(function, crystal):
     start = time.perf_counter()
     function(crystal)
     return time.perf_counter() - start
+
+
+def test_quartz_is_quartz():
+    quartz = large_cells.supercell("quartz", 9)
+    first, second, lengths = neighbor_list("ijd", quartz.positions, 1.7, quartz.cell, True)
+    assert set(zip(quartz.atomic_numbers[first], quartz.atomic_numbers[second], strict=True)) == {(14, 8), (8, 14)}
+    np.testing.assert_array_equal(np.bincount(first), [4] * 3 + [2] * 6)
+    np.testing.assert_allclose(lengths, 1.61, atol=0.01)
 
 
 @pytest.mark.parametrize("structure", large_cells.STRUCTURES)
