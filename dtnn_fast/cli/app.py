@@ -18,6 +18,7 @@ from .data import data
 from .distill import distill
 from .ensemble import ensemble
 from .evaluate import evaluate
+from .export import export
 from .info import info
 from .predict import predict
 from .screen import screen
@@ -65,6 +66,6 @@ def _program_options(
     pass
 
 
-for _command in (screen, predict, train, ensemble, tune, distill, evaluate, info):
+for _command in (screen, predict, train, ensemble, tune, distill, evaluate, export, info):
     app.command(cls=SettingsCommand if _command in (train, tune, distill) else Command)(_command)
 app.add_typer(data, name="data")

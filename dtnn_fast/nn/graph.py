@@ -189,14 +189,24 @@ def build_graph(
     if dtype != torch.float64:
         placed = wrap_into_compact_cells(packed.positions, packed.cells, packed.pbc, packed.ptr)
     numbers, positions, cell, pbc, ptr = map(torch.from_numpy, (packed.atomic_numbers, *placed, packed.pbc, packed.ptr))
-    tiers = _nested_tiers(positions, cell, pbc, ptr, cutoffs)
+    tiers = nested_tiers(positions, cell, pbc, ptr, cutoffs)
     return CrystalGraph(numbers, positions.to(dtype), cell.to(dtype), ptr, tiers)
 
 
-def _nested_tiers(
+def nested_tiers(
     positions: Tensor, cell: Tensor, pbc: Tensor, ptr: Tensor, cutoffs: Sequence[float]
 ) -> tuple[BondTier, ...]:
-    """Search once at the longest cutoff; the shorter lists are taken from it in the same order."""
+    """Make the half lists of crystals for several cutoffs.
+
+    The search is done once, at the longest cutoff; the shorter lists are taken from it in the same order.
+
+    Args:
+        positions: [N, 3], Angstrom.
+        cell: [B, 3, 3], Angstrom.
+        pbc: [B, 3], bool.
+        ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``. [B+1], int64.
+        cutoffs: Angstrom; equal ones share a tier.
+    """
     ordered = sorted(set(cutoffs))
     nested = nested_neighbor_lists(positions, cell, pbc, ordered, ptr, half=True)
     nothing = torch.empty(0, dtype=torch.int64, device=positions.device)

@@ -25,6 +25,7 @@ def python(code):
         ["ensemble"],
         ["tune"],
         ["evaluate"],
+        ["export"],
         ["distill"],
         ["info"],
         ["data", "fetch"],

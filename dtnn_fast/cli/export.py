@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: MIT
+"""The command export: a model as a program that runs without this package's Python sources."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import DTNNError
+from .console import stderr
+from .options import ModelOption
+
+PACKAGE_FILE, PROGRAM_FILE, DESCRIPTION_FILE = "model.pt2", "model.export.pt2", "model.json"
+
+
+def export(
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            file_okay=False,
+            show_default=False,
+            help="Folder where the program is written; created if missing.",
+        ),
+    ],
+    model: ModelOption = "dielectric",
+    package: Annotated[
+        bool,
+        typer.Option(
+            "--package/--program",
+            help=f"Write an AOTInductor package, {PACKAGE_FILE}, compiled for this processor (needs a C++ compiler and "
+            f"takes minutes), or a torch.export program, {PROGRAM_FILE}.",
+        ),
+    ] = True,
+) -> None:
+    """Export a model as a program from positions to tensors, for Python and C++ without this package's sources.
+
+    The folder gets the program, the library of operations _ops.so, and model.json: inputs, targets, elements and
+    factors of the error bars. examples/cpp/predict.cpp runs a package. The program does not check its crystals: screen
+    and predict reject overlapping atoms and unknown elements, it does not.
+
+    Exit code: 0 all was written, 2 nothing could be done.
+    """
+    import torch
+
+    from .. import _library
+    from ..files import replacing
+    from ..model.dtnn import DTNN
+    from ..model.exported import PREDICTOR_INPUTS, export_predictor
+    from ..model.load_predictor import load_predictor
+
+    loaded = load_predictor(model)
+    if not isinstance(loaded, DTNN) or not loaded.uses_operations:
+        raise DTNNError(
+            f"export: expected a model with one native encoder, got {model}; export the models of an ensemble singly"
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    program = export_predictor(loaded.eval())
+    if package:
+        torch._inductor.aoti_compile_and_package(program, package_path=str(output / PACKAGE_FILE))
+    else:
+        torch.export.save(program, output / PROGRAM_FILE)
+    shutil.copyfile(_library.LIBRARY, output / _library.LIBRARY.name)
+    description = {
+        "inputs": PREDICTOR_INPUTS,
+        "outputs": dict.fromkeys(loaded.targets, "[members, B, 3, 3], relative permittivity"),
+        "elements": list(loaded.elements),
+        "members": loaded.config.members,
+        "error_scales": dict(zip(loaded.targets, loaded.error_scales, strict=False)),
+        "mean_error_scales": dict(zip(loaded.targets, loaded.mean_error_scales, strict=False)),
+        "dtype": str(loaded.dtype).removeprefix("torch."),
+        "torch": torch.__version__,
+    }
+    with replacing(output / DESCRIPTION_FILE) as new:
+        new.write_text(json.dumps(description, indent=2) + "\n")
+    stderr().print(f"program: {output / (PACKAGE_FILE if package else PROGRAM_FILE)}")
