@@ -13,6 +13,7 @@ NaN where a bad index would enter, and the next call on that device, or `check_d
 
 from .. import _library  # noqa: F401  loads the compiled operations before anything registers fakes for them
 from .atom_to_bond_gather import atom_to_bond_gather
+from .bond_perceptron_sum import bond_perceptron_sum
 from .bond_reverses import FullToHalf, bond_reverses, full_to_half
 from .bond_to_atom_sum import bond_to_atom_sum
 from .bond_vectors import bond_vectors
@@ -36,6 +37,7 @@ __all__ = [
     "NestedNeighborLists",
     "SkinNeighborList",
     "atom_to_bond_gather",
+    "bond_perceptron_sum",
     "bond_reverses",
     "bond_to_atom_sum",
     "bond_vectors",

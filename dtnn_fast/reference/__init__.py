@@ -10,6 +10,7 @@ from ..ops.neighbor_list import NeighborList, NeighborOrder, neighbor_order
 from ..ops.neighbor_list_fixed import FixedNeighborList
 from ..ops.nested_neighbor_lists import NestedNeighborLists
 from .atom_to_bond_gather import atom_to_bond_gather
+from .bond_perceptron_sum import bond_perceptron_sum
 from .bond_reverses import bond_reverses, full_to_half
 from .bond_to_atom_sum import bond_to_atom_sum
 from .bond_vectors import bond_vectors
@@ -32,6 +33,7 @@ __all__ = [
     "NestedNeighborLists",
     "SkinNeighborList",
     "atom_to_bond_gather",
+    "bond_perceptron_sum",
     "bond_reverses",
     "bond_to_atom_sum",
     "bond_vectors",

@@ -88,6 +88,18 @@ def _norm_inputs(b: Batch) -> tuple[Tensor, ...]:
     return b.atoms(3, OUTPUTS, seed=1), b.atoms(OUTPUTS, seed=2), y, norm, x, weight()
 
 
+def _perceptrons(b: Batch) -> tuple[Tensor, ...]:
+    """Make the floating point inputs of bond_perceptron_sum with two perceptrons, without `sum_scalar`."""
+    shapes = (2, CHANNELS, 5), (2, 5), (2, 5, OUTPUTS), (2, OUTPUTS)
+    weights = (normal(*shape, seed=seed) for seed, shape in enumerate(shapes, start=3))
+    return b.bonds(CHANNELS), b.bonds(seed=1), *weights
+
+
+def _perceptron_grads(b: Batch) -> tuple[Tensor, ...]:
+    """Make the gradients of the results of bond_perceptron_sum."""
+    return normal(2, len(b.positions), OUTPUTS, seed=8), b.atoms(seed=9)
+
+
 def _ends(b: Batch) -> tuple[Tensor, ...]:
     return b.pairs, b.row_ptr, b.order, b.order_ptr
 
@@ -121,6 +133,35 @@ OPERATIONS: dict[str, Case] = {
     "bond_to_atom_sum difference": Case(OPS.bond_to_atom_sum, lambda b: (b.bonds(CHANNELS), *_ends(b), -1, 1)),
     "atom_to_bond_gather neighbor": Case(OPS.atom_to_bond_gather, lambda b: (b.atoms(6, CHANNELS), *_ends(b), 0, 1)),
     "atom_to_bond_gather sum": Case(OPS.atom_to_bond_gather, lambda b: (b.atoms(CHANNELS), *_ends(b), 1, 1)),
+    "bond_perceptron_sum": Case(
+        OPS.bond_perceptron_sum, lambda b: (*_perceptrons(b), b.pairs, b.row_ptr, b.bonds(2, seed=7).t())
+    ),
+    "bond_perceptron_sum without factors": Case(
+        OPS.bond_perceptron_sum, lambda b: (*_perceptrons(b), b.pairs, b.row_ptr, None)
+    ),
+    "bond_perceptron_sum_backward": Case(
+        OPS.bond_perceptron_sum_backward,
+        lambda b: (*_perceptron_grads(b), *_perceptrons(b), b.pairs, b.row_ptr, None),
+    ),
+    "bond_perceptron_sum_backward with factors": Case(
+        OPS.bond_perceptron_sum_backward,
+        lambda b: (
+            *_perceptron_grads(b),
+            *_perceptrons(b),
+            b.pairs,
+            b.row_ptr,
+            b.bonds(2, seed=7).t(),
+            *[True] * 4,
+        ),
+    ),
+    "bond_perceptron_sum_backward of the sums": Case(
+        OPS.bond_perceptron_sum_backward,
+        lambda b: (_perceptron_grads(b)[0], None, *_perceptrons(b), b.pairs, b.row_ptr, None, True, False, True),
+    ),
+    "bond_perceptron_sum_backward of the envelope": Case(
+        OPS.bond_perceptron_sum_backward,
+        lambda b: (None, _perceptron_grads(b)[1], *_perceptrons(b), b.pairs, b.row_ptr, None, True, True, False),
+    ),
     "rank2_linear": Case(OPS.rank2_linear, lambda b: (b.atoms(6, CHANNELS), weight())),
     "rank2_linear_norm": Case(OPS.rank2_linear_norm, lambda b: (b.atoms(6, CHANNELS), weight(), 0.5)),
     "rank2_weight_grad": Case(OPS.rank2_weight_grad, lambda b: (b.atoms(3, OUTPUTS, seed=1), b.atoms(3, CHANNELS))),
@@ -172,6 +213,9 @@ FUNCTIONS: dict[str, Case] = {
     ),
     "atom_to_bond_gather sum": Case(
         lambda *a: ops.atom_to_bond_gather(*a, ends="sum"), lambda b: (b.atoms(3, CHANNELS), b.pairs, b.row_ptr)
+    ),
+    "bond_perceptron_sum": Case(
+        ops.bond_perceptron_sum, lambda b: (*_perceptrons(b), b.pairs, b.row_ptr, b.bonds(2, seed=7).t())
     ),
     "rank2_linear": Case(ops.rank2_linear, lambda b: (b.atoms(6, CHANNELS), weight())),
     "rank2_linear with norm": Case(

@@ -8,6 +8,7 @@ import torch
 
 from dtnn_fast.ops import (
     atom_to_bond_gather,
+    bond_perceptron_sum,
     bond_to_atom_sum,
     bond_vectors,
     neighbor_list,
@@ -25,6 +26,13 @@ CALLS = [
     (bond_vectors, (POSITIONS, CELL, PAIRS, torch.ones(1, 3, dtype=torch.int32), PTR)),
     (bond_to_atom_sum, (torch.ones(1, 2), PAIRS, ROW_PTR)),
     (atom_to_bond_gather, (torch.ones(1, 2), PAIRS, ROW_PTR)),
+    (
+        bond_perceptron_sum,
+        (
+            *(torch.ones(1, 2), torch.ones(1), torch.ones(1, 2, 3), torch.ones(1, 3), torch.ones(1, 3, 2)),
+            *(torch.ones(1, 2), PAIRS, ROW_PTR, torch.ones(2, 1)),
+        ),
+    ),
     (rank2_linear, (X, WEIGHT)),
     (rank2_linear, (X, WEIGHT, True)),
     (rank2_gate, (X, torch.ones(1, 2), WEIGHT, torch.ones(1, 3, 2))),

@@ -107,6 +107,24 @@ def atom_to_bond_gather() -> Call:
     return _aggregation(ops.atom_to_bond_gather, reference.atom_to_bond_gather, "atom_values", per_bond=False)
 
 
+def bond_perceptron_sum() -> Call:
+    _, bonds = random_bonds(half=random.random() < 0.5)
+    dtype, num_bonds, members = floating_dtype(), bonds.pairs.shape[1], pick((0, 1, 3))
+    channels, hidden, outputs = pick(CHANNELS), pick(CHANNELS), pick(CHANNELS)
+    shapes = {
+        "bond_scalar": (num_bonds, channels),
+        "envelope": (num_bonds,),
+        "weight1": (members, channels, hidden),
+        "bias1": (members, hidden),
+        "weight2": (members, hidden, outputs),
+        "bias2": (members, outputs),
+    }
+    arguments = {name: any_layout(floats(*shape, dtype=dtype)) for name, shape in shapes.items()}
+    arguments |= {"pairs": any_layout(bonds.pairs), "row_ptr": any_layout(bonds.row_ptr)}
+    arguments["sum_scalar"] = any_layout(floats(2, num_bonds, dtype=dtype)) if random.random() < 0.5 else None
+    return Call(ops.bond_perceptron_sum, reference.bond_perceptron_sum, arguments)
+
+
 def rank2_linear() -> Call:
     dtype, channels = floating_dtype(), pick(CHANNELS)
     arguments = {
@@ -156,6 +174,7 @@ CASES: dict[Callable[[], Call], float] = {
     bond_vectors: 1,
     bond_to_atom_sum: 1,
     atom_to_bond_gather: 1,
+    bond_perceptron_sum: 1,
     rank2_linear: 1,
     rank2_gate: 1,
     tensor_readout: 1,
