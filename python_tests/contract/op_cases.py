@@ -160,7 +160,7 @@ OPERATIONS: dict[str, Case] = {
     ),
     "bond_perceptron_sum_backward of the envelope": Case(
         OPS.bond_perceptron_sum_backward,
-        lambda b: (None, _perceptron_grads(b)[1], *_perceptrons(b), b.pairs, b.row_ptr, None, True, True, False),
+        lambda b: (None, _perceptron_grads(b)[1], *_perceptrons(b), b.pairs, b.row_ptr, None, False, True, False),
     ),
     "rank2_linear": Case(OPS.rank2_linear, lambda b: (b.atoms(6, CHANNELS), weight())),
     "rank2_linear_norm": Case(OPS.rank2_linear_norm, lambda b: (b.atoms(6, CHANNELS), weight(), 0.5)),
