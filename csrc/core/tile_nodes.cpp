@@ -49,21 +49,26 @@ template <int bytes, typename T>
 DTNN_ALWAYS_INLINE void silu_backward(const NodeBackward<T>& node) {
   const T* x = node.in[0];
   const T* mask = node.in[1];
-  T* grad_in = node.grad_in[0];
-  if (grad_in == nullptr) return;
+  T *grad_x = node.grad_in[0], *grad_mask = node.grad_in[1];
   for_each_vector<bytes, T>(node.rows * node.components * node.channels,
                             [&](auto& v, int64_t i) __attribute__((always_inline)) {
                               std::decay_t<decltype(v)> scale, grad, other;
                               load(v, x + i);
                               sigmoid<T>(v, scale);
                               load(grad, node.grad + i);
+                              if (grad_mask != nullptr) {
+                                load(other, grad_mask + i);
+                                other = other + grad * (v * scale);
+                                store(grad_mask + i, other);
+                              }
+                              if (grad_x == nullptr) return;
                               if (mask != nullptr) {
                                 load(other, mask + i);
                                 grad = grad * other;
                               }
-                              load(other, grad_in + i);
+                              load(other, grad_x + i);
                               other = other + grad * scale * (T(1) + v * (T(1) - scale));
-                              store(grad_in + i, other);
+                              store(grad_x + i, other);
                             });
 }
 

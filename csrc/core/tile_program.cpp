@@ -284,7 +284,7 @@ void TileRunner<T>::backward(const TileMemory<T>& memory, int64_t rows) {
   for (size_t i = 0; i < program_.inputs().size(); ++i) {
     const TileValueId id = program_.inputs()[i];
     grads_[at(id)] = program_.values()[at(id)].requires_grad ? memory.grad_inputs[i] : nullptr;
-    has_grad_[at(id)] = memory.add_to_grad_inputs;
+    has_grad_[at(id)] = memory.add_to.empty() ? 0 : memory.add_to[i];
   }
   for (size_t o = 0; o < program_.outputs().size(); ++o) {
     const TileValueId id = program_.outputs()[o];

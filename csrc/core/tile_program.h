@@ -140,9 +140,9 @@ struct TileMemory {
   // Of backward:
   const T* weights_t = nullptr;
   std::vector<const T*> grad_outputs;
-  std::vector<T*> grad_inputs;      // null where no gradient is needed
-  T* grad_weights = nullptr;        // added to
-  bool add_to_grad_inputs = false;  // or overwrite them
+  std::vector<T*> grad_inputs;  // null where no gradient is needed
+  T* grad_weights = nullptr;    // added to
+  std::vector<char> add_to;     // for each input, whether its gradient is added to or overwritten; empty: overwritten
 };
 
 // Runs a program on one thread.

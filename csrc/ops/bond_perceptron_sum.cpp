@@ -6,6 +6,7 @@
 #include <string>
 #include <tuple>
 
+#include "check_sizes.h"
 #include "sorted_bonds.h"
 
 namespace dtnn {
@@ -14,21 +15,6 @@ namespace {
 void check_like(const char* op, const char* name, const Tensor& tensor, const Tensor& bond_scalar) {
   check_same_dtype(op, name, tensor, "bond_scalar", bond_scalar);
   check_same_device(op, name, tensor, "bond_scalar", bond_scalar);
-}
-
-std::string sizes_text(const char* letters, std::initializer_list<int64_t> sizes) {
-  std::string text = std::string(letters) + " = [";
-  bool first = true;
-  for (int64_t size : sizes) {
-    text += (first ? "" : ", ") + std::to_string(size);
-    first = false;
-  }
-  return text + "]";
-}
-
-void check_sizes(const char* op, const char* name, const Tensor& tensor, const char* letters,
-                 std::initializer_list<int64_t> sizes) {
-  check_shape(op, name, tensor, sizes_text(letters, sizes).c_str(), sizes);
 }
 
 BondPerceptrons check(const char* op, const Tensor& bond_scalar, const Tensor& envelope, const Tensor& weight1,

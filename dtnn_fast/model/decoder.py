@@ -15,11 +15,10 @@ from ..nn.latents import Channels, Latents
 from ..nn.layers import MLP, ChannelMix, GatedMix, Linear
 from ..ops import bond_to_atom_sum, tensor_readout
 from .decoder_inputs import AtomInput, BondInput, layer_latents, vector_layers
+from .tensor_range import in_range
 
 # Smallest principal value that physics allows: vacuum has 1, to which electrons and ions can only add.
 _BOUNDS = {"electronic": 1.0, "ionic": 0.0, "total": 1.0}
-# With an offset at the bound itself, the positive definite form would have no gradient.
-_SMALLEST_ABOVE_BOUND = 0.1
 
 
 @dataclass(frozen=True)
@@ -113,6 +112,7 @@ class DecoderBlock(nn.Module):
             self.bond_hidden = nn.Sequential(MLP((bonds.scalar, latent, latent)), nn.SiLU())
             self.bond_out = Linear(latent + 1, latent, bias=False)
             vectors += bonds.vector
+            self.bond_vectors = bonds.vector
         # L a_v + sum L_b b_v = [L L_b] [a_v; sum b_v]: one product after the sum.
         self.vector_in = ChannelMix(vectors, latent)
         self.mix = MLP((3 * latent, latent, 3 * latent), drop)
@@ -178,12 +178,7 @@ class Readout(nn.Module):
         """Read tensors [B, 3, 3] out of scalars [N, C], vectors [N, 3, C], tensors [N, 6, C] and segments [B+1]."""
         atom_scalar = self.scalar_value(scalar) * torch.sigmoid(self.scalar_gate(scalar))  # Eq. 12
         tensors = tensor_readout(atom_scalar, self.vector_readout(vector), self.rank2_readout(rank2), ptr)
-        identity = torch.eye(3, dtype=tensors.dtype, device=tensors.device)
-        if self.bound is None:
-            return self.offset * identity + self.scale * tensors
-        middle = (self.offset - self.bound).clamp(min=_SMALLEST_ABOVE_BOUND).sqrt()
-        root = middle * identity + (0.5 * self.scale / middle) * tensors
-        return self.bound * identity + root @ root
+        return in_range(tensors, self.offset, self.scale, self.bound)
 
 
 class Decoder(nn.Module):
@@ -201,6 +196,8 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        # To compare decoders under torch.compile, which makes symbols of the numbers in a dataclass.
+        self.settings = repr(config)
         latent = config.latent
         self.atom_input = AtomInput(channels, config.layers)
         inner, outer = Channels(latent, latent, latent), self.atom_input.channels

@@ -18,6 +18,7 @@ from .bond_reverses import FullToHalf, bond_reverses, full_to_half
 from .bond_to_atom_sum import bond_to_atom_sum
 from .bond_vectors import bond_vectors
 from .bonds_within import BondsWithin, bonds_within
+from .decode import decode
 from .device_errors import check_device_errors, immediate_device_errors
 from .nearest_neighbors import nearest_neighbors
 from .neighbor_list import NeighborList, NeighborOrder, neighbor_list, neighbor_order
@@ -43,6 +44,7 @@ __all__ = [
     "bond_vectors",
     "bonds_within",
     "check_device_errors",
+    "decode",
     "full_to_half",
     "immediate_device_errors",
     "nearest_neighbors",

@@ -15,6 +15,7 @@ from .bond_reverses import bond_reverses, full_to_half
 from .bond_to_atom_sum import bond_to_atom_sum
 from .bond_vectors import bond_vectors
 from .bonds_within import bonds_within
+from .decode import decode
 from .nearest_neighbors import nearest_neighbors
 from .neighbor_list import neighbor_list
 from .neighbor_list_fixed import neighbor_list_fixed
@@ -38,6 +39,7 @@ __all__ = [
     "bond_to_atom_sum",
     "bond_vectors",
     "bonds_within",
+    "decode",
     "full_to_half",
     "nearest_neighbors",
     "neighbor_list",

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from dtnn_fast.ops import (
     bond_perceptron_sum,
     bond_to_atom_sum,
     bond_vectors,
+    decode,
     neighbor_list,
     rank2_gate,
     rank2_linear,
@@ -33,6 +36,13 @@ CALLS = [
             *(torch.ones(1, 2), PAIRS, ROW_PTR, torch.ones(2, 1)),
         ),
     ),
+    (
+        partial(decode, blocks=1, latent=1, readouts=1),
+        (
+            *(torch.ones(1, 2), torch.ones(1, 3, 1), torch.ones(1, 6, 1), torch.ones(1, 34), PTR),
+            *(torch.ones(1, 3, 1), torch.ones(1, 1, 1), torch.ones(1), torch.ones(1, 5, 1, 1), torch.ones(1)),
+        ),
+    ),
     (rank2_linear, (X, WEIGHT)),
     (rank2_linear, (X, WEIGHT, True)),
     (rank2_gate, (X, torch.ones(1, 2), WEIGHT, torch.ones(1, 3, 2))),
@@ -46,7 +56,8 @@ def test_one_argument_on_another_device(op, arguments, moved):
     op(*arguments)
     mixed = [arg.to("meta") if i == moved else arg for i, arg in enumerate(arguments)]
     with pytest.raises(
-        RuntimeError, match=rf"{op.__name__}: expected `\w+` on the device of `\w+` \((cpu|meta)\), got"
+        RuntimeError,
+        match=rf"{getattr(op, 'func', op).__name__}: expected `\w+` on the device of `\w+` \((cpu|meta)\), got",
     ):
         op(*mixed)
 

@@ -18,6 +18,7 @@ import os
 import sys
 import torch
 from dtnn_fast import ops
+from dtnn_fast.ops.decode import num_decoder_weights
 
 threads = int(sys.argv[1])
 torch.set_num_threads(threads)
@@ -44,6 +45,9 @@ def call_all():
     norm = norm + sums[1]
     ptr = torch.tensor([0, 1500])
     epsilon = ops.tensor_readout(norm, y, torch.cat([y, y], 1), ptr)
+    weights = torch.ones(1, num_decoder_weights(32, 32, 32, None, blocks=1, latent=4, readouts=1)) / 100
+    decoded = ops.decode(norm, y, torch.cat([y, y], 1), weights, ptr, blocks=1, latent=4, readouts=1)
+    epsilon = epsilon + decoded.sum((0, 1, 2))
     (grad,) = torch.autograd.grad(epsilon.sum(), positions)
     assert torch.isfinite(grad).all()
 """

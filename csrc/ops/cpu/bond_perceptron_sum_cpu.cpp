@@ -296,7 +296,7 @@ void run_backward(const BondPerceptrons& args, BondPerceptronGrads& grads) {
       memory.weights = weights.data() + m * size;
       memory.weights_t = weights_t.data() + m * size;
       memory.grad_weights = group_grads + m * size;
-      memory.add_to_grad_inputs = m > 0;
+      memory.add_to = {m > 0};
       state.runner.forward(memory, bonds.size());
       const EndGrads<T> end_grads{grad_sums + m * num_atoms * outputs, grad_envelope, grad_factors, num_bonds};
       bond_value_grads(ends, bonds, outputs, state.runner.value(perceptron.value), end_grads, state.grad_values.data());
