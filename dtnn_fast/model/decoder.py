@@ -16,11 +16,10 @@ from ..nn.latents import AtomOrbits, Channels, Latents
 from ..nn.layers import MLP, ChannelMix, GatedMix, Linear
 from ..ops import tensor_readout
 from .decoder_inputs import AtomInput, BondInput, layer_latents, vector_layers
+from .tensor_range import in_range
 
 # Smallest principal value that physics allows: vacuum has 1, to which electrons and ions can only add.
 _BOUNDS = {"electronic": 1.0, "ionic": 0.0, "total": 1.0}
-# With an offset at the bound itself, the positive definite form would have no gradient.
-_SMALLEST_ABOVE_BOUND = 0.1
 
 
 @dataclass(frozen=True)
@@ -114,6 +113,7 @@ class DecoderBlock(nn.Module):
             self.bond_hidden = nn.Sequential(MLP((bonds.scalar, latent, latent)), nn.SiLU())
             self.bond_out = Linear(latent + 1, latent, bias=False)
             vectors += bonds.vector
+            self.bond_vectors = bonds.vector
         # L a_v + sum L_b b_v = [L L_b] [a_v; sum b_v]: one product after the sum.
         self.vector_in = ChannelMix(vectors, latent)
         self.mix = MLP((3 * latent, latent, 3 * latent), drop)
@@ -194,16 +194,12 @@ class Readout(nn.Module):
             tensors = tensor_readout(atom_scalar, atom_vector, atom_rank2, ptr)
         else:
             # The weights enter through the values, since `tensor_readout` averages with equal weights.
-            share = orbits.shares(ptr).unsqueeze(-1)
+            sizes = ptr.diff()
+            share = (orbits.shares(ptr) * torch.repeat_interleave(sizes, sizes, output_size=len(scalar))).unsqueeze(-1)
             root = share.sqrt().unsqueeze(-1)
             tensors = tensor_readout(share * atom_scalar, root * atom_vector, share.unsqueeze(-1) * atom_rank2, ptr)
             tensors = orbits.projected(tensors)
-        identity = torch.eye(3, dtype=tensors.dtype, device=tensors.device)
-        if self.bound is None:
-            return self.offset * identity + self.scale * tensors
-        middle = (self.offset - self.bound).clamp(min=_SMALLEST_ABOVE_BOUND).sqrt()
-        root = middle * identity + (0.5 * self.scale / middle) * tensors
-        return self.bound * identity + root @ root
+        return in_range(tensors, self.offset, self.scale, self.bound)
 
 
 class Decoder(nn.Module):
@@ -221,6 +217,8 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        # To compare decoders under torch.compile, which makes symbols of the numbers in a dataclass.
+        self.settings = repr(config)
         latent = config.latent
         self.atom_input = AtomInput(channels, config.layers)
         inner, outer = Channels(latent, latent, latent), self.atom_input.channels

@@ -116,6 +116,16 @@ class AtomInput(nn.Module):
                 size = mean.sqrt()
                 getattr(self, f"{name}_size")[place] = size if size > 0 else 1.0
 
+    def channel_sizes(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Repeat the sizes of the layers for each of their channels: scalars, vectors, tensors. [C] each."""
+        sizes = self.scalar_size, self.vector_size, self.rank2_size
+        counts = self.channels.scalar, self.channels.vector, self.channels.rank2
+        scalar, vector, rank2 = (
+            size.unsqueeze(1).expand(len(size), count // len(size)).flatten()
+            for size, count in zip(sizes, counts, strict=True)
+        )
+        return scalar, vector, rank2
+
     def forward(self, latents: Sequence[Latents | None]) -> tuple[Tensor, Tensor, Tensor]:
         """Join scalars [N, Cs], vectors [N, 3, Cv] and tensors [N, 6, Ct] of all layers along their channels."""
 

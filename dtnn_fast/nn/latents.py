@@ -82,17 +82,17 @@ class AtomOrbits(NamedTuple):
         return cls(graph.atom_weight, graph.projector)
 
     def shares(self, ptr: Tensor) -> Tensor:
-        """Divide each atom's weight by the mean weight of its crystal. [B+1] -> [N]."""
+        """Divide each atom's weight by the sum over its crystal. [B+1] -> [N]."""
         sizes = ptr.diff()
         crystal = torch.repeat_interleave(sizes, output_size=self.atom_weight.shape[0])
         sums = torch.zeros_like(sizes, dtype=self.atom_weight.dtype).index_add(0, crystal, self.atom_weight)
-        return self.atom_weight * (sizes / sums)[crystal]
+        return self.atom_weight / sums[crystal]
 
     def projected(self, tensors: Tensor) -> Tensor:
-        """Average symmetric tensors over the point groups. [B, 3, 3] -> [B, 3, 3]."""
-        components = tensors[:, UNIQUE_ROWS, UNIQUE_COLUMNS].unsqueeze(-1)
-        averaged = torch.bmm(self.projector.to(tensors.dtype), components).squeeze(-1)
-        return averaged[:, MATRIX_COMPONENTS].unflatten(-1, (3, 3))
+        """Average symmetric tensors over the point groups. [..., B, 3, 3] -> [..., B, 3, 3]."""
+        components = tensors[..., UNIQUE_ROWS, UNIQUE_COLUMNS].unsqueeze(-1)
+        averaged = (self.projector.to(tensors.dtype) @ components).squeeze(-1)
+        return averaged[..., MATRIX_COMPONENTS].unflatten(-1, (3, 3))
 
 
 class EncodedCrystals(NamedTuple):

@@ -14,11 +14,13 @@ NaN where a bad index would enter, and the next call on that device, or `check_d
 from .. import _library  # noqa: F401  loads the compiled operations before anything registers fakes for them
 from .atom_to_bond_gather import atom_to_bond_gather
 from .bond_messages import BondMessages, MessageWeights, bond_messages
+from .bond_perceptron_sum import bond_perceptron_sum
 from .bond_reverses import FullToHalf, bond_reverses, full_to_half
 from .bond_to_atom_sum import bond_to_atom_sum
 from .bond_turns import BondTurns
 from .bond_vectors import bond_vectors
 from .bonds_within import BondsWithin, bonds_within
+from .decode import decode
 from .device_errors import check_device_errors, immediate_device_errors
 from .nearest_neighbors import nearest_neighbors
 from .neighbor_list import NeighborList, NeighborOrder, neighbor_list, neighbor_order
@@ -47,11 +49,13 @@ __all__ = [
     "SymmetrisedCrystals",
     "atom_to_bond_gather",
     "bond_messages",
+    "bond_perceptron_sum",
     "bond_reverses",
     "bond_to_atom_sum",
     "bond_vectors",
     "bonds_within",
     "check_device_errors",
+    "decode",
     "full_to_half",
     "immediate_device_errors",
     "nearest_neighbors",

@@ -13,10 +13,12 @@ from ..ops.reduce_bonds import ReducedBonds
 from ..ops.symmetrise_crystals import SYMMETRY_FAULTS, SymmetrisedCrystals
 from .atom_to_bond_gather import atom_to_bond_gather
 from .bond_messages import bond_messages
+from .bond_perceptron_sum import bond_perceptron_sum
 from .bond_reverses import bond_reverses, full_to_half
 from .bond_to_atom_sum import bond_to_atom_sum
 from .bond_vectors import bond_vectors
 from .bonds_within import bonds_within
+from .decode import decode
 from .nearest_neighbors import nearest_neighbors
 from .neighbor_list import neighbor_list
 from .neighbor_list_fixed import neighbor_list_fixed
@@ -41,10 +43,12 @@ __all__ = [
     "SymmetrisedCrystals",
     "atom_to_bond_gather",
     "bond_messages",
+    "bond_perceptron_sum",
     "bond_reverses",
     "bond_to_atom_sum",
     "bond_vectors",
     "bonds_within",
+    "decode",
     "full_to_half",
     "nearest_neighbors",
     "neighbor_list",

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dtnn_fast import ops
+from dtnn_fast.ops.decode import num_decoder_weights
 
 OPS = torch.ops.dtnn_fast
 CHANNELS, OUTPUTS = 3, 4
@@ -112,6 +113,55 @@ def _norm_inputs(b: Batch) -> tuple[Tensor, ...]:
     return b.atoms(3, OUTPUTS, seed=1), b.atoms(OUTPUTS, seed=2), y, norm, x, weight()
 
 
+def _perceptrons(b: Batch) -> tuple[Tensor, ...]:
+    """Make the floating point inputs of bond_perceptron_sum with two perceptrons, without `sum_scalar`."""
+    shapes = (2, CHANNELS, 5), (2, 5), (2, 5, OUTPUTS), (2, OUTPUTS)
+    weights = (normal(*shape, seed=seed) for seed, shape in enumerate(shapes, start=3))
+    return b.bonds(CHANNELS), b.bonds(seed=1), *weights
+
+
+def _perceptron_grads(b: Batch) -> tuple[Tensor, ...]:
+    """Make the gradients of the results of bond_perceptron_sum."""
+    return normal(2, len(b.positions), OUTPUTS, seed=8), b.atoms(seed=9)
+
+
+# Small: the tests make whole Hessians of it.
+DECODER = {"blocks": 1, "latent": 1, "readouts": 1}
+
+
+def _decoder_atoms(b: Batch) -> tuple[Tensor, ...]:
+    """Make the latents of atoms for decode."""
+    return b.atoms(1), b.atoms(3, 1, seed=1), b.atoms(6, 1, seed=2)
+
+
+def _decoder_bonds(b: Batch) -> tuple[Tensor, ...]:
+    """Make what decode reads of the bonds, for two members."""
+    return b.atoms(3, 1, seed=3), normal(2, len(b.positions), 1, seed=4), b.atoms(seed=5)
+
+
+def _decoder_masks(b: Batch) -> Tensor:
+    return normal(2, 5, len(b.positions), 1, seed=6)
+
+
+def _decoder_weights(bond_vector: int | None) -> Tensor:
+    return 0.5 * normal(2, num_decoder_weights(1, 1, 1, bond_vector, **DECODER), seed=7)
+
+
+def _decode(b: Batch) -> tuple[Any, ...]:
+    """Make all arguments of the operation decode."""
+    atoms = *_decoder_atoms(b), *_decoder_bonds(b), _decoder_masks(b)
+    return *atoms, _decoder_weights(1), b.ptr, b.atoms(seed=8), *DECODER.values(), True
+
+
+def _decode_simple(b: Batch) -> tuple[Any, ...]:
+    """Make the arguments of the operation decode without optional ones."""
+    return *_decoder_atoms(b), *[None] * 4, _decoder_weights(None), b.ptr, None, *DECODER.values(), False
+
+
+def _decode_grad(b: Batch) -> Tensor:
+    return normal(2, 1, len(b.ptr) - 1, 3, 3, seed=9)
+
+
 def _ends(b: Batch) -> tuple[Tensor, ...]:
     return b.pairs, b.row_ptr, b.order, b.order_ptr
 
@@ -172,6 +222,42 @@ OPERATIONS: dict[str, Case] = {
     "bond_messages_backward of the sums": Case(
         OPS.bond_messages_backward, lambda b: (None, None, *_message_grads(b)[2:], *_message_inputs(b), False, True)
     ),
+    "bond_perceptron_sum": Case(
+        OPS.bond_perceptron_sum, lambda b: (*_perceptrons(b), b.pairs, b.row_ptr, b.bonds(2, seed=7).t())
+    ),
+    "bond_perceptron_sum without factors": Case(
+        OPS.bond_perceptron_sum, lambda b: (*_perceptrons(b), b.pairs, b.row_ptr, None)
+    ),
+    "bond_perceptron_sum_backward": Case(
+        OPS.bond_perceptron_sum_backward,
+        lambda b: (*_perceptron_grads(b), *_perceptrons(b), b.pairs, b.row_ptr, None),
+    ),
+    "bond_perceptron_sum_backward with factors": Case(
+        OPS.bond_perceptron_sum_backward,
+        lambda b: (
+            *_perceptron_grads(b),
+            *_perceptrons(b),
+            b.pairs,
+            b.row_ptr,
+            b.bonds(2, seed=7).t(),
+            *[True] * 4,
+        ),
+    ),
+    "bond_perceptron_sum_backward of the sums": Case(
+        OPS.bond_perceptron_sum_backward,
+        lambda b: (_perceptron_grads(b)[0], None, *_perceptrons(b), b.pairs, b.row_ptr, None, True, False, True),
+    ),
+    "bond_perceptron_sum_backward of the envelope": Case(
+        OPS.bond_perceptron_sum_backward,
+        lambda b: (None, _perceptron_grads(b)[1], *_perceptrons(b), b.pairs, b.row_ptr, None, False, True, False),
+    ),
+    "decode": Case(OPS.decode, _decode),
+    "decode without bonds": Case(OPS.decode, _decode_simple),
+    "decode_backward": Case(OPS.decode_backward, lambda b: (_decode_grad(b), *_decode(b))),
+    "decode_backward without bonds": Case(OPS.decode_backward, lambda b: (_decode_grad(b), *_decode_simple(b))),
+    "decode_backward of the weights": Case(
+        OPS.decode_backward, lambda b: (_decode_grad(b), *_decode_simple(b), False, False, True, False, False)
+    ),
     "rank2_linear": Case(OPS.rank2_linear, lambda b: (b.atoms(6, CHANNELS), weight())),
     "rank2_linear_norm": Case(OPS.rank2_linear_norm, lambda b: (b.atoms(6, CHANNELS), weight(), 0.5)),
     "rank2_weight_grad": Case(OPS.rank2_weight_grad, lambda b: (b.atoms(3, OUTPUTS, seed=1), b.atoms(3, CHANNELS))),
@@ -227,6 +313,13 @@ FUNCTIONS: dict[str, Case] = {
     "bond_messages": Case(
         lambda *a: tuple(ops.bond_messages(*a[:8], ops.MessageWeights(*a[8:12]), *a[12:])),
         lambda b: _message_inputs(b)[:14],
+    ),
+    "bond_perceptron_sum": Case(
+        ops.bond_perceptron_sum, lambda b: (*_perceptrons(b), b.pairs, b.row_ptr, b.bonds(2, seed=7).t())
+    ),
+    "decode": Case(
+        lambda *a: ops.decode(*a, **DECODER),
+        lambda b: (*_decoder_atoms(b), _decoder_weights(1), b.ptr, *_decoder_bonds(b), _decoder_masks(b)),
     ),
     "rank2_linear": Case(ops.rank2_linear, lambda b: (b.atoms(6, CHANNELS), weight())),
     "rank2_linear with norm": Case(

@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
 from dtnn_fast.ops import (
     atom_to_bond_gather,
+    bond_perceptron_sum,
     bond_to_atom_sum,
     bond_vectors,
+    decode,
     neighbor_list,
     rank2_gate,
     rank2_linear,
@@ -25,6 +29,20 @@ CALLS = [
     (bond_vectors, (POSITIONS, CELL, PAIRS, torch.ones(1, 3, dtype=torch.int32), PTR)),
     (bond_to_atom_sum, (torch.ones(1, 2), PAIRS, ROW_PTR)),
     (atom_to_bond_gather, (torch.ones(1, 2), PAIRS, ROW_PTR)),
+    (
+        bond_perceptron_sum,
+        (
+            *(torch.ones(1, 2), torch.ones(1), torch.ones(1, 2, 3), torch.ones(1, 3), torch.ones(1, 3, 2)),
+            *(torch.ones(1, 2), PAIRS, ROW_PTR, torch.ones(2, 1)),
+        ),
+    ),
+    (
+        partial(decode, blocks=1, latent=1, readouts=1),
+        (
+            *(torch.ones(1, 2), torch.ones(1, 3, 1), torch.ones(1, 6, 1), torch.ones(1, 34), PTR),
+            *(torch.ones(1, 3, 1), torch.ones(1, 1, 1), torch.ones(1), torch.ones(1, 5, 1, 1), torch.ones(1)),
+        ),
+    ),
     (rank2_linear, (X, WEIGHT)),
     (rank2_linear, (X, WEIGHT, True)),
     (rank2_gate, (X, torch.ones(1, 2), WEIGHT, torch.ones(1, 3, 2))),
@@ -38,7 +56,8 @@ def test_one_argument_on_another_device(op, arguments, moved):
     op(*arguments)
     mixed = [arg.to("meta") if i == moved else arg for i, arg in enumerate(arguments)]
     with pytest.raises(
-        RuntimeError, match=rf"{op.__name__}: expected `\w+` on the device of `\w+` \((cpu|meta)\), got"
+        RuntimeError,
+        match=rf"{getattr(op, 'func', op).__name__}: expected `\w+` on the device of `\w+` \((cpu|meta)\), got",
     ):
         op(*mixed)
 

@@ -18,6 +18,7 @@ import os
 import sys
 import torch
 from dtnn_fast import ops
+from dtnn_fast.ops.decode import num_decoder_weights
 
 threads = int(sys.argv[1])
 torch.set_num_threads(threads)
@@ -38,8 +39,15 @@ def call_all():
     x = atoms[:, :, None] * torch.ones(32)
     y, norm = ops.rank2_linear(x, torch.eye(32), norm=True)
     y = ops.rank2_gate(y, norm, torch.eye(32), x)
+    w, b = torch.ones(2, 32, 32), torch.ones(2, 32)
+    scalars = torch.ones(bonds.pairs.shape[1], 32)
+    sums, _ = ops.bond_perceptron_sum(scalars, vectors.square().sum(1), w, b, w, b, bonds.pairs, bonds.row_ptr)
+    norm = norm + sums[1]
     ptr = torch.tensor([0, 1500])
     epsilon = ops.tensor_readout(norm, y, torch.cat([y, y], 1), ptr)
+    weights = torch.ones(1, num_decoder_weights(32, 32, 32, None, blocks=1, latent=4, readouts=1)) / 100
+    decoded = ops.decode(norm, y, torch.cat([y, y], 1), weights, ptr, blocks=1, latent=4, readouts=1)
+    epsilon = epsilon + decoded.sum((0, 1, 2))
     (grad,) = torch.autograd.grad(epsilon.sum(), positions)
     assert torch.isfinite(grad).all()
 """

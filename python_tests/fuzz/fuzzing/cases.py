@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from dtnn_fast import ops, reference
+from dtnn_fast.ops.decode import num_decoder_weights
 
 from .calls import Call
 from .random_crystals import random_batch, random_bonds, random_operations
@@ -164,6 +165,50 @@ def bond_messages() -> Call:
     return Call(native, _with_flat_arguments(reference.bond_messages, always_turned=True), arguments)
 
 
+def bond_perceptron_sum() -> Call:
+    _, bonds = random_bonds(half=random.random() < 0.5)
+    dtype, num_bonds, members = floating_dtype(), bonds.pairs.shape[1], pick((0, 1, 3))
+    channels, hidden, outputs = pick(CHANNELS), pick(CHANNELS), pick(CHANNELS)
+    shapes = {
+        "bond_scalar": (num_bonds, channels),
+        "envelope": (num_bonds,),
+        "weight1": (members, channels, hidden),
+        "bias1": (members, hidden),
+        "weight2": (members, hidden, outputs),
+        "bias2": (members, outputs),
+    }
+    arguments = {name: any_layout(floats(*shape, dtype=dtype)) for name, shape in shapes.items()}
+    arguments |= {"pairs": any_layout(bonds.pairs), "row_ptr": any_layout(bonds.row_ptr)}
+    arguments["sum_scalar"] = any_layout(floats(2, num_bonds, dtype=dtype)) if random.random() < 0.5 else None
+    return Call(ops.bond_perceptron_sum, reference.bond_perceptron_sum, arguments)
+
+
+def decode() -> Call:
+    dtype, members, blocks, latent, readouts = floating_dtype(), pick((1, 3)), pick((0, 1, 2)), pick((1, 5, 17)), 2
+    counts = [random.randint(1, 40) for _ in range(pick((0, 1, 3)))]
+    rows, channels = sum(counts), [pick((1, 2, 17)) for _ in range(4)]
+    with_bonds = random.random() < 0.6
+    sizes = {"blocks": blocks, "latent": latent, "readouts": readouts}
+    num_weights = num_decoder_weights(*channels[:3], channels[3] if with_bonds else None, **sizes)
+    shapes = {
+        "scalar": (rows, channels[0]),
+        "vector": (rows, 3, channels[1]),
+        "rank2": (rows, 6, channels[2]),
+        "weights": (members, num_weights),
+    }
+    if with_bonds:
+        shapes |= {"bond_vector": (rows, 3, channels[3]), "bond_sums": (members * blocks, rows, latent)}
+        shapes |= {"envelope_sum": (rows,)}
+    if random.random() < 0.3:
+        shapes["masks"] = (members, 3 * blocks + 2 * readouts, rows, latent)
+    if random.random() < 0.3:
+        shapes["atom_share"] = (rows,)
+    arguments = {name: any_layout(floats(*shape, dtype=dtype)) for name, shape in shapes.items()}
+    arguments["weights"] = arguments["weights"] / (1 + max(latent, *channels)) ** 0.5
+    arguments |= {"ptr": any_layout(torch.tensor([0, *accumulate(counts)]))} | sizes
+    return Call(ops.decode, reference.decode, arguments | {"residual": random.random() < 0.7})
+
+
 def rank2_linear() -> Call:
     dtype, channels = floating_dtype(), pick(CHANNELS)
     arguments = {
@@ -255,6 +300,8 @@ CASES: dict[Callable[[], Call], float] = {
     bond_to_atom_sum: 1,
     atom_to_bond_gather: 1,
     bond_messages: 1,
+    bond_perceptron_sum: 1,
+    decode: 1,
     rank2_linear: 1,
     rank2_gate: 1,
     tensor_readout: 1,

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+// How the fused operations walk over atoms or bonds with a tile program: tiles that stay in the second level of the
+// cache, and a fixed number of groups of tiles for the gradients of the weights. Both depend on the shapes alone, never
+// on the number of threads, and so do the results.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "check.h"
+#include "core/tile_program.h"
+
+namespace dtnn {
+
+struct TileRange {
+  int64_t first;
+  int64_t last;
+
+  int64_t size() const { return last - first; }
+};
+
+// Rows whose values fill 384 KiB in float32: at least 8, at most 96.
+inline int64_t rows_per_tile(const TileProgram& program, bool with_backward) {
+  const int64_t per_row = std::max<int64_t>(1, tile_numbers_per_row(program, with_backward));
+  return std::clamp<int64_t>(98304 / per_row / 8 * 8, 8, 96);
+}
+
+// Calls backward_tile(tile, group's grad_weights) for all tiles of `rows`, and sums grad_weights [size] of the groups
+// in order. Each group goes through its tiles in order, with a state of its own from make_state().
+template <typename T, typename MakeState, typename Backward>
+void for_each_tile_in_groups(int64_t rows, int64_t tile_rows, T* grad_weights, int64_t size,
+                             const MakeState& make_state, const Backward& backward_tile) {
+  constexpr int64_t max_groups = 16, tiles_per_group = 4;
+  const int64_t num_tiles = (rows + tile_rows - 1) / tile_rows;
+  const int64_t num_groups = std::clamp<int64_t>(num_tiles / tiles_per_group, 1, max_groups);
+  std::vector<T> partial(static_cast<size_t>((num_groups - 1) * size));  // of all groups but the first
+  std::fill_n(grad_weights, size, T(0));
+  torch::stable::parallel_for(0, num_groups, 1, [&](int64_t first_group, int64_t last_group) {
+    auto state = make_state();
+    for (int64_t g = first_group; g < last_group; ++g) {
+      T* sums = g == 0 ? grad_weights : partial.data() + (g - 1) * size;
+      for (int64_t t = g * num_tiles / num_groups; t < (g + 1) * num_tiles / num_groups; ++t) {
+        backward_tile(TileRange{t * tile_rows, std::min((t + 1) * tile_rows, rows)}, state, sums);
+      }
+    }
+  });
+  torch::stable::parallel_for(0, size, 16384, [&](int64_t first, int64_t last) {
+    for (int64_t g = 0; g + 1 < num_groups; ++g) {
+      const T* sums = partial.data() + g * size;
+      for (int64_t p = first; p < last; ++p) grad_weights[p] += sums[p];
+    }
+  });
+}
+
+}  // namespace dtnn

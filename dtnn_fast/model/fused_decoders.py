@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: MIT
+"""The decoders of all members in two native calls: `bond_perceptron_sum` and `decode`, with the modules' weights.
+
+The kernels exist on the CPU. Elsewhere, and with the reference implementations, each `Decoder` runs its modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from .._backend import uses_reference
+from ..nn.bond_ends import sum_at_ends
+from ..nn.latents import AtomOrbits, Latents
+from ..nn.radial import smooth_cutoff
+from ..nn.weight_cache import WeightCache
+from ..ops import bond_perceptron_sum, decode
+from .decoder import Decoder, DecoderBlock, Readout
+from .decoder_inputs import AtomInput, layer_latents
+from .tensor_range import in_range
+
+
+class BondWeights(NamedTuple):
+    """Weights of `bond_perceptron_sum` for each member's blocks."""
+
+    weight1: Tensor
+    bias1: Tensor
+    weight2: Tensor
+    bias2: Tensor
+
+
+class DecoderWeights(NamedTuple):
+    """Weights of all members as the operations take them.
+
+    Args:
+        decoders: of `decode`. [M, P].
+        bonds: weight1, bias1, weight2 and bias2 of `bond_perceptron_sum`, for each member's blocks; None without.
+        offset: of each readout's range. [M, R].
+        scale: of each readout's range. [M, R].
+    """
+
+    decoders: Tensor
+    bonds: BondWeights | None
+    offset: Tensor
+    scale: Tensor
+
+
+def can_fuse(decoders: Sequence[nn.Module], latents: Sequence[Latents | None]) -> bool:
+    """Tell whether `decode_members` can run these decoders on these latents: on the CPU, for equal settings.
+
+    Elsewhere there are no kernels yet, and the reference implementations are to be run module by module. So are modules
+    with hooks, which would not be called.
+    """
+    given = next((layer for layer in latents if layer is not None), None)
+    if uses_reference() or given is None or given.atom_scalar.device.type != "cpu" or not decoders:
+        return False
+    return all(_is_plain(decoder, decoders[0]) and not _has_hooks(decoder) for decoder in decoders)
+
+
+def _is_plain(decoder: nn.Module, first: nn.Module) -> bool:
+    """Tell whether a decoder and its parts are of this file's classes, with the settings of the first decoder."""
+    if type(decoder) is not Decoder or type(first) is not Decoder or decoder.settings != first.settings:
+        return False
+    blocks = all(type(block) is DecoderBlock for block in decoder.blocks)
+    readouts = all(type(readout) is Readout for readout in decoder.readouts.values())
+    return blocks and readouts and len(decoder.readouts) == len(first.readouts)
+
+
+def _has_hooks(decoder: nn.Module) -> bool:
+    return any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in decoder.modules())
+
+
+def decode_members(
+    decoders: Sequence[Decoder],
+    latents: Sequence[Latents | None],
+    ptr: Tensor,
+    cache: WeightCache[DecoderWeights],
+    orbits: AtomOrbits | None = None,
+) -> list[Tensor]:
+    """Compute the tensors of each member's readouts, in the order of the readouts.
+
+    Args:
+        decoders: decoders for which `can_fuse` holds.
+        latents: latents of the encoder's layers, from the first; None for layers that are not read.
+        ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``. [B+1].
+        cache: holds the weights of these decoders between calls.
+        orbits: what the atoms stand for; None where every atom stands for itself.
+
+    Returns:
+        [M, B, 3, 3] for each readout.
+    """
+    config = decoders[0].config
+    weights = cache.get(decoders, lambda: _stack_weights(decoders))
+    scalar, vector, rank2 = _joined_latents(decoders[0].atom_input, latents)
+    bonds: tuple[Tensor, Tensor, Tensor] | tuple[None, None, None] = (None, None, None)
+    if weights.bonds is not None:
+        bonds = _summed_bonds(layer_latents(latents, config.layer), weights.bonds)
+    num_readouts = len(decoders[0].readouts)
+    tensors = decode(
+        scalar,
+        vector,
+        rank2,
+        weights.decoders,
+        ptr,
+        bonds[0],
+        bonds[1],
+        bonds[2],
+        _dropout_masks(decoders, scalar),
+        None if orbits is None else orbits.shares(ptr),
+        blocks=config.blocks,
+        latent=config.latent,
+        readouts=num_readouts,
+        residual=config.residual,
+    )
+    if orbits is not None:
+        tensors = orbits.projected(tensors)
+    readouts = [list(decoder.readouts.values()) for decoder in decoders]
+    results = []
+    for place in range(num_readouts):
+        bounds = [cast(Readout, readout[place]).bound for readout in readouts]
+        offset, scale = (values[:, place, None, None, None] for values in (weights.offset, weights.scale))
+        if len(set(bounds)) == 1:
+            results.append(in_range(tensors[:, place], offset, scale, bounds[0]))
+        else:
+            members = zip(tensors[:, place], offset, scale, bounds, strict=True)
+            results.append(torch.stack([in_range(values, a, b, bound) for values, a, b, bound in members]))
+    return results
+
+
+def _joined_latents(atom_input: AtomInput, latents: Sequence[Latents | None]) -> tuple[Tensor, Tensor, Tensor]:
+    """Put the latents of the layers side by side. Their sizes are in the weights."""
+
+    def joined(name: str, layers: Sequence[int]) -> Tensor:
+        parts = [getattr(layer_latents(latents, layer), name) for layer in layers]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+    vector_layers = atom_input.vector_layers
+    return (
+        joined("atom_scalar", atom_input.layers),
+        joined("atom_vector", vector_layers),
+        joined("atom_rank2", vector_layers),
+    )
+
+
+def _summed_bonds(latents: Latents, weights: BondWeights) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum what the blocks read of the bonds: vectors (neighbor minus center), perceptrons, envelope."""
+    scalar, vector, length, tier = latents[3:]
+    if scalar is None or vector is None or length is None or tier is None:
+        raise ValueError("Decoder: expected latents with bonds; use DTNN-simple (bonds=False) with this encoder")
+    envelope = smooth_cutoff(length, tier.cutoff)
+    summed = sum_at_ends(vector, tier, "difference")
+    counts = None if tier.turns is None else tier.turns.counts
+    return summed, *bond_perceptron_sum(scalar, envelope, *weights, tier.pairs, tier.row_ptr, counts)
+
+
+def _dropout_masks(decoders: Sequence[Decoder], scalar: Tensor) -> Tensor | None:
+    """Draw the factors of all dropout layers; None where none is active."""
+    if decoders[0].config.dropout == 0:
+        return None
+    layers = [_dropout_layers(decoder) for decoder in decoders]
+    active = {(layer.training, layer.p) for of_member in layers for layer in of_member}
+    if not any(training and p > 0 for training, p in active):
+        return None
+    ones = scalar.new_ones(len(layers), len(layers[0]), scalar.shape[0], decoders[0].config.latent)
+    if len(active) == 1:
+        return nn.functional.dropout(ones, layers[0][0].p)
+    drawn = [[layer(one) for layer, one in zip(*pair, strict=True)] for pair in zip(layers, ones, strict=True)]
+    return torch.stack([torch.stack(of_member) for of_member in drawn])
+
+
+def _dropout_layers(decoder: Decoder) -> list[nn.Dropout]:
+    """List the dropout layers in the order of the masks of `decode`."""
+    perceptrons: list[Any] = []
+    for block in decoder.blocks:
+        perceptrons += [block.scalar_in, block.mix]
+    for readout in decoder.readouts.values():
+        perceptrons += [readout.scalar_value, readout.scalar_gate]
+    return [layer for perceptron in perceptrons for layer in perceptron if isinstance(layer, nn.Dropout)]
+
+
+def _stack_weights(decoders: Sequence[Decoder]) -> DecoderWeights:
+    ranges = [
+        [(readout.offset, readout.scale) for readout in cast(list[Readout], list(decoder.readouts.values()))]
+        for decoder in decoders
+    ]
+    offset, scale = (
+        torch.stack([torch.stack([pair[which] for pair in of_member]) for of_member in ranges]) for which in range(2)
+    )
+    flat = torch.stack([torch.cat([part.flatten() for part in _decoder_weights(decoder)]) for decoder in decoders])
+    bonds = None
+    if decoders[0].config.bonds and decoders[0].config.blocks:
+        perceptrons = [cast(DecoderBlock, block).bond_hidden[0] for decoder in decoders for block in decoder.blocks]
+        bonds = BondWeights(*_stack_layers(perceptrons, 0), *_stack_layers(perceptrons, 2))
+    return DecoderWeights(flat, bonds, offset, scale)
+
+
+def _stack_layers(perceptrons: Sequence[Any], place: int) -> tuple[Tensor, Tensor]:
+    layers = [perceptron[place] for perceptron in perceptrons]
+    return torch.stack([layer.weight.t() for layer in layers]), torch.stack([layer.bias for layer in layers])
+
+
+def _decoder_weights(decoder: Decoder) -> list[Tensor]:
+    """List a member's weights in the order of `decode`, with the sizes of the latents and the sums' scale included."""
+    sizes = decoder.atom_input.channel_sizes()
+    first: tuple[Tensor | None, ...] = tuple(size.reciprocal().unsqueeze(1) for size in sizes)
+    parts: list[Tensor] = []
+    for block in cast(list[DecoderBlock], list(decoder.blocks)):
+        scalar, vector, rank2 = first
+        parts += _perceptron_weights(block.scalar_in, scalar)
+        vector_in = block.vector_in.weight.t()
+        if decoder.config.bonds:
+            parts.append(block.bond_scale * block.bond_out.weight.t())
+            own = vector_in.shape[0] - block.bond_vectors
+            # The summed vectors are neighbor minus center, and away from the atom is the opposite.
+            parts_of_vector = [_scaled(vector_in[:own], vector), -block.bond_scale * vector_in[own:]]
+        else:
+            parts_of_vector = [_scaled(vector_in, vector)]
+        parts += [_scaled(block.rank2_in.weight.t(), rank2), *parts_of_vector]
+        parts += _perceptron_weights(block.mix)
+        parts += [block.vector_out.weight.t(), block.rank2_out.weight.t()]
+        first = (None, None, None)
+    for readout in cast(list[Readout], list(decoder.readouts.values())):
+        scalar, vector, rank2 = first
+        parts += _perceptron_weights(readout.scalar_value, scalar) + _perceptron_weights(readout.scalar_gate, scalar)
+        parts += [_scaled(readout.vector_readout.weight.t(), vector), _scaled(readout.rank2_readout.weight.t(), rank2)]
+    return parts
+
+
+def _scaled(weight: Tensor, rows: Tensor | None) -> Tensor:
+    return weight if rows is None else weight * rows
+
+
+def _perceptron_weights(perceptron: nn.Sequential, rows: Tensor | None = None) -> list[Tensor]:
+    parts: list[Tensor] = []
+    for layer in perceptron:
+        if isinstance(layer, nn.Linear):
+            parts += [_scaled(layer.weight.t(), rows), layer.bias]
+            rows = None
+    return parts
