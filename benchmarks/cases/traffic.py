@@ -86,6 +86,26 @@ def atom_to_bond_gather(atoms: int, bonds: int, width: int, ends: str, size: int
     return gather, total, gather
 
 
+def bond_messages(
+    atoms: int, bonds: int, scalars: int, vectors: int, radial: int, hidden: int, size: int
+) -> tuple[Traffic, ...]:
+    """Messages of a layer and their sums; two products forward, four more backward."""
+    outputs = scalars + 5 * vectors
+    features = outputs + radial
+    weights = hidden * (features + 1) + outputs * (hidden + 1)
+    states = bonds * (scalars + 3 * vectors)
+    at_atoms = atoms * (9 * vectors + hidden)
+    inputs = size * (at_atoms + states + bonds * (4 + radial) + weights) + INDEX * (3 * bonds + 2 * atoms)
+    results = size * (states + atoms * (scalars + 9 * vectors))
+    product = 2 * bonds * hidden * (features + outputs)
+    # Of each channel of a bond 50 for its invariants, 60 for its messages and sums; backward about twice as many.
+    around = bonds * (110 * vectors + 4 * scalars + 6 * hidden)
+    forward = Traffic(inputs + results, product + around)
+    # Gradients of the results and the inputs again; gradients of the inputs.
+    backward = Traffic(results + 2 * inputs, 2 * product + 2 * around)
+    return forward, backward
+
+
 def rank2_linear(n: int, k: int, c: int, d: int, norm: bool, size: int) -> tuple[Traffic, ...]:
     """``y = x W^T`` and the norm; one product forward, two backward, four more at second order (six with the norm)."""
     x, y, w, length = n * k * c, n * k * d, c * d, n * d * norm

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: MIT
 #include "ops/bond_messages.h"
 
-#include <torch/csrc/stable/library.h>
-
 #include <string>
 #include <tuple>
+
+#include "ops/rank2_linear.h"
+#include "registration.h"
+
+#ifdef DTNN_WITH_CUDA
+#include "cuda_stream.h"  // DTNN_CUDA_KEY
+#endif
 
 namespace dtnn {
 namespace {
@@ -74,38 +79,46 @@ std::pair<MessageShape, MessageInputs> check_messages(const char* op, const Argu
            check("turn", in.turn, "[E, 3, 3]", {e, 3, 3}), check("turn_counts", in.turn_counts, "[2, E]", {2, e})}};
 }
 
-Five messages_on_cpu(const Tensor& q, const Tensor& tau, const Tensor& atom_hidden, const Tensor& bond_scalar,
-                     const Tensor& bond_vector, const Tensor& direction, const Tensor& envelope, const Tensor& radial,
-                     const Tensor& hidden_weight, const Tensor& hidden_bias, const Tensor& out_weight,
-                     const Tensor& out_bias, const Tensor& pairs, const Tensor& row_ptr,
-                     const OptionalTensor& neighbor_order, const OptionalTensor& neighbor_row_ptr,
-                     const OptionalTensor& turn, const OptionalTensor& turn_counts) {
+using Forward = void (*)(const MessageShape&, const MessageInputs&, const MessageProducts&, MessageOutputs&);
+using Backward = void (*)(const MessageShape&, const MessageInputs&, const MessageProducts&, const MessageOutputGrads&,
+                          const MessageNeeds&, MessageGrads&);
+
+// The operation on one device.
+template <Forward kernel>
+Five messages_on(const Tensor& q, const Tensor& tau, const Tensor& atom_hidden, const Tensor& bond_scalar,
+                 const Tensor& bond_vector, const Tensor& direction, const Tensor& envelope, const Tensor& radial,
+                 const Tensor& hidden_weight, const Tensor& hidden_bias, const Tensor& out_weight,
+                 const Tensor& out_bias, const Tensor& pairs, const Tensor& row_ptr,
+                 const OptionalTensor& neighbor_order, const OptionalTensor& neighbor_row_ptr,
+                 const OptionalTensor& turn, const OptionalTensor& turn_counts, int64_t precision) {
   const auto [s, inputs] =
       check_messages("bond_messages", {q, tau, atom_hidden, bond_scalar, bond_vector, direction, envelope, radial,
                                        hidden_weight, hidden_bias, out_weight, out_bias, pairs, row_ptr, neighbor_order,
                                        neighbor_row_ptr, turn, turn_counts});
+  check_precision("bond_messages", precision);
   const auto empty = [&q](std::initializer_list<int64_t> sizes) { return torch::stable::new_empty(q, sizes); };
   MessageOutputs outputs{empty({s.num_bonds, s.scalars}), empty({s.num_bonds, 3, s.vectors}),
                          empty({s.num_atoms, s.scalars}), empty({s.num_atoms, 3, s.vectors}),
                          empty({s.num_atoms, 6, s.vectors})};
-  bond_messages_cpu(s, inputs, outputs);
+  kernel(s, inputs, {precision}, outputs);
   return {outputs.scalar, outputs.vector, outputs.sum_scalar, outputs.sum_vector, outputs.sum_rank2};
 }
 
-Twelve backward_on_cpu(const OptionalTensor& grad_scalar, const OptionalTensor& grad_vector,
-                       const OptionalTensor& grad_sum_scalar, const OptionalTensor& grad_sum_vector,
-                       const OptionalTensor& grad_sum_rank2, const Tensor& q, const Tensor& tau,
-                       const Tensor& atom_hidden, const Tensor& bond_scalar, const Tensor& bond_vector,
-                       const Tensor& direction, const Tensor& envelope, const Tensor& radial,
-                       const Tensor& hidden_weight, const Tensor& hidden_bias, const Tensor& out_weight,
-                       const Tensor& out_bias, const Tensor& pairs, const Tensor& row_ptr,
-                       const OptionalTensor& neighbor_order, const OptionalTensor& neighbor_row_ptr,
-                       const OptionalTensor& turn, const OptionalTensor& turn_counts, bool need_geometry,
-                       bool need_weights) {
+template <Backward kernel>
+Twelve backward_on(const OptionalTensor& grad_scalar, const OptionalTensor& grad_vector,
+                   const OptionalTensor& grad_sum_scalar, const OptionalTensor& grad_sum_vector,
+                   const OptionalTensor& grad_sum_rank2, const Tensor& q, const Tensor& tau, const Tensor& atom_hidden,
+                   const Tensor& bond_scalar, const Tensor& bond_vector, const Tensor& direction,
+                   const Tensor& envelope, const Tensor& radial, const Tensor& hidden_weight, const Tensor& hidden_bias,
+                   const Tensor& out_weight, const Tensor& out_bias, const Tensor& pairs, const Tensor& row_ptr,
+                   const OptionalTensor& neighbor_order, const OptionalTensor& neighbor_row_ptr,
+                   const OptionalTensor& turn, const OptionalTensor& turn_counts, bool need_geometry, bool need_weights,
+                   int64_t precision) {
   const char* op = "bond_messages_backward";
   const auto [s, inputs] = check_messages(
       op, {q, tau, atom_hidden, bond_scalar, bond_vector, direction, envelope, radial, hidden_weight, hidden_bias,
            out_weight, out_bias, pairs, row_ptr, neighbor_order, neighbor_row_ptr, turn, turn_counts});
+  check_precision(op, precision);
   const ArgumentCheck check(op, q);
   const int64_t n = s.num_atoms, e = s.num_bonds, v = s.vectors;
   const MessageOutputGrads output_grads{check("grad_scalar", grad_scalar, "[E, C]", {e, s.scalars}),
@@ -128,7 +141,7 @@ Twelve backward_on_cpu(const OptionalTensor& grad_scalar, const OptionalTensor& 
                      empty(need_weights, {s.hidden}),
                      empty(need_weights, {s.outputs(), s.hidden}),
                      empty(need_weights, {s.outputs()})};
-  bond_messages_backward_cpu(s, inputs, output_grads, {need_geometry, need_weights}, grads);
+  kernel(s, inputs, {precision}, output_grads, {need_geometry, need_weights}, grads);
   return {grads.q,        grads.tau,    grads.atom_hidden,   grads.bond_scalar, grads.bond_vector, grads.direction,
           grads.envelope, grads.radial, grads.hidden_weight, grads.hidden_bias, grads.out_weight,  grads.out_bias};
 }
@@ -142,19 +155,25 @@ const char* const kInputs =
 }  // namespace
 }  // namespace dtnn
 
-STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
+DTNN_LIBRARY_FRAGMENT(library) {
   const std::string inputs = dtnn::kInputs;
-  library.def(("bond_messages(" + inputs + ") -> (Tensor, Tensor, Tensor, Tensor, Tensor)").c_str());
+  library.def(("bond_messages(" + inputs + ", int precision=0) -> (Tensor, Tensor, Tensor, Tensor, Tensor)").c_str());
   library.def(("bond_messages_backward(Tensor? grad_scalar, Tensor? grad_vector, Tensor? grad_sum_scalar, "
                "Tensor? grad_sum_vector, Tensor? grad_sum_rank2, " +
                inputs +
-               ", bool need_geometry, bool need_weights) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, "
-               "Tensor, Tensor, Tensor, Tensor, Tensor)")
+               ", bool need_geometry, bool need_weights, int precision=0) -> (Tensor, Tensor, Tensor, Tensor, Tensor, "
+               "Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)")
                   .c_str());
 }
 #ifndef DTNN_EMULATE_CUDA
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CPU, library) {
-  library.impl("bond_messages", TORCH_BOX(&dtnn::messages_on_cpu));
-  library.impl("bond_messages_backward", TORCH_BOX(&dtnn::backward_on_cpu));
+DTNN_LIBRARY_IMPL(CPU, library) {
+  library.impl("bond_messages", TORCH_BOX(&dtnn::messages_on<dtnn::bond_messages_cpu>));
+  library.impl("bond_messages_backward", TORCH_BOX(&dtnn::backward_on<dtnn::bond_messages_backward_cpu>));
+}
+#endif
+#ifdef DTNN_WITH_CUDA
+DTNN_LIBRARY_IMPL(DTNN_CUDA_KEY, library) {
+  library.impl("bond_messages", TORCH_BOX(&dtnn::messages_on<dtnn::bond_messages_cuda>));
+  library.impl("bond_messages_backward", TORCH_BOX(&dtnn::backward_on<dtnn::bond_messages_backward_cuda>));
 }
 #endif

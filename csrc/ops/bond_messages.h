@@ -4,7 +4,7 @@
 // bond_messages(q [N, 3, V], tau [N, 6, V], atom_hidden [N, H], bond_scalar [E, C], bond_vector [E, 3, V],
 //               direction [E, 3], envelope [E], radial [E, R], hidden_weight [H, C + 5 V + R], hidden_bias [H],
 //               out_weight [C + 5 V, H], out_bias [C + 5 V], pairs, row_ptr, neighbor_order, neighbor_row_ptr,
-//               turn [E, 3, 3]?, turn_counts [2, E]?)
+//               turn [E, 3, 3]?, turn_counts [2, E]?, precision = 0)
 //   -> (new_scalar [E, C], new_vector [E, 3, V], sum_scalar [N, C], sum_vector [N, 3, V], sum_rank2 [N, 6, V])
 //
 //   With u the direction, b the bond vector, q_c, q_n, tau_c, tau_n the values of the ends (those of the neighbor
@@ -20,9 +20,11 @@
 //   turn_counts[1] times at its neighbor, turned back there: -R^T new_vector and R^T t R.
 //
 // bond_messages_backward(grad_scalar?, grad_vector?, grad_sum_scalar?, grad_sum_vector?, grad_sum_rank2?, the arguments
-//                        of bond_messages, need_geometry, need_weights)
+//                        of bond_messages, need_geometry, need_weights, precision = 0)
 //   -> gradients of q, tau, atom_hidden, bond_scalar, bond_vector, direction, envelope, radial and the four weights.
 //   Features and messages are computed again. Gradients that are not needed have shape [0].
+//
+// `precision` is that of rank2_linear, for both matrix products on CUDA and their gradients.
 //
 // Results do not depend on the number of threads: blocks of crystals depend on the list alone (cpu/closed_blocks.h),
 // bonds are added in order, and the gradients of the weights are summed in a fixed number of groups. Empties: no atoms,
@@ -86,6 +88,11 @@ struct MessageNeeds {
   bool weights;
 };
 
+// How the matrix products are computed on CUDA: 0 in float32, 1 in tf32, 2 in bfloat16. The CPU ignores it.
+struct MessageProducts {
+  int64_t precision;
+};
+
 struct MessageGrads {
   Tensor q;
   Tensor tau;
@@ -101,8 +108,14 @@ struct MessageGrads {
   Tensor out_bias;
 };
 
-void bond_messages_cpu(const MessageShape& shape, const MessageInputs& inputs, MessageOutputs& outputs);
-void bond_messages_backward_cpu(const MessageShape& shape, const MessageInputs& inputs,
+void bond_messages_cpu(const MessageShape& shape, const MessageInputs& inputs, const MessageProducts& products,
+                       MessageOutputs& outputs);
+void bond_messages_backward_cpu(const MessageShape& shape, const MessageInputs& inputs, const MessageProducts& products,
                                 const MessageOutputGrads& output_grads, const MessageNeeds& needs, MessageGrads& grads);
+void bond_messages_cuda(const MessageShape& shape, const MessageInputs& inputs, const MessageProducts& products,
+                        MessageOutputs& outputs);
+void bond_messages_backward_cuda(const MessageShape& shape, const MessageInputs& inputs,
+                                 const MessageProducts& products, const MessageOutputGrads& output_grads,
+                                 const MessageNeeds& needs, MessageGrads& grads);
 
 }  // namespace dtnn

@@ -11,6 +11,7 @@ from torch import Tensor
 from .._backend import reference_implementations, uses_reference
 from ._bond_ends import order_for
 from ._bond_messages_derivatives import composed_backward
+from ._rank2 import matmul_precision
 from ._registration import check_same_device, register_autocast, register_derivatives, register_vmap
 from .bond_turns import BondTurns
 from .neighbor_list import NeighborOrder
@@ -75,8 +76,9 @@ def bond_messages(
         s' = s + y_s,  b' = b + y_1 u + y_2 d + y_3 m,  t = sym(u (x) (y_4 u + y_5 b'))
 
     The sums of s', b' (away from the atom) and t go over the bonds of each atom. The scheme is TeaNet's (S. Takamoto et
-    al., Comput. Mater. Sci. 207, 111280, 2022). No tensor of features or messages is written to memory, and the
-    backward computes them again. Derivatives of second order run on the operations of torch. On CUDA, everything does.
+    al., Comput. Mater. Sci. 207, 111280, 2022). No tensor of features or messages of all bonds is written to memory,
+    and the backward computes them again. Derivatives of second order run on the operations of torch. On CUDA, both
+    matrix products follow ``torch.set_float32_matmul_precision``, as in `rank2_linear`.
 
     Args:
         q: vectors of the atoms. [N, 3, V], float32 or float64.
@@ -109,16 +111,15 @@ def bond_messages(
         tensor([ 0.,  0.,  1., -0., -0., -1.])
     """
     arguments = (q, tau, atom_hidden, bond_scalar, bond_vector, direction, envelope, radial)
-    if uses_reference() or q.is_cuda:
+    if uses_reference():
         reference: BondMessages = reference_implementations().bond_messages(
             *arguments, weights, pairs, row_ptr, by_neighbor, turns
         )
         return reference
     order = order_for(1, by_neighbor, pairs, row_ptr)
     rotation, counts = (None, None) if turns is None else turns
-    return BondMessages(
-        *torch.ops.dtnn_fast.bond_messages(*arguments, *weights, pairs, row_ptr, *order, rotation, counts)
-    )
+    indices = (pairs, row_ptr, *order, rotation, counts)
+    return BondMessages(*torch.ops.dtnn_fast.bond_messages(*arguments, *weights, *indices, matmul_precision()))
 
 
 # Arguments of the operation: twelve tensors that are differentiated, then indices and turns.
@@ -132,7 +133,8 @@ _GRAD_NAMES = ("grad_scalar", "grad_vector", "grad_sum_scalar", "grad_sum_vector
 
 
 @torch.library.register_fake("dtnn_fast::bond_messages")
-def _fake(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    inputs = arguments[: len(_NAMES)]  # without the precision, which a call may leave out
     check_same_device("bond_messages", **dict(zip(_NAMES, inputs, strict=True)))
     q, tau, _, bond_scalar, bond_vector = inputs[:5]
     num_atoms, scalars = q.shape[0], bond_scalar.shape[1]
@@ -143,8 +145,9 @@ def _fake(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
 
 @torch.library.register_fake("dtnn_fast::bond_messages_backward")
 def _fake_backward(*arguments: Any) -> tuple[Tensor, ...]:
-    *grads_and_inputs, need_geometry, need_weights = arguments
-    grads, inputs = grads_and_inputs[:5], grads_and_inputs[5:]
+    tensors = len(_GRAD_NAMES) + len(_NAMES)
+    grads, inputs = arguments[: len(_GRAD_NAMES)], arguments[len(_GRAD_NAMES) : tensors]
+    need_geometry, need_weights = arguments[tensors : tensors + 2]
     named = dict(zip(_NAMES, inputs, strict=True)) | dict(zip(_GRAD_NAMES, grads, strict=True))
     check_same_device("bond_messages_backward", **named)
     needed = [True] * 5 + [need_geometry] * 3 + [need_weights] * 4
@@ -154,7 +157,8 @@ def _fake_backward(*arguments: Any) -> tuple[Tensor, ...]:
 
 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    ctx.save_for_backward(*inputs)
+    *tensors, ctx.precision = inputs
+    ctx.save_for_backward(*tensors)
     ctx.set_materialize_grads(False)
 
 
@@ -162,15 +166,15 @@ def _backward(ctx, *grads):  # type: ignore[no-untyped-def]
     inputs = ctx.saved_tensors
     needs = ctx.needs_input_grad
     if all(grad is None for grad in grads):
-        return (None,) * len(inputs)
+        return (None,) * (len(inputs) + 1)
     needed = [True] * 5 + [any(needs[5:8])] * 3 + [any(needs[8:NUM_FLOATS])] * 4
-    input_grads = torch.ops.dtnn_fast.bond_messages_backward(*grads, *inputs, needed[5], needed[8])
+    input_grads = torch.ops.dtnn_fast.bond_messages_backward(*grads, *inputs, needed[5], needed[8], ctx.precision)
     kept = [grad if need else None for grad, need in zip(input_grads, needs[:NUM_FLOATS], strict=True)]
-    return *kept, *[None] * (len(inputs) - NUM_FLOATS)
+    return *kept, *[None] * (len(inputs) + 1 - NUM_FLOATS)
 
 
 def _reference(*arguments):  # type: ignore[no-untyped-def]
-    floats, (pairs, row_ptr, order, order_ptr, rotation, counts) = arguments[:NUM_FLOATS], arguments[NUM_FLOATS:]
+    floats, (pairs, row_ptr, order, order_ptr, rotation, counts, _) = arguments[:NUM_FLOATS], arguments[NUM_FLOATS:]
     turns = None if rotation is None else BondTurns(rotation, counts)
     by_neighbor = NeighborOrder(order, order_ptr)
     weights = MessageWeights(*floats[8:])
@@ -178,7 +182,7 @@ def _reference(*arguments):  # type: ignore[no-untyped-def]
 
 
 def _setup_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    *tensors, ctx.need_geometry, ctx.need_weights = inputs
+    *tensors, ctx.need_geometry, ctx.need_weights, _ = inputs
     ctx.save_for_backward(*tensors)
     ctx.set_materialize_grads(False)
 
@@ -187,7 +191,7 @@ def _backward_backward(ctx, *grad_grads):  # type: ignore[no-untyped-def]
     arguments = ctx.saved_tensors
     needed = [True] * 5 + [ctx.need_geometry] * 3 + [ctx.need_weights] * 4
     grad_grads = tuple(grad if need else None for grad, need in zip(grad_grads, needed, strict=True))
-    results: list[Tensor | None] = [None] * (len(arguments) + 2)
+    results: list[Tensor | None] = [None] * (len(arguments) + 3)
     if all(grad is None for grad in grad_grads):
         return tuple(results)
     places = range(len(_GRAD_NAMES) + NUM_FLOATS)
@@ -207,7 +211,7 @@ def _backward_backward(ctx, *grad_grads):  # type: ignore[no-untyped-def]
 
 
 def _reference_backward(*arguments):  # type: ignore[no-untyped-def]
-    *tensors, need_geometry, need_weights = arguments
+    *tensors, need_geometry, need_weights, _ = arguments
     needed = [True] * 5 + [need_geometry] * 3 + [need_weights] * 4
     results = composed_backward(*tensors)
     return tuple(x if need else x.new_empty(0) for x, need in zip(results, needed, strict=True))

@@ -94,8 +94,8 @@ def capture(call: Callable[[], list[Tensor]], device: torch.device) -> Callable[
 
 
 def _move(constant: Any, device: torch.device) -> Any:
-    if isinstance(constant, ops.NeighborOrder):
-        return ops.NeighborOrder(*(x.to(device) for x in constant))
+    if isinstance(constant, (ops.NeighborOrder, ops.BondTurns)):
+        return type(constant)(*(x.to(device) for x in constant))
     return constant.to(device) if isinstance(constant, Tensor) else constant
 
 
@@ -127,7 +127,35 @@ def differentiable(num_atoms: int, num_bonds: int, channels: int) -> list[Sample
         ]
     parts = _random(num_atoms, channels), _random(num_atoms, 3, channels), _random(num_atoms, 6, channels)
     samples.append(Sample("tensor_readout", "tensor_readout", ops.tensor_readout, parts, (ptr,)))
-    return samples
+    return samples + _bond_messages(num_atoms, num_bonds, (channels + 1, channels, 3, channels + 2))
+
+
+def _bond_messages(num_atoms: int, num_bonds: int, sizes: tuple[int, int, int, int]) -> list[Sample]:
+    """An ordinary list and one with turns, for numbers of scalars, vectors, radial functions and hidden channels."""
+    scalars, vectors, radial, hidden = sizes
+    features, outputs = scalars + 5 * vectors + radial, scalars + 5 * vectors
+    graph = random_graph(num_atoms, num_bonds)
+    atoms = _random(num_atoms, 3, vectors), _random(num_atoms, 6, vectors), _random(num_atoms, hidden)
+    bonds = _random(num_bonds, scalars), _random(num_bonds, 3, vectors)
+    geometry = torch.nn.functional.normalize(_random(num_bonds, 3), dim=-1), _random(num_bonds).sigmoid()
+    weights = _random(hidden, features) / (8 * features**0.5), _random(hidden)
+    weights = *weights, _random(outputs, hidden) / hidden**0.5, _random(outputs)
+    leaves = *atoms, *bonds, *geometry, _random(num_bonds, radial), *weights
+    constants = graph.pairs, graph.row_ptr, ops.neighbor_order(graph.pairs, num_atoms)
+    rotation = torch.linalg.qr(_random(num_bonds, 3, 3)).Q
+    turns = ops.BondTurns(rotation, torch.arange(2 * num_bonds).reshape(2, num_bonds) % 4)
+    return [
+        Sample("bond_messages", "bond_messages", _messages, leaves, (*constants, None)),
+        Sample("bond_messages-turned", "bond_messages", _messages, leaves, (*constants, turns)),
+    ]
+
+
+def _messages(*arguments: Any) -> tuple[Tensor, ...]:
+    """`bond_messages` with its weights one by one, and turns of the dtype of the rest."""
+    *floats, pairs, row_ptr, order, turns = arguments
+    if turns is not None:
+        turns = ops.BondTurns(*(x.to(floats[0].dtype) for x in turns))
+    return ops.bond_messages(*floats[:8], ops.MessageWeights(*floats[8:]), pairs, row_ptr, order, turns)
 
 
 def _bond_vectors(num_bonds: int, ptr: Tensor) -> Sample:
@@ -144,7 +172,14 @@ def _bond_vectors(num_bonds: int, ptr: Tensor) -> Sample:
     return Sample("bond_vectors", "bond_vectors", ops.bond_vectors, leaves, constants)
 
 
-SMALL = differentiable(num_atoms=7, num_bonds=15, channels=2)
+def _small() -> list[Sample]:
+    """Small enough for finite differences, of which `bond_messages` with its twelve arguments takes many."""
+    samples = differentiable(num_atoms=7, num_bonds=15, channels=2)
+    others = [sample for sample in samples if sample.op != "bond_messages"]
+    return others + _bond_messages(3, 4, (2, 1, 1, 2))
+
+
+SMALL = _small()
 MEDIUM = differentiable(num_atoms=700, num_bonds=9000, channels=32)
 EMPTY = [sample for sample in differentiable(6, 0, 4) if sample.op.startswith(("bond", "atom"))]
 

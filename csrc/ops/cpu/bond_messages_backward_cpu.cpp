@@ -270,7 +270,7 @@ void backward(const MessageShape& shape, const MessageInputs& inputs, const Mess
 
 }  // namespace
 
-void bond_messages_backward_cpu(const MessageShape& shape, const MessageInputs& inputs,
+void bond_messages_backward_cpu(const MessageShape& shape, const MessageInputs& inputs, const MessageProducts&,
                                 const MessageOutputGrads& output_grads, const MessageNeeds& needs,
                                 MessageGrads& grads) {
   for (Tensor* grad : {&grads.bond_scalar, &grads.bond_vector}) advise_large_pages(*grad);

@@ -147,7 +147,8 @@ void forward(const MessageShape& shape, const MessageInputs& inputs, MessageOutp
 
 }  // namespace
 
-void bond_messages_cpu(const MessageShape& shape, const MessageInputs& inputs, MessageOutputs& outputs) {
+void bond_messages_cpu(const MessageShape& shape, const MessageInputs& inputs, const MessageProducts&,
+                       MessageOutputs& outputs) {
   for (Tensor* output : {&outputs.scalar, &outputs.vector}) advise_large_pages(*output);
   if (inputs.q.scalar_type() == ScalarType::Float) return forward<float>(shape, inputs, outputs);
   return forward<double>(shape, inputs, outputs);

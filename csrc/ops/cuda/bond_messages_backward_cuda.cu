@@ -1,0 +1,556 @@
+// SPDX-License-Identifier: MIT
+// The forward of a chunk of bonds once more, then backwards through it: gradients of the perceptron's outputs, its two
+// products, gradients of the features, the weights' gradients of the chunk. In the end one kernel sums at the atoms. Of
+// a bond it needs g_d, g_m and the gradients of both ends' products alone: 8 numbers for each channel instead of 18.
+#include "message_steps.h"
+
+namespace dtnn::cuda {
+namespace {
+
+// The sum over the lanes of a warp, in each lane.
+template <typename T>
+__device__ __forceinline__ T sum_of_lanes(T value) {
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) value += __shfl_xor_sync(0xffffffffu, value, offset);
+  return value;
+}
+template <typename T>
+__device__ __forceinline__ Vector<T> sum_of_lanes(const Vector<T>& v) {
+  return {sum_of_lanes(v.x), sum_of_lanes(v.y), sum_of_lanes(v.z)};
+}
+
+// The gradient of t as a symmetric matrix: components off the diagonal count twice in it.
+template <typename T>
+__device__ __forceinline__ Symmetric<T> as_matrix(Symmetric<T> gradient) {
+  gradient.yz *= T(0.5);
+  gradient.xz *= T(0.5);
+  gradient.xy *= T(0.5);
+  return gradient;
+}
+
+// How often a bond counts at both ends; NaN where its atoms are out of range.
+template <typename T>
+struct Counts {
+  T center, neighbor;
+
+  template <bool turned>
+  __device__ __forceinline__ static Counts of(const MessageArgs<T>& args, const Ends& ends, int64_t bond) {
+    const T spoiled = ends.good ? T(0) : not_a_number<T>();
+    return {count_of<T, turned>(args, 0, bond) + spoiled, count_of<T, turned>(args, 1, bond) + spoiled};
+  }
+};
+
+// Gradients of the perceptron's outputs, g_out [rows, O], and those parts of the gradients of the bonds that do not
+// pass through the perceptron. A warp for each bond.
+template <typename T, bool turned>
+__global__ void __launch_bounds__(kMessageThreads)
+    fill_output_grads(MessageArgs<T> args, MessageResultGrads<T> result_grads, MessageInputGrads<T> grads, const T* out,
+                      T* g_out, int64_t first_bond, int64_t rows) {
+  const MessageSizes& sizes = args.sizes;
+  const unsigned lane = threadIdx.x % 32;
+  const unsigned scalars = static_cast<unsigned>(sizes.scalars), v = static_cast<unsigned>(sizes.vectors);
+  for (int64_t row = int64_t{blockIdx.x} * kMessageWarps + threadIdx.x / 32; row < rows;
+       row += int64_t{gridDim.x} * kMessageWarps) {
+    const int64_t bond = first_bond + row;
+    const T* const raw = out + row * sizes.outputs;
+    T* const to = g_out + row * sizes.outputs;
+    Ends ends(args.pairs, sizes, bond);
+    const Counts<T> counts = Counts<T>::template of<turned>(args, ends, bond);
+    if (!ends.good) ends.center = ends.neighbor = 0;
+    const T envelope = ends.good ? args.envelope[bond] : not_a_number<T>();
+    T g_envelope = 0;
+#pragma unroll 4
+    for (unsigned c = lane; c < scalars; c += 32) {
+      T g = result_grads.scalar == nullptr ? T(0) : result_grads.scalar[bond * scalars + c];
+      if (result_grads.sum_scalar != nullptr) {
+        g += counts.center * result_grads.sum_scalar[ends.center * scalars + c] +
+             counts.neighbor * result_grads.sum_scalar[ends.neighbor * scalars + c];
+      }
+      to[c] = envelope * g;
+      grads.bond_scalar[bond * scalars + c] = g;
+      g_envelope += g * (raw[c] + args.out_bias[c]);
+    }
+    const Vector<T> u = direction_of(args, bond);
+    const Rotation<T, turned> rotation(args.turn, bond, false);
+    Vector<T> g_u{};
+    for (unsigned c = lane; c < v; c += 32) {
+      Vector<T> g_vector{};
+      if (result_grads.vector != nullptr) g_vector = load_vector(result_grads.vector, bond, v, c);
+      if (result_grads.sum_vector != nullptr) {
+        add_scaled(g_vector, counts.center, load_vector(result_grads.sum_vector, ends.center, v, c));
+        add_scaled(g_vector, -counts.neighbor, rotation(load_vector(result_grads.sum_vector, ends.neighbor, v, c)));
+      }
+      Symmetric<T> s{};
+      if (result_grads.sum_rank2 != nullptr) {
+        add_scaled(s, counts.center, as_matrix(load_symmetric(result_grads.sum_rank2, ends.center, v, c)));
+        add_scaled(s, counts.neighbor,
+                   rotation(as_matrix(load_symmetric(result_grads.sum_rank2, ends.neighbor, v, c))));
+      }
+      const Outputs5<T> outputs(args, raw, c);
+      const T(&o)[5] = outputs.y;
+      const EndValues<T, turned> at(args, ends, rotation, c);
+      const Vector<T> d = at.difference(), m = product(at.tau_sum(), u);
+      Vector<T> b = load_vector(args.bond_vector, bond, v, c);
+      add_scaled(b, envelope * o[0], u);
+      add_scaled(b, envelope * o[1], d);
+      add_scaled(b, envelope * o[2], m);
+      // t = sym(u (x) w): g_w = S u, g_u = S w.
+      const Vector<T> g_w = product(s, u);
+      Vector<T> g = g_vector;
+      add_scaled(g, envelope * o[4], g_w);
+      const T g_y[5] = {dot(g, u), dot(g, d), dot(g, m), dot(g_w, u), dot(g_w, b)};
+#pragma unroll
+      for (int k = 0; k < 5; ++k) {
+        to[scalars + k * v + c] = envelope * g_y[k];
+        g_envelope += g_y[k] * o[k];
+      }
+      store(grads.bond_vector, bond, v, c, g);
+      if (!grads.need_geometry) continue;
+      Vector<T> w{};
+      add_scaled(w, envelope * o[3], u);
+      add_scaled(w, envelope * o[4], b);
+      add_scaled(g_u, envelope * o[0], g);
+      add_scaled(g_u, envelope * o[3], g_w);
+      add_scaled(g_u, T(1), product(s, w));
+    }
+    if (!grads.need_geometry) continue;
+    g_u = sum_of_lanes(g_u);
+    g_envelope = sum_of_lanes(g_envelope);
+    if (lane == 0) {
+      grads.envelope[bond] = g_envelope;
+      store(grads.direction, bond, 1, 0, g_u);  // so far
+    }
+  }
+}
+
+// The gradient before silu: the product's sums times the slope.
+template <typename T>
+struct SlopeEpilogue {
+  static constexpr bool rows_are_given = true;
+  Output<T> out;
+  const T* slope;
+  bool slope_packed;
+
+  template <int lane_packs>
+  __device__ void finish(const Packed<T> (&sums)[kLaneRows][lane_packs], int64_t row, int64_t, const Rank2Sizes& sizes,
+                         int64_t column) const {
+#pragma unroll
+    for (unsigned i = 0; i < kLaneRows; ++i) {
+      if (row + i >= sizes.num_atoms) break;
+#pragma unroll
+      for (int p = 0; p < lane_packs; ++p) {
+        const int64_t first = column + p * 4 * kPackSize<T>;
+        if (first >= out.width) continue;
+        Packed<T> value = load_pack(slope, out.width, slope_packed, row + i, first);
+#pragma unroll
+        for (int k = 0; k < kPackSize<T>; ++k) value.item[k] *= sums[i][p].item[k];
+        store_pack(out, row + i, first, value);
+      }
+    }
+  }
+};
+
+// Of each channel of a bond: g_d, g_m, and the gradients of q_c . q_n and tau_c : tau_n. [E, 8, V].
+constexpr int kBondTerms = 8;
+
+// The rest of the gradients of the bonds, from those of the features [rows, F].
+template <typename T, bool turned>
+__global__ void __launch_bounds__(kMessageThreads)
+    fill_feature_grads(MessageArgs<T> args, MessageInputGrads<T> grads, const T* out, const T* g_features, T* terms,
+                       int64_t first_bond, int64_t rows) {
+  const MessageSizes& sizes = args.sizes;
+  const unsigned lane = threadIdx.x % 32;
+  const unsigned scalars = static_cast<unsigned>(sizes.scalars), v = static_cast<unsigned>(sizes.vectors);
+  const unsigned radial = static_cast<unsigned>(sizes.radial);
+  for (int64_t row = int64_t{blockIdx.x} * kMessageWarps + threadIdx.x / 32; row < rows;
+       row += int64_t{gridDim.x} * kMessageWarps) {
+    const int64_t bond = first_bond + row;
+    const T* const raw = out + row * sizes.outputs;
+    const T* const from = g_features + row * sizes.features;
+    Ends ends(args.pairs, sizes, bond);
+    const T envelope = ends.good ? args.envelope[bond] : not_a_number<T>();
+    if (!ends.good) ends.center = ends.neighbor = 0;
+#pragma unroll 4
+    for (unsigned c = lane; c < scalars; c += 32) grads.bond_scalar[bond * scalars + c] += from[c];
+    const Vector<T> u = direction_of(args, bond);
+    const Rotation<T, turned> rotation(args.turn, bond, false);
+    Vector<T> g_u{};
+    for (unsigned c = lane; c < v; c += 32) {
+      const T* const g = from + scalars + c;
+      const T g1 = g[0], g2 = g[v], g3 = g[2 * v], g4 = g[3 * v], g5 = g[4 * v];
+      const Outputs5<T> outputs(args, raw, c);
+      Vector<T> g_b = load_vector(grads.bond_vector, bond, v, c), g_d{}, g_m{};
+      add_scaled(g_d, envelope * outputs.y[1], g_b);
+      add_scaled(g_d, g1, u);
+      add_scaled(g_m, envelope * outputs.y[2], g_b);
+      add_scaled(g_m, g3, u);
+      add_scaled(g_b, g5, u);
+      store(grads.bond_vector, bond, v, c, g_b);
+      T* const to = terms + bond * kBondTerms * v + c;
+      const T values[kBondTerms] = {g_d.x, g_d.y, g_d.z, g_m.x, g_m.y, g_m.z, g2, g4};
+#pragma unroll
+      for (int k = 0; k < kBondTerms; ++k) to[k * v] = values[k];
+      if (!grads.need_geometry) continue;
+      // From u . d, from u . m (u itself), through m, and from u . b.
+      const EndValues<T, turned> at(args, ends, rotation, c);
+      const Symmetric<T> sum = at.tau_sum();
+      add_scaled(g_u, g1, at.difference());
+      add_scaled(g_u, g3, product(sum, u));
+      add_scaled(g_u, T(1), product(sum, g_m));
+      add_scaled(g_u, g5, load_vector(args.bond_vector, bond, v, c));
+    }
+    if (!grads.need_geometry) continue;
+    for (unsigned c = lane; c < radial; c += 32) grads.radial[bond * radial + c] = from[scalars + 5 * v + c];
+    g_u = sum_of_lanes(g_u);
+    if (lane == 0) {
+      add_scaled(g_u, T(1), load_vector(grads.direction, bond, 1, 0));
+      store(grads.direction, bond, 1, 0, g_u);
+    }
+  }
+}
+
+// What one bond adds to the gradients of one channel of the atom at one end.
+template <typename T>
+struct EndGrad {
+  Vector<T> q;
+  Symmetric<T> tau;  // as a matrix
+};
+
+// From the bond's terms and the values at the other end, as the bond sees them.
+template <typename T>
+struct BondTerms {
+  Vector<T> u, g_d, g_m, q;
+  Symmetric<T> tau;
+  T g2, g4;
+};
+
+// A channel of the gradients of q and tau of an atom.
+template <typename T, bool turned>
+__device__ __forceinline__ void sum_end_grads(const MessageArgs<T>& args, const T* terms,
+                                              const MessageInputGrads<T>& grads, int64_t atom, unsigned channel,
+                                              BadIndex& bad) {
+  constexpr int in_flight = sizeof(T) == sizeof(float) && !turned ? 2 : 1;
+  const int64_t v = args.sizes.vectors;
+  Vector<T> q_sum{};
+  Symmetric<T> tau_sum{};
+  bool good = true;
+#pragma unroll
+  for (int side = 0; side < 2; ++side) {
+    const auto load = [&](int64_t bond) {
+      const Ends ends(args.pairs, args.sizes, bond);
+      const int64_t other = !ends.good ? 0 : side == 0 ? ends.neighbor : ends.center;
+      const T* const from = terms + bond * kBondTerms * v + channel;
+      BondTerms<T> result{direction_of(args, bond),
+                          {from[0], from[v], from[2 * v]},
+                          {from[3 * v], from[4 * v], from[5 * v]},
+                          load_vector(args.q, other, v, channel),
+                          load_symmetric(args.tau, other, v, channel),
+                          from[6 * v],
+                          from[7 * v]};
+      const Rotation<T, turned> rotation(args.turn, bond, side == 1);
+      if (side == 0) {
+        result.q = rotation(result.q);
+        result.tau = rotation(result.tau);
+      }
+      EndGrad<T> grad{{}, symmetric_product(result.g_m, result.u)};
+      add_scaled(grad.q, side == 0 ? T(-1) : T(1), result.g_d);
+      add_scaled(grad.q, result.g2, result.q);
+      add_scaled(grad.tau, result.g4, result.tau);
+      if (side == 1) {
+        grad.q = rotation(grad.q);
+        grad.tau = rotation(grad.tau);
+      }
+      return grad;
+    };
+    const auto add = [&](const EndGrad<T>& grad) {
+      add_scaled(q_sum, T(1), grad.q);
+      add_scaled(tau_sum, T(1), grad.tau);
+    };
+    good &= for_each_bond<in_flight>(side == 0 ? center_end(args) : neighbor_end(args), atom, bad, load, add);
+  }
+  if (!good) {
+    const T nan = not_a_number<T>();
+    q_sum = {nan, nan, nan};
+    tau_sum = {nan, nan, nan, nan, nan, nan};
+  }
+  tau_sum.yz *= T(2);
+  tau_sum.xz *= T(2);
+  tau_sum.xy *= T(2);
+  store(grads.q, atom, v, channel, q_sum);
+  store(grads.tau, atom, v, channel, tau_sum);
+}
+
+template <typename T, int W, bool turned>
+__global__ void __launch_bounds__(kMessageThreads)
+    sum_grads(MessageArgs<T> args, const T* terms, const T* g_pre, MessageInputGrads<T> grads, AtomWarps layout) {
+  const unsigned lane = threadIdx.x % 32;
+  const int64_t num_warps = args.sizes.num_atoms * layout.warps;
+  BadIndex bad;
+  for (int64_t warp = int64_t{blockIdx.x} * kMessageWarps + threadIdx.x / 32; warp < num_warps;
+       warp += int64_t{gridDim.x} * kMessageWarps) {
+    const int64_t atom = warp / layout.warps;
+    const unsigned part = static_cast<unsigned>(warp - atom * layout.warps);
+    if (part < layout.row_warps) {
+      const int64_t column = int64_t{part} * 32 + lane;
+      if (column >= layout.row_packs) continue;
+      sum_row_packs<W, false>(args, g_pre, grads.atom_hidden, layout.row_packs, atom, column, bad);
+    } else {
+      const unsigned channel = (part - layout.row_warps) * 32 + lane;
+      if (channel >= args.sizes.vectors) continue;
+      sum_end_grads<T, turned>(args, terms, grads, atom, channel, bad);
+    }
+  }
+  bad.report(args.errors);
+}
+
+// Sums over rows of bonds, in groups that follow from the number of rows alone.
+constexpr unsigned kGroups = 64;  // of a chunk
+
+// partial [kGroups, H + O] = sums of the columns of g_pre [rows, H] and g_out [rows, O].
+template <typename T>
+__global__ void __launch_bounds__(128)
+    sum_columns(const T* g_pre, const T* g_out, T* partial, int64_t rows, int64_t hidden, int64_t outputs) {
+  const int64_t width = hidden + outputs;
+  const unsigned column_blocks = static_cast<unsigned>((width + 127) / 128);
+  for (unsigned block = blockIdx.x; block < kGroups * column_blocks; block += gridDim.x) {
+    const int64_t group = block / column_blocks;
+    const int64_t column = int64_t{block % column_blocks} * 128 + threadIdx.x;
+    if (column >= width) continue;
+    const bool is_hidden = column < hidden;
+    const int64_t stride = is_hidden ? hidden : outputs;
+    const T* const from = is_hidden ? g_pre + column : g_out + column - hidden;
+    const int64_t end = (group + 1) * rows / kGroups;
+    T sum = 0;
+#pragma unroll 8
+    for (int64_t row = group * rows / kGroups; row < end; ++row) sum += from[row * stride];
+    partial[group * width + column] = sum;
+  }
+}
+
+// out[i] = the sum over k of partial[k * stride + i].
+template <typename T>
+__global__ void __launch_bounds__(128)
+    sum_partials(const T* partial, T* out, int64_t size, int64_t count, int64_t stride) {
+  for (int64_t i = int64_t{blockIdx.x} * 128 + threadIdx.x; i < size; i += int64_t{gridDim.x} * 128) {
+    T sum = 0;
+#pragma unroll 8
+    for (int64_t k = 0; k < count; ++k) sum += partial[k * stride + i];
+    out[i] = sum;
+  }
+}
+
+template <typename T>
+const char* launch_partials(const T* partial, T* out, int64_t size, int64_t count, int64_t stride, void* stream) {
+  if (size == 0) return nullptr;
+  DTNN_LAUNCH(sum_partials<T>, grid_size((size + 127) / 128), 128, 0, stream, partial, out, size, count, stride);
+  return launch_error();
+}
+
+int64_t num_chunks(const MessageSizes& sizes) {
+  return sizes.num_bonds == 0 ? 0 : (sizes.num_bonds + kChunkBonds - 1) / kChunkBonds;
+}
+Rank2Sizes hidden_grad_sizes(const MessageSizes& sizes, int64_t rows) {
+  return {rows, 1, sizes.features, sizes.hidden};
+}
+Rank2Sizes out_grad_sizes(const MessageSizes& sizes, int64_t rows) { return {rows, 1, sizes.hidden, sizes.outputs}; }
+int64_t weight_numbers(const MessageSizes& sizes) { return sizes.hidden * (sizes.features + sizes.outputs); }
+
+// The weights' gradients: sums of each chunk, then the sum over the chunks.
+template <typename T>
+class WeightGrads {
+ public:
+  WeightGrads(const MessageArgs<T>& args, const MessageInputGrads<T>& grads, T* memory) : args_(args), grads_(grads) {
+    const MessageSizes& sizes = args.sizes;
+    weights_ = memory;
+    biases_ = weights_ + (num_chunks(sizes) > 1 ? num_chunks(sizes) * weight_numbers(sizes) : 0);
+    scratch_ = biases_ + num_chunks(sizes) * kGroups * (sizes.hidden + sizes.outputs);
+  }
+
+  static int64_t memory(const MessageSizes& sizes) {
+    const int64_t rows = rows_of_chunk(sizes.num_bonds);
+    const int64_t scratch = rank2_weight_grad_partials(hidden_grad_sizes(sizes, rows)) * sizes.hidden *
+                            (sizes.features > sizes.outputs ? sizes.features : sizes.outputs);
+    const int64_t chunks = num_chunks(sizes);
+    return scratch + chunks * kGroups * (sizes.hidden + sizes.outputs) +
+           (chunks > 1 ? chunks * weight_numbers(sizes) : 0);
+  }
+
+  const char* add_chunk(int64_t chunk, const T* g_pre, const T* features, const T* g_out, const T* hidden, int64_t rows,
+                        void* stream) {
+    if (!grads_.need_weights) return nullptr;
+    const MessageSizes& sizes = args_.sizes;
+    const bool is_only = num_chunks(sizes) == 1;
+    T* const sums = weights_ + chunk * weight_numbers(sizes);
+    T* const hidden_sum = is_only ? grads_.hidden_weight : sums;
+    T* const out_sum = is_only ? grads_.out_weight : sums + sizes.hidden * sizes.features;
+    const char* error = outer_products(g_pre, features, hidden_sum, hidden_grad_sizes(sizes, rows), stream);
+    if (error == nullptr) error = outer_products(g_out, hidden, out_sum, out_grad_sizes(sizes, rows), stream);
+    const int64_t width = sizes.hidden + sizes.outputs;
+    if (error != nullptr || width == 0) return error;
+    DTNN_LAUNCH(sum_columns<T>, grid_size(kGroups * ((width + 127) / 128)), 128, 0, stream, g_pre, g_out,
+                biases_ + chunk * kGroups * width, rows, sizes.hidden, sizes.outputs);
+    return launch_error();
+  }
+
+  const char* finish(void* stream) {
+    if (!grads_.need_weights) return nullptr;
+    const MessageSizes& sizes = args_.sizes;
+    const int64_t chunks = num_chunks(sizes), width = sizes.hidden + sizes.outputs, all = weight_numbers(sizes);
+    const int64_t hidden_size = sizes.hidden * sizes.features;
+    const char* error = launch_partials(biases_, grads_.hidden_bias, sizes.hidden, chunks * kGroups, width, stream);
+    if (error == nullptr) {
+      error = launch_partials(biases_ + sizes.hidden, grads_.out_bias, sizes.outputs, chunks * kGroups, width, stream);
+    }
+    if (error != nullptr || chunks == 1) return error;
+    error = launch_partials(weights_, grads_.hidden_weight, hidden_size, chunks, all, stream);
+    if (error != nullptr) return error;
+    return launch_partials(weights_ + hidden_size, grads_.out_weight, all - hidden_size, chunks, all, stream);
+  }
+
+ private:
+  const char* outer_products(const T* total, const T* x, T* out, const Rank2Sizes& sizes, void* stream) {
+    Rank2Rows<T> given{};
+    given.origin = Rank2Rows<T>::kGiven;
+    given.rows = total;
+    return launch_rank2_weight_grad(Rank2WeightGradArgs<T>{given, x, out, scratch_, sizes, args_.precision}, stream);
+  }
+
+  const MessageArgs<T>& args_;
+  const MessageInputGrads<T>& grads_;
+  T* weights_;  // [chunks, H F + O H]; none for one chunk
+  T* biases_;   // [chunks, kGroups, H + O]
+  T* scratch_;
+};
+
+// Numbers that a bond of a chunk needs.
+int64_t chunk_row(const MessageSizes& sizes) { return 2 * (sizes.features + sizes.hidden + sizes.outputs); }
+
+template <typename T>
+struct ChunkMemory {
+  T* features;
+  T* hidden;
+  T* slope;
+  T* out;
+  T* g_out;
+  T* g_features;
+
+  ChunkMemory(T* memory, const MessageSizes& sizes) {
+    const int64_t rows = rows_of_chunk(sizes.num_bonds);
+    features = memory;
+    g_features = features + rows * sizes.features;
+    hidden = g_features + rows * sizes.features;
+    slope = hidden + rows * sizes.hidden;
+    out = slope + rows * sizes.hidden;
+    g_out = out + rows * sizes.outputs;
+  }
+};
+
+// All gradients of the bonds from `first` on, and what the atoms' sums need of them.
+template <typename T>
+const char* launch_chunk(const MessageArgs<T>& args, const MessageResultGrads<T>& result_grads,
+                         const MessageInputGrads<T>& grads, const ChunkMemory<T>& memory, T* terms, T* g_pre,
+                         int64_t first, int64_t rows, void* stream) {
+  const MessageSizes& sizes = args.sizes;
+  const bool turned = args.turn != nullptr;
+  const unsigned blocks = grid_size((rows + kMessageWarps - 1) / kMessageWarps);
+  const char* error = launch_hidden(args, first, rows, memory.features, memory.hidden, memory.slope, stream);
+  if (error != nullptr) return error;
+  const Rank2Weight<T> out_weight{args.out_weight, 1, sizes.hidden};
+  error =
+      launch_plain_product<T>(args, memory.hidden, out_weight, memory.out, rows, sizes.hidden, sizes.outputs, stream);
+  if (error != nullptr) return error;
+  auto* const output_grads = turned ? fill_output_grads<T, true> : fill_output_grads<T, false>;
+  DTNN_LAUNCH(output_grads, blocks, kMessageThreads, 0, stream, args, result_grads, grads, memory.out, memory.g_out,
+              first, rows);
+  error = launch_error();
+  if (error != nullptr) return error;
+  if (sizes.hidden > 0) {
+    Rank2Rows<T> given{};
+    given.origin = Rank2Rows<T>::kGiven;
+    given.rows = memory.g_out;
+    const SlopeEpilogue<T> epilogue{Output<T>(g_pre, sizes.hidden), memory.slope,
+                                    can_pack<T>(sizes.hidden, memory.slope, memory.slope)};
+    error = launch_product_as(args.precision, given, Rank2Weight<T>{args.out_weight, sizes.hidden, 1},
+                              Rank2Sizes{rows, 1, sizes.outputs, sizes.hidden}, epilogue, stream);
+    if (error != nullptr) return error;
+  }
+  const Rank2Weight<T> hidden_weight{args.hidden_weight, sizes.features, 1};
+  error = launch_plain_product<T>(args, g_pre, hidden_weight, memory.g_features, rows, sizes.hidden, sizes.features,
+                                  stream);
+  if (error != nullptr) return error;
+  auto* const feature_grads = turned ? fill_feature_grads<T, true> : fill_feature_grads<T, false>;
+  DTNN_LAUNCH(feature_grads, blocks, kMessageThreads, 0, stream, args, grads, memory.out, memory.g_features, terms,
+              first, rows);
+  return launch_error();
+}
+
+// For an empty list.
+template <typename T>
+const char* clear_weight_grads(const MessageInputGrads<T>& grads, const MessageSizes& sizes, void* stream) {
+  const auto clear = [stream](T* data, int64_t size) {
+    if (size > 0) {
+      cudaMemsetAsync(data, 0, static_cast<size_t>(size) * sizeof(T), static_cast<cudaStream_t>(stream));
+    }
+  };
+  clear(grads.hidden_weight, sizes.hidden * sizes.features);
+  clear(grads.hidden_bias, sizes.hidden);
+  clear(grads.out_weight, sizes.outputs * sizes.hidden);
+  clear(grads.out_bias, sizes.outputs);
+  return launch_error();
+}
+
+}  // namespace
+
+int64_t messages_backward_workspace(const MessageSizes& sizes, bool need_weights) {
+  return rows_of_chunk(sizes.num_bonds) * chunk_row(sizes) +
+         sizes.num_bonds * (kBondTerms * sizes.vectors + sizes.hidden) +
+         (need_weights ? WeightGrads<float>::memory(sizes) : 0);
+}
+
+template <typename T>
+const char* launch_bond_messages_backward(const MessageArgs<T>& arguments, const MessageResultGrads<T>& result_grads,
+                                          const MessageInputGrads<T>& grads, T* workspace, void* stream) {
+  MessageArgs<T> args = arguments;
+  const MessageSizes& sizes = args.sizes;
+  if (sizes.features > kMaxWidth || sizes.hidden > kMaxWidth) return kTooManyChannels;
+  args.errors = arguments.errors.with(kEndTexts, sizes.num_atoms, sizes.num_bonds);
+  const bool turned = args.turn != nullptr;
+  const int64_t chunk = rows_of_chunk(sizes.num_bonds);
+  const ChunkMemory<T> memory(workspace, sizes);
+  T* const terms = workspace + chunk * chunk_row(sizes);
+  T* const g_pre = terms + sizes.num_bonds * kBondTerms * sizes.vectors;
+  WeightGrads<T> weights(args, grads, g_pre + sizes.num_bonds * sizes.hidden);
+  if (sizes.num_bonds == 0 && grads.need_weights) {
+    if (const char* const error = clear_weight_grads(grads, sizes, stream)) return error;
+  }
+  for (int64_t number = 0; number < num_chunks(sizes); ++number) {
+    const int64_t first = number * chunk;
+    const int64_t rows = sizes.num_bonds - first < chunk ? sizes.num_bonds - first : chunk;
+    T* const g_hidden = g_pre + first * sizes.hidden;
+    const char* error = launch_chunk(args, result_grads, grads, memory, terms, g_hidden, first, rows, stream);
+    if (error == nullptr) {
+      error = weights.add_chunk(number, g_hidden, memory.features, memory.g_out, memory.hidden, rows, stream);
+    }
+    if (error != nullptr) return error;
+  }
+  if (sizes.num_bonds > 0) {
+    if (const char* const error = weights.finish(stream)) return error;
+  }
+  const AtomWarps layout = AtomWarps::of(sizes.hidden, sizes.vectors, g_pre, grads.atom_hidden);
+  const int64_t warps = sizes.num_atoms * layout.warps;
+  if (warps == 0) return nullptr;
+  constexpr int W = kPackSize<T>;
+  auto* kernel = turned ? sum_grads<T, 1, true> : sum_grads<T, 1, false>;
+  if (layout.packed) kernel = turned ? sum_grads<T, W, true> : sum_grads<T, W, false>;
+  DTNN_LAUNCH(kernel, grid_size((warps + kMessageWarps - 1) / kMessageWarps), kMessageThreads, 0, stream, args, terms,
+              g_pre, grads, layout);
+  return launch_error();
+}
+
+template const char* launch_bond_messages_backward<float>(const MessageArgs<float>&, const MessageResultGrads<float>&,
+                                                          const MessageInputGrads<float>&, float*, void*);
+template const char* launch_bond_messages_backward<double>(const MessageArgs<double>&,
+                                                           const MessageResultGrads<double>&,
+                                                           const MessageInputGrads<double>&, double*, void*);
+
+}  // namespace dtnn::cuda
