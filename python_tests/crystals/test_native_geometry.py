@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Native code says of many crystals at once what plain NumPy says of each: bundled, sheared, spoiled, random ones."""
 
+import itertools
 import re
 from dataclasses import replace
 
 import geometry_reference as reference
 import numpy as np
 import pytest
-from bonding_examples import rock_salt
+from bonding_examples import FCC, rock_salt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,6 +71,18 @@ def spoiled(crystal, rng):
     return Crystal(crystal.id, numbers, positions, cell, pbc)
 
 
+def molecule(distance, numbers=(1, 1)):
+    """Two atoms in a box, which scales with their distance."""
+    return Crystal.make("pair", numbers, [[0, 0, 0], [distance, 0, 0]], np.eye(3) * 30 * distance)
+
+
+def filled_cube():
+    """Cs in a cubic close packing, Cl and F in its holes: nothing fills space better without any overlap."""
+    octahedral, tetrahedral = FCC + 0.5, np.vstack([FCC + 0.25, FCC + 0.75])
+    numbers = [55] * 4 + [17] * 4 + [9] * 8
+    return Crystal.from_fractional("cube", numbers, np.vstack([FCC, octahedral, tetrahedral]), np.eye(3))
+
+
 def without_rounding_errors(message):
     """The message with distances below 1e-9 Angstrom, which are rounding errors of 0, as 0."""
     return None if message is None else re.sub(r"are [\d.]+e-(09|[1-9]\d) Angstrom", "are 0 Angstrom", message)
@@ -111,13 +124,27 @@ def test_a_bad_crystal_costs_the_others_nothing():
     assert check_crystals([]) == []
 
 
-def test_limits_are_those_of_single_crystals():
-    """At a limit the native check and the one that explains must not fall between two stools."""
-    for distance in 0.3 + np.array([-1e-6, -1e-12, 0, 1e-12, 1e-6]):
-        for numbers, scale in (([1, 1], 1.0), ([11, 17], 0.5 * (1.66 + 1.02) / 0.3), ([55, 9], 0.5 * 3.01 / 0.3)):
-            crystal = Crystal.make("pair", numbers, [[0, 0, 0], [scale * distance, 0, 0]], np.eye(3) * 9)
-            error = check_crystals([crystal])[0]
-            assert (None if error is None else str(error)) == reference.raised(crystal)
+@pytest.mark.parametrize(
+    ("crystal", "at_limit"),
+    [
+        # Two atoms at one place; overlapping atoms; all atoms too close; a cell that is too small; and without volume.
+        (molecule(1.0), 0.3),
+        (molecule(0.5 * (1.66 + 1.02), [11, 17]), 1.0),
+        (rock_salt(11, 17, 2 * 0.56 * (1.66 + 1.02)), 1.0),
+        (filled_cube(), (4 / 3 * np.pi * (4 * 2.44**3 + 4 * 1.02**3 + 8 * 0.57**3) / 4.5) ** (1 / 3)),
+        (Crystal.make("hydrogen", [1], [[0, 0, 0]], np.eye(3)), 0.5 ** (1 / 3)),
+    ],
+)
+def test_crystals_near_limits(crystal, at_limit):
+    """No crystal falls between the native check and the one that explains."""
+    messages = []
+    for difference in (-1e-7, -1e-11, 1e-11, 1e-7):
+        scale = at_limit * (1 + difference)
+        scaled = replace(crystal, positions=scale * crystal.positions, cell=scale * crystal.cell)
+        error = check_crystals([scaled])[0]
+        messages.append(None if error is None else str(error))
+        assert messages[-1] == reference.raised(scaled)
+    assert messages[0] == messages[1] != messages[2] == messages[3]
 
 
 def test_reduced_cells():
@@ -142,6 +169,41 @@ def test_bonding_of_bundled_crystals():
             expected = reference.bonding(crystal, cutoff)
             assert found[:2] == expected[:2], crystal.id
             assert found.bond_fraction == pytest.approx(expected.bond_fraction, rel=1e-10)
+
+
+def test_bonding_of_random_networks():
+    """Near the threshold where bonds begin to connect a crystal, all dimensions and unions of large parts occur."""
+    rng = np.random.default_rng(7)
+    crystals = []
+    for _ in range(1500):
+        num_atoms = int(rng.integers(2, 40))
+        cell = (np.eye(3) + 0.3 * rng.normal(size=(3, 3))) * 2.0 * num_atoms ** (1 / 3) * rng.uniform(0.8, 1.4, (3, 1))
+        if abs(np.linalg.det(cell)) > num_atoms:
+            positions = rng.uniform(size=(num_atoms, 3)) @ cell
+            crystals.append(Crystal.make("network", rng.integers(1, 90, num_atoms), positions, cell))
+    dimensions = []
+    for cutoff in (1.7, 2.1, 2.5):
+        for crystal, found in zip(crystals, describe_bonding(crystals, cutoff), strict=True):
+            expected = reference.bonding(crystal, cutoff)
+            assert found[:2] == expected[:2]
+            assert found.bond_fraction == pytest.approx(expected.bond_fraction, rel=1e-9)
+            dimensions.append(found.dimension)
+    assert (np.bincount(dimensions, minlength=4) > 20).all()
+
+
+def test_a_frame_that_joins_a_larger_molecule_late():
+    """The union of two parts is endless in all directions of both, whichever is larger and whichever comes first."""
+    side, rng = 12.0, np.random.default_rng(8)
+    frame = np.vstack([[[0, 0, 0]], *(step * np.eye(3) for step in (2, 4, 6, 8, 10))])
+    molecule = side / 2 + 0.4 * rng.uniform(-1, 1, (25, 3))
+    chain = np.linspace([6, 6, 6], [6, 0, 0], 6)[1:-1]
+    for order in itertools.permutations([frame, molecule, chain]):
+        positions = np.vstack(order)
+        crystal = Crystal.make("frame", [6] * len(positions), positions, np.eye(3) * side)
+        for cutoff, dimension in ((1.6, 0), (1.75, 0), (2.05, 3)):
+            found = describe_bonding([crystal], cutoff)[0]
+            assert found[:2] == reference.bonding(crystal, cutoff)[:2]
+            assert found.dimension == dimension
 
 
 def test_atoms_are_wrapped_by_lattice_vectors():
