@@ -158,7 +158,7 @@ void check_operations(const BondOrbitArguments& arguments) {
   if (!is_mapped(num_atoms, arguments.positions, arguments.cell, num_operations, arguments.rotations, arguments.atoms,
                  arguments.shifts, operation))
     throw std::invalid_argument(
-        "expected `atoms` and `shifts` of operations that map the crystal onto itself, got others "
+        "expected `cell`, `atoms` and `shifts` of operations that map the crystal onto itself, got others "
         "for operation " +
         std::to_string(operation));
   if (!is_group(num_atoms, num_operations, arguments.rotations, arguments.atoms, operation))

@@ -16,7 +16,7 @@ using Matrix = std::array<double, 9>;
 constexpr double kReach = 4;
 // The means obey the operations to rounding; more is a contradiction between the operations. Angstrom
 constexpr double kResidual = 1e-8;
-// How near an atom of a symmetric crystal has to come to its image. Angstrom
+// How near an atom of a symmetric crystal has to come to its image, in Angstrom, and relatively its cell's metric.
 constexpr double kMapped = 1e-6;
 constexpr double kRounding = 1e-9;
 // A cell that has to be stretched by more than this has another symmetry, whatever the tolerance.
@@ -217,7 +217,14 @@ bool is_mapped(int64_t num_atoms, const double* positions, const double* cell, i
       const double* r = positions + 3 * a;
       fractional[3 * a + k] = (r[0] * to_fractional[k] + r[1] * to_fractional[3 + k]) + r[2] * to_fractional[6 + k];
     }
+  const Matrix metric = product(matrix, transposed(matrix));
+  const double largest = std::max({metric[0], metric[4], metric[8]});
   for (operation = 0; operation < num_operations; ++operation) {
+    Matrix w;
+    for (int k = 0; k < 9; ++k) w[k] = rotations[9 * operation + k];
+    const Matrix turned = product(transposed(w), product(metric, w));
+    for (int k = 0; k < 9; ++k)
+      if (!(std::abs(turned[k] - metric[k]) <= kMapped * largest)) return false;
     double translation[3] = {0, 0, 0};
     for (int64_t a = 0; a < num_atoms; ++a) {
       const int64_t row = operation * num_atoms + a;

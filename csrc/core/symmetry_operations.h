@@ -55,8 +55,8 @@ void symmetrise(const SymmetryArguments& arguments, SymmetryResult& result);
 bool is_group(int64_t num_atoms, int64_t num_operations, const int32_t* rotations, const int32_t* atoms,
               int64_t& operation);
 
-// Whether operations take the atoms of a symmetric crystal where `atoms` and `shifts` say; otherwise `operation` is one
-// that does not.
+// Whether operations keep the cell of a symmetric crystal, and take its atoms where `atoms` and `shifts` say; otherwise
+// `operation` is one that does not.
 bool is_mapped(int64_t num_atoms, const double* positions, const double* cell, int64_t num_operations,
                const int32_t* rotations, const int32_t* atoms, const int32_t* shifts, int64_t& operation);
 

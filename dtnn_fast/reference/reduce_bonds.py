@@ -93,7 +93,11 @@ def _reduce(
     half: bool,
     cutoff: float,
 ) -> None:
-    cartesian = cell.T @ rotations @ np.linalg.inv(cell.T)
+    # A crystal with the identity alone needs no volume.
+    identity = np.eye(3)
+    is_identity = (rotations == identity).all((1, 2))
+    inverse = identity if is_identity.all() else np.linalg.inv(cell.T)
+    cartesian = np.where(is_identity[:, None, None], identity, cell.T @ rotations @ inverse)
     six = rank2_rotations(cartesian)
     stored_of = atoms.min(0)
     stored = np.unique(stored_of)

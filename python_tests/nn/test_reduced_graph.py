@@ -384,6 +384,14 @@ class TestBadInput:
             graph_tensors(build_reduced_graph([symmetric(225)], (3.0,)))
 
 
+def test_compiles():
+    model = variant("layer4-bonds-residual")
+    compiled = torch.compile(model, backend="aot_eager", dynamic=True, fullgraph=True)
+    for groups in ((225, 194), (225, 62, 2)):
+        graph = build_reduced_graph([symmetric(group) for group in groups], model.encoder.cutoffs, torch.float64)
+        assert_close(compiled(graph)["total"].detach(), model(graph)["total"].detach(), 1e-12)
+
+
 def test_isolated_atoms_have_no_bonds():
     """A cell without any bond shorter than the cutoff."""
     crystal = Crystal.make("thin", [2], [[1.0, 2.0, 3.0]], 9.0 * np.eye(3))

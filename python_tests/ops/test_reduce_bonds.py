@@ -103,6 +103,8 @@ class TestErrors:
         shifts[3] = torch.tensor([-1, 0, 0])  # where a quarter turn takes the second atom
         turn = {"rotations": torch.stack([ONE, QUARTER]), "crystals": crystals._replace(shifts=shifts)}
         self.refuse("a group, each once", **turn)
+        stretched = crystals.cell * torch.tensor([1.01, 1.0, 1.0], dtype=torch.float64)
+        self.refuse("map the crystal", **turn | {"crystals": crystals._replace(cell=stretched)})
         uneven = crystals.shifts + torch.arange(4, dtype=torch.int32)[:, None]
         self.refuse("map the crystal", crystals=crystals._replace(shifts=uneven))
         self.refuse("map the crystal", crystals=crystals._replace(positions=crystals.positions * 1.01))
