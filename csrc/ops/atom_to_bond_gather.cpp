@@ -20,9 +20,9 @@ Tensor atom_to_bond_gather_cuda(const Tensor& atom_values, const BondEnds& ends)
   // Without atoms no index can be right; the kernel has nothing to put in its place.
   DTNN_CHECK(ends.num_atoms() > 0 || num_bonds == 0, kOp,
              ": expected `pairs` with atoms in [0, 0), got an index outside");
-  return atom_values.scalar_type() == ScalarType::Float
-             ? launch_on_bond_ends<float>(kOp, cuda::launch_atom_to_bond_gather, atom_values, ends, num_bonds)
-             : launch_on_bond_ends<double>(kOp, cuda::launch_atom_to_bond_gather, atom_values, ends, num_bonds);
+  return for_bond_ends_type(atom_values.scalar_type(), [&](auto type) {
+    return launch_on_bond_ends<decltype(type)>(kOp, cuda::launch_atom_to_bond_gather, atom_values, ends, num_bonds);
+  });
 }
 #endif
 

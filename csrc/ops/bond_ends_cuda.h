@@ -19,9 +19,9 @@ Tensor launch_on_bond_ends(const char* op, BondEndsLauncher<T> launcher, const T
   void* const stream = current_cuda_stream(op, values);
   const Tensor rows = torch::stable::contiguous(values);
   Tensor out = empty_rows(rows, num_rows);
-  const cuda::BondEndsArgs<T> args{rows.template const_data_ptr<T>(),
+  const cuda::BondEndsArgs<T> args{static_cast<const T*>(rows.const_data_ptr()),
                                    ends.pairs.const_data_ptr<int64_t>(),
-                                   out.template mutable_data_ptr<T>(),
+                                   static_cast<T*>(out.mutable_data_ptr()),
                                    ends.num_atoms(),
                                    ends.num_bonds(),
                                    payload_size(rows),
@@ -33,6 +33,21 @@ Tensor launch_on_bond_ends(const char* op, BondEndsLauncher<T> launcher, const T
                                    data_or_null<int64_t>(ends.neighbor_row_ptr)};
   check_launch(op, launcher(args, stream), rows, stream);
   return out;
+}
+
+// Calls run(T()) for the type T that the kernels have for values of this dtype.
+template <typename Run>
+Tensor for_bond_ends_type(ScalarType dtype, const Run& run) {
+  switch (dtype) {
+    case ScalarType::Half:
+      return run(cuda::Float16());
+    case ScalarType::BFloat16:
+      return run(cuda::BFloat16());
+    case ScalarType::Double:
+      return run(double());
+    default:
+      return run(float());
+  }
 }
 
 }  // namespace dtnn

@@ -20,9 +20,9 @@ Tensor bond_to_atom_sum_cuda(const Tensor& bond_values, const BondEnds& ends) {
   // Without atoms no kernel runs that would report this.
   DTNN_CHECK(num_atoms > 0 || ends.num_bonds() == 0, kOp, ": expected `row_ptr` from 0 to the number of bonds, ",
              ends.num_bonds(), ", got one number for 0 atoms");
-  return bond_values.scalar_type() == ScalarType::Float
-             ? launch_on_bond_ends<float>(kOp, cuda::launch_bond_to_atom_sum, bond_values, ends, num_atoms)
-             : launch_on_bond_ends<double>(kOp, cuda::launch_bond_to_atom_sum, bond_values, ends, num_atoms);
+  return for_bond_ends_type(bond_values.scalar_type(), [&](auto type) {
+    return launch_on_bond_ends<decltype(type)>(kOp, cuda::launch_bond_to_atom_sum, bond_values, ends, num_atoms);
+  });
 }
 #endif
 

@@ -49,13 +49,20 @@ def random_values(count: int, width: int, dtype: type) -> np.ndarray:
     return np.random.default_rng(width).normal(size=(count, width)).astype(dtype)
 
 
-def emulated_sum(emulator: Emulator, bonds: Bonds, values: np.ndarray, center: int, neighbor: int) -> np.ndarray:
+def filled_with_nan(rows: int, width: int, dtype: np.dtype) -> np.ndarray:
+    """NaN in every dtype, the bits of bfloat16 too."""
+    return np.full((rows, width), 0xFFFF, dtype) if dtype == np.uint16 else np.full((rows, width), np.nan, dtype)
+
+
+def emulated_sum(
+    emulator: Emulator, bonds: Bonds, values: np.ndarray, center: int, neighbor: int, suffix: str | None = None
+) -> np.ndarray:
     """The kernel's sum, in an output that was NaN before; a row of sevens after it must stay."""
     width = values.shape[1]
-    out = np.full((bonds.num_atoms + 1, width), np.nan, values.dtype)
+    out = filled_with_nan(bonds.num_atoms + 1, width, values.dtype)
     out[-1] = 7
     order, row_ptr = (bonds.neighbor_order, bonds.neighbor_row_ptr) if neighbor else (None, None)
-    name = f"bond_to_atom_sum_{SUFFIX[values.dtype.type]}"
+    name = f"bond_to_atom_sum_{suffix or SUFFIX[values.dtype.type]}"
     row_ptr_or_null = bonds.row_ptr if center else None
     sizes = bonds.num_atoms, bonds.pairs.shape[1], width
     emulator.call(name, values, bonds.pairs, row_ptr_or_null, order, row_ptr, out, *sizes, center, neighbor)
@@ -75,11 +82,13 @@ def numpy_sum(bonds: Bonds, values: np.ndarray, center: int, neighbor: int) -> n
     return out
 
 
-def emulated_gather(emulator: Emulator, bonds: Bonds, values: np.ndarray, center: int, neighbor: int) -> np.ndarray:
+def emulated_gather(
+    emulator: Emulator, bonds: Bonds, values: np.ndarray, center: int, neighbor: int, suffix: str | None = None
+) -> np.ndarray:
     num_bonds, width = bonds.pairs.shape[1], values.shape[1]
-    out = np.full((num_bonds + 1, width), np.nan, values.dtype)
+    out = filled_with_nan(num_bonds + 1, width, values.dtype)
     out[-1] = 7
-    name = f"atom_to_bond_gather_{SUFFIX[values.dtype.type]}"
+    name = f"atom_to_bond_gather_{suffix or SUFFIX[values.dtype.type]}"
     emulator.call(name, values, bonds.pairs, out, bonds.num_atoms, num_bonds, width, center, neighbor)
     assert (out[-1] == 7).all(), "written past the end"
     return out[:-1]
@@ -113,6 +122,43 @@ def test_gather_equals_numpy(emulator: Emulator, width: int, dtype: type) -> Non
             np.testing.assert_array_equal(
                 emulated_gather(emulator, bonds, values, *ends), expected, f"N={num_atoms} {ends}"
             )
+
+
+def to_float16(values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return values.astype(np.float16)
+
+
+def to_bfloat16(values: np.ndarray) -> np.ndarray:
+    """Bits of the nearest bfloat16, ties to even, of finite float32."""
+    bits = values.astype(np.float32).view(np.uint32).astype(np.uint64)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+def from_bfloat16(bits: np.ndarray) -> np.ndarray:
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+SIXTEEN_BITS = {"f16": (to_float16, lambda values: values.astype(np.float32)), "bf16": (to_bfloat16, from_bfloat16)}
+
+
+@pytest.mark.parametrize("suffix", SIXTEEN_BITS)
+@pytest.mark.parametrize(("width", "num_atoms"), [(1, 300), (3, 300), (7, 40), (8, 300), (96, 40), (256, 2100)])
+def test_16_bits_are_added_in_float32_and_rounded_once(
+    emulator: Emulator, suffix: str, width: int, num_atoms: int
+) -> None:
+    narrow, widen = SIXTEEN_BITS[suffix]
+    bonds = make_bonds(num_atoms)
+    rng = np.random.default_rng(width)
+    for rows, ours, numpys in (
+        (bonds.pairs.shape[1], emulated_sum, numpy_sum),
+        (num_atoms, emulated_gather, numpy_gather),
+    ):
+        # Normal, subnormal and so large that sums overflow to infinity.
+        values = narrow(rng.normal(size=(rows, width)) * 10.0 ** rng.choice([0, 0, 0, -6, 4.0], (rows, width)))
+        for ends in COEFFICIENTS if num_atoms < 1000 else COEFFICIENTS[-1:]:
+            found = ours(emulator, bonds, values, *ends, suffix=suffix)
+            np.testing.assert_array_equal(found + 0, narrow(numpys(bonds, widen(values), *ends) + np.float32(0)) + 0)
 
 
 @pytest.mark.parametrize("width", [1, 3, 7, 8, 96])

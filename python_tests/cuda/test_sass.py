@@ -7,6 +7,7 @@ import pytest
 from sass import kernel, loads_before_use
 
 MULTIPLY = {"f": "FFMA", "d": "DFMA"}
+BFLOAT16, FLOAT16 = "NS0_8BFloat16E", "NS0_7Float16E"  # mangled
 
 
 @pytest.mark.parametrize("architecture", ["80", "90"])
@@ -53,3 +54,23 @@ def test_one_image_a_lane(name: str, architecture: str) -> None:
     assert sum(opcode.startswith(("DADD", "DMUL", "DFMA")) for opcode in opcodes) < 40
     assert not any(opcode.startswith(("CALL", "MUFU", "LDG.E.U8", "LDL", "STL")) for opcode in opcodes[:begin])
     assert len(loop) < {"count_bonds": 170, "write_bonds": 200}[name]  # about 60 of them for cells that are not kept
+
+
+@pytest.mark.parametrize("architecture", ["80", "90"])
+@pytest.mark.parametrize("type_name", [BFLOAT16, FLOAT16])
+def test_16_bits_come_in_packs_of_eight(type_name: str, architecture: str) -> None:
+    gather = kernel("atom_to_bond_gather_cuda", f"gather_rowsI{type_name}Li8E", architecture).loops()[-2]
+    assert loads_before_use(gather, r"LDG", r"ISETP\.GE\.U32|FFMA") == [2, 2, 2, 2]
+    assert sum(found.opcode.startswith("LDG.E.128") for found in gather) == 4
+    rows = kernel("bond_to_atom_sum_cuda", f"sum_rowsI{type_name}Li8E", architecture).instructions
+    assert sum(found.opcode.startswith("LDG.E.128") for found in rows) >= 8  # of four bonds, for each end
+    assert not any(found.opcode.startswith("LDG.E.U16") for found in rows)
+
+
+@pytest.mark.parametrize("architecture", ["80", "90"])
+@pytest.mark.parametrize("type_and_pack", ["fLi4", "fLi1", "dLi2", "dLi1", f"{BFLOAT16}Li8"])
+def test_rows_of_bonds_have_four_bonds_in_flight(type_and_pack: str, architecture: str) -> None:
+    """Indices and values by center, the same by neighbor without and with an order."""
+    loops = kernel("bond_to_atom_sum_cuda", f"sum_rowsI{type_and_pack}E", architecture).loops()
+    loads = [loads_before_use(loop, "LDG", "FFMA|DFMA") for loop in loops]
+    assert [runs for runs in loads if len(runs) == 1 and runs != [0]] == [[8], [8], [12]]

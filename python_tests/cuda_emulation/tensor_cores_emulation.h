@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "cuda_emulation.h"
+#include "sixteen_bits_emulation.h"
 
 namespace cuda_emulation {
 
@@ -13,12 +14,6 @@ inline unsigned to_tf32(float value) {
   const unsigned bits = __float_as_uint(value);
   if (!std::isfinite(value)) return bits;
   return (bits + 0x1000u) & ~0x1fffu;  // half of the last kept bit, so that ties go away from 0
-}
-
-inline unsigned to_bfloat16(float value) {
-  const unsigned bits = __float_as_uint(value);
-  if (std::isnan(value)) return 0x7fffu;
-  return (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;  // ties to even
 }
 
 // The product of depth `depth`, whose factors fragment(register, lane, which) unpacks: c += sum_k a[row][k]

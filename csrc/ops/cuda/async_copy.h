@@ -20,18 +20,22 @@ __device__ __forceinline__ void copy_async(Pack<T, W>* to, const T* from, bool v
 #endif
 }
 
-// Copies one number or pack.
+// Copies one number or pack. A number of 16 bits, for which there is no such copy, is waited for.
 template <typename Unit>
 __device__ __forceinline__ void copy_unit_async(Unit* to, const Unit* from) {
   constexpr int bytes = sizeof(Unit);
-  static_assert(bytes == 4 || bytes == 8 || bytes == 16, "a copy moves 4, 8 or 16 bytes");
+  static_assert(bytes == 2 || bytes == 4 || bytes == 8 || bytes == 16, "a copy moves 2, 4, 8 or 16 bytes");
+  if constexpr (bytes == 2) {
+    *to = *from;
+    return;
+  }
 #ifdef DTNN_EMULATE_CUDA
   cuda_emulation::start_copy(to, from, bytes);
 #else
   const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
   if constexpr (bytes == 16) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
-  } else {
+  } else if constexpr (bytes > 2) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(address), "l"(from), "n"(bytes) : "memory");
   }
 #endif

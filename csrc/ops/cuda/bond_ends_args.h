@@ -2,11 +2,13 @@
 #pragma once
 
 #include "launchers.h"
+#include "value_types.h"
 
 namespace dtnn::cuda {
 
 // Arguments of both launch_bond_to_atom_sum and launch_atom_to_bond_gather. An end with coefficient 0 is not read: its
-// pointers may be null, and a NaN there does not reach the output.
+// pointers may be null, and a NaN there does not reach the output. T is float, double, Float16 or BFloat16; the last
+// two are added in float and rounded once.
 template <typename T>
 struct BondEndsArgs {
   const T* values;       // of bonds or of atoms, [num_bonds or num_atoms, width]

@@ -30,8 +30,9 @@ constexpr int kInFlight = 4;
 
 // Adds an atom's bonds of one end to `sum`; false where an index is bad.
 template <typename T, int W>
-__device__ __forceinline__ bool add_end(Pack<T, W>& sum, T coefficient, const BondEnd& end, const Pack<T, W>* values,
-                                        int64_t units_per_row, int64_t atom, unsigned column, BadIndex& bad) {
+__device__ __forceinline__ bool add_end(Pack<SumOf<T>, W>& sum, SumOf<T> coefficient, const BondEnd& end,
+                                        const Pack<T, W>* values, int64_t units_per_row, int64_t atom, unsigned column,
+                                        BadIndex& bad) {
   const BondRanks ranks(end, atom, bad);
   bool good = ranks.good;
   int64_t previous = -1;  // bonds ascend within a segment, so none is counted twice and another one left out
@@ -96,18 +97,18 @@ __global__ void __launch_bounds__(kMaxThreads) sum_rows(BondEndsArgs<T> args, Ro
       const unsigned row = tiling.to_row.quotient(unit);
       const unsigned column = unit - row * tiling.units_per_row;
       const int64_t atom = first + row;
-      Unit sum{};
+      Pack<SumOf<T>, W> sum{};
       bool good = true;
       if (args.center != 0) {
         const BondEnd end = center_end(args);
-        good &= add_end(sum, static_cast<T>(args.center), end, values, units_per_row, atom, column, bad);
+        good &= add_end(sum, static_cast<SumOf<T>>(args.center), end, values, units_per_row, atom, column, bad);
       }
       if (args.neighbor != 0) {
         const BondEnd end = neighbor_end(args);
-        good &= add_end(sum, static_cast<T>(args.neighbor), end, values, units_per_row, atom, column, bad);
+        good &= add_end(sum, static_cast<SumOf<T>>(args.neighbor), end, values, units_per_row, atom, column, bad);
       }
-      if (!good) fill(sum, not_a_number<T>());
-      out[first * units_per_row + unit] = sum;
+      if (!good) fill(sum, not_a_number<SumOf<T>>());
+      out[first * units_per_row + unit] = narrowed<T>(sum);
     }
   }
   bad.report(args.errors);
@@ -162,9 +163,9 @@ __device__ __forceinline__ void load_ordered_tile(Unit* tile, int64_t* stored, i
 // Adds the bonds of this thread's atom at one end to `sum`; false where an index is bad. The whole block must call it,
 // for its atoms [first, first + atoms): their ranks are contiguous, and come tile by tile through shared memory.
 template <typename T, int W>
-__device__ bool add_end_from_tiles(Pack<T, W>& sum, T coefficient, const BondEnd& end, const Pack<T, W>* values,
-                                   unsigned units_per_row, Divisor to_row, int64_t first, unsigned atoms, unsigned atom,
-                                   unsigned column, BadIndex& bad) {
+__device__ bool add_end_from_tiles(Pack<SumOf<T>, W>& sum, SumOf<T> coefficient, const BondEnd& end,
+                                   const Pack<T, W>* values, unsigned units_per_row, Divisor to_row, int64_t first,
+                                   unsigned atoms, unsigned atom, unsigned column, BadIndex& bad) {
   using Unit = Pack<T, W>;
   constexpr unsigned tile_units = kTileBytes / sizeof(Unit);
   DTNN_SHARED_ARRAY(Unit, tile, tile_units);
@@ -230,18 +231,18 @@ __global__ void __launch_bounds__(kMaxThreads, kTiledBlocksPerSm)
   for (int64_t first = int64_t{blockIdx.x} * tiling.rows_per_block; first < args.num_atoms; first += stride) {
     const int64_t rows_left = args.num_atoms - first;
     const unsigned atoms = rows_left < tiling.rows_per_block ? static_cast<unsigned>(rows_left) : tiling.rows_per_block;
-    Unit sum{};
+    Pack<SumOf<T>, W> sum{};
     bool good = true;
     if (args.center != 0) {
-      good &= add_end_from_tiles(sum, static_cast<T>(args.center), center_end(args), values, units_per_row,
+      good &= add_end_from_tiles(sum, static_cast<SumOf<T>>(args.center), center_end(args), values, units_per_row,
                                  tiling.to_row, first, atoms, atom, column, bad);
     }
     if (args.neighbor != 0) {
-      good &= add_end_from_tiles(sum, static_cast<T>(args.neighbor), neighbor_end(args), values, units_per_row,
+      good &= add_end_from_tiles(sum, static_cast<SumOf<T>>(args.neighbor), neighbor_end(args), values, units_per_row,
                                  tiling.to_row, first, atoms, atom, column, bad);
     }
-    if (!good) fill(sum, not_a_number<T>());
-    if (atom < atoms) out[first * units_per_row + threadIdx.x] = sum;
+    if (!good) fill(sum, not_a_number<SumOf<T>>());
+    if (atom < atoms) out[first * units_per_row + threadIdx.x] = narrowed<T>(sum);
   }
   bad.report(args.errors);
 }
@@ -282,5 +283,7 @@ const char* launch_bond_to_atom_sum(const BondEndsArgs<T>& arguments, void* stre
 
 template const char* launch_bond_to_atom_sum<float>(const BondEndsArgs<float>&, void*);
 template const char* launch_bond_to_atom_sum<double>(const BondEndsArgs<double>&, void*);
+template const char* launch_bond_to_atom_sum<Float16>(const BondEndsArgs<Float16>&, void*);
+template const char* launch_bond_to_atom_sum<BFloat16>(const BondEndsArgs<BFloat16>&, void*);
 
 }  // namespace dtnn::cuda

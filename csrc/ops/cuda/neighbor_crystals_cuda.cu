@@ -65,6 +65,16 @@ struct Extent {
     const unsigned long long bits = static_cast<unsigned long long>(__double_as_longlong(value));
     if (bits > *place) atomicMax(place, bits);
   }
+  // For the only thread that writes to the crystal.
+  __device__ void put(NeighborCrystal& crystal) const {
+    const auto bits = [](double value) { return static_cast<unsigned long long>(__double_as_longlong(value)); };
+    crystal.farthest = bits(farthest);
+#pragma unroll
+    for (int k = 0; k < 3; ++k) {
+      crystal.below[k] = bits(below[k]);
+      crystal.above[k] = bits(above[k]);
+    }
+  }
   __device__ void store(NeighborCrystal& crystal) const {
     raise(&crystal.farthest, farthest);
 #pragma unroll
@@ -262,7 +272,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     extent.merge_warp();
     if (lane != 0) continue;
     if (extent.finite) {
-      extent.store(crystal);
+      extent.put(crystal);
       finish_crystal(args, buffers, index);
     } else {
       report_fault(buffers, index, NeighborFault::kCrystal);

@@ -27,7 +27,8 @@ struct NeighborListArgs {
   bool self_pairs;
 };
 
-// Faults of the arguments; the first crystal with a fault is reported.
+// Faults of the arguments. Of several crystals with a fault the first that was seen is reported: which, may depend on
+// timing, since kernels stop at a fault.
 enum class NeighborFault : int64_t {
   kNone = 0,
   kPtr,        // ptr[b]..ptr[b+1] falls, or leaves [0, num_atoms]

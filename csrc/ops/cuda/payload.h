@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "gpu.h"
+#include "sixteen_bits.h"
 
 namespace dtnn::cuda {
 
@@ -17,9 +18,18 @@ struct alignas(sizeof(T) * W) Pack {
 // sum += coefficient * value, item by item. The value comes by value: nvcc then reads memory in one wide load instead
 // of W narrow ones.
 template <typename T, int W>
-__device__ __forceinline__ void add_scaled(Pack<T, W>& sum, T coefficient, Pack<T, W> value) {
+__device__ __forceinline__ void add_scaled(Pack<SumOf<T>, W>& sum, SumOf<T> coefficient, Pack<T, W> value) {
 #pragma unroll
-  for (int w = 0; w < W; ++w) sum.item[w] += coefficient * value.item[w];
+  for (int w = 0; w < W; ++w) sum.item[w] += coefficient * widen(value.item[w]);
+}
+
+// Sums as values of T.
+template <typename T, int W>
+__device__ __forceinline__ Pack<T, W> narrowed(const Pack<SumOf<T>, W>& sum) {
+  Pack<T, W> value;
+#pragma unroll
+  for (int w = 0; w < W; ++w) narrow(sum.item[w], value.item[w]);
+  return value;
 }
 
 template <typename T, int W>

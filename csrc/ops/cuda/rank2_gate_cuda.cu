@@ -53,7 +53,9 @@ __global__ void __launch_bounds__(kGateThreads) sum_gate_grads(Rank2GateGradArgs
   const int64_t num_gates = args.num_atoms * args.channels;
   const int64_t stride = int64_t{gridDim.x} * blockDim.x;
   for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < num_gates; i += stride) {
-    const int64_t atom = i / args.channels;
+    // A division of 64-bit numbers takes several times as long.
+    const bool is_small = (i | args.channels) >> 32 == 0;
+    const int64_t atom = is_small ? static_cast<uint32_t>(i) / static_cast<uint32_t>(args.channels) : i / args.channels;
     const int64_t first = atom * (args.components - 1) * args.channels + i;  // component 0 of this atom and channel
     T sum = 0;
 #pragma unroll 6

@@ -41,16 +41,16 @@ std::string check(const dtnn::cases::Bonds& bonds, int64_t width, int center, in
 
 }  // namespace
 
-extern "C" {
-const char* atom_to_bond_gather_f32(const float* values, const int64_t* pairs, float* out, int64_t num_atoms,
-                                    int64_t num_bonds, int64_t width, int64_t center, int64_t neighbor) {
-  return run(values, {pairs, nullptr, nullptr, nullptr, num_atoms, num_bonds}, out, width, center, neighbor);
-}
-const char* atom_to_bond_gather_f64(const double* values, const int64_t* pairs, double* out, int64_t num_atoms,
-                                    int64_t num_bonds, int64_t width, int64_t center, int64_t neighbor) {
-  return run(values, {pairs, nullptr, nullptr, nullptr, num_atoms, num_bonds}, out, width, center, neighbor);
-}
-}
+#define DTNN_GATHER_FUNCTION(suffix, T)                                                                         \
+  extern "C" const char* atom_to_bond_gather_##suffix(const T* values, const int64_t* pairs, T* out,            \
+                                                      int64_t num_atoms, int64_t num_bonds, int64_t width,      \
+                                                      int64_t center, int64_t neighbor) {                       \
+    return run(values, {pairs, nullptr, nullptr, nullptr, num_atoms, num_bonds}, out, width, center, neighbor); \
+  }
+DTNN_GATHER_FUNCTION(f32, float)
+DTNN_GATHER_FUNCTION(f64, double)
+DTNN_GATHER_FUNCTION(f16, dtnn::cuda::Float16)
+DTNN_GATHER_FUNCTION(bf16, dtnn::cuda::BFloat16)
 
 DTNN_CASE(atom_to_bond_gather) {
   for (const int max_degree : {0, 5, 30}) {

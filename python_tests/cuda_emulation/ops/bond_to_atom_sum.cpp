@@ -52,18 +52,17 @@ std::string check_bad(const std::function<void(Bonds&)>& spoil) {
 
 }  // namespace
 
-extern "C" {
-const char* bond_to_atom_sum_f32(const float* values, const int64_t* pairs, const int64_t* row_ptr,
-                                 const int64_t* order, const int64_t* neighbor_row_ptr, float* out, int64_t num_atoms,
-                                 int64_t num_bonds, int64_t width, int64_t center, int64_t neighbor) {
-  return run(values, {pairs, row_ptr, order, neighbor_row_ptr, num_atoms, num_bonds}, out, width, center, neighbor);
-}
-const char* bond_to_atom_sum_f64(const double* values, const int64_t* pairs, const int64_t* row_ptr,
-                                 const int64_t* order, const int64_t* neighbor_row_ptr, double* out, int64_t num_atoms,
-                                 int64_t num_bonds, int64_t width, int64_t center, int64_t neighbor) {
-  return run(values, {pairs, row_ptr, order, neighbor_row_ptr, num_atoms, num_bonds}, out, width, center, neighbor);
-}
-}
+#define DTNN_SUM_FUNCTION(suffix, T)                                                                                   \
+  extern "C" const char* bond_to_atom_sum_##suffix(const T* values, const int64_t* pairs, const int64_t* row_ptr,      \
+                                                   const int64_t* order, const int64_t* neighbor_row_ptr, T* out,      \
+                                                   int64_t num_atoms, int64_t num_bonds, int64_t width,                \
+                                                   int64_t center, int64_t neighbor) {                                 \
+    return run(values, {pairs, row_ptr, order, neighbor_row_ptr, num_atoms, num_bonds}, out, width, center, neighbor); \
+  }
+DTNN_SUM_FUNCTION(f32, float)
+DTNN_SUM_FUNCTION(f64, double)
+DTNN_SUM_FUNCTION(f16, dtnn::cuda::Float16)
+DTNN_SUM_FUNCTION(bf16, dtnn::cuda::BFloat16)
 
 DTNN_CASE(bond_to_atom_sum) {
   for (const int max_degree : {0, 5, 100}) {
