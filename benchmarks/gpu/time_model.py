@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import statistics
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +22,7 @@ from dtnn_fast import DTNN, use_backend
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.nn.graph import CrystalGraph, build_graph, crystal_batches
 
-BATCH_ATOMS = (1024, 8192, 65536)
+BATCH_ATOMS = (1024, 16384, 65536)
 TOP_KERNELS = 30
 
 
@@ -45,6 +48,12 @@ class _Models:
         self.device, self.crystals, self.repeats = device, crystals, repeats
         self.model = DTNN.from_pretrained("dielectric").to(device).eval()
         self.graph = self._graph(crystals)
+        self.reduced = None
+        path = os.environ.get("DTNN_CRYSTALS_WITH_OPERATIONS")
+        if path:
+            # The machine may have no moyopy: operations come with the crystals.
+            self.crystals = tuple(pickle.loads(Path(path).read_bytes()))
+            self.reduced = self.model.inference_graph(self.crystals)
 
     def measurements(self, compiled: bool, small: bool) -> Iterable[tuple[str, Callable[[], dict[str, Any]]]]:
         """Names and calls."""
@@ -52,6 +61,16 @@ class _Models:
         yield "forward, native", lambda: self._forward("native")
         yield "forward, native, kernels", lambda: self._kernels("native")
         yield "forward, native, CUDA graph", lambda: self._captured("native")
+        yield "forward, native, tf32", lambda: self._in_tf32(lambda: self._forward("native"))
+        yield "forward, native, tf32, CUDA graph", lambda: self._in_tf32(lambda: self._captured("native"))
+        yield "forward, native, tf32, kernels", lambda: self._in_tf32(lambda: self._kernels("native"))
+        if self.reduced is not None:
+            graph = self.reduced
+            yield "sizes of the reduced graph", lambda: self._sizes(graph)
+            yield "forward, reduced", lambda: self._forward("native", graph=graph)
+            yield "forward, reduced, kernels", lambda: self._kernels("native", graph=graph)
+            yield "forward, reduced, CUDA graph", lambda: self._captured("native", graph=graph)
+            yield "training step, reduced", lambda: self._step("native", graph)
         yield "forward, eager", lambda: self._forward("reference")
         yield "training step, native", lambda: self._step("native")
         yield "training step, eager", lambda: self._step("reference")
@@ -74,9 +93,10 @@ class _Models:
     def _graph(self, crystals: Iterable[Crystal]) -> CrystalGraph:
         return self.model.graph(list(crystals))
 
-    def _sizes(self) -> dict[str, Any]:
-        bonds = {str(tier.cutoff): tier.num_bonds for tier in self.graph.tiers}
-        return {"atoms": self.graph.num_atoms, "bonds": bonds, "parameters": dict(self.model.num_parameters())}
+    def _sizes(self, graph: CrystalGraph | None = None) -> dict[str, Any]:
+        graph = graph or self.graph
+        bonds = {str(tier.cutoff): tier.num_bonds for tier in graph.tiers}
+        return {"atoms": graph.num_atoms, "bonds": bonds, "parameters": dict(self.model.num_parameters())}
 
     def _wall(self, call: Callable[[], Any], repeats: int | None = None) -> dict[str, Any]:
         """Median seconds with a wait at the end of each call, and until the host has enqueued all of it."""
@@ -113,37 +133,50 @@ class _Models:
         backend: str,
         mode: Callable[[], Any] = torch.inference_mode,
         crystals: tuple[Crystal, ...] | None = None,
+        graph: CrystalGraph | None = None,
     ) -> dict[str, Any]:
-        graph = self._graph(crystals) if crystals else None
+        graph = self._graph(crystals) if crystals else graph
         return self._wall(self._runner(backend, mode, graph))
 
-    def _captured(self, backend: str, crystals: tuple[Crystal, ...] | None = None) -> dict[str, Any]:
+    @staticmethod
+    def _in_tf32(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        torch.set_float32_matmul_precision("high")
+        try:
+            return measure()
+        finally:
+            torch.set_float32_matmul_precision("highest")
+
+    def _captured(
+        self, backend: str, crystals: tuple[Crystal, ...] | None = None, graph: CrystalGraph | None = None
+    ) -> dict[str, Any]:
         if self.device.type != "cuda":
             return {"skipped": "no CUDA graphs on a CPU"}
-        graph = self._graph(crystals) if crystals else None
+        graph = self._graph(crystals) if crystals else graph
         run = self._runner(backend, torch.no_grad, graph)
         one = captured([run], count=1)
         found = self._wall(one.replay)
         found["captured_s"] = one.seconds(5)
         return found
 
-    def _step_call(self, backend: str) -> Callable[[], None]:
+    def _step_call(self, backend: str, graph: CrystalGraph | None = None) -> Callable[[], None]:
+        graph = graph or self.graph
+
         def step() -> None:
             self.model.zero_grad(set_to_none=True)
             with use_backend(backend):
-                sum(tensors.square().mean() for tensors in self.model(self.graph).values()).backward()
+                sum(tensors.square().mean() for tensors in self.model(graph).values()).backward()
 
         return step
 
-    def _step(self, backend: str) -> dict[str, Any]:
+    def _step(self, backend: str, graph: CrystalGraph | None = None) -> dict[str, Any]:
         try:
-            return self._wall(self._step_call(backend), max(2, self.repeats - 2))
+            return self._wall(self._step_call(backend, graph), max(2, self.repeats - 2))
         finally:
             self.model.zero_grad(set_to_none=True)
 
-    def _kernels(self, backend: str, training: bool = False) -> dict[str, Any]:
+    def _kernels(self, backend: str, training: bool = False, graph: CrystalGraph | None = None) -> dict[str, Any]:
         """Time in each kernel of one forward or step, and in ours together."""
-        call = self._step_call(backend) if training else self._runner(backend)
+        call = self._step_call(backend, graph) if training else self._runner(backend, graph=graph)
         call()
         synchronize(self.device)
         kinds = [torch.profiler.ProfilerActivity.CPU]

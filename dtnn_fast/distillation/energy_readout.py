@@ -159,7 +159,8 @@ class EnergyTerm(nn.Module):
         orbits = AtomOrbits.of(graph)
         if orbits is not None:
             of_atoms = orbits.shares(graph.ptr) * of_atoms
-        from_scalars = torch.segment_reduce(of_atoms, "mean", offsets=graph.ptr)
+        how = "mean" if orbits is None else "sum"  # shares add up to 1 in each crystal
+        from_scalars = torch.segment_reduce(of_atoms, how, offsets=graph.ptr)
         predicted = self.deviation * (from_scalars + fractions.to(scalar.dtype) @ self.shift)
         is_unknown = counts.new_ones(counts.shape[1])
         is_unknown[list(self.elements)] = 0.0
