@@ -9,7 +9,9 @@ from ..ops.bonds_within import BondsWithin
 from ..ops.neighbor_list import NeighborList, NeighborOrder, neighbor_order
 from ..ops.neighbor_list_fixed import FixedNeighborList
 from ..ops.nested_neighbor_lists import NestedNeighborLists
+from .atom_readout import atom_readout
 from .atom_to_bond_gather import atom_to_bond_gather
+from .atom_update import atom_update
 from .bond_perceptron_sum import bond_perceptron_sum
 from .bond_reverses import bond_reverses, full_to_half
 from .bond_to_atom_sum import bond_to_atom_sum
@@ -33,7 +35,9 @@ __all__ = [
     "NeighborOrder",
     "NestedNeighborLists",
     "SkinNeighborList",
+    "atom_readout",
     "atom_to_bond_gather",
+    "atom_update",
     "bond_perceptron_sum",
     "bond_reverses",
     "bond_to_atom_sum",
