@@ -252,7 +252,8 @@ DTNN_ALWAYS_INLINE void layer_norm_moments(const T* x, int64_t channels, T eps, 
                                        return centred * centred;
                                      }) /
                      static_cast<T>(channels);
-  inverse = T(1) / std::sqrt(variance + eps);
+  // The second term is NaN where squares are beyond the largest number: without it these rows would silently become 0.
+  inverse = T(1) / std::sqrt(variance + eps) + T(0) * variance;
 }
 
 template <typename T>

@@ -18,6 +18,8 @@ from ..nn.graph import CrystalGraph
 from ..nn.latents import Channels, Latents
 from ..nn.layers import MLP, ChannelMix, Linear
 from ..nn.symmetric_tensors import norm_squared, square, times_vector, traceless
+from ..nn.weight_cache import WeightCache, can_fuse_layers, flat_weights
+from ..ops import atom_readout
 from .native_layer import BondGeometry, NativeLayer, soft_scale
 
 NUM_ELEMENTS = 118
@@ -177,6 +179,7 @@ class NativeReadout(nn.Module):
     def __init__(self, channels: Channels, outputs: Channels) -> None:
         super().__init__()
         scalar, vector, rank2 = channels.scalar, channels.vector, channels.rank2
+        self._weights: WeightCache[Tensor] = WeightCache()
         self.sizes = [scalar, outputs.vector, outputs.vector, outputs.rank2, outputs.rank2]
         self.norm = nn.LayerNorm(scalar, elementwise_affine=False)
         self.gates = MLP((scalar, scalar, sum(self.sizes)))
@@ -198,6 +201,10 @@ class NativeReadout(nn.Module):
 
     def forward(self, scalar: Tensor, vector: Tensor, rank2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Turn scalars [N, C], vectors [N, 3, C] and tensors [N, 6, C] of the state into latents of the same ranks."""
+        parts = self._parts()
+        if can_fuse_layers(parts, scalar):
+            weights = self._weights.get(parts, lambda: flat_weights(self._flat_parts()))
+            return atom_readout(scalar, vector, rank2, weights, self.scalar.out_features, *self.sizes[2:4])
         hidden, *gates = self.gates(self.norm(scalar)).split(self.sizes, dim=-1)
         g1, g2, g3, g4 = (gate.unsqueeze(1) for gate in gates)
         x, tau = self.vector_in(vector), self.rank2_in(rank2)
@@ -209,6 +216,17 @@ class NativeReadout(nn.Module):
             (1.0 + g1) * self.vector(vector) + g2 * turned,
             traceless((1.0 + g3) * self.rank2(rank2) + g4 * squared),
         )
+
+    def _parts(self) -> tuple[nn.Module, ...]:
+        mixes = self.vector, self.rank2, self.vector_in, self.rank2_in, self.turned, self.squared
+        return self.norm, self.gates, self.scalar, self.hidden, *mixes
+
+    def _flat_parts(self) -> list[Tensor]:
+        """List the weights in the order of `atom_readout`."""
+        first, second = cast(nn.Linear, self.gates[0]), cast(nn.Linear, self.gates[-1])
+        mixes = self.vector, self.rank2, self.vector_in, self.rank2_in, self.turned, self.squared
+        linear = [first.weight, first.bias, second.weight, second.bias, self.scalar.weight, self.scalar.bias]
+        return [*linear, self.hidden.weight, *(mix.weight for mix in mixes)]
 
 
 def _fill_elements(encoder: NativeEncoder, _incompatible_keys: object) -> None:

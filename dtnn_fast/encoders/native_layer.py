@@ -22,7 +22,8 @@ from ..nn.latents import Channels
 from ..nn.layers import MLP, ChannelMix, Linear
 from ..nn.radial import bessel_basis, smooth_cutoff
 from ..nn.symmetric_tensors import norm_squared, square, times_vector, trace
-from ..ops import MessageWeights, bond_messages
+from ..nn.weight_cache import WeightCache, can_fuse_layers, flat_weights
+from ..ops import MessageWeights, atom_update, bond_messages
 
 
 @dataclass
@@ -79,6 +80,7 @@ class NativeLayer(nn.Module):
         self.scale = 1.0 / math.sqrt(mean_bonds)
         self.num_message = vector
         self.norm = nn.LayerNorm(scalar, elementwise_affine=False)
+        self._update_weights: WeightCache[Tensor] = WeightCache()
         self.from_atoms = Linear(scalar, scalar, bias=False)
         self.vector_in = ChannelMix(vector, vector)
         self.rank2_in = ChannelMix(rank2, vector)
@@ -138,11 +140,7 @@ class NativeLayer(nn.Module):
             tier.by_neighbor,
             tier.turns,
         )
-        sums = (
-            self.scale * messages.sum_scalar,
-            self.scale * at_sites(messages.sum_vector, tier),
-            self.scale * at_sites(messages.sum_rank2, tier),
-        )
+        sums = messages.sum_scalar, at_sites(messages.sum_vector, tier), at_sites(messages.sum_rank2, tier)
         return self._updated(atoms, sums), (messages.bond_scalar, messages.bond_vector)
 
     def _for_messages(self, atom_vector: Tensor, atom_rank2: Tensor) -> tuple[Tensor, Tensor]:
@@ -155,8 +153,12 @@ class NativeLayer(nn.Module):
     def _updated(
         self, atoms: tuple[Tensor, Tensor, Tensor], sums: tuple[Tensor, Tensor, Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """Update the atoms by the sums of their bonds' messages, which are not scaled yet."""
+        parts = self.vector_mix, self.rank2_mix, self.update, self.rank2_out
+        if can_fuse_layers(parts, atoms[0]):
+            return atom_update(*atoms, *sums, self._update_weights.get(parts, self._make_update_weights))
         atom_scalar, atom_vector, atom_rank2 = atoms
-        sum_scalar, sum_vector, sum_rank2 = sums
+        sum_scalar, sum_vector, sum_rank2 = (self.scale * values for values in sums)
         x, x_norm = _soft_normalised(*self.vector_mix.with_norm(torch.cat([atom_vector, sum_vector], dim=-1)))
         t, t_norm = _soft_normalised(*self.rank2_mix.with_norm(torch.cat([atom_rank2, sum_rank2], dim=-1)))
         m = times_vector(t, x)
@@ -169,3 +171,29 @@ class NativeLayer(nn.Module):
             atom_vector + g1 * x + g2 * m,
             atom_rank2 + self.rank2_out(g3 * t + g4 * square(x)),
         )
+
+    def _make_update_weights(self) -> Tensor:
+        """Put the weights of `atom_update` together, with the scale of the sums included."""
+        first, second = cast(nn.Linear, self.update[0]), cast(nn.Linear, self.update[-1])
+        own_scalar, own_vector, own_rank2 = (
+            self.norm.normalized_shape[0],
+            self.num_message,
+            self.rank2_out.weight.shape[0],
+        )
+        return flat_weights(
+            [
+                self._scaled(self.vector_mix.weight, own_vector, self.num_message),
+                self._scaled(self.rank2_mix.weight, own_rank2, self.num_message),
+                self._scaled(first.weight, own_scalar, own_scalar),
+                first.bias,
+                second.weight,
+                second.bias,
+                self.rank2_out.weight,
+            ]
+        )
+
+    def _scaled(self, weight: Tensor, first: int, count: int) -> Tensor:
+        """Scale the columns from `first` on, as many as `count`: those that read sums."""
+        last = weight.shape[1] - first - count
+        before, sums, after = weight.split([first, count, last], dim=1)
+        return torch.cat([before, self.scale * sums, after], dim=1)

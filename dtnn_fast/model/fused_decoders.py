@@ -16,7 +16,7 @@ from .._backend import uses_reference
 from ..nn.bond_ends import sum_at_ends
 from ..nn.latents import AtomOrbits, Latents
 from ..nn.radial import smooth_cutoff
-from ..nn.weight_cache import WeightCache
+from ..nn.weight_cache import WeightCache, has_hooks
 from ..ops import bond_perceptron_sum, decode
 from .decoder import Decoder, DecoderBlock, Readout
 from .decoder_inputs import AtomInput, layer_latents
@@ -57,7 +57,7 @@ def can_fuse(decoders: Sequence[nn.Module], latents: Sequence[Latents | None]) -
     given = next((layer for layer in latents if layer is not None), None)
     if uses_reference() or given is None or given.atom_scalar.device.type != "cpu" or not decoders:
         return False
-    return all(_is_plain(decoder, decoders[0]) and not _has_hooks(decoder) for decoder in decoders)
+    return all(_is_plain(decoder, decoders[0]) and not any(map(has_hooks, decoder.modules())) for decoder in decoders)
 
 
 def _is_plain(decoder: nn.Module, first: nn.Module) -> bool:
@@ -67,10 +67,6 @@ def _is_plain(decoder: nn.Module, first: nn.Module) -> bool:
     blocks = all(type(block) is DecoderBlock for block in decoder.blocks)
     readouts = all(type(readout) is Readout for readout in decoder.readouts.values())
     return blocks and readouts and len(decoder.readouts) == len(first.readouts)
-
-
-def _has_hooks(decoder: nn.Module) -> bool:
-    return any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in decoder.modules())
 
 
 def decode_members(

@@ -9,7 +9,38 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from .._backend import uses_reference
+from .layers import MLP, ChannelMix, GatedMix, Linear
+
+# Modules whose weights the fused operations know how to use.
+_PLAIN = {Linear, ChannelMix, GatedMix, MLP, nn.Sequential, nn.ModuleList, nn.SiLU, nn.Dropout, nn.LayerNorm}
+
 T = TypeVar("T")
+
+
+def can_fuse_layers(parts: Sequence[nn.Module], example: Tensor) -> bool:
+    """Tell whether one fused operation may do the work of some layers.
+
+    It may on the CPU, where the kernels are, for this package's own layers, and without hooks, which would not be
+    called. The reference implementations are to be run layer by layer.
+
+    Args:
+        parts: the layers.
+        example: one of their inputs.
+    """
+    if uses_reference() or example.device.type != "cpu":
+        return False
+    return all(type(module) in _PLAIN and not has_hooks(module) for part in parts for module in part.modules())
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Tell whether a module (not its children) has hooks on its call."""
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
+
+
+def flat_weights(parts: Sequence[Tensor]) -> Tensor:
+    """Put weights one after the other, as fused operations take them: transposed matrices and biases. [P]."""
+    return torch.cat([part.t().flatten() if part.dim() == 2 else part for part in parts])
 
 
 class WeightCache(Generic[T]):

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch._functorch.eager_transforms import enable_inplace_requires_grad
 
+from ._registration import check_same_device, register_autocast, register_derivatives, register_vmap
+
 
 def reference_gradients(
     reference: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor], grad_outputs: Sequence[Tensor | None]
@@ -90,3 +92,88 @@ def second_gradients(
     for place, result in zip(present, results, strict=False):
         of_outputs[place] = result
     return of_outputs, list(results[len(present) :])
+
+
+def register_network(
+    op: str,
+    *,
+    names: Sequence[str],
+    groups: Sequence[int],
+    fake: Callable[..., tuple[Tensor, ...]],
+    reference: Callable[..., tuple[Tensor, ...]],
+) -> None:
+    """Register fakes, derivatives, vmap and autocast of a network on atoms, all of whose tensors are differentiable.
+
+    The operation takes its tensors and then sizes. ``<op>_backward`` takes the gradients of the results, the same
+    arguments, and for each group of tensors whether their gradients are needed.
+
+    Args:
+        op: the operation, without the namespace.
+        names: names of its tensors.
+        groups: the group of each tensor, from 0.
+        fake: makes empty results.
+        reference: the operation in torch's operations.
+    """
+    count, num_groups = len(names), max(groups) + 1
+    grad_names = ("grad_scalar", "grad_vector", "grad_rank2")
+    num_grads = len(grad_names)
+    backward_op = f"{op}_backward"
+    schema = getattr(torch.ops.dtnn_fast, backward_op).default._schema
+    num_sizes = len(schema.arguments) - num_grads - count - num_groups
+
+    def split(arguments: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any], list[bool]]:
+        """Split tensors, sizes and needs. Needs that are left out are true."""
+        needs = list(arguments[count + num_sizes :])
+        needs += [True] * (num_groups - len(needs))
+        return arguments[:count], arguments[count : count + num_sizes], [needs[group] for group in groups]
+
+    def fake_forward(*arguments: Any) -> tuple[Tensor, ...]:
+        check_same_device(op, **dict(zip(names, arguments, strict=False)))
+        return fake(*arguments)
+
+    def fake_backward(*arguments: Any) -> tuple[Tensor, ...]:
+        tensors, _, needed = split(arguments[num_grads:])
+        check_same_device(backward_op, **dict(zip((*names, *grad_names), (*tensors, *arguments), strict=False)))
+        return tuple(x.new_empty(x.shape if need else (0,)) for x, need in zip(tensors, needed, strict=True))
+
+    def setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
+        ctx.sizes = inputs[count:]
+        ctx.save_for_backward(*inputs[:count])
+        ctx.set_materialize_grads(False)
+
+    def backward(ctx, *grads):  # type: ignore[no-untyped-def]
+        needs = ctx.needs_input_grad
+        if all(grad is None for grad in grads):
+            return (None,) * len(needs)
+        of_groups = [any(needs[i] for i in range(count) if groups[i] == group) for group in range(num_groups)]
+        results = getattr(torch.ops.dtnn_fast, backward_op)(*grads, *ctx.saved_tensors, *ctx.sizes, *of_groups)
+        return *(g if need else None for g, need in zip(results, needs, strict=False)), *[None] * num_sizes
+
+    def setup_backward(ctx, inputs, output):  # type: ignore[no-untyped-def]
+        _, ctx.sizes, ctx.needed = split(inputs[num_grads:])
+        ctx.num_arguments = len(inputs)
+        ctx.save_for_backward(*inputs[: num_grads + count])
+        ctx.set_materialize_grads(False)
+
+    def backward_backward(ctx, *grad_grads):  # type: ignore[no-untyped-def]
+        saved = ctx.saved_tensors
+        wanted = [grad if need else None for grad, need in zip(grad_grads, ctx.needed, strict=True)]
+        of_grads, of_inputs = second_gradients(
+            lambda *x: reference(*x, *ctx.sizes), saved[num_grads:], saved[:num_grads], wanted
+        )
+        return *of_grads, *of_inputs, *[None] * (ctx.num_arguments - num_grads - count)
+
+    def backward_with_tangents(*arguments: Any) -> tuple[Tensor, ...]:
+        tensors, sizes, needed = split(arguments[num_grads:])
+        grads = reference_gradients_with_tangents(lambda *x: reference(*x, *sizes), tensors, arguments[:num_grads])
+        return tuple(grad if need else grad.new_empty(0) for grad, need in zip(grads, needed, strict=True))
+
+    torch.library.register_fake(f"dtnn_fast::{op}", fake_forward)
+    torch.library.register_fake(f"dtnn_fast::{backward_op}", fake_backward)
+    register_derivatives(op, setup_context=setup_context, backward=backward, reference=reference)
+    register_derivatives(
+        backward_op, setup_context=setup_backward, backward=backward_backward, reference=backward_with_tangents
+    )
+    register_vmap(op)
+    register_vmap(backward_op)
+    register_autocast(op)

@@ -9,26 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
+from ._flat_weights import FlatWeights
 from .rank2_gate import rank2_gate
 from .rank2_linear import smooth_norm
 
 _EPS = 0.01
 # Place of the elements of a 3x3 matrix among xx yy zz yz xz xy.
 _SIX = (0, 5, 4, 5, 1, 3, 4, 3, 2)
-
-
-class _Weights:
-    """The weights of a member, taken from the front one after the other."""
-
-    def __init__(self, flat: Tensor) -> None:
-        self._flat, self._used = flat, 0
-
-    def matrix(self, inputs: int, outputs: int) -> Tensor:
-        return self.vector(inputs * outputs).view(inputs, outputs)
-
-    def vector(self, size: int) -> Tensor:
-        self._used += size
-        return self._flat[self._used - size : self._used]
 
 
 def decode(
@@ -54,7 +41,7 @@ def decode(
     share = counts.to(scalar.dtype).reciprocal()[crystal] if atom_share is None else atom_share
     members = []
     for index, flat in enumerate(weights):
-        taken = _Weights(flat)
+        taken = FlatWeights(flat)
         mask: Iterator[Tensor] = iter(() if masks is None else masks[index])
         atoms = scalar, vector, rank2
         for block in range(blocks):
@@ -70,7 +57,7 @@ def decode(
     return six[..., _SIX].unflatten(-1, (3, 3))
 
 
-def _hidden(x: Tensor, taken: _Weights, mask: Iterator[Tensor], latent: int) -> Tensor:
+def _hidden(x: Tensor, taken: FlatWeights, mask: Iterator[Tensor], latent: int) -> Tensor:
     hidden = silu(x @ taken.matrix(x.shape[-1], latent) + taken.vector(latent))
     return hidden * next(mask, 1)
 
@@ -78,7 +65,7 @@ def _hidden(x: Tensor, taken: _Weights, mask: Iterator[Tensor], latent: int) -> 
 def _block(
     atoms: tuple[Tensor, Tensor, Tensor],
     bonds: tuple[Tensor, Tensor] | None,
-    taken: _Weights,
+    taken: FlatWeights,
     mask: Iterator[Tensor],
     latent: int,
     residual: bool,
@@ -102,7 +89,7 @@ def _block(
     )
 
 
-def _readout(atoms: tuple[Tensor, Tensor, Tensor], taken: _Weights, mask: Iterator[Tensor], latent: int) -> Tensor:
+def _readout(atoms: tuple[Tensor, Tensor, Tensor], taken: FlatWeights, mask: Iterator[Tensor], latent: int) -> Tensor:
     """Compute the six components of each atom's tensor. [N, 6]."""
     scalar, vector, rank2 = atoms
     value, gate = (_hidden(scalar, taken, mask, latent) @ taken.matrix(latent, 1) + taken.vector(1) for _ in range(2))

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from dtnn_fast import ops
+from dtnn_fast.ops.atom_readout import num_readout_weights
+from dtnn_fast.ops.atom_update import num_update_weights
 from dtnn_fast.ops.decode import num_decoder_weights
 
 OPS = torch.ops.dtnn_fast
@@ -158,6 +160,27 @@ def _decode_simple(b: Batch) -> tuple[Any, ...]:
     return *_decoder_atoms(b), *[None] * 4, _decoder_weights(None), b.ptr, None, *DECODER.values(), False
 
 
+def _network_grads(b: Batch) -> tuple[Tensor, ...]:
+    """Make gradients of scalars, vectors and tensors with one channel."""
+    return b.atoms(1, seed=1), b.atoms(3, 1, seed=2), b.atoms(6, 1, seed=3)
+
+
+def _update(b: Batch) -> tuple[Tensor, ...]:
+    """Make the arguments of atom_update."""
+    sums = b.atoms(2, seed=3), b.atoms(3, 1, seed=4), b.atoms(6, 1, seed=5)
+    return b.atoms(2), *_decoder_atoms(b)[1:], *sums, 0.5 * normal(num_update_weights(2, 1, 1), seed=6)
+
+
+def _update_grads(b: Batch) -> tuple[Tensor, ...]:
+    return b.atoms(2, seed=1), *_network_grads(b)[1:]
+
+
+def _readout(b: Batch) -> tuple[Any, ...]:
+    """Make the arguments of atom_readout."""
+    weights = 0.5 * normal(num_readout_weights(2, 1, 1, 1, 1, 1), seed=6)
+    return b.atoms(2), *_decoder_atoms(b)[1:], weights, 1, 1, 1
+
+
 def _decode_grad(b: Batch) -> Tensor:
     return normal(2, 1, len(b.ptr) - 1, 3, 3, seed=9)
 
@@ -251,6 +274,16 @@ OPERATIONS: dict[str, Case] = {
         OPS.bond_perceptron_sum_backward,
         lambda b: (None, _perceptron_grads(b)[1], *_perceptrons(b), b.pairs, b.row_ptr, None, False, True, False),
     ),
+    "atom_update": Case(OPS.atom_update, _update),
+    "atom_update_backward": Case(OPS.atom_update_backward, lambda b: (*_update_grads(b), *_update(b))),
+    "atom_update_backward of the vectors": Case(
+        OPS.atom_update_backward, lambda b: (None, _update_grads(b)[1], None, *_update(b), False, True, False)
+    ),
+    "atom_readout": Case(OPS.atom_readout, _readout),
+    "atom_readout_backward": Case(OPS.atom_readout_backward, lambda b: (*_network_grads(b), *_readout(b))),
+    "atom_readout_backward in the weights": Case(
+        OPS.atom_readout_backward, lambda b: (*_network_grads(b), *_readout(b), False, True)
+    ),
     "decode": Case(OPS.decode, _decode),
     "decode without bonds": Case(OPS.decode, _decode_simple),
     "decode_backward": Case(OPS.decode_backward, lambda b: (_decode_grad(b), *_decode(b))),
@@ -317,6 +350,8 @@ FUNCTIONS: dict[str, Case] = {
     "bond_perceptron_sum": Case(
         ops.bond_perceptron_sum, lambda b: (*_perceptrons(b), b.pairs, b.row_ptr, b.bonds(2, seed=7).t())
     ),
+    "atom_update": Case(ops.atom_update, _update),
+    "atom_readout": Case(lambda *a: ops.atom_readout(*a, 1, 1, 1), lambda b: _readout(b)[:4]),
     "decode": Case(
         lambda *a: ops.decode(*a, **DECODER),
         lambda b: (*_decoder_atoms(b), _decoder_weights(1), b.ptr, *_decoder_bonds(b), _decoder_masks(b)),

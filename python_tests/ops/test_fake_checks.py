@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from dtnn_fast.ops import (
+    atom_readout,
     atom_to_bond_gather,
+    atom_update,
     bond_perceptron_sum,
     bond_to_atom_sum,
     bond_vectors,
@@ -20,9 +22,12 @@ from dtnn_fast.ops import (
     tensor_readout,
 )
 from dtnn_fast.ops._registration import check_same_device
+from dtnn_fast.ops.atom_readout import num_readout_weights
+from dtnn_fast.ops.atom_update import num_update_weights
 
 PAIRS, ROW_PTR, PTR = torch.tensor([[0], [0]]), torch.tensor([0, 1]), torch.tensor([0, 1])
 POSITIONS, CELL, X, WEIGHT = torch.zeros(1, 3), torch.eye(3)[None], torch.ones(1, 3, 4), torch.ones(2, 4)
+ATOMS = torch.ones(1, 2), torch.ones(1, 3, 1), torch.ones(1, 6, 1)
 # Each operation with its tensor arguments.
 CALLS = [
     (neighbor_list, (POSITIONS, CELL, torch.ones(1, 3, dtype=torch.bool), 1.5, PTR)),
@@ -43,6 +48,8 @@ CALLS = [
             *(torch.ones(1, 3, 1), torch.ones(1, 1, 1), torch.ones(1), torch.ones(1, 5, 1, 1), torch.ones(1)),
         ),
     ),
+    (atom_update, (*ATOMS, *ATOMS, torch.ones(num_update_weights(2, 1, 1)))),
+    (atom_readout, (*ATOMS, torch.ones(num_readout_weights(2, 1, 1, 1, 1, 1)), 1, 1, 1)),
     (rank2_linear, (X, WEIGHT)),
     (rank2_linear, (X, WEIGHT, True)),
     (rank2_gate, (X, torch.ones(1, 2), WEIGHT, torch.ones(1, 3, 2))),

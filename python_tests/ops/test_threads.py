@@ -18,6 +18,8 @@ import os
 import sys
 import torch
 from dtnn_fast import ops
+from dtnn_fast.ops.atom_readout import num_readout_weights
+from dtnn_fast.ops.atom_update import num_update_weights
 from dtnn_fast.ops.decode import num_decoder_weights
 
 threads = int(sys.argv[1])
@@ -47,6 +49,10 @@ def call_all():
     epsilon = ops.tensor_readout(norm, y, torch.cat([y, y], 1), ptr)
     weights = torch.ones(1, num_decoder_weights(32, 32, 32, None, blocks=1, latent=4, readouts=1)) / 100
     decoded = ops.decode(norm, y, torch.cat([y, y], 1), weights, ptr, blocks=1, latent=4, readouts=1)
+    atoms = norm, y, torch.cat([y, y], 1)
+    atoms = ops.atom_update(*atoms, *atoms, torch.ones(num_update_weights(32, 32, 32)) / 100)
+    norm, *_ = ops.atom_readout(*atoms, torch.ones(num_readout_weights(32, 32, 32, 4, 4, 4)) / 100, 4, 4, 4)
+    epsilon = epsilon + norm.sum()
     epsilon = epsilon + decoded.sum((0, 1, 2))
     (grad,) = torch.autograd.grad(epsilon.sum(), positions)
     assert torch.isfinite(grad).all()

@@ -53,4 +53,50 @@ void for_each_tile_in_groups(int64_t rows, int64_t tile_rows, T* grad_weights, i
   });
 }
 
+// The same memory from another row on.
+template <typename T>
+TileMemory<T> rows_from(const TileProgram& program, const TileMemory<T>& memory, int64_t row) {
+  TileMemory<T> moved = memory;
+  const auto shift = [&](auto& addresses, const std::vector<TileValueId>& ids) {
+    for (size_t i = 0; i < addresses.size(); ++i) {
+      if (addresses[i] != nullptr) addresses[i] += row * program.values()[static_cast<size_t>(ids[i])].per_row();
+    }
+  };
+  shift(moved.inputs, program.inputs());
+  shift(moved.grad_inputs, program.inputs());
+  shift(moved.outputs, program.outputs());
+  shift(moved.grad_outputs, program.outputs());
+  return moved;
+}
+
+// A network that maps rows of its inputs to rows of its outputs, on all rows. All addresses are those of the first row.
+template <typename T>
+void run_network(const TileProgram& program, int64_t rows, const TileMemory<T>& memory) {
+  const int64_t tile = rows_per_tile(program, false);
+  torch::stable::parallel_for(0, (rows + tile - 1) / tile, 1, [&](int64_t first_tile, int64_t last_tile) {
+    TileRunner<T> runner(program, tile, false);
+    for (int64_t t = first_tile; t < last_tile; ++t) {
+      runner.forward(rows_from(program, memory, t * tile), std::min(tile, rows - t * tile));
+    }
+  });
+}
+
+// The gradients of a network's inputs and weights.
+template <typename T>
+void run_network_backward(const TileProgram& program, int64_t rows, const TileMemory<T>& memory) {
+  const int64_t tile = rows_per_tile(program, true), size = program.num_weights();
+  std::vector<T> weights_t(memory.weights, memory.weights + size);
+  transpose_weights(program, memory.weights, weights_t.data());
+  const auto make_state = [&] { return TileRunner<T>(program, tile, true); };
+  const auto backward_tile = [&](TileRange range, TileRunner<T>& runner, T* grad_weights) {
+    TileMemory<T> here = rows_from(program, memory, range.first);
+    here.weights_t = weights_t.data();
+    here.grad_weights = grad_weights;
+    runner.forward(here, range.size());
+    runner.backward(here, range.size());
+  };
+  for_each_tile_in_groups(rows, tile, memory.grad_weights, program.weights_need_grad() ? size : 0, make_state,
+                          backward_tile);
+}
+
 }  // namespace dtnn

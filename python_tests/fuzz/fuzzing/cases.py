@@ -12,6 +12,8 @@ from typing import Any
 import torch
 
 from dtnn_fast import ops, reference
+from dtnn_fast.ops.atom_readout import num_readout_weights
+from dtnn_fast.ops.atom_update import num_update_weights
 from dtnn_fast.ops.decode import num_decoder_weights
 
 from .calls import Call
@@ -183,6 +185,31 @@ def bond_perceptron_sum() -> Call:
     return Call(ops.bond_perceptron_sum, reference.bond_perceptron_sum, arguments)
 
 
+def _atoms(dtype: torch.dtype) -> tuple[dict[str, torch.Tensor], list[int]]:
+    rows, channels = pick((0, 1, 7, 130)), [pick((1, 2, 17, 33)) for _ in range(3)]
+    shapes = {"scalar": (rows, channels[0]), "vector": (rows, 3, channels[1]), "rank2": (rows, 6, channels[2])}
+    return {name: any_layout(floats(*shape, dtype=dtype)) for name, shape in shapes.items()}, channels
+
+
+def atom_update() -> Call:
+    dtype = floating_dtype()
+    atoms, channels = _atoms(dtype)
+    rows, scalar, vector = len(atoms["scalar"]), *channels[:2]
+    shapes = {"sum_scalar": (rows, scalar), "sum_vector": (rows, 3, vector), "sum_rank2": (rows, 6, vector)}
+    atoms |= {name: any_layout(floats(*shape, dtype=dtype)) for name, shape in shapes.items()}
+    weights = any_layout(floats(num_update_weights(*channels), dtype=dtype)) / (1 + max(channels)) ** 0.5
+    return Call(ops.atom_update, reference.atom_update, atoms | {"weights": weights})
+
+
+def atom_readout() -> Call:
+    dtype = floating_dtype()
+    atoms, channels = _atoms(dtype)
+    out = [pick((1, 5, 16)) for _ in range(3)]
+    weights = any_layout(floats(num_readout_weights(*channels, *out), dtype=dtype)) / (1 + max(channels)) ** 0.5
+    sizes = dict(zip(("scalar_out", "vector_out", "rank2_out"), out, strict=True))
+    return Call(ops.atom_readout, reference.atom_readout, atoms | {"weights": weights} | sizes)
+
+
 def decode() -> Call:
     dtype, members, blocks, latent, readouts = floating_dtype(), pick((1, 3)), pick((0, 1, 2)), pick((1, 5, 17)), 2
     counts = [random.randint(1, 40) for _ in range(pick((0, 1, 3)))]
@@ -301,6 +328,8 @@ CASES: dict[Callable[[], Call], float] = {
     atom_to_bond_gather: 1,
     bond_messages: 1,
     bond_perceptron_sum: 1,
+    atom_update: 1,
+    atom_readout: 1,
     decode: 1,
     rank2_linear: 1,
     rank2_gate: 1,
