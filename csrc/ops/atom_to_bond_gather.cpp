@@ -15,7 +15,6 @@ constexpr const char* kOp = "atom_to_bond_gather";
 
 #ifdef DTNN_WITH_CUDA
 Tensor atom_to_bond_gather_cuda(const Tensor& atom_values, const BondEnds& ends) {
-  check_floating(kOp, "atom_values", atom_values);  // the CUDA kernel has no 16-bit form
   const int64_t num_bonds = ends.num_bonds();
   // Without atoms no index can be right; the kernel has nothing to put in its place.
   DTNN_CHECK(ends.num_atoms() > 0 || num_bonds == 0, kOp,

@@ -15,7 +15,6 @@ constexpr const char* kOp = "bond_to_atom_sum";
 
 #ifdef DTNN_WITH_CUDA
 Tensor bond_to_atom_sum_cuda(const Tensor& bond_values, const BondEnds& ends) {
-  check_floating(kOp, "bond_values", bond_values);  // the CUDA kernel has no 16-bit form
   const int64_t num_atoms = ends.num_atoms();
   // Without atoms no kernel runs that would report this.
   DTNN_CHECK(num_atoms > 0 || ends.num_bonds() == 0, kOp, ": expected `row_ptr` from 0 to the number of bonds, ",

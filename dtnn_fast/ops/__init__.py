@@ -14,8 +14,8 @@ NaN where a bad index would enter, and the next call on that device, or `check_d
 from .. import _library  # noqa: F401  loads the compiled operations before anything registers fakes for them
 from .atom_readout import atom_readout
 from .atom_to_bond_gather import atom_to_bond_gather
-from .bond_messages import BondMessages, MessageWeights, bond_messages
 from .atom_update import atom_update
+from .bond_messages import BondMessages, MessageWeights, bond_messages
 from .bond_perceptron_sum import bond_perceptron_sum
 from .bond_reverses import FullToHalf, bond_reverses, full_to_half
 from .bond_to_atom_sum import bond_to_atom_sum
@@ -49,10 +49,10 @@ __all__ = [
     "ReducedBonds",
     "SkinNeighborList",
     "SymmetrisedCrystals",
-    "atom_to_bond_gather",
-    "bond_messages",
     "atom_readout",
+    "atom_to_bond_gather",
     "atom_update",
+    "bond_messages",
     "bond_perceptron_sum",
     "bond_reverses",
     "bond_to_atom_sum",

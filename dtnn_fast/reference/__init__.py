@@ -11,10 +11,10 @@ from ..ops.neighbor_list_fixed import FixedNeighborList
 from ..ops.nested_neighbor_lists import NestedNeighborLists
 from ..ops.reduce_bonds import ReducedBonds
 from ..ops.symmetrise_crystals import SYMMETRY_FAULTS, SymmetrisedCrystals
-from .atom_to_bond_gather import atom_to_bond_gather
-from .bond_messages import bond_messages
 from .atom_readout import atom_readout
+from .atom_to_bond_gather import atom_to_bond_gather
 from .atom_update import atom_update
+from .bond_messages import bond_messages
 from .bond_perceptron_sum import bond_perceptron_sum
 from .bond_reverses import bond_reverses, full_to_half
 from .bond_to_atom_sum import bond_to_atom_sum
@@ -43,10 +43,10 @@ __all__ = [
     "ReducedBonds",
     "SkinNeighborList",
     "SymmetrisedCrystals",
-    "atom_to_bond_gather",
-    "bond_messages",
     "atom_readout",
+    "atom_to_bond_gather",
     "atom_update",
+    "bond_messages",
     "bond_perceptron_sum",
     "bond_reverses",
     "bond_to_atom_sum",
