@@ -12,13 +12,6 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dtnn_fast import ops  # noqa: F401  loads the operations
-
-# Whether CPU tensors go to the CUDA kernels on the host emulation (.ci/emulated).
-EMULATED_CUDA = torch.ops.dtnn_fast.has_cuda_kernels() and not torch._C._dispatch_has_kernel_for_dispatch_key(
-    "dtnn_fast::bond_to_atom_sum", "CUDA"
-)
-
 
 class Graph(NamedTuple):
     """A random bond graph: pairs sorted by center, with `row_ptr`."""

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "ops/atom_network.h"
 
-#include <torch/csrc/stable/library.h>
-
 #include <string>
 #include <tuple>
 
 #include "check_sizes.h"
+#include "registration.h"
 
 namespace dtnn {
 namespace {
@@ -283,7 +282,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> readout_backward_on_cpu(
 }  // namespace
 }  // namespace dtnn
 
-STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
+DTNN_LIBRARY_FRAGMENT(library) {
   library.def(
       "atom_update(Tensor scalar, Tensor vector, Tensor rank2, Tensor sum_scalar, Tensor sum_vector, Tensor sum_rank2, "
       "Tensor weights) -> (Tensor, Tensor, Tensor)");
@@ -301,7 +300,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
       "bool need_atoms=True, bool need_weights=True) -> (Tensor, Tensor, Tensor, Tensor)");
 }
 // There are no CUDA kernels yet, so the emulation of CUDA runs these too.
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CPU, library) {
+DTNN_LIBRARY_IMPL(CPU, library) {
   library.impl("atom_update", TORCH_BOX(&dtnn::update_on_cpu));
   library.impl("atom_update_backward", TORCH_BOX(&dtnn::update_backward_on_cpu));
   library.impl("atom_readout", TORCH_BOX(&dtnn::readout_on_cpu));

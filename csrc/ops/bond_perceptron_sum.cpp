@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "ops/bond_perceptron_sum.h"
 
-#include <torch/csrc/stable/library.h>
-
 #include <string>
 #include <tuple>
 
 #include "check_sizes.h"
+#include "registration.h"
 #include "sorted_bonds.h"
 
 namespace dtnn {
@@ -103,7 +102,7 @@ SevenTensors backward_on_cpu(const OptionalTensor& grad_sums, const OptionalTens
 }  // namespace
 }  // namespace dtnn
 
-STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
+DTNN_LIBRARY_FRAGMENT(library) {
   library.def(
       "bond_perceptron_sum(Tensor bond_scalar, Tensor envelope, Tensor weight1, Tensor bias1, Tensor weight2, "
       "Tensor bias2, Tensor pairs, Tensor row_ptr, Tensor? sum_scalar) -> (Tensor, Tensor)");
@@ -114,7 +113,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
       "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 // There is no CUDA kernel yet, so the emulation of CUDA runs this one too.
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CPU, library) {
+DTNN_LIBRARY_IMPL(CPU, library) {
   library.impl("bond_perceptron_sum", TORCH_BOX(&dtnn::sum_on_cpu));
   library.impl("bond_perceptron_sum_backward", TORCH_BOX(&dtnn::backward_on_cpu));
 }

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "ops/decode.h"
 
-#include <torch/csrc/stable/library.h>
-
 #include <algorithm>
 #include <string>
 #include <tuple>
 
 #include "check_sizes.h"
+#include "registration.h"
 
 namespace dtnn {
 namespace {
@@ -147,7 +146,7 @@ NineTensors backward_on_cpu(const Tensor& grad, const Tensor& scalar, const Tens
 }  // namespace
 }  // namespace dtnn
 
-STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
+DTNN_LIBRARY_FRAGMENT(library) {
   library.def(
       "decode(Tensor scalar, Tensor vector, Tensor rank2, Tensor? bond_vector, Tensor? bond_sums, "
       "Tensor? envelope_sum, Tensor? masks, Tensor weights, Tensor ptr, Tensor? atom_share, int blocks, int latent, "
@@ -160,7 +159,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
       "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 // There is no CUDA kernel yet, so the emulation of CUDA runs this one too.
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CPU, library) {
+DTNN_LIBRARY_IMPL(CPU, library) {
   library.impl("decode", TORCH_BOX(&dtnn::decode_on_cpu));
   library.impl("decode_backward", TORCH_BOX(&dtnn::backward_on_cpu));
 }

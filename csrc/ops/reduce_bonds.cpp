@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "ops/reduce_bonds.h"
 
-#include <torch/csrc/stable/library.h>
-
 #include <cmath>
+
+#include "registration.h"
 
 namespace dtnn {
 namespace {
@@ -39,7 +39,7 @@ ReducedTensors run(const Tensor& positions, const Tensor& cell, const Tensor& pt
 }  // namespace
 }  // namespace dtnn
 
-STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
+DTNN_LIBRARY_FRAGMENT(library) {
   library.def(
       "reduce_bonds(Tensor positions, Tensor cell, Tensor ptr, Tensor pairs, Tensor bond_shifts, Tensor row_ptr, "
       "bool half, Tensor rotations, Tensor operation_ptr, Tensor atoms, Tensor shifts, float[] cutoffs) -> "
@@ -47,5 +47,5 @@ STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
       "Tensor site_rank2, Tensor pairs, Tensor bond_shifts, Tensor row_ptr, Tensor level, Tensor vectors, "
       "Tensor rotation, Tensor counts)");
 }
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CPU, library) { library.impl("reduce_bonds", TORCH_BOX(&dtnn::run)); }
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CUDA, library) { library.impl("reduce_bonds", TORCH_BOX(&dtnn::run)); }
+DTNN_LIBRARY_IMPL(CPU, library) { library.impl("reduce_bonds", TORCH_BOX(&dtnn::run)); }
+DTNN_LIBRARY_IMPL(CUDA, library) { library.impl("reduce_bonds", TORCH_BOX(&dtnn::run)); }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "ops/symmetrise_crystals.h"
 
-#include <torch/csrc/stable/library.h>
-
 #include <cmath>
+
+#include "registration.h"
 
 namespace dtnn {
 namespace {
@@ -35,11 +35,11 @@ SymmetrisedTensors run(const Tensor& positions, const Tensor& cell, const Tensor
 }  // namespace
 }  // namespace dtnn
 
-STABLE_TORCH_LIBRARY_FRAGMENT(dtnn_fast, library) {
+DTNN_LIBRARY_FRAGMENT(library) {
   library.def(
       "symmetrise_crystals(Tensor positions, Tensor cell, Tensor ptr, Tensor atomic_numbers, Tensor rotations, "
       "Tensor images, Tensor operation_ptr, float tolerance) -> (Tensor positions, Tensor cell, Tensor atoms, "
       "Tensor shifts, Tensor displacement, Tensor strain, Tensor faults)");
 }
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CPU, library) { library.impl("symmetrise_crystals", TORCH_BOX(&dtnn::run)); }
-STABLE_TORCH_LIBRARY_IMPL(dtnn_fast, CUDA, library) { library.impl("symmetrise_crystals", TORCH_BOX(&dtnn::run)); }
+DTNN_LIBRARY_IMPL(CPU, library) { library.impl("symmetrise_crystals", TORCH_BOX(&dtnn::run)); }
+DTNN_LIBRARY_IMPL(CUDA, library) { library.impl("symmetrise_crystals", TORCH_BOX(&dtnn::run)); }

@@ -15,7 +15,6 @@ from torch import Tensor
 from .._backend import reference_implementations
 from ._registration import (
     check_same_device,
-    register_autocast,
     register_derivatives,
     register_vmap,
     samples_as_channels,
@@ -102,4 +101,3 @@ def register_with_transpose(
     torch.library.register_fake(f"dtnn_fast::{op}", fake)
     register_derivatives(op, setup_context=setup_context, backward=backward, reference=reference)
     register_vmap(op, samples_as_channels)
-    register_autocast(op, ["CUDA"])

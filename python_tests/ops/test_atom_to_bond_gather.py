@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import EMULATED_CUDA, check_first_and_second_derivatives, check_operator, random_graph
+from helpers import check_first_and_second_derivatives, check_operator, random_graph
 
 from dtnn_fast import reference
 from dtnn_fast.ops import atom_to_bond_gather, bond_to_atom_sum, neighbor_order
@@ -25,7 +25,6 @@ def test_equals_reference(ends, payload, dtype):
     assert torch.equal(gathered, reference.atom_to_bond_gather(atoms, *graph, ends))
 
 
-@pytest.mark.skipif(EMULATED_CUDA, reason="the CUDA kernels take float32 and float64 only")
 @pytest.mark.parametrize("ends", ENDS)
 @pytest.mark.parametrize("payload", PAYLOADS)
 @pytest.mark.parametrize("dtype", HALVES)
@@ -38,7 +37,6 @@ def test_16_bits_are_added_in_float32_and_rounded_once(ends, payload, dtype):
     torch.testing.assert_close(out, reference.atom_to_bond_gather(values, *graph, ends))
 
 
-@pytest.mark.skipif(EMULATED_CUDA, reason="the CUDA kernels take float32 and float64 only")
 @pytest.mark.parametrize("dtype", HALVES)
 def test_every_16_bit_number_is_read_and_rounded_as_by_torch(dtype):
     numbers = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import EMULATED_CUDA, check_first_and_second_derivatives, check_operator, random_graph
+from helpers import check_first_and_second_derivatives, check_operator, random_graph
 
 from dtnn_fast import reference
 from dtnn_fast.ops import NeighborOrder, bond_to_atom_sum, neighbor_order
@@ -24,7 +24,6 @@ def test_equals_reference(ends, payload, dtype):
     torch.testing.assert_close(bond_to_atom_sum(bonds, *graph, ends), reference.bond_to_atom_sum(bonds, *graph, ends))
 
 
-@pytest.mark.skipif(EMULATED_CUDA, reason="the CUDA kernels take float32 and float64 only")
 @pytest.mark.parametrize("ends", ENDS)
 @pytest.mark.parametrize("payload", PAYLOADS)
 @pytest.mark.parametrize("dtype", HALVES)
@@ -35,13 +34,6 @@ def test_16_bits_are_added_in_float32_and_rounded_once(ends, payload, dtype):
     assert out.dtype == dtype
     assert torch.equal(out, bond_to_atom_sum(values.float(), *graph, ends).to(dtype))
     torch.testing.assert_close(out, reference.bond_to_atom_sum(values, *graph, ends))
-
-
-@pytest.mark.skipif(not EMULATED_CUDA, reason="the CPU kernels take 16 bits")
-@pytest.mark.parametrize("dtype", HALVES)
-def test_16_bits_are_an_error_on_cuda(dtype):
-    with pytest.raises(RuntimeError, match=r"expected `bond_values` of dtype float32 or float64, got b?float16"):
-        bond_to_atom_sum(torch.ones(9, 2, dtype=dtype), *GRAPH)
 
 
 @pytest.mark.parametrize("ends", ENDS)
