@@ -127,7 +127,7 @@ const char* launch_bond_messages(const MessageArgs<T>& arguments, const MessageR
                                  void* stream) {
   MessageArgs<T> args = arguments;
   const MessageSizes& sizes = args.sizes;
-  if (sizes.features > kMaxWidth || sizes.hidden > kMaxWidth) return kTooManyChannels;
+  if (const char* const problem = size_problem(sizes)) return problem;
   args.errors = arguments.errors.with(kEndTexts, sizes.num_atoms, sizes.num_bonds);
   const bool turned = args.turn != nullptr;
   const int64_t chunk = rows_of_chunk(sizes.num_bonds);

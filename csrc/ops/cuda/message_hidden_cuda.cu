@@ -48,6 +48,8 @@ __global__ void __launch_bounds__(kMessageThreads)
   bad.report(args.errors);
 }
 
+constexpr unsigned kNoAtom = 0xffffffffu;
+
 // Hidden channels from the product of the features: silu(sum + bias + what both atoms add), and on request its slope.
 template <typename T>
 struct HiddenEpilogue {
@@ -64,30 +66,41 @@ struct HiddenEpilogue {
   template <int lane_packs>
   __device__ void finish(const Packed<T> (&sums)[kLaneRows][lane_packs], int64_t row, int64_t, const Rank2Sizes& sizes,
                          int64_t column) const {
+    // The atoms of three rows, then their rows without a branch: loads do not wait for each other. Beyond the last bond
+    // it is loaded again.
+    constexpr unsigned at_once = kLaneRows / 2;
 #pragma unroll
-    for (unsigned i = 0; i < kLaneRows; ++i) {
-      if (row + i >= sizes.num_atoms) break;
-      const Ends ends(pairs, message_sizes, first_bond + row + i);
+    for (unsigned begin = 0; begin < kLaneRows; begin += at_once) {
+      unsigned centers[at_once], neighbors[at_once];
+#pragma unroll
+      for (unsigned i = 0; i < at_once; ++i) {
+        const int64_t last = sizes.num_atoms - 1, bond = row + begin + i;
+        const Ends ends(pairs, message_sizes, first_bond + (bond < last ? bond : last));
+        centers[i] = ends.good ? static_cast<unsigned>(ends.center) : kNoAtom;
+        neighbors[i] = ends.good ? static_cast<unsigned>(ends.neighbor) : kNoAtom;
+      }
 #pragma unroll
       for (int p = 0; p < lane_packs; ++p) {
         const int64_t first = column + p * 4 * kPackSize<T>;
         if (first >= hidden.width) continue;
-        Packed<T> x, change;
-        fill(x, not_a_number<T>());
-        if (ends.good) {
-          x = sums[i][p];
-          add_scaled(x, T(1), load_pack(bias, hidden.width, atoms_packed, 0, first));
-          add_scaled(x, T(1), load_pack(atom_hidden, hidden.width, atoms_packed, ends.center, first));
-          add_scaled(x, T(1), load_pack(atom_hidden, hidden.width, atoms_packed, ends.neighbor, first));
-        }
 #pragma unroll
-        for (int k = 0; k < kPackSize<T>; ++k) {
-          const T scale = sigmoid(x.item[k]);
-          x.item[k] *= scale;
-          change.item[k] = scale + x.item[k] * (1 - scale);
+        for (unsigned i = 0; i < at_once; ++i) {
+          const bool good = centers[i] != kNoAtom;
+          Packed<T> x = sums[begin + i][p], change;
+          add_scaled(x, T(1), load_pack(bias, hidden.width, atoms_packed, 0, first));
+          add_scaled(x, T(1), load_pack(atom_hidden, hidden.width, atoms_packed, good ? centers[i] : 0, first));
+          add_scaled(x, T(1), load_pack(atom_hidden, hidden.width, atoms_packed, good ? neighbors[i] : 0, first));
+          if (!good) fill(x, not_a_number<T>());
+          if (row + begin + i >= sizes.num_atoms) continue;
+#pragma unroll
+          for (int k = 0; k < kPackSize<T>; ++k) {
+            const T scale = sigmoid(x.item[k]);
+            x.item[k] *= scale;
+            change.item[k] = scale + x.item[k] * (1 - scale);
+          }
+          store_pack(hidden, row + begin + i, first, x);
+          if (slope.data != nullptr) store_pack(slope, row + begin + i, first, change);
         }
-        store_pack(hidden, row + i, first, x);
-        if (slope.data != nullptr) store_pack(slope, row + i, first, change);
       }
     }
   }

@@ -197,7 +197,11 @@ struct Outputs5 {
   }
 };
 
-inline constexpr const char* kTooManyChannels = "expected fewer than 2^31 channels";
+// The message of sizes beyond 32-bit numbers, or nullptr.
+inline const char* size_problem(const MessageSizes& sizes) {
+  if (sizes.features > kMaxWidth || sizes.hidden > kMaxWidth) return "expected fewer than 2^31 channels";
+  return sizes.num_atoms > kMaxWidth ? "expected fewer than 2^31 atoms" : nullptr;
+}
 
 // Features [rows, F] and hidden channels [rows, H] of the bonds first_bond.. of one chunk, and on request the slope of
 // silu. `slope` may be null.
