@@ -8,7 +8,7 @@ namespace {
 
 // Features [rows, F] of the bonds from first_bond on: a warp for each bond, whose lanes share the channels.
 template <typename T, bool turned>
-__global__ void __launch_bounds__(kMessageThreads)
+__global__ void __launch_bounds__(kMessageThreads, kMessageBlocks<T, turned>)
     fill_features(MessageArgs<T> args, T* features, int64_t first_bond, int64_t rows) {
   const MessageSizes& sizes = args.sizes;
   const unsigned lane = threadIdx.x % 32;
@@ -19,17 +19,18 @@ __global__ void __launch_bounds__(kMessageThreads)
        row += int64_t{gridDim.x} * kMessageWarps) {
     const int64_t bond = first_bond + row;
     T* const out = features + row * sizes.features;
+    const T* const scalar = args.bond_scalar + bond * scalars;
     const Ends ends(args.pairs, sizes, bond);
+    T first[kFirstScalars];
+    load_first(first, scalar, scalars, lane);
+    const T first_radial = lane < radial ? args.radial[bond * radial + lane] : T(0);
+    const Vector<T> u = direction_of(args, bond);
+    const Rotation<T, turned> rotation(args.turn, bond, false);
     if (!ends.good) {
       ends.see(bond, sizes, bad);
       for (unsigned c = lane; c < sizes.features; c += 32) out[c] = not_a_number<T>();
       continue;
     }
-    const T* const scalar = args.bond_scalar + bond * scalars;
-#pragma unroll 4
-    for (unsigned c = lane; c < scalars; c += 32) out[c] = scalar[c];
-    const Vector<T> u = direction_of(args, bond);
-    const Rotation<T, turned> rotation(args.turn, bond, false);
     for (unsigned c = lane; c < v; c += 32) {
       const EndValues<T, turned> at(args, ends, rotation, c);
       const Vector<T> b = load_vector(args.bond_vector, bond, v, c);
@@ -43,7 +44,14 @@ __global__ void __launch_bounds__(kMessageThreads)
       to[3 * v] = s.xx * t.xx + s.yy * t.yy + s.zz * t.zz + T(2) * (s.yz * t.yz + s.xz * t.xz + s.xy * t.xy);
       to[4 * v] = dot(u, b);
     }
-    for (unsigned c = lane; c < radial; c += 32) out[scalars + 5 * v + c] = args.radial[bond * radial + c];
+#pragma unroll
+    for (unsigned k = 0; k < kFirstScalars; ++k) {
+      if (lane + 32 * k < scalars) out[lane + 32 * k] = first[k];
+    }
+    for (unsigned c = lane + 32 * kFirstScalars; c < scalars; c += 32) out[c] = scalar[c];
+    T* const to_radial = out + scalars + 5 * v;
+    if (lane < radial) to_radial[lane] = first_radial;
+    for (unsigned c = lane + 32; c < radial; c += 32) to_radial[c] = args.radial[bond * radial + c];
   }
   bad.report(args.errors);
 }
