@@ -232,7 +232,8 @@ __device__ __forceinline__ void sum_end_grads(const MessageArgs<T>& args, const 
                                               BadIndex& bad) {
   constexpr int in_flight = sizeof(T) == sizeof(float) && !turned ? 2 : 1;
   const int64_t v = args.sizes.vectors;
-  Vector<T> q_sum{};
+  // A sum for each end: g_d cancels between the ends of bonds, exactly where both ends add the same ones.
+  Vector<T> q_sums[2]{};
   Symmetric<T> tau_sum{};
   bool good = true;
 #pragma unroll
@@ -264,11 +265,13 @@ __device__ __forceinline__ void sum_end_grads(const MessageArgs<T>& args, const 
       return grad;
     };
     const auto add = [&](const EndGrad<T>& grad) {
-      add_scaled(q_sum, T(1), grad.q);
+      add_scaled(q_sums[side], T(1), grad.q);
       add_scaled(tau_sum, T(1), grad.tau);
     };
     good &= for_each_bond<in_flight>(side == 0 ? center_end(args) : neighbor_end(args), atom, bad, load, add);
   }
+  Vector<T> q_sum = q_sums[0];
+  add_scaled(q_sum, T(1), q_sums[1]);
   if (!good) {
     const T nan = not_a_number<T>();
     q_sum = {nan, nan, nan};

@@ -68,7 +68,8 @@ __device__ __forceinline__ void sum_channel(const MessageArgs<T>& args, const T*
                                             BadIndex& bad) {
   constexpr int in_flight = sizeof(T) == sizeof(float) && !turned ? 4 : 2;
   const int64_t v = args.sizes.vectors;
-  Vector<T> vector{};
+  // A sum for each end: vectors cancel between the ends of bonds, exactly where both ends add the same ones.
+  Vector<T> vectors[2]{};
   Symmetric<T> rank2{};
   bool good = true;
 #pragma unroll
@@ -87,11 +88,13 @@ __device__ __forceinline__ void sum_channel(const MessageArgs<T>& args, const T*
     const auto add = [&](const MessageOfBond<T>& message) {
       Vector<T> w{message.y4 * message.u.x, message.y4 * message.u.y, message.y4 * message.u.z};
       add_scaled(w, message.y5, message.vector);
-      add_scaled(vector, side == 0 ? message.count : -message.count, message.vector);
+      add_scaled(vectors[side], message.count, message.vector);
       add_scaled(rank2, message.count, symmetric_product(message.u, w));
     };
     good &= for_each_bond<in_flight>(side == 0 ? center_end(args) : neighbor_end(args), atom, bad, load, add);
   }
+  Vector<T> vector = vectors[0];
+  add_scaled(vector, T(-1), vectors[1]);
   if (!good) {
     const T nan = not_a_number<T>();
     vector = {nan, nan, nan};
