@@ -95,14 +95,15 @@ def bond_messages(
     weights = hidden * (features + 1) + outputs * (hidden + 1)
     states = bonds * (scalars + 3 * vectors)
     at_atoms = atoms * (9 * vectors + hidden)
-    inputs = size * (at_atoms + states + bonds * (4 + radial) + weights) + INDEX * (3 * bonds + 2 * atoms)
+    floats = size * (at_atoms + states + bonds * (4 + radial) + weights)
+    index = INDEX * (3 * bonds + 2 * atoms)
     results = size * (states + atoms * (scalars + 9 * vectors))
     product = 2 * bonds * hidden * (features + outputs)
     # Of each channel of a bond 50 for its invariants, 60 for its messages and sums; backward about twice as many.
     around = bonds * (110 * vectors + 4 * scalars + 6 * hidden)
-    forward = Traffic(inputs + results, product + around)
+    forward = Traffic(floats + index + results, product + around)
     # Gradients of the results and the inputs again; gradients of the inputs.
-    backward = Traffic(results + 2 * inputs, 2 * product + 2 * around)
+    backward = Traffic(results + index + 2 * floats, 2 * product + 2 * around)
     return forward, backward
 
 

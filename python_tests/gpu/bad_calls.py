@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 from helpers import random_graph
+from torch import Tensor
 
 from dtnn_fast import ops
 
@@ -53,6 +54,8 @@ def bad_calls(device: torch.device) -> dict[str, Callable[[], Any]]:
         "bond_to_atom_sum: row_ptr beyond the bonds": lambda: ops.bond_to_atom_sum(bonds, pairs, row_ptr + 5),
         "bond_to_atom_sum: too few values": lambda: ops.bond_to_atom_sum(bonds[:-1], pairs, row_ptr),
         "bond_to_atom_sum: values elsewhere": lambda: ops.bond_to_atom_sum(bonds.to(other), pairs, row_ptr),
+        "bond_messages: neighbor too large": lambda: _messages(atoms, rank2, bonds, above, row_ptr),
+        "bond_messages: row_ptr beyond the bonds": lambda: _messages(atoms, rank2, bonds, pairs, row_ptr + 5),
         "bond_vectors: neighbor too large": lambda: ops.bond_vectors(positions, cell[0], above, shifts),
         "bond_vectors: bonds between crystals": lambda: ops.bond_vectors(positions, cell, pairs, shifts, ptr),
         "rank2_linear: weight of another width": lambda: ops.rank2_linear(atoms, torch.randn(4, 7, device=device)),
@@ -64,6 +67,15 @@ def bad_calls(device: torch.device) -> dict[str, Callable[[], Any]]:
         "neighbor_list: cutoff below 0": lambda: ops.neighbor_list(positions, cell, pbc, -3.0, ptr),
         "neighbor_list: no volume": lambda: ops.neighbor_list(positions, cell * 0, pbc, 3.0, ptr),
     }
+
+
+def _messages(atoms: Tensor, rank2: Tensor, bonds: Tensor, pairs: Tensor, row_ptr: Tensor) -> Any:
+    """The messages of one scalar, eight vectors, one radial function and two hidden channels."""
+    ones = bonds[:, 0, :1]
+    weights = ops.MessageWeights(*(atoms.new_ones(size) for size in ((2, 42), (2,), (41, 2), (41,))))
+    return ops.bond_messages(
+        *(atoms, rank2, atoms[:, 0, :2], ones, bonds, bonds[:, :, 0], ones[:, 0], ones, weights, pairs, row_ptr)
+    )
 
 
 def main(device: torch.device) -> None:

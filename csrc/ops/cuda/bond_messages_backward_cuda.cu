@@ -135,16 +135,17 @@ struct SlopeEpilogue {
   __device__ void finish(const Packed<T> (&sums)[kLaneRows][lane_packs], int64_t row, int64_t, const Rank2Sizes& sizes,
                          int64_t column) const {
 #pragma unroll
-    for (unsigned i = 0; i < kLaneRows; ++i) {
-      if (row + i >= sizes.num_atoms) break;
+    for (int p = 0; p < lane_packs; ++p) {
+      const int64_t first = column + p * 4 * kPackSize<T>;
+      if (first >= out.width) continue;
 #pragma unroll
-      for (int p = 0; p < lane_packs; ++p) {
-        const int64_t first = column + p * 4 * kPackSize<T>;
-        if (first >= out.width) continue;
-        Packed<T> value = load_pack(slope, out.width, slope_packed, row + i, first);
+      for (unsigned i = 0; i < kLaneRows; ++i) {
+        // Beyond the last row it is loaded again: without a branch the loads do not wait for each other.
+        const int64_t last = sizes.num_atoms - 1;
+        Packed<T> value = load_pack(slope, out.width, slope_packed, row + i < last ? row + i : last, first);
 #pragma unroll
         for (int k = 0; k < kPackSize<T>; ++k) value.item[k] *= sums[i][p].item[k];
-        store_pack(out, row + i, first, value);
+        if (row + i < sizes.num_atoms) store_pack(out, row + i, first, value);
       }
     }
   }
@@ -231,7 +232,8 @@ __device__ __forceinline__ void sum_end_grads(const MessageArgs<T>& args, const 
                                               BadIndex& bad) {
   constexpr int in_flight = sizeof(T) == sizeof(float) && !turned ? 2 : 1;
   const int64_t v = args.sizes.vectors;
-  Vector<T> q_sum{};
+  // A sum for each end: g_d cancels between the ends of bonds, exactly where both ends add the same ones.
+  Vector<T> q_sums[2]{};
   Symmetric<T> tau_sum{};
   bool good = true;
 #pragma unroll
@@ -263,11 +265,13 @@ __device__ __forceinline__ void sum_end_grads(const MessageArgs<T>& args, const 
       return grad;
     };
     const auto add = [&](const EndGrad<T>& grad) {
-      add_scaled(q_sum, T(1), grad.q);
+      add_scaled(q_sums[side], T(1), grad.q);
       add_scaled(tau_sum, T(1), grad.tau);
     };
     good &= for_each_bond<in_flight>(side == 0 ? center_end(args) : neighbor_end(args), atom, bad, load, add);
   }
+  Vector<T> q_sum = q_sums[0];
+  add_scaled(q_sum, T(1), q_sums[1]);
   if (!good) {
     const T nan = not_a_number<T>();
     q_sum = {nan, nan, nan};
@@ -512,7 +516,7 @@ const char* launch_bond_messages_backward(const MessageArgs<T>& arguments, const
                                           const MessageInputGrads<T>& grads, T* workspace, void* stream) {
   MessageArgs<T> args = arguments;
   const MessageSizes& sizes = args.sizes;
-  if (sizes.features > kMaxWidth || sizes.hidden > kMaxWidth) return kTooManyChannels;
+  if (const char* const problem = size_problem(sizes)) return problem;
   args.errors = arguments.errors.with(kEndTexts, sizes.num_atoms, sizes.num_bonds);
   const bool turned = args.turn != nullptr;
   const int64_t chunk = rows_of_chunk(sizes.num_bonds);

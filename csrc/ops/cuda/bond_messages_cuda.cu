@@ -9,7 +9,7 @@ namespace {
 // New latents of the bonds from first_bond on, and y_4, y_5 [E, 2, V], from the perceptron's outputs [rows, O]. A warp
 // for each bond; d and m are computed again, since q and tau are in the cache.
 template <typename T, bool turned>
-__global__ void __launch_bounds__(kMessageThreads)
+__global__ void __launch_bounds__(kMessageThreads, kMessageBlocks<T, turned>)
     fill_new_bonds(MessageArgs<T> args, const T* out, T* new_scalar, T* new_vector, T* y45, int64_t first_bond,
                    int64_t rows) {
   const MessageSizes& sizes = args.sizes;
@@ -26,10 +26,9 @@ __global__ void __launch_bounds__(kMessageThreads)
       ends.center = ends.neighbor = 0;
     }
     const T* const scalar = args.bond_scalar + bond * scalars;
-#pragma unroll 4
-    for (unsigned c = lane; c < scalars; c += 32) {
-      new_scalar[bond * scalars + c] = scalar[c] + envelope * (raw[c] + args.out_bias[c]);
-    }
+    T first[kFirstScalars], first_raw[kFirstScalars];
+    load_first(first, scalar, scalars, lane);
+    load_first(first_raw, raw, scalars, lane);
     const Vector<T> u = direction_of(args, bond);
     const Rotation<T, turned> rotation(args.turn, bond, false);
     for (unsigned c = lane; c < v; c += 32) {
@@ -42,6 +41,15 @@ __global__ void __launch_bounds__(kMessageThreads)
       store(new_vector, bond, v, c, b);
       y45[bond * 2 * v + c] = envelope * outputs.y[3];
       y45[bond * 2 * v + v + c] = envelope * outputs.y[4];
+    }
+    T* const to = new_scalar + bond * scalars;
+#pragma unroll
+    for (unsigned k = 0; k < kFirstScalars; ++k) {
+      const unsigned c = lane + 32 * k;
+      if (c < scalars) to[c] = first[k] + envelope * (first_raw[k] + args.out_bias[c]);
+    }
+    for (unsigned c = lane + 32 * kFirstScalars; c < scalars; c += 32) {
+      to[c] = scalar[c] + envelope * (raw[c] + args.out_bias[c]);
     }
   }
 }
@@ -60,7 +68,8 @@ __device__ __forceinline__ void sum_channel(const MessageArgs<T>& args, const T*
                                             BadIndex& bad) {
   constexpr int in_flight = sizeof(T) == sizeof(float) && !turned ? 4 : 2;
   const int64_t v = args.sizes.vectors;
-  Vector<T> vector{};
+  // A sum for each end: vectors cancel between the ends of bonds, exactly where both ends add the same ones.
+  Vector<T> vectors[2]{};
   Symmetric<T> rank2{};
   bool good = true;
 #pragma unroll
@@ -79,11 +88,13 @@ __device__ __forceinline__ void sum_channel(const MessageArgs<T>& args, const T*
     const auto add = [&](const MessageOfBond<T>& message) {
       Vector<T> w{message.y4 * message.u.x, message.y4 * message.u.y, message.y4 * message.u.z};
       add_scaled(w, message.y5, message.vector);
-      add_scaled(vector, side == 0 ? message.count : -message.count, message.vector);
+      add_scaled(vectors[side], message.count, message.vector);
       add_scaled(rank2, message.count, symmetric_product(message.u, w));
     };
     good &= for_each_bond<in_flight>(side == 0 ? center_end(args) : neighbor_end(args), atom, bad, load, add);
   }
+  Vector<T> vector = vectors[0];
+  add_scaled(vector, T(-1), vectors[1]);
   if (!good) {
     const T nan = not_a_number<T>();
     vector = {nan, nan, nan};
@@ -127,7 +138,7 @@ const char* launch_bond_messages(const MessageArgs<T>& arguments, const MessageR
                                  void* stream) {
   MessageArgs<T> args = arguments;
   const MessageSizes& sizes = args.sizes;
-  if (sizes.features > kMaxWidth || sizes.hidden > kMaxWidth) return kTooManyChannels;
+  if (const char* const problem = size_problem(sizes)) return problem;
   args.errors = arguments.errors.with(kEndTexts, sizes.num_atoms, sizes.num_bonds);
   const bool turned = args.turn != nullptr;
   const int64_t chunk = rows_of_chunk(sizes.num_bonds);

@@ -11,6 +11,11 @@ namespace dtnn::cuda {
 
 constexpr unsigned kMessageThreads = 256;
 constexpr unsigned kMessageWarps = kMessageThreads / 32;
+// Blocks that an SM is to run at a time: 64, 80 and 128 registers a thread. ptxas alone aims between, with spills.
+template <typename T, bool turned>
+constexpr unsigned kMessageBlocks = sizeof(T) == sizeof(double) ? 2
+                                    : turned                    ? 3
+                                                                : 4;
 
 // Bonds between two products. An H100 multiplies 264 tiles of 96 rows at a time (rank2_tiling.h): one turn, whose
 // features and hidden channels, 43 MB for the model's widths in float32, about fill its cache.
@@ -138,6 +143,15 @@ struct Rotation {
   }
 };
 
+// The first scalars of a row, a part in each lane. They are loaded before, and written after, the loads of the channels
+// that depend on indices: a store waits for its load, and all that follows for the store.
+constexpr unsigned kFirstScalars = 4;
+template <typename T>
+__device__ __forceinline__ void load_first(T (&first)[kFirstScalars], const T* row, unsigned count, unsigned lane) {
+#pragma unroll
+  for (unsigned k = 0; k < kFirstScalars; ++k) first[k] = lane + 32 * k < count ? row[lane + 32 * k] : T(0);
+}
+
 // The atoms at both ends of a bond. Where one is out of range, `good` is false, and both are safe to read.
 struct Ends {
   int64_t center, neighbor;
@@ -197,7 +211,11 @@ struct Outputs5 {
   }
 };
 
-inline constexpr const char* kTooManyChannels = "expected fewer than 2^31 channels";
+// The message of sizes beyond 32-bit numbers, or nullptr.
+inline const char* size_problem(const MessageSizes& sizes) {
+  if (sizes.features > kMaxWidth || sizes.hidden > kMaxWidth) return "expected fewer than 2^31 channels";
+  return sizes.num_atoms > kMaxWidth ? "expected fewer than 2^31 atoms" : nullptr;
+}
 
 // Features [rows, F] and hidden channels [rows, H] of the bonds first_bond.. of one chunk, and on request the slope of
 // silu. `slope` may be null.
