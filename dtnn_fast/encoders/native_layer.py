@@ -21,7 +21,7 @@ from ..nn.latents import Channels
 from ..nn.layers import MLP, ChannelMix, Linear
 from ..nn.radial import bessel_basis, smooth_cutoff
 from ..nn.symmetric_tensors import direction_matrix, norm_squared, square, symmetric_product, times_vector, trace
-from ..nn.weight_cache import WeightCache, can_fuse_layers, flat_weights
+from ..nn.weight_cache import WeightCache, flat_weights
 from ..ops import atom_to_bond_gather, atom_update, bond_to_atom_sum
 
 
@@ -183,7 +183,7 @@ class NativeLayer(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Update the atoms by the sums of their bonds' messages, which are not scaled yet."""
         parts = self.vector_mix, self.rank2_mix, self.update, self.rank2_out
-        if can_fuse_layers(parts, atoms[0]):
+        if self._update_weights.can_fuse(parts, atoms[0]):
             return atom_update(*atoms, *sums, self._update_weights.get(parts, self._make_update_weights))
         atom_scalar, atom_vector, atom_rank2 = atoms
         sum_scalar, sum_vector, sum_rank2 = (self.scale * values for values in sums)
