@@ -16,13 +16,14 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from .._backend import uses_reference
 from ..nn.graph import BondTier
 from ..nn.latents import Channels
 from ..nn.layers import MLP, ChannelMix, Linear
 from ..nn.radial import bessel_basis, smooth_cutoff
 from ..nn.symmetric_tensors import direction_matrix, norm_squared, square, symmetric_product, times_vector, trace
 from ..nn.weight_cache import WeightCache, flat_weights
-from ..ops import atom_to_bond_gather, atom_update, bond_to_atom_sum
+from ..ops import atom_to_bond_gather, atom_update, bond_geometry, bond_to_atom_sum
 
 
 @dataclass
@@ -46,6 +47,9 @@ class BondGeometry:
     @classmethod
     def from_vectors(cls, tier: BondTier, vectors: Tensor, num_radial: int) -> BondGeometry:
         """Compute the geometry from the bond vectors [E, 3]."""
+        if vectors.device.type == "cpu" and not uses_reference():
+            length, direction, envelope, radial = bond_geometry(vectors, tier.cutoff, num_radial)
+            return cls(tier, length, direction, envelope.unsqueeze(-1), radial)
         length = torch.linalg.vector_norm(vectors, dim=-1)
         envelope = smooth_cutoff(length, tier.cutoff).unsqueeze(-1)
         radial = bessel_basis(length, tier.cutoff, num_radial)

@@ -12,6 +12,7 @@ from ..ops.nested_neighbor_lists import NestedNeighborLists
 from .atom_readout import atom_readout
 from .atom_to_bond_gather import atom_to_bond_gather
 from .atom_update import atom_update
+from .bond_geometry import bond_geometry
 from .bond_perceptron_sum import bond_perceptron_sum
 from .bond_reverses import bond_reverses, full_to_half
 from .bond_to_atom_sum import bond_to_atom_sum
@@ -38,6 +39,7 @@ __all__ = [
     "atom_readout",
     "atom_to_bond_gather",
     "atom_update",
+    "bond_geometry",
     "bond_perceptron_sum",
     "bond_reverses",
     "bond_to_atom_sum",

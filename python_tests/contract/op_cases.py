@@ -194,6 +194,14 @@ OPERATIONS: dict[str, Case] = {
     "bond_to_atom_sum difference": Case(OPS.bond_to_atom_sum, lambda b: (b.bonds(CHANNELS), *_ends(b), -1, 1)),
     "atom_to_bond_gather neighbor": Case(OPS.atom_to_bond_gather, lambda b: (b.atoms(6, CHANNELS), *_ends(b), 0, 1)),
     "atom_to_bond_gather sum": Case(OPS.atom_to_bond_gather, lambda b: (b.atoms(CHANNELS), *_ends(b), 1, 1)),
+    "bond_geometry": Case(OPS.bond_geometry, lambda b: (b.bonds(3), 2.5, 3)),
+    "bond_geometry_backward": Case(
+        OPS.bond_geometry_backward,
+        lambda b: (b.bonds(seed=1), b.bonds(3, seed=2), b.bonds(seed=3), b.bonds(3, seed=4), b.bonds(3), 2.5, 3),
+    ),
+    "bond_geometry_backward of the direction": Case(
+        OPS.bond_geometry_backward, lambda b: (None, b.bonds(3, seed=2), None, None, b.bonds(3), 2.5, 3)
+    ),
     "bond_perceptron_sum": Case(
         OPS.bond_perceptron_sum, lambda b: (*_perceptrons(b), b.pairs, b.row_ptr, b.bonds(2, seed=7).t())
     ),
@@ -292,6 +300,7 @@ FUNCTIONS: dict[str, Case] = {
     "atom_to_bond_gather sum": Case(
         lambda *a: ops.atom_to_bond_gather(*a, ends="sum"), lambda b: (b.atoms(3, CHANNELS), b.pairs, b.row_ptr)
     ),
+    "bond_geometry": Case(lambda v: ops.bond_geometry(v, 2.5, 3), lambda b: (b.bonds(3),)),
     "bond_perceptron_sum": Case(
         ops.bond_perceptron_sum, lambda b: (*_perceptrons(b), b.pairs, b.row_ptr, b.bonds(2, seed=7).t())
     ),

@@ -12,7 +12,7 @@ from dtnn_fast import ops
 
 HALVES = [torch.bfloat16, torch.float16]
 # 16 bits are too few for positions.
-ON_POSITIONS = {"bond_vectors"}
+ON_POSITIONS = {"bond_vectors", "bond_geometry"}
 WITHOUT_POSITIONS = [name for name in FUNCTIONS if name not in ON_POSITIONS]
 
 
