@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// Compiled with -ffp-contract=fast (CMakeLists.txt).
 #include "core/tile_nodes.h"
 
 #include <cmath>
@@ -639,6 +640,24 @@ DTNN_ALWAYS_INLINE void sum_columns(const T* __restrict x, int64_t rows, int64_t
   }
 }
 
+template <typename T>
+DTNN_ALWAYS_INLINE void add_all_dots(const T* x, const T* column, int64_t rows, int64_t depth, bool accumulate,
+                                     T* out) {
+  for (int64_t n = 0; n < rows; ++n) {
+    const T* row = x + n * depth;
+    const T sum = sum_channels<T>(depth, [&](int64_t d) { return row[d] * column[d]; });
+    out[n] = accumulate ? out[n] + sum : sum;
+  }
+}
+
+template <typename T>
+DTNN_ALWAYS_INLINE void add_all_scaled(const T* __restrict x, const T* factors, int64_t rows, int64_t depth,
+                                       T* __restrict sums) {
+  for (int64_t n = 0; n < rows; ++n) {
+    for (int64_t d = 0; d < depth; ++d) sums[d] += factors[n] * x[n * depth + d];
+  }
+}
+
 }  // namespace
 
 DTNN_SIMD_VERSIONS_OF(void, run_node_forward, forward_of_any_kind<64>, forward_of_any_kind<32>, forward_of_any_kind<16>,
@@ -657,5 +676,17 @@ DTNN_SIMD_VERSIONS(void, add_column_sums, sum_columns, (const float* x, int64_t 
                    (x, rows, channels, sums))
 DTNN_SIMD_VERSIONS(void, add_column_sums, sum_columns, (const double* x, int64_t rows, int64_t channels, double* sums),
                    (x, rows, channels, sums))
+DTNN_SIMD_VERSIONS(void, add_dots, add_all_dots,
+                   (const float* x, const float* column, int64_t rows, int64_t depth, bool accumulate, float* out),
+                   (x, column, rows, depth, accumulate, out))
+DTNN_SIMD_VERSIONS(void, add_scaled_rows, add_all_scaled,
+                   (const float* x, const float* factors, int64_t rows, int64_t depth, float* sums),
+                   (x, factors, rows, depth, sums))
+DTNN_SIMD_VERSIONS(void, add_dots, add_all_dots,
+                   (const double* x, const double* column, int64_t rows, int64_t depth, bool accumulate, double* out),
+                   (x, column, rows, depth, accumulate, out))
+DTNN_SIMD_VERSIONS(void, add_scaled_rows, add_all_scaled,
+                   (const double* x, const double* factors, int64_t rows, int64_t depth, double* sums),
+                   (x, factors, rows, depth, sums))
 
 }  // namespace dtnn

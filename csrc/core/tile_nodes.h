@@ -50,4 +50,13 @@ void fill_rows_with(const double* row, int64_t rows, int64_t channels, double* o
 void add_column_sums(const float* x, int64_t rows, int64_t channels, float* sums);
 void add_column_sums(const double* x, int64_t rows, int64_t channels, double* sums);
 
+// A product with one column, for which the matrix products have no vectors: out [rows] = (out +) x [rows, depth] times
+// column [depth].
+void add_dots(const float* x, const float* column, int64_t rows, int64_t depth, bool accumulate, float* out);
+void add_dots(const double* x, const double* column, int64_t rows, int64_t depth, bool accumulate, double* out);
+
+// Its gradient of the column: sums [depth] += the sum over the rows of factors [rows] times x [rows, depth].
+void add_scaled_rows(const float* x, const float* factors, int64_t rows, int64_t depth, float* sums);
+void add_scaled_rows(const double* x, const double* factors, int64_t rows, int64_t depth, double* sums);
+
 }  // namespace dtnn

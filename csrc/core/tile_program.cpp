@@ -262,10 +262,15 @@ void TileRunner<T>::forward_node(const TileNode& node, const TileMemory<T>& memo
     const MatrixPart& part = term.matrix;
     const int64_t depth = part.rows, ld = part.whole.cols;
     const T* matrix = memory.weights + part.whole.offset + part.first_row * ld + part.first_col;
-    Prefetch ahead;
-    multiply(SmallMatmul<T>{values_[at(term.x)], depth, 1, matrix, ld, out, value.channels, rows * value.components,
-                            value.channels, depth, accumulate},
-             ahead);
+    const int64_t all_rows = rows * value.components;
+    if (ld == 1) {
+      add_dots(values_[at(term.x)], matrix, all_rows, depth, accumulate, out);
+    } else {
+      Prefetch ahead;
+      multiply(SmallMatmul<T>{values_[at(term.x)], depth, 1, matrix, ld, out, value.channels, all_rows, value.channels,
+                              depth, accumulate},
+               ahead);
+    }
     accumulate = true;
   }
 }
@@ -326,7 +331,11 @@ void TileRunner<T>::backward_node(const TileNode& node, const TileMemory<T>& mem
     Prefetch ahead;
     if (weights) {
       T* grad_matrix = memory.grad_weights + part.whole.offset + part.first_row * ld + part.first_col;
-      multiply(SmallMatmul<T>{x, 1, depth, grad, channels, grad_matrix, ld, depth, channels, all_rows, true}, ahead);
+      if (ld == 1) {
+        add_scaled_rows(x, grad, all_rows, depth, grad_matrix);
+      } else {
+        multiply(SmallMatmul<T>{x, 1, depth, grad, channels, grad_matrix, ld, depth, channels, all_rows, true}, ahead);
+      }
     }
     T* grad_x = grads_[at(term.x)];
     if (grad_x == nullptr || !program_.values()[at(term.x)].requires_grad) continue;

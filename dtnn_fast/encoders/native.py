@@ -18,7 +18,7 @@ from ..nn.graph import CrystalGraph
 from ..nn.latents import Channels, Latents
 from ..nn.layers import MLP, ChannelMix, Linear
 from ..nn.symmetric_tensors import norm_squared, square, times_vector, traceless
-from ..nn.weight_cache import WeightCache, can_fuse_layers, flat_weights
+from ..nn.weight_cache import WeightCache, flat_weights
 from ..ops import atom_readout
 from .native_layer import BondGeometry, NativeLayer, soft_scale
 
@@ -202,7 +202,7 @@ class NativeReadout(nn.Module):
     def forward(self, scalar: Tensor, vector: Tensor, rank2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Turn scalars [N, C], vectors [N, 3, C] and tensors [N, 6, C] of the state into latents of the same ranks."""
         parts = self._parts()
-        if can_fuse_layers(parts, scalar):
+        if self._weights.can_fuse(parts, scalar):
             weights = self._weights.get(parts, lambda: flat_weights(self._flat_parts()))
             return atom_readout(scalar, vector, rank2, weights, self.scalar.out_features, *self.sizes[2:4])
         hidden, *gates = self.gates(self.norm(scalar)).split(self.sizes, dim=-1)

@@ -16,14 +16,15 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from .._backend import uses_reference
 from ..nn.bond_ends import at_sites
 from ..nn.graph import BondTier
 from ..nn.latents import Channels
 from ..nn.layers import MLP, ChannelMix, Linear
 from ..nn.radial import bessel_basis, smooth_cutoff
 from ..nn.symmetric_tensors import norm_squared, square, times_vector, trace
-from ..nn.weight_cache import WeightCache, can_fuse_layers, flat_weights
-from ..ops import MessageWeights, atom_update, bond_messages
+from ..nn.weight_cache import WeightCache, flat_weights
+from ..ops import MessageWeights, atom_update, bond_geometry, bond_messages
 
 
 @dataclass
@@ -47,6 +48,9 @@ class BondGeometry:
     @classmethod
     def from_vectors(cls, tier: BondTier, vectors: Tensor, num_radial: int) -> BondGeometry:
         """Compute the geometry from the bond vectors [E, 3]."""
+        if vectors.device.type == "cpu" and not uses_reference():
+            length, direction, envelope, radial = bond_geometry(vectors, tier.cutoff, num_radial)
+            return cls(tier, length, direction, envelope, radial)
         length = torch.linalg.vector_norm(vectors, dim=-1)
         envelope = smooth_cutoff(length, tier.cutoff)
         radial = bessel_basis(length, tier.cutoff, num_radial)
@@ -155,7 +159,7 @@ class NativeLayer(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Update the atoms by the sums of their bonds' messages, which are not scaled yet."""
         parts = self.vector_mix, self.rank2_mix, self.update, self.rank2_out
-        if can_fuse_layers(parts, atoms[0]):
+        if self._update_weights.can_fuse(parts, atoms[0]):
             return atom_update(*atoms, *sums, self._update_weights.get(parts, self._make_update_weights))
         atom_scalar, atom_vector, atom_rank2 = atoms
         sum_scalar, sum_vector, sum_rank2 = (self.scale * values for values in sums)

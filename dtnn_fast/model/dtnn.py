@@ -23,12 +23,11 @@ from ..nn.graph import CrystalGraph, build_graph
 from ..nn.latents import AtomOrbits, Channels, EncodedCrystals, Latents
 from ..nn.reduced_graph import build_inference_graph
 from ..nn.saved_folder import CONFIG_FILE, load_weights, put_weights, read_settings, save_folder
-from ..nn.weight_cache import WeightCache
 from ..typed_settings import from_plain
 from .bundled_model import BUNDLED_MODELS, bundled_folder
 from .decoder import Decoder, DecoderConfig
 from .decoder_inputs import take_layer
-from .fused_decoders import DecoderWeights, can_fuse, decode_members
+from .fused_decoders import DecoderCache, decode_members
 from .predictor import Predictor
 from .training_set import TrainingSet, load_training_set, save_training_set
 
@@ -110,7 +109,7 @@ class DTNN(Predictor):
 
     def __init__(self, config: DTNNConfig | None = None, encoder: Encoder | None = None) -> None:
         super().__init__()
-        self._decoder_weights: WeightCache[DecoderWeights] = WeightCache()
+        self._decoder_weights = DecoderCache()
         self.config = config or DTNNConfig()
         _check_config(self.config)
         layer = self.config.decoder.layer
@@ -147,7 +146,7 @@ class DTNN(Predictor):
         """
         model = cls.__new__(cls)
         nn.Module.__init__(model)
-        model._decoder_weights = WeightCache()
+        model._decoder_weights = DecoderCache()
         model.config, model.encoder = config, encoder
         model.decoders = nn.ModuleDict(dict(decoders))
         return model
@@ -250,7 +249,7 @@ class DTNN(Predictor):
             crystals = EncodedCrystals(self.encoder(crystals), crystals.ptr, crystals, AtomOrbits.of(crystals))
         latents = self._with_bonds(crystals)
         decoders = list(self.decoders.values())
-        if can_fuse(decoders, latents):
+        if self._decoder_weights.can_decode(decoders, latents):
             return self._fused_tensors(cast("list[Decoder]", decoders), latents, crystals.ptr, crystals.orbits)
         members: list[dict[str, Tensor]] = [{} for _ in range(self.config.members)]
         for name, decoder in self.decoders.items():

@@ -12,11 +12,10 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from .._backend import uses_reference
 from ..nn.bond_ends import sum_at_ends
 from ..nn.latents import AtomOrbits, Latents
 from ..nn.radial import smooth_cutoff
-from ..nn.weight_cache import WeightCache, has_hooks
+from ..nn.weight_cache import PLAIN_LAYERS, WeightCache
 from ..ops import bond_perceptron_sum, decode
 from .decoder import Decoder, DecoderBlock, Readout
 from .decoder_inputs import AtomInput, layer_latents
@@ -48,38 +47,44 @@ class DecoderWeights(NamedTuple):
     scale: Tensor
 
 
-def can_fuse(decoders: Sequence[nn.Module], latents: Sequence[Latents | None]) -> bool:
-    """Tell whether `decode_members` can run these decoders on these latents: on the CPU, for equal settings.
-
-    Elsewhere there are no kernels yet, and the reference implementations are to be run module by module. So are modules
-    with hooks, which would not be called.
-    """
-    given = next((layer for layer in latents if layer is not None), None)
-    if uses_reference() or given is None or given.atom_scalar.device.type != "cpu" or not decoders:
-        return False
-    return all(_is_plain(decoder, decoders[0]) and not any(map(has_hooks, decoder.modules())) for decoder in decoders)
+_CLASSES = frozenset({Decoder, DecoderBlock, Readout, AtomInput, nn.ModuleList, nn.ModuleDict})
 
 
-def _is_plain(decoder: nn.Module, first: nn.Module) -> bool:
-    """Tell whether a decoder and its parts are of this file's classes, with the settings of the first decoder."""
-    if type(decoder) is not Decoder or type(first) is not Decoder or decoder.settings != first.settings:
-        return False
-    blocks = all(type(block) is DecoderBlock for block in decoder.blocks)
-    readouts = all(type(readout) is Readout for readout in decoder.readouts.values())
-    return blocks and readouts and len(decoder.readouts) == len(first.readouts)
+class DecoderCache(WeightCache[DecoderWeights]):
+    """The weights of decoders, for `decode_members`."""
+
+    def __init__(self) -> None:
+        super().__init__(PLAIN_LAYERS | _CLASSES)
+
+    def can_decode(self, decoders: Sequence[nn.Module], latents: Sequence[Latents | None]) -> bool:
+        """Tell whether `decode_members` can run these decoders on these latents; see `WeightCache.can_fuse`."""
+        given = next((layer for layer in latents if layer is not None), None)
+        if given is None or not decoders or not self.can_fuse(decoders, given.atom_scalar):
+            return False
+        first = cast(Decoder, decoders[0])
+        return all(
+            decoder.settings == first.settings and len(decoder.readouts) == len(first.readouts)
+            for decoder in cast(Sequence[Decoder], decoders)
+        )
+
+    def __deepcopy__(self, _memo: object) -> DecoderCache:
+        return DecoderCache()
+
+    def __reduce__(self) -> tuple[type[DecoderCache], tuple[()]]:  # type: ignore[override]
+        return DecoderCache, ()
 
 
 def decode_members(
     decoders: Sequence[Decoder],
     latents: Sequence[Latents | None],
     ptr: Tensor,
-    cache: WeightCache[DecoderWeights],
+    cache: DecoderCache,
     orbits: AtomOrbits | None = None,
 ) -> list[Tensor]:
     """Compute the tensors of each member's readouts, in the order of the readouts.
 
     Args:
-        decoders: decoders for which `can_fuse` holds.
+        decoders: decoders for which the cache's `can_decode` holds.
         latents: latents of the encoder's layers, from the first; None for layers that are not read.
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``. [B+1].
         cache: holds the weights of these decoders between calls.
@@ -104,7 +109,7 @@ def decode_members(
         bonds[0],
         bonds[1],
         bonds[2],
-        _dropout_masks(decoders, scalar),
+        _dropout_masks(decoders, scalar, cache),
         None if orbits is None else orbits.shares(ptr),
         blocks=config.blocks,
         latent=config.latent,
@@ -152,9 +157,11 @@ def _summed_bonds(latents: Latents, weights: BondWeights) -> tuple[Tensor, Tenso
     return summed, *bond_perceptron_sum(scalar, envelope, *weights, tier.pairs, tier.row_ptr, counts)
 
 
-def _dropout_masks(decoders: Sequence[Decoder], scalar: Tensor) -> Tensor | None:
+def _dropout_masks(decoders: Sequence[Decoder], scalar: Tensor, cache: DecoderCache) -> Tensor | None:
     """Draw the factors of all dropout layers; None where none is active."""
     if decoders[0].config.dropout == 0:
+        return None
+    if not torch.compiler.is_compiling() and not any(layer.training for layer in cache.dropouts):
         return None
     layers = [_dropout_layers(decoder) for decoder in decoders]
     active = {(layer.training, layer.p) for of_member in layers for layer in of_member}

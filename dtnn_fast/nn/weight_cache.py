@@ -12,30 +12,12 @@ from torch import Tensor, nn
 from .._backend import uses_reference
 from .layers import MLP, ChannelMix, GatedMix, Linear
 
-# Modules whose weights the fused operations know how to use.
-_PLAIN = {Linear, ChannelMix, GatedMix, MLP, nn.Sequential, nn.ModuleList, nn.SiLU, nn.Dropout, nn.LayerNorm}
+# Classes of layers whose weights the fused operations know how to use.
+PLAIN_LAYERS: frozenset[type[nn.Module]] = frozenset(
+    {Linear, ChannelMix, GatedMix, MLP, nn.Sequential, nn.SiLU, nn.Dropout, nn.LayerNorm}
+)
 
 T = TypeVar("T")
-
-
-def can_fuse_layers(parts: Sequence[nn.Module], example: Tensor) -> bool:
-    """Tell whether one fused operation may do the work of some layers.
-
-    It may on the CPU, where the kernels are, for this package's own layers, and without hooks, which would not be
-    called. The reference implementations are to be run layer by layer.
-
-    Args:
-        parts: the layers.
-        example: one of their inputs.
-    """
-    if uses_reference() or example.device.type != "cpu":
-        return False
-    return all(type(module) in _PLAIN and not has_hooks(module) for part in parts for module in part.modules())
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Tell whether a module (not its children) has hooks on its call."""
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
 
 
 def flat_weights(parts: Sequence[Tensor]) -> Tensor:
@@ -44,73 +26,105 @@ def flat_weights(parts: Sequence[Tensor]) -> Tensor:
 
 
 class WeightCache(Generic[T]):
-    """The last weights made of the parameters and buffers of some modules, for inference.
+    """The weights that a fused operation takes from some modules, kept between calls for inference.
 
     With gradients, and while a program is traced, weights are made anew. They are also made anew when a parameter was
     replaced, moved, or changed by an operation of torch (which raises its version), and when a submodule was replaced.
     Only a change behind torch's back, of ``parameter.data`` element by element, is not seen.
+
+    Args:
+        plain: classes of modules whose work the operation does.
     """
 
-    def __init__(self) -> None:
-        self._tensors: list[tuple[dict[str, Any], str, Tensor, Tensor, int]] = []
+    def __init__(self, plain: frozenset[type[nn.Module]] = PLAIN_LAYERS) -> None:
+        self._plain_types = plain
+        self._roots: tuple[nn.Module, ...] = ()
+        self._modules: list[nn.Module] = []
         self._children: list[tuple[dict[str, Any], str, nn.Module]] = []
-        self._modules: tuple[nn.Module, ...] = ()
+        self._is_plain = False
+        self._tensors: list[tuple[dict[str, Any], str, Tensor, Tensor, int]] | None = None
         self._weights: T | None = None
+        self.dropouts: list[nn.Dropout] = []
 
-    def get(self, modules: Sequence[nn.Module], make: Callable[[], T]) -> T:
-        """Return the weights of the modules.
+    def can_fuse(self, roots: Sequence[nn.Module], example: Tensor) -> bool:
+        """Tell whether one fused operation may do the work of some modules.
+
+        It may on the CPU, where the kernels are, for modules of this package's classes, and without hooks, which would
+        not be called. The reference implementations are to be run module by module.
 
         Args:
-            modules: the modules that `make` reads, submodules included.
+            roots: the modules, which stand for their submodules too.
+            example: one of their inputs.
+        """
+        if uses_reference() or example.device.type != "cpu":
+            return False
+        if torch.compiler.is_compiling():
+            return all(type(m) in self._plain_types and not _has_hooks(m) for root in roots for m in root.modules())
+        self._see(roots)
+        return self._is_plain and not any(map(_has_hooks, self._modules))
+
+    def get(self, roots: Sequence[nn.Module], make: Callable[[], T]) -> T:
+        """Return the weights of some modules.
+
+        Args:
+            roots: the modules that `make` reads, submodules included.
             make: puts the weights together.
         """
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or _is_traced():
             return make()
-        if self._weights is None or not self._is_current(modules):
+        self._see(roots)
+        if self._weights is None or self._tensors is None or not all(map(_is_unchanged, self._tensors)):
             self._weights = None
             try:
-                self._remember(modules)
+                self._remember_tensors()
             except RuntimeError:  # tensors of torch.inference_mode have no version
                 return make()
             self._weights = make()
         return self._weights
 
-    def _is_current(self, modules: Sequence[nn.Module]) -> bool:
-        if len(modules) != len(self._modules) or any(a is not b for a, b in zip(modules, self._modules, strict=True)):
-            return False
-        for children, name, child in self._children:
-            if children.get(name) is not child:
-                return False
-        for tensors, name, tensor, storage, version in self._tensors:
-            if tensors.get(name) is not tensor or tensor._version != version:
-                return False
-            if tensor.data_ptr() != storage.data_ptr():
-                return False
-        return True
-
-    def _remember(self, modules: Sequence[nn.Module]) -> None:
-        self._modules = tuple(modules)
-        everything = [module for given in modules for module in given.modules()]
+    def _see(self, roots: Sequence[nn.Module]) -> None:
+        """Make the list of all modules, if it is not the present one."""
+        if len(roots) == len(self._roots) and all(a is b for a, b in zip(roots, self._roots, strict=True)):
+            for children, name, child in self._children:
+                if children.get(name) is not child:
+                    break
+            else:
+                return
+        self._roots, self._weights, self._tensors = tuple(roots), None, None
+        self._modules = [module for root in roots for module in root.modules()]
         self._children = [
             (module._modules, name, child)
-            for module in everything
+            for module in self._modules
             for name, child in module._modules.items()
             if child is not None
         ]
+        self._is_plain = all(type(module) in self._plain_types for module in self._modules)
+        self.dropouts = [module for module in self._modules if isinstance(module, nn.Dropout)]
+
+    def _remember_tensors(self) -> None:
         # The alias keeps the memory: a new parameter cannot come to stand where an old one stood.
         self._tensors = [
             (tensors, name, tensor, tensor.detach(), tensor._version)
-            for module in everything
+            for module in self._modules
             for tensors in (module._parameters, module._buffers)
             for name, tensor in tensors.items()
             if tensor is not None
         ]
 
     def __deepcopy__(self, _memo: object) -> WeightCache[T]:
-        return WeightCache()
+        return WeightCache(self._plain_types)
 
-    def __reduce__(self) -> tuple[type[WeightCache[T]], tuple[()]]:
-        return WeightCache, ()
+    def __reduce__(self) -> tuple[type[WeightCache[T]], tuple[frozenset[type[nn.Module]]]]:
+        return WeightCache, (self._plain_types,)
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
+
+
+def _is_unchanged(seen: tuple[dict[str, Any], str, Tensor, Tensor, int]) -> bool:
+    tensors, name, tensor, alias, version = seen
+    return tensors.get(name) is tensor and tensor._version == version and tensor.data_ptr() == alias.data_ptr()
 
 
 def _is_traced() -> bool:

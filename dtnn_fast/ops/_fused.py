@@ -99,10 +99,12 @@ def register_network(
     *,
     names: Sequence[str],
     groups: Sequence[int],
+    grad_names: Sequence[str] = ("grad_scalar", "grad_vector", "grad_rank2"),
+    autocast: bool = True,
     fake: Callable[..., tuple[Tensor, ...]],
     reference: Callable[..., tuple[Tensor, ...]],
 ) -> None:
-    """Register fakes, derivatives, vmap and autocast of a network on atoms, all of whose tensors are differentiable.
+    """Register fakes, derivatives, vmap and autocast of an operation all of whose tensors are differentiable.
 
     The operation takes its tensors and then sizes. ``<op>_backward`` takes the gradients of the results, the same
     arguments, and for each group of tensors whether their gradients are needed.
@@ -111,11 +113,12 @@ def register_network(
         op: the operation, without the namespace.
         names: names of its tensors.
         groups: the group of each tensor, from 0.
+        grad_names: names of the gradients of its results.
+        autocast: whether torch.autocast casts 16-bit tensors to float32.
         fake: makes empty results.
         reference: the operation in torch's operations.
     """
     count, num_groups = len(names), max(groups) + 1
-    grad_names = ("grad_scalar", "grad_vector", "grad_rank2")
     num_grads = len(grad_names)
     backward_op = f"{op}_backward"
     schema = getattr(torch.ops.dtnn_fast, backward_op).default._schema
@@ -131,10 +134,11 @@ def register_network(
         check_same_device(op, **dict(zip(names, arguments, strict=False)))
         return fake(*arguments)
 
-    def fake_backward(*arguments: Any) -> tuple[Tensor, ...]:
+    def fake_backward(*arguments: Any) -> Any:
         tensors, _, needed = split(arguments[num_grads:])
         check_same_device(backward_op, **dict(zip((*names, *grad_names), (*tensors, *arguments), strict=False)))
-        return tuple(x.new_empty(x.shape if need else (0,)) for x, need in zip(tensors, needed, strict=True))
+        empty = tuple(x.new_empty(x.shape if need else (0,)) for x, need in zip(tensors, needed, strict=True))
+        return empty if count > 1 else empty[0]
 
     def setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
         ctx.sizes = inputs[count:]
@@ -147,6 +151,7 @@ def register_network(
             return (None,) * len(needs)
         of_groups = [any(needs[i] for i in range(count) if groups[i] == group) for group in range(num_groups)]
         results = getattr(torch.ops.dtnn_fast, backward_op)(*grads, *ctx.saved_tensors, *ctx.sizes, *of_groups)
+        results = (results,) if count == 1 else results
         return *(g if need else None for g, need in zip(results, needs, strict=False)), *[None] * num_sizes
 
     def setup_backward(ctx, inputs, output):  # type: ignore[no-untyped-def]
@@ -163,10 +168,11 @@ def register_network(
         )
         return *of_grads, *of_inputs, *[None] * (ctx.num_arguments - num_grads - count)
 
-    def backward_with_tangents(*arguments: Any) -> tuple[Tensor, ...]:
+    def backward_with_tangents(*arguments: Any) -> Any:
         tensors, sizes, needed = split(arguments[num_grads:])
         grads = reference_gradients_with_tangents(lambda *x: reference(*x, *sizes), tensors, arguments[:num_grads])
-        return tuple(grad if need else grad.new_empty(0) for grad, need in zip(grads, needed, strict=True))
+        results = tuple(grad if need else grad.new_empty(0) for grad, need in zip(grads, needed, strict=True))
+        return results if count > 1 else results[0]
 
     torch.library.register_fake(f"dtnn_fast::{op}", fake_forward)
     torch.library.register_fake(f"dtnn_fast::{backward_op}", fake_backward)
@@ -176,4 +182,5 @@ def register_network(
     )
     register_vmap(op)
     register_vmap(backward_op)
-    register_autocast(op)
+    if autocast:
+        register_autocast(op)

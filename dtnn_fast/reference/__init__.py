@@ -14,6 +14,7 @@ from ..ops.symmetrise_crystals import SYMMETRY_FAULTS, SymmetrisedCrystals
 from .atom_readout import atom_readout
 from .atom_to_bond_gather import atom_to_bond_gather
 from .atom_update import atom_update
+from .bond_geometry import bond_geometry
 from .bond_messages import bond_messages
 from .bond_perceptron_sum import bond_perceptron_sum
 from .bond_reverses import bond_reverses, full_to_half
@@ -46,6 +47,7 @@ __all__ = [
     "atom_readout",
     "atom_to_bond_gather",
     "atom_update",
+    "bond_geometry",
     "bond_messages",
     "bond_perceptron_sum",
     "bond_reverses",

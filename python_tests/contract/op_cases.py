@@ -245,6 +245,14 @@ OPERATIONS: dict[str, Case] = {
     "bond_messages_backward of the sums": Case(
         OPS.bond_messages_backward, lambda b: (None, None, *_message_grads(b)[2:], *_message_inputs(b), False, True)
     ),
+    "bond_geometry": Case(OPS.bond_geometry, lambda b: (b.bonds(3), 2.5, 3)),
+    "bond_geometry_backward": Case(
+        OPS.bond_geometry_backward,
+        lambda b: (b.bonds(seed=1), b.bonds(3, seed=2), b.bonds(seed=3), b.bonds(3, seed=4), b.bonds(3), 2.5, 3),
+    ),
+    "bond_geometry_backward of the direction": Case(
+        OPS.bond_geometry_backward, lambda b: (None, b.bonds(3, seed=2), None, None, b.bonds(3), 2.5, 3)
+    ),
     "bond_perceptron_sum": Case(
         OPS.bond_perceptron_sum, lambda b: (*_perceptrons(b), b.pairs, b.row_ptr, b.bonds(2, seed=7).t())
     ),
@@ -347,6 +355,7 @@ FUNCTIONS: dict[str, Case] = {
         lambda *a: tuple(ops.bond_messages(*a[:8], ops.MessageWeights(*a[8:12]), *a[12:])),
         lambda b: _message_inputs(b)[:14],
     ),
+    "bond_geometry": Case(lambda v: ops.bond_geometry(v, 2.5, 3), lambda b: (b.bonds(3),)),
     "bond_perceptron_sum": Case(
         ops.bond_perceptron_sum, lambda b: (*_perceptrons(b), b.pairs, b.row_ptr, b.bonds(2, seed=7).t())
     ),

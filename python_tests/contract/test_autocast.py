@@ -12,7 +12,7 @@ from dtnn_fast import ops
 
 HALVES = [torch.bfloat16, torch.float16]
 # 16 bits are too few for positions.
-ON_POSITIONS = {"bond_vectors"}
+ON_POSITIONS = {"bond_vectors", "bond_geometry"}
 # They add 16-bit values in float32 on the CPU, and keep their dtype as torch's scatter and index operations do.
 TAKES_16_BITS = [name for name in FUNCTIONS if name.startswith(("bond_to_atom_sum", "atom_to_bond_gather"))]
 IN_FLOAT32 = [name for name in FUNCTIONS if name not in (*ON_POSITIONS, *TAKES_16_BITS)]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dtnn_fast import use_backend
 from dtnn_fast.model.dtnn import DTNN
-from dtnn_fast.model.fused_decoders import can_fuse
+from dtnn_fast.model.fused_decoders import DecoderCache
 
 DECODE = torch.ops.dtnn_fast.decode.default
 
@@ -41,9 +41,10 @@ def test_latents_on_other_devices_run_the_modules():
     model = variant("joint")
     graph = model.graph(small_crystals(2, max_atoms=4))
     latents = model.encoder(graph)
-    assert can_fuse(list(model.decoders.values()), latents)
+    decoders = list(model.decoders.values())
+    assert DecoderCache().can_decode(decoders, latents)
     elsewhere = [layer._replace(atom_scalar=layer.atom_scalar.to("meta")) for layer in latents]
-    assert not can_fuse(list(model.decoders.values()), elsewhere)
+    assert not DecoderCache().can_decode(decoders, elsewhere)
 
 
 def test_modules_with_hooks_are_run():

@@ -41,9 +41,10 @@ def call_all():
     x = atoms[:, :, None] * torch.ones(32)
     y, norm = ops.rank2_linear(x, torch.eye(32), norm=True)
     y = ops.rank2_gate(y, norm, torch.eye(32), x)
+    _, _, envelope, _ = ops.bond_geometry(vectors, 4.0, 8)
     w, b = torch.ones(2, 32, 32), torch.ones(2, 32)
     scalars = torch.ones(bonds.pairs.shape[1], 32)
-    sums, _ = ops.bond_perceptron_sum(scalars, vectors.square().sum(1), w, b, w, b, bonds.pairs, bonds.row_ptr)
+    sums, _ = ops.bond_perceptron_sum(scalars, envelope, w, b, w, b, bonds.pairs, bonds.row_ptr)
     norm = norm + sums[1]
     ptr = torch.tensor([0, 1500])
     epsilon = ops.tensor_readout(norm, y, torch.cat([y, y], 1), ptr)

@@ -167,6 +167,12 @@ def bond_messages() -> Call:
     return Call(native, _with_flat_arguments(reference.bond_messages, always_turned=True), arguments)
 
 
+def bond_geometry() -> Call:
+    vectors = any_layout(floats(pick((0, 1, 7, 3000)), 3, dtype=floating_dtype()))
+    arguments = {"vectors": vectors, "cutoff": 1.0 + 3.0 * random.random(), "num_radial": pick((0, 1, 3, 8))}
+    return Call(ops.bond_geometry, reference.bond_geometry, arguments)
+
+
 def bond_perceptron_sum() -> Call:
     _, bonds = random_bonds(half=random.random() < 0.5)
     dtype, num_bonds, members = floating_dtype(), bonds.pairs.shape[1], pick((0, 1, 3))
@@ -327,6 +333,7 @@ CASES: dict[Callable[[], Call], float] = {
     bond_to_atom_sum: 1,
     atom_to_bond_gather: 1,
     bond_messages: 1,
+    bond_geometry: 1,
     bond_perceptron_sum: 1,
     atom_update: 1,
     atom_readout: 1,

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+#include "ops/bond_geometry.h"
+
+#include <cmath>
+#include <tuple>
+
+#include "check_sizes.h"
+#include "registration.h"
+
+namespace dtnn {
+namespace {
+
+void check(const char* op, const Tensor& vectors, double cutoff, int64_t num_radial) {
+  check_floating(op, "vectors", vectors);
+  check_shape(op, "vectors", vectors, "[E, 3]", {kAny, 3});
+  DTNN_CHECK(cutoff > 0 && std::isfinite(cutoff), op, ": expected a finite `cutoff` above 0, got ", cutoff);
+  constexpr int64_t most = int64_t{1} << 20;
+  DTNN_CHECK(num_radial >= 0 && num_radial <= most, op, ": expected `num_radial` from 0 to ", most, ", got ",
+             num_radial);
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> geometry_on_cpu(const Tensor& vectors, double cutoff, int64_t num_radial) {
+  check("bond_geometry", vectors, cutoff, num_radial);
+  const int64_t bonds = vectors.size(0);
+  BondGeometryOut out{torch::stable::new_empty(vectors, {bonds}), torch::stable::new_empty(vectors, {bonds, 3}),
+                      torch::stable::new_empty(vectors, {bonds}),
+                      torch::stable::new_empty(vectors, {bonds, num_radial})};
+  bond_geometry_cpu(torch::stable::contiguous(vectors), cutoff, num_radial, out);
+  return {out.length, out.direction, out.envelope, out.radial};
+}
+
+Tensor backward_on_cpu(const OptionalTensor& grad_length, const OptionalTensor& grad_direction,
+                       const OptionalTensor& grad_envelope, const OptionalTensor& grad_radial, const Tensor& vectors,
+                       double cutoff, int64_t num_radial, bool need_vectors) {
+  const char* op = "bond_geometry_backward";
+  check(op, vectors, cutoff, num_radial);
+  const int64_t bonds = vectors.size(0);
+  const auto check_grad = [&](const char* name, const OptionalTensor& grad, const char* letters,
+                              std::initializer_list<int64_t> sizes) {
+    if (!grad.has_value()) return;
+    check_same_dtype(op, name, *grad, "vectors", vectors);
+    check_same_device(op, name, *grad, "vectors", vectors);
+    check_sizes(op, name, *grad, letters, sizes);
+  };
+  check_grad("grad_length", grad_length, "[E]", {bonds});
+  check_grad("grad_direction", grad_direction, "[E, 3]", {bonds, 3});
+  check_grad("grad_envelope", grad_envelope, "[E]", {bonds});
+  check_grad("grad_radial", grad_radial, "[E, R]", {bonds, num_radial});
+  if (!need_vectors) return torch::stable::new_empty(vectors, {0});
+  Tensor grad_vectors = torch::stable::new_empty(vectors, {bonds, 3});
+  bond_geometry_backward_cpu(
+      torch::stable::contiguous(vectors), cutoff, num_radial,
+      {contiguous(grad_length), contiguous(grad_direction), contiguous(grad_envelope), contiguous(grad_radial)},
+      grad_vectors);
+  return grad_vectors;
+}
+
+}  // namespace
+}  // namespace dtnn
+
+DTNN_LIBRARY_FRAGMENT(library) {
+  library.def("bond_geometry(Tensor vectors, float cutoff, int num_radial) -> (Tensor, Tensor, Tensor, Tensor)");
+  library.def(
+      "bond_geometry_backward(Tensor? grad_length, Tensor? grad_direction, Tensor? grad_envelope, "
+      "Tensor? grad_radial, Tensor vectors, float cutoff, int num_radial, bool need_vectors=True) -> Tensor");
+}
+// There is no CUDA kernel yet, so the emulation of CUDA runs this one too.
+DTNN_LIBRARY_IMPL(CPU, library) {
+  library.impl("bond_geometry", TORCH_BOX(&dtnn::geometry_on_cpu));
+  library.impl("bond_geometry_backward", TORCH_BOX(&dtnn::backward_on_cpu));
+}
