@@ -241,4 +241,5 @@ def test_kernels_under_sanitizers(sanitized_cases: Path, name: str, order: str, 
 
 
 def test_every_kernel_file_has_its_cases() -> None:
-    assert [path.name.removesuffix("_cuda.cu") for path in sorted(KERNELS.glob("*.cu"))] == op_names()
+    of_headers = {"divisor"}
+    assert {path.name.removesuffix("_cuda.cu") for path in KERNELS.glob("*.cu")} == set(op_names()) - of_headers

@@ -75,7 +75,7 @@ struct HiddenEpilogue {
   __device__ void finish(const Packed<T> (&sums)[kLaneRows][lane_packs], int64_t row, int64_t, const Rank2Sizes& sizes,
                          int64_t column) const {
     // The atoms of three rows, then their rows without a branch: loads do not wait for each other. Beyond the last bond
-    // it is loaded again.
+    // it is loaded again. Where an atom is out of range the features are NaN, and so are the sums.
     constexpr unsigned at_once = kLaneRows / 2;
 #pragma unroll
     for (unsigned begin = 0; begin < kLaneRows; begin += at_once) {
@@ -98,7 +98,6 @@ struct HiddenEpilogue {
           add_scaled(x, T(1), load_pack(bias, hidden.width, atoms_packed, 0, first));
           add_scaled(x, T(1), load_pack(atom_hidden, hidden.width, atoms_packed, good ? centers[i] : 0, first));
           add_scaled(x, T(1), load_pack(atom_hidden, hidden.width, atoms_packed, good ? neighbors[i] : 0, first));
-          if (!good) fill(x, not_a_number<T>());
           if (row + begin + i >= sizes.num_atoms) continue;
 #pragma unroll
           for (int k = 0; k < kPackSize<T>; ++k) {
