@@ -116,7 +116,11 @@ def test_gradients_that_are_not_needed_are_not_computed():
         needs = [bool(needed >> group & 1) for group in range(3)]
         some = OPS.atom_update_backward(*grads, *inputs, *needs)
         for grad, whole, group in zip(some, everything, (0, 0, 0, 1, 1, 1, 2), strict=True):
-            assert torch.equal(grad, whole) if needs[group] else grad.shape == (0,)
+            if needs[group]:
+                # Within rounding: the compiler contracts loops without a gradient in another way.
+                torch.testing.assert_close(grad, whole, rtol=1e-12, atol=1e-12)
+            else:
+                assert grad.shape == (0,)
 
 
 def bad(name, message, **change):

@@ -136,7 +136,11 @@ def test_gradients_that_are_not_needed_are_not_computed():
         needs = [bool(needed >> group & 1) for group in range(3)]
         some = OPS.bond_perceptron_sum_backward(*arguments, *needs)
         for grad, whole, group in zip(some, everything, groups, strict=False):
-            assert torch.equal(grad, whole) if needs[group] else grad.shape == (0,)
+            if needs[group]:
+                # Within rounding: the compiler contracts loops without a gradient in another way.
+                torch.testing.assert_close(grad, whole, rtol=1e-12, atol=1e-12)
+            else:
+                assert grad.shape == (0,)
 
 
 BAD_BOND = "got a bond in another atom's segment or an index out of range at atom 0"

