@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""The whole model: training steps and predictions on the native operations and on the reference backend."""
+"""The whole model: training steps and predictions on the native operations and on the reference backend.
+
+`eager` and `compiled` are the reference implementations on all atoms and bonds; `reduced` is the native model with one
+atom and one bond of each symmetry orbit.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -14,6 +18,7 @@ from timing import compare
 
 from dtnn_fast import DTNN, use_backend
 from dtnn_fast.nn.graph import build_graph
+from dtnn_fast.symmetry import with_operations
 
 # Native operations of a prediction and of a training step.
 OPS = ("bond_vectors", "bond_to_atom_sum", "atom_to_bond_gather", "rank2_linear", "rank2_gate", "tensor_readout")
@@ -35,11 +40,22 @@ def on_reference_backend(call: Callable[[], Any]) -> Callable[[], Any]:
     return run
 
 
-def measure(benchmark: Any, case: str, pass_name: str, call: Callable[[], Any], device: str, once: bool) -> None:
-    """Time the call on both backends and note what the report needs."""
-    sides = {"native": [call], "eager": [on_reference_backend(call)]}
-    compare(benchmark, f"DTNN with 3 targets, {case}, {pass_name}, {device}", sides, device, once=once)
+def measure(
+    benchmark: Any,
+    case: str,
+    pass_name: str,
+    call: Callable[[], Any],
+    device: str,
+    once: bool,
+    threads: int = 1,
+    **more: Callable[[], Any],
+) -> dict[str, float]:
+    """Time the call on both backends, and more sides, and note what the report needs."""
+    sides = {"native": [call], "eager": [on_reference_backend(call)]} | {name: [side] for name, side in more.items()}
+    label = f"DTNN with 3 targets, {case}, {pass_name}, {device}"
+    medians = compare(benchmark, label, sides, device, threads, once=once)
     benchmark.extra_info |= {"op": "DTNN, 3 targets", "case": case, "pass": pass_name}
+    return medians
 
 
 def need_kernels(device: str) -> None:
@@ -51,29 +67,59 @@ def need_kernels(device: str) -> None:
             pytest.skip(f"{op} has no {device.upper()} kernel in this build")
 
 
-def test_prediction(benchmark, device: str, quick: bool) -> None:
+def test_prediction(benchmark, device: str, threads: int, quick: bool) -> None:
+    """Graphs given: native, reference implementations in eager PyTorch and under torch.compile, and reduced graphs."""
     need_kernels(device)
+    network = model(device)
     crystals = labelled()[: 4 if quick else 256]
-    graph = model(device).graph(crystals)
+    graph = network.graph(crystals)
+    reduced = network.inference_graph(with_operations(crystals))
+    compiled = torch.compile(network, backend="aot_eager" if quick else "inductor", dynamic=False)
 
-    def predict() -> Any:
+    def predict(module: Any = network, given: Any = graph) -> Any:
         with torch.no_grad():
-            return model(device)(graph)
+            return module(given)
 
-    measure(benchmark, f"{len(crystals)} crystals", "forward", predict, device, quick)
+    # The graphs of this module's calls must not share a compilation.
+    more = {"compiled": on_reference_backend(lambda: predict(compiled)), "reduced": lambda: predict(given=reduced)}
+    more["compiled"]()
+    measure(benchmark, f"{len(crystals)} crystals", "forward", predict, device, quick, threads, **more)
 
 
-def test_training_step(benchmark, device: str, quick: bool) -> None:
+def test_predict_from_structures(benchmark, device: str, threads: int, quick: bool) -> None:
+    """Checks, neighbor lists and tensors, as `DTNN.predict` does it, without and with known operations."""
+    need_kernels(device)
+    crystals = labelled()[:: 300 if quick else 15]
+    symmetric = with_operations(crystals)
+    network = model(device)
+    more = {"reduced": lambda: network.predict_targets(symmetric)}
+    call = partial(network.predict_targets, crystals)
+    measure(benchmark, f"{len(crystals)} structures", "forward", call, device, quick, threads, **more)
+
+
+def test_latency(benchmark, device: str, quick: bool) -> None:
+    """One crystal of 8 atoms, from structure to tensor."""
+    need_kernels(device)
+    crystal = next(crystal for crystal in labelled() if crystal.num_atoms == 8)
+    (symmetric,) = with_operations([crystal])
+    network = model(device)
+    more = {"reduced": lambda: network.predict_targets(symmetric)}
+    call = partial(network.predict_targets, crystal)
+    measure(benchmark, "one structure of 8 atoms", "forward", call, device, quick, **more)
+
+
+def test_training_step(benchmark, device: str, threads: int, quick: bool) -> None:
     need_kernels(device)
     crystals = labelled()[:: 300 if quick else 15]
     network = model(device)
-    graph = network.graph(crystals)
+    graph, reduced = network.graph(crystals), network.inference_graph(with_operations(crystals))
 
-    def step() -> None:
+    def step(given: Any = graph) -> None:
         network.zero_grad()
-        sum(tensors.square().mean() for tensors in network(graph).values()).backward()
+        sum(tensors.square().mean() for tensors in network(given).values()).backward()
 
-    measure(benchmark, f"{len(crystals)} crystals", "forward+backward", step, device, quick)
+    more = {"reduced": lambda: step(reduced)}
+    measure(benchmark, f"{len(crystals)} crystals", "forward+backward", step, device, quick, threads, **more)
 
 
 def test_graph(benchmark, device: str, quick: bool) -> None:
