@@ -2,8 +2,8 @@
 // Compiled with -ffp-contract=fast (CMakeLists.txt).
 #include "core/tile_nodes.h"
 
+#include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <type_traits>
 
 #include "core/sigmoid.h"
@@ -630,7 +630,7 @@ DTNN_ALWAYS_INLINE void backward_of_any_kind(TileNodeKind kind, const NodeBackwa
 
 template <typename T>
 DTNN_ALWAYS_INLINE void fill_all(const T* row, int64_t rows, int64_t channels, T* out) {
-  for (int64_t n = 0; n < rows; ++n) std::memcpy(out + n * channels, row, static_cast<size_t>(channels) * sizeof(T));
+  for (int64_t n = 0; n < rows; ++n) std::copy_n(row, channels, out + n * channels);
 }
 
 template <typename T>
