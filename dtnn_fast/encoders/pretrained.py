@@ -252,7 +252,7 @@ def _without_bonds(layers: list[AtomLatents]) -> list[Latents]:
 def _sum_over_atoms(energies: Tensor, graph: CrystalGraph) -> Tensor:
     """Sum [N] over the atoms of each crystal. [B]."""
     crystal = torch.repeat_interleave(graph.ptr.diff())
-    return energies.new_zeros(graph.num_crystals).index_add(0, crystal, energies)
+    return energies.new_zeros(graph.num_crystals).scatter_add(0, crystal, energies)
 
 
 def pretrained_encoder(name: str, num_layers: int | None = None) -> PretrainedEncoder:

@@ -185,19 +185,23 @@ def _dropout_layers(decoder: Decoder) -> list[nn.Dropout]:
 
 
 def _stack_weights(decoders: Sequence[Decoder]) -> DecoderWeights:
-    ranges = [
-        [(readout.offset, readout.scale) for readout in cast(list[Readout], list(decoder.readouts.values()))]
-        for decoder in decoders
-    ]
-    offset, scale = (
-        torch.stack([torch.stack([pair[which] for pair in of_member]) for of_member in ranges]) for which in range(2)
-    )
+    readouts = [cast(list[Readout], list(decoder.readouts.values())) for decoder in decoders]
+    offset = torch.stack([_joined_numbers([readout.offset for readout in of_member]) for of_member in readouts])
+    scale = torch.stack([_joined_numbers([readout.scale for readout in of_member]) for of_member in readouts])
     flat = torch.stack([torch.cat([part.flatten() for part in _decoder_weights(decoder)]) for decoder in decoders])
     bonds = None
     if decoders[0].config.bonds and decoders[0].config.blocks:
         perceptrons = [cast(DecoderBlock, block).bond_hidden[0] for decoder in decoders for block in decoder.blocks]
         bonds = BondWeights(*_stack_layers(perceptrons, 0), *_stack_layers(perceptrons, 2))
     return DecoderWeights(flat, bonds, offset, scale)
+
+
+def _joined_numbers(numbers: Sequence[Tensor]) -> Tensor:
+    """Put tensors without dimensions one after the other.
+
+    Not by torch.stack: AOTInductor of torch 2.13 cannot unsqueeze buffers that it takes for constants.
+    """
+    return torch.cat([number + number.new_zeros(1) for number in numbers])
 
 
 def _stack_layers(perceptrons: Sequence[Any], place: int) -> tuple[Tensor, Tensor]:

@@ -85,7 +85,7 @@ class AtomOrbits(NamedTuple):
         """Divide each atom's weight by the sum over its crystal. [B+1] -> [N]."""
         sizes = ptr.diff()
         crystal = torch.repeat_interleave(sizes, output_size=self.atom_weight.shape[0])
-        sums = torch.zeros_like(sizes, dtype=self.atom_weight.dtype).index_add(0, crystal, self.atom_weight)
+        sums = torch.zeros_like(sizes, dtype=self.atom_weight.dtype).scatter_add(0, crystal, self.atom_weight)
         return self.atom_weight / sums[crystal]
 
     def projected(self, tensors: Tensor) -> Tensor:

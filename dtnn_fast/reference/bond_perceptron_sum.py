@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Reference implementation of `bond_perceptron_sum`: matrix products and index_add."""
+"""Reference implementation of `bond_perceptron_sum`: matrix products and sums by index."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 from torch.nn.functional import silu
+
+from ..ops._bond_ends import add_rows
 
 
 def bond_perceptron_sum(
@@ -26,7 +28,7 @@ def bond_perceptron_sum(
         sums = values.new_zeros((num_atoms, values.shape[1]))
         for end in range(2):
             factor = envelope if sum_scalar is None else envelope * sum_scalar[end]
-            sums = sums.index_add(0, pairs[end], factor.unsqueeze(1) * values)
+            sums = add_rows(sums, pairs[end], factor.unsqueeze(1) * values)
         return sums
 
     sums = [

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
+from ..ops._bond_ends import add_rows
 from ._flat_weights import FlatWeights
 from .rank2_gate import rank2_gate
 from .rank2_linear import smooth_norm
@@ -52,7 +53,9 @@ def decode(
             atoms = _block(atoms, bonds, taken, mask, latent, residual)
         tensors = torch.stack([_readout(atoms, taken, mask, latent) for _ in range(readouts)])
         weighted = share[:, None] * tensors
-        members.append(weighted.new_zeros(readouts, len(counts), 6).index_add(1, crystal, weighted))
+        members.append(
+            add_rows(weighted.new_zeros(len(counts), readouts, 6), crystal, weighted.transpose(0, 1)).transpose(0, 1)
+        )
     six = torch.stack(members) if members else scalar.new_zeros(0, readouts, len(counts), 6)
     return six[..., _SIX].unflatten(-1, (3, 3))
 
