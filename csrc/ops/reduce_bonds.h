@@ -8,9 +8,10 @@
 //
 // One atom and one bond of each orbit (core/bond_orbits.h) of crystals that symmetrise_crystals made, whose `atoms` and
 // `shifts` these are. The list holds all bonds shorter than the last of the `cutoffs`; `level` numbers the shortest
-// cutoff above a bond's length. `rotation` makes the neighbor of its stored atom, `counts` are the directed bonds of the
-// orbit that start at each end, `site_vector` and `site_rank2` the projectors of the stored atoms' sites. The kernel runs on the CPU, as symmetrise_crystals does. Empties: B and E may
-// be 0. The same bits for any number of threads. Not differentiable.
+// cutoff above a bond's length. `rotation` makes the neighbor of its stored atom, `counts` are the directed bonds of
+// the orbit that start at each end, `site_vector` and `site_rank2` the projectors of the stored atoms' sites. The
+// kernel runs on the CPU, as symmetrise_crystals does. Empties: B and E may be 0. The same bits for any number of
+// threads. Not differentiable.
 #pragma once
 
 #include <tuple>

@@ -106,7 +106,8 @@ ReducedTensors reduce_bonds_cpu(const CrystalOperations& crystals, const SortedB
   double *to_weight = weight.mutable_data_ptr<double>(), *to_projector = projector.mutable_data_ptr<double>();
   double *to_vectors = vectors.mutable_data_ptr<double>(), *to_rotation = rotation.mutable_data_ptr<double>();
   double* to_counts = counts.mutable_data_ptr<double>();
-  double *to_site_vector = site_vector.mutable_data_ptr<double>(), *to_site_rank2 = site_rank2.mutable_data_ptr<double>();
+  double *to_site_vector = site_vector.mutable_data_ptr<double>(),
+         *to_site_rank2 = site_rank2.mutable_data_ptr<double>();
   std::copy(first_atom.begin(), first_atom.end(), stored_ptr.mutable_data_ptr<int64_t>());
   to_row_ptr[num_stored] = num_bonds;
   for_each_task(parallel, num_crystals, [&](int64_t b) {
