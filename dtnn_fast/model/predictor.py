@@ -245,12 +245,14 @@ class Predictor(nn.Module):
         Several threads may be in such blocks at a time, with models that share modules: a module gets its mode back
         when the last of them has left.
         """
-        modules = list(self.modules())
         with _EVALUATED_LOCK:
+            # Usually there is nothing to change: setting the mode of hundreds of modules takes longer than a crystal.
+            modules = list(self.modules()) if _EVALUATED or _any_training(self) else []
             for module in modules:
                 mode, blocks = _EVALUATED.get(module, (module.training, 0))
                 _EVALUATED[module] = mode, blocks + 1
-            self.eval()
+            if modules:
+                self.eval()
         try:
             yield
         finally:
@@ -266,6 +268,17 @@ class Predictor(nn.Module):
 # The modules in blocks of `Predictor.evaluating`: their mode before, and the number of blocks.
 _EVALUATED: dict[nn.Module, tuple[bool, int]] = {}
 _EVALUATED_LOCK = threading.Lock()
+
+
+def _any_training(model: nn.Module) -> bool:
+    """Tell whether a module or one below it is in training mode."""
+    left: list[nn.Module] = [model]
+    while left:
+        module = left.pop()
+        if module.training:
+            return True
+        left += [part for part in module._modules.values() if part is not None]
+    return False
 
 
 def _without_forbidden_ionic_parts(
