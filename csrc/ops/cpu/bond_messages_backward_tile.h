@@ -288,8 +288,8 @@ DTNN_ALWAYS_INLINE void feature_grads(const MessageView<T>& in, const BondGradVi
       component_rotation(in.turn + 9 * e, matrix);
       turn_components<3, 3, true>(in.turn + 9 * e, end.q_neighbor, v, scratch.turned);
       turn_components<6, 6, true>(matrix, end.tau_neighbor, v, scratch.turned + 3 * v);
-      std::memcpy(end.q_neighbor, scratch.turned, static_cast<size_t>(3 * v) * sizeof(T));
-      std::memcpy(end.tau_neighbor, scratch.turned + 3 * v, static_cast<size_t>(6 * v) * sizeof(T));
+      std::copy_n(scratch.turned, 3 * v, end.q_neighbor);
+      std::copy_n(scratch.turned + 3 * v, 6 * v, end.tau_neighbor);
     }
     g_features += in.shape.features();
     d += 3 * v;

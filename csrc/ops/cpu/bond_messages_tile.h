@@ -3,6 +3,7 @@
 // products. Names are those of ops/bond_messages.h. Loops run over channels, which lie next to each other.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "core/sigmoid.h"
@@ -143,8 +144,9 @@ DTNN_ALWAYS_INLINE void features_of_bonds(const MessageView<T>& in, BondRange bo
       f[3 * v + c] = xx * nxx + yy * nyy + zz * nzz + T(2) * (yz * nyz + xz * nxz + xy * nxy);
       f[4 * v + c] = ux * b[c] + uy * b[v + c] + uz * b[2 * v + c];
     }
-    std::memcpy(features, in.bond_scalar + e * scalars, static_cast<size_t>(scalars) * sizeof(T));
-    std::memcpy(features + scalars + 5 * v, in.radial + e * radial, static_cast<size_t>(radial) * sizeof(T));
+    // Not memcpy, which must not be given the null pointer of an empty tensor.
+    std::copy_n(in.bond_scalar + e * scalars, scalars, features);
+    std::copy_n(in.radial + e * radial, radial, features + scalars + 5 * v);
   }
 }
 
