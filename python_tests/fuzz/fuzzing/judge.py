@@ -21,7 +21,7 @@ SHARE_OF_COMPARISONS = {
     "nearest_neighbors": 0.02,
 }
 # Whole networks, whose derivatives amplify the rounding of float32 by chance; derivatives are compared in float64.
-NETWORKS = {"atom_update", "atom_readout", "decode"}
+NETWORKS = {"atom_update", "atom_readout", "bond_messages", "bond_perceptron_sum", "decode"}
 # Functions that pass arguments to others; errors may name the latter.
 BUILT_ON = {
     "bond_messages": ("neighbor_order",),
