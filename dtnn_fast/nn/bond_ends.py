@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ..ops import atom_to_bond_gather, bond_to_atom_sum
+from ..ops.bond_turns import component_rotation
 from .graph import BondTier
-from .symmetric_tensors import rank2_rotation
 
 
 def gather_ends(values: Tensor, tier: BondTier, ends: str) -> Tensor:
@@ -31,7 +31,7 @@ def gather_ends(values: Tensor, tier: BondTier, ends: str) -> Tensor:
     center = atom_to_bond_gather(values, tier.pairs, tier.row_ptr, "center")
     stored = atom_to_bond_gather(values, tier.pairs, tier.row_ptr, "neighbor", tier.by_neighbor)
     rotation = tier.turns.rotation
-    neighbor = torch.bmm(rotation if values.shape[1] == 3 else rank2_rotation(rotation), stored)
+    neighbor = torch.bmm(rotation if values.shape[1] == 3 else component_rotation(rotation), stored)
     return neighbor + center if ends == "sum" else neighbor - center
 
 
@@ -62,7 +62,7 @@ def sum_at_ends(values: Tensor, tier: BondTier, ends: str) -> Tensor:
     from_center, from_neighbor = tier.turns.counts.reshape(2, -1, *[1] * (values.dim() - 1)) * values
     if values.dim() == 3:
         back = tier.turns.rotation.transpose(1, 2)
-        from_neighbor = torch.bmm(-back if is_vector else rank2_rotation(back), from_neighbor)
+        from_neighbor = torch.bmm(-back if is_vector else component_rotation(back), from_neighbor)
     total = bond_to_atom_sum(from_center, tier.pairs, tier.row_ptr, "center")
     total = total + bond_to_atom_sum(from_neighbor, tier.pairs, tier.row_ptr, "neighbor", tier.by_neighbor)
     total = at_sites(total, tier)

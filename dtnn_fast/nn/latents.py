@@ -90,9 +90,10 @@ class AtomOrbits(NamedTuple):
 
     def projected(self, tensors: Tensor) -> Tensor:
         """Average symmetric tensors over the point groups. [..., B, 3, 3] -> [..., B, 3, 3]."""
-        components = tensors[..., UNIQUE_ROWS, UNIQUE_COLUMNS].unsqueeze(-1)
-        averaged = (self.projector.to(tensors.dtype) @ components).squeeze(-1)
-        return averaged[..., MATRIX_COMPONENTS].unflatten(-1, (3, 3))
+        # Single elements, not lists of indices, which a CUDA graph cannot capture: they are copied to the GPU.
+        components = torch.stack([tensors[..., i, j] for i, j in zip(UNIQUE_ROWS, UNIQUE_COLUMNS, strict=True)], dim=-1)
+        averaged = (self.projector.to(tensors.dtype) @ components.unsqueeze(-1)).squeeze(-1)
+        return torch.stack([averaged[..., place] for place in MATRIX_COMPONENTS], dim=-1).unflatten(-1, (3, 3))
 
 
 class EncodedCrystals(NamedTuple):

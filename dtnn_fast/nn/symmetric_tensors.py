@@ -58,13 +58,3 @@ def traceless(tensor: Tensor) -> Tensor:
     """t - 1/3 (tr t) 1. [..., 6, C] -> [..., 6, C]."""
     diagonal, off_diagonal = tensor.split(3, dim=-2)
     return torch.cat([diagonal - diagonal.mean(-2, keepdim=True), off_diagonal], dim=-2)
-
-
-def rank2_rotation(rotation: Tensor) -> Tensor:
-    """The matrix M with R t R^T = M t for the six components t. [..., 3, 3] -> [..., 6, 6]."""
-    rows, columns = list(UNIQUE_ROWS), list(UNIQUE_COLUMNS)
-    left, right = rotation[..., rows, :], rotation[..., columns, :]
-    products = left[..., rows] * right[..., columns]
-    # An off-diagonal component stands for two elements of the matrix.
-    mirrored = left[..., columns[3:]] * right[..., rows[3:]]
-    return torch.cat([products[..., :3], products[..., 3:] + mirrored], dim=-1)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .atom_to_bond_gather import atom_to_bond_gather
 from .bond_to_atom_sum import bond_to_atom_sum
+from .bond_turns import component_rotation
 from .neighbor_list import NeighborOrder
 
 
@@ -155,22 +156,6 @@ class _Turn:
     def rank2_grad_back(self, grads: Tensor) -> Tensor:
         """Turn gradients of the six components, which transform with the transposed matrix."""
         return grads if self._rotation is None else self._components.transpose(1, 2) @ grads
-
-
-def component_rotation(rotation: Tensor) -> Tensor:
-    """Compute the matrix of t -> R t R^T on the components xx yy zz yz xz xy. [..., 3, 3] -> [..., 6, 6]."""
-    # Slices instead of lists of indices, which would be copied to the GPU.
-    x, y, z = rotation.unbind(-2)
-    rows = [(x, x), (y, y), (z, z), (y, z), (x, z), (x, y)]
-    return torch.stack([_row_of_components(a, b) for a, b in rows], dim=-2)
-
-
-def _row_of_components(a: Tensor, b: Tensor) -> Tensor:
-    """The numbers that give a^T t b from the components of t. [..., 3] twice -> [..., 6]."""
-    ax, ay, az = a.unbind(-1)
-    bx, by, bz = b.unbind(-1)
-    # An off-diagonal component stands for two elements of the matrix.
-    return torch.stack([ax * bx, ay * by, az * bz, ay * bz + az * by, ax * bz + az * bx, ax * by + ay * bx], dim=-1)
 
 
 def _apply(tensor: Tensor, vector: Tensor) -> Tensor:

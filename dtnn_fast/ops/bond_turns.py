@@ -33,3 +33,19 @@ class BondTurns(NamedTuple):
         """Make the turns of ordinary bonds, with dtype and device of a tensor."""
         rotation = torch.eye(3, dtype=like.dtype, device=like.device).repeat(num_bonds, 1, 1)
         return cls(rotation, torch.ones(2, num_bonds, dtype=like.dtype, device=like.device))
+
+
+def component_rotation(rotation: Tensor) -> Tensor:
+    """Compute the matrix of t -> R t R^T on the components xx yy zz yz xz xy. [..., 3, 3] -> [..., 6, 6]."""
+    # Slices instead of lists of indices, which would be copied to the GPU.
+    x, y, z = rotation.unbind(-2)
+    rows = [(x, x), (y, y), (z, z), (y, z), (x, z), (x, y)]
+    return torch.stack([_row_of_components(a, b) for a, b in rows], dim=-2)
+
+
+def _row_of_components(a: Tensor, b: Tensor) -> Tensor:
+    """The numbers that give a^T t b from the components of t. [..., 3] twice -> [..., 6]."""
+    ax, ay, az = a.unbind(-1)
+    bx, by, bz = b.unbind(-1)
+    # An off-diagonal component stands for two elements of the matrix.
+    return torch.stack([ax * bx, ay * by, az * bz, ay * bz + az * by, ax * bz + az * bx, ax * by + ay * bx], dim=-1)

@@ -8,11 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..ops._bond_messages_derivatives import component_rotation
 from ..ops.atom_to_bond_gather import atom_to_bond_gather
 from ..ops.bond_messages import BondMessages, MessageWeights
 from ..ops.bond_to_atom_sum import bond_to_atom_sum
-from ..ops.bond_turns import BondTurns
+from ..ops.bond_turns import BondTurns, component_rotation
 from ..ops.neighbor_list import NeighborOrder
 
 
