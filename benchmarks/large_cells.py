@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Time and peak memory of predictions against the number of atoms in one cell, stage by stage.
 
-    python -m benchmarks.large_cells large_cells.csv --figure docs/images/large_cells.png
+    python benchmarks/large_cells.py large_cells.csv --figure docs/images/large_cells.png
 
 writes a row for each structure, size and stage, and draws the picture of docs/performance.md; `--from-csv` draws it
 again without measuring. Linux only, for the peak memory. The stages add up to `dtnn-fast predict FILE`.
@@ -203,7 +203,7 @@ def measure_all(options: argparse.Namespace) -> list[Row]:
                 print(f"{structure} {size}: not enough memory for the model", file=sys.stderr)
                 stages.remove("model")
             arguments = ["--one", structure, str(size), ",".join(stages), "--threads", str(options.threads)]
-            command = [sys.executable, "-m", "benchmarks.large_cells", *arguments]
+            command = [sys.executable, __file__, *arguments]
             output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             for line in csv.reader(output.splitlines()):
                 rows.append(Row(line[0], int(line[1]), line[2], float(line[3]), float(line[4])))

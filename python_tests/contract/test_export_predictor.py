@@ -56,7 +56,7 @@ def exported(tmp_path_factory):
     code = f"import sys; sys.argv = {['dtnn-fast', 'export', '-m', str(folder / 'model'), '-o', str(folder)]!r}\n"
     options = "import torch._inductor.config as c; c.aot_inductor.compile_wrapper_opt_level = 'O0'\n"
     code += options + "from dtnn_fast.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder, model
 
