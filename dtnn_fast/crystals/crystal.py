@@ -31,7 +31,15 @@ class Crystal:
         pbc: periodic directions. [3], bool.
         source: where it came from, for messages: a file name with line number, or a data set.
         targets: relative permittivity tensors by name ("electronic", "ionic", "total"). [3, 3] each, float64.
-        info: anything else that is known, for example space group or band gap.
+        diagonals: diagonals of the tensors of which no more is known, by name, in the frame of the cell. [3] each,
+            float64.
+        means: thirds of the traces of the tensors of which no more is known, by name.
+        born_charges: Born effective charges Z[atom, field, displacement] = dP[field] / du V / e. [N, 3, 3], float64,
+            e; None where unknown.
+        force_constants: second derivatives of the energy per cell by displacements with the period of the lattice
+            (q = 0), rows and columns x, y, z of the first atom and so on. [3 N, 3 N], float64, eV/Angstrom^2; None
+            where unknown.
+        info: anything else that is known, for example space group, band gap or functional.
         operations: its symmetry operations, where they were searched for; see `SymmetryOperations`.
     """
 
@@ -42,6 +50,10 @@ class Crystal:
     pbc: np.ndarray = field(default_factory=lambda: np.ones(3, dtype=bool))
     source: str = ""
     targets: dict[str, np.ndarray] = field(default_factory=dict)
+    diagonals: dict[str, np.ndarray] = field(default_factory=dict)
+    means: dict[str, float] = field(default_factory=dict)
+    born_charges: np.ndarray | None = None
+    force_constants: np.ndarray | None = None
     info: dict[str, Any] = field(default_factory=dict)
     operations: SymmetryOperations | None = None
 
@@ -76,7 +88,7 @@ class Crystal:
             positions: as above. [N, 3]
             cell: as above. [3, 3]
             pbc: booleans. [] or [3]
-            fields: source, targets, info and operations.
+            fields: source, labels (targets to force_constants), info and operations.
 
         Raises:
             BadCrystalError: a shape or dtype does not fit.
@@ -142,14 +154,15 @@ def to_cartesian(fractional: np.ndarray, cell: np.ndarray) -> np.ndarray:
     return cartesian
 
 
-def dielectric_targets(electronic: Any = None, total: Any = None) -> dict[str, np.ndarray]:
-    """Build the targets of a crystal from published tensors: symmetrised, with ionic = total - electronic.
+def dielectric_targets(electronic: Any = None, total: Any = None, ionic: Any = None) -> dict[str, np.ndarray]:
+    """Build the targets of a crystal from published tensors: symmetrised, with total = electronic + ionic.
 
     A static dielectric tensor is symmetric; published tensors deviate by numerical noise, so (e + e^T) / 2 is taken.
 
     Args:
         electronic: high-frequency relative permittivity, or None where unknown. [3, 3]
         total: static relative permittivity, or None where unknown. [3, 3]
+        ionic: contribution of the lattice, used where one of the others is unknown. [3, 3]
 
     Returns:
         "electronic", "ionic" and "total", as far as they are known. [3, 3] each, float64
@@ -158,11 +171,15 @@ def dielectric_targets(electronic: Any = None, total: Any = None) -> dict[str, n
         BadCrystalError: a tensor has another shape, or elements that are not finite.
     """
     targets = {}
-    for name, tensor in (("electronic", electronic), ("total", total)):
+    for name, tensor in (("electronic", electronic), ("total", total), ("ionic", ionic)):
         if tensor is not None:
             targets[name] = _symmetric_tensor(name, tensor)
-    if len(targets) == 2:
+    if "electronic" in targets and "total" in targets:
         targets["ionic"] = targets["total"] - targets["electronic"]
+    elif "electronic" in targets and "ionic" in targets:
+        targets["total"] = targets["electronic"] + targets["ionic"]
+    elif "total" in targets and "ionic" in targets:
+        targets["electronic"] = targets["total"] - targets["ionic"]
     return targets
 
 

@@ -7,23 +7,29 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..crystals.crystal import Crystal, Rejected, dielectric_targets
 from ..errors import BadCrystalError, BadFileError
 from .file_ids import default_id
 from .json_file import parse_json
 from .json_structures import read_document, structure_of
+from .packed_labels import TENSORS
 from .text_files import split_lines
 
 _REQUIRED_KEYS = ("atomic_numbers", "lattice_angstrom", "frac_coords")
-_NOT_INFO = frozenset({"id", *_REQUIRED_KEYS, "eps_electronic", "eps_total"})
+_LABEL_SHAPES = {f"eps_{name}{part}": shape for name in TENSORS for part, shape in (("_diagonal", (3,)), ("_mean", ()))}
+_NOT_INFO = frozenset(
+    {"id", *_REQUIRED_KEYS, *(f"eps_{name}" for name in TENSORS), *_LABEL_SHAPES, "born_charges", "force_constants"}
+)
 
 
 def read_jsonl(path: Path, text: str) -> Iterator[Crystal | Rejected]:
     """Read the crystals of JSON lines.
 
     Each line has the keys lattice_angstrom (3x3, rows are lattice vectors), atomic_numbers and frac_coords, and
-    optionally id, eps_electronic and eps_total. All other keys go to `Crystal.info`. A line may also be a document
-    that a JSON file can hold, see `json_structures`.
+    optionally id, labels (see `labels_of_row`), and anything else, which goes to `Crystal.info`. A line may also be a
+    document that a JSON file can hold, see `json_structures`.
 
     Raises:
         BadFileError: the last line is cut off, or no line is a JSON object.
@@ -75,8 +81,46 @@ def _read_row(row: Any, line_label: str, source: str, default_id: str) -> Crysta
             row["frac_coords"],
             row["lattice_angstrom"],
             source=source,
-            targets=dielectric_targets(row.get("eps_electronic"), row.get("eps_total")),
+            **labels_of_row(row),
             info={key: value for key, value in row.items() if key not in _NOT_INFO},
         )
     except BadCrystalError as error:
         return Rejected.from_error(error, name, source)
+
+
+def labels_of_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the labels of a JSON object as fields of `Crystal`.
+
+    Keys: eps_electronic, eps_total and eps_ionic hold 3x3 numbers. Where no more is known, eps_electronic_diagonal
+    holds three numbers and eps_electronic_mean a third of the trace, and so for the others. born_charges holds
+    [N, 3, 3], force_constants [3 N, 3 N] numbers.
+
+    Raises:
+        BadCrystalError: a label has another shape, or elements that are not finite numbers.
+    """
+    num_atoms = len(row["atomic_numbers"])
+    shapes = _LABEL_SHAPES | {"born_charges": (num_atoms, 3, 3), "force_constants": (3 * num_atoms, 3 * num_atoms)}
+    given = {key: _numbers(key, row[key], shape) for key, shape in shapes.items() if row.get(key) is not None}
+    parts = {
+        part: {name: given[f"eps_{name}_{part}"] for name in TENSORS if f"eps_{name}_{part}" in given}
+        for part in ("diagonal", "mean")
+    }
+    return {
+        "targets": dielectric_targets(**{name: row.get(f"eps_{name}") for name in TENSORS}),
+        "diagonals": parts["diagonal"],
+        "means": {name: float(mean) for name, mean in parts["mean"].items()},
+        "born_charges": given.get("born_charges"),
+        "force_constants": given.get("force_constants"),
+    }
+
+
+def _numbers(key: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        array = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise BadCrystalError(f"expected numbers as {key}: {error}") from error
+    if array.shape != shape:
+        raise BadCrystalError(f"expected {key} of shape {list(shape)}, got {list(array.shape)}")
+    if not np.isfinite(array).all():
+        raise BadCrystalError(f"expected finite numbers as {key}, got NaN or infinity")
+    return array

@@ -19,9 +19,9 @@ from ..crystals.crystal import Crystal, Rejected
 from ..crystals.operations import SymmetryOperations
 from ..errors import BadFileError
 from ..files import replacing
+from .packed_labels import TENSORS, check_labels, find_damaged_labels, label_arrays, split_labels
 
 FORMAT = "dtnn_fast crystals 1"
-TENSORS = ("electronic", "ionic", "total")
 # Symmetry operations; files of version 0.1.0 lack them.
 OPERATION_ARRAYS = ("num_operations", "rotations", "images")
 # Of a rotation's entries, as int16; only very skewed cells have larger ones.
@@ -45,11 +45,12 @@ def write_packed(path: Path, crystals: Sequence[Crystal], provenance: Mapping[st
 
     Args:
         path: a file name that ends in .npz.
-        crystals: periodic in all directions; their `targets`, `info` and `operations` are kept, their `source` is not.
+        crystals: periodic in all directions; their labels, `info` and `operations` are kept, their `source` is not.
         provenance: values that JSON can hold.
 
     Raises:
-        ValueError: a crystal is not periodic in all directions, or the name does not end in .npz.
+        ValueError: a crystal is not periodic in all directions, its labels do not fit its atoms, or the name does not
+            end in .npz.
     """
     if path.suffix != ".npz":
         raise ValueError(f"write_packed: expected `path` to end in .npz, got {path}")
@@ -70,6 +71,7 @@ def write_packed(path: Path, crystals: Sequence[Crystal], provenance: Mapping[st
     for name in TENSORS:
         tensors = [crystal.targets.get(name, unknown) for crystal in crystals]
         arrays[name] = np.array(tensors, dtype=np.float64).reshape(-1, 3, 3)
+    arrays |= label_arrays(crystals)
     arrays |= _operation_arrays([crystal.operations for crystal in crystals])
     with replacing(path) as unfinished, unfinished.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
@@ -106,12 +108,14 @@ def read_packed(path: Path) -> PackedSet:
     counts, ids, info = arrays["num_atoms"], arrays["id"].tolist(), arrays["info"].tolist()
     ends = np.cumsum(counts).tolist()
     operations = _split_operations(arrays, len(ids))
+    labels = split_labels(arrays)
     items: list[Crystal | Rejected] = []
     for index, (name, count, end) in enumerate(zip(ids, counts.tolist(), ends, strict=True)):
         source = f"{path} ({name})"
         atoms = slice(end - count, end)
         try:
             targets = dict(_known_tensors(arrays, index))
+            check_labels(labels[index])
             crystal_info = json.loads(info[index])
             if not isinstance(crystal_info, dict):
                 raise ValueError(f"expected its info to be a JSON object, got {type(crystal_info).__name__}")
@@ -128,6 +132,7 @@ def read_packed(path: Path) -> PackedSet:
                 targets=targets,
                 info=crystal_info,
                 operations=operations[index],
+                **labels[index],
             )
         )
     return PackedSet(items, json.loads(str(arrays["provenance"])))
@@ -203,7 +208,7 @@ def _find_damage(arrays: Mapping[str, np.ndarray]) -> str | None:
         array = arrays[name]
         if array.shape != shape or array.dtype.kind not in dtype_kinds.get(name, "f"):
             return f"{name} has shape {list(array.shape)} and dtype {array.dtype}, expected shape {list(shape)}"
-    damage = _find_damaged_operations(arrays, num_crystals)
+    damage = _find_damaged_operations(arrays, num_crystals) or find_damaged_labels(arrays)
     if damage:
         return damage
     try:
