@@ -19,14 +19,16 @@ from ..encoders.built_bonds import built_bond_channels, with_built_bonds
 from ..encoders.native import NativeEncoder, NativeEncoderConfig
 from ..encoders.pretrained import PretrainedEncoder
 from ..errors import BadFileError
-from ..nn.graph import CrystalGraph, build_graph
+from ..nn.graph import CrystalGraph, build_graph, crystal_batches
 from ..nn.latents import AtomOrbits, Channels, EncodedCrystals, Latents
 from ..nn.reduced_graph import build_inference_graph
 from ..nn.saved_folder import CONFIG_FILE, load_weights, put_weights, read_settings, save_folder
 from ..typed_settings import from_plain
+from .born_charges import BornChargeReadout
 from .bundled_model import BUNDLED_MODELS, bundled_folder
 from .decoder import Decoder, DecoderConfig
 from .decoder_inputs import take_layer
+from .functionals import FunctionalShifts
 from .fused_decoders import DecoderCache, decode_members
 from .predictor import Predictor
 from .training_set import TrainingSet, load_training_set, save_training_set
@@ -51,6 +53,9 @@ class DTNNConfig:
         error_scales: for each target, the factor from the members' spread to the error bar of a tensor; empty for no
             error bars.
         mean_error_scales: the same for the mean, a third of the trace. Empty also for models of version 0.1.0.
+        born_charges: whether the model has a readout of Born effective charges.
+        functionals: functionals of the training labels. The model predicts for the first; the others have learned
+            shifts of the latents. Empty for labels of one functional.
     """
 
     encoder: EncoderConfig = field(default_factory=NativeEncoderConfig)
@@ -60,13 +65,20 @@ class DTNNConfig:
     members: int = 1
     error_scales: tuple[float, ...] = ()
     mean_error_scales: tuple[float, ...] = ()
+    born_charges: bool = False
+    functionals: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as plain values, for a JSON file.
 
-        Without error bars of means they are the settings of version 0.1.0, so that its runs can be continued.
+        Settings that version 0.1.0 lacks are left out where they are at their defaults, so that its runs can be
+        continued.
         """
-        mean_error_scales = {"mean_error_scales": list(self.mean_error_scales)} if self.mean_error_scales else {}
+        newer = {
+            "mean_error_scales": list(self.mean_error_scales),
+            "born_charges": self.born_charges,
+            "functionals": list(self.functionals),
+        }
         return {
             "encoder": self.encoder.to_json(),
             "decoder": self.decoder.to_json(),
@@ -74,7 +86,7 @@ class DTNNConfig:
             "elements": list(self.elements),
             "members": self.members,
             "error_scales": list(self.error_scales),
-            **mean_error_scales,
+            **{name: value for name, value in newer.items() if value},
         }
 
     @classmethod
@@ -85,7 +97,8 @@ class DTNNConfig:
             ValueError: a setting is missing, unknown, or of another type or range.
         """
         encoder = encoder_config(values.get("encoder"))
-        return from_plain(cls, {"mean_error_scales": [], **values, "encoder": encoder})
+        newer = {"mean_error_scales": [], "born_charges": False, "functionals": []}
+        return from_plain(cls, {**newer, **values, "encoder": encoder})
 
 
 class DTNN(Predictor):
@@ -134,21 +147,30 @@ class DTNN(Predictor):
                 for name, targets in groups.items()
             }
         )
+        channels = self.encoder.channels
+        self.born_readout = BornChargeReadout(decoder, channels, bonds) if self.config.born_charges else None
+        functionals, read = len(self.config.functionals), decoder.layers
+        self.functional_shifts = FunctionalShifts(functionals, read, channels.scalar) if functionals > 1 else None
 
     @classmethod
-    def from_modules(cls, config: DTNNConfig, encoder: Encoder, decoders: Mapping[str, nn.Module]) -> DTNN:
+    def from_modules(
+        cls, config: DTNNConfig, encoder: Encoder, decoders: Mapping[str, nn.Module], like: DTNN | None = None
+    ) -> DTNN:
         """Make a model of an existing encoder and decoders, whose parameters it shares.
 
         Args:
             config: settings that fit the modules.
             encoder: encoder with the layers that the decoders read.
             decoders: by `decoder_key`.
+            like: model whose readout of Born charges and shifts of functionals are shared; None without them.
         """
         model = cls.__new__(cls)
         nn.Module.__init__(model)
         model._decoder_weights = DecoderCache()
         model.config, model.encoder = config, encoder
         model.decoders = nn.ModuleDict(dict(decoders))
+        model.born_readout = None if like is None else like.born_readout
+        model.functional_shifts = None if like is None else like.functional_shifts
         return model
 
     @classmethod
@@ -243,11 +265,15 @@ class DTNN(Predictor):
         tensors = self.member_tensors(crystals)
         return {target: values[0] if len(values) == 1 else values.mean(0) for target, values in tensors.items()}
 
+    def encode(self, graph: CrystalGraph) -> EncodedCrystals:
+        """Compute the latents of a graph, which `forward`, `member_tensors` and `born_charges` take instead of it."""
+        return EncodedCrystals(self.encoder(graph), graph.ptr, graph, AtomOrbits.of(graph))
+
     def member_tensors(self, crystals: CrystalGraph | EncodedCrystals) -> dict[str, Tensor]:
         """Compute the tensors of each member by target; see `forward`. [members, B, 3, 3]."""
         if isinstance(crystals, CrystalGraph):
-            crystals = EncodedCrystals(self.encoder(crystals), crystals.ptr, crystals, AtomOrbits.of(crystals))
-        latents = self._with_bonds(crystals)
+            crystals = self.encode(crystals)
+        latents = self._read_latents(crystals)
         decoders = list(self.decoders.values())
         if self._decoder_weights.can_decode(decoders, latents):
             return self._fused_tensors(cast("list[Decoder]", decoders), latents, crystals.ptr, crystals.orbits)
@@ -255,6 +281,51 @@ class DTNN(Predictor):
         for name, decoder in self.decoders.items():
             members[member_of_key(name)] |= decoder(latents, crystals.ptr, crystals.orbits)
         return {target: torch.stack([tensors[target] for tensors in members]) for target in self.config.targets}
+
+    def born_charges(self, crystals: CrystalGraph | EncodedCrystals) -> Tensor:
+        """Compute Born effective charges of the atoms, differentiable in positions and cell; see `BornChargeReadout`.
+
+        Args:
+            crystals: see `forward`. Of a reduced graph, the charges of the stored atoms are returned.
+
+        Returns:
+            Z[atom, field, displacement]. [N, 3, 3], e.
+
+        Raises:
+            ValueError: the model has no readout of Born charges.
+        """
+        if self.born_readout is None:
+            raise ValueError("born_charges: expected a model with `born_charges`, got one that was trained without")
+        if isinstance(crystals, CrystalGraph):
+            crystals = self.encode(crystals)
+        charges: Tensor = self.born_readout(self._read_latents(crystals), crystals.ptr, crystals.orbits)
+        return charges
+
+    def predict_born_charges(self, structures: Any, batch_atoms: int = 1024) -> list[np.ndarray]:
+        """Predict Born effective charges of structures.
+
+        Args:
+            structures: see `predict`.
+            batch_atoms: see `predict`.
+
+        Returns:
+            Z[atom, field, displacement] of each structure, in the frame of its cell. [N, 3, 3] each, float64, e. They
+            sum to zero over the atoms of a structure.
+
+        Raises:
+            ValueError: the model has no readout of Born charges.
+            BadCrystalError: a structure cannot be used; the message names it and says why.
+        """
+        crystals = self._to_checked_crystals(structures)
+        charges: list[np.ndarray] = [np.empty(0)] * len(crystals)
+        with self.evaluating(), torch.inference_mode():
+            for batch in crystal_batches(crystals, batch_atoms):
+                # All atoms: the sum rule needs them, and a reduced graph has one of each orbit.
+                values = self.born_charges(self.graph([crystals[index] for index in batch])).double().cpu().numpy()
+                counts = np.cumsum([crystals[index].num_atoms for index in batch])
+                for index, part in zip(batch, np.split(values, counts[:-1]), strict=True):
+                    charges[index] = part - part.mean(0)
+        return charges
 
     def _fused_tensors(
         self,
@@ -280,6 +351,15 @@ class DTNN(Predictor):
     def _builds_bonds(self) -> bool:
         """Whether the decoders read bond latents that the encoder does not give."""
         return self.config.decoder.bonds and isinstance(self.encoder, PretrainedEncoder)
+
+    def _read_latents(self, crystals: EncodedCrystals) -> Sequence[Latents | None]:
+        """Return the latents as decoders read them: with bonds, and shifted to the functionals of the crystals."""
+        latents = self._with_bonds(crystals)
+        if crystals.functional is None:
+            return latents
+        if self.functional_shifts is None:
+            raise ValueError("DTNN: expected `crystals` without `functional`, since the model knows one functional")
+        return cast(list[Latents | None], self.functional_shifts(latents, crystals.functional, crystals.ptr))
 
     def _with_bonds(self, crystals: EncodedCrystals) -> Sequence[Latents | None]:
         if not self._builds_bonds:
@@ -334,7 +414,7 @@ class DTNN(Predictor):
             error_scales=of_wanted(self.error_scales),
             mean_error_scales=of_wanted(self.mean_error_scales),
         )
-        model = DTNN.from_modules(config, self.encoder, decoders)
+        model = DTNN.from_modules(config, self.encoder, decoders, like=self)
         model.training_set = self.training_set
         return model
 
@@ -352,6 +432,10 @@ def _check_config(config: DTNNConfig) -> None:
         raise ValueError(f"DTNN: expected `targets` from {', '.join(TARGETS)}, got {list(config.targets)}")
     if not all(1 <= z <= MAX_ATOMIC_NUMBER for z in config.elements):
         raise ValueError(f"DTNN: expected `elements` from 1 to {MAX_ATOMIC_NUMBER}, got {list(config.elements)}")
+    if len(set(config.functionals)) != len(config.functionals) or len(config.functionals) == 1:
+        raise ValueError(
+            f"DTNN: expected no `functionals` or at least two different ones, got {list(config.functionals)}"
+        )
     if config.members < 1:
         raise ValueError(f"DTNN: expected `members` of 1 or more, got {config.members}")
     for name, scales in (("error_scales", config.error_scales), ("mean_error_scales", config.mean_error_scales)):

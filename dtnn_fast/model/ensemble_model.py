@@ -202,7 +202,7 @@ def join_members(
         for member, model in enumerate(models)
         for name, decoder in model.decoders.items()
     }
-    joined = DTNN.from_modules(config, first.encoder, decoders).eval()
+    joined = DTNN.from_modules(config, first.encoder, decoders, like=first).eval()
     training_sets = [model.training_set for model in models if model.training_set is not None]
     joined.training_set = TrainingSet.join(training_sets) if training_sets else None
     return joined

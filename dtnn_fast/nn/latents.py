@@ -104,9 +104,11 @@ class EncodedCrystals(NamedTuple):
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``. [B+1], int64.
         graph: the crystals, needed where the decoder builds bond latents.
         orbits: what the atoms stand for; None where every atom stands for itself.
+        functional: index of each crystal's functional among those of the model; None for the first. [B], int64.
     """
 
     latents: Sequence[Latents | None]
     ptr: Tensor
     graph: CrystalGraph | None = None
     orbits: AtomOrbits | None = None
+    functional: Tensor | None = None

@@ -177,7 +177,7 @@ def _finish_ensemble(
         tuple(bars[target][name] for target in model.targets) if bars else () for name in ("scale", "mean_scale")
     )
     config = replace(model.config, error_scales=scales, mean_error_scales=mean_scales)
-    ensemble = DTNN.from_modules(config, model.encoder, dict(model.decoders.items()))
+    ensemble = DTNN.from_modules(config, model.encoder, dict(model.decoders.items()), like=model)
     ensemble.training_set = model.training_set
     ensemble.save(folder / MODEL_FOLDER)
     return members.write(folder, bars, systems, training_results)
