@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: MIT
+"""The rules for keeping each label of a crystal by itself: one wrong tensor does not cost the crystal its others.
+
+`cleaning.select_crystals` keeps or drops whole crystals, by the paper's rule for the total tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..crystals.crystal import Crystal
+from ..symmetry import find_symmetry, symmetry_violation
+from .cleaning import LARGEST_VIOLATION
+
+
+class LabelFault(StrEnum):
+    """Reasons for dropping a label."""
+
+    BELOW_VACUUM = "electronic tensor with a principal value below 1, or total one below its electronic part"
+    TOO_LARGE = "tensor with an element above the largest that is kept"
+    UNSTABLE = "ionic tensor with a negative principal value: the crystal is at no minimum of its energy"
+    WRONG_SYMMETRY = "tensor without the symmetry of the crystal"
+    WRONG_FRAME = "diagonal without the symmetry of the crystal: its mean is kept"
+    SUM_RULE = "Born charges that do not sum to zero"
+
+
+class DroppedLabel(NamedTuple):
+    """A label that was dropped.
+
+    Args:
+        label: "electronic", "ionic", "total" or "born_charges".
+        fault: the reason that it is counted under.
+        explanation: what was found, in words.
+    """
+
+    label: str
+    fault: LabelFault
+    explanation: str
+
+
+class LabelRules(NamedTuple):
+    """Rules for keeping labels.
+
+    Args:
+        largest_electronic: largest element of an electronic tensor. More is a vanishing gap, where the k-points decide,
+            or a failed calculation.
+        largest_ionic: largest element of an ionic tensor. More is a phonon of nearly no frequency.
+        largest_negative: how far below zero a principal value of an ionic tensor may be, for rounding.
+        largest_violation: largest change of a tensor by its average over the point group, relative to its largest
+            element.
+        largest_sum: largest element of the mean of a crystal's Born charges times its number of atoms, in e. What is
+            left is subtracted.
+    """
+
+    largest_electronic: float = 60.0
+    largest_ionic: float = 300.0
+    largest_negative: float = 0.5
+    largest_violation: float = LARGEST_VIOLATION
+    largest_sum: float = 0.3
+
+
+def clean_labels(crystal: Crystal, rules: LabelRules | None = None) -> tuple[Crystal, list[DroppedLabel]]:
+    """Drop the labels of a crystal that cannot be right.
+
+    Where an electronic tensor is dropped, so is the total one, and as well with the ionic one.
+
+    Args:
+        crystal: a crystal that passed `check_crystal`.
+        rules: the rules; None for the defaults.
+
+    Returns:
+        The crystal with the labels that are kept, Born charges summing to zero, and what was dropped.
+
+    Raises:
+        MissingPackageError: moyopy, which finds the symmetry, is not installed.
+    """
+    rules = rules or LabelRules()
+    symmetry = find_symmetry(crystal)
+    rotations = None if symmetry is None else symmetry.rotations
+    dropped: list[DroppedLabel] = []
+    targets = dict(crystal.targets)
+    for label in ("electronic", "ionic"):
+        fault = _tensor_fault(label, targets, rotations, rules)
+        if fault is not None:
+            dropped.append(fault)
+            targets = {name: tensor for name, tensor in targets.items() if name not in (label, "total")}
+    fields: dict[str, Any] = {"targets": targets}
+    fields |= _clean_diagonals(crystal.diagonals, crystal.means, rotations, rules, dropped)
+    if crystal.born_charges is not None:
+        total = np.abs(crystal.born_charges.sum(0)).max()
+        if total > rules.largest_sum:
+            explanation = f"their sum has an element of {total:.3g} e, at most {rules.largest_sum:g} is kept"
+            dropped.append(DroppedLabel("born_charges", LabelFault.SUM_RULE, explanation))
+            fields["born_charges"] = None
+        else:
+            fields["born_charges"] = crystal.born_charges - crystal.born_charges.mean(0)
+    return replace(crystal, **fields), dropped
+
+
+def _tensor_fault(
+    label: str, targets: Mapping[str, np.ndarray], rotations: np.ndarray | None, rules: LabelRules
+) -> DroppedLabel | None:
+    tensor = targets.get(label)
+    if tensor is None:
+        return None
+    lowest, largest = float(np.linalg.eigvalsh(tensor)[0]), float(np.abs(tensor).max())
+    if label == "electronic" and lowest < 1.0:
+        return DroppedLabel(label, LabelFault.BELOW_VACUUM, f"its lowest principal value is {lowest:.4g}")
+    if label == "ionic" and lowest < -rules.largest_negative:
+        return DroppedLabel(label, LabelFault.UNSTABLE, f"its lowest principal value is {lowest:.4g}")
+    limit = rules.largest_electronic if label == "electronic" else rules.largest_ionic
+    if largest > limit:
+        return DroppedLabel(label, LabelFault.TOO_LARGE, f"its largest element is {largest:.4g}, above {limit:g}")
+    violation = 0.0 if rotations is None else symmetry_violation(tensor, rotations)
+    if violation > rules.largest_violation:
+        explanation = f"the point group changes it by {violation:.2g} of its largest element"
+        return DroppedLabel(label, LabelFault.WRONG_SYMMETRY, explanation)
+    return None
+
+
+def _clean_diagonals(
+    diagonals: Mapping[str, np.ndarray],
+    means: Mapping[str, float],
+    rotations: np.ndarray | None,
+    rules: LabelRules,
+    dropped: list[DroppedLabel],
+) -> dict[str, Any]:
+    """Return the diagonals and means that are kept; a diagonal in a wrong frame gives its mean."""
+    kept, kept_means = {}, dict(means)
+    for label, diagonal in diagonals.items():
+        limit = rules.largest_electronic if label == "electronic" else rules.largest_ionic
+        lowest = 1.0 if label == "electronic" else -rules.largest_negative
+        if diagonal.min() < lowest:
+            fault = LabelFault.BELOW_VACUUM if label == "electronic" else LabelFault.UNSTABLE
+            dropped.append(DroppedLabel(label, fault, f"its diagonal has an element of {diagonal.min():.4g}"))
+        elif diagonal.max() > limit:
+            explanation = f"its diagonal has an element of {diagonal.max():.4g}, above {limit:g}"
+            dropped.append(DroppedLabel(label, LabelFault.TOO_LARGE, explanation))
+        elif rotations is not None and _diagonal_violation(diagonal, rotations) > _DIAGONAL_VIOLATION:
+            kept_means[label] = float(diagonal.mean())
+            explanation = "the point group changes the diagonal, so that it stands in another frame"
+            dropped.append(DroppedLabel(label, LabelFault.WRONG_FRAME, explanation))
+        else:
+            kept[label] = diagonal
+    return {"diagonals": kept, "means": kept_means}
+
+
+# Published diagonals have no off-diagonal elements to compare with: a frame that differs shows in the diagonal alone.
+_DIAGONAL_VIOLATION = 0.02
+
+
+def _diagonal_violation(diagonal: np.ndarray, rotations: np.ndarray) -> float:
+    """Change of a diagonal by the average over a point group, relative to its largest element."""
+    return float(symmetry_violation(np.diag(diagonal), rotations))
