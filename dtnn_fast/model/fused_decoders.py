@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The decoders of all members in two native calls: `bond_perceptron_sum` and `decode`, with the modules' weights.
 
-The kernels exist on the CPU. Elsewhere, and with the reference implementations, each `Decoder` runs its modules.
+Elsewhere than on the CPU and CUDA, on CUDA with gradients, and with the reference implementations, each `Decoder` runs
+its modules.
 """
 
 from __future__ import annotations

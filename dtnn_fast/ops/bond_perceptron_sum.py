@@ -192,6 +192,7 @@ register_derivatives(
     setup_context=_setup_backward,
     backward=_backward_backward,
     reference=_reference_backward,
+    reference_on_cuda=True,
 )
 register_vmap("bond_perceptron_sum")
 register_vmap("bond_perceptron_sum_backward")

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The last step of decode: tensors of atoms summed to those of crystals. The networks are tile_program_cuda.cu's.
+#include <algorithm>
+
 #include "crystals.h"
 #include "decode.h"
+#include "payload.h"
 #include "segment_sums.h"
 
 namespace dtnn::cuda {
@@ -21,13 +24,15 @@ struct AtomTensorRows {
   const T* share;
   T* out;
   Crystals crystals;
+  Divisor by_atoms;
+  Divisor by_crystals;
   int64_t num_rows;
   int64_t num_segments;
   unsigned rows_per_tile;
   ErrorSink errors;
 
   __device__ __forceinline__ Segment segment_of(int64_t row) const {
-    const int64_t readout = row / crystals.num_atoms, before = readout * crystals.num_atoms;
+    const int64_t readout = by_atoms.quotient(static_cast<unsigned>(row)), before = readout * crystals.num_atoms;
     const int64_t atom = row - before, crystal = crystals.find(atom, 0, crystals.num_crystals);
     if (!crystals.owns(crystal, atom)) return {-1, row, row + 1};
     return {readout * crystals.num_crystals + crystal, before + crystals.begin(crystal),
@@ -35,7 +40,8 @@ struct AtomTensorRows {
   }
 
   __device__ __forceinline__ bool segment(int64_t index, Segment& segment, BadIndex& bad) const {
-    const int64_t readout = index / crystals.num_crystals, crystal = index - readout * crystals.num_crystals;
+    const int64_t readout = by_crystals.quotient(static_cast<unsigned>(index)),
+                  crystal = index - readout * crystals.num_crystals;
     const int64_t before = readout * crystals.num_atoms;
     const int64_t begin = crystals.begin(crystal), end = crystals.begin(crystal + 1);
     segment = {index, before + begin, before + end};
@@ -50,7 +56,8 @@ struct AtomTensorRows {
   __device__ __forceinline__ void add(const Segment&, int64_t first, unsigned item, bool counts, double (&sums)[6],
                                       BadIndex&) const {
     const int64_t row = first + item;
-    const T factor = share == nullptr ? T(1) : share[row % crystals.num_atoms];
+    const int64_t readout = by_atoms.quotient(static_cast<unsigned>(row));
+    const T factor = share == nullptr ? T(1) : share[row - readout * crystals.num_atoms];
     T values[6];
 #pragma unroll
     for (int k = 0; k < 6; ++k) values[k] = tensors[6 * row + k];
@@ -62,7 +69,7 @@ struct AtomTensorRows {
   __device__ __forceinline__ void orphan(int64_t, BadIndex&) const {}
 
   __device__ __forceinline__ void finish(int64_t index, const double (&sums)[6]) const {
-    const int64_t crystal = index % crystals.num_crystals;
+    const int64_t crystal = index - by_crystals.quotient(static_cast<unsigned>(index)) * crystals.num_crystals;
     const double count =
         share == nullptr ? static_cast<double>(crystals.begin(crystal + 1) - crystals.begin(crystal)) : 1.0;
     T six[6];
@@ -93,11 +100,16 @@ int64_t crystal_tensors_workspace(int64_t num_readouts, int64_t num_atoms) {
 template <typename T>
 const char* launch_crystal_tensors(const CrystalTensorsArgs<T>& args, void* stream) {
   if (args.num_readouts == 0 || args.num_crystals == 0) return nullptr;
+  if (args.num_readouts * std::max(args.num_atoms, args.num_crystals) > kMaxWidth) {
+    return "expected fewer than 2^31 atoms times members times readouts";
+  }
   AtomTensorRows<T> source;
   source.tensors = args.atom_tensors;
   source.share = args.share;
   source.out = args.out;
   source.crystals = {args.ptr, args.num_crystals, args.num_atoms};
+  source.by_atoms = Divisor(static_cast<unsigned>(std::max<int64_t>(1, args.num_atoms)));
+  source.by_crystals = Divisor(static_cast<unsigned>(args.num_crystals));
   source.num_rows = args.num_readouts * args.num_atoms;
   source.num_segments = args.num_readouts * args.num_crystals;
   source.rows_per_tile = static_cast<unsigned>(kRowsPerTile);
