@@ -55,14 +55,12 @@ struct AtomTensorRows {
 
   __device__ __forceinline__ void add(const Segment&, int64_t first, unsigned item, bool counts, double (&sums)[6],
                                       BadIndex&) const {
-    const int64_t row = first + item;
-    const int64_t readout = by_atoms.quotient(static_cast<unsigned>(row));
-    const T factor = share == nullptr ? T(1) : share[row - readout * crystals.num_atoms];
-    T values[6];
+    const unsigned row = static_cast<unsigned>(first) + item;
+    const unsigned atom = row - by_atoms.quotient(row) * static_cast<unsigned>(crystals.num_atoms);
+    const T factor = !counts ? T(0) : share == nullptr ? T(1) : share[atom];
+    const T* const six = tensors + int64_t{6} * row;
 #pragma unroll
-    for (int k = 0; k < 6; ++k) values[k] = tensors[6 * row + k];
-#pragma unroll
-    for (int k = 0; k < 6; ++k) sums[k] += counts ? static_cast<double>(factor * values[k]) : 0.0;
+    for (int k = 0; k < 6; ++k) sums[k] += counts ? static_cast<double>(factor * six[k]) : 0.0;
   }
 
   // What is wrong with ptr is reported for each crystal.
