@@ -47,6 +47,8 @@ def reference_gradients_with_tangents(
         copies = [x + torch.zeros_like(x).requires_grad_() for x in inputs]
         outputs = reference(*copies)
         present = [(out, grad) for out, grad in zip(outputs, grad_outputs, strict=True) if grad is not None]
+        if not any(out.requires_grad for out, _ in present):  # of no members
+            return tuple(torch.zeros_like(x) for x in inputs)
         return torch.autograd.grad(
             [out for out, _ in present],
             copies,
