@@ -9,14 +9,20 @@ namespace {
 constexpr unsigned kThreads = 256;
 constexpr double kPi = 3.14159265358979323846;
 
-// sin and cos of k pi length / cutoff, from k = 1 on.
+// sin and cos of k pi length / cutoff, from k = 1 on. By sincospi, which needs no memory for large arguments.
 template <typename T>
 struct Waves {
   T wave, sin1, cos1, sine, cosine;
 
   __device__ __forceinline__ Waves(T length, T cutoff) : wave(static_cast<T>(kPi) / cutoff) {
-    sine = sin1 = sin(wave * length);
-    cosine = cos1 = cos(wave * length);
+#ifdef DTNN_EMULATE_CUDA
+    sin1 = sin(wave * length);
+    cos1 = cos(wave * length);
+#else
+    sincospi(length / cutoff, &sin1, &cos1);
+#endif
+    sine = sin1;
+    cosine = cos1;
   }
   __device__ __forceinline__ void next() {
     const T rotated = sine * cos1 + cosine * sin1;

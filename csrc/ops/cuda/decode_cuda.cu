@@ -20,6 +20,7 @@ const char* const kTexts[kPtrChecks] = {DTNN_RISING_PTR "%V to %W", DTNN_RISING_
 template <typename T>
 struct AtomTensorRows {
   static constexpr int kNumbers = 6;
+  static constexpr int kBlocksPerSm = 4;
   const T* tensors;
   const T* share;
   T* out;
