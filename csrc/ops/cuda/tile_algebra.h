@@ -277,7 +277,8 @@ template <typename T>
 __device__ __forceinline__ void algebra_step(const Tile<T>& tile, const TileStep& step) {
   switch (step.kind) {
     case TileNodeKind::kLinear:
-      return column_step(tile, step);
+      if (step.channels == 1) column_step(tile, step);
+      return;
     case TileNodeKind::kSilu:
       return silu_step(tile, step);
     case TileNodeKind::kNorm:

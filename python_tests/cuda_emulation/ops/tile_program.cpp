@@ -161,5 +161,7 @@ DTNN_CASE(tile_program) {
       if (!error.empty()) return error;
     }
   }
+  const std::string error = check<double>(0, {64, 1, 1, 0}, 6, 3, 0);  // nothing to compute
+  if (!error.empty()) return error;
   return check<double>(1, {4, 2, 2, 500}, 3, 1, 0);  // does not fit into shared memory
 }
