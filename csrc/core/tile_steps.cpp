@@ -36,34 +36,35 @@ std::vector<int> replaceable_inputs(TileNodeKind kind) {
   }
 }
 
-// The tile's memory while the program runs.
-class TileMap {
- public:
-  // The lowest gap between the values that are there.
-  int64_t add(int64_t size) {
-    std::sort(taken_.begin(), taken_.end(), [](const Part& a, const Part& b) { return a.offset < b.offset; });
-    int64_t offset = 0;
-    for (const Part& part : taken_) {
-      if (offset + size <= part.offset) break;
-      offset = std::max(offset, part.offset + part.size);
-    }
-    taken_.push_back({offset, size});
-    size_ = std::max(size_, offset + size);
-    return offset;
-  }
-  void remove(int64_t offset) {
-    taken_.erase(std::find_if(taken_.begin(), taken_.end(), [=](const Part& part) { return part.offset == offset; }));
-  }
-  int64_t size() const { return size_; }
-
- private:
-  struct Part {
-    int64_t offset;
-    int64_t size;
-  };
-  std::vector<Part> taken_;
-  int64_t size_ = 0;
+// Memory of one value, or of values that replace each other, from its first to its last use.
+struct Buffer {
+  int64_t first;
+  int64_t last;
+  int64_t size;
+  int64_t offset;
 };
+
+// The lowest places that no buffer of the same time occupies; large ones choose first. Returns the size of all.
+int64_t place_buffers(std::vector<Buffer>& buffers) {
+  std::vector<size_t> order(buffers.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return buffers[a].size > buffers[b].size; });
+  int64_t all = 0;
+  std::vector<Buffer> placed;  // by offset
+  for (size_t i : order) {
+    Buffer& buffer = buffers[i];
+    buffer.offset = 0;
+    for (const Buffer& other : placed) {
+      if (other.first > buffer.last || buffer.first > other.last) continue;
+      if (buffer.offset + buffer.size <= other.offset) break;
+      buffer.offset = std::max(buffer.offset, other.offset + other.size);
+    }
+    const auto after = [](const Buffer& x, const Buffer& y) { return x.offset < y.offset; };
+    placed.insert(std::upper_bound(placed.begin(), placed.end(), buffer, after), buffer);
+    all = std::max(all, buffer.offset + buffer.size);
+  }
+  return all;
+}
 
 // The number of the node that reads a value last, or that makes it where none reads it.
 std::vector<int64_t> last_uses(const TileProgram& program) {
@@ -78,37 +79,32 @@ std::vector<int64_t> last_uses(const TileProgram& program) {
 // Gives every value between inputs and outputs its offset; returns the numbers of a row.
 int64_t place_values(const TileProgram& program, std::vector<TilePlace>& places) {
   const std::vector<int64_t> last = last_uses(program);
-  const auto in_tile = [&](TileValueId id) {
-    return program.values()[at(id)].input < 0 && program.values()[at(id)].output < 0;
-  };
   const auto padded = [&](TileValueId id) {
     return std::max<int64_t>(4, (program.values()[at(id)].per_row() + 3) / 4 * 4);
   };
-  TileMap map;
+  std::vector<Buffer> buffers;
+  std::vector<int> buffer_of(program.values().size(), -1);  // -1: in device memory
   for (size_t n = 0; n < program.nodes().size(); ++n) {
     const TileNode& node = program.nodes()[n];
-    const auto ends_here = [&](TileValueId id) { return in_tile(id) && last[at(id)] == static_cast<int64_t>(n); };
-    TileValueId replaced = kNoTileValue;
-    if (in_tile(node.out)) {
-      for (int place : replaceable_inputs(node.kind)) {
-        const TileValueId id = node.in[at(place)];
-        if (replaced == kNoTileValue && id != kNoTileValue && ends_here(id) && padded(id) == padded(node.out)) {
-          replaced = id;
-        }
-      }
-      const int64_t offset = replaced == kNoTileValue ? map.add(padded(node.out)) : places[at(replaced)].tile_offset;
-      places[at(node.out)].tile_offset = static_cast<int32_t>(offset);
+    if (program.values()[at(node.out)].output >= 0) continue;
+    int& buffer = buffer_of[at(node.out)];
+    for (int place : replaceable_inputs(node.kind)) {
+      const TileValueId id = node.in[at(place)];
+      if (id == kNoTileValue || last[at(id)] != static_cast<int64_t>(n) || padded(id) != padded(node.out)) continue;
+      buffer = buffer_of[at(id)];
+      if (buffer >= 0) break;
     }
-    std::vector<TileValueId> done;
-    const auto finish = [&](TileValueId id) {
-      if (!ends_here(id) || id == replaced || std::find(done.begin(), done.end(), id) != done.end()) return;
-      done.push_back(id);
-      map.remove(places[at(id)].tile_offset);
-    };
-    for_each_read(node, finish);
-    finish(node.out);
+    if (buffer < 0) {
+      buffer = static_cast<int>(buffers.size());
+      buffers.push_back({static_cast<int64_t>(n), 0, padded(node.out), 0});
+    }
+    buffers[at(buffer)].last = last[at(node.out)];
   }
-  return map.size();
+  const int64_t size = place_buffers(buffers);
+  for (size_t v = 0; v < places.size(); ++v) {
+    if (buffer_of[v] >= 0) places[v].tile_offset = static_cast<int32_t>(buffers[at(buffer_of[v])].offset);
+  }
+  return size;
 }
 
 }  // namespace
