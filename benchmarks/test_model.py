@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import pytest
+import step_memory
 import torch
 from cases.crystals import labelled
-from timing import compare
+from timing import LINES, compare
 
 from dtnn_fast import DTNN, use_backend
 from dtnn_fast.distillation.energy_model import EnergyHead, EnergyModel
@@ -144,6 +146,15 @@ def test_force_training_step(benchmark, device: str, threads: int, quick: bool) 
         (energies.square().mean() + forces.square().mean()).backward(inputs=list(encoder.parameters()))
 
     measure(benchmark, f"{len(crystals)} crystals", "forward+backward of forces", step, device, quick, threads)
+
+
+def test_step_memory(device: str, quick: bool) -> None:
+    """Peak memory of a training step, at most a third of the reference implementations'."""
+    if device != "cpu" or not Path("/proc/self/clear_refs").exists():
+        pytest.skip("reads the memory of a process from Linux")
+    megabytes = step_memory.measure(8 if quick else 64)
+    LINES.append("peak memory of a training step: " + ", ".join(f"{k} {v:.0f} MB" for k, v in megabytes.items()))
+    assert quick or megabytes["native"] <= megabytes["eager"] / 3
 
 
 def test_graph(benchmark, device: str, quick: bool) -> None:
