@@ -48,6 +48,7 @@ RunCleanOption = Annotated[
     typer.Option("--clean/--no-clean", help="Whether the runs rejected crystals by the cleaning rule; as in train."),
 ]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, show_default="all cores", help="Number of CPU threads.")]
+DeviceOption = Annotated[str, typer.Option(help="Device to compute on: cpu or cuda.", rich_help_panel="The run")]
 CacheOption = Annotated[
     Path | None,
     typer.Option(

@@ -50,11 +50,12 @@ class TrainingProgress:
 
     Args:
         folder: folder of the run, for messages.
+        silent: whether another process of the same run speaks.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, silent: bool = False) -> None:
         self.folder = folder
-        self.console = stderr()
+        self.console = Console(quiet=True) if silent else stderr()
         self._bar = Progress(
             _text_column("epoch"),
             MofNCompleteColumn(),
@@ -64,7 +65,7 @@ class TrainingProgress:
             TimeRemainingColumn(),
             _text_column("{task.description}"),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=silent or not self.console.is_terminal,
         )
         self._stop = False
         self._last: Trainer | None = None
@@ -130,7 +131,7 @@ class TrainingProgress:
         self._bar.update(self._task, completed=epoch.epoch, description=losses)
         if self._bar.disable and (epoch.epoch % LINES_EVERY == 0 or epoch.epoch == 1 or trainer.finished):
             self.console.print(f"epoch {epoch.epoch}/{trainer.settings.epochs}  {losses}  {epoch.seconds:.1f} s")
-        if self._stop and not trainer.finished:
+        if not trainer.finished and trainer.workers.any_process(self._stop):
             trainer.checkpoint()
             raise Stopped
 

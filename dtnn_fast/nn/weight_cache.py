@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .._backend import uses_reference
 from .layers import MLP, ChannelMix, GatedMix, Linear
@@ -19,6 +20,17 @@ PLAIN_LAYERS: frozenset[type[nn.Module]] = frozenset(
 
 T = TypeVar("T")
 
+# Number of steps of all optimizers so far. Fused optimizers of torch change parameters without raising their versions.
+_optimizer_steps = 0
+
+
+def _count_step(*_: object) -> None:
+    global _optimizer_steps  # noqa: PLW0603  optimizers of the whole process
+    _optimizer_steps += 1
+
+
+register_optimizer_step_post_hook(_count_step)
+
 
 def flat_weights(parts: Sequence[Tensor]) -> Tensor:
     """Put weights one after the other, as fused operations take them: transposed matrices and biases. [P]."""
@@ -29,7 +41,8 @@ class WeightCache(Generic[T]):
     """The weights that a fused operation takes from some modules, kept between calls for inference.
 
     With gradients, and while a program is traced, weights are made anew. They are also made anew when a parameter was
-    replaced, moved, or changed by an operation of torch (which raises its version), and when a submodule was replaced.
+    replaced, moved, or changed by an operation of torch (which raises its version), when a submodule was replaced, and
+    after a step of any optimizer.
     Only a change behind torch's back, of ``parameter.data`` element by element, is not seen.
 
     Args:
@@ -44,6 +57,7 @@ class WeightCache(Generic[T]):
         self._is_plain = False
         self._tensors: list[tuple[dict[str, Any], str, Tensor, Tensor, int]] | None = None
         self._weights: T | None = None
+        self._made_at_step = 0
         self.dropouts: list[nn.Dropout] = []
 
     def can_fuse(self, roots: Sequence[nn.Module], example: Tensor) -> bool:
@@ -74,14 +88,15 @@ class WeightCache(Generic[T]):
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or _is_traced():
             return make()
         self._see(roots)
-        if self._weights is None or self._tensors is None or not all(map(_is_unchanged, self._tensors)):
-            self._weights = None
+        is_current = self._weights is not None and self._made_at_step == _optimizer_steps
+        if not is_current or self._tensors is None or not all(map(_is_unchanged, self._tensors)):
+            self._weights, self._made_at_step = None, _optimizer_steps
             try:
                 self._remember_tensors()
             except RuntimeError:  # tensors of torch.inference_mode have no version
                 return make()
             self._weights = make()
-        return self._weights
+        return cast(T, self._weights)
 
     def _see(self, roots: Sequence[nn.Module]) -> None:
         """Make the list of all modules, if it is not the present one."""

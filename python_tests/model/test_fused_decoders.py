@@ -134,6 +134,13 @@ def take_an_optimizer_step(model: DTNN) -> None:
     optimizer.step()
 
 
+def take_a_fused_optimizer_step(model: DTNN) -> None:
+    """Torch does not raise the versions of parameters in this step."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
+    model(model.graph(small_crystals(2, max_atoms=4)))["electronic"].sum().backward()
+    optimizer.step()
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -145,6 +152,7 @@ def take_an_optimizer_step(model: DTNN) -> None:
         change_a_size,
         change_the_range,
         take_an_optimizer_step,
+        take_a_fused_optimizer_step,
     ],
 )
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
