@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import distributed
 
-from ..errors import DTNNError
+from ..nn.devices import find_device
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def join_workers(device: str = "cpu") -> Iterator[Workers]:
         DTNNError: there is no such device.
     """
     num_processes, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    own_device = _device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    own_device = find_device(device, "distill", int(os.environ.get("LOCAL_RANK", "0")))
     if own_device.type == "cuda":
         torch.cuda.set_device(own_device)
     if num_processes == 1:
@@ -69,18 +69,3 @@ def join_workers(device: str = "cpu") -> Iterator[Workers]:
         yield Workers(rank, num_processes, own_device)
     finally:
         distributed.destroy_process_group()
-
-
-def _device(name: str, local_rank: int) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise DTNNError(f"distill: expected the device cpu or cuda, got {name!r}") from error
-    if device.type == "cpu":
-        return device
-    if device.type != "cuda":
-        raise DTNNError(f"distill: expected the device cpu or cuda, got {name!r}")
-    index = local_rank if device.index is None else device.index
-    if index >= (count := torch.cuda.device_count()):
-        raise DTNNError(f"distill: the device {name!r} needs GPU number {index}, counted from 0; torch sees {count}")
-    return torch.device("cuda", index)

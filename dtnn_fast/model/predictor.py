@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import nn
 
 from ..crystals.checks import check_crystals
 from ..crystals.convert import to_crystals
 from ..crystals.crystal import Crystal
+from ..nn.devices import batch_atoms_on
 from ..nn.graph import crystal_batches
 from ..nn.known_modules import KnownModules
 from ..nn.symmetric_tensors import UNIQUE_COLUMNS, UNIQUE_ROWS
@@ -76,6 +78,11 @@ class Predictor(nn.Module):
         """List the encoders whose training crystals are known, each with its training set."""
         return []
 
+    def default_batch_atoms(self) -> int:
+        """Choose the number of atoms of a batch for the device of the model; see `batch_atoms_on`."""
+        parameter = next(self.parameters(), None)
+        return batch_atoms_on(torch.device("cpu") if parameter is None else parameter.device)
+
     @abstractmethod
     def predict_members(self, crystals: Sequence[Crystal]) -> dict[str, np.ndarray]:
         """Predict the tensors of each member for crystals that passed `check_crystal`, all in one batch.
@@ -88,14 +95,15 @@ class Predictor(nn.Module):
         """
 
     def predict(
-        self, structures: Any, target: str | None = None, batch_atoms: int = 1024, symmetrise: bool = False
+        self, structures: Any, target: str | None = None, batch_atoms: int | None = None, symmetrise: bool = False
     ) -> np.ndarray:
         """Predict dielectric tensors.
 
         Args:
             structures: a pymatgen Structure, an ASE Atoms, a `Crystal`, or a list of them.
             target: which tensor; may be left out when the model has only one.
-            batch_atoms: number of atoms in a batch, at most (a larger crystal is a batch by itself).
+            batch_atoms: number of atoms in a batch, at most (a larger crystal is a batch by itself); None for 1024 on
+                the CPU, and on a GPU as many as its free memory allows.
             symmetrise: average each tensor over the point group of its crystal, found by moyopy within 0.1 Angstrom.
                 Elements that the symmetry forbids are then exactly zero. Without it, they are zero up to rounding
                 where the crystal has the symmetry perfectly. Crystals of more than 800 atoms are not searched.
@@ -116,12 +124,12 @@ class Predictor(nn.Module):
                     tensors[index] = symmetrised(tensors[index], symmetry.rotations)
         return tensors
 
-    def predict_targets(self, structures: Any, batch_atoms: int = 1024) -> dict[str, np.ndarray]:
+    def predict_targets(self, structures: Any, batch_atoms: int | None = None) -> dict[str, np.ndarray]:
         """Predict the tensors of all targets at once; see `predict`. [B, 3, 3] for each target."""
         return self._predict_in_batches(structures, batch_atoms, with_errors=False).tensors
 
     def predict_with_errors(
-        self, structures: Any, target: str | None = None, batch_atoms: int = 1024
+        self, structures: Any, target: str | None = None, batch_atoms: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Predict tensors with error bars, by an ensemble whose error bars were calibrated.
 
@@ -149,7 +157,7 @@ class Predictor(nn.Module):
         return prediction.tensors[chosen], prediction.tensor_errors[chosen]
 
     def predict_mean_with_errors(
-        self, structures: Any, target: str | None = None, batch_atoms: int = 1024
+        self, structures: Any, target: str | None = None, batch_atoms: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Predict mean permittivities (a third of the trace) with error bars, by an ensemble that was calibrated.
 
@@ -176,7 +184,9 @@ class Predictor(nn.Module):
         prediction = self._predict_in_batches(structures, batch_atoms)
         return mean_permittivity(prediction.tensors[chosen]), prediction.mean_errors[chosen]
 
-    def _predict_in_batches(self, structures: Any, batch_atoms: int, with_errors: bool = True) -> BatchPrediction:
+    def _predict_in_batches(
+        self, structures: Any, batch_atoms: int | None, with_errors: bool = True
+    ) -> BatchPrediction:
         """Predict all targets, and their error bars where wanted, in the order of the structures."""
         crystals = self._to_checked_crystals(structures)
         tensors = {target: np.empty((len(crystals), 3, 3)) for target in self.targets}
@@ -187,7 +197,7 @@ class Predictor(nn.Module):
         mean_errors = {target: np.empty(len(crystals)) for target in self.targets if wants_mean_errors}
         predict = self.predict_batch_with_errors if with_errors else self._predict_batch_without_errors
         with self.evaluating():
-            for batch in crystal_batches(crystals, batch_atoms):
+            for batch in crystal_batches(crystals, batch_atoms or self.default_batch_atoms()):
                 prediction = predict([crystals[index] for index in batch])
                 for target in self.targets:
                     tensors[target][batch] = prediction.tensors[target]

@@ -52,7 +52,7 @@ class ScreeningStopped(KeyboardInterrupt):
 def screen_crystals(
     model: Predictor,
     items: Iterable[Crystal | Rejected],
-    batch_atoms: int = 1024,
+    batch_atoms: int | None = None,
     on_done: Callable[[int], None] = lambda number: None,
 ) -> ScreeningResult:
     """Predict the tensors of all targets of a model for a stream of crystals.
@@ -60,7 +60,8 @@ def screen_crystals(
     Args:
         model: the model.
         items: crystals; a `Rejected` for each crystal that could not be read is passed on.
-        batch_atoms: maximum number of atoms in a batch, except for one larger crystal.
+        batch_atoms: maximum number of atoms in a batch, except for one larger crystal; None for
+            `Predictor.default_batch_atoms`.
         on_done: called with the number of crystals finished since the last call.
 
     Returns:
@@ -72,6 +73,7 @@ def screen_crystals(
     """
     known_elements = frozenset(model.elements) or None
     search_from = _search_from_atoms(model)
+    batch_atoms = batch_atoms or model.default_batch_atoms()
     stream = iter(items)
     # Finished chunks, then the current one, so that Ctrl-C loses nothing.
     chunks: list[_Chunk | ScreeningResult] = []
