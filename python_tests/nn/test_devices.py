@@ -4,8 +4,10 @@
 import pytest
 import torch
 
+from dtnn_fast.datasets.bundled import load_labelled
 from dtnn_fast.errors import DTNNError
 from dtnn_fast.nn.devices import batch_atoms_on, find_device
+from dtnn_fast.nn.graph import build_graph
 
 
 def test_devices_that_torch_sees(monkeypatch):
@@ -36,3 +38,13 @@ def test_batches_fit_into_the_memory_of_a_gpu(monkeypatch, gibibytes, atoms):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(gibibytes * 2**30), 80 * 2**30))
     assert batch_atoms_on(torch.device("cuda", 0)) == atoms
     assert batch_atoms_on(torch.device("cpu")) == 1024
+
+
+def test_graphs_are_made_for_a_device():
+    crystals = load_labelled()[:3]
+    here, there = build_graph(crystals, (3.0, 4.0)), build_graph(crystals, (3.0, 4.0), device="meta")
+    assert there.positions.device.type == "meta"
+    for tier, copied in zip(here.tiers, there.tiers, strict=True):
+        tensors = copied.pairs, copied.shifts, copied.row_ptr, *copied.by_neighbor, copied.inner
+        assert {tensor.device.type for tensor in tensors} == {"meta"}
+        assert copied.pairs.shape == tier.pairs.shape
