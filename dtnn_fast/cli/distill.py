@@ -195,7 +195,7 @@ def _distill(
     check_matches(run_settings.matches, len(cutoffs), range(1, teacher.num_layers + 1))
     check_folder(folder, run_settings)
     files = [Path(path) for path in settings.crystals.files]
-    with join_workers(device) as group:
+    with join_workers(device, "distill") as group:
         if group.num_processes > 1 and output is None:
             raise typer.BadParameter("several processes need a common folder", param_hint="--output")
         progress = DistillProgress(folder, silent=group.rank > 0)

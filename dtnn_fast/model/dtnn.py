@@ -246,7 +246,10 @@ class DTNN(Predictor):
     def member_tensors(self, crystals: CrystalGraph | EncodedCrystals) -> dict[str, Tensor]:
         """Compute the tensors of each member by target; see `forward`. [members, B, 3, 3]."""
         if isinstance(crystals, CrystalGraph):
-            crystals = EncodedCrystals(self.encoder(crystals), crystals.ptr, crystals, AtomOrbits.of(crystals))
+            # The decoders read the bonds of the last layer.
+            all_bonds = (False,) if isinstance(self.encoder, NativeEncoder) else ()
+            latents = self.encoder(crystals, *all_bonds)
+            crystals = EncodedCrystals(latents, crystals.ptr, crystals, AtomOrbits.of(crystals))
         latents = self._with_bonds(crystals)
         decoders = list(self.decoders.values())
         if self._decoder_weights.can_decode(decoders, latents):
@@ -293,7 +296,7 @@ class DTNN(Predictor):
 
     def graph(self, crystals: Sequence[Crystal]) -> CrystalGraph:
         """Build the graph of crystals for this model, on its device and in its dtype."""
-        return build_graph(crystals, self.encoder.cutoffs, self.dtype).to(self.device)
+        return build_graph(crystals, self.encoder.cutoffs, self.dtype, self.device)
 
     @property
     def uses_operations(self) -> bool:
@@ -305,7 +308,7 @@ class DTNN(Predictor):
 
         These are the crystals with `operations`, of a model that `uses_operations`. Positions carry no gradients there.
         """
-        if not self.uses_operations:
+        if not self.uses_operations or all(crystal.operations is None for crystal in crystals):
             return self.graph(crystals)
         return build_inference_graph(crystals, self.encoder.cutoffs, self.dtype).to(self.device)
 

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar, cast
+from operator import attrgetter, is_
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .._backend import uses_reference
+from .known_modules import KnownModules
 from .layers import MLP, ChannelMix, GatedMix, Linear
 
 # Classes of layers whose weights the fused operations know how to use.
@@ -37,6 +39,57 @@ def flat_weights(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat([part.t().flatten() if part.dim() == 2 else part for part in parts])
 
 
+class _SeenTensors(NamedTuple):
+    """Parameters and buffers as they were when weights were made of them.
+
+    Args:
+        holders: dictionary of each.
+        names: its name there.
+        tensors: the tensors.
+        versions: their numbers of changes.
+        aliases: the same memory, which is kept: a new parameter cannot come to stand where an old one stood.
+        addresses: of that memory.
+    """
+
+    holders: list[dict[str, Any]]
+    names: list[str]
+    tensors: list[Tensor]
+    versions: list[int]
+    aliases: list[Tensor]
+    addresses: list[int]
+
+    @classmethod
+    def of(cls, modules: Sequence[nn.Module]) -> _SeenTensors:
+        seen = [
+            (holder, name, tensor)
+            for module in modules
+            for holder in (module._parameters, module._buffers)
+            for name, tensor in holder.items()
+            if tensor is not None
+        ]
+        tensors = [tensor for _, _, tensor in seen]
+        aliases = [tensor.detach() for tensor in tensors]
+        return cls(
+            [holder for holder, _, _ in seen],
+            [name for _, name, _ in seen],
+            tensors,
+            list(map(_version, tensors)),
+            aliases,
+            list(map(Tensor.data_ptr, aliases)),
+        )
+
+    def are_unchanged(self) -> bool:
+        """Tell whether the same tensors are there with the same values; all loops run within C."""
+        return (
+            all(map(is_, map(dict.get, self.holders, self.names), self.tensors))
+            and list(map(_version, self.tensors)) == self.versions
+            and list(map(Tensor.data_ptr, self.tensors)) == self.addresses
+        )
+
+
+_version = attrgetter("_version")
+
+
 class WeightCache(Generic[T]):
     """The weights that a fused operation takes from some modules, kept between calls for inference.
 
@@ -51,11 +104,9 @@ class WeightCache(Generic[T]):
 
     def __init__(self, plain: frozenset[type[nn.Module]] = PLAIN_LAYERS) -> None:
         self._plain_types = plain
-        self._roots: tuple[nn.Module, ...] = ()
-        self._modules: list[nn.Module] = []
-        self._children: list[tuple[dict[str, Any], str, nn.Module]] = []
+        self._known = KnownModules()
         self._is_plain = False
-        self._tensors: list[tuple[dict[str, Any], str, Tensor, Tensor, int]] | None = None
+        self._tensors: _SeenTensors | None = None
         self._weights: T | None = None
         self._made_at_step = 0
         self.dropouts: list[nn.Dropout] = []
@@ -76,7 +127,7 @@ class WeightCache(Generic[T]):
         if torch.compiler.is_compiling():
             return all(type(m) in self._plain_types and not _has_hooks(m) for root in roots for m in root.modules())
         self._see(roots)
-        return self._is_plain and not any(map(_has_hooks, self._modules))
+        return self._is_plain and not self._known.any_hooks()
 
     def get(self, roots: Sequence[nn.Module], make: Callable[[], T]) -> T:
         """Return the weights of some modules.
@@ -89,10 +140,10 @@ class WeightCache(Generic[T]):
             return make()
         self._see(roots)
         is_current = self._weights is not None and self._made_at_step == _optimizer_steps
-        if not is_current or self._tensors is None or not all(map(_is_unchanged, self._tensors)):
+        if not is_current or self._tensors is None or not self._tensors.are_unchanged():
             self._weights, self._made_at_step = None, _optimizer_steps
             try:
-                self._remember_tensors()
+                self._tensors = _SeenTensors.of(self._known.modules)
             except RuntimeError:  # tensors of torch.inference_mode have no version
                 return make()
             self._weights = make()
@@ -100,32 +151,11 @@ class WeightCache(Generic[T]):
 
     def _see(self, roots: Sequence[nn.Module]) -> None:
         """Make the list of all modules, if it is not the present one."""
-        if len(roots) == len(self._roots) and all(a is b for a, b in zip(roots, self._roots, strict=True)):
-            for children, name, child in self._children:
-                if children.get(name) is not child:
-                    break
-            else:
-                return
-        self._roots, self._weights, self._tensors = tuple(roots), None, None
-        self._modules = [module for root in roots for module in root.modules()]
-        self._children = [
-            (module._modules, name, child)
-            for module in self._modules
-            for name, child in module._modules.items()
-            if child is not None
-        ]
-        self._is_plain = all(type(module) in self._plain_types for module in self._modules)
-        self.dropouts = [module for module in self._modules if isinstance(module, nn.Dropout)]
-
-    def _remember_tensors(self) -> None:
-        # The alias keeps the memory: a new parameter cannot come to stand where an old one stood.
-        self._tensors = [
-            (tensors, name, tensor, tensor.detach(), tensor._version)
-            for module in self._modules
-            for tensors in (module._parameters, module._buffers)
-            for name, tensor in tensors.items()
-            if tensor is not None
-        ]
+        if self._known.update(roots):
+            self._weights, self._tensors = None, None
+            modules = self._known.modules
+            self._is_plain = all(type(module) in self._plain_types for module in modules)
+            self.dropouts = [module for module in modules if isinstance(module, nn.Dropout)]
 
     def __deepcopy__(self, _memo: object) -> WeightCache[T]:
         return WeightCache(self._plain_types)
@@ -142,11 +172,6 @@ def _has_kernels(example: Tensor) -> bool:
 
 def _has_hooks(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
-
-
-def _is_unchanged(seen: tuple[dict[str, Any], str, Tensor, Tensor, int]) -> bool:
-    tensors, name, tensor, alias, version = seen
-    return tensors.get(name) is tensor and tensor._version == version and tensor.data_ptr() == alias.data_ptr()
 
 
 def _is_traced() -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..errors import DTNNError
+from ..nn.devices import find_device
 
 
 @dataclass(frozen=True)
@@ -78,17 +78,18 @@ ALONE = Workers(0, 1, torch.device("cpu"))
 
 
 @contextmanager
-def join_workers(device: str = "cpu") -> Iterator[Workers]:
+def join_workers(device: str = "cpu", command: str = "train") -> Iterator[Workers]:
     """Join the other processes if torchrun started this one.
 
     Args:
         device: "cpu" or "cuda"; with several GPUs each process takes the GPU of its local rank.
+        command: what error messages start with.
 
     Raises:
         DTNNError: there is no such device.
     """
     num_processes, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    own_device = _device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    own_device = find_device(device, command, int(os.environ.get("LOCAL_RANK", "0")))
     if own_device.type == "cuda":
         torch.cuda.set_device(own_device)
     if num_processes == 1:
@@ -99,18 +100,3 @@ def join_workers(device: str = "cpu") -> Iterator[Workers]:
         yield Workers(rank, num_processes, own_device)
     finally:
         distributed.destroy_process_group()
-
-
-def _device(name: str, local_rank: int) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise DTNNError(f"expected the device cpu or cuda, got {name!r}") from error
-    if device.type == "cpu":
-        return device
-    if device.type != "cuda":
-        raise DTNNError(f"expected the device cpu or cuda, got {name!r}")
-    index = local_rank if device.index is None else device.index
-    if index >= (count := torch.cuda.device_count()):
-        raise DTNNError(f"the device {name!r} needs GPU number {index}, counted from 0; torch sees {count}")
-    return torch.device("cuda", index)
