@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 LINES_EVERY = 10  # epochs or records between lines where the output is not a terminal
 
 
+def _console(silent: bool) -> Console:
+    """Make the console of a progress bar; a silent one for all processes but the first."""
+    return Console(quiet=True) if silent else stderr()
+
+
 def _text_column(text: str) -> TextColumn:
     """Make a column of a progress bar that shows brackets as they are."""
     return TextColumn(text, markup=False)
@@ -55,7 +60,7 @@ class TrainingProgress:
 
     def __init__(self, folder: Path, silent: bool = False) -> None:
         self.folder = folder
-        self.console = Console(quiet=True) if silent else stderr()
+        self.console = _console(silent)
         self._bar = Progress(
             _text_column("epoch"),
             MofNCompleteColumn(),
@@ -156,7 +161,7 @@ class DistillProgress:
 
     def __init__(self, folder: Path, silent: bool) -> None:
         self.folder = folder
-        self.console = Console(quiet=True) if silent else stderr()
+        self.console = _console(silent)
         self._bar = Progress(
             _text_column("{task.description}"),
             MofNCompleteColumn(),
