@@ -16,7 +16,7 @@ from dtnn_fast.model.decoder import DecoderConfig
 from dtnn_fast.model.dtnn import DTNNConfig
 
 # What is promised of the distilled encoder.
-LEAST_RATIO = 10.0
+LEAST_RATIO = 60.0
 
 
 @cache

@@ -8,15 +8,20 @@ atom and one bond of each symmetry orbit.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import pytest
+import step_memory
 import torch
 from cases.crystals import labelled
-from timing import compare
+from timing import LINES, compare
 
 from dtnn_fast import DTNN, use_backend
+from dtnn_fast.distillation.energy_model import EnergyHead, EnergyModel
+from dtnn_fast.encoders.native import NativeEncoder
 from dtnn_fast.nn.graph import build_graph
 from dtnn_fast.symmetry import with_operations
 
@@ -120,6 +125,36 @@ def test_training_step(benchmark, device: str, threads: int, quick: bool) -> Non
 
     more = {"reduced": lambda: step(reduced)}
     measure(benchmark, f"{len(crystals)} crystals", "forward+backward", step, device, quick, threads, **more)
+
+
+def test_force_training_step(benchmark, device: str, threads: int, quick: bool) -> None:
+    """A loss on energies and forces of the encoder with a linear readout: forward, backward, double backward."""
+    need_kernels(device)
+    crystals = labelled()[:: 300 if quick else 60]
+    encoder = model(device).encoder
+    assert isinstance(encoder, NativeEncoder)
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(encoder.channels.scalar, generator=generator, dtype=torch.float64)
+    energy_model = EnergyModel(encoder, EnergyHead(weight, torch.zeros(119, dtype=torch.float64), ())).to(device)
+    graph = model(device).graph(crystals)
+    graph = replace(graph, positions=graph.positions.requires_grad_())
+
+    def step() -> None:
+        energy_model.zero_grad()
+        energies = energy_model(graph)
+        (forces,) = torch.autograd.grad(energies.sum(), graph.positions, create_graph=True)
+        (energies.square().mean() + forces.square().mean()).backward(inputs=list(encoder.parameters()))
+
+    measure(benchmark, f"{len(crystals)} crystals", "forward+backward of forces", step, device, quick, threads)
+
+
+def test_step_memory(device: str, quick: bool) -> None:
+    """Peak memory of a training step, at most a third of the reference implementations'."""
+    if device != "cpu" or not Path("/proc/self/clear_refs").exists():
+        pytest.skip("reads the memory of a process from Linux")
+    megabytes = step_memory.measure(8 if quick else 64)
+    LINES.append("peak memory of a training step: " + ", ".join(f"{k} {v:.0f} MB" for k, v in megabytes.items()))
+    assert quick or megabytes["native"] <= megabytes["eager"] / 3
 
 
 def test_graph(benchmark, device: str, quick: bool) -> None:

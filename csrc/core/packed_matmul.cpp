@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Compiled with -ffp-contract=fast (CMakeLists.txt): the products become FMAs, which doubles the peak rate.
 #include <algorithm>
+#include <cstring>
 
 #include "core/matmul_tile.h"
 #include "core/simd_level.h"
@@ -76,6 +77,29 @@ DTNN_SIMD_VERSIONS_OF(void, multiply_at_level, (multiply_all<64, 12>), (multiply
 DTNN_SIMD_VERSIONS_OF(void, multiply_at_level, (multiply_all<64, 12>), (multiply_all<32, 6>), (multiply_all<16, 6>),
                       (const PackedJob<double>& job, Prefetch& ahead), (job, ahead))
 
+// Copies `b` [depth, width], whose columns are contiguous, into a panel: 4 x 4 numbers at a time, since single numbers
+// take as long as the product of a small crystal. Returns the rows that are done.
+int64_t transpose_panel(const float* b, int64_t col_stride, int64_t depth, int64_t width, float* panel) {
+  typedef float Four __attribute__((vector_size(16)));
+  const int64_t rows = depth / 4 * 4;
+  for (int64_t k = 0; k < rows; k += 4) {
+    for (int64_t j = 0; j < width; j += 4) {
+      Four c[4];
+      for (int64_t i = 0; i < 4; ++i) std::memcpy(&c[i], b + (j + i) * col_stride + k, sizeof(Four));
+      const Four low01 = __builtin_shufflevector(c[0], c[1], 0, 4, 1, 5);
+      const Four high01 = __builtin_shufflevector(c[0], c[1], 2, 6, 3, 7);
+      const Four low23 = __builtin_shufflevector(c[2], c[3], 0, 4, 1, 5);
+      const Four high23 = __builtin_shufflevector(c[2], c[3], 2, 6, 3, 7);
+      const Four r[4] = {
+          __builtin_shufflevector(low01, low23, 0, 1, 4, 5), __builtin_shufflevector(low01, low23, 2, 3, 6, 7),
+          __builtin_shufflevector(high01, high23, 0, 1, 4, 5), __builtin_shufflevector(high01, high23, 2, 3, 6, 7)};
+      for (int64_t i = 0; i < 4; ++i) std::memcpy(panel + (k + i) * width + j, &r[i], sizeof(Four));
+    }
+  }
+  return rows;
+}
+int64_t transpose_panel(const double*, int64_t, int64_t, int64_t, double*) { return 0; }
+
 }  // namespace
 
 template <typename T>
@@ -99,8 +123,10 @@ PackedMatrix<T>::PackedMatrix(const T* b, int64_t row_stride, int64_t col_stride
       }
       continue;
     }
+    const bool is_transposed = row_stride == 1 && used == width;
+    const int64_t done = is_transposed ? transpose_panel(from, col_stride, depth, width, panel) : 0;
     for (int64_t j = 0; j < width; ++j) {
-      for (int64_t k = 0; k < depth; ++k) {
+      for (int64_t k = done; k < depth; ++k) {
         panel[k * width + j] = j < used ? from[k * row_stride + j * col_stride] : T(0);
       }
     }

@@ -7,6 +7,10 @@
 #include "check_sizes.h"
 #include "registration.h"
 
+#ifdef DTNN_WITH_CUDA
+#include "cuda_stream.h"  // DTNN_CUDA_KEY
+#endif
+
 namespace dtnn {
 namespace {
 
@@ -166,9 +170,11 @@ using ThreeTensors = std::tuple<Tensor, Tensor, Tensor>;
 
 Tensor dense(const Tensor& tensor) { return torch::stable::contiguous(tensor); }
 
-// Runs a program on the CPU; outputs have the channels `out`.
-ThreeTensors run(const TileProgram& program, const std::vector<Tensor>& inputs, const Tensor& weights,
-                 const Channels& out) {
+using Kernel = void (*)(const char*, const TileProgram&, const AtomNetwork&, std::vector<Tensor*>);
+
+// Runs a program; outputs have the channels `out`.
+ThreeTensors run(Kernel kernel, const char* op, const TileProgram& program, const std::vector<Tensor>& inputs,
+                 const Tensor& weights, const Channels& out) {
   const Tensor& first = inputs[0];
   const int64_t rows = first.size(0);
   Tensor scalar = torch::stable::new_empty(first, {rows, out.scalar});
@@ -176,7 +182,7 @@ ThreeTensors run(const TileProgram& program, const std::vector<Tensor>& inputs, 
   Tensor rank2 = torch::stable::new_empty(first, {rows, 6, out.rank2});
   AtomNetwork network{{}, &weights, rows};
   for (const Tensor& input : inputs) network.inputs.push_back(&input);
-  atom_network_cpu(program, network, {&scalar, &vector, &rank2});
+  kernel(op, program, network, {&scalar, &vector, &rank2});
   return {scalar, vector, rank2};
 }
 
@@ -205,8 +211,9 @@ std::vector<Tensor> run_backward(const TileProgram& program, const std::vector<T
   return grads;
 }
 
-ThreeTensors update_on_cpu(const Tensor& scalar, const Tensor& vector, const Tensor& rank2, const Tensor& sum_scalar,
-                           const Tensor& sum_vector, const Tensor& sum_rank2, const Tensor& weights) {
+template <Kernel kernel>
+ThreeTensors update_on(const Tensor& scalar, const Tensor& vector, const Tensor& rank2, const Tensor& sum_scalar,
+                       const Tensor& sum_vector, const Tensor& sum_rank2, const Tensor& weights) {
   const Checker check{"atom_update", scalar};
   const Channels c = check.atoms(vector, rank2);
   check.channels("sum_scalar", sum_scalar, 1, c.scalar);
@@ -214,7 +221,7 @@ ThreeTensors update_on_cpu(const Tensor& scalar, const Tensor& vector, const Ten
   check.channels("sum_rank2", sum_rank2, 6, c.vector);
   const TileProgram program = update_program(c, false, false, false);
   check.weights(weights, program);
-  return run(program,
+  return run(kernel, check.op, program,
              {dense(scalar), dense(vector), dense(rank2), dense(sum_scalar), dense(sum_vector), dense(sum_rank2)},
              dense(weights), c);
 }
@@ -251,15 +258,16 @@ Channels check_outputs(const char* op, int64_t scalar_out, int64_t vector_out, i
   return {scalar_out, vector_out, rank2_out};
 }
 
-ThreeTensors readout_on_cpu(const Tensor& scalar, const Tensor& vector, const Tensor& rank2, const Tensor& weights,
-                            int64_t scalar_out, int64_t vector_out, int64_t rank2_out) {
+template <Kernel kernel>
+ThreeTensors readout_on(const Tensor& scalar, const Tensor& vector, const Tensor& rank2, const Tensor& weights,
+                        int64_t scalar_out, int64_t vector_out, int64_t rank2_out) {
   const Checker check{"atom_readout", scalar};
   const Channels c = check.atoms(vector, rank2);
   check.like("weights", weights);
   const Channels out = check_outputs(check.op, scalar_out, vector_out, rank2_out, weights);
   const TileProgram program = readout_program(c, out, false, false);
   check.weights(weights, program);
-  return run(program, {dense(scalar), dense(vector), dense(rank2)}, dense(weights), out);
+  return run(kernel, check.op, program, {dense(scalar), dense(vector), dense(rank2)}, dense(weights), out);
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> readout_backward_on_cpu(
@@ -299,10 +307,21 @@ DTNN_LIBRARY_FRAGMENT(library) {
       "Tensor vector, Tensor rank2, Tensor weights, int scalar_out, int vector_out, int rank2_out, "
       "bool need_atoms=True, bool need_weights=True) -> (Tensor, Tensor, Tensor, Tensor)");
 }
-// There are no CUDA kernels yet, so the emulation of CUDA runs these too.
+#ifndef DTNN_EMULATE_CUDA
 DTNN_LIBRARY_IMPL(CPU, library) {
-  library.impl("atom_update", TORCH_BOX(&dtnn::update_on_cpu));
+  library.impl("atom_update", TORCH_BOX(&dtnn::update_on<dtnn::atom_network_cpu>));
+  library.impl("atom_readout", TORCH_BOX(&dtnn::readout_on<dtnn::atom_network_cpu>));
+}
+#endif
+#ifdef DTNN_WITH_CUDA
+DTNN_LIBRARY_IMPL(DTNN_CUDA_KEY, library) {
+  library.impl("atom_update", TORCH_BOX(&dtnn::update_on<dtnn::atom_network_cuda>));
+  library.impl("atom_readout", TORCH_BOX(&dtnn::readout_on<dtnn::atom_network_cuda>));
+}
+#endif
+// On CUDA the reference implementations compute the gradients (dtnn_fast/ops/_registration.py), so the emulation of
+// CUDA runs these.
+DTNN_LIBRARY_IMPL(CPU, library) {
   library.impl("atom_update_backward", TORCH_BOX(&dtnn::update_backward_on_cpu));
-  library.impl("atom_readout", TORCH_BOX(&dtnn::readout_on_cpu));
   library.impl("atom_readout_backward", TORCH_BOX(&dtnn::readout_backward_on_cpu));
 }

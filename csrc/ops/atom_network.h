@@ -36,7 +36,10 @@ struct AtomNetwork {
 };
 
 // `outputs` and gradients are contiguous; a null gradient is an absent or unneeded one.
-void atom_network_cpu(const TileProgram& program, const AtomNetwork& network, std::vector<Tensor*> outputs);
+void atom_network_cpu(const char* op, const TileProgram& program, const AtomNetwork& network,
+                      std::vector<Tensor*> outputs);
+void atom_network_cuda(const char* op, const TileProgram& program, const AtomNetwork& network,
+                       std::vector<Tensor*> outputs);
 void atom_network_backward_cpu(const TileProgram& program, const AtomNetwork& network,
                                const std::vector<const Tensor*>& grad_outputs, std::vector<Tensor*> grad_inputs,
                                Tensor* grad_weights);

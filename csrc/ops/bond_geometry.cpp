@@ -7,6 +7,10 @@
 #include "check_sizes.h"
 #include "registration.h"
 
+#ifdef DTNN_WITH_CUDA
+#include "cuda_stream.h"  // DTNN_CUDA_KEY
+#endif
+
 namespace dtnn {
 namespace {
 
@@ -19,19 +23,25 @@ void check(const char* op, const Tensor& vectors, double cutoff, int64_t num_rad
              num_radial);
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> geometry_on_cpu(const Tensor& vectors, double cutoff, int64_t num_radial) {
+using Forward = void (*)(const Tensor&, double, int64_t, BondGeometryOut&);
+using Backward = void (*)(const Tensor&, double, int64_t, const BondGeometryGrads&, Tensor&);
+
+// The operation on one device.
+template <Forward kernel>
+std::tuple<Tensor, Tensor, Tensor, Tensor> geometry_on(const Tensor& vectors, double cutoff, int64_t num_radial) {
   check("bond_geometry", vectors, cutoff, num_radial);
   const int64_t bonds = vectors.size(0);
   BondGeometryOut out{torch::stable::new_empty(vectors, {bonds}), torch::stable::new_empty(vectors, {bonds, 3}),
                       torch::stable::new_empty(vectors, {bonds}),
                       torch::stable::new_empty(vectors, {bonds, num_radial})};
-  bond_geometry_cpu(torch::stable::contiguous(vectors), cutoff, num_radial, out);
+  kernel(torch::stable::contiguous(vectors), cutoff, num_radial, out);
   return {out.length, out.direction, out.envelope, out.radial};
 }
 
-Tensor backward_on_cpu(const OptionalTensor& grad_length, const OptionalTensor& grad_direction,
-                       const OptionalTensor& grad_envelope, const OptionalTensor& grad_radial, const Tensor& vectors,
-                       double cutoff, int64_t num_radial, bool need_vectors) {
+template <Backward kernel>
+Tensor backward_on(const OptionalTensor& grad_length, const OptionalTensor& grad_direction,
+                   const OptionalTensor& grad_envelope, const OptionalTensor& grad_radial, const Tensor& vectors,
+                   double cutoff, int64_t num_radial, bool need_vectors) {
   const char* op = "bond_geometry_backward";
   check(op, vectors, cutoff, num_radial);
   const int64_t bonds = vectors.size(0);
@@ -48,10 +58,9 @@ Tensor backward_on_cpu(const OptionalTensor& grad_length, const OptionalTensor& 
   check_grad("grad_radial", grad_radial, "[E, R]", {bonds, num_radial});
   if (!need_vectors) return torch::stable::new_empty(vectors, {0});
   Tensor grad_vectors = torch::stable::new_empty(vectors, {bonds, 3});
-  bond_geometry_backward_cpu(
-      torch::stable::contiguous(vectors), cutoff, num_radial,
-      {contiguous(grad_length), contiguous(grad_direction), contiguous(grad_envelope), contiguous(grad_radial)},
-      grad_vectors);
+  kernel(torch::stable::contiguous(vectors), cutoff, num_radial,
+         {contiguous(grad_length), contiguous(grad_direction), contiguous(grad_envelope), contiguous(grad_radial)},
+         grad_vectors);
   return grad_vectors;
 }
 
@@ -64,8 +73,15 @@ DTNN_LIBRARY_FRAGMENT(library) {
       "bond_geometry_backward(Tensor? grad_length, Tensor? grad_direction, Tensor? grad_envelope, "
       "Tensor? grad_radial, Tensor vectors, float cutoff, int num_radial, bool need_vectors=True) -> Tensor");
 }
-// There is no CUDA kernel yet, so the emulation of CUDA runs this one too.
+#ifndef DTNN_EMULATE_CUDA
 DTNN_LIBRARY_IMPL(CPU, library) {
-  library.impl("bond_geometry", TORCH_BOX(&dtnn::geometry_on_cpu));
-  library.impl("bond_geometry_backward", TORCH_BOX(&dtnn::backward_on_cpu));
+  library.impl("bond_geometry", TORCH_BOX(&dtnn::geometry_on<dtnn::bond_geometry_cpu>));
+  library.impl("bond_geometry_backward", TORCH_BOX(&dtnn::backward_on<dtnn::bond_geometry_backward_cpu>));
 }
+#endif
+#ifdef DTNN_WITH_CUDA
+DTNN_LIBRARY_IMPL(DTNN_CUDA_KEY, library) {
+  library.impl("bond_geometry", TORCH_BOX(&dtnn::geometry_on<dtnn::bond_geometry_cuda>));
+  library.impl("bond_geometry_backward", TORCH_BOX(&dtnn::backward_on<dtnn::bond_geometry_backward_cuda>));
+}
+#endif

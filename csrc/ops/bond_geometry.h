@@ -23,6 +23,7 @@ struct BondGeometryOut {
   Tensor radial;
 };
 void bond_geometry_cpu(const Tensor& vectors, double cutoff, int64_t num_radial, BondGeometryOut& out);
+void bond_geometry_cuda(const Tensor& vectors, double cutoff, int64_t num_radial, BondGeometryOut& out);
 
 struct BondGeometryGrads {
   OptionalTensor length;
@@ -32,5 +33,7 @@ struct BondGeometryGrads {
 };
 void bond_geometry_backward_cpu(const Tensor& vectors, double cutoff, int64_t num_radial,
                                 const BondGeometryGrads& grads, Tensor& grad_vectors);
+void bond_geometry_backward_cuda(const Tensor& vectors, double cutoff, int64_t num_radial,
+                                 const BondGeometryGrads& grads, Tensor& grad_vectors);
 
 }  // namespace dtnn

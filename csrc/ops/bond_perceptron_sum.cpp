@@ -4,11 +4,29 @@
 #include <string>
 #include <tuple>
 
+#include "bond_ends.h"
 #include "check_sizes.h"
 #include "registration.h"
 #include "sorted_bonds.h"
 
+#ifdef DTNN_WITH_CUDA
+#include "cuda_stream.h"  // DTNN_CUDA_KEY
+#endif
+
 namespace dtnn {
+
+TileProgram bond_perceptron_program(const BondPerceptrons& args, bool scalar_needs_grad, bool weights_need_grad) {
+  TileProgram program(weights_need_grad);
+  const TileMatrix weight1 = program.matrix(args.channels(), args.hidden());
+  const int64_t bias1 = program.vector(args.hidden());
+  const TileMatrix weight2 = program.matrix(args.hidden(), args.outputs());
+  const int64_t bias2 = program.vector(args.outputs());
+  const TileValueId x = program.input(1, args.channels(), scalar_needs_grad);
+  const TileValueId hidden = program.silu(program.linear({{x, all_of(weight1)}}, bias1));
+  program.output(program.silu(program.linear({{hidden, all_of(weight2)}}, bias2)));
+  return program;
+}
+
 namespace {
 
 void check_like(const char* op, const char* name, const Tensor& tensor, const Tensor& bond_scalar) {
@@ -18,7 +36,8 @@ void check_like(const char* op, const char* name, const Tensor& tensor, const Te
 
 BondPerceptrons check(const char* op, const Tensor& bond_scalar, const Tensor& envelope, const Tensor& weight1,
                       const Tensor& bias1, const Tensor& weight2, const Tensor& bias2, const Tensor& pairs,
-                      const Tensor& row_ptr, const OptionalTensor& sum_scalar) {
+                      const Tensor& row_ptr, const OptionalTensor& sum_scalar,
+                      const OptionalTensor& neighbor_order = {}, const OptionalTensor& neighbor_row_ptr = {}) {
   check_floating(op, "bond_scalar", bond_scalar);
   check_shape(op, "bond_scalar", bond_scalar, "[E, C]", {kAny, kAny});
   const int64_t bonds = bond_scalar.size(0), channels = bond_scalar.size(1);
@@ -44,19 +63,35 @@ BondPerceptrons check(const char* op, const Tensor& bond_scalar, const Tensor& e
     check_like(op, "sum_scalar", *sum_scalar, bond_scalar);
     check_sizes(op, "sum_scalar", *sum_scalar, "[2, E]", {2, bonds});
   }
+  const bool sorted = neighbor_order.has_value() || neighbor_row_ptr.has_value();
+  if (sorted) check_bond_ends(op, "bond_scalar", bond_scalar, pairs, row_ptr, neighbor_order, neighbor_row_ptr, 1, 1);
   const auto dense = [](const Tensor& tensor) { return torch::stable::contiguous(tensor); };
-  return {dense(bond_scalar), dense(envelope), dense(weight1), dense(bias1),          dense(weight2),
-          dense(bias2),       dense(pairs),    dense(row_ptr), contiguous(sum_scalar)};
+  return {dense(bond_scalar),
+          dense(envelope),
+          dense(weight1),
+          dense(bias1),
+          dense(weight2),
+          dense(bias2),
+          dense(pairs),
+          dense(row_ptr),
+          contiguous(sum_scalar),
+          contiguous(neighbor_order),
+          contiguous(neighbor_row_ptr)};
 }
 
-std::tuple<Tensor, Tensor> sum_on_cpu(const Tensor& bond_scalar, const Tensor& envelope, const Tensor& weight1,
-                                      const Tensor& bias1, const Tensor& weight2, const Tensor& bias2,
-                                      const Tensor& pairs, const Tensor& row_ptr, const OptionalTensor& sum_scalar) {
-  const BondPerceptrons args =
-      check("bond_perceptron_sum", bond_scalar, envelope, weight1, bias1, weight2, bias2, pairs, row_ptr, sum_scalar);
+using Kernel = void (*)(const BondPerceptrons&, Tensor&, Tensor&);
+
+// The operation on one device.
+template <Kernel kernel>
+std::tuple<Tensor, Tensor> sum_on(const Tensor& bond_scalar, const Tensor& envelope, const Tensor& weight1,
+                                  const Tensor& bias1, const Tensor& weight2, const Tensor& bias2, const Tensor& pairs,
+                                  const Tensor& row_ptr, const OptionalTensor& sum_scalar,
+                                  const OptionalTensor& neighbor_order, const OptionalTensor& neighbor_row_ptr) {
+  const BondPerceptrons args = check("bond_perceptron_sum", bond_scalar, envelope, weight1, bias1, weight2, bias2,
+                                     pairs, row_ptr, sum_scalar, neighbor_order, neighbor_row_ptr);
   Tensor sums = torch::stable::new_empty(bond_scalar, {args.num_members(), args.num_atoms(), args.outputs()});
   Tensor envelope_sum = torch::stable::new_empty(bond_scalar, {args.num_atoms()});
-  bond_perceptron_sum_cpu(args, sums, envelope_sum);
+  kernel(args, sums, envelope_sum);
   return {sums, envelope_sum};
 }
 
@@ -105,15 +140,24 @@ SevenTensors backward_on_cpu(const OptionalTensor& grad_sums, const OptionalTens
 DTNN_LIBRARY_FRAGMENT(library) {
   library.def(
       "bond_perceptron_sum(Tensor bond_scalar, Tensor envelope, Tensor weight1, Tensor bias1, Tensor weight2, "
-      "Tensor bias2, Tensor pairs, Tensor row_ptr, Tensor? sum_scalar) -> (Tensor, Tensor)");
+      "Tensor bias2, Tensor pairs, Tensor row_ptr, Tensor? sum_scalar, Tensor? neighbor_order=None, "
+      "Tensor? neighbor_row_ptr=None) -> (Tensor, Tensor)");
   library.def(
       "bond_perceptron_sum_backward(Tensor? grad_sums, Tensor? grad_envelope_sum, Tensor bond_scalar, Tensor envelope, "
       "Tensor weight1, Tensor bias1, Tensor weight2, Tensor bias2, Tensor pairs, Tensor row_ptr, Tensor? sum_scalar, "
       "bool need_scalar=True, bool need_envelope=True, bool need_weights=True, bool need_sum_scalar=False) "
       "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
-// There is no CUDA kernel yet, so the emulation of CUDA runs this one too.
+#ifndef DTNN_EMULATE_CUDA
 DTNN_LIBRARY_IMPL(CPU, library) {
-  library.impl("bond_perceptron_sum", TORCH_BOX(&dtnn::sum_on_cpu));
-  library.impl("bond_perceptron_sum_backward", TORCH_BOX(&dtnn::backward_on_cpu));
+  library.impl("bond_perceptron_sum", TORCH_BOX(&dtnn::sum_on<dtnn::bond_perceptron_sum_cpu>));
 }
+#endif
+#ifdef DTNN_WITH_CUDA
+DTNN_LIBRARY_IMPL(DTNN_CUDA_KEY, library) {
+  library.impl("bond_perceptron_sum", TORCH_BOX(&dtnn::sum_on<dtnn::bond_perceptron_sum_cuda>));
+}
+#endif
+// On CUDA the reference implementation computes the gradients (dtnn_fast/ops/_registration.py), so the emulation of
+// CUDA runs this one.
+DTNN_LIBRARY_IMPL(CPU, library) { library.impl("bond_perceptron_sum_backward", TORCH_BOX(&dtnn::backward_on_cpu)); }

@@ -8,6 +8,10 @@
 #include "check_sizes.h"
 #include "registration.h"
 
+#ifdef DTNN_WITH_CUDA
+#include "cuda_stream.h"  // DTNN_CUDA_KEY
+#endif
+
 namespace dtnn {
 namespace {
 
@@ -103,14 +107,18 @@ DecodeArgs check(const char* op, const Given& given) {
           contiguous(given.atom_share)};
 }
 
-Tensor decode_on_cpu(const Tensor& scalar, const Tensor& vector, const Tensor& rank2, const OptionalTensor& bond_vector,
-                     const OptionalTensor& bond_sums, const OptionalTensor& envelope_sum, const OptionalTensor& masks,
-                     const Tensor& weights, const Tensor& ptr, const OptionalTensor& atom_share, int64_t blocks,
-                     int64_t latent, int64_t readouts, bool residual) {
+using Kernel = void (*)(const char*, const DecodeArgs&, Tensor&);
+
+// The operation on one device.
+template <Kernel kernel>
+Tensor decode_on(const Tensor& scalar, const Tensor& vector, const Tensor& rank2, const OptionalTensor& bond_vector,
+                 const OptionalTensor& bond_sums, const OptionalTensor& envelope_sum, const OptionalTensor& masks,
+                 const Tensor& weights, const Tensor& ptr, const OptionalTensor& atom_share, int64_t blocks,
+                 int64_t latent, int64_t readouts, bool residual) {
   const DecodeArgs args = check("decode", {scalar, vector, rank2, bond_vector, bond_sums, envelope_sum, masks, weights,
                                            ptr, atom_share, blocks, latent, readouts, residual});
   Tensor out = torch::stable::new_empty(scalar, {args.sizes.members, readouts, args.sizes.crystals, 3, 3});
-  decode_cpu("decode", args, out);
+  kernel("decode", args, out);
   return out;
 }
 
@@ -158,8 +166,12 @@ DTNN_LIBRARY_FRAGMENT(library) {
       "bool need_weights=True, bool need_masks=True, bool need_share=True) "
       "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
-// There is no CUDA kernel yet, so the emulation of CUDA runs this one too.
-DTNN_LIBRARY_IMPL(CPU, library) {
-  library.impl("decode", TORCH_BOX(&dtnn::decode_on_cpu));
-  library.impl("decode_backward", TORCH_BOX(&dtnn::backward_on_cpu));
-}
+#ifndef DTNN_EMULATE_CUDA
+DTNN_LIBRARY_IMPL(CPU, library) { library.impl("decode", TORCH_BOX(&dtnn::decode_on<dtnn::decode_cpu>)); }
+#endif
+#ifdef DTNN_WITH_CUDA
+DTNN_LIBRARY_IMPL(DTNN_CUDA_KEY, library) { library.impl("decode", TORCH_BOX(&dtnn::decode_on<dtnn::decode_cuda>)); }
+#endif
+// On CUDA the reference implementation computes the gradients (dtnn_fast/ops/_registration.py), so the emulation of
+// CUDA runs this one.
+DTNN_LIBRARY_IMPL(CPU, library) { library.impl("decode_backward", TORCH_BOX(&dtnn::backward_on_cpu)); }

@@ -21,9 +21,9 @@
 //   -> gradients of scalar, vector, rank2, bond_vector, bond_sums, envelope_sum, weights, masks, atom_share
 //   An output that is not needed, or whose argument is absent, has shape [0]. The values are computed again.
 //
-// Order of the sums: atoms of a crystal in order; gradients of weights in a fixed number of groups of atoms. Results
-// are the same to the bit for any number of threads. Empties: N = 0 with B = 0, and M = 0, are fine; a crystal has at
-// least one atom.
+// Order of the sums: atoms of a crystal in order, on CUDA in float64 and in an order that the sizes set; gradients of
+// weights in a fixed number of groups of atoms. Results are the same to the bit for any number of threads. Empties: N =
+// 0 with B = 0, and M = 0, are fine; a crystal has at least one atom.
 #pragma once
 
 #include "optional_tensor.h"
@@ -61,6 +61,7 @@ struct DecodeArgs {
 };
 
 void decode_cpu(const char* op, const DecodeArgs& args, Tensor& out);
+void decode_cuda(const char* op, const DecodeArgs& args, Tensor& out);
 
 struct DecodeNeeds {
   bool atoms;

@@ -25,7 +25,7 @@ from .config import (
     settings_text,
 )
 from .console import command_line, stderr, stdout
-from .options import ThreadsOption
+from .options import DeviceOption, ThreadsOption
 from .progress import ENCODER_FOLDER, DistillProgress, print_explained
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..distillation.distill_trainer import DistillTrainer
     from ..distillation.held_out_report import HeldOutReport
     from ..distillation.labels import LabelSettings, Teacher
-    from ..distillation.workers import Workers
+    from ..training.workers import Workers
 
 
 _CRYSTALS, _TRAINING, _RUN = "The crystals", "The training", "The run"
@@ -129,7 +129,7 @@ def distill(
             rich_help_panel=_RUN,
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="Device to compute on: cpu or cuda.", rich_help_panel=_RUN)] = "cpu",
+    device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
 ) -> None:
     """Teach the native encoder the latents of a pretrained potential, and its energies with --energy-weight.
@@ -175,8 +175,8 @@ def _distill(
     from ..distillation.labels import LabelSettings
     from ..distillation.made_crystals import CrystalSettings
     from ..distillation.student import LayerMatch, check_matches
-    from ..distillation.workers import join_workers
     from ..encoders import Channels, NativeEncoderConfig, pretrained_encoder
+    from ..training.workers import join_workers
 
     cutoffs = settings.encoder.cutoffs
     matches = _parse_matches(settings.encoder.learn) or _usual_matches(len(cutoffs))
@@ -195,7 +195,7 @@ def _distill(
     check_matches(run_settings.matches, len(cutoffs), range(1, teacher.num_layers + 1))
     check_folder(folder, run_settings)
     files = [Path(path) for path in settings.crystals.files]
-    with join_workers(device) as group:
+    with join_workers(device, "distill") as group:
         if group.num_processes > 1 and output is None:
             raise typer.BadParameter("several processes need a common folder", param_hint="--output")
         progress = DistillProgress(folder, silent=group.rank > 0)

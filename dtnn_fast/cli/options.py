@@ -48,6 +48,12 @@ RunCleanOption = Annotated[
     typer.Option("--clean/--no-clean", help="Whether the runs rejected crystals by the cleaning rule; as in train."),
 ]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, show_default="all cores", help="Number of CPU threads.")]
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        help="Device to compute on: cpu, cuda, or cuda:N for GPU number N, counted from 0.", rich_help_panel="The run"
+    ),
+]
 CacheOption = Annotated[
     Path | None,
     typer.Option(
@@ -149,19 +155,22 @@ def parse_layers(text: str) -> tuple[int, ...]:
     return layers
 
 
-def load_model(name: str, threads: int | None) -> Predictor:
-    """Load a model and set the number of threads; the slow imports are here.
+def load_model(name: str, threads: int | None, device: str, command: str) -> Predictor:
+    """Load a model to a device and set the number of threads; the slow imports are here.
 
     Raises:
         BadFileError: there is no such model.
+        DTNNError: torch sees no such device.
     """
     import torch
 
     from ..model.load_predictor import load_predictor
+    from ..nn.devices import find_device
 
+    place = find_device(device, command)
     if threads is not None:
         torch.set_num_threads(threads)
-    return load_predictor(name)
+    return load_predictor(name).to(place)
 
 
 def describe(rejected: Rejected) -> str:

@@ -11,7 +11,16 @@ import typer
 
 from .. import __version__
 from .console import stderr, stdout
-from .options import CRYSTAL_FILES, ModelOption, ThreadsOption, describe, exit_with, load_model, require_some
+from .options import (
+    CRYSTAL_FILES,
+    DeviceOption,
+    ModelOption,
+    ThreadsOption,
+    describe,
+    exit_with,
+    load_model,
+    require_some,
+)
 
 if TYPE_CHECKING:
     from ..crystals.crystal import Rejected
@@ -48,6 +57,7 @@ def predict(
         ),
     ] = None,
     threads: ThreadsOption = None,
+    device: DeviceOption = "cpu",
 ) -> None:
     """Predict the dielectric tensors of a few crystals, and print them with principal values and crystal system.
 
@@ -61,7 +71,7 @@ def predict(
 
     Exit code: 0 all crystals were predicted, 3 some were rejected (stderr says why), 2 nothing could be done.
     """
-    predictor = load_model(model, threads)
+    predictor = load_model(model, threads, device, "predict")
 
     from ..formats.find_files import find_files, read_files
     from ..screening.engine import screen_crystals

@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 LINES_EVERY = 10  # epochs or records between lines where the output is not a terminal
 
 
+def _console(silent: bool) -> Console:
+    """Make the console of a progress bar; a silent one for all processes but the first."""
+    return Console(quiet=True) if silent else stderr()
+
+
 def _text_column(text: str) -> TextColumn:
     """Make a column of a progress bar that shows brackets as they are."""
     return TextColumn(text, markup=False)
@@ -50,11 +55,12 @@ class TrainingProgress:
 
     Args:
         folder: folder of the run, for messages.
+        silent: whether another process of the same run speaks.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, silent: bool = False) -> None:
         self.folder = folder
-        self.console = stderr()
+        self.console = _console(silent)
         self._bar = Progress(
             _text_column("epoch"),
             MofNCompleteColumn(),
@@ -64,7 +70,7 @@ class TrainingProgress:
             TimeRemainingColumn(),
             _text_column("{task.description}"),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=silent or not self.console.is_terminal,
         )
         self._stop = False
         self._last: Trainer | None = None
@@ -130,7 +136,7 @@ class TrainingProgress:
         self._bar.update(self._task, completed=epoch.epoch, description=losses)
         if self._bar.disable and (epoch.epoch % LINES_EVERY == 0 or epoch.epoch == 1 or trainer.finished):
             self.console.print(f"epoch {epoch.epoch}/{trainer.settings.epochs}  {losses}  {epoch.seconds:.1f} s")
-        if self._stop and not trainer.finished:
+        if not trainer.finished and trainer.workers.any_process(self._stop):
             trainer.checkpoint()
             raise Stopped
 
@@ -155,7 +161,7 @@ class DistillProgress:
 
     def __init__(self, folder: Path, silent: bool) -> None:
         self.folder = folder
-        self.console = Console(quiet=True) if silent else stderr()
+        self.console = _console(silent)
         self._bar = Progress(
             _text_column("{task.description}"),
             MofNCompleteColumn(),

@@ -17,7 +17,7 @@ from rich.table import Table
 from ..errors import BadFileError
 from . import STOPPED
 from .console import command_line, stderr, stdout
-from .options import CRYSTAL_FILES, ModelOption, ThreadsOption, exit_with, load_model, require_some
+from .options import CRYSTAL_FILES, DeviceOption, ModelOption, ThreadsOption, exit_with, load_model, require_some
 from .progress import ScreeningProgress
 
 if TYPE_CHECKING:
@@ -76,14 +76,16 @@ def screen(
         ),
     ] = False,
     batch_atoms: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=1,
+            show_default="1024 on the CPU; on a GPU by its free memory",
             help="Maximum number of atoms that are computed together, except for one larger crystal. Fewer need less "
             "memory.",
         ),
-    ] = 1024,
+    ] = None,
     threads: ThreadsOption = None,
+    device: DeviceOption = "cpu",
 ) -> None:
     """Predict the dielectric tensors of many crystals, and rank the crystals.
 
@@ -100,7 +102,7 @@ def screen(
 
     Exit code: 0 all crystals were predicted, 3 some were rejected, 2 nothing could be done, 130 stopped by Ctrl-C.
     """
-    predictor = load_model(model, threads)
+    predictor = load_model(model, threads, device, "screen")
 
     from ..crystals.crystal import write_rejected
     from ..errors import optional_import
@@ -110,6 +112,7 @@ def screen(
     from ..screening.store import count_warnings, write_parquet
 
     targets = predictor.targets
+    batch_atoms = batch_atoms or predictor.default_batch_atoms()
     try:
         sort_column = resolve_sort_column(sort_by, targets)
     except ValueError as error:

@@ -25,6 +25,7 @@ from .config import (
 from .console import command_line, stderr, stdout
 from .options import (
     CacheOption,
+    DeviceOption,
     EncoderOption,
     JointOption,
     TargetOption,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from ..model.dtnn import DTNNConfig
     from ..training.trainer import Trainer
     from ..training.training_settings import TrainingSettings
+    from ..training.workers import Workers
     from .training_inputs import EncoderChoice
 
 _MODEL, _TRAINING, _RUN = "The model", "The training", "The run"
@@ -155,6 +157,7 @@ def train(
             show_default=False, help="Name of the model in the tables of dtnn-fast evaluate.", rich_help_panel=_RUN
         ),
     ] = "",
+    device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
 ) -> None:
     """Train a model on crystals with known dielectric tensors.
@@ -162,7 +165,8 @@ def train(
     All settings, including those without an option, are in the settings file: --print-config shows it, --config reads
     it, --set changes a single one.
 
-    Press Ctrl-C to stop; the same command with the same --output continues the run.
+    Press Ctrl-C to stop; the same command with the same --output continues the run. Several processes, one per GPU,
+    share each batch under torchrun: torchrun --nproc-per-node 4 -m dtnn_fast train --device cuda --output FOLDER.
 
     Exit code: 0 the run is complete, 2 nothing could be done, 130 stopped by Ctrl-C.
     """
@@ -187,7 +191,13 @@ def train(
         typer.echo(settings_text("train", settings), nl=False)
         return
     _check(settings)
-    _train(settings, output or Path("runs") / time.strftime("%Y-%m-%d-%H%M%S"), cache, label, threads)
+    from ..training.workers import join_workers
+
+    with join_workers(device) as group:
+        if group.num_processes > 1 and output is None:
+            raise typer.BadParameter("several processes need a common folder", param_hint="--output")
+        folder = output or Path("runs") / time.strftime("%Y-%m-%d-%H%M%S")
+        _train(settings, folder, cache, label, threads, group)
 
 
 def _check(settings: TrainConfig) -> None:
@@ -209,7 +219,9 @@ def _check(settings: TrainConfig) -> None:
         )
 
 
-def _train(settings: TrainConfig, folder: Path, cache: Path | None, label: str, threads: int | None) -> None:
+def _train(
+    settings: TrainConfig, folder: Path, cache: Path | None, label: str, threads: int | None, group: Workers
+) -> None:
     """Train all runs that the settings name."""
     import torch
 
@@ -233,25 +245,29 @@ def _train(settings: TrainConfig, folder: Path, cache: Path | None, label: str, 
     model = _model_config(settings, chosen)
     files = [Path(path) for path in settings.data.files]
     crystals, rejected = load_training_data(files, model.targets, settings.data.clean, chosen.elements)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_rejected(folder / "rejected.csv", rejected)
-    stderr().print(
-        f"{len(crystals)} crystals to learn from, {len(rejected)} rejected"
-        + (f" (reasons in {folder / 'rejected.csv'})" if rejected else "")
-    )
-    latents = None if frozen is None else frozen_latents(frozen, crystals, model.decoder.kept_layers, cache)
+    if group.rank == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_rejected(folder / "rejected.csv", rejected)
+        stderr().print(
+            f"{len(crystals)} crystals to learn from, {len(rejected)} rejected"
+            + (f" (reasons in {folder / 'rejected.csv'})" if rejected else "")
+        )
+    latents = None
+    if frozen is not None:
+        with group.first_goes_ahead():
+            latents = frozen_latents(frozen, crystals, model.decoder.kept_layers, cache)
     results = {}
     for seed in settings.splits or (settings.seed,):
         # The settings file of a run makes this run alone.
         text = settings_text("train", replace(settings, seed=seed, splits=()))
-        inputs = _RunInputs(crystals, chosen, latents, text)
+        inputs = _RunInputs(crystals, chosen, latents, text, group)
         place = folder / f"split-{seed}" if settings.splits else folder
         run = _run_settings(settings, model, seed)
         if settings.ensemble.members == 1 or settings.ensemble.share_encoder:
             results[seed] = _run(run, inputs, place, label)
         else:
             results[seed] = _run_members(run, settings.ensemble.members, inputs, place, label)
-    if settings.splits:
+    if settings.splits and group.rank == 0:
         (folder / SETTINGS_FILE).write_text(settings_text("train", settings), encoding="utf-8")
         summarise_splits(stdout(), folder, results, command_line())
 
@@ -265,12 +281,14 @@ class _RunInputs:
         chosen: the encoder.
         latents: latents of the crystals, if the encoder is frozen.
         settings_text: the settings file of the run.
+        group: the processes that train together.
     """
 
     crystals: list[Crystal]
     chosen: EncoderChoice
     latents: LatentTable | None
     settings_text: str
+    group: Workers
 
 
 def _model_config(settings: TrainConfig, chosen: EncoderChoice) -> DTNNConfig:
@@ -304,16 +322,17 @@ def _run_settings(settings: TrainConfig, model: DTNNConfig, seed: int) -> Traini
 
 
 def _run(settings: TrainingSettings, inputs: _RunInputs, folder: Path, label: str) -> dict[str, Any]:
-    """Train one run and print its errors."""
+    """Train one run and print its errors; processes other than the first return nothing."""
     from ..training.run_folder import MODEL_FOLDER
     from ..training.train_run import train_run
     from .error_tables import print_error_bars, print_errors
 
-    progress = TrainingProgress(folder)
+    progress = TrainingProgress(folder, silent=inputs.group.rank > 0)
 
     def on_start(trainer: Trainer) -> None:
         # Only after all checks, so that a failed start does not occupy the folder.
-        (folder / SETTINGS_FILE).write_text(inputs.settings_text, encoding="utf-8")
+        if inputs.group.rank == 0:
+            (folder / SETTINGS_FILE).write_text(inputs.settings_text, encoding="utf-8")
         progress.on_start(trainer)
 
     try:
@@ -329,10 +348,13 @@ def _run(settings: TrainingSettings, inputs: _RunInputs, folder: Path, label: st
                 on_epoch=progress.on_epoch,
                 on_batch=progress.on_batch,
                 on_start=on_start,
+                workers=inputs.group,
             )
     except (Stopped, KeyboardInterrupt) as stop:
-        stderr().print(progress.how_to_resume(kept=isinstance(stop, Stopped)), style="yellow")
+        progress.console.print(progress.how_to_resume(kept=isinstance(stop, Stopped)), style="yellow")
         raise typer.Exit(STOPPED) from None
+    if inputs.group.rank > 0:
+        return result
     print_errors(stdout(), result, title=f"Test errors, seed {settings.seed}")
     if settings.model.members > 1:
         print_error_bars(result["error_bars"])
@@ -351,6 +373,8 @@ def _run_members(
     places = [folder / MEMBERS_FOLDER / str(member) for member in range(members)]
     for member, place in enumerate(places):
         _run(replace(settings, member=member), inputs, place, f"{label} member {member}")
+    if inputs.group.rank > 0:
+        return {}
     systems = {crystal.id: str(crystal.info["crystal_system"]) for crystal in inputs.crystals}
     # Members whose encoder was trained too have one each.
     result = join_runs(folder, places, systems, command_line(), label, one_encoder=inputs.latents is not None)

@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Batches of labelled crystals, and a thread that makes them ahead of the training."""
+"""Batches of labelled crystals."""
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,9 +18,6 @@ from ..nn.graph import CrystalGraph, build_graph
 from ..nn.reduced_graph import reduce_crystals
 from ..symmetry import with_operations
 from .labels import PER_CRYSTAL, read_manifest, read_shard
-
-T = TypeVar("T")
-_QUEUE_SIZE = 4
 
 
 @dataclass(frozen=True)
@@ -185,44 +179,3 @@ class LabelledShards:
         graph, stored = reduce_crystals(crystals, self.cutoffs, on_failure=lambda index, reason: None)
         kept = {name: values if name in PER_CRYSTAL else values[stored] for name, values in joined.items()}
         return LabelledBatch(graph, kept)
-
-
-def read_ahead(items: Callable[[], Iterator[T]]) -> Generator[T, None, None]:
-    """Make items in a thread, up to four ahead of the consumer.
-
-    Args:
-        items: starts the iteration; an error in it is raised to the consumer in place of the item.
-    """
-    ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(_QUEUE_SIZE)
-    stop = threading.Event()
-
-    def put(item: T | None, error: BaseException | None) -> None:
-        while not stop.is_set():
-            try:
-                return ready.put((item, error), timeout=0.1)
-            except queue.Full:
-                continue
-
-    def make_items() -> None:
-        try:
-            for item in items():
-                put(item, None)
-                if stop.is_set():
-                    return
-            put(None, None)
-        except BaseException as error:  # raised in the consumer's thread
-            put(None, error)
-
-    thread = threading.Thread(target=make_items, daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error = ready.get()
-            if error is not None:
-                raise error
-            if item is None:
-                return
-            yield item
-    finally:
-        stop.set()
-        thread.join()

@@ -15,6 +15,7 @@ from ..encoders.build import save_encoder
 from ..errors import BadFileError
 from ..files import read_json_object
 from ..training.run_folder import RUN_RECORD_FILE, is_new, write_record
+from ..training.workers import Workers
 from .batches import LabelledShards
 from .distill_settings import DistillSettings
 from .distill_trainer import DistillTrainer, ProgressRecord
@@ -23,7 +24,6 @@ from .energy_readout import fit_labelled_energies
 from .held_out_report import HeldOutReport
 from .labels import ENERGY, RANKS, read_manifest
 from .student import label_statistics
-from .workers import Workers
 
 HISTORY_FILE, REPORT_FILE = "history.csv", "report.json"
 _ENERGY_COLUMNS = ("training_mev", "real_mev", "real_explained", "made_mev", "made_explained")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,16 +13,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import BadFileError, DTNNError
 from ..training.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
-from .batches import LabelledShards, read_ahead
+from ..training.read_ahead import batches_on
+from ..training.workers import Workers
+from .batches import LabelledShards
 from .distill_settings import DistillSettings
 from .energy_readout import CompositionFit
 from .held_out_report import HeldOutReport, evaluate
 from .student import LabelStatistics, Losses, Student
-from .workers import Workers
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class DistillTrainer:
         torch.manual_seed(settings.seed)
         self.student = self._new_student()
         self.optimizer = torch.optim.AdamW(
-            self.student.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+            self.student.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
         self.num_steps = max(
             1, round(settings.epochs * shards.num_atoms / (settings.batch_atoms * workers.num_processes))
@@ -84,10 +84,7 @@ class DistillTrainer:
         self.history: list[ProgressRecord] = []
         self.progress = ProgressRecord()
         self._load_checkpoint()
-        self._parallel: nn.Module = self.student
-        if workers.num_processes > 1:
-            # The last layer has weights that no readout depends on; they get no gradient.
-            self._parallel = DistributedDataParallel(self.student, broadcast_buffers=False, find_unused_parameters=True)
+        self._parallel = workers.parallel(self.student)
 
     def _new_student(self) -> Student:
         settings = self.settings
@@ -127,32 +124,32 @@ class DistillTrainer:
 
     def train(self) -> Iterator[ProgressRecord]:
         """Train until all steps are done, and yield a record every `record_every` steps and after the last one."""
-        losses: list[float] = []
-        energy_errors: list[float] = []
+        totals: list[Tensor] = []
+        losses: list[Tensor] = []
+        energy_errors: list[Tensor] = []
         start, seconds_before = time.perf_counter(), self.progress.seconds
         while not self.finished:
             epoch, num_done = self.progress.epoch, self.progress.batch
             make_batches = partial(
                 self.shards.training_batches, self.settings.seed, epoch, self.workers.share, skip=num_done
             )
-            batches = read_ahead(make_batches)
-            for cpu_batch in batches:
-                batch = cpu_batch.to(self.workers.device)
+            batches = batches_on(self.workers.device, make_batches)
+            for batch in batches:
                 step_losses = self._step(batch.graph, batch.labels)
-                losses.append(step_losses.unexplained.item())
+                totals.append(step_losses.total.detach())
+                losses.append(step_losses.unexplained)
                 if step_losses.energy is not None:
-                    energy_errors.append(step_losses.energy.item())
+                    energy_errors.append(step_losses.energy)
                 num_done += 1
                 step = self.progress.step + 1
                 seconds = seconds_before + time.perf_counter() - start
                 self.progress = ProgressRecord(step, epoch, num_done, self.progress.loss, seconds)
                 if step % self.record_every == 0 or self.finished:
-                    energies = (
-                        {"training_mev": 1000.0 * sum(energy_errors) / len(energy_errors)} if energy_errors else {}
-                    )
-                    self.progress = replace(self.progress, loss=sum(losses) / len(losses), energies=energies)
+                    energies = {"training_mev": 1000.0 * _mean(energy_errors)} if energy_errors else {}
+                    self._check_finite(totals)
+                    self.progress = replace(self.progress, loss=_mean(losses), energies=energies)
                     self.history.append(self.progress)
-                    losses, energy_errors = [], []
+                    totals, losses, energy_errors = [], [], []
                     yield self.progress
                 if self.finished:
                     break
@@ -169,19 +166,23 @@ class DistillTrainer:
                 energies[f"{source}_explained"] = report.energies.quality.explained
         self.history[-1] = replace(self.history[-1], energies=energies)
 
+    def _check_finite(self, losses: Sequence[Tensor]) -> None:
+        """Stop all processes if a loss since the last record is no number in any of them."""
+        loss = _mean(losses)
+        if self.workers.any_process(not math.isfinite(loss)):
+            raise DTNNError(
+                f"distill: the loss became {loss} by step {self.progress.step}; a lower learning rate than "
+                f"{self.settings.learning_rate:g} may help"
+            )
+
     def _step(self, graph: Any, labels: Mapping[str, Tensor]) -> Losses:
+        """Take one step of the optimizer, and return the losses. Nothing in it waits for a GPU."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.progress.step)
         self._parallel.train()
         losses: Losses = self._parallel(graph, labels)
-        loss = losses.total
-        if not torch.isfinite(loss):
-            raise DTNNError(
-                f"distill: the loss became {loss.item()} in step {self.progress.step + 1}; a lower learning rate than "
-                f"{self.settings.learning_rate:g} may help"
-            )
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        losses.total.backward()
         nn.utils.clip_grad_norm_(self.student.parameters(), self.settings.clip_norm)
         self.optimizer.step()
         self._update_averaged_weights()
@@ -208,3 +209,8 @@ class DistillTrainer:
             source: evaluate(student, self.shards.held_out_batches(made=source == "made"), device)
             for source in ("real", "made")
         }
+
+
+def _mean(values: Sequence[Tensor]) -> float:
+    """Average scalars on a device, which is the only wait for it."""
+    return torch.stack(list(values)).double().mean().item()

@@ -21,6 +21,7 @@ from ..crystals.elements import MAX_ATOMIC_NUMBER
 from ..encoders.build import load_encoder
 from ..encoders.native import NativeEncoder
 from ..errors import BadFileError
+from ..nn.crystal_sums import sum_over_atoms
 from ..nn.graph import CrystalGraph, build_graph, crystal_batches
 from ..nn.saved_folder import WEIGHTS_FILE
 
@@ -69,7 +70,7 @@ class EnergyModel(nn.Module):
         """
         scalar = self.encoder(graph)[-1].atom_scalar
         atom_energies = scalar.to(self.weight.dtype) @ self.weight + self.constants[graph.atomic_numbers]
-        return torch.segment_reduce(atom_energies, "sum", offsets=graph.ptr)
+        return sum_over_atoms(atom_energies, graph.ptr)
 
     def predict_energies(self, structures: Any, batch_atoms: int = 1024) -> np.ndarray:
         """Predict the energies that the potential would give.

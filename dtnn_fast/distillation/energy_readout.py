@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..crystals.elements import MAX_ATOMIC_NUMBER
 from ..errors import DTNNError
+from ..nn.crystal_sums import crystal_of_atom, sum_over_atoms
 from ..nn.graph import CrystalGraph
 from ..nn.latents import AtomOrbits
 from .energy_model import EnergyHead
@@ -52,10 +53,11 @@ def element_counts(atomic_numbers: Tensor, ptr: Tensor, atom_weight: Tensor | No
         Counts by atomic number. [B, 119], float64.
     """
     width = MAX_ATOMIC_NUMBER + 1
-    crystal_of_atom = torch.repeat_interleave(ptr.diff())
-    places = crystal_of_atom * width + atomic_numbers
-    counts = torch.bincount(places, atom_weight, minlength=(len(ptr) - 1) * width)
-    return counts.view(-1, width).double()
+    places = crystal_of_atom(ptr, len(atomic_numbers)) * width + atomic_numbers
+    # Not by torch.bincount, which waits for a GPU. Whole numbers have exact sums in any order.
+    counts = torch.zeros((len(ptr) - 1) * width, dtype=torch.float64, device=ptr.device)
+    weight = counts.new_ones(()).expand_as(places) if atom_weight is None else atom_weight.double()
+    return counts.scatter_add_(0, places, weight).view(-1, width)
 
 
 def fit_compositions(counts: Tensor, energies: Tensor) -> CompositionFit:
@@ -133,6 +135,7 @@ class EnergyTerm(nn.Module):
 
     constants: Tensor
     deviation: Tensor
+    is_unknown: Tensor
 
     def __init__(self, channels: int, fit: CompositionFit) -> None:
         super().__init__()
@@ -142,6 +145,9 @@ class EnergyTerm(nn.Module):
         self.shift = nn.Parameter(torch.zeros(MAX_ATOMIC_NUMBER + 1))
         self.register_buffer("constants", fit.constants)
         self.register_buffer("deviation", torch.tensor(fit.deviation, dtype=torch.float64))
+        is_unknown = torch.ones(MAX_ATOMIC_NUMBER + 1, dtype=torch.float64)
+        is_unknown[list(fit.elements)] = 0.0
+        self.register_buffer("is_unknown", is_unknown, persistent=False)
 
     def errors(self, scalar: Tensor, graph: CrystalGraph, energies: Tensor) -> EnergyErrors:
         """Compute the errors of the energies.
@@ -159,12 +165,11 @@ class EnergyTerm(nn.Module):
         orbits = AtomOrbits.of(graph)
         if orbits is not None:
             of_atoms = orbits.shares(graph.ptr) * of_atoms
-        how = "mean" if orbits is None else "sum"  # shares add up to 1 in each crystal
-        from_scalars = torch.segment_reduce(of_atoms, how, offsets=graph.ptr)
+        from_scalars = sum_over_atoms(of_atoms, graph.ptr)
+        if orbits is None:  # else the shares add up to 1 in each crystal
+            from_scalars = from_scalars / graph.ptr.diff()
         predicted = self.deviation * (from_scalars + fractions.to(scalar.dtype) @ self.shift)
-        is_unknown = counts.new_ones(counts.shape[1])
-        is_unknown[list(self.elements)] = 0.0
-        return EnergyErrors(predicted - residuals, residuals, counts @ is_unknown == 0)
+        return EnergyErrors(predicted - residuals, residuals, counts @ self.is_unknown == 0)
 
     def head(self) -> EnergyHead:
         """Fold deviation and shifts into weights and constants of the saved form, on the CPU."""

@@ -122,11 +122,13 @@ class NativeEncoder(nn.Module):
         shorter.embedding, shorter.layers, shorter.readouts = self.embedding, self.layers[:count], self.readouts[:count]
         return shorter
 
-    def forward(self, graph: CrystalGraph) -> list[Latents]:
+    def forward(self, graph: CrystalGraph, all_bonds: bool = True) -> list[Latents]:
         """Compute the latents of the layers 1 ... num_layers, in this order.
 
         Args:
             graph: crystals, built with at least the cutoffs of this encoder.
+            all_bonds: whether every layer's latents have their bonds. Otherwise the last layer's have, and the memory
+                of the others is free as soon as the next layer has read them.
         """
         geometry = self._geometry(graph)
         positions, channels = graph.positions, self.config.channels
@@ -145,7 +147,10 @@ class NativeEncoder(nn.Module):
                 reached = cutoff
             atoms, bonds = layer(atoms, bonds, geometry[cutoff])
             read = self.readouts[number](*atoms) if self.readouts else atoms
-            latents.append(Latents._make((*read, *bonds, geometry[cutoff].length, geometry[cutoff].tier)))
+            if all_bonds or number + 1 == self.num_layers:
+                latents.append(Latents._make((*read, *bonds, geometry[cutoff].length, geometry[cutoff].tier)))
+            else:
+                latents.append(Latents._make((*read, None, None, None, None)))
         return latents
 
     def _geometry(self, graph: CrystalGraph) -> dict[float, BondGeometry]:

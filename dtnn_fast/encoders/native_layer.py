@@ -48,7 +48,7 @@ class BondGeometry:
     @classmethod
     def from_vectors(cls, tier: BondTier, vectors: Tensor, num_radial: int) -> BondGeometry:
         """Compute the geometry from the bond vectors [E, 3]."""
-        if vectors.device.type == "cpu" and not uses_reference():
+        if vectors.device.type in ("cpu", "cuda") and not uses_reference():
             length, direction, envelope, radial = bond_geometry(vectors, tier.cutoff, num_radial)
             return cls(tier, length, direction, envelope, radial)
         length = torch.linalg.vector_norm(vectors, dim=-1)

@@ -267,7 +267,9 @@ class DTNN(Predictor):
 
     def encode(self, graph: CrystalGraph) -> EncodedCrystals:
         """Compute the latents of a graph, which `forward`, `member_tensors` and `born_charges` take instead of it."""
-        return EncodedCrystals(self.encoder(graph), graph.ptr, graph, AtomOrbits.of(graph))
+        # The decoders read the bonds of the last layer.
+        all_bonds = (False,) if isinstance(self.encoder, NativeEncoder) else ()
+        return EncodedCrystals(self.encoder(graph, *all_bonds), graph.ptr, graph, AtomOrbits.of(graph))
 
     def member_tensors(self, crystals: CrystalGraph | EncodedCrystals) -> dict[str, Tensor]:
         """Compute the tensors of each member by target; see `forward`. [members, B, 3, 3]."""
@@ -301,7 +303,7 @@ class DTNN(Predictor):
         charges: Tensor = self.born_readout(self._read_latents(crystals), crystals.ptr, crystals.orbits)
         return charges
 
-    def predict_born_charges(self, structures: Any, batch_atoms: int = 1024) -> list[np.ndarray]:
+    def predict_born_charges(self, structures: Any, batch_atoms: int | None = None) -> list[np.ndarray]:
         """Predict Born effective charges of structures.
 
         Args:
@@ -319,7 +321,7 @@ class DTNN(Predictor):
         crystals = self._to_checked_crystals(structures)
         charges: list[np.ndarray] = [np.empty(0)] * len(crystals)
         with self.evaluating(), torch.inference_mode():
-            for batch in crystal_batches(crystals, batch_atoms):
+            for batch in crystal_batches(crystals, batch_atoms or self.default_batch_atoms()):
                 # All atoms: the sum rule needs them, and a reduced graph has one of each orbit.
                 values = self.born_charges(self.graph([crystals[index] for index in batch])).double().cpu().numpy()
                 counts = np.cumsum([crystals[index].num_atoms for index in batch])
@@ -373,7 +375,7 @@ class DTNN(Predictor):
 
     def graph(self, crystals: Sequence[Crystal]) -> CrystalGraph:
         """Build the graph of crystals for this model, on its device and in its dtype."""
-        return build_graph(crystals, self.encoder.cutoffs, self.dtype).to(self.device)
+        return build_graph(crystals, self.encoder.cutoffs, self.dtype, self.device)
 
     @property
     def uses_operations(self) -> bool:
@@ -385,7 +387,7 @@ class DTNN(Predictor):
 
         These are the crystals with `operations`, of a model that `uses_operations`. Positions carry no gradients there.
         """
-        if not self.uses_operations:
+        if not self.uses_operations or all(crystal.operations is None for crystal in crystals):
             return self.graph(crystals)
         return build_inference_graph(crystals, self.encoder.cutoffs, self.dtype).to(self.device)
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The decoders of all members in two native calls: `bond_perceptron_sum` and `decode`, with the modules' weights.
 
-The kernels exist on the CPU. Elsewhere, and with the reference implementations, each `Decoder` runs its modules.
+Elsewhere than on the CPU and CUDA, on CUDA with gradients, and with the reference implementations, each `Decoder` runs
+its modules.
 """
 
 from __future__ import annotations
@@ -154,7 +155,8 @@ def _summed_bonds(latents: Latents, weights: BondWeights) -> tuple[Tensor, Tenso
     envelope = smooth_cutoff(length, tier.cutoff)
     summed = sum_at_ends(vector, tier, "difference")
     counts = None if tier.turns is None else tier.turns.counts
-    return summed, *bond_perceptron_sum(scalar, envelope, *weights, tier.pairs, tier.row_ptr, counts)
+    bonds = tier.pairs, tier.row_ptr, counts, tier.by_neighbor
+    return summed, *bond_perceptron_sum(scalar, envelope, *weights, *bonds)
 
 
 def _dropout_masks(decoders: Sequence[Decoder], scalar: Tensor, cache: DecoderCache) -> Tensor | None:

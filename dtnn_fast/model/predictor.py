@@ -10,12 +10,15 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import nn
 
 from ..crystals.checks import check_crystals
 from ..crystals.convert import to_crystals
 from ..crystals.crystal import Crystal
+from ..nn.devices import batch_atoms_on
 from ..nn.graph import crystal_batches
+from ..nn.known_modules import KnownModules
 from ..nn.symmetric_tensors import UNIQUE_COLUMNS, UNIQUE_ROWS
 from ..symmetry import find_forbidden_ionic_responses, find_symmetry, symmetrised
 from .training_set import TrainingSet
@@ -75,6 +78,11 @@ class Predictor(nn.Module):
         """List the encoders whose training crystals are known, each with its training set."""
         return []
 
+    def default_batch_atoms(self) -> int:
+        """Choose the number of atoms of a batch for the device of the model; see `batch_atoms_on`."""
+        parameter = next(self.parameters(), None)
+        return batch_atoms_on(torch.device("cpu") if parameter is None else parameter.device)
+
     @abstractmethod
     def predict_members(self, crystals: Sequence[Crystal]) -> dict[str, np.ndarray]:
         """Predict the tensors of each member for crystals that passed `check_crystal`, all in one batch.
@@ -87,14 +95,15 @@ class Predictor(nn.Module):
         """
 
     def predict(
-        self, structures: Any, target: str | None = None, batch_atoms: int = 1024, symmetrise: bool = False
+        self, structures: Any, target: str | None = None, batch_atoms: int | None = None, symmetrise: bool = False
     ) -> np.ndarray:
         """Predict dielectric tensors.
 
         Args:
             structures: a pymatgen Structure, an ASE Atoms, a `Crystal`, or a list of them.
             target: which tensor; may be left out when the model has only one.
-            batch_atoms: number of atoms in a batch, at most (a larger crystal is a batch by itself).
+            batch_atoms: number of atoms in a batch, at most (a larger crystal is a batch by itself); None for 1024 on
+                the CPU, and on a GPU as many as its free memory allows.
             symmetrise: average each tensor over the point group of its crystal, found by moyopy within 0.1 Angstrom.
                 Elements that the symmetry forbids are then exactly zero. Without it, they are zero up to rounding
                 where the crystal has the symmetry perfectly. Crystals of more than 800 atoms are not searched.
@@ -115,12 +124,12 @@ class Predictor(nn.Module):
                     tensors[index] = symmetrised(tensors[index], symmetry.rotations)
         return tensors
 
-    def predict_targets(self, structures: Any, batch_atoms: int = 1024) -> dict[str, np.ndarray]:
+    def predict_targets(self, structures: Any, batch_atoms: int | None = None) -> dict[str, np.ndarray]:
         """Predict the tensors of all targets at once; see `predict`. [B, 3, 3] for each target."""
-        return self._predict_in_batches(structures, batch_atoms).tensors
+        return self._predict_in_batches(structures, batch_atoms, with_errors=False).tensors
 
     def predict_with_errors(
-        self, structures: Any, target: str | None = None, batch_atoms: int = 1024
+        self, structures: Any, target: str | None = None, batch_atoms: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Predict tensors with error bars, by an ensemble whose error bars were calibrated.
 
@@ -148,7 +157,7 @@ class Predictor(nn.Module):
         return prediction.tensors[chosen], prediction.tensor_errors[chosen]
 
     def predict_mean_with_errors(
-        self, structures: Any, target: str | None = None, batch_atoms: int = 1024
+        self, structures: Any, target: str | None = None, batch_atoms: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Predict mean permittivities (a third of the trace) with error bars, by an ensemble that was calibrated.
 
@@ -175,15 +184,21 @@ class Predictor(nn.Module):
         prediction = self._predict_in_batches(structures, batch_atoms)
         return mean_permittivity(prediction.tensors[chosen]), prediction.mean_errors[chosen]
 
-    def _predict_in_batches(self, structures: Any, batch_atoms: int) -> BatchPrediction:
-        """Predict all targets with their error bars, in the order of the structures."""
+    def _predict_in_batches(
+        self, structures: Any, batch_atoms: int | None, with_errors: bool = True
+    ) -> BatchPrediction:
+        """Predict all targets, and their error bars where wanted, in the order of the structures."""
         crystals = self._to_checked_crystals(structures)
         tensors = {target: np.empty((len(crystals), 3, 3)) for target in self.targets}
-        tensor_errors = {target: np.empty(len(crystals)) for target in self.targets if self.error_scales}
-        mean_errors = {target: np.empty(len(crystals)) for target in self.targets if self.mean_error_scales}
+        tensor_errors = {
+            target: np.empty(len(crystals)) for target in self.targets if with_errors and self.error_scales
+        }
+        wants_mean_errors = with_errors and self.mean_error_scales
+        mean_errors = {target: np.empty(len(crystals)) for target in self.targets if wants_mean_errors}
+        predict = self.predict_batch_with_errors if with_errors else self._predict_batch_without_errors
         with self.evaluating():
-            for batch in crystal_batches(crystals, batch_atoms):
-                prediction = self.predict_batch_with_errors([crystals[index] for index in batch])
+            for batch in crystal_batches(crystals, batch_atoms or self.default_batch_atoms()):
+                prediction = predict([crystals[index] for index in batch])
                 for target in self.targets:
                     tensors[target][batch] = prediction.tensors[target]
                 for errors, batch_errors in (
@@ -218,7 +233,11 @@ class Predictor(nn.Module):
         Returns:
             [B, 3, 3] for each target, float64.
         """
-        return self.predict_batch_with_errors(crystals).tensors
+        return self._predict_batch_without_errors(crystals).tensors
+
+    def _predict_batch_without_errors(self, crystals: Sequence[Crystal]) -> BatchPrediction:
+        members = _without_forbidden_ionic_parts(crystals, self.predict_members(crystals))
+        return BatchPrediction({target: values.mean(0) for target, values in members.items()}, {}, {})
 
     def predict_batch_with_errors(self, crystals: Sequence[Crystal]) -> BatchPrediction:
         """Predict as `predict_batch` does, with the error bars of tensors and means where the model has them.
@@ -247,7 +266,9 @@ class Predictor(nn.Module):
         """
         with _EVALUATED_LOCK:
             # Usually there is nothing to change: setting the mode of hundreds of modules takes longer than a crystal.
-            modules = list(self.modules()) if _EVALUATED or _any_training(self) else []
+            known = self.__dict__.setdefault("_known_modules", KnownModules())
+            known.update((self,))
+            modules = list(known.modules) if _EVALUATED or known.any_training() else []
             for module in modules:
                 mode, blocks = _EVALUATED.get(module, (module.training, 0))
                 _EVALUATED[module] = mode, blocks + 1
@@ -268,17 +289,6 @@ class Predictor(nn.Module):
 # The modules in blocks of `Predictor.evaluating`: their mode before, and the number of blocks.
 _EVALUATED: dict[nn.Module, tuple[bool, int]] = {}
 _EVALUATED_LOCK = threading.Lock()
-
-
-def _any_training(model: nn.Module) -> bool:
-    """Tell whether a module or one below it is in training mode."""
-    left: list[nn.Module] = [model]
-    while left:
-        module = left.pop()
-        if module.training:
-            return True
-        left += [part for part in module._modules.values() if part is not None]
-    return False
 
 
 def _without_forbidden_ionic_parts(

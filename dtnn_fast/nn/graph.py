@@ -166,18 +166,22 @@ class CrystalGraph:
 
 
 def build_graph(
-    crystals: Sequence[Crystal], cutoffs: Sequence[float], dtype: torch.dtype = torch.float32
+    crystals: Sequence[Crystal],
+    cutoffs: Sequence[float],
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
 ) -> CrystalGraph:
-    """Put crystals into one graph on the CPU. Neighbor lists are made in float64 for every `dtype`.
+    """Put crystals into one graph. Neighbor lists are made in float64 for every `dtype`.
 
     Args:
         crystals: at least one.
         cutoffs: Angstrom; equal cutoffs share a tier.
         dtype: dtype of positions and cell in the result. Below float64 a very skewed cell is replaced by a compact cell
             of the same lattice, and the atoms are moved into it: otherwise distances would lose their digits.
+        device: device of the graph. On CUDA the neighbor lists are made there; for other devices on the CPU.
 
     Returns:
-        The graph; use `CrystalGraph.to` for another device.
+        The graph.
 
     Raises:
         BadCrystalError: no crystals were given.
@@ -188,9 +192,13 @@ def build_graph(
     placed = packed.positions, packed.cells
     if dtype != torch.float64:
         placed = wrap_into_compact_cells(packed.positions, packed.cells, packed.pbc, packed.ptr)
-    numbers, positions, cell, pbc, ptr = map(torch.from_numpy, (packed.atomic_numbers, *placed, packed.pbc, packed.ptr))
+    device = torch.device(device)
+    arrays = map(torch.from_numpy, (packed.atomic_numbers, *placed, packed.pbc, packed.ptr))
+    made_on = device if device.type == "cuda" else torch.device("cpu")
+    numbers, positions, cell, pbc, ptr = (array.to(made_on) for array in arrays)
     tiers = nested_tiers(positions, cell, pbc, ptr, cutoffs)
-    return CrystalGraph(numbers, positions.to(dtype), cell.to(dtype), ptr, tiers)
+    graph = CrystalGraph(numbers, positions.to(dtype), cell.to(dtype), ptr, tiers)
+    return graph if device == made_on else graph.to(device)
 
 
 def nested_tiers(

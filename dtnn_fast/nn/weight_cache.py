@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from operator import attrgetter, is_
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .._backend import uses_reference
+from .known_modules import KnownModules
 from .layers import MLP, ChannelMix, GatedMix, Linear
 
 # Classes of layers whose weights the fused operations know how to use.
@@ -19,17 +22,80 @@ PLAIN_LAYERS: frozenset[type[nn.Module]] = frozenset(
 
 T = TypeVar("T")
 
+# Number of steps of all optimizers so far. Fused optimizers of torch change parameters without raising their versions.
+_optimizer_steps = 0
+
+
+def _count_step(*_: object) -> None:
+    global _optimizer_steps  # noqa: PLW0603  optimizers of the whole process
+    _optimizer_steps += 1
+
+
+register_optimizer_step_post_hook(_count_step)
+
 
 def flat_weights(parts: Sequence[Tensor]) -> Tensor:
     """Put weights one after the other, as fused operations take them: transposed matrices and biases. [P]."""
     return torch.cat([part.t().flatten() if part.dim() == 2 else part for part in parts])
 
 
+class _SeenTensors(NamedTuple):
+    """Parameters and buffers as they were when weights were made of them.
+
+    Args:
+        holders: dictionary of each.
+        names: its name there.
+        tensors: the tensors.
+        versions: their numbers of changes.
+        aliases: the same memory, which is kept: a new parameter cannot come to stand where an old one stood.
+        addresses: of that memory.
+    """
+
+    holders: list[dict[str, Any]]
+    names: list[str]
+    tensors: list[Tensor]
+    versions: list[int]
+    aliases: list[Tensor]
+    addresses: list[int]
+
+    @classmethod
+    def of(cls, modules: Sequence[nn.Module]) -> _SeenTensors:
+        seen = [
+            (holder, name, tensor)
+            for module in modules
+            for holder in (module._parameters, module._buffers)
+            for name, tensor in holder.items()
+            if tensor is not None
+        ]
+        tensors = [tensor for _, _, tensor in seen]
+        aliases = [tensor.detach() for tensor in tensors]
+        return cls(
+            [holder for holder, _, _ in seen],
+            [name for _, name, _ in seen],
+            tensors,
+            list(map(_version, tensors)),
+            aliases,
+            list(map(Tensor.data_ptr, aliases)),
+        )
+
+    def are_unchanged(self) -> bool:
+        """Tell whether the same tensors are there with the same values; all loops run within C."""
+        return (
+            all(map(is_, map(dict.get, self.holders, self.names), self.tensors))
+            and list(map(_version, self.tensors)) == self.versions
+            and list(map(Tensor.data_ptr, self.tensors)) == self.addresses
+        )
+
+
+_version = attrgetter("_version")
+
+
 class WeightCache(Generic[T]):
     """The weights that a fused operation takes from some modules, kept between calls for inference.
 
     With gradients, and while a program is traced, weights are made anew. They are also made anew when a parameter was
-    replaced, moved, or changed by an operation of torch (which raises its version), and when a submodule was replaced.
+    replaced, moved, or changed by an operation of torch (which raises its version), when a submodule was replaced, and
+    after a step of any optimizer.
     Only a change behind torch's back, of ``parameter.data`` element by element, is not seen.
 
     Args:
@@ -38,30 +104,30 @@ class WeightCache(Generic[T]):
 
     def __init__(self, plain: frozenset[type[nn.Module]] = PLAIN_LAYERS) -> None:
         self._plain_types = plain
-        self._roots: tuple[nn.Module, ...] = ()
-        self._modules: list[nn.Module] = []
-        self._children: list[tuple[dict[str, Any], str, nn.Module]] = []
+        self._known = KnownModules()
         self._is_plain = False
-        self._tensors: list[tuple[dict[str, Any], str, Tensor, Tensor, int]] | None = None
+        self._tensors: _SeenTensors | None = None
         self._weights: T | None = None
+        self._made_at_step = 0
         self.dropouts: list[nn.Dropout] = []
 
     def can_fuse(self, roots: Sequence[nn.Module], example: Tensor) -> bool:
         """Tell whether one fused operation may do the work of some modules.
 
-        It may on the CPU, where the kernels are, for modules of this package's classes, and without hooks, which would
-        not be called. The reference implementations are to be run module by module.
+        It may for modules of this package's classes, and without hooks, which would not be called. On CUDA it may
+        without gradients only, whose kernels the CPU alone has. The reference implementations are to be run module by
+        module.
 
         Args:
             roots: the modules, which stand for their submodules too.
             example: one of their inputs.
         """
-        if uses_reference() or example.device.type != "cpu":
+        if uses_reference() or not _has_kernels(example):
             return False
         if torch.compiler.is_compiling():
             return all(type(m) in self._plain_types and not _has_hooks(m) for root in roots for m in root.modules())
         self._see(roots)
-        return self._is_plain and not any(map(_has_hooks, self._modules))
+        return self._is_plain and not self._known.any_hooks()
 
     def get(self, roots: Sequence[nn.Module], make: Callable[[], T]) -> T:
         """Return the weights of some modules.
@@ -73,43 +139,23 @@ class WeightCache(Generic[T]):
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or _is_traced():
             return make()
         self._see(roots)
-        if self._weights is None or self._tensors is None or not all(map(_is_unchanged, self._tensors)):
-            self._weights = None
+        is_current = self._weights is not None and self._made_at_step == _optimizer_steps
+        if not is_current or self._tensors is None or not self._tensors.are_unchanged():
+            self._weights, self._made_at_step = None, _optimizer_steps
             try:
-                self._remember_tensors()
+                self._tensors = _SeenTensors.of(self._known.modules)
             except RuntimeError:  # tensors of torch.inference_mode have no version
                 return make()
             self._weights = make()
-        return self._weights
+        return cast(T, self._weights)
 
     def _see(self, roots: Sequence[nn.Module]) -> None:
         """Make the list of all modules, if it is not the present one."""
-        if len(roots) == len(self._roots) and all(a is b for a, b in zip(roots, self._roots, strict=True)):
-            for children, name, child in self._children:
-                if children.get(name) is not child:
-                    break
-            else:
-                return
-        self._roots, self._weights, self._tensors = tuple(roots), None, None
-        self._modules = [module for root in roots for module in root.modules()]
-        self._children = [
-            (module._modules, name, child)
-            for module in self._modules
-            for name, child in module._modules.items()
-            if child is not None
-        ]
-        self._is_plain = all(type(module) in self._plain_types for module in self._modules)
-        self.dropouts = [module for module in self._modules if isinstance(module, nn.Dropout)]
-
-    def _remember_tensors(self) -> None:
-        # The alias keeps the memory: a new parameter cannot come to stand where an old one stood.
-        self._tensors = [
-            (tensors, name, tensor, tensor.detach(), tensor._version)
-            for module in self._modules
-            for tensors in (module._parameters, module._buffers)
-            for name, tensor in tensors.items()
-            if tensor is not None
-        ]
+        if self._known.update(roots):
+            self._weights, self._tensors = None, None
+            modules = self._known.modules
+            self._is_plain = all(type(module) in self._plain_types for module in modules)
+            self.dropouts = [module for module in modules if isinstance(module, nn.Dropout)]
 
     def __deepcopy__(self, _memo: object) -> WeightCache[T]:
         return WeightCache(self._plain_types)
@@ -118,13 +164,14 @@ class WeightCache(Generic[T]):
         return WeightCache, (self._plain_types,)
 
 
+def _has_kernels(example: Tensor) -> bool:
+    if example.device.type == "cuda":
+        return not torch.is_grad_enabled()
+    return example.device.type == "cpu"
+
+
 def _has_hooks(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
-
-
-def _is_unchanged(seen: tuple[dict[str, Any], str, Tensor, Tensor, int]) -> bool:
-    tensors, name, tensor, alias, version = seen
-    return tensors.get(name) is tensor and tensor._version == version and tensor.data_ptr() == alias.data_ptr()
 
 
 def _is_traced() -> bool:

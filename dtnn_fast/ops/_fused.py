@@ -47,6 +47,8 @@ def reference_gradients_with_tangents(
         copies = [x + torch.zeros_like(x).requires_grad_() for x in inputs]
         outputs = reference(*copies)
         present = [(out, grad) for out, grad in zip(outputs, grad_outputs, strict=True) if grad is not None]
+        if not any(out.requires_grad for out, _ in present):  # of no members
+            return tuple(torch.zeros_like(x) for x in inputs)
         return torch.autograd.grad(
             [out for out, _ in present],
             copies,
@@ -101,6 +103,7 @@ def register_network(
     groups: Sequence[int],
     grad_names: Sequence[str] = ("grad_scalar", "grad_vector", "grad_rank2"),
     autocast: bool = True,
+    backward_on_cuda: bool = False,
     fake: Callable[..., tuple[Tensor, ...]],
     reference: Callable[..., tuple[Tensor, ...]],
 ) -> None:
@@ -115,6 +118,7 @@ def register_network(
         groups: the group of each tensor, from 0.
         grad_names: names of the gradients of its results.
         autocast: whether torch.autocast casts 16-bit tensors to float32.
+        backward_on_cuda: whether there is a CUDA kernel of the backward; otherwise the reference implementation runs.
         fake: makes empty results.
         reference: the operation in torch's operations.
     """
@@ -168,7 +172,7 @@ def register_network(
         )
         return *of_grads, *of_inputs, *[None] * (ctx.num_arguments - num_grads - count)
 
-    def backward_with_tangents(*arguments: Any) -> Any:
+    def backward_by_reference(*arguments: Any) -> Any:
         tensors, sizes, needed = split(arguments[num_grads:])
         grads = reference_gradients_with_tangents(lambda *x: reference(*x, *sizes), tensors, arguments[:num_grads])
         results = tuple(grad if need else grad.new_empty(0) for grad, need in zip(grads, needed, strict=True))
@@ -178,7 +182,11 @@ def register_network(
     torch.library.register_fake(f"dtnn_fast::{backward_op}", fake_backward)
     register_derivatives(op, setup_context=setup_context, backward=backward, reference=reference)
     register_derivatives(
-        backward_op, setup_context=setup_backward, backward=backward_backward, reference=backward_with_tangents
+        backward_op,
+        setup_context=setup_backward,
+        backward=backward_backward,
+        reference=backward_by_reference,
+        reference_on_cuda=not backward_on_cuda,
     )
     register_vmap(op)
     register_vmap(backward_op)

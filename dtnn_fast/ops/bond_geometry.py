@@ -16,8 +16,7 @@ def bond_geometry(vectors: Tensor, cutoff: float, num_radial: int) -> tuple[Tens
     """Evaluate the functions of bond vectors that the native encoder reads, in one pass.
 
     The smooth cutoff is 1 - 28 x^6 + 48 x^7 - 21 x^8 with x = length / cutoff (arXiv 2003.03123, Eq. 8, p = 6), the
-    radial basis sqrt(2 / cutoff) sin(k pi length / cutoff) / length for k = 1 ... num_radial (Eq. 7). There is a kernel
-    for the CPU only.
+    radial basis sqrt(2 / cutoff) sin(k pi length / cutoff) / length for k = 1 ... num_radial (Eq. 7).
 
     Args:
         vectors: bond vectors, not zero. [E, 3], float32 or float64, Angstrom.
@@ -56,5 +55,6 @@ register_network(
     grad_names=("grad_length", "grad_direction", "grad_envelope", "grad_radial"),
     fake=_fake,
     reference=_reference,
+    backward_on_cuda=True,
     autocast=False,  # 16 bits are too few for positions
 )

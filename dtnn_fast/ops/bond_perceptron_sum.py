@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from .._backend import reference_implementations, uses_reference
+from ._bond_ends import order_for
 from ._fused import reference_gradients_with_tangents, second_gradients
 from ._registration import check_same_device, register_autocast, register_derivatives, register_vmap
+from .neighbor_list import NeighborOrder
 
 
 def bond_perceptron_sum(
@@ -21,13 +23,15 @@ def bond_perceptron_sum(
     pairs: Tensor,
     row_ptr: Tensor,
     sum_scalar: Tensor | None = None,
+    by_neighbor: NeighborOrder | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Apply M perceptrons to the bonds of a half list and sum their values at both ends; Eq. 8 of arXiv 2405.09052.
 
     ``value[m, e] = silu(silu(bond_scalar[e] @ weight1[m] + bias1[m]) @ weight2[m] + bias2[m])``
 
     ``sums[m, n]`` is the sum of ``envelope[e] * value[m, e]`` over the bonds e that have atom n at an end. No value of
-    a bond is stored, in the backward neither. There is a kernel for the CPU only.
+    a bond is stored on the CPU, in the backward neither. On CUDA the values of a few members are stored at a time, and
+    gradients come from the reference implementation.
 
     Args:
         bond_scalar: scalars of the bonds. [E, C], float32 or float64.
@@ -40,6 +44,7 @@ def bond_perceptron_sum(
         row_ptr: the bonds of center n are ``row_ptr[n]:row_ptr[n + 1]``. [N+1], int64.
         sum_scalar: how often a bond counts at its center (row 0) and at its neighbor (row 1); None for once.
             [2, E], dtype of `bond_scalar`.
+        by_neighbor: the bonds sorted by neighbor, which CUDA needs; None to sort them here.
 
     Returns:
         The sums [M, N, D], and the sums of the envelope [N]; dtype of `bond_scalar`.
@@ -57,7 +62,13 @@ def bond_perceptron_sum(
     arguments = bond_scalar, envelope, weight1, bias1, weight2, bias2, pairs, row_ptr, sum_scalar
     if uses_reference():
         return reference_implementations().bond_perceptron_sum(*arguments)
-    return torch.ops.dtnn_fast.bond_perceptron_sum(*arguments)
+    # `pairs` of a wrong shape are left to the kernel's check.
+    can_sort = pairs.dim() == 2 and pairs.shape[0] == 2 and pairs.dtype == torch.int64
+    order = order_for(1, by_neighbor, pairs, row_ptr) if by_neighbor is not None or can_sort else (None, None)
+    return torch.ops.dtnn_fast.bond_perceptron_sum(*arguments, *order)
+
+
+_NUM_ARGUMENTS = 9  # before the bonds sorted by neighbor
 
 
 def _check_devices(op: str, *tensors: Tensor | None) -> None:
@@ -76,9 +87,13 @@ def _fake(
     pairs: Tensor,
     row_ptr: Tensor,
     sum_scalar: Tensor | None,
+    neighbor_order: Tensor | None = None,
+    neighbor_row_ptr: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     tensors = bond_scalar, envelope, weight1, bias1, weight2, bias2, pairs, row_ptr, sum_scalar
     _check_devices("bond_perceptron_sum", *tensors)
+    sorted_bonds = {"neighbor_order": neighbor_order, "neighbor_row_ptr": neighbor_row_ptr}
+    check_same_device("bond_perceptron_sum", bond_scalar=bond_scalar, **sorted_bonds)
     num_atoms = row_ptr.shape[0] - 1
     return bond_scalar.new_empty((weight1.shape[0], num_atoms, weight2.shape[2])), bond_scalar.new_empty((num_atoms,))
 
@@ -111,19 +126,19 @@ def _fake_backward(
 
 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    ctx.save_for_backward(*inputs)
+    ctx.save_for_backward(*inputs[:_NUM_ARGUMENTS])
     ctx.set_materialize_grads(False)
 
 
 def _backward(ctx, grad_sums, grad_envelope_sum):  # type: ignore[no-untyped-def]
     need_scalar, need_envelope, *need_weights = ctx.needs_input_grad[:6]
     if grad_sums is None and grad_envelope_sum is None:
-        return (None,) * 9
+        return (None,) * len(ctx.needs_input_grad)
     needed = need_scalar, need_envelope, any(need_weights), ctx.needs_input_grad[8]
     *grads, grad_factors = torch.ops.dtnn_fast.bond_perceptron_sum_backward(
         grad_sums, grad_envelope_sum, *ctx.saved_tensors, *needed
     )
-    all_grads = (*grads, None, None, grad_factors)
+    all_grads = (*grads, None, None, grad_factors, *[None] * (len(ctx.needs_input_grad) - _NUM_ARGUMENTS))
     return tuple(grad if need else None for grad, need in zip(all_grads, ctx.needs_input_grad, strict=True))
 
 
@@ -160,7 +175,7 @@ def _reference_of(*tensors):  # type: ignore[no-untyped-def]
 
 
 def _reference(*arguments):  # type: ignore[no-untyped-def]
-    return reference_implementations().bond_perceptron_sum(*arguments)
+    return reference_implementations().bond_perceptron_sum(*arguments[:_NUM_ARGUMENTS])
 
 
 def _reference_backward(grad_sums, grad_envelope_sum, *arguments):  # type: ignore[no-untyped-def]
@@ -177,6 +192,7 @@ register_derivatives(
     setup_context=_setup_backward,
     backward=_backward_backward,
     reference=_reference_backward,
+    reference_on_cuda=True,
 )
 register_vmap("bond_perceptron_sum")
 register_vmap("bond_perceptron_sum_backward")

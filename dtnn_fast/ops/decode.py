@@ -30,8 +30,8 @@ def decode(
 ) -> Tensor:
     """Apply the blocks and readouts of M decoders in one pass: Eq. 8 to 27 of arXiv 2405.09052.
 
-    No result of a layer is stored, in the backward neither. There is a kernel for the CPU only. csrc/ops/decode.h has
-    the formulas.
+    No result of a layer is stored; on the CPU in the backward neither, on CUDA the reference implementation computes
+    the gradients. csrc/ops/decode.h has the formulas.
 
     Args:
         scalar: scalars of atoms. [N, Cs], float32 or float64.
@@ -252,7 +252,11 @@ def _reference_backward(grad, *arguments):  # type: ignore[no-untyped-def]
 
 register_derivatives("decode", setup_context=_setup_context, backward=_backward, reference=_reference)
 register_derivatives(
-    "decode_backward", setup_context=_setup_backward, backward=_backward_backward, reference=_reference_backward
+    "decode_backward",
+    setup_context=_setup_backward,
+    backward=_backward_backward,
+    reference=_reference_backward,
+    reference_on_cuda=True,
 )
 register_vmap("decode")
 register_vmap("decode_backward")

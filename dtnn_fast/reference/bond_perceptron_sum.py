@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import silu
 
 from ..ops._bond_ends import add_rows
+from ..ops.neighbor_list import NeighborOrder
 
 
 def bond_perceptron_sum(
@@ -20,6 +21,7 @@ def bond_perceptron_sum(
     pairs: Tensor,
     row_ptr: Tensor,
     sum_scalar: Tensor | None = None,
+    by_neighbor: NeighborOrder | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Apply each perceptron to all bonds and add its values by index; see `dtnn_fast.ops.bond_perceptron_sum`."""
     num_atoms = row_ptr.shape[0] - 1

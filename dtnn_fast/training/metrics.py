@@ -18,7 +18,8 @@ METRICS = ("mae_ten", "mae_mean_diag", "mae_diag", "mae_off_diag")
 
 def unique_elements(tensors: Tensor) -> Tensor:
     """Select the six unique elements. [..., 3, 3] -> [..., 6]."""
-    return tensors[..., UNIQUE_ROWS, UNIQUE_COLUMNS]
+    # Single elements, not lists of indices, whose copy to a GPU would wait for it.
+    return torch.stack([tensors[..., i, j] for i, j in zip(UNIQUE_ROWS, UNIQUE_COLUMNS, strict=True)], dim=-1)
 
 
 def mae_ten(predicted: Tensor, expected: Tensor) -> Tensor:

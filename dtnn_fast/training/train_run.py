@@ -38,6 +38,7 @@ from .run_folder import (
 )
 from .trainer import EVALUATION_BATCH, Epoch, Trainer
 from .training_settings import TrainingSettings
+from .workers import ALONE, Workers
 
 
 def train_run(
@@ -52,8 +53,11 @@ def train_run(
     on_epoch: Callable[[Trainer, Epoch], None] = lambda trainer, epoch: None,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
     on_start: Callable[[Trainer], None] = lambda trainer: None,
+    workers: Workers = ALONE,
 ) -> dict[str, Any]:
     """Train in a run folder, or resume the run that it holds, and record everything there.
+
+    Several processes call this with the same arguments; the first one writes.
 
     Args:
         settings: settings of the run; the model's elements are taken from the crystals.
@@ -66,9 +70,11 @@ def train_run(
         on_epoch: called after each epoch.
         on_batch: called after each batch with the number of batches done and the number of all batches.
         on_start: called before the first epoch, after a checkpoint has been read.
+        workers: the processes that train together, and the device of this one.
 
     Returns:
-        The content of results.json: the errors on each part of the split for each target.
+        The content of results.json: the errors on each part of the split for each target. Empty in processes other than
+        the first.
 
     Raises:
         BadFileError: the folder holds a run with other settings or data, or a damaged one.
@@ -84,17 +90,23 @@ def train_run(
     run_key = _run_key(settings, crystals)
     new_run = is_new(folder, run_key)
     parts = split([crystal.id for crystal in crystals], settings.seed, settings.fold)
-    trainer = Trainer(settings, make_labelled_data(settings, crystals, latents), parts, folder, encoder=encoder)
+    data = make_labelled_data(settings, crystals, latents)
+    trainer = Trainer(settings, data, parts, folder, encoder=encoder, workers=workers)
+    workers.wait()  # all processes must look for an earlier run before the first process starts a new one
     # Claim the folder only after all checks, so that a failed start does not occupy it.
-    if new_run:
+    if new_run and workers.rank == 0:
         write_record(folder, run_key, command, label=label)
     on_start(trainer)
     for epoch in trainer.epochs(on_batch):
-        _write_history(folder / HISTORY_FILE, trainer.history)
+        if workers.rank == 0:
+            _write_history(folder / HISTORY_FILE, trainer.history)
         on_epoch(trainer, epoch)
     model = trainer.load_best()
-    model.training_set = _describe_training_set(trainer, model, parts)
     predictions = _predict_members(trainer, parts)
+    if workers.rank > 0:
+        return {}
+    model.cpu()
+    model.training_set = _describe_training_set(trainer, model, parts)
     systems = {crystal.id: str(crystal.info.get("crystal_system") or "unknown") for crystal in crystals}
     training_results = {
         "best_epoch": trainer.best_epoch,

@@ -7,6 +7,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -21,10 +22,14 @@ from ..encoders.native import NativeEncoder
 from ..errors import BadFileError, DTNNError
 from ..model.decoder import Decoder, Readout
 from ..model.dtnn import DTNN
+from ..nn.graph import CrystalGraph
+from ..nn.latents import EncodedCrystals
 from .checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
 from .labelled_data import LabelledData, LabelledLatents
 from .metrics import isotropic_scale, mae_ten
+from .read_ahead import batches_on
 from .training_settings import TrainingSettings
+from .workers import ALONE, Workers
 
 EVALUATION_BATCH = 128  # crystals that are predicted together
 # Distance between the random seeds of two ensemble members; larger than any seed of a split.
@@ -85,8 +90,54 @@ class RunningMean(Generic[Model]):
             torch._foreach_lerp_([mean for mean, _ in trained], [new for _, new in trained], weight)
 
 
+class _Loss(nn.Module):
+    """The training loss as a module, which several processes need.
+
+    Args:
+        model: the model.
+        target_weights: weight of each target.
+    """
+
+    def __init__(self, model: DTNN, target_weights: dict[str, float]) -> None:
+        super().__init__()
+        self.model, self.target_weights = model, target_weights
+
+    def forward(
+        self, crystals: CrystalGraph | EncodedCrystals, expected: dict[str, Tensor], share: float = 1.0
+    ) -> Tensor:
+        """Compute the weighted sum of the targets' errors, times `share`."""
+        # The mean of the members' errors, not the error of their mean: so the members stay different.
+        return share * self.of_tensors(self.model.member_tensors(crystals), expected)
+
+    def of_tensors(self, predicted: dict[str, Tensor], expected: dict[str, Tensor]) -> Tensor:
+        """Compute the loss of predictions."""
+        losses = [self.target_weights[target] * mae_ten(predicted[target], expected[target]) for target in expected]
+        return torch.stack(losses).sum()
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What a process computes in a step.
+
+    Args:
+        crystals: graph or latents of its crystals.
+        expected: tensors of its crystals by target.
+        share: factor of its mean loss; the mean of the results over the processes is the mean over all crystals of the
+            step.
+        num_crystals: number of crystals of the step in all processes.
+    """
+
+    crystals: CrystalGraph | EncodedCrystals
+    expected: dict[str, Tensor]
+    share: float
+    num_crystals: int
+
+
 class Trainer:
     """Training of one model on one split.
+
+    The crystals of a step are divided among the processes. They compute the same losses and weights as one process
+    would, up to rounding and dropout.
 
     Args:
         settings: settings of the run.
@@ -95,6 +146,7 @@ class Trainer:
         folder: folder of the checkpoint, from which training resumes; None writes no checkpoints.
         checkpoint_every: number of epochs between checkpoints.
         encoder: encoder with the initial weights; None for random weights.
+        workers: the processes that train together, and the device of this one.
 
     Raises:
         DTNNError: there are fewer than 10 crystals.
@@ -109,23 +161,28 @@ class Trainer:
         folder: Path | None = None,
         checkpoint_every: int = 5,
         encoder: Encoder | None = None,
+        workers: Workers = ALONE,
     ) -> None:
         if min(len(split.train), len(split.validation)) == 0:
             raise DTNNError(f"train: expected at least 10 crystals, to have some for validation, got {len(data)}")
         self.settings, self.data, self.split, self.folder = settings, data, split, folder
-        self.checkpoint_every = checkpoint_every
+        self.checkpoint_every, self.workers = checkpoint_every, workers
         torch.manual_seed(settings.seed + _MEMBER_STRIDE * settings.member)
         # A copy, because the next run starts from the same weights.
         own_encoder = copy.deepcopy(encoder) if isinstance(encoder, NativeEncoder) else encoder
         self.model = DTNN(settings.model, own_encoder)
         self.model.encoder.requires_grad_(not settings.frozen)
         self.target_weights = self._scale_to_training_set()
+        self.model.to(workers.device)
         self.optimizer = torch.optim.AdamW(
             [parameter for parameter in self.model.parameters() if parameter.requires_grad],
             lr=settings.learning_rate,
             betas=settings.betas,
             weight_decay=settings.weight_decay,
+            fused=True,  # the usual form reads the number of steps of each parameter
         )
+        self._loss = _Loss(self.model, self.target_weights)
+        self._parallel_loss = workers.parallel(self._loss)
         self.mean = RunningMean(self.model, settings.average)
         self.history: list[Epoch] = []
         self.best_score, self.best_epoch = math.inf, 0
@@ -156,7 +213,8 @@ class Trainer:
         checkpoint = load_checkpoint(self.folder, self.model, self.optimizer, mean) if self.folder else None
         if self.folder is None or checkpoint is None:
             return
-        progress, self.best_state = checkpoint
+        progress, best_state = checkpoint
+        self.best_state = {name: value.to(self.workers.device) for name, value in best_state.items()}
         try:
             self.mean.steps = progress["mean_steps"]
             self.history = [Epoch(**epoch) for epoch in progress["history"]]
@@ -165,8 +223,8 @@ class Trainer:
             raise BadFileError(f"{self.folder / CHECKPOINT_FILE}: not a whole checkpoint: {error!r}") from error
 
     def checkpoint(self) -> None:
-        """Write the state after the last whole epoch to the folder, if there is one."""
-        if self.folder is None:
+        """Write the state after the last whole epoch to the folder, if there is one; only the first process does."""
+        if self.folder is None or self.workers.rank > 0:
             return
         progress = {
             "history": [asdict(epoch) for epoch in self.history],
@@ -183,39 +241,52 @@ class Trainer:
         num_epochs = len(self.history)
         return num_epochs >= self.settings.epochs or num_epochs - self.best_epoch >= self.settings.patience
 
-    def _loss(self, predicted: dict[str, Tensor], expected: dict[str, Tensor]) -> Tensor:
-        losses = [self.target_weights[target] * mae_ten(predicted[target], expected[target]) for target in expected]
-        return torch.stack(losses).sum()
+    def _batches(self, order: np.ndarray) -> Iterator[_Batch]:
+        """Make this process's share of the batches of an epoch."""
+        rank, num_processes = self.workers.share
+        for start in range(0, len(order), self.settings.batch_size):
+            indices = order[start : start + self.settings.batch_size].tolist()
+            own = indices[rank::num_processes]
+            # Every process takes part in every step, also where the last batch has fewer crystals than processes.
+            crystals, expected = self.data.batch(own or indices[:1])
+            yield _Batch(crystals, expected, len(own) * num_processes / len(indices), len(indices))
 
     def _train_epoch(self, epoch: int, on_batch: Callable[[int, int], None]) -> float:
-        settings = self.settings
+        settings, device = self.settings, self.workers.device
         # Each epoch has its own seed, so that a resumed run takes the same order.
         seed = (settings.seed, epoch, settings.member) if settings.member else (settings.seed, epoch)
         order = np.random.RandomState(seed).permutation(self.split.train)
-        starts = range(0, len(order), settings.batch_size)
-        total = 0.0
+        if self.workers.num_processes > 1 or device.type != "cpu":
+            # The checkpoint keeps the random state of the first process's CPU alone.
+            numbers = np.random.SeedSequence((settings.seed, settings.member, epoch, self.workers.rank))
+            torch.manual_seed(int(numbers.generate_state(1, np.uint64)[0]))
+        num_steps = -(-len(order) // settings.batch_size)
+        total = torch.zeros((), dtype=torch.float64, device=device)
         self.model.train()
-        for step, start in enumerate(starts):
-            rate = settings.learning_rate * _cosine((epoch - 1 + step / len(starts)) / settings.epochs)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            indices = order[start : start + settings.batch_size].tolist()
-            graph, expected = self.data.batch(indices)
-            # The mean of the members' errors, not the error of their mean: so the members stay different.
-            loss = self._loss(self.model.member_tensors(graph), expected)
-            if not torch.isfinite(loss):
-                raise DTNNError(
-                    f"train: the loss became {loss.item()} in epoch {epoch}; a lower learning rate than "
-                    f"{settings.learning_rate:g} may help"
-                )
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
-            self.optimizer.step()
-            self.mean.update()
-            total += loss.item() * len(indices)
-            on_batch(step + 1, len(starts))
-        return total / len(order)
+        with closing(batches_on(device, lambda: self._batches(order))) as batches:
+            for step, batch in enumerate(batches):
+                rate = settings.learning_rate * _cosine((epoch - 1 + step / num_steps) / settings.epochs)
+                total += self._step(batch, rate) * batch.num_crystals
+                on_batch(step + 1, num_steps)
+        mean_loss = self.workers.sum(total).item() / (len(order) * self.workers.num_processes)
+        if not math.isfinite(mean_loss):
+            raise DTNNError(
+                f"train: the loss became {mean_loss} in epoch {epoch}; a lower learning rate than "
+                f"{settings.learning_rate:g} may help"
+            )
+        return mean_loss
+
+    def _step(self, batch: _Batch, rate: float) -> Tensor:
+        """Take one step of the optimizer, and return the loss. Nothing in it waits for a GPU."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        loss: Tensor = self._parallel_loss(batch.crystals, batch.expected, batch.share)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        self.optimizer.step()
+        self.mean.update()
+        return loss.detach()
 
     def epochs(self, on_batch: Callable[[int, int], None] = lambda done, total: None) -> Iterator[Epoch]:
         """Train until finished; each step of the iteration is one epoch.
@@ -232,7 +303,7 @@ class Trainer:
             predicted = self.predict(self.split.validation)
             expected = {target: self.data.tensors[target][self.split.validation] for target in predicted}
             validation = {target: mae_ten(predicted[target], expected[target]).item() for target in predicted}
-            score = self._loss(predicted, expected).item()
+            score = self._loss.of_tensors(predicted, expected).item()
             rate = self.optimizer.param_groups[0]["lr"]
             self.history.append(Epoch(epoch, rate, train_loss, validation, score, time.perf_counter() - start))
             if score < self.best_score:
@@ -248,20 +319,30 @@ class Trainer:
             indices: into `data`. [B].
 
         Returns:
-            The mean over the members of the model. [B, 3, 3] by target.
+            The mean over the members of the model. [B, 3, 3] by target, on the CPU.
         """
         return {target: tensors.mean(0) for target, tensors in self.predict_members(indices).items()}
 
     def predict_members(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
-        """Predict with each member of the model; see `predict`. [members, B, 3, 3] by target."""
-        model = self.mean.model.eval()
-        batches: dict[str, list[Tensor]] = {target: [] for target in self.data.targets}
-        with torch.no_grad():
-            for start in range(0, len(indices), EVALUATION_BATCH):
-                graph, _ = self.data.batch(list(indices[start : start + EVALUATION_BATCH]))
-                for target, tensors in model.member_tensors(graph).items():
-                    batches[target].append(tensors)
-        return {target: torch.cat(tensors, 1) for target, tensors in batches.items()}
+        """Predict with each member of the model; see `predict`. [members, B, 3, 3] by target, on the CPU.
+
+        The processes share the work, and all get all tensors.
+        """
+        model, device = self.mean.model.eval(), self.workers.device
+        rank, num_processes = self.workers.share
+        starts = range(rank * EVALUATION_BATCH, len(indices), num_processes * EVALUATION_BATCH)
+        tensors = torch.zeros(len(self.data.targets), self.settings.model.members, len(indices), 3, 3, device=device)
+
+        def make_batches() -> Iterator[CrystalGraph | EncodedCrystals]:
+            for start in starts:
+                yield self.data.batch(list(indices[start : start + EVALUATION_BATCH]))[0]
+
+        with torch.no_grad(), closing(batches_on(device, make_batches)) as batches:
+            for start, batch in zip(starts, batches, strict=True):
+                predicted = model.member_tensors(batch)
+                for place, target in enumerate(self.data.targets):
+                    tensors[place, :, start : start + EVALUATION_BATCH] = predicted[target]
+        return dict(zip(self.data.targets, self.workers.sum(tensors).cpu(), strict=True))
 
     def load_best(self) -> DTNN:
         """Put the weights with the best validation error into the model, and return it."""

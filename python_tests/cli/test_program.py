@@ -111,3 +111,14 @@ def test_info(program):
     assert __version__ in lines
     assert "CUDA kernels" in lines
     assert "dielectric-total" in lines
+
+
+@pytest.mark.parametrize("command", ["predict", "screen"])
+def test_devices_that_torch_does_not_see_are_errors(program, command, tiny_model, tmp_path):
+    crystal = tmp_path / "POSCAR"
+    crystal.write_text("Cu\n1.0\n3 0 0\n0 3 0\n0 0 3\nCu\n1\nDirect\n0 0 0\n", encoding="utf-8")
+    output = ["--output", tmp_path / "out"]
+    result = program(command, crystal, "--model", tiny_model, "--device", "cuda:99", *output)
+    assert result.exit_code == 2
+    assert f"{command}: the device 'cuda:99' needs GPU number 99, counted from 0; torch sees" in result.stderr
+    assert program(command, crystal, "--model", tiny_model, "--device", "cpu", *output).exit_code == 0

@@ -259,6 +259,9 @@ OPERATIONS: dict[str, Case] = {
     "bond_perceptron_sum without factors": Case(
         OPS.bond_perceptron_sum, lambda b: (*_perceptrons(b), b.pairs, b.row_ptr, None)
     ),
+    "bond_perceptron_sum with sorted bonds": Case(
+        OPS.bond_perceptron_sum, lambda b: (*_perceptrons(b), b.pairs, b.row_ptr, None, b.order, b.order_ptr)
+    ),
     "bond_perceptron_sum_backward": Case(
         OPS.bond_perceptron_sum_backward,
         lambda b: (*_perceptron_grads(b), *_perceptrons(b), b.pairs, b.row_ptr, None),

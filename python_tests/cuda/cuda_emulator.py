@@ -18,10 +18,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 EMULATION = ROOT / "python_tests" / "cuda_emulation"
 KERNELS = ROOT / "csrc" / "ops" / "cuda"
-LATTICE = ROOT / "csrc" / "core" / "lattice.cpp"
+# Of the CPU: the lattices, and tile programs, which are compared with the kernel's.
+CORE = [
+    ROOT / "csrc" / "core" / f"{stem}.cpp"
+    for stem in ("lattice", "tile_steps", "tile_program", "tile_nodes", "small_matmul", "simd_level")
+]
 # No contraction to fused multiply-adds: the results are to equal NumPy's to the bit.
 FLAGS = ["-std=c++17", "-fPIC", "-ffp-contract=off", "-DDTNN_EMULATE_CUDA", "-Wall", "-Wextra", "-Werror"]
-FLAGS += ["-Wno-unknown-pragmas", f"-I{EMULATION}", f"-I{KERNELS}"]
+FLAGS += ["-Wno-unknown-pragmas", f"-I{EMULATION}", f"-I{KERNELS}", f"-I{ROOT / 'csrc'}"]
 SANITIZE = ["-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
 ORDERS = ("forward", "reverse", "shuffle:1", "shuffle:2")
 NO_GRID_LIMIT = 2**31 - 1
@@ -49,9 +53,9 @@ def run(command: Sequence[str]) -> None:
 
 
 def build(output: Path, flags: Sequence[str], link: Sequence[str], sources: Sequence[Path] = ()) -> None:
-    """Compile and link `sources`; by default the emulation, all kernels, their C functions and the CPU's lattices."""
-    chosen = sources or [*sorted(EMULATION.rglob("*.cpp")), *sorted(KERNELS.glob("*.cu")), LATTICE]
-    objects = [str(output.parent / f"{output.stem}.{source.name}.o") for source in chosen]
+    """Compile and link `sources`; by default the emulation, all kernels, their C functions and the parts of the CPU."""
+    chosen = sources or [*sorted(EMULATION.rglob("*.cpp")), *sorted(KERNELS.glob("*.cu")), *CORE]
+    objects = [str(output.parent / f"{output.stem}.{source.parent.name}.{source.name}.o") for source in chosen]
     command = [compiler(), *FLAGS, *flags, "-x", "c++", "-c"]
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda pair: run([*command, str(pair[0]), "-o", pair[1]]), zip(chosen, objects, strict=True)))

@@ -2,14 +2,12 @@
 """Training on labels: it learns, resumes with the same bits, and two processes train as a single one would."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 import torch
 from fake_teacher import FakeTeacher
+from processes import torchrun
 from safetensors.torch import load_file
 
 from dtnn_fast.distillation.batches import LabelledShards
@@ -19,10 +17,10 @@ from dtnn_fast.distillation.distill_trainer import DistillTrainer
 from dtnn_fast.distillation.energy_readout import fit_labelled_energies
 from dtnn_fast.distillation.held_out_report import evaluate, explained_variance_rows
 from dtnn_fast.distillation.student import LabelStatistics, LayerMatch, Student, label_statistics
-from dtnn_fast.distillation.workers import Workers, join_workers
 from dtnn_fast.encoders import Channels, NativeEncoderConfig
 from dtnn_fast.encoders.build import load_encoder, read_encoder_config
 from dtnn_fast.errors import BadFileError, DTNNError
+from dtnn_fast.training.workers import Workers, join_workers
 
 ALONE = Workers(0, 1, torch.device("cpu"))
 ENCODER = NativeEncoderConfig((2.5, 3.0), (4.0, 7.0), Channels(8, 4, 3, 4))
@@ -132,6 +130,17 @@ def test_a_stopped_run_goes_on_to_the_same_bits(labels, tmp_path):
         run(tmp_path / "parts", labels, replace(SETTINGS, seed=1))
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_a_loss_that_is_no_number_is_reported(labels, tmp_path, weight):
+    def spoil(trainer):
+        with torch.no_grad():
+            (trainer.student.energy.weight if weight else trainer.student.encoder.embedding.weight)[0] = float("nan")
+
+    with pytest.raises(DTNNError, match="the loss became nan by step 5; a lower learning rate than"):
+        run(tmp_path, labels, replace(SETTINGS, energy_weight=weight), on_start=spoil)
+    assert not (tmp_path / "checkpoint.safetensors").exists()
+
+
 def test_averages_follow_the_weights(labels, tmp_path):
     shards = LabelledShards(labels, ENCODER.cutoffs, NAMES, SETTINGS.batch_atoms)
     trainer = DistillTrainer(replace(SETTINGS, average=0.0), shards, label_statistics(labels), tmp_path, ALONE)
@@ -164,7 +173,6 @@ def main(labels, folder):
     """Run in each of two processes: a training that is stopped and continued."""
     from pathlib import Path
 
-    torch.set_num_threads(1)
     with join_workers() as group:
         assert group.num_processes == 2
         assert group.any_process(group.rank == 1)
@@ -177,14 +185,7 @@ def main(labels, folder):
 
 
 def test_two_processes_train_one_encoder_and_resume(labels, tmp_path):
-    here = os.path.dirname(__file__)
-    code = f"import sys; sys.path[:0] = [{here!r}, {os.path.dirname(here)!r}]; import test_distill_training as t"
-    script = tmp_path / "worker.py"
-    script.write_text(f"{code}; t.main({str(labels)!r}, {str(tmp_path / 'run')!r})\n")
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [sys.executable, "-P", *torchrun, script], capture_output=True, text=True, timeout=240, check=False
-    )
+    done = torchrun(tmp_path, __file__, labels, tmp_path / "run")
     assert done.returncode == 0, done.stderr[-3000:]
     # The mean of the two gradients is the gradient of the mean loss: a single process that takes both batches agrees.
     for weight in ENERGY_WEIGHTS:

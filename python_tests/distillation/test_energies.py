@@ -200,6 +200,35 @@ def test_predicted_energies_have_forces(learned):
     assert (gradient * direction).sum().item() == pytest.approx(difference.item(), rel=1e-4)
 
 
+def test_a_loss_on_forces_has_gradients_of_the_weights(learned):
+    model = load_energy_model(learned[0])
+    model.encoder.double()
+    graph = build_graph(SALTS[:2], model.encoder.cutoffs, torch.float64)
+    torch.manual_seed(0)
+    positions = (graph.positions + 0.1 * torch.randn_like(graph.positions)).requires_grad_()
+    graph = replace(graph, positions=positions)
+    parameters = list(model.encoder.parameters())
+
+    def loss():
+        (forces,) = torch.autograd.grad(model(graph).sum(), positions, create_graph=True)
+        return forces.square().sum()
+
+    loss().backward(inputs=parameters)
+    directions = [torch.randn_like(parameter) for parameter in parameters]
+    along = sum(
+        (parameter.grad * direction).sum().item()
+        for parameter, direction in zip(parameters, directions, strict=True)
+        if parameter.grad is not None
+    )
+    values = []
+    for step in (1e-5, -2e-5):
+        with torch.no_grad():
+            torch._foreach_add_(parameters, directions, alpha=step)
+        values.append(loss().item())
+    assert along == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-4)
+    assert abs(along) > 1e-4
+
+
 def test_a_stopped_run_goes_on_to_the_same_energies(labels, tmp_path):
     whole = run(tmp_path / "whole", labels, WITH_ENERGIES)
     for step in (10, 15):

@@ -8,7 +8,7 @@ import torch
 from fake_teacher import SETTINGS
 from safetensors.torch import load_file
 
-from dtnn_fast.distillation.batches import LabelledShards, read_ahead
+from dtnn_fast.distillation.batches import LabelledShards
 from dtnn_fast.distillation.labels import (
     RANKS,
     LabelSettings,
@@ -162,19 +162,3 @@ def test_missing_labels_are_named(crystals, teacher, labels, tmp_path):
     label_crystals(seen[:5], teacher, tmp_path, SETTINGS)
     with pytest.raises(DTNNError, match="held-out chemical systems"):
         LabelledShards(tmp_path, (3.0,), ["scalar_1"])
-
-
-def test_reading_ahead_keeps_order_and_passes_errors_on():
-    assert list(read_ahead(lambda: iter(range(50)))) == list(range(50))
-
-    def broken():
-        yield 1
-        raise OSError("gone")
-
-    taken = read_ahead(broken)
-    assert next(taken) == 1
-    with pytest.raises(OSError, match="gone"):
-        next(taken)
-    early = read_ahead(lambda: iter(range(10**9)))
-    assert next(early) == 0
-    early.close()

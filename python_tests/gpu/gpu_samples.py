@@ -13,6 +13,9 @@ from helpers import random_graph
 from torch import Tensor
 
 from dtnn_fast import ops
+from dtnn_fast.ops.atom_readout import num_readout_weights
+from dtnn_fast.ops.atom_update import num_update_weights
+from dtnn_fast.ops.decode import num_decoder_weights
 
 # Long enough not to magnify rounding errors: the second derivative of the norm grows as 1 / eps where y is near 0.
 EPS = 0.5
@@ -127,7 +130,46 @@ def differentiable(num_atoms: int, num_bonds: int, channels: int) -> list[Sample
         ]
     parts = _random(num_atoms, channels), _random(num_atoms, 3, channels), _random(num_atoms, 6, channels)
     samples.append(Sample("tensor_readout", "tensor_readout", ops.tensor_readout, parts, (ptr,)))
+    vectors = 2.0 * torch.nn.functional.normalize(_random(num_bonds, 3), dim=-1)
+    samples.append(Sample("bond_geometry", "bond_geometry", ops.bond_geometry, (vectors,), (2.5, 5)))
     return samples + _bond_messages(num_atoms, num_bonds, (channels + 1, channels, 3, channels + 2))
+
+
+def fused_networks(num_atoms: int, num_bonds: int, channels: int) -> list[Sample]:
+    """Whole networks in one operation, whose gradients come from the reference implementations on CUDA."""
+    graph, sizes = random_graph(num_atoms, num_bonds), (channels + 1, channels, 3)
+    ptr = torch.tensor([0, num_atoms // 3, num_atoms // 2, num_atoms])
+    atoms = _random(num_atoms, sizes[0]), _random(num_atoms, 3, sizes[1]), _random(num_atoms, 6, sizes[2])
+    sums = *(2.0 * x for x in atoms[:2]), _random(num_atoms, 6, sizes[1])
+    update = _random(num_update_weights(*sizes)) / sizes[0] ** 0.5
+    readout = _random(num_readout_weights(*sizes, 3, 2, 4)) / sizes[0] ** 0.5
+    perceptrons = (
+        _random(2, channels, 5) / channels**0.5,
+        _random(2, 5),
+        _random(2, 5, channels + 3) / 5**0.5,
+        _random(2, channels + 3),
+    )
+    bonds = _random(num_bonds, channels), _random(num_bonds).sigmoid()
+    lists = graph.pairs, graph.row_ptr, ops.neighbor_order(graph.pairs, num_atoms)
+    decoder = {"blocks": 2, "latent": channels, "readouts": 2}
+    weights = _random(2, num_decoder_weights(*sizes, 2, **decoder)) / channels**0.5
+    summed = _random(num_atoms, 3, 2), _random(4, num_atoms, channels), _random(num_atoms).sigmoid()
+
+    def decode(*leaves: Tensor) -> Tensor:
+        *inputs, bond_vector, bond_sums, envelope_sum, own_ptr = leaves
+        return ops.decode(*inputs, own_ptr, bond_vector, bond_sums, envelope_sum, **decoder)
+
+    def perceptron_sums(*leaves: Any) -> Any:
+        *inputs, factors, pairs, row_ptr, order = leaves
+        return ops.bond_perceptron_sum(*inputs, pairs, row_ptr, factors, order)
+
+    summands = *bonds, *perceptrons, _random(2, num_bonds)
+    return [
+        Sample("decode", "decode", decode, (*atoms, weights, *summed), (ptr,)),
+        Sample("bond_perceptron_sum", "bond_perceptron_sum", perceptron_sums, summands, lists),
+        Sample("atom_update", "atom_update", ops.atom_update, (*atoms, *sums, update), ()),
+        Sample("atom_readout", "atom_readout", ops.atom_readout, (*atoms, readout), (3, 2, 4)),
+    ]
 
 
 def _bond_messages(num_atoms: int, num_bonds: int, sizes: tuple[int, int, int, int]) -> list[Sample]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from gpu_samples import EMPTY, MEDIUM, SMALL, Sample, name_of
+from gpu_samples import EMPTY, MEDIUM, SMALL, Sample, fused_networks, name_of
 from helpers import check_first_and_second_derivatives
 
 CPU = torch.device("cpu")
@@ -48,3 +48,20 @@ def test_inputs_need_not_be_contiguous(sample: Sample, device: torch.device):
 def test_first_and_second_derivatives_equal_finite_differences(sample: Sample, device: torch.device):
     here = sample.on(device, torch.float64)
     check_first_and_second_derivatives(here.call, *here.leaves)
+
+
+# Of the norm of the result; second derivatives pass through several layers.
+NETWORK_TOLERANCE = {torch.float32: 5e-5, torch.float64: 1e-12}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sample", fused_networks(700, 4000, 36) + fused_networks(40, 200, 5), ids=name_of)
+def test_fused_networks_equal_those_of_the_cpu(sample: Sample, dtype: torch.dtype, device: torch.device):
+    """Values have the same bits in every run; of the derivatives torch's scatter_add on CUDA does not promise that."""
+    here = sample.on(device, dtype)
+    for ours, again in zip(here.call(), here.call(), strict=True):
+        assert torch.equal(ours, again)
+    there = sample.on(CPU, dtype).on(CPU, torch.float64)
+    for ours, theirs in zip(here.derivatives(), there.derivatives(), strict=True):
+        error = torch.linalg.vector_norm(ours.cpu().double() - theirs)
+        assert error <= NETWORK_TOLERANCE[dtype] * torch.linalg.vector_norm(theirs)

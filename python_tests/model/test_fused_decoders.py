@@ -11,6 +11,7 @@ import torch
 from helpers import CallsOf
 from model_cases import VARIANTS, randomised, small_crystals, variant
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dtnn_fast import use_backend
 from dtnn_fast.model.dtnn import DTNN
@@ -45,6 +46,19 @@ def test_latents_on_other_devices_run_the_modules():
     assert DecoderCache().can_decode(decoders, latents)
     elsewhere = [layer._replace(atom_scalar=layer.atom_scalar.to("meta")) for layer in latents]
     assert not DecoderCache().can_decode(decoders, elsewhere)
+
+
+def test_cuda_runs_the_modules_for_gradients():
+    """Its kernels have no backward, so the modules' operations serve training."""
+    model = variant("joint")
+    decoders = list(model.decoders.values())
+    latents = model.encoder(model.graph(small_crystals(2, max_atoms=4)))
+    with FakeTensorMode():
+        on_cuda = torch.empty(latents[-1].atom_scalar.shape, device="cuda")
+    latents = [layer._replace(atom_scalar=on_cuda) for layer in latents]
+    assert not DecoderCache().can_decode(decoders, latents)
+    with torch.no_grad():
+        assert DecoderCache().can_decode(decoders, latents)
 
 
 def test_modules_with_hooks_are_run():
@@ -120,6 +134,13 @@ def take_an_optimizer_step(model: DTNN) -> None:
     optimizer.step()
 
 
+def take_a_fused_optimizer_step(model: DTNN) -> None:
+    """Torch does not raise the versions of parameters in this step."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
+    model(model.graph(small_crystals(2, max_atoms=4)))["electronic"].sum().backward()
+    optimizer.step()
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -131,6 +152,7 @@ def take_an_optimizer_step(model: DTNN) -> None:
         change_a_size,
         change_the_range,
         take_an_optimizer_step,
+        take_a_fused_optimizer_step,
     ],
 )
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

@@ -245,7 +245,8 @@ class TestOperations:
         np.testing.assert_array_equal(screened.tensors["total"], expected)
 
     def test_are_searched_for_where_it_pays(self, model, monkeypatch):
-        crystals = load_labelled()[::20]
+        labelled = load_labelled()
+        crystals = labelled[::20] + [crystal for crystal in labelled if crystal.num_atoms == 20][:2]
         searched = []
 
         def search(found):
@@ -253,14 +254,14 @@ class TestOperations:
             return found
 
         monkeypatch.setattr(engine, "with_operations", search)
-        monkeypatch.setattr(engine, "SEARCH_TO_ATOMS", 20)
+        monkeypatch.setattr(engine, "SEARCH_TO_ATOMS", 24)
         for threads in (1, 2):
             searched.clear()
             before = torch.get_num_threads()
             torch.set_num_threads(threads)
             engine.screen_crystals(model, crystals)
             torch.set_num_threads(before)
-            sizes = [crystal.num_atoms for crystal in crystals if 8 * threads <= crystal.num_atoms <= 20]
+            sizes = [crystal.num_atoms for crystal in crystals if 10 * threads <= crystal.num_atoms <= 24]
             assert sorted(searched) == sorted(sizes)
             assert sizes
         searched.clear()

@@ -119,7 +119,9 @@ def test_the_best_weights_are_kept_not_the_last(tmp_path):
     best = min(run.history, key=lambda epoch: epoch.score)
     assert run.best_epoch == best.epoch
     assert_same_state(run.load_best().state_dict(), states[best.epoch])
-    score = run._loss(run.predict(run.split.validation), {"total": run.data.tensors["total"][run.split.validation]})
+    score = run._loss.of_tensors(
+        run.predict(run.split.validation), {"total": run.data.tensors["total"][run.split.validation]}
+    )
     assert score.item() == pytest.approx(best.score, rel=1e-6)
 
 

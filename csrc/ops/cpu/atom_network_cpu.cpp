@@ -36,7 +36,8 @@ void backward(const TileProgram& program, const AtomNetwork& network, const std:
 
 }  // namespace
 
-void atom_network_cpu(const TileProgram& program, const AtomNetwork& network, std::vector<Tensor*> outputs) {
+void atom_network_cpu(const char*, const TileProgram& program, const AtomNetwork& network,
+                      std::vector<Tensor*> outputs) {
   for (Tensor* output : outputs) advise_large_pages(*output);
   if (network.weights->scalar_type() == ScalarType::Float) return forward<float>(program, network, outputs);
   return forward<double>(program, network, outputs);

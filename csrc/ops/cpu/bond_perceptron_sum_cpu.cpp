@@ -10,23 +10,15 @@
 namespace dtnn {
 namespace {
 
-// The perceptron of a member; its weights are weight1, bias1, weight2, bias2.
+// The perceptron of a member.
 struct Perceptron {
   TileProgram program;
   TileValueId value;
 };
 
 Perceptron make_perceptron(const BondPerceptrons& args, bool scalar_needs_grad, bool weights_need_grad) {
-  TileProgram program(weights_need_grad);
-  const TileMatrix weight1 = program.matrix(args.channels(), args.hidden());
-  const int64_t bias1 = program.vector(args.hidden());
-  const TileMatrix weight2 = program.matrix(args.hidden(), args.outputs());
-  const int64_t bias2 = program.vector(args.outputs());
-  const TileValueId x = program.input(1, args.channels(), scalar_needs_grad);
-  const TileValueId hidden = program.silu(program.linear({{x, all_of(weight1)}}, bias1));
-  const TileValueId value = program.silu(program.linear({{hidden, all_of(weight2)}}, bias2));
-  program.output(value);
-  return {program, value};
+  const TileProgram program = bond_perceptron_program(args, scalar_needs_grad, weights_need_grad);
+  return {program, program.outputs()[0]};
 }
 
 // The weights of all members one after the other, in the order of the program. [M, size]

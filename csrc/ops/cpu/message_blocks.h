@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/uninitialized.h"
 #include "ops/bond_messages.h"
 #include "ops/cpu/bond_messages_tile.h"
 #include "ops/cpu/closed_blocks.h"
@@ -33,12 +34,6 @@ inline std::vector<ClosedBlock> message_blocks(const char* op, const MessageShap
                        ends.neighbor_row_ptr->const_data_ptr<int64_t>(), shape.num_atoms, shape.num_bonds);
   return closed_blocks(op, pairs, ends.row_ptr.const_data_ptr<int64_t>(), shape.num_atoms, shape.num_bonds,
                        kMinBlockBonds);
-}
-
-// Memory that is written before it is read.
-template <typename T>
-std::unique_ptr<T[]> uninitialized(int64_t size) {
-  return std::unique_ptr<T[]>(new T[static_cast<size_t>(size)]);
 }
 
 }  // namespace dtnn

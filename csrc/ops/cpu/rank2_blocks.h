@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "core/small_matmul.h"
+#include "core/uninitialized.h"
 #include "ops/rank2_linear.h"
 
 namespace dtnn {
@@ -34,12 +35,6 @@ inline int64_t atoms_per_step(const Rank2Shape& shape) {
 // 128 KiB of x and y in float32.
 inline int64_t steps_per_block(const Rank2Shape& shape) {
   return std::max<int64_t>(1, 32768 / elements_per_row(shape) / (atoms_per_step(shape) * shape.components));
-}
-
-// Memory that is written before it is read.
-template <typename T>
-std::unique_ptr<T[]> uninitialized(int64_t size) {
-  return std::unique_ptr<T[]>(new T[static_cast<size_t>(size)]);
 }
 
 // Calls step(atoms, next_atoms, scratch) for all steps, on all threads; scratch holds scratch_per_atom numbers for each

@@ -61,4 +61,42 @@ struct BondRanks {
   }
 };
 
+// Adds the bonds of an atom at one of its ends in order: add(load(bond)). The loads of `in_flight` bonds do not wait
+// for each other. False where an index is bad.
+template <int in_flight, typename Load, typename Add>
+__device__ __forceinline__ bool for_each_bond(const BondEnd& end, int64_t atom, BadIndex& bad, const Load& load,
+                                              const Add& add) {
+  const BondRanks ranks(end, atom, bad);
+  bool good = ranks.good;
+  int64_t previous = -1;  // bonds ascend within a segment, so none is counted twice and another one left out
+  for (int64_t begin = ranks.begin; begin < ranks.end; begin += in_flight) {
+    int64_t stored[in_flight], found[in_flight];
+    decltype(load(int64_t{})) values[in_flight];
+#pragma unroll
+    for (int k = 0; k < in_flight; ++k) {
+      // Beyond the end the last bond is loaded again, which costs nothing: its line is there.
+      const int64_t rank = begin + k < ranks.end ? begin + k : ranks.end - 1;
+      stored[k] = end.order == nullptr ? rank : end.order[rank];
+      const bool in_range = static_cast<uint64_t>(stored[k]) < static_cast<uint64_t>(end.num_bonds);
+      const int64_t bond = in_range ? stored[k] : rank;
+      found[k] = end.atoms[bond];
+      values[k] = load(bond);
+    }
+#pragma unroll
+    for (int k = 0; k < in_flight; ++k) {
+      if (begin + k >= ranks.end) break;
+      if (stored[k] <= previous || stored[k] >= end.num_bonds) {
+        bad.see(end.first_check + kOrder, begin + k, stored[k]);
+        good = false;
+      } else if (found[k] != atom) {
+        bad.see(end.first_check + kAtom, stored[k], found[k]);
+        good = false;
+      }
+      previous = stored[k];
+      add(values[k]);
+    }
+  }
+  return good;
+}
+
 }  // namespace dtnn::cuda

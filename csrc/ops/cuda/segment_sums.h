@@ -8,6 +8,7 @@
 //
 // `Source` says what is summed:
 //   static constexpr int kNumbers             how many sums a segment has
+//   static constexpr int kBlocksPerSm         for sum_segments: left alone, ptxas may spill to fit more into registers
 //   int64_t num_rows, num_segments; unsigned rows_per_tile
 //   Segment segment_of(int64_t row)           the segment of a row, on the device
 //   bool segment(int64_t index, Segment&, BadIndex&)   a segment by its index; false where the index arrays are bad
@@ -160,7 +161,7 @@ __device__ __forceinline__ void sum_items(const Source& source, const Segment& s
 // Without tiles and in one launch, for many short segments: a warp for each, the 8 warps of a block together for long
 // ones. Writes every segment.
 template <typename Source>
-__global__ void __launch_bounds__(32 * kWarpsPerSumBlock) sum_segments(Source source) {
+__global__ void __launch_bounds__(32 * kWarpsPerSumBlock, Source::kBlocksPerSm) sum_segments(Source source) {
   constexpr int K = Source::kNumbers;
   using Sums = double[K];
   DTNN_SHARED_ARRAY(Sums, warp_sums, kWarpsPerSumBlock);

@@ -23,6 +23,7 @@ __device__ __forceinline__ bool check_crystal(const Crystals& crystals, int64_t 
 template <typename T, int W>
 struct AtomTensors {
   static constexpr int kNumbers = 6;
+  static constexpr int kBlocksPerSm = 1;
   const Pack<T, W>* scalar;
   const Pack<T, W>* vector;
   const Pack<T, W>* rank2;

@@ -188,6 +188,8 @@ def bond_perceptron_sum() -> Call:
     arguments = {name: any_layout(floats(*shape, dtype=dtype)) for name, shape in shapes.items()}
     arguments |= {"pairs": any_layout(bonds.pairs), "row_ptr": any_layout(bonds.row_ptr)}
     arguments["sum_scalar"] = any_layout(floats(2, num_bonds, dtype=dtype)) if random.random() < 0.5 else None
+    num_atoms = bonds.row_ptr.shape[0] - 1
+    arguments["by_neighbor"] = ops.neighbor_order(bonds.pairs, num_atoms) if random.random() < 0.5 else None
     return Call(ops.bond_perceptron_sum, reference.bond_perceptron_sum, arguments)
 
 

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+#include "decode.h"
+
+#include <cmath>
+
+#include "cases.h"
+
+namespace {
+
+template <typename T>
+const char* sums(const T* tensors, const T* share, const int64_t* ptr, T* out, int64_t readouts, int64_t atoms,
+                 int64_t crystals) {
+  std::vector<char> workspace(dtnn::cuda::crystal_tensors_workspace(readouts, atoms));
+  const dtnn::cuda::CrystalTensorsArgs<T> args{
+      tensors, share, ptr, out, workspace.data(), readouts, atoms, crystals, dtnn::cases::errors("decode")};
+  return dtnn::cuda::launch_crystal_tensors(args, nullptr);
+}
+
+// Sums of two readouts, compared with whole numbers where they are exact: with shares.
+template <typename T>
+std::string check(const std::vector<int64_t>& ptr, int64_t atoms, bool shared) {
+  const int64_t crystals = static_cast<int64_t>(ptr.size()) - 1;
+  const std::vector<T> tensors = dtnn::cases::integers<T>(2 * atoms * 6), share = dtnn::cases::integers<T>(atoms);
+  std::vector<T> out(2 * crystals * 9, T(7));
+  const char* const error =
+      sums(tensors.data(), shared ? share.data() : nullptr, ptr.data(), out.data(), 2, atoms, crystals);
+  if (error != nullptr) return error;
+  const std::string report = dtnn::cases::reported();
+  if (!report.empty()) return "reported " + report;
+  std::vector<T> expected(out.size(), T(0));
+  constexpr int kSix[9] = {0, 5, 4, 5, 1, 3, 4, 3, 2};
+  for (int64_t d = 0; shared && d < 2; ++d) {
+    for (int64_t b = 0; b < crystals; ++b) {
+      for (int64_t n = ptr[b]; n < ptr[b + 1]; ++n) {
+        for (int k = 0; k < 9; ++k) {
+          expected[(d * crystals + b) * 9 + k] += share[n] * tensors[(d * atoms + n) * 6 + kSix[k]];
+        }
+      }
+    }
+  }
+  return !shared || dtnn::cases::equal(out, expected) ? "" : "wrong sums";
+}
+
+}  // namespace
+
+extern "C" {
+const char* crystal_tensors_f32(const float* tensors, const float* share, const int64_t* ptr, float* out,
+                                int64_t readouts, int64_t atoms, int64_t crystals) {
+  return sums(tensors, share, ptr, out, readouts, atoms, crystals);
+}
+const char* crystal_tensors_f64(const double* tensors, const double* share, const int64_t* ptr, double* out,
+                                int64_t readouts, int64_t atoms, int64_t crystals) {
+  return sums(tensors, share, ptr, out, readouts, atoms, crystals);
+}
+}
+
+DTNN_CASE(decode) {
+  const std::vector<int64_t> sizes[] = {{0, 700}, {0, 1, 3, 4, 20, 21, 700}};
+  for (const std::vector<int64_t>& ptr : sizes) {
+    for (const bool shared : {false, true}) {
+      std::string error = check<float>(ptr, 700, shared);
+      if (error.empty()) error = check<double>(ptr, 700, shared);
+      if (!error.empty()) return error;
+    }
+  }
+  const std::vector<int64_t> wrong[] = {{1, 300}, {0, 299}, {0, 301}, {0, 50, 50, 300}, {0, 200, 100, 300}, {0, 0}};
+  for (const std::vector<int64_t>& ptr : wrong) {
+    const std::string error = check<float>(ptr, 300, true);
+    if (error.rfind("reported decode: expected `ptr` that rises", 0) != 0) return "ptr was not reported: " + error;
+  }
+  return "";
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT
+// Tile programs on CUDA beside the same programs on the CPU (core/tile_program.h), with random weights and inputs.
+#include "tile_program.h"
+
+#include <cmath>
+
+#include "cases.h"
+#include "core/tile_program.h"
+
+namespace {
+
+using dtnn::TileProgram;
+using dtnn::TileValueId;
+
+struct Widths {
+  int64_t scalars, vectors, tensors, hidden;
+};
+
+dtnn::LinearTerm times(TileProgram& p, TileValueId x, int64_t outputs) {
+  return {x, all_of(p.matrix(p.values()[static_cast<size_t>(x)].channels, outputs))};
+}
+
+// Two layers with masks: products of 1, 2, 3 and 6 rows a lane, for enough rows.
+TileProgram perceptron(const Widths& w) {
+  TileProgram p(false);
+  const TileValueId x = p.input(1, w.scalars, false), mask = p.input(1, w.hidden, false);
+  const auto layer = [&](TileValueId in, TileValueId masks) {
+    const dtnn::LinearTerm term = times(p, in, w.hidden);
+    const int64_t bias = p.vector(w.hidden);
+    return p.silu(p.linear({term}, bias), masks);
+  };
+  p.output(layer(layer(x, mask), dtnn::kNoTileValue));
+  return p;
+}
+
+// Every kind of step; an output that is read again; products of several terms and of one column.
+TileProgram all_steps(const Widths& w) {
+  TileProgram p(false);
+  const TileValueId s = p.input(1, w.scalars, false), v = p.input(3, w.vectors, false),
+                    t = p.input(6, w.tensors, false);
+  const TileValueId one = p.input(1, 1, false);
+  const TileValueId x = p.linear({times(p, v, w.hidden)}), y = p.linear({times(p, t, w.hidden)});
+  const TileValueId norm = p.norm(x, 0.01), scale = p.soft_scale(y);
+  const TileValueId small = p.scale_rows(y, scale), turned = p.times_vector(small, x);
+  const std::vector<TileValueId> parts{p.layer_norm(s, 1e-5), norm, p.trace(small), p.dot(x, turned), one};
+  std::vector<dtnn::LinearTerm> terms;
+  for (TileValueId part : parts) terms.push_back(times(p, part, w.hidden));
+  const int64_t bias = p.vector(w.hidden);
+  const TileValueId hidden = p.silu(p.linear(terms, bias));
+  p.output(hidden);
+  const TileValueId gate = p.linear({times(p, hidden, w.hidden)});
+  const TileValueId sum = p.gated_sum(gate, p.square(x), norm, small);
+  const TileValueId more = p.gated_sum(gate, x, norm, turned, x);
+  p.output(p.traceless(p.gate(gate, sum, sum)));
+  p.output(p.gate(norm, p.linear({times(p, more, w.hidden)})));
+  const TileValueId value = p.add(p.linear({times(p, hidden, 1)}, p.vector(1)), p.linear({times(p, norm, 1)}));
+  p.output(
+      p.atom_tensor(value, p.linear({times(p, gate, 1)}), p.linear({times(p, more, 1)}), p.linear({times(p, y, 1)})));
+  return p;
+}
+
+TileProgram make_program(int64_t number, const Widths& widths) {
+  return number == 0 ? perceptron(widths) : all_steps(widths);
+}
+
+// Numbers between -1 and 1; `shift` of them are left free at the start.
+template <typename T>
+class Numbers {
+ public:
+  Numbers(int64_t count, int64_t shift, double scale, unsigned seed) : buffer_(count + shift), shift_(shift) {
+    std::mt19937 random(seed);
+    for (T& number : buffer_) number = static_cast<T>(scale * (random() / 2147483648.0 - 1));
+  }
+  T* data() { return buffer_.data() + shift_; }
+
+ private:
+  std::vector<T> buffer_;
+  int64_t shift_;
+};
+
+int64_t output_numbers(const TileProgram& program) {
+  int64_t numbers = 0;
+  for (TileValueId id : program.outputs()) numbers += program.values()[static_cast<size_t>(id)].per_row();
+  return numbers;
+}
+
+// The results [members, rows, numbers] of both. The first input is one for all members.
+template <typename T>
+const char* run(const TileProgram& program, int64_t rows, int64_t members, int64_t shift, T* found, T* expected) {
+  dtnn::TileSteps steps = plan_tile_steps(program);
+  const int64_t size = program.num_weights(), wide = output_numbers(program) * rows;
+  Numbers<T> weights(size * members, shift, 0.3, 1);
+  std::vector<Numbers<T>> inputs;
+  for (size_t i = 0; i < program.inputs().size(); ++i) {
+    const TileValueId id = program.inputs()[i];
+    const int64_t stride = i == 0 ? 0 : rows * program.values()[static_cast<size_t>(id)].per_row();
+    inputs.emplace_back(rows * program.values()[static_cast<size_t>(id)].per_row() * (i == 0 ? 1 : members), shift, 1.0,
+                        static_cast<unsigned>(i) + 2);
+    steps.place(id).data = inputs.back().data();
+    steps.place(id).member_stride = stride;
+  }
+  int64_t place = 0;
+  for (TileValueId id : program.outputs()) {
+    steps.place(id).data = found + place;
+    steps.place(id).member_stride = wide;
+    place += rows * program.values()[static_cast<size_t>(id)].per_row();
+  }
+  std::vector<T> workspace(dtnn::cuda::tile_program_workspace<T>(steps, rows, members));
+  const char* const error =
+      dtnn::cuda::launch_tile_program<T>(steps, {weights.data(), size, members, rows}, workspace.data(), nullptr);
+  if (error != nullptr) return error;
+  dtnn::TileRunner<T> runner(program, rows, false);
+  for (int64_t m = 0; m < members; ++m) {
+    dtnn::TileMemory<T> memory;
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      memory.inputs.push_back(inputs[i].data() + m * steps.place(program.inputs()[i]).member_stride);
+    }
+    for (TileValueId id : program.outputs()) {
+      const T* const first = static_cast<const T*>(steps.place(id).data);
+      memory.outputs.push_back(expected + (first - found) + m * wide);
+    }
+    memory.weights = weights.data() + m * size;
+    runner.forward(memory, rows);
+  }
+  return nullptr;
+}
+
+template <typename T>
+std::string check(int64_t number, const Widths& widths, int64_t rows, int64_t members, int64_t shift) {
+  const TileProgram program = make_program(number, widths);
+  std::vector<T> found(output_numbers(program) * rows * members, T(NAN)), expected = found;
+  const char* const error = run<T>(program, rows, members, shift, found.data(), expected.data());
+  if (error != nullptr) return error;
+  for (size_t i = 0; i < found.size(); ++i) {
+    if (!(std::abs(found[i] - expected[i]) <= 1e-3 * (1 + std::abs(expected[i])))) return "wrong values";
+  }
+  return "";
+}
+
+}  // namespace
+
+#define DTNN_TILE_PROGRAM(suffix, T)                                                                            \
+  extern "C" const char* tile_program_##suffix(int64_t number, const int64_t* w, int64_t rows, int64_t members, \
+                                               int64_t shift, T* found, T* expected) {                          \
+    return run<T>(make_program(number, {w[0], w[1], w[2], w[3]}), rows, members, shift, found, expected);       \
+  }                                                                                                             \
+  extern "C" const char* tile_program_numbers_##suffix(int64_t number, const int64_t* w, int64_t* numbers) {    \
+    *numbers = output_numbers(make_program(number, {w[0], w[1], w[2], w[3]}));                                  \
+    return nullptr;                                                                                             \
+  }
+DTNN_TILE_PROGRAM(f32, float)
+DTNN_TILE_PROGRAM(f64, double)
+
+DTNN_CASE(tile_program) {
+  const Widths narrow{5, 3, 2, 1}, uneven{7, 3, 5, 6}, even{32, 8, 4, 36};
+  for (const Widths& widths : {narrow, uneven, even}) {
+    for (const int64_t number : {0, 1}) {
+      std::string error = check<float>(number, widths, 37, 2, 0);
+      if (error.empty()) error = check<double>(number, widths, 19, 1, 0);
+      if (error.empty()) error = check<float>(number, widths, 3, 3, 1);
+      if (!error.empty()) return error;
+    }
+  }
+  const std::string error = check<double>(0, {64, 1, 1, 0}, 6, 3, 0);  // nothing to compute
+  if (!error.empty()) return error;
+  return check<double>(1, {4, 2, 2, 500}, 3, 1, 0);  // does not fit into shared memory
+}
