@@ -68,6 +68,12 @@ class DataSection:
         True,
         "Reject crystals whose total tensor has an element below -10 or above 100, as in arXiv 2405.09052.",
     )
+    more: tuple[str, ...] = setting(
+        (),
+        "Files of further crystals to learn from, of which some labels are enough: tensors, diagonals, means, Born "
+        "charges. They are no part of the splits. Crystals that are the same as one for validation or testing are left "
+        "out. Needs a native encoder that is trained.",
+    )
 
 
 @dataclass(frozen=True)
@@ -142,6 +148,17 @@ class TrainingSection:
         "0 means no averaging.",
         least=0.0,
         most=0.9999,
+    )
+    label_power: float = setting(
+        TrainingSettings.label_power,
+        "How much less errors of large tensors count, with partial labels: 0 for absolute errors, 1 for relative ones.",
+        least=0.0,
+        most=1.0,
+    )
+    born_weight: float = setting(
+        TrainingSettings.born_weight,
+        "Weight of the Born effective charges in the loss. Above 0 the model predicts them too.",
+        least=0.0,
     )
 
 

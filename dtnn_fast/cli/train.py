@@ -228,7 +228,13 @@ def _train(
     from ..crystals.crystal import write_rejected
     from ..encoders import Channels, NativeEncoder
     from .error_tables import summarise_splits
-    from .training_inputs import choose_encoder, frozen_latents, load_training_data
+    from .training_inputs import (
+        choose_encoder,
+        frozen_latents,
+        functionals_of,
+        load_partial_data,
+        load_training_data,
+    )
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -245,11 +251,16 @@ def _train(
     model = _model_config(settings, chosen)
     files = [Path(path) for path in settings.data.files]
     crystals, rejected = load_training_data(files, model.targets, settings.data.clean, chosen.elements)
+    more, more_rejected = load_partial_data([Path(path) for path in settings.data.more], chosen.elements)
+    rejected += more_rejected
+    model = replace(model, functionals=functionals_of(crystals, more))
     if group.rank == 0:
         folder.mkdir(parents=True, exist_ok=True)
         write_rejected(folder / "rejected.csv", rejected)
         stderr().print(
-            f"{len(crystals)} crystals to learn from, {len(rejected)} rejected"
+            f"{len(crystals)} crystals to learn from, "
+            + (f"{len(more)} more with some labels, " if more else "")
+            + f"{len(rejected)} rejected"
             + (f" (reasons in {folder / 'rejected.csv'})" if rejected else "")
         )
     latents = None
@@ -260,7 +271,7 @@ def _train(
     for seed in settings.splits or (settings.seed,):
         # The settings file of a run makes this run alone.
         text = settings_text("train", replace(settings, seed=seed, splits=()))
-        inputs = _RunInputs(crystals, chosen, latents, text, group)
+        inputs = _RunInputs(crystals, more, chosen, latents, text, group)
         place = folder / f"split-{seed}" if settings.splits else folder
         run = _run_settings(settings, model, seed)
         if settings.ensemble.members == 1 or settings.ensemble.share_encoder:
@@ -278,6 +289,7 @@ class _RunInputs:
 
     Args:
         crystals: labelled crystals.
+        more: further crystals, of which only some labels are known.
         chosen: the encoder.
         latents: latents of the crystals, if the encoder is frozen.
         settings_text: the settings file of the run.
@@ -285,6 +297,7 @@ class _RunInputs:
     """
 
     crystals: list[Crystal]
+    more: list[Crystal]
     chosen: EncoderChoice
     latents: LatentTable | None
     settings_text: str
@@ -312,6 +325,7 @@ def _model_config(settings: TrainConfig, chosen: EncoderChoice) -> DTNNConfig:
         ),
         targets=target_names(settings.target),
         members=settings.ensemble.members if settings.ensemble.share_encoder else 1,
+        born_charges=settings.training.born_weight > 0,
     )
 
 
@@ -345,6 +359,7 @@ def _run(settings: TrainingSettings, inputs: _RunInputs, folder: Path, label: st
                 label=label,
                 encoder=inputs.chosen.encoder,
                 latents=inputs.latents,
+                more=inputs.more,
                 on_epoch=progress.on_epoch,
                 on_batch=progress.on_batch,
                 on_start=on_start,

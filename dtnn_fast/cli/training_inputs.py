@@ -157,6 +157,62 @@ def load_training_data(
     return with_operations(crystals), rejected
 
 
+def load_partial_data(
+    paths: Sequence[Path], elements: frozenset[int] | None = None
+) -> tuple[list[Crystal], list[Rejected]]:
+    """Load crystals of which only some labels are known.
+
+    Args:
+        paths: files and folders; none means no crystals.
+        elements: atomic numbers that the encoder knows; None for all.
+
+    Returns:
+        The crystals with at least one label that can be learned, with their symmetry operations where these can be
+        found, and those that were rejected.
+    """
+    if not paths:
+        return [], []
+    found = find_files(paths)
+    rejected = list(found.rejected)
+    crystals: list[Crystal] = []
+    ids: set[str] = set()
+    for item in read_files(found.files, unique_ids=False):
+        usable = item if isinstance(item, Rejected) else _check(item, (), ids, elements)
+        if isinstance(usable, Crystal) and not has_label(usable):
+            usable = Rejected(usable.id, usable.source, "no label: no tensor, diagonal, mean or Born charges are given")
+        if isinstance(usable, Rejected):
+            rejected.append(usable)
+            continue
+        ids.add(usable.id)
+        crystals.append(usable)
+    return with_operations(crystals), rejected
+
+
+def has_label(crystal: Crystal) -> bool:
+    """Tell whether a crystal has a label that `dtnn-fast train` can learn."""
+    return bool(crystal.targets or crystal.diagonals or crystal.means) or crystal.born_charges is not None
+
+
+def functionals_of(crystals: Sequence[Crystal], more: Sequence[Crystal]) -> tuple[str, ...]:
+    """List the functionals of the labels, as `DTNNConfig.functionals` has them.
+
+    Args:
+        crystals: labelled crystals; they have one functional, "PBE" where they do not say which.
+        more: further crystals; those that do not say which have the functional of `crystals`.
+
+    Raises:
+        DTNNError: `crystals` have several functionals.
+    """
+    main = sorted({str(crystal.info.get("functional", "PBE")) for crystal in crystals})
+    if len(main) > 1:
+        raise DTNNError(
+            "train: expected labels of one functional to validate and test on, got those of "
+            f"{', '.join(main)}: give crystals of the others by data.more"
+        )
+    others = sorted({str(crystal.info.get("functional", main[0])) for crystal in more} - set(main))
+    return (*main, *others) if others else ()
+
+
 def _check(
     crystal: Crystal, targets: Sequence[str], ids: set[str], elements: frozenset[int] | None
 ) -> Crystal | Rejected:

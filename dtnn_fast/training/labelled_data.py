@@ -12,9 +12,10 @@ from torch import Tensor
 from ..crystals.crystal import Crystal
 from ..encoders.latent_cache import ATOM_ARRAYS, BOND_ARRAYS, LatentTable, labelled_graph
 from ..encoders.native import NativeEncoderConfig
-from ..errors import BadCrystalError
+from ..errors import BadCrystalError, DTNNError
 from ..nn.graph import CrystalGraph, collate
 from ..nn.latents import AtomOrbits, EncodedCrystals, Latents
+from .partial_labels import PartiallyLabelledGraphs
 from .training_settings import TrainingSettings
 
 
@@ -42,8 +43,15 @@ class LabelledGraphs:
     def __len__(self) -> int:
         return len(self.crystals)
 
-    def batch(self, indices: Sequence[int]) -> tuple[CrystalGraph, dict[str, Tensor]]:
-        """Join the graphs of some crystals, and return them with their tensors [B, 3, 3] by target."""
+    def batch(
+        self, indices: Sequence[int], step_indices: Sequence[int] | None = None
+    ) -> tuple[CrystalGraph, dict[str, Tensor]]:
+        """Join the graphs of some crystals, and return them with their tensors [B, 3, 3] by target.
+
+        Args:
+            indices: the crystals.
+            step_indices: not used; see `PartiallyLabelledGraphs.batch`.
+        """
         graph = collate([self.graphs[index] for index in indices])
         return graph, {target: tensors[list(indices)] for target, tensors in self.tensors.items()}
 
@@ -88,8 +96,15 @@ class LabelledLatents:
     def __len__(self) -> int:
         return len(self.crystals)
 
-    def batch(self, indices: Sequence[int]) -> tuple[EncodedCrystals, dict[str, Tensor]]:
-        """Join the latents of some crystals, and return them with their tensors [B, 3, 3] by target."""
+    def batch(
+        self, indices: Sequence[int], step_indices: Sequence[int] | None = None
+    ) -> tuple[EncodedCrystals, dict[str, Tensor]]:
+        """Join the latents of some crystals, and return them with their tensors [B, 3, 3] by target.
+
+        Args:
+            indices: the crystals.
+            step_indices: not used; see `PartiallyLabelledGraphs.batch`.
+        """
         rows = list(indices)
         graph = collate([self.graphs[row] for row in rows]) if self.graphs else None
         by_layer: list[Latents | None] = [None] * max(self.latents.layers)
@@ -105,11 +120,14 @@ class LabelledLatents:
         return encoded, {target: tensors[rows] for target, tensors in self.tensors.items()}
 
 
-LabelledData = LabelledGraphs | LabelledLatents
+LabelledData = LabelledGraphs | LabelledLatents | PartiallyLabelledGraphs
 
 
 def make_labelled_data(
-    settings: TrainingSettings, crystals: Sequence[Crystal], latents: LatentTable | None
+    settings: TrainingSettings,
+    crystals: Sequence[Crystal],
+    latents: LatentTable | None,
+    more: Sequence[Crystal] = (),
 ) -> LabelledData:
     """Prepare the input of training: graphs for an encoder that is trained, latents for a frozen encoder.
 
@@ -117,13 +135,24 @@ def make_labelled_data(
         settings: settings of the run.
         crystals: labelled, cleaned and checked.
         latents: latents of the crystals by the frozen encoder; None where the encoder is trained.
+        more: further crystals, of which only some labels are known; they follow `crystals`. With them, or with a model
+            of Born charges or of several functionals, the encoder must be a native one that is trained.
 
     Raises:
         BadCrystalError: a crystal has no tensor to learn from.
+        DTNNError: there are partial labels, and the encoder is frozen or a pretrained one.
     """
     targets, decoder = settings.model.targets, settings.model.decoder
     cutoffs = settings.model.encoder.cutoffs[: decoder.layer]
     reduced = isinstance(settings.model.encoder, NativeEncoderConfig)
+    if more or settings.model.born_charges or settings.model.functionals:
+        if latents is not None or not reduced:
+            raise DTNNError(
+                "train: partial labels, Born charges and several functionals need a native encoder that is trained "
+                "(--encoder distilled --finetune)"
+            )
+        target_tensors(crystals, targets)  # those of the split must have all labels
+        return PartiallyLabelledGraphs([*crystals, *more], targets, cutoffs, settings.model.functionals)
     if latents is None:
         return LabelledGraphs(crystals, targets, cutoffs, reduced)
     return LabelledLatents(crystals, targets, cutoffs, latents, decoder.bonds and not latents.bond_counts, reduced)

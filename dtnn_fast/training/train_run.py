@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 
 from ..crystals.crystal import Crystal
+from ..crystals.structure_index import StructureIndex
 from ..datasets.splits import Split, split
 from ..encoders.build import Encoder
 from ..encoders.latent_cache import LatentTable, encoder_digest
@@ -50,6 +52,7 @@ def train_run(
     label: str = "",
     encoder: Encoder | None = None,
     latents: LatentTable | None = None,
+    more: Sequence[Crystal] = (),
     on_epoch: Callable[[Trainer, Epoch], None] = lambda trainer, epoch: None,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
     on_start: Callable[[Trainer], None] = lambda trainer: None,
@@ -67,6 +70,8 @@ def train_run(
         label: name of the model in the tables of dtnn-fast evaluate, stored in settings.json.
         encoder: encoder with the initial weights; None for random weights.
         latents: latents of the crystals by this encoder, which then stays frozen.
+        more: further crystals to learn from, of which only some labels are known. They are no part of the split; those
+            that are the same as a crystal for validation or testing are left out.
         on_epoch: called after each epoch.
         on_batch: called after each batch with the number of batches done and the number of all batches.
         on_start: called before the first epoch, after a checkpoint has been read.
@@ -83,15 +88,17 @@ def train_run(
     """
     settings = replace(
         settings,
-        model=replace(settings.model, elements=known_elements(crystals)),
+        model=replace(settings.model, elements=known_elements(crystals, more)),
         frozen=latents is not None,
         start_digest="" if encoder is None else encoder_digest(encoder),
     )
-    run_key = _run_key(settings, crystals)
+    run_key = _run_key(settings, [*crystals, *more])
     new_run = is_new(folder, run_key)
     parts = split([crystal.id for crystal in crystals], settings.seed, settings.fold)
-    data = make_labelled_data(settings, crystals, latents)
-    trainer = Trainer(settings, data, parts, folder, encoder=encoder, workers=workers)
+    kept = without_held_out(more, [crystals[index] for part in (parts.test, parts.validation) for index in part])
+    data = make_labelled_data(settings, crystals, latents, kept)
+    learned = np.concatenate([parts.train, len(crystals) + np.arange(len(kept))])
+    trainer = Trainer(settings, data, parts._replace(train=learned), folder, encoder=encoder, workers=workers)
     workers.wait()  # all processes must look for an earlier run before the first process starts a new one
     # Claim the folder only after all checks, so that a failed start does not occupy it.
     if new_run and workers.rank == 0:
@@ -106,7 +113,7 @@ def train_run(
     if workers.rank > 0:
         return {}
     model.cpu()
-    model.training_set = _describe_training_set(trainer, model, parts)
+    model.training_set = _describe_training_set(trainer, model)
     systems = {crystal.id: str(crystal.info.get("crystal_system") or "unknown") for crystal in crystals}
     training_results = {
         "best_epoch": trainer.best_epoch,
@@ -114,6 +121,8 @@ def train_run(
         "train_seconds": sum(epoch.seconds for epoch in trainer.history),
         "parameters": dict(model.num_parameters()),
     }
+    if more:
+        training_results["more_crystals"] = {"given": len(more), "learned_from": len(kept)}
     if len(predictions) > 1:
         return _finish_ensemble(folder, model, predictions, systems, training_results)
     model.save(folder / MODEL_FOLDER)
@@ -123,9 +132,35 @@ def train_run(
     return results
 
 
-def known_elements(crystals: Sequence[Crystal]) -> tuple[int, ...]:
-    """List the atomic numbers that occur in the crystals, in rising order."""
-    return tuple(sorted({int(z) for crystal in crystals for z in crystal.atomic_numbers}))
+# Elements of the further crystals in fewer of them than this are not learned well enough to be offered.
+_LEAST_CRYSTALS = 5
+
+
+def known_elements(crystals: Sequence[Crystal], more: Sequence[Crystal] = ()) -> tuple[int, ...]:
+    """List the atomic numbers that occur in the crystals, or in at least five of the further ones, in rising order."""
+    counts = Counter(z for crystal in more for z in set(crystal.atomic_numbers.tolist()))
+    frequent = {z for z, count in counts.items() if count >= _LEAST_CRYSTALS}
+    return tuple(sorted(frequent.union(*(crystal.atomic_numbers.tolist() for crystal in crystals))))
+
+
+def without_held_out(more: Sequence[Crystal], held_out: Sequence[Crystal]) -> list[Crystal]:
+    """Leave out crystals that are the same as one for validation or testing.
+
+    Args:
+        more: crystals of other sets. `info["matches"]` may list ids of crystals with the same structure.
+        held_out: crystals for validation and testing.
+
+    Returns:
+        The crystals of `more` that have none of their ids in common with them, and another structure
+        (`StructureIndex`).
+    """
+    ids = {crystal.id for crystal in held_out}
+    index = StructureIndex(held_out)
+    return [
+        crystal
+        for crystal in more
+        if not ids.intersection([crystal.id, *crystal.info.get("matches", ())]) and index.find(crystal) is None
+    ]
 
 
 def _run_key(settings: TrainingSettings, crystals: Sequence[Crystal]) -> dict[str, Any]:
@@ -147,9 +182,9 @@ def _write_history(path: Path, history: Sequence[Epoch]) -> None:
             writer.writerow(row)
 
 
-def _describe_training_set(trainer: Trainer, model: DTNN, parts: Split) -> TrainingSet:
+def _describe_training_set(trainer: Trainer, model: DTNN) -> TrainingSet:
     """Describe the training crystals, with latents of the trained encoder or of the table that a frozen one made."""
-    indices = parts.train.tolist()
+    indices = trainer.split.train.tolist()
     latents = []
     with torch.no_grad():
         for start in range(0, len(indices), EVALUATION_BATCH):

@@ -27,6 +27,7 @@ from ..nn.latents import EncodedCrystals
 from .checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
 from .labelled_data import LabelledData, LabelledLatents
 from .metrics import isotropic_scale, mae_ten
+from .partial_labels import PartialLabels, partial_loss
 from .read_ahead import batches_on
 from .training_settings import TrainingSettings
 from .workers import ALONE, Workers
@@ -96,16 +97,30 @@ class _Loss(nn.Module):
     Args:
         model: the model.
         target_weights: weight of each target.
+        label_power: see `TrainingSettings`.
+        born_weight: see `TrainingSettings`.
     """
 
-    def __init__(self, model: DTNN, target_weights: dict[str, float]) -> None:
+    def __init__(
+        self, model: DTNN, target_weights: dict[str, float], label_power: float = 0.0, born_weight: float = 0.0
+    ) -> None:
         super().__init__()
         self.model, self.target_weights = model, target_weights
+        self.label_power, self.born_weight = label_power, born_weight
 
     def forward(
-        self, crystals: CrystalGraph | EncodedCrystals, expected: dict[str, Tensor], share: float = 1.0
+        self,
+        crystals: CrystalGraph | EncodedCrystals,
+        expected: dict[str, Tensor] | PartialLabels,
+        share: float = 1.0,
+        num_processes: int = 1,
     ) -> Tensor:
-        """Compute the weighted sum of the targets' errors, times `share`."""
+        """Compute the weighted sum of the targets' errors, times `share`; of partial labels, see `partial_loss`."""
+        if isinstance(expected, PartialLabels):
+            assert isinstance(crystals, CrystalGraph)
+            scales = {target: 1.0 / weight for target, weight in self.target_weights.items()}
+            loss = partial_loss(self.model, crystals, expected, scales, self.label_power, self.born_weight)
+            return float(share > 0) * num_processes * loss
         # The mean of the members' errors, not the error of their mean: so the members stay different.
         return share * self.of_tensors(self.model.member_tensors(crystals), expected)
 
@@ -121,14 +136,14 @@ class _Batch:
 
     Args:
         crystals: graph or latents of its crystals.
-        expected: tensors of its crystals by target.
+        expected: tensors of its crystals by target, or their partial labels.
         share: factor of its mean loss; the mean of the results over the processes is the mean over all crystals of the
             step.
         num_crystals: number of crystals of the step in all processes.
     """
 
     crystals: CrystalGraph | EncodedCrystals
-    expected: dict[str, Tensor]
+    expected: dict[str, Tensor] | PartialLabels
     share: float
     num_crystals: int
 
@@ -181,7 +196,7 @@ class Trainer:
             weight_decay=settings.weight_decay,
             fused=True,  # the usual form reads the number of steps of each parameter
         )
-        self._loss = _Loss(self.model, self.target_weights)
+        self._loss = _Loss(self.model, self.target_weights, settings.label_power, settings.born_weight)
         self._parallel_loss = workers.parallel(self._loss)
         self.mean = RunningMean(self.model, settings.average)
         self.history: list[Epoch] = []
@@ -194,7 +209,9 @@ class Trainer:
 
     def _scale_to_training_set(self) -> dict[str, float]:
         """Fit each readout's offset and scale, and the sizes of frozen latents; return each target's loss weight."""
-        ranges = {target: isotropic_scale(tensors[self.split.train]) for target, tensors in self.data.tensors.items()}
+        ranges = {
+            target: isotropic_scale(_known(tensors[self.split.train])) for target, tensors in self.data.tensors.items()
+        }
         encoded = None
         if isinstance(self.data, LabelledLatents):
             encoded, _ = self.data.batch(self.split.train.tolist())
@@ -248,7 +265,7 @@ class Trainer:
             indices = order[start : start + self.settings.batch_size].tolist()
             own = indices[rank::num_processes]
             # Every process takes part in every step, also where the last batch has fewer crystals than processes.
-            crystals, expected = self.data.batch(own or indices[:1])
+            crystals, expected = self.data.batch(own or indices[:1], indices)
             yield _Batch(crystals, expected, len(own) * num_processes / len(indices), len(indices))
 
     def _train_epoch(self, epoch: int, on_batch: Callable[[int, int], None]) -> float:
@@ -280,7 +297,7 @@ class Trainer:
         """Take one step of the optimizer, and return the loss. Nothing in it waits for a GPU."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss: Tensor = self._parallel_loss(batch.crystals, batch.expected, batch.share)
+        loss: Tensor = self._parallel_loss(batch.crystals, batch.expected, batch.share, self.workers.num_processes)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
@@ -348,6 +365,11 @@ class Trainer:
         """Put the weights with the best validation error into the model, and return it."""
         self.mean.model.load_state_dict(self.best_state)
         return self.mean.model.eval()
+
+
+def _known(tensors: Tensor) -> Tensor:
+    """Select the tensors whose diagonal is known."""
+    return tensors[~tensors.diagonal(dim1=1, dim2=2).isnan().any(1)]
 
 
 def _cosine(fraction: float) -> float:

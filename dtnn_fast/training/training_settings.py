@@ -36,6 +36,9 @@ class TrainingSettings:
         patience: epochs without a better validation error after which training stops.
         average: weight of the old mean in the running mean of the model's weights, which is validated and saved (less
             in the first steps). 0 switches averaging off.
+        label_power: 0 for a loss of absolute errors; up to 1, errors of crystals with large tensors count less, see
+            `partial_labels.partial_loss`.
+        born_weight: weight of the Born charges in the loss, where the model has them.
         frozen: whether the encoder keeps its weights, so that its latents are computed once.
         start_digest: fingerprint of the encoder's initial weights; empty for random weights.
     """
@@ -52,6 +55,8 @@ class TrainingSettings:
     epochs: int = 1000
     patience: int = 200
     average: float = 0.0
+    label_power: float = 0.0
+    born_weight: float = 0.0
     frozen: bool = False
     start_digest: str = ""
 
@@ -61,8 +66,15 @@ class TrainingSettings:
         return self.member if self.rotate else 0
 
     def to_json(self) -> dict[str, Any]:
-        """Convert to plain values for a JSON file."""
+        """Convert to plain values for a JSON file.
+
+        Settings that version 0.1.0 lacks are left out where they are at their defaults, so that its runs can be
+        continued.
+        """
         values = asdict(self) | {"model": self.model.to_json()}
+        for name in ("label_power", "born_weight"):
+            if not values[name]:
+                del values[name]
         values["start"] = values.pop("start_digest")
         return values
 

@@ -17,7 +17,7 @@ from ..datasets.splits import Split
 from ..encoders.build import Encoder
 from ..encoders.latent_cache import LatentTable
 from ..errors import DTNNError
-from ..training.labelled_data import LabelledGraphs, LabelledLatents, make_labelled_data
+from ..training.labelled_data import LabelledData, make_labelled_data
 from ..training.trainer import Epoch, Trainer
 from ..training.training_settings import TrainingSettings
 from .search_space import Value, suggest
@@ -41,7 +41,7 @@ class TrainerFactory:
     ) -> None:
         self.crystals, self._make_encoder, self._encode = crystals, make_encoder, encode
         self._encoders: dict[tuple[int, ...], tuple[Encoder | None, LatentTable | None]] = {}
-        self._data: dict[tuple[tuple[int, ...], bool], LabelledGraphs | LabelledLatents] = {}
+        self._data: dict[tuple[tuple[int, ...], bool], LabelledData] = {}
 
     def __call__(self, settings: TrainingSettings, parts: Split) -> Trainer:
         """Make the trainer of a run.
