@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -23,7 +23,11 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..crystals.crystal import Rejected
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from ..crystals.crystal import Crystal, Rejected
     from ..screening.store import ScreenedCrystals
 
 
@@ -56,6 +60,15 @@ def predict(
             help="JSON file to write, with the content of --json. By default, no file is written.",
         ),
     ] = None,
+    born: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False,
+            show_default=False,
+            help="Folder for BORN files of phonopy, with the electronic tensor and the atoms' Born effective charges: "
+            "<id>/BORN for each crystal. Needs a model with Born charges, and phonopy.",
+        ),
+    ] = None,
     threads: ThreadsOption = None,
     device: DeviceOption = "cpu",
 ) -> None:
@@ -67,20 +80,37 @@ def predict(
     Error bars (±) hold for nine of ten validation crystals: beside the mean that of the mean, beside the tensor that of
     the mean absolute error over its six elements.
 
+    Models with Born effective charges add them to the JSON, in e, as [atom, field, displacement].
+
     Lines "warning: ..." say where the model does not apply, or where its numbers cannot be right.
 
     Exit code: 0 all crystals were predicted, 3 some were rejected (stderr says why), 2 nothing could be done.
     """
     predictor = load_model(model, threads, device, "predict")
 
+    from ..crystals.crystal import Crystal
     from ..formats.find_files import find_files, read_files
+    from ..model.dtnn import DTNN
     from ..screening.engine import screen_crystals
 
+    has_charges = isinstance(predictor, DTNN) and predictor.born_readout is not None
+    if born is not None and not (has_charges and "electronic" in predictor.targets):
+        raise typer.BadParameter(
+            "needs a model of electronic tensors and Born charges (dtnn-fast train with training.born_weight)",
+            param_hint="--born",
+        )
     found = find_files(files)
-    screened, rejected = screen_crystals(predictor, read_files(found.files))
+    items = list(read_files(found.files))
+    screened, rejected = screen_crystals(predictor, items)
     rejected = found.rejected + rejected
     require_some(len(screened), rejected, ", ".join(map(str, files)))
     content = _to_json(screened, rejected, model)
+    if has_charges:
+        known = {item.id: item for item in items if isinstance(item, Crystal)}
+        crystals = [known[id] for id in screened.ids]
+        charges = cast(DTNN, predictor).predict_born_charges(crystals)
+        for entry, of_crystal in zip(content["crystals"], charges, strict=True):
+            entry["born_charges"] = of_crystal.tolist()
     if as_json:
         typer.echo(json.dumps(content, indent=2))
     else:
@@ -90,10 +120,24 @@ def predict(
             stdout().print(_ERROR_BARS)
     for reject in rejected:
         stderr().print(f"rejected: {describe(reject)}", style="yellow")
+    if born is not None:
+        _write_born_files(born, crystals, charges, screened.tensors["electronic"])
     # After printing, so that nothing is lost when the file cannot be written.
     if output is not None:
         output.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     exit_with(rejected, "the reasons are above")
+
+
+def _write_born_files(
+    folder: Path, crystals: Sequence[Crystal], charges: Sequence[np.ndarray], electronic: np.ndarray
+) -> None:
+    from ..formats.born_file import write_born_file
+
+    for crystal, of_crystal, tensor in zip(crystals, charges, electronic, strict=True):
+        # Ids come from files: only the characters that name one folder stay.
+        place = folder / "".join(c if c.isalnum() or c in "-_.:#" else "_" for c in crystal.id).lstrip(".")
+        place.mkdir(parents=True, exist_ok=True)
+        write_born_file(place / "BORN", crystal, of_crystal, tensor)
 
 
 def _to_json(screened: ScreenedCrystals, rejected: list[Rejected], model: str) -> dict[str, Any]:
