@@ -68,6 +68,12 @@ class DataSection:
         True,
         "Reject crystals whose total tensor has an element below -10 or above 100, as in arXiv 2405.09052.",
     )
+    split_by: str = setting(
+        TrainingSettings.split_by,
+        'What the split into training, validation and test keeps together: "crystals" nothing, "systems" the crystals '
+        "of a chemical system, so that the model is judged on systems that it never saw.",
+        choices=("crystals", "systems"),
+    )
     more: tuple[str, ...] = setting(
         (),
         "Files of further crystals to learn from, of which some labels are enough: tensors, diagonals, means, Born "

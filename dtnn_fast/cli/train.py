@@ -332,7 +332,13 @@ def _model_config(settings: TrainConfig, chosen: EncoderChoice) -> DTNNConfig:
 def _run_settings(settings: TrainConfig, model: DTNNConfig, seed: int) -> TrainingSettings:
     from ..training.training_settings import TrainingSettings
 
-    return TrainingSettings(model=model, seed=seed, rotate=settings.ensemble.rotate, **asdict(settings.training))
+    return TrainingSettings(
+        model=model,
+        seed=seed,
+        split_by=settings.data.split_by,
+        rotate=settings.ensemble.rotate,
+        **asdict(settings.training),
+    )
 
 
 def _run(settings: TrainingSettings, inputs: _RunInputs, folder: Path, label: str) -> dict[str, Any]:

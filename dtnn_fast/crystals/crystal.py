@@ -76,6 +76,11 @@ class Crystal:
         """The reduced formula, for example ``"SrTiO3"``."""
         return elements.formula(self.atomic_numbers)
 
+    @property
+    def chemical_system(self) -> str:
+        """The sorted symbols of the elements, for example ``"O-Sr-Ti"``."""
+        return "-".join(sorted(elements.SYMBOLS[z] for z in np.unique(self.atomic_numbers).tolist()))
+
     @classmethod
     def make(cls, id: str, atomic_numbers: Any, positions: Any, cell: Any, pbc: Any = True, **fields: Any) -> Crystal:
         """Build a crystal from arrays or lists, converted to the dtypes above.

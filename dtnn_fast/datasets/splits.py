@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -51,3 +51,44 @@ def split(ids: Sequence[str], seed: int, fold: int = 0) -> Split:
     test, rest = shuffled[:tenth], shuffled[tenth:]
     start, end = fold * tenth, (fold + 1) * tenth
     return Split(test, rest[start:end], np.concatenate([rest[:start], rest[end:]]))
+
+
+def split_by_group(ids: Sequence[str], groups: Sequence[str], seed: int, fold: int = 0) -> Split:
+    """Split crystals by id as `split` does, with whole groups on one side, such as chemical systems.
+
+    The groups are sorted as strings and permuted by ``numpy.random.RandomState(seed)``; they fill ten tenths one after
+    the other. A tenth has at least a tenth of the crystals that are left for it and the later ones, so that a large
+    group makes its tenth larger.
+
+    Args:
+        ids: one unique name for each crystal. [n]
+        groups: name of each crystal's group. [n]
+        seed: seed of the permutation.
+        fold: see `split`.
+
+    Returns:
+        Indices into `ids`: the first tenth, the tenth `fold` of the others, and the rest.
+
+    Raises:
+        ValueError: see `split`; or there are fewer than ten groups, or not as many groups as ids.
+    """
+    split(ids, seed, fold)  # checks ids and fold
+    if len(groups) != len(ids):
+        raise ValueError(f"split_by_group: expected `groups` of {len(ids)} crystals, got {len(groups)}")
+    order = sorted(range(len(ids)), key=lambda index: (groups[index], ids[index]))
+    members = [list(indices) for _, indices in groupby(order, key=lambda index: groups[index])]
+    if len(members) < FOLDS + 1:
+        raise ValueError(f"split_by_group: expected at least {FOLDS + 1} different `groups`, got {len(members)}")
+    tenths: list[list[int]] = [[] for _ in range(FOLDS + 1)]
+    shuffled = [members[place] for place in np.random.RandomState(seed).permutation(len(members)).tolist()]
+    left, tenth = len(ids), 0
+    for place, group in enumerate(shuffled):
+        full = len(tenths[tenth]) * (FOLDS + 1 - tenth) >= left
+        # Every tenth gets a group, also where a large one came early.
+        last_chance = len(shuffled) - place <= FOLDS - tenth
+        if tenths[tenth] and tenth < FOLDS and (full or last_chance):
+            left -= len(tenths[tenth])
+            tenth += 1
+        tenths[tenth] += group
+    test, *rest = (np.array(indices, dtype=np.int64) for indices in tenths)
+    return Split(test, rest[fold], np.concatenate([part for place, part in enumerate(rest) if place != fold]))

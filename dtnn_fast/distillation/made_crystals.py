@@ -18,7 +18,7 @@ import numpy as np
 
 from ..crystals.checks import check_crystal
 from ..crystals.crystal import Crystal, Rejected
-from ..crystals.elements import COVALENT_RADII, SYMBOLS
+from ..crystals.elements import COVALENT_RADII
 from ..datasets.bundled import load_labelled, load_structures
 from ..errors import BadCrystalError, DTNNError
 from ..formats.find_files import find_files, read_files
@@ -230,11 +230,6 @@ class Bonds:
         return composition, tuple(pairs.tolist()), tuple(np.rint(np.log(sums) / _LOG_STEP).astype(int).tolist())
 
 
-def chemical_system(crystal: Crystal) -> str:
-    """Give the sorted symbols of a crystal's elements, for example ``"O-Sr-Ti"``."""
-    return "-".join(sorted(SYMBOLS[z] for z in np.unique(crystal.atomic_numbers).tolist()))
-
-
 def is_held_out(crystal: Crystal, fraction: float) -> bool:
     """Tell whether the chemical system of a crystal is held out; this depends on its elements only.
 
@@ -242,5 +237,5 @@ def is_held_out(crystal: Crystal, fraction: float) -> bool:
         crystal: real or made.
         fraction: approximate fraction of all chemical systems that is held out.
     """
-    digest = hashlib.sha256(chemical_system(crystal).encode()).digest()
+    digest = hashlib.sha256(crystal.chemical_system.encode()).digest()
     return int.from_bytes(digest[:8], "big") < fraction * 2**64

@@ -16,9 +16,10 @@ import torch
 
 from ..crystals.crystal import Crystal
 from ..crystals.structure_index import StructureIndex
-from ..datasets.splits import Split, split
+from ..datasets.splits import Split, split, split_by_group
 from ..encoders.build import Encoder
 from ..encoders.latent_cache import LatentTable, encoder_digest
+from ..errors import DTNNError
 from ..model.dtnn import DTNN
 from ..model.training_set import TrainingSet, mean_scalars
 from ..nn.graph import CrystalGraph
@@ -94,8 +95,9 @@ def train_run(
     )
     run_key = _run_key(settings, [*crystals, *more])
     new_run = is_new(folder, run_key)
-    parts = split([crystal.id for crystal in crystals], settings.seed, settings.fold)
-    kept = without_held_out(more, [crystals[index] for part in (parts.test, parts.validation) for index in part])
+    parts = _split(settings, crystals)
+    held_out = [crystals[index] for part in (parts.test, parts.validation) for index in part]
+    kept = without_held_out(more, held_out, by_system=settings.split_by == "systems")
     data = make_labelled_data(settings, crystals, latents, kept)
     learned = np.concatenate([parts.train, len(crystals) + np.arange(len(kept))])
     trainer = Trainer(settings, data, parts._replace(train=learned), folder, encoder=encoder, workers=workers)
@@ -143,23 +145,38 @@ def known_elements(crystals: Sequence[Crystal], more: Sequence[Crystal] = ()) ->
     return tuple(sorted(frequent.union(*(crystal.atomic_numbers.tolist() for crystal in crystals))))
 
 
-def without_held_out(more: Sequence[Crystal], held_out: Sequence[Crystal]) -> list[Crystal]:
+def _split(settings: TrainingSettings, crystals: Sequence[Crystal]) -> Split:
+    ids = [crystal.id for crystal in crystals]
+    if settings.split_by == "crystals":
+        return split(ids, settings.seed, settings.fold)
+    try:
+        systems = [crystal.chemical_system for crystal in crystals]
+        return split_by_group(ids, systems, settings.seed, settings.fold)
+    except ValueError as error:
+        raise DTNNError(f"train: the crystals cannot be split by chemical system: {error}") from error
+
+
+def without_held_out(more: Sequence[Crystal], held_out: Sequence[Crystal], by_system: bool = False) -> list[Crystal]:
     """Leave out crystals that are the same as one for validation or testing.
 
     Args:
         more: crystals of other sets. `info["matches"]` may list ids of crystals with the same structure.
         held_out: crystals for validation and testing.
+        by_system: whether all crystals of their chemical systems are left out.
 
     Returns:
         The crystals of `more` that have none of their ids in common with them, and another structure
         (`StructureIndex`).
     """
     ids = {crystal.id for crystal in held_out}
+    systems = {crystal.chemical_system for crystal in held_out} if by_system else set()
     index = StructureIndex(held_out)
     return [
         crystal
         for crystal in more
-        if not ids.intersection([crystal.id, *crystal.info.get("matches", ())]) and index.find(crystal) is None
+        if crystal.chemical_system not in systems
+        and not ids.intersection([crystal.id, *crystal.info.get("matches", ())])
+        and index.find(crystal) is None
     ]
 
 

@@ -26,6 +26,8 @@ class TrainingSettings:
         seed: seed of the split, the initial weights, dropout and the order of crystals.
         member: number of this member in an ensemble. Members share the split (but see `rotate`) and differ in all other
             random numbers.
+        split_by: "crystals" for a random split, "systems" to keep the crystals of a chemical system in one part: the
+            model is then validated and tested on systems that it never saw.
         rotate: whether each member validates on another tenth of the crystals; see `split`.
         batch_size: crystals per step.
         learning_rate: initial learning rate; decays to zero on a half cosine over `epochs`.
@@ -46,6 +48,7 @@ class TrainingSettings:
     model: DTNNConfig = field(default_factory=_default_model)
     seed: int = 0
     member: int = 0
+    split_by: str = "crystals"
     rotate: bool = False
     batch_size: int = 64
     learning_rate: float = 1e-4
@@ -72,8 +75,8 @@ class TrainingSettings:
         continued.
         """
         values = asdict(self) | {"model": self.model.to_json()}
-        for name in ("label_power", "born_weight"):
-            if not values[name]:
+        for name, default in (("label_power", 0.0), ("born_weight", 0.0), ("split_by", "crystals")):
+            if values[name] == default:
                 del values[name]
         values["start"] = values.pop("start_digest")
         return values

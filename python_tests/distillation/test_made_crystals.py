@@ -14,7 +14,6 @@ from dtnn_fast.distillation.made_crystals import (
     SMALLEST_RATIO,
     Bonds,
     CrystalSettings,
-    chemical_system,
     is_held_out,
     make_crystals,
 )
@@ -65,7 +64,7 @@ def test_made_crystals_are_sound(sources):
     fingerprints = [Bonds(c).fingerprint() for c in crystals]
     assert len(set(fingerprints)) == len(fingerprints)
     by_id = {c.id: c for c in real}
-    changed = [c for c in made if chemical_system(c) != chemical_system(by_id[c.id.split("-made-")[0]])]
+    changed = [c for c in made if c.chemical_system != by_id[c.id.split("-made-")[0]].chemical_system]
     assert 30 < len(changed) < 100
     assert len(make_crystals([], settings, allowed).crystals) == 0
 
@@ -101,15 +100,15 @@ def test_overlaps_and_duplicates_are_dropped():
 
 
 def test_whole_chemical_systems_are_held_out(sources):
-    held = {chemical_system(c): is_held_out(c, 0.3) for c in sources}
+    held = {c.chemical_system: is_held_out(c, 0.3) for c in sources}
     assert 0 < sum(held.values()) < len(held)
     crystals = make_crystals(sources, CrystalSettings(made=100), ALL).crystals
     for crystal in crystals:
-        assert is_held_out(crystal, 0.3) == held.get(chemical_system(crystal), is_held_out(crystal, 0.3))
-    systems = {chemical_system(c) for c in crystals}
-    part = np.mean([is_held_out(next(c for c in crystals if chemical_system(c) == s), 0.3) for s in systems])
+        assert is_held_out(crystal, 0.3) == held.get(crystal.chemical_system, is_held_out(crystal, 0.3))
+    systems = {c.chemical_system for c in crystals}
+    part = np.mean([is_held_out(next(c for c in crystals if c.chemical_system == s), 0.3) for s in systems])
     assert 0.15 < part < 0.45
-    assert chemical_system(rock_salt(17, 11, 5.0)) == "Cl-Na"
+    assert rock_salt(17, 11, 5.0).chemical_system == "Cl-Na"
 
 
 @pytest.mark.parametrize("wrong", [{"made": -1}, {"held_out": 0.0}, {"most_atoms_made": 0}, {"rattle": -0.1}])

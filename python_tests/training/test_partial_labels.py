@@ -139,6 +139,14 @@ def test_crystals_that_are_held_out_are_left_out():
     assert without_held_out([same_structure, listed, same_id, MORE[2]], held_out) == [MORE[2]]
 
 
+def test_systems_that_are_held_out_are_left_out():
+    other = replace(MORE[0], atomic_numbers=CRYSTALS[0].atomic_numbers[[0] * MORE[0].num_atoms])
+    same = replace(MORE[1], atomic_numbers=np.resize(CRYSTALS[0].atomic_numbers, MORE[1].num_atoms))
+    assert len(set(CRYSTALS[0].atomic_numbers)) > 1
+    assert without_held_out([other, same], CRYSTALS[:1]) == [other, same]
+    assert without_held_out([other, same], CRYSTALS[:1], by_system=True) == [other]
+
+
 def test_rare_elements_of_further_crystals_are_not_offered():
     rare = [replace(MORE[0], atomic_numbers=np.full(MORE[0].num_atoms, 86))] * 4
     frequent = [replace(MORE[0], atomic_numbers=np.full(MORE[0].num_atoms, 92))] * 5
@@ -175,6 +183,21 @@ class TestRuns:
         assert model.functional_shifts.shifts.abs().max() > 0
         assert sum(model.training_set.element_counts.values()) > 0
         assert len(model.predict_born_charges(CRYSTALS[0])[0]) == CRYSTALS[0].num_atoms
+
+    def test_splits_by_system_judge_systems_that_were_never_seen(self, tmp_path, settings):
+        train_run(replace(settings, split_by="systems"), CRYSTALS, tmp_path, more=MORE)
+        predictions = load_predictions(tmp_path / PREDICTIONS_FILE)
+        known = {crystal.id: crystal.chemical_system for crystal in CRYSTALS}
+        parts = {}
+        for id, part in zip(predictions.ids, predictions.parts, strict=True):
+            parts.setdefault(part, set()).add(known[id])
+        assert not parts["test"] & parts["train"]
+        assert not parts["validation"] & parts["train"]
+
+    def test_too_few_systems_are_an_error(self, tmp_path, settings):
+        same = [replace(c, atomic_numbers=np.full(c.num_atoms, 12)) for c in CRYSTALS]
+        with pytest.raises(DTNNError, match="cannot be split by chemical system"):
+            train_run(replace(settings, split_by="systems"), same, tmp_path)
 
     def test_a_resumed_run_is_the_same_to_the_bit(self, tmp_path, settings, more):
         class StopError(Exception):
