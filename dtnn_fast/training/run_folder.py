@@ -68,12 +68,16 @@ def write_record(folder: Path, run_key: dict[str, Any], command: str, **more: An
 
 
 def data_digest(crystals: Sequence[Crystal]) -> str:
-    """Compute a short fingerprint of a data set: ids, structures and tensors, in any order."""
+    """Compute a short fingerprint of a data set: ids, structures and labels, in any order."""
     digests = []
     for crystal in crystals:
         digest = hashlib.sha256(crystal.id.encode())
         for array in (crystal.atomic_numbers, crystal.positions, crystal.cell, *crystal.targets.values()):
             digest.update(np.ascontiguousarray(array).tobytes())
+        # Nothing is added without these labels, so that fingerprints of version 0.1.0 stay.
+        for name, values in (*crystal.diagonals.items(), *crystal.means.items(), ("born", crystal.born_charges)):
+            if values is not None:
+                digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
         digests.append(digest.hexdigest())
     return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()[:16]
 

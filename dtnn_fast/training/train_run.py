@@ -93,7 +93,7 @@ def train_run(
         frozen=latents is not None,
         start_digest="" if encoder is None else encoder_digest(encoder),
     )
-    run_key = _run_key(settings, [*crystals, *more])
+    run_key = _run_key(settings, crystals, more)
     new_run = is_new(folder, run_key)
     parts = _split(settings, crystals)
     held_out = [crystals[index] for part in (parts.test, parts.validation) for index in part]
@@ -180,10 +180,16 @@ def without_held_out(more: Sequence[Crystal], held_out: Sequence[Crystal], by_sy
     ]
 
 
-def _run_key(settings: TrainingSettings, crystals: Sequence[Crystal]) -> dict[str, Any]:
+def _run_key(settings: TrainingSettings, crystals: Sequence[Crystal], more: Sequence[Crystal]) -> dict[str, Any]:
     """Return the entries of settings.json that tell runs apart, as they read back from JSON: tuples become lists."""
-    data = {"crystals": len(crystals), "digest": data_digest(crystals)}
-    run_key: dict[str, Any] = json.loads(json.dumps({"settings": settings.to_json(), "data": data}))
+
+    def describe(given: Sequence[Crystal]) -> dict[str, Any]:
+        return {"crystals": len(given), "digest": data_digest(given)}
+
+    # Further crystals are no part of the data that runs are compared on.
+    more_entry = describe(more) if more else None
+    entries = {"settings": settings.to_json(), "data": describe(crystals), "more": more_entry}
+    run_key: dict[str, Any] = json.loads(json.dumps(entries))
     return run_key
 
 

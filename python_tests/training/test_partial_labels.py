@@ -13,7 +13,7 @@ from model_cases import TINY, config, rattled, small_crystals
 
 from dtnn_fast import DTNN
 from dtnn_fast.datasets.splits import split
-from dtnn_fast.errors import BadCrystalError, DTNNError
+from dtnn_fast.errors import BadCrystalError, BadFileError, DTNNError
 from dtnn_fast.training.labelled_data import LabelledGraphs, make_labelled_data
 from dtnn_fast.training.metrics import mae_ten
 from dtnn_fast.training.partial_labels import PartiallyLabelledGraphs, partial_loss
@@ -212,6 +212,13 @@ class TestRuns:
             train_run(settings, CRYSTALS, tmp_path / "parts", more=more, on_epoch=stop)
         parts = train_run(settings, CRYSTALS, tmp_path / "parts", more=more)
         assert parts["errors"] == whole["errors"]
+
+    def test_a_run_goes_on_with_the_same_further_crystals_only(self, tmp_path, settings, more):
+        train_run(settings, CRYSTALS, tmp_path, more=more)
+        other = [replace(more[0], born_charges=2 * more[0].born_charges), *more[1:]]
+        for changed in ((), more[1:], other):
+            with pytest.raises(BadFileError, match="other settings or data"):
+                train_run(settings, CRYSTALS, tmp_path, more=changed)
 
     def test_settings_without_them_are_those_of_earlier_versions(self, settings):
         assert not {"label_power", "born_weight"} & TrainingSettings().to_json().keys()
