@@ -39,8 +39,20 @@ def print_errors(console: Console, result: Mapping[str, Any], title: str) -> Non
             cells = [f"{errors[metric]:.3f} ({median[group][metric]:.3f})" for metric in METRICS]
             table.add_row(group, str(errors["count"]), *cells, style="bold" if group == "all" else "")
         console.print(table)
+        _print_ranking(console, result.get("ranking", {}).get(target, {}).get("test"))
     stopped = f"best epoch {result['best_epoch']} of {result['epochs']}, " if "best_epoch" in result else ""
     console.print(f"{stopped}{result['train_seconds']:.0f} s of training")
+
+
+def _print_ranking(console: Console, quality: Mapping[str, float | None] | None) -> None:
+    if quality is None:
+        return
+    spearman = "-" if quality["spearman"] is None else f"{quality['spearman']:.2f}"
+    found = 100 * (quality["recall_top_tenth"] or 0.0)
+    console.print(
+        f"means: rank correlation {spearman}, {found:.0f} % of the top tenth found, "
+        f"mean |ln(predicted / expected)| {quality['log_error']:.2f}"
+    )
 
 
 def _ordered_groups(groups: Mapping[str, Any]) -> list[str]:

@@ -84,6 +84,42 @@ def summarise(predicted: np.ndarray, expected: np.ndarray, systems: Sequence[str
     }
 
 
+# Means below this count as this in logarithms: an ionic mean can be zero.
+_LEAST_MEAN = 0.1
+
+
+def ranking_quality(predicted: np.ndarray, expected: np.ndarray) -> dict[str, float]:
+    """Measure how well means (a third of the trace) are ranked, which a few huge tensors do not rule.
+
+    Args:
+        predicted: [B, 3, 3].
+        expected: [B, 3, 3], at least two.
+
+    Returns:
+        "log_error": mean of |ln(predicted / expected)|, with means of at least 0.1. "spearman": rank correlation; NaN
+        where all predictions, or all labels, are equal. "recall_top_tenth": part of the tenth with the largest labels
+        (rounded, at least one) among as many with the largest predictions.
+    """
+    means = [np.trace(np.asarray(tensors), axis1=-2, axis2=-1) / 3.0 for tensors in (predicted, expected)]
+    logarithms = [np.log(np.maximum(mean, _LEAST_MEAN)) for mean in means]
+    ranks = [_ranks(mean) for mean in means]
+    constant = any(np.ptp(rank) == 0 for rank in ranks)
+    top = max(1, round(len(means[0]) / 10))
+    largest = [set(np.argsort(-mean, kind="stable")[:top].tolist()) for mean in means]
+    return {
+        "log_error": float(np.abs(logarithms[0] - logarithms[1]).mean()),
+        "spearman": float("nan") if constant else float(np.corrcoef(ranks[0], ranks[1])[0, 1]),
+        "recall_top_tenth": len(largest[0] & largest[1]) / top,
+    }
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Rank values from 0; equal ones share the mean of their ranks."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: np.ndarray = (np.cumsum(counts) - 0.5 * (counts + 1))[inverse]
+    return ranks
+
+
 def median_tensor(tensors: np.ndarray) -> np.ndarray:
     """Return the median of each element, which the trivial model predicts. [B, 3, 3] -> [3, 3]."""
     return np.median(tensors, axis=0)

@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from ..crystals.crystal import Crystal
 from ..errors import BadFileError
 from ..files import read_json_object
 from .checkpoint import CHECKPOINT_FILE
-from .metrics import median_tensor, summarise
+from .metrics import median_tensor, ranking_quality, summarise
 
 RUN_RECORD_FILE, HISTORY_FILE, RESULTS_FILE = "settings.json", "history.csv", "results.json"
 PREDICTIONS_FILE = "predictions.npz"
@@ -186,8 +187,10 @@ def errors_of_parts(predictions: RunPredictions, systems: Mapping[str, str]) -> 
         systems: the crystal system of each crystal by its id.
 
     Returns:
-        "errors": `summarise` of each part by target; "median_model": `summarise` of the test part by target.
+        "errors": `summarise` of each part by target; "median_model": `summarise` of the test part by target;
+        "ranking": `ranking_quality` of each part of two crystals or more by target, None in place of NaN.
     """
+    ranking: dict[str, Any] = {target: {} for target in predictions.expected}
     errors: dict[str, Any] = {target: {} for target in predictions.expected}
     median_errors: dict[str, Any] = {}
     by_part = {part: predictions.select_part(part) for part in SPLIT_PARTS}
@@ -196,10 +199,13 @@ def errors_of_parts(predictions: RunPredictions, systems: Mapping[str, str]) -> 
         for part, selected in by_part.items():
             predicted, expected = selected.predicted[target], selected.expected[target]
             errors[target][part] = summarise(predicted, expected, systems_by_part[part])
+            if len(predicted) > 1:
+                quality = ranking_quality(predicted, expected)
+                ranking[target][part] = {name: None if isnan(value) else value for name, value in quality.items()}
         expected = by_part["test"].expected[target]
         median = np.broadcast_to(median_tensor(by_part["train"].expected[target]), expected.shape)
         median_errors[target] = summarise(median, expected, systems_by_part["test"])
-    return {"errors": errors, "median_model": median_errors}
+    return {"errors": errors, "median_model": median_errors, "ranking": ranking}
 
 
 def read_results(folder: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from dtnn_fast.training.metrics import (
     isotropic_scale,
     mae_ten,
     median_tensor,
+    ranking_quality,
     summarise,
     unique_elements,
 )
@@ -88,3 +89,38 @@ def test_the_median_of_the_training_set_has_the_known_error(target, expected):
         trivial = np.broadcast_to(median, values[parts.test].shape)
         errors.append(crystal_errors(trivial, values[parts.test])["mae_ten"].mean())
     assert round(float(np.mean(errors)), 2) == expected
+
+
+class TestRanking:
+    """Quality of the order of means."""
+
+    def tensors(self, means):
+        return np.array([mean * np.eye(3) for mean in means])
+
+    def test_the_right_order_is_perfect_whatever_the_values(self):
+        expected = np.arange(1.0, 31.0)
+        quality = ranking_quality(self.tensors(expected**2), self.tensors(expected))
+        assert quality["spearman"] == pytest.approx(1.0)
+        assert quality["recall_top_tenth"] == 1.0
+        assert quality["log_error"] == pytest.approx(np.log(expected).mean())
+
+    def test_hand_computed(self):
+        quality = ranking_quality(self.tensors([1, 3, 2, 4]), self.tensors([1, 2, 3, 4]))
+        assert quality["spearman"] == pytest.approx(0.8)
+        assert quality["recall_top_tenth"] == 1.0
+        assert quality["log_error"] == pytest.approx(2 * np.log(1.5) / 4)
+
+    def test_recall_counts_the_top_tenth(self):
+        expected = np.arange(20.0)
+        predicted = expected.copy()
+        predicted[[19, 3]] = predicted[[3, 19]]
+        assert ranking_quality(self.tensors(predicted), self.tensors(expected))["recall_top_tenth"] == 0.5
+
+    def test_zero_and_negative_means_have_finite_errors(self):
+        assert ranking_quality(self.tensors([0.0, -3.0]), self.tensors([0.1, 1.0]))["log_error"] == pytest.approx(
+            np.log(10.0) / 2
+        )
+
+    def test_equal_values_share_their_rank_and_constants_have_no_correlation(self):
+        assert ranking_quality(self.tensors([1, 1, 2]), self.tensors([5, 5, 9]))["spearman"] == pytest.approx(1.0)
+        assert np.isnan(ranking_quality(self.tensors([1, 1, 1]), self.tensors([1, 2, 3]))["spearman"])
