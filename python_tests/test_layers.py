@@ -19,7 +19,7 @@ LAYERS = [
     {"ops"},
     {"reference"},
     {"crystals"},
-    {"symmetry"},
+    {"symmetry", "phonons"},
     {"formats"},
     {"datasets"},
     {"nn"},
