@@ -109,7 +109,7 @@ def main() -> None:
                 continue
             cleaned, dropped = clean_labels(crystal)
             faults.update(f"{path.name}: {label.label}: {label.fault.value}" for label in dropped)
-            if cleaned.targets or cleaned.diagonals or cleaned.means or cleaned.born_charges is not None:
+            if cleaned.has_label:
                 kept.append(replace(cleaned, source=""))
     write_packed(arguments.output, with_operations(kept), {"source": "tools/labelled_sets.py", "dropped": faults})
     for fault, count in sorted(faults.items()):

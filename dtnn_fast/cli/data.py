@@ -32,6 +32,8 @@ class SourceName(StrEnum):
     matminer = "matminer"
     paper = "paper"
     jarvis = "jarvis"
+    phonopy = "phonopy"
+    vasp = "vasp"
 
 
 class EncoderName(StrEnum):
@@ -60,7 +62,8 @@ def fetch(
             help="mp: the Materials Project; needs the extra mp and an API key in the environment variable MP_API_KEY. "
             "matminer: matminer's data set dielectric_constant. paper: a JSON file in the format of the "
             "repository of arXiv 2405.09052, given by --file. jarvis: the perturbation-theory runs of JARVIS-DFT, one "
-            "download per crystal."
+            "download per crystal. phonopy, vasp: calculations given by --file: folders or archives of phonopy, such "
+            "as those of the phonon database, or vasprun.xml files; some of the labels are enough."
         ),
     ],
     output: Annotated[
@@ -81,8 +84,8 @@ def fetch(
         Path | None,
         typer.Option(
             show_default="download",
-            help="Local copy of the source's data file, read instead of a download. Required for paper, not "
-            "available for mp; jarvis still downloads one archive per crystal.",
+            help="Local copy of the source's data file, read instead of a download. Required for paper, phonopy and "
+            "vasp, not available for mp; jarvis still downloads one archive per crystal.",
         ),
     ] = None,
     downloads: Annotated[

@@ -178,7 +178,7 @@ def load_partial_data(
     ids: set[str] = set()
     for item in read_files(found.files, unique_ids=False):
         usable = item if isinstance(item, Rejected) else _check(item, (), ids, elements)
-        if isinstance(usable, Crystal) and not has_label(usable):
+        if isinstance(usable, Crystal) and not usable.has_label:
             usable = Rejected(usable.id, usable.source, "no label: no tensor, diagonal, mean or Born charges are given")
         if isinstance(usable, Rejected):
             rejected.append(usable)
@@ -186,11 +186,6 @@ def load_partial_data(
         ids.add(usable.id)
         crystals.append(usable)
     return with_operations(crystals), rejected
-
-
-def has_label(crystal: Crystal) -> bool:
-    """Tell whether a crystal has a label that `dtnn-fast train` can learn."""
-    return bool(crystal.targets or crystal.diagonals or crystal.means) or crystal.born_charges is not None
 
 
 def functionals_of(crystals: Sequence[Crystal], more: Sequence[Crystal]) -> tuple[str, ...]:

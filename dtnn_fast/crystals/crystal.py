@@ -81,6 +81,11 @@ class Crystal:
         """The sorted symbols of the elements, for example ``"O-Sr-Ti"``."""
         return "-".join(sorted(elements.SYMBOLS[z] for z in np.unique(self.atomic_numbers).tolist()))
 
+    @property
+    def has_label(self) -> bool:
+        """Whether a tensor, a part of one, or Born charges are known, which `dtnn-fast train` can learn."""
+        return bool(self.targets or self.diagonals or self.means) or self.born_charges is not None
+
     @classmethod
     def make(cls, id: str, atomic_numbers: Any, positions: Any, cell: Any, pbc: Any = True, **fields: Any) -> Crystal:
         """Build a crystal from arrays or lists, converted to the dtypes above.

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -129,22 +129,38 @@ def select_crystals(rows: Iterable[Crystal | DroppedRow], rules: SelectionRules)
     return SelectedCrystals(kept, dropped)
 
 
-def _apply_rules(crystal: Crystal, rules: SelectionRules, known_ids: set[str]) -> Crystal | DroppedRow:
-    def drop(drop_reason: DropReason, explanation: str) -> DroppedRow:
-        return DroppedRow.make(drop_reason, crystal.id, crystal.source, explanation)
+def check_row(crystal: Crystal, encoder: str, known_ids: Container[str]) -> DroppedRow | None:
+    """Check what every source asks of a crystal: a new id, a sound structure, and elements that the encoder knows.
 
+    Args:
+        crystal: the crystal.
+        encoder: a key of `ENCODER_ELEMENTS`.
+        known_ids: ids of the crystals that were kept before.
+
+    Returns:
+        The dropped row, or None for a crystal that can be kept.
+    """
     if crystal.id in known_ids:
-        return drop(
-            DropReason.DUPLICATE_ID,
-            "its id occurs twice, so it could be in training and test; the first one is kept",
-        )
+        explanation = "its id occurs twice, so it could be in training and test; the first one is kept"
+        return DroppedRow.make(DropReason.DUPLICATE_ID, crystal.id, crystal.source, explanation)
     try:
         check_crystal(crystal)
     except BadCrystalError as error:
         return DroppedRow(Rejected.from_error(error, crystal.id, crystal.source), DropReason.UNUSABLE_CRYSTAL)
-    unknown = unknown_elements(crystal.atomic_numbers.tolist(), rules.encoder)
+    unknown = unknown_elements(crystal.atomic_numbers.tolist(), encoder)
     if unknown:
-        return drop(DropReason.UNKNOWN_ELEMENT, f"the encoder {rules.encoder} does not know {', '.join(unknown)}")
+        explanation = f"the encoder {encoder} does not know {', '.join(unknown)}"
+        return DroppedRow.make(DropReason.UNKNOWN_ELEMENT, crystal.id, crystal.source, explanation)
+    return None
+
+
+def _apply_rules(crystal: Crystal, rules: SelectionRules, known_ids: set[str]) -> Crystal | DroppedRow:
+    def drop(drop_reason: DropReason, explanation: str) -> DroppedRow:
+        return DroppedRow.make(drop_reason, crystal.id, crystal.source, explanation)
+
+    fault = check_row(crystal, rules.encoder, known_ids)
+    if fault is not None:
+        return fault
     if rules.frame is TensorFrame.ieee:
         try:
             crystal = replace(crystal, targets=from_ieee_frame(crystal, crystal.targets))

@@ -13,13 +13,17 @@ from ..crystals.crystal import Crystal
 from ..errors import DTNNError
 from ..files import OnProgress
 from .cleaning import LARGEST_VIOLATION, SelectionRules, select_crystals
+from .label_cleaning import select_partially_labelled
 from .sources.jarvis import JARVIS, fetch_jarvis
 from .sources.materials_project import MATERIALS_PROJECT, OpenClient, fetch_materials_project
 from .sources.matminer import MATMINER, fetch_matminer
 from .sources.paper import PAPER, fetch_paper
+from .sources.runs import PHONOPY, VASP, fetch_phonopy, fetch_vasp
 from .sources.source import DataSource, DroppedRow, SourceRows, count_dropped
 
-DATA_SOURCES = {source.name: source for source in (MATERIALS_PROJECT, MATMINER, PAPER, JARVIS)}
+DATA_SOURCES = {source.name: source for source in (MATERIALS_PROJECT, MATMINER, PAPER, JARVIS, PHONOPY, VASP)}
+# Sources whose rows may have only some of the labels.
+_PARTIAL = (PHONOPY, VASP)
 
 
 class FetchRequest(NamedTuple):
@@ -28,7 +32,8 @@ class FetchRequest(NamedTuple):
     Args:
         source: one of `DATA_SOURCES`.
         folder: folder that keeps downloads.
-        file: a local copy to read instead of a download; the source "paper" needs it, "mp" takes none.
+        file: a local copy to read instead of a download; the sources "paper", "phonopy" and
+            "vasp" need it, "mp" takes none.
         limit: maximum number of rows, or None for all.
         on_progress: see `files.OnProgress`.
         open_client: opens the client of the Materials Project.
@@ -71,8 +76,12 @@ def fetch_set(request: FetchRequest, rules: SelectionRules) -> FetchedSet:
     """
     started = datetime.now(UTC)
     fetched = _fetch_rows(request)
-    kept, dropped = select_crystals(_with_progress(fetched, request), rules)
     source = request.source
+    rows = _with_progress(fetched, request)
+    if source in _PARTIAL:
+        kept, dropped = select_partially_labelled(rows, rules.encoder)
+    else:
+        kept, dropped = select_crystals(rows, rules)
     provenance = {
         "source": source.name,
         "title": source.title,
@@ -104,6 +113,10 @@ def _fetch_rows(request: FetchRequest) -> SourceRows:
                 "not the file itself; without it, fetch the crystals from mp"
             )
         return fetch_paper(file, limit)
+    if source in _PARTIAL:
+        if file is None:
+            raise DTNNError(f"the source {source.name} needs --file: a calculation, or a folder of calculations")
+        return fetch_phonopy(file, limit) if source is PHONOPY else fetch_vasp(file, limit)
     if source is JARVIS:
         return fetch_jarvis(folder, file, limit, on_progress)
     assert source is MATMINER

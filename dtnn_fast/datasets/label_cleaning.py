@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..crystals.crystal import Crystal
-from ..symmetry import find_symmetry, symmetry_violation
-from .cleaning import LARGEST_VIOLATION
+from ..symmetry import crystal_system_of_group, find_symmetry, symmetry_violation
+from .cleaning import LARGEST_VIOLATION, SelectedCrystals, check_row
+from .sources.source import DroppedRow, DropReason
 
 
 class LabelFault(StrEnum):
@@ -74,7 +75,8 @@ def clean_labels(crystal: Crystal, rules: LabelRules | None = None) -> tuple[Cry
         rules: the rules; None for the defaults.
 
     Returns:
-        The crystal with the labels that are kept, Born charges summing to zero, and what was dropped.
+        The crystal with the labels that are kept, Born charges summing to zero, and space_group and crystal_system in
+        `info` where they are found; and what was dropped.
 
     Raises:
         MissingPackageError: moyopy, which finds the symmetry, is not installed.
@@ -82,6 +84,12 @@ def clean_labels(crystal: Crystal, rules: LabelRules | None = None) -> tuple[Cry
     rules = rules or LabelRules()
     symmetry = find_symmetry(crystal)
     rotations = None if symmetry is None else symmetry.rotations
+    info = dict(crystal.info)
+    if symmetry is not None:
+        info |= {
+            "space_group": symmetry.space_group,
+            "crystal_system": crystal_system_of_group(symmetry.space_group),
+        }
     dropped: list[DroppedLabel] = []
     targets = dict(crystal.targets)
     for label in ("electronic", "ionic"):
@@ -89,7 +97,7 @@ def clean_labels(crystal: Crystal, rules: LabelRules | None = None) -> tuple[Cry
         if fault is not None:
             dropped.append(fault)
             targets = {name: tensor for name, tensor in targets.items() if name not in (label, "total")}
-    fields: dict[str, Any] = {"targets": targets}
+    fields: dict[str, Any] = {"targets": targets, "info": info}
     fields |= _clean_diagonals(crystal.diagonals, crystal.means, rotations, rules, dropped)
     if crystal.born_charges is not None:
         total = np.abs(crystal.born_charges.sum(0)).max()
@@ -100,6 +108,47 @@ def clean_labels(crystal: Crystal, rules: LabelRules | None = None) -> tuple[Cry
         else:
             fields["born_charges"] = crystal.born_charges - crystal.born_charges.mean(0)
     return replace(crystal, **fields), dropped
+
+
+def select_partially_labelled(
+    rows: Iterable[Crystal | DroppedRow], encoder: str = "native", rules: LabelRules | None = None
+) -> SelectedCrystals:
+    """Choose the crystals and labels of a data source that can be trained on.
+
+    Args:
+        rows: the rows of a source; any label is enough.
+        encoder: a key of `ENCODER_ELEMENTS`; crystals with an element that it does not know are dropped.
+        rules: the rules for labels; None for the defaults.
+
+    Returns:
+        The crystals with at least one label that is kept, with space_group and crystal_system in `info` where they are
+        found; and the dropped rows, with one for each label that a kept crystal lost.
+
+    Raises:
+        MissingPackageError: moyopy, which finds the symmetry, is not installed.
+    """
+    kept: list[Crystal] = []
+    dropped: list[DroppedRow] = []
+    known_ids: set[str] = set()
+    for row in rows:
+        if isinstance(row, DroppedRow):
+            dropped.append(row)
+            continue
+        fault = check_row(row, encoder, known_ids)
+        if fault is not None:
+            dropped.append(fault)
+            continue
+        crystal, lost = clean_labels(row, rules)
+        why = DropReason.BAD_LABEL if crystal.has_label else DropReason.NO_TENSOR
+        for label in lost:
+            explanation = f"{label.label}: {label.fault.value}: {label.explanation}"
+            dropped.append(DroppedRow.make(why, crystal.id, crystal.source, explanation))
+        if crystal.has_label:
+            known_ids.add(crystal.id)
+            kept.append(crystal)
+        elif not lost:
+            dropped.append(DroppedRow.make(why, crystal.id, crystal.source, "no label is given"))
+    return SelectedCrystals(kept, dropped)
 
 
 def _tensor_fault(

@@ -5,63 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from phonopy_examples import CHARGE, CONF, SPRING, VOLUME
 
-from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.datasets.sources.phonopy_run import read_phonopy_run
 from dtnn_fast.errors import BadCrystalError
-from dtnn_fast.formats.born_file import write_born_file
 from dtnn_fast.phonons.ionic_tensor import E2_OVER_EPS0
 
 phonopy = pytest.importorskip("phonopy")
-interface = pytest.importorskip("phonopy.interface.vasp")
-
-EDGE, SPRING, CHARGE = 4.2, 3.0, 1.9
-VOLUME = EDGE**3 / 4
-CONF = "DIM = 2 2 2\nPRIMITIVE_AXIS = 0 1/2 1/2  1/2 0 1/2  1/2 1/2 0\n"
-
-
-def unit_cell():
-    sites = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
-    return phonopy.structure.atoms.PhonopyAtoms(
-        symbols=["Mg"] * 4 + ["O"] * 4, cell=EDGE * np.eye(3), scaled_positions=np.vstack([sites, (sites + 0.5) % 1])
-    )
-
-
-def spring_forces(ideal, displaced):
-    """Forces of springs between nearest neighbors, at rest in the ideal crystal."""
-    forces = np.zeros((len(ideal), 3))
-    inverse = np.linalg.inv(ideal.cell)
-    for atom in range(len(ideal)):
-        offsets = ideal.positions - ideal.positions[atom]
-        moved = displaced.positions - displaced.positions[atom]
-        images = np.rint(offsets @ inverse) @ ideal.cell
-        at_rest, now = offsets - images, moved - images
-        for other in np.flatnonzero(np.abs(np.linalg.norm(at_rest, axis=1) - EDGE / 2) < 0.01):
-            direction = at_rest[other] / np.linalg.norm(at_rest[other])
-            forces[atom] += SPRING * np.dot(now[other] - at_rest[other], direction) * direction
-    return forces
-
-
-@pytest.fixture(scope="module")
-def calculation():
-    phonon = phonopy.Phonopy(unit_cell(), supercell_matrix=np.diag([2, 2, 2]), primitive_matrix="F", log_level=0)
-    phonon.generate_displacements(distance=0.01)
-    phonon.forces = [spring_forces(phonon.supercell, displaced) for displaced in phonon.supercells_with_displacements]
-    return phonon
-
-
-@pytest.fixture
-def folder(tmp_path, calculation):
-    """A folder as in the phonon database."""
-    place = tmp_path / "mp-1265"
-    place.mkdir()
-    interface.write_vasp(str(place / "POSCAR-unitcell"), unit_cell())
-    (place / "phonopy.conf").write_text(CONF)
-    phonopy.file_IO.write_FORCE_SETS(calculation.dataset, filename=str(place / "FORCE_SETS"))
-    primitive = calculation.primitive
-    crystal = Crystal.from_fractional("MgO", primitive.numbers, primitive.scaled_positions, primitive.cell)
-    write_born_file(place / "BORN", crystal, CHARGE * np.array([np.eye(3), -np.eye(3)]), 3.0 * np.eye(3))
-    return place
 
 
 def test_all_labels_of_rock_salt(folder):

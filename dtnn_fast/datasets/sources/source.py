@@ -63,6 +63,7 @@ class DropReason(StrEnum):
     UNKNOWN_ELEMENT = "element unknown to the encoder"
     OUTSIDE_RANGE = "total tensor outside of the range"
     WRONG_SYMMETRY = "tensor without the symmetry of the crystal"
+    BAD_LABEL = "a label of a crystal, whose other labels are kept"
 
 
 class DroppedRow(NamedTuple):

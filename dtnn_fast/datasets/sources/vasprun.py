@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Read the structure and the dielectric tensors of one run from VASP's vasprun.xml.
+"""Read the structure, the dielectric tensors and the Born charges of one run from VASP's vasprun.xml.
 
 All are in the same frame. VASP writes the clamped-ion tensor with local field effects as ``epsilon`` and the ions'
-contribution as ``epsilon_ion`` (tags LEPSILON and IBRION = 7 or 8).
+contribution as ``epsilon_ion`` (tags LEPSILON and IBRION = 7 or 8). ``born_charges`` has a 3x3 matrix for each atom:
+rows are directions of the field, columns those of the displacement.
 """
 
 from __future__ import annotations
@@ -19,10 +20,17 @@ from .source import PublishedTensors
 
 
 class DielectricRun(NamedTuple):
-    """The crystal of a run, and its tensors; None for tensors that the run did not compute."""
+    """The crystal of a run, its tensors and Born charges; None for what the run did not compute.
+
+    Args:
+        crystal: the final structure.
+        tensors: in the frame of its cell.
+        born_charges: Z[atom, field, displacement]. [N, 3, 3], e.
+    """
 
     crystal: Crystal
     tensors: PublishedTensors
+    born_charges: np.ndarray | None = None
 
 
 def read_vasprun(text: bytes, id: str) -> DielectricRun:
@@ -43,9 +51,9 @@ def read_vasprun(text: bytes, id: str) -> DielectricRun:
     except ElementTree.ParseError as error:
         raise BadCrystalError(f"{id}: vasprun.xml is damaged or truncated: {error}") from error
     try:
-        return DielectricRun(
-            _structure(root, id), PublishedTensors(_last_tensor(root, "epsilon"), _last_tensor(root, "epsilon_ion"))
-        )
+        crystal = _structure(root, id)
+        tensors = PublishedTensors(_last_tensor(root, "epsilon"), _last_tensor(root, "epsilon_ion"))
+        return DielectricRun(crystal, tensors, _born_charges(root, crystal.num_atoms))
     except BadCrystalError:
         raise
     except (ValueError, AttributeError, IndexError) as error:
@@ -66,6 +74,16 @@ def _structure(root: ElementTree.Element, id: str) -> Crystal:
 def _last_tensor(root: ElementTree.Element, name: str) -> np.ndarray | None:
     tensors = root.findall(f"calculation/varray[@name='{name}']")
     return _vectors(tensors[-1]) if tensors else None
+
+
+def _born_charges(root: ElementTree.Element, num_atoms: int) -> np.ndarray | None:
+    arrays = root.findall("calculation/array[@name='born_charges']")
+    if not arrays:
+        return None
+    charges = np.array([_vectors(atom) for atom in arrays[-1].findall("set")])
+    if charges.shape != (num_atoms, 3, 3):
+        raise ValueError(f"Born charges of shape {list(charges.shape)} for {num_atoms} atoms")
+    return charges
 
 
 def _vectors(varray: ElementTree.Element | None) -> np.ndarray:
