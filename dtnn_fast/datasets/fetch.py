@@ -14,11 +14,11 @@ from ..errors import DTNNError
 from ..files import OnProgress
 from .cleaning import LARGEST_VIOLATION, SelectionRules, select_crystals
 from .label_cleaning import select_partially_labelled
+from .sources.calculations import PHONOPY, VASP, fetch_phonopy, fetch_vasp
 from .sources.jarvis import JARVIS, fetch_jarvis
 from .sources.materials_project import MATERIALS_PROJECT, OpenClient, fetch_materials_project
 from .sources.matminer import MATMINER, fetch_matminer
 from .sources.paper import PAPER, fetch_paper
-from .sources.runs import PHONOPY, VASP, fetch_phonopy, fetch_vasp
 from .sources.source import DataSource, DroppedRow, SourceRows, count_dropped
 
 DATA_SOURCES = {source.name: source for source in (MATERIALS_PROJECT, MATMINER, PAPER, JARVIS, PHONOPY, VASP)}
