@@ -105,7 +105,7 @@ def predict(
     rejected = found.rejected + rejected
     require_some(len(screened), rejected, ", ".join(map(str, files)))
     content = _to_json(screened, rejected, model)
-    if has_charges:
+    if has_charges and (as_json or output is not None or born is not None):
         known = {item.id: item for item in items if isinstance(item, Crystal)}
         crystals = [known[id] for id in screened.ids]
         charges = cast(DTNN, predictor).predict_born_charges(crystals)

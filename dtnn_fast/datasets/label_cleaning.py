@@ -22,7 +22,7 @@ from .sources.source import DroppedRow, DropReason
 class LabelFault(StrEnum):
     """Reasons for dropping a label."""
 
-    BELOW_VACUUM = "electronic tensor with a principal value below 1, or total one below its electronic part"
+    BELOW_VACUUM = "electronic or total tensor with a principal value below 1"
     TOO_LARGE = "tensor with an element above the largest that is kept"
     UNSTABLE = "ionic tensor with a negative principal value: the crystal is at no minimum of its energy"
     WRONG_SYMMETRY = "tensor without the symmetry of the crystal"
@@ -54,8 +54,7 @@ class LabelRules(NamedTuple):
         largest_negative: how far below zero a principal value of an ionic tensor may be, for rounding.
         largest_violation: largest change of a tensor by its average over the point group, relative to its largest
             element.
-        largest_sum: largest element of the mean of a crystal's Born charges times its number of atoms, in e. What is
-            left is subtracted.
+        largest_sum: largest element of the sum of a crystal's Born charges, in e. What is left is subtracted.
     """
 
     largest_electronic: float = 60.0
@@ -64,11 +63,16 @@ class LabelRules(NamedTuple):
     largest_violation: float = LARGEST_VIOLATION
     largest_sum: float = 0.3
 
+    def largest(self, label: str) -> float:
+        """Give the largest element that is kept of a target's tensor."""
+        parts = {"electronic": self.largest_electronic, "ionic": self.largest_ionic}
+        return parts.get(label, sum(parts.values()))
+
 
 def clean_labels(crystal: Crystal, rules: LabelRules | None = None) -> tuple[Crystal, list[DroppedLabel]]:
     """Drop the labels of a crystal that cannot be right.
 
-    Where an electronic tensor is dropped, so is the total one, and as well with the ionic one.
+    The total tensor is dropped with the electronic or the ionic one.
 
     Args:
         crystal: a crystal that passed `check_crystal`.
@@ -92,7 +96,7 @@ def clean_labels(crystal: Crystal, rules: LabelRules | None = None) -> tuple[Cry
         }
     dropped: list[DroppedLabel] = []
     targets = dict(crystal.targets)
-    for label in ("electronic", "ionic"):
+    for label in ("electronic", "ionic", "total"):
         fault = _tensor_fault(label, targets, rotations, rules)
         if fault is not None:
             dropped.append(fault)
@@ -158,11 +162,11 @@ def _tensor_fault(
     if tensor is None:
         return None
     lowest, largest = float(np.linalg.eigvalsh(tensor)[0]), float(np.abs(tensor).max())
-    if label == "electronic" and lowest < 1.0:
+    if label != "ionic" and lowest < 1.0:
         return DroppedLabel(label, LabelFault.BELOW_VACUUM, f"its lowest principal value is {lowest:.4g}")
     if label == "ionic" and lowest < -rules.largest_negative:
         return DroppedLabel(label, LabelFault.UNSTABLE, f"its lowest principal value is {lowest:.4g}")
-    limit = rules.largest_electronic if label == "electronic" else rules.largest_ionic
+    limit = rules.largest(label)
     if largest > limit:
         return DroppedLabel(label, LabelFault.TOO_LARGE, f"its largest element is {largest:.4g}, above {limit:g}")
     violation = 0.0 if rotations is None else symmetry_violation(tensor, rotations)
@@ -182,10 +186,10 @@ def _clean_diagonals(
     """Return the diagonals and means that are kept; a diagonal in a wrong frame gives its mean."""
     kept, kept_means = {}, dict(means)
     for label, diagonal in diagonals.items():
-        limit = rules.largest_electronic if label == "electronic" else rules.largest_ionic
-        lowest = 1.0 if label == "electronic" else -rules.largest_negative
+        limit = rules.largest(label)
+        lowest = -rules.largest_negative if label == "ionic" else 1.0
         if diagonal.min() < lowest:
-            fault = LabelFault.BELOW_VACUUM if label == "electronic" else LabelFault.UNSTABLE
+            fault = LabelFault.UNSTABLE if label == "ionic" else LabelFault.BELOW_VACUUM
             dropped.append(DroppedLabel(label, fault, f"its diagonal has an element of {diagonal.min():.4g}"))
         elif diagonal.max() > limit:
             explanation = f"its diagonal has an element of {diagonal.max():.4g}, above {limit:g}"

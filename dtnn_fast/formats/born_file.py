@@ -53,9 +53,8 @@ def read_born_file(path: Path, crystal: Crystal) -> tuple[np.ndarray, np.ndarray
     file_io = optional_import("phonopy.file_IO", extra="phonopy", purpose=_PURPOSE)
     structure = optional_import("phonopy.structure.cells", extra="phonopy", purpose=_PURPOSE)
     primitive = structure.Primitive(_cell(crystal), np.eye(3))
-    symmetry = optional_import("phonopy.structure.symmetry", extra="phonopy", purpose=_PURPOSE).Symmetry(primitive)
     try:
-        values = file_io.parse_BORN(primitive, symprec=symmetry.tolerance, filename=str(path))
+        values = file_io.parse_BORN(primitive, filename=str(path))
     except (OSError, ValueError, RuntimeError) as error:
         raise BadFileError(f"{path}: {error}") from error
     return np.array(values["born"], dtype=np.float64), np.array(values["dielectric"], dtype=np.float64)

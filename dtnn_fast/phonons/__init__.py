@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Lattice dynamics at the zone centre: what Born charges and force constants say about the ionic tensor."""
 
-from .ionic_tensor import GammaModes, gamma_modes, ionic_tensor
+from .ionic_tensor import GammaModes, gamma_modes, ionic_tensor, without_translations
 
-__all__ = ["GammaModes", "gamma_modes", "ionic_tensor"]
+__all__ = ["GammaModes", "gamma_modes", "ionic_tensor", "without_translations"]

@@ -15,8 +15,6 @@ import numpy as np
 
 # e^2 / eps0 in eV Angstrom: 4 pi times 14.3996 eV Angstrom (CODATA 2018).
 E2_OVER_EPS0 = 180.95128
-# Frequency in THz of a mode with a force constant of 1 eV/Angstrom^2 and a mass of 1 u.
-THZ_PER_ROOT = 15.633302
 
 
 class GammaModes(NamedTuple):

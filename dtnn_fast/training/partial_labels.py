@@ -134,9 +134,7 @@ def _functional_indices(crystals: Sequence[Crystal], functionals: Sequence[str])
     for crystal in crystals:
         name = crystal.info.get("functional", functionals[0])
         if name not in places:
-            raise BadCrystalError(
-                f"{crystal.label}: expected a functional of {', '.join(functionals)}, got {name!r} (--functionals)"
-            )
+            raise BadCrystalError(f"{crystal.label}: expected a functional of {', '.join(functionals)}, got {name!r}")
         indices.append(places[name])
     return torch.tensor(indices)
 

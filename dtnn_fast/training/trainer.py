@@ -27,7 +27,7 @@ from ..nn.latents import EncodedCrystals
 from .checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
 from .labelled_data import LabelledData, LabelledLatents
 from .metrics import isotropic_scale, mae_ten
-from .partial_labels import PartialLabels, partial_loss
+from .partial_labels import PartialLabels, PartiallyLabelledGraphs, partial_loss
 from .read_ahead import batches_on
 from .training_settings import TrainingSettings
 from .workers import ALONE, Workers
@@ -223,7 +223,9 @@ class Trainer:
             if encoded is not None:
                 weight = None if encoded.orbits is None else encoded.orbits.atom_weight
                 decoder.atom_input.set_sizes(encoded.latents, weight)
-        return {target: 1.0 if len(ranges) == 1 else 1.0 / scale for target, (_, scale) in ranges.items()}
+        # Of partial labels, the weight also says which tensors are large, so that a single target needs its spread too.
+        is_plain = len(ranges) == 1 and not isinstance(self.data, PartiallyLabelledGraphs)
+        return {target: 1.0 if is_plain else 1.0 / scale for target, (_, scale) in ranges.items()}
 
     def _resume(self) -> None:
         mean = self.mean.model if self.settings.average else None

@@ -90,3 +90,18 @@ def test_rules_can_be_changed(rutile_like):
 def test_nearly_all_bundled_tensors_pass():
     dropped = [label for crystal in load_labelled() for label in clean_labels(crystal)[1]]
     assert len(dropped) < 20
+
+
+@pytest.mark.parametrize(
+    ("total", "fault"),
+    [
+        (np.diag([0.5, 2, 2]), LabelFault.BELOW_VACUUM),
+        (np.diag([9.0, 9, 361]), LabelFault.TOO_LARGE),
+        (np.diag([9.0, 19, 9]), LabelFault.WRONG_SYMMETRY),
+        (np.diag([9.0, 9, 19]), None),
+    ],
+)
+def test_a_total_tensor_alone_is_judged_too(rutile_like, total, fault):
+    kept, dropped = clean_labels(replace(rutile_like, targets={"total": total}))
+    assert [label.fault for label in dropped] == ([] if fault is None else [fault])
+    assert ("total" in kept.targets) == (fault is None)

@@ -15,10 +15,11 @@ from dtnn_fast import DTNN
 from dtnn_fast.datasets.splits import split
 from dtnn_fast.errors import BadCrystalError, BadFileError, DTNNError
 from dtnn_fast.training.labelled_data import LabelledGraphs, make_labelled_data
-from dtnn_fast.training.metrics import mae_ten
+from dtnn_fast.training.metrics import isotropic_scale, mae_ten
 from dtnn_fast.training.partial_labels import PartiallyLabelledGraphs, partial_loss
 from dtnn_fast.training.run_folder import PREDICTIONS_FILE, load_predictions
 from dtnn_fast.training.train_run import known_elements, train_run, without_held_out
+from dtnn_fast.training.trainer import Trainer
 from dtnn_fast.training.training_settings import TrainingSettings
 
 TARGETS = ("electronic", "ionic", "total")
@@ -198,6 +199,13 @@ class TestRuns:
         same = [replace(c, atomic_numbers=np.full(c.num_atoms, 12)) for c in CRYSTALS]
         with pytest.raises(DTNNError, match="cannot be split by chemical system"):
             train_run(replace(settings, split_by="systems"), same, tmp_path)
+
+    def test_the_size_of_a_single_target_is_its_spread(self, settings, more):
+        model = replace(settings.model, targets=("ionic",), decoder=replace(settings.model.decoder, joint=False))
+        data = PartiallyLabelledGraphs([*CRYSTALS, *more], ("ionic",), CUTOFFS, model.functionals)
+        parts = split([crystal.id for crystal in CRYSTALS], 0)
+        weights = Trainer(replace(settings, model=model), data, parts).target_weights
+        assert weights["ionic"] == pytest.approx(1 / isotropic_scale(data.tensors["ionic"][parts.train])[1])
 
     def test_a_resumed_run_is_the_same_to_the_bit(self, tmp_path, settings, more):
         class StopError(Exception):

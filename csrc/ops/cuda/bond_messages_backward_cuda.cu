@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The gradients of bond_messages: those of the bonds chunk by chunk (message_grads_cuda.cu), the weights' of each chunk
-// and their sum, and in the end one kernel that sums at the atoms.
+// and their sum, and last one kernel that sums at the atoms.
 #include "message_grads.h"
 
 namespace dtnn::cuda {

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...crystals.crystal import Crystal, dielectric_targets
 from ...errors import BadCrystalError, optional_import
-from ...phonons import gamma_modes, ionic_tensor
+from ...phonons import gamma_modes, ionic_tensor, without_translations
 
 _PURPOSE = "read phonopy calculations"
 # In the order of preference. The first two hold all settings; POSCAR needs the supercell beside it.
@@ -155,8 +155,6 @@ def gamma_force_constants(calculation: Any) -> np.ndarray:
         summed[:, number] += rows[:, image]
     matrix = summed.transpose(0, 2, 1, 3).reshape(3 * num_atoms, 3 * num_atoms)
     matrix = 0.5 * (matrix + matrix.T)
-    # Project the three translations out on both sides.
-    translation = np.tile(np.eye(3), (num_atoms, 1)) / np.sqrt(num_atoms)
-    projector = np.eye(3 * num_atoms) - translation @ translation.T
-    result: np.ndarray = projector @ matrix @ projector
+    basis = without_translations(num_atoms)
+    result: np.ndarray = basis @ (basis.T @ matrix @ basis) @ basis.T
     return result
