@@ -7,6 +7,8 @@ import hashlib
 import http.client
 import json
 import os
+import re
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -16,6 +18,34 @@ from typing import Any
 
 from .errors import BadFileError, FetchError
 
+# Nested values that the parser of Python's library takes without harm to the stack: its own limit of recursion.
+_MAX_NESTING = 1000
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+
+
+def parse_json(text: str | bytes, object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """Parse JSON; NaN and Infinity are numbers, as Python writes them.
+
+    Args:
+        text: the text, UTF-8 where it is bytes.
+        object_pairs_hook: as in `json.loads`.
+
+    Raises:
+        ValueError: it is not valid JSON, or the hook refuses an object.
+        RecursionError: it is nested too deeply.
+    """
+    # Libraries raise Python's limit of recursion (symfc, which phonopy imports, to 100,000), and then a deeply nested
+    # text overflows the stack of the parser, which ends the process.
+    if sys.getrecursionlimit() > 10 * _MAX_NESTING:
+        text = text if isinstance(text, str) else text.decode("utf-8")
+        depth = 0
+        for match in _STRING_OR_BRACKET.finditer(text):
+            symbol = match[0]
+            depth += (symbol in "[{") - (symbol in "]}")
+            if depth > _MAX_NESTING:
+                raise RecursionError(f"more than {_MAX_NESTING} values inside of each other")
+    return json.loads(text, object_pairs_hook=object_pairs_hook)
+
 
 def read_json_object(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds one object.
@@ -24,7 +54,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
         BadFileError: the file is missing, cannot be read, is not JSON, or holds another value than an object.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BadFileError(f"{path}: missing") from error
     except (OSError, ValueError, RecursionError) as error:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..crystals.crystal import Crystal, Rejected
 from ..errors import BadFileError
+from ..files import parse_json
 from .file_ids import default_id
 from .json_containers import documents_in
 from .json_structures import read_document, structure_of
@@ -26,7 +27,7 @@ def read_json(path: Path, text: str) -> Iterator[Crystal | Rejected]:
         BadFileError: the file is not valid JSON, or has no structure.
     """
     try:
-        value = parse_json(text)
+        value = parse_document(text)
     except RecursionError as error:
         raise BadFileError(f"{path}: not valid JSON: nested too deeply") from error
     except json.JSONDecodeError as error:
@@ -65,7 +66,7 @@ def _classes_in(value: Any, depth: int = 0) -> Iterator[str]:
             yield from _classes_in(inner, depth + 1)
 
 
-def parse_json(text: str) -> Any:
+def parse_document(text: str) -> Any:
     """Parse JSON; NaN and Infinity are numbers, as Python writes them.
 
     Args:
@@ -75,7 +76,7 @@ def parse_json(text: str) -> Any:
         ValueError: it is not valid JSON, or a key occurs twice in one object.
         RecursionError: it is nested too deeply.
     """
-    return json.loads(text, object_pairs_hook=_object)
+    return parse_json(text, object_pairs_hook=_object)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

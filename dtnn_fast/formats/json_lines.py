@@ -12,7 +12,7 @@ import numpy as np
 from ..crystals.crystal import Crystal, Rejected, dielectric_targets
 from ..errors import BadCrystalError, BadFileError
 from .file_ids import default_id
-from .json_file import parse_json
+from .json_file import parse_document
 from .json_structures import read_document, structure_of
 from .packed_labels import TENSORS
 from .text_files import split_lines
@@ -44,7 +44,7 @@ def read_jsonl(path: Path, text: str) -> Iterator[Crystal | Rejected]:
         source = f"{path}:{number}"
         line_label = f"line {number}"
         try:
-            row = parse_json(line)
+            row = parse_document(line)
         except (ValueError, RecursionError) as error:
             if number == len(lines) and has_object and not is_complete:
                 raise BadFileError(f"{path}: the file is truncated: line {number} breaks off") from error
@@ -59,7 +59,7 @@ def read_jsonl(path: Path, text: str) -> Iterator[Crystal | Rejected]:
 
 def _is_json_document(text: str) -> bool:
     try:
-        parse_json(text)
+        parse_document(text)
     except (ValueError, RecursionError):
         return False
     return True

@@ -18,7 +18,7 @@ import numpy as np
 from ..crystals.crystal import Crystal, Rejected
 from ..crystals.operations import SymmetryOperations
 from ..errors import BadFileError
-from ..files import replacing
+from ..files import parse_json, replacing
 from .packed_labels import TENSORS, check_labels, find_damaged_labels, label_arrays, split_labels
 
 FORMAT = "dtnn_fast crystals 1"
@@ -116,7 +116,7 @@ def read_packed(path: Path) -> PackedSet:
         try:
             targets = dict(_known_tensors(arrays, index))
             check_labels(labels[index])
-            crystal_info = json.loads(info[index])
+            crystal_info = parse_json(info[index])
             if not isinstance(crystal_info, dict):
                 raise ValueError(f"expected its info to be a JSON object, got {type(crystal_info).__name__}")
         except ValueError as error:
@@ -135,7 +135,7 @@ def read_packed(path: Path) -> PackedSet:
                 **labels[index],
             )
         )
-    return PackedSet(items, json.loads(str(arrays["provenance"])))
+    return PackedSet(items, parse_json(str(arrays["provenance"])))
 
 
 def _split_operations(arrays: Mapping[str, np.ndarray], num_crystals: int) -> list[SymmetryOperations | None]:
@@ -212,7 +212,7 @@ def _find_damage(arrays: Mapping[str, np.ndarray]) -> str | None:
     if damage:
         return damage
     try:
-        provenance = json.loads(str(arrays["provenance"]))
+        provenance = parse_json(str(arrays["provenance"]))
     except ValueError as error:
         return f"provenance is not JSON: {error}"
     return None if isinstance(provenance, dict) else "provenance is not a JSON object"

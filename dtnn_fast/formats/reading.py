@@ -6,7 +6,6 @@ To add a format, follow "A new file format" in docs/architecture.md.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from ..crystals.crystal import Crystal, Rejected
 from ..errors import BadFileError
+from ..files import parse_json
 from .cif import read_cif
 from .extxyz import read_extxyz
 from .json_file import read_json
@@ -157,7 +157,7 @@ def _guess_file_format(text: str) -> str | None:
 
 def _is_json(text: str) -> bool:
     try:
-        json.loads(text)
+        parse_json(text)
     except (ValueError, RecursionError):
         return False
     return True

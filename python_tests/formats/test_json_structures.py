@@ -3,6 +3,7 @@
 
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -212,3 +213,17 @@ def test_rejected_documents(tmp_path, document, reason):
 def test_refused_files(tmp_path, value, message):
     with pytest.raises(BadFileError, match=message):
         read(tmp_path / "a.json", value)
+
+
+@pytest.mark.parametrize("text", ["[" * 100000 + "]" * 100000, '{"a":' * 100000 + "1" + "}" * 100000])
+def test_nesting_is_refused_where_a_library_has_raised_the_limit_of_recursion(tmp_path, text):
+    # symfc, which phonopy imports, does so: the parser would overflow the stack and end the process.
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(100000)
+    try:
+        with pytest.raises(BadFileError, match="nested too deeply"):
+            read(tmp_path / "a.json", text)
+        brackets = "[" * 5000 + '\\"'
+        assert_magnesium_oxide(read(tmp_path / "b.json", {**STRUCTURE, "note": brackets})[0])
+    finally:
+        sys.setrecursionlimit(limit)

@@ -10,7 +10,6 @@ archive is downloaded for each crystal.
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ from typing import Any
 
 from ...crystals.crystal import Crystal, Rejected
 from ...errors import BadCrystalError, BadFileError, FetchError
-from ...files import OnProgress, download, sha256_of
+from ...files import OnProgress, download, parse_json, sha256_of
 from .source import DataSource, DroppedRow, DropReason, SourceRows, TensorFrame, labelled_crystal
 from .vasprun import read_vasprun
 
@@ -82,7 +81,7 @@ def _read_database(path: Path) -> list[Mapping[str, Any]]:
                 text = archive.read(next(name for name in archive.namelist() if name.endswith(".json")))
         else:
             text = path.read_bytes()
-        entries = json.loads(text)
+        entries = parse_json(text)
     except OSError as error:
         raise BadFileError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (RecursionError, StopIteration, *_ARCHIVE_ERRORS) as error:

@@ -6,14 +6,13 @@ The JSON file that matminer downloads is read directly: neither matminer nor pan
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ...crystals.crystal import Crystal
 from ...errors import BadFileError
-from ...files import OnProgress, download, sha256_of
+from ...files import OnProgress, download, parse_json, sha256_of
 from ...formats.text_files import read_text
 from .source import (
     DataSource,
@@ -73,7 +72,7 @@ def fetch_matminer(
 def _read_table(path: Path) -> list[dict[str, Any]]:
     """Read the rows of a table in pandas' orientation "split": columns, and data row by row."""
     try:
-        table = json.loads(read_text(path))
+        table = parse_json(read_text(path))
     except (ValueError, RecursionError) as error:
         if isinstance(error, BadFileError):
             raise

@@ -8,14 +8,13 @@ This file was not found in the repository, so it must be given.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ...crystals.crystal import Crystal
 from ...errors import BadFileError
-from ...files import sha256_of
+from ...files import parse_json, sha256_of
 from ...formats.text_files import read_text
 from .source import (
     DataSource,
@@ -72,7 +71,7 @@ class _ObjectWithRepeatedKeys(dict[str, Any]):
 
 def _read_entries(path: Path) -> list[tuple[str, Any]]:
     try:
-        entries = json.loads(read_text(path), object_pairs_hook=_ObjectWithRepeatedKeys)
+        entries = parse_json(read_text(path), object_pairs_hook=_ObjectWithRepeatedKeys)
     except (ValueError, RecursionError) as error:
         if isinstance(error, BadFileError):
             raise
