@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The model that comes with the package: the folder of its weights, and the names under which it is loaded."""
+"""The models that come with the package: the folders of their weights, and the names under which they are loaded."""
 
 from __future__ import annotations
 
@@ -13,8 +13,15 @@ BUNDLED_MODELS = {
     "dielectric-ionic": ("ionic",),
     "dielectric-total": ("total",),
 }
+# The model of Born charges and force constants; see `LatticeModel`.
+BUNDLED_LATTICE_MODEL = "lattice"
 
 
 def bundled_folder() -> Path:
     """Return the folder of the bundled model."""
     return Path(str(resources.files("dtnn_fast"))) / "weights" / "dielectric"
+
+
+def bundled_lattice_folder() -> Path:
+    """Return the folder of the bundled `LatticeModel`."""
+    return Path(str(resources.files("dtnn_fast"))) / "weights" / "lattice"

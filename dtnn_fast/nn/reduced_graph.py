@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -63,6 +65,36 @@ def build_reduced_graph(
     return reduce_crystals(crystals, cutoffs, dtype, tolerance, on_failure)[0]
 
 
+class ReducedCrystals(NamedTuple):
+    """Crystals reduced to one atom of each orbit, and how the other atoms follow from the stored ones.
+
+    Args:
+        graph: the graph; a plain one where no crystal has operations.
+        orbit: the graph's atom that each atom is an image of. [N], int64.
+        rotation: rotation from the stored atom to the atom; None where every atom is stored. [N, 3, 3], dtype of the
+            graph.
+        positions: positions of all atoms, exactly symmetric. [N, 3], float64, Angstrom.
+        cell: exactly symmetric lattice vectors as rows. [B, 3, 3], float64, Angstrom.
+    """
+
+    graph: CrystalGraph
+    orbit: Tensor
+    rotation: Tensor | None
+    positions: Tensor
+    cell: Tensor
+
+
+class _Reduction(NamedTuple):
+    """What `_reduce` finds: the graph, and, where a crystal has operations, how it came about."""
+
+    graph: CrystalGraph
+    ptr: Tensor
+    reduced: ReducedBonds
+    symmetrised: SymmetrisedCrystals
+    rotations: Tensor
+    operation_ptr: Tensor
+
+
 def reduce_crystals(
     crystals: Sequence[Crystal],
     cutoffs: Sequence[float],
@@ -71,6 +103,40 @@ def reduce_crystals(
     on_failure: Callable[[int, str], None] | None = None,
 ) -> tuple[CrystalGraph, Tensor]:
     """Build a graph as `build_reduced_graph` does, and return too which of all atoms it stores. [N], int64."""
+    found = _reduce(crystals, cutoffs, dtype, tolerance, on_failure)
+    if found is not None:
+        return found.graph, found.reduced.stored
+    graph = build_graph(crystals, cutoffs, dtype)
+    return graph, torch.arange(graph.num_atoms)
+
+
+def reduce_with_images(
+    crystals: Sequence[Crystal],
+    cutoffs: Sequence[float],
+    dtype: torch.dtype = torch.float32,
+    tolerance: float = SNAP_TOLERANCE,
+    on_failure: Callable[[int, str], None] | None = None,
+) -> ReducedCrystals:
+    """Build a graph as `build_reduced_graph` does, and say how all atoms follow from those that it stores."""
+    found = _reduce(crystals, cutoffs, dtype, tolerance, on_failure)
+    if found is not None:
+        orbit, rotation = _images_of_stored(found)
+        symmetrised = found.symmetrised
+        return ReducedCrystals(found.graph, orbit, rotation.to(dtype), symmetrised.positions, symmetrised.cell)
+    graph = build_graph(crystals, cutoffs, dtype)
+    positions = torch.from_numpy(np.concatenate([crystal.positions for crystal in crystals]))
+    cell = torch.from_numpy(np.array([crystal.cell for crystal in crystals]))
+    return ReducedCrystals(graph, torch.arange(graph.num_atoms), None, positions, cell)
+
+
+def _reduce(
+    crystals: Sequence[Crystal],
+    cutoffs: Sequence[float],
+    dtype: torch.dtype,
+    tolerance: float,
+    on_failure: Callable[[int, str], None] | None,
+) -> _Reduction | None:
+    """Build a reduced graph; None where no crystal has operations that can be used."""
     operations = [crystal.operations for crystal in crystals]
     for index, crystal in enumerate(crystals):
         if crystal.num_atoms == 0:
@@ -80,8 +146,7 @@ def reduce_crystals(
             _report(crystals, index, reason, on_failure)
             operations[index] = None
     if all(given is None for given in operations):
-        graph = build_graph(crystals, cutoffs, dtype)
-        return graph, torch.arange(graph.num_atoms)
+        return None
 
     ptr = torch.tensor([0, *(crystal.num_atoms for crystal in crystals)]).cumsum(0)
     symmetrised, rotations, operation_ptr = _symmetrise(crystals, operations, ptr, tolerance)
@@ -106,7 +171,31 @@ def reduce_crystals(
         reduced.weight.to(dtype),
         reduced.projector.to(dtype),
     )
-    return graph, reduced.stored
+    return _Reduction(graph, ptr, reduced, symmetrised, rotations, operation_ptr)
+
+
+def _images_of_stored(reduction: _Reduction) -> tuple[Tensor, Tensor]:
+    """Find for each atom the stored atom of its orbit, and an operation's rotation from there. [N], [N, 3, 3]."""
+    _, ptr, reduced, symmetrised, rotations, operation_ptr = reduction
+    orbit = np.empty(int(ptr[-1]), dtype=np.int64)
+    operation = np.empty_like(orbit)
+    images, stored = symmetrised.atoms.numpy(), reduced.stored.numpy()
+    starts, first_operations, stored_ptr = ptr.tolist(), operation_ptr.tolist(), reduced.stored_ptr.tolist()
+    offset = 0
+    for index, (start, end) in enumerate(pairwise(starts)):
+        num_operations = first_operations[index + 1] - first_operations[index]
+        size = num_operations * (end - start)
+        of_crystal = images[offset : offset + size].reshape(num_operations, end - start)
+        offset += size
+        for place in range(stored_ptr[index], stored_ptr[index + 1]):
+            targets, first = np.unique(of_crystal[:, stored[place] - start], return_index=True)
+            orbit[start + targets] = place
+            operation[start + targets] = first_operations[index] + first
+    crystal = torch.repeat_interleave(ptr.diff())
+    cells = symmetrised.cell.transpose(1, 2)
+    # Columns x = C f with the lattice vectors as columns of C: a rotation W of f is C W C^-1 of x.
+    turned = cells[crystal] @ rotations[torch.from_numpy(operation)].to(cells.dtype)
+    return torch.from_numpy(orbit), turned @ torch.linalg.inv(cells)[crystal]
 
 
 # Labels of crystals whose operations could not be used, and the reasons, of the innermost `collected_failures`.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Algebra of symmetric rank-2 tensors in the six components xx yy zz yz xz xy, channels last."""
+"""Algebra of symmetric rank-2 tensors in the six components xx yy zz yz xz xy, channels last, and their matrices."""
 
 from __future__ import annotations
 
@@ -58,3 +58,15 @@ def traceless(tensor: Tensor) -> Tensor:
     """t - 1/3 (tr t) 1. [..., 6, C] -> [..., 6, C]."""
     diagonal, off_diagonal = tensor.split(3, dim=-2)
     return torch.cat([diagonal - diagonal.mean(-2, keepdim=True), off_diagonal], dim=-2)
+
+
+def symmetric_matrices(components: Tensor) -> Tensor:
+    """Write symmetric tensors as matrices. [N, 6, C] -> [N, C, 3, 3]."""
+    return torch.stack([components[:, place] for place in MATRIX_COMPONENTS], dim=-1).unflatten(-1, (3, 3))
+
+
+def cross_matrices(axis: Tensor) -> Tensor:
+    """Write the cross product with vectors as matrices. [N, 3] -> [N, 3, 3]."""
+    x, y, z = axis.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))

@@ -15,6 +15,8 @@ import numpy as np
 
 # e^2 / eps0 in eV Angstrom: 4 pi times 14.3996 eV Angstrom (CODATA 2018).
 E2_OVER_EPS0 = 180.95128
+# Stiffness below which modes of a predicted crystal count as hardly softer; see `compliance`. eV/Angstrom^2
+SOFTEST = 0.3
 
 
 class GammaModes(NamedTuple):
