@@ -23,6 +23,7 @@ from .info import info
 from .predict import predict
 from .screen import screen
 from .train import train
+from .train_lattice import train_lattice
 from .tune import tune
 
 
@@ -66,6 +67,6 @@ def _program_options(
     pass
 
 
-for _command in (screen, predict, train, ensemble, tune, distill, evaluate, export, info):
+for _command in (screen, predict, train, train_lattice, ensemble, tune, distill, evaluate, export, info):
     app.command(cls=SettingsCommand if _command in (train, tune, distill) else Command)(_command)
 app.add_typer(data, name="data")

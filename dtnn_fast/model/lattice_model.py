@@ -35,6 +35,7 @@ from .bundled_model import BUNDLED_LATTICE_MODEL, bundled_lattice_folder
 from .decoder import DecoderBlock, DecoderConfig
 from .decoder_inputs import AtomInput, BondInput, layer_latents
 from .force_constants import AtomPairs, PairSprings, assemble
+from .functionals import FunctionalShifts
 
 FORMAT = "dtnn_fast lattice 1"
 
@@ -48,14 +49,15 @@ class LatticeModelConfig:
         decoder: settings of the block that reads the latents.
         pair_cutoff: bonds up to this length carry springs. Angstrom.
         elements: atomic numbers that the model was trained on; others are rejected. Empty means all.
-        functional: functional of the labels that it was trained on.
+        functionals: functionals of the training labels. The model predicts for the first; the others have learned
+            shifts of the latents. Empty for labels of one functional.
     """
 
     encoder: NativeEncoderConfig = field(default_factory=NativeEncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     pair_cutoff: float = 6.0
     elements: tuple[int, ...] = ()
-    functional: str = "PBEsol"
+    functionals: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.pair_cutoff < inf:
@@ -68,11 +70,16 @@ class LatticeModelConfig:
             raise ValueError(
                 f"LatticeModelConfig: expected `elements` from 1 to {MAX_ATOMIC_NUMBER}, got {list(self.elements)}"
             )
+        if len(set(self.functionals)) != len(self.functionals) or len(self.functionals) == 1:
+            raise ValueError(
+                f"LatticeModelConfig: expected no `functionals` or at least two different ones, got "
+                f"{list(self.functionals)}"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as plain values, for a JSON file."""
         values = {**asdict(self), "encoder": self.encoder.to_json(), "decoder": self.decoder.to_json()}
-        return {**values, "elements": list(self.elements)}
+        return {**values, "elements": list(self.elements), "functionals": list(self.functionals)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> LatticeModelConfig:
@@ -188,6 +195,8 @@ class LatticeModel(nn.Module):
         self.block = DecoderBlock(decoder, inputs[0], bonds)
         self.born_head = BornChargeHead(decoder.latent, decoder.dropout)
         self.springs = PairSprings(decoder.latent, self.config.pair_cutoff)
+        functionals, scalars = len(self.config.functionals), self.encoder.channels.scalar
+        self.functional_shifts = FunctionalShifts(functionals, decoder.layers, scalars) if functionals > 1 else None
 
     @property
     def elements(self) -> tuple[int, ...]:
@@ -199,9 +208,20 @@ class LatticeModel(nn.Module):
         """Dtype of the parameters."""
         return next(self.parameters()).dtype
 
-    def forward(self, graph: LatticeGraph) -> tuple[list[Tensor], Tensor]:
-        """Compute force constants of each crystal ([3 N_b, 3 N_b] each, eV/Angstrom^2) and charges ([N, 3, 3], e)."""
-        latents: list[Latents] = self.encoder(graph.graph, False)
+    def forward(self, graph: LatticeGraph, functional: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
+        """Compute the response of crystals.
+
+        Args:
+            graph: the crystals.
+            functional: index of each crystal's functional; None for the first. [B], int64.
+
+        Returns:
+            Force constants of each crystal ([3 N_b, 3 N_b] each, eV/Angstrom^2), and Born charges of all atoms
+            ([N, 3, 3], e).
+        """
+        latents: Sequence[Latents | None] = self.encoder(graph.graph, False)
+        if functional is not None and self.functional_shifts is not None:
+            latents = self.functional_shifts(latents, functional, graph.graph.ptr)
         bonds = BondInput.from_latents(layer_latents(latents, self.decoder.layer)) if self.decoder.bonds else None
         scalar, vector, rank2 = self.block(*self.atom_input(latents), bonds)
         scalar, vector, rank2 = (values.index_select(0, graph.orbit) for values in (scalar, vector, rank2))

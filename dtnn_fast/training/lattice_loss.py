@@ -8,6 +8,7 @@ tensor itself, through the same formula that `refine` uses.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -15,9 +16,11 @@ import torch
 from torch import Tensor
 
 from ..crystals.crystal import Crystal
-from ..phonons import E2_OVER_EPS0, SOFTEST, compliance, without_translations
+from ..phonons import E2_OVER_EPS0, SOFTEST, ionic_tensor, without_translations
 from .metrics import unique_elements
 
+# What a `LatticeModel` is taught.
+TERMS = ("force_constants", "born_charges", "ionic")
 # Modes softer than this count as if they had this stiffness in the weights. eV/Angstrom^2
 _FLOOR = 1.0
 # Charges of this size or less (e) count by their error; larger ones by their relative error.
@@ -25,37 +28,50 @@ _CHARGE_SIZE = 0.5
 
 
 class LatticeLabels(NamedTuple):
-    """What is known of a crystal's response.
+    """What is known of a crystal's response; None where unknown.
 
     Args:
         force_constants: [3 N, 3 N], eV/Angstrom^2.
         weight: W, whose square is the inverse of the force constants, with a floor. [3 N, 3 N], Angstrom/sqrt(eV).
         born_charges: [N, 3, 3], e.
-        ionic: the ionic tensor of both by `ionic_tensor`. [3, 3].
+        ionic: the ionic tensor; where force constants and charges are known, that which `ionic_tensor` gives for them
+            with its bound for soft modes. [3, 3].
         volume: of the cell. Angstrom^3.
     """
 
-    force_constants: Tensor
-    weight: Tensor
-    born_charges: Tensor
-    ionic: Tensor
+    force_constants: Tensor | None
+    weight: Tensor | None
+    born_charges: Tensor | None
+    ionic: Tensor | None
     volume: float
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is known, by the names of `TERMS`."""
+        return tuple(name for name in TERMS if getattr(self, name) is not None)
 
     @classmethod
     def of(cls, crystal: Crystal) -> LatticeLabels:
-        """Take the labels of a crystal that has force constants and Born charges."""
-        matrix = np.asarray(crystal.force_constants, dtype=float)
-        charges = np.asarray(crystal.born_charges, dtype=float)
-        charges = charges - charges.mean(0)
-        basis = without_translations(crystal.num_atoms)
-        stiffness, vectors = np.linalg.eigh(basis.T @ matrix @ basis)
-        vectors = basis @ vectors
-        weight = (vectors / np.sqrt(np.maximum(stiffness, _FLOOR))) @ vectors.T
-        polarity = np.einsum("aij,ajm->mi", charges, vectors.reshape(crystal.num_atoms, 3, -1))
+        """Take the labels of a crystal."""
         volume = float(abs(np.linalg.det(crystal.cell)))
-        ionic = E2_OVER_EPS0 / volume * polarity.T @ (compliance(stiffness, SOFTEST)[:, None] * polarity)
-        arrays = [torch.from_numpy(array).float() for array in (matrix, weight, charges, ionic)]
-        return cls(arrays[0], arrays[1], arrays[2], arrays[3], volume)
+        ionic = crystal.targets.get("ionic")
+        matrix = weight = charges = None
+        if crystal.born_charges is not None:
+            charges = np.asarray(crystal.born_charges, dtype=float)
+            charges = charges - charges.mean(0)
+        if crystal.force_constants is not None and crystal.num_atoms > 1:
+            matrix = np.asarray(crystal.force_constants, dtype=float)
+            basis = without_translations(crystal.num_atoms)
+            stiffness, vectors = np.linalg.eigh(basis.T @ matrix @ basis)
+            vectors = basis @ vectors
+            weight = (vectors / np.sqrt(np.maximum(stiffness, _FLOOR))) @ vectors.T
+            if charges is not None:
+                ionic = ionic_tensor(matrix, charges, volume, SOFTEST)
+        arrays = (
+            None if array is None else torch.from_numpy(np.asarray(array)).float()
+            for array in (matrix, weight, charges, ionic)
+        )
+        return cls._make((*arrays, volume))
 
 
 class _Compliance(torch.autograd.Function):
@@ -104,8 +120,11 @@ def ionic_of(force_constants: Tensor, charges: Tensor, volume: float, softest: f
     return E2_OVER_EPS0 / volume * polarity.T @ flexible @ polarity
 
 
-def lattice_terms(matrices: list[Tensor], charges: Tensor, labels: list[LatticeLabels]) -> Tensor:
-    """Compute the three terms of the loss, each a mean over crystals: force constants, charges, ionic tensor.
+def lattice_terms(matrices: Sequence[Tensor], charges: Tensor, labels: Sequence[LatticeLabels]) -> dict[str, Tensor]:
+    """Compute the terms of the loss, each a mean over the crystals with the label.
+
+    "force_constants": norm of W (Phi - label) W over the square root of 3 N. "born_charges": mean error over 0.5 e plus
+    the size of the charge. "ionic": mean error of the six elements over 1 plus the mean of the label.
 
     Args:
         matrices: predicted force constants. [3 N_b, 3 N_b] each.
@@ -113,20 +132,20 @@ def lattice_terms(matrices: list[Tensor], charges: Tensor, labels: list[LatticeL
         labels: of the crystals.
 
     Returns:
-        Norms of W (Phi - label) W per mode; errors of charges over 0.5 e + their size; mean errors of the six elements
-        of the ionic tensor over 1 + its mean. [3].
+        Scalars by name; without the labels that no crystal has.
     """
-    terms = []
-    start = 0
-    for matrix, label in zip(matrices, labels, strict=True):
-        count = label.born_charges.shape[0]
-        of_crystal = charges[start : start + count]
-        start += count
-        error = label.weight @ (matrix - label.force_constants) @ label.weight
-        springs = torch.linalg.vector_norm(error) / len(matrix) ** 0.5
-        sizes = label.born_charges.abs().mean((1, 2))
-        born = ((of_crystal - label.born_charges).abs().mean((1, 2)) / (_CHARGE_SIZE + sizes)).mean()
-        ionic = ionic_of(matrix, of_crystal, label.volume).float()
-        difference = (unique_elements(ionic) - unique_elements(label.ionic)).abs().mean()
-        terms.append(torch.stack([springs, born, difference / (1.0 + label.ionic.trace() / 3.0)]))
-    return torch.stack(terms).mean(0)
+    terms: dict[str, list[Tensor]] = {name: [] for name in TERMS}
+    parts = charges.split([len(matrix) // 3 for matrix in matrices])
+    for matrix, of_crystal, label in zip(matrices, parts, labels, strict=True):
+        if label.force_constants is not None and label.weight is not None:
+            error = label.weight @ (matrix - label.force_constants) @ label.weight
+            terms["force_constants"].append(torch.linalg.vector_norm(error) / len(matrix) ** 0.5)
+        if label.born_charges is not None:
+            sizes = label.born_charges.abs().mean((1, 2))
+            errors = (of_crystal - label.born_charges).abs().mean((1, 2))
+            terms["born_charges"].append((errors / (_CHARGE_SIZE + sizes)).mean())
+        if label.ionic is not None:
+            ionic = ionic_of(matrix, of_crystal, label.volume).to(label.ionic.dtype)
+            difference = (unique_elements(ionic) - unique_elements(label.ionic)).abs().mean()
+            terms["ionic"].append(difference / (1.0 + label.ionic.trace() / 3.0))
+    return {name: torch.stack(values).mean() for name, values in terms.items() if values}

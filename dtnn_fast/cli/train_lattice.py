@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: MIT
+"""The command train-lattice."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .config import LARGEST_SEED
+from .console import command_line, stderr, stdout
+from .options import ThreadsOption, parse_layers
+
+if TYPE_CHECKING:
+    from ..crystals.crystal import Crystal
+    from ..training.lattice_training import LatticeEpoch, LatticeTrainer
+
+_MODEL, _TRAINING, _RUN = "The model", "The training", "The run"
+
+
+def train_lattice(
+    data: Annotated[
+        list[Path],
+        typer.Argument(
+            show_default=False,
+            metavar="DATA",
+            help="Files or folders of crystals with force constants, Born effective charges or ionic tensors: packed "
+            "sets (.npz), such as dtnn-fast data fetch phonopy makes, or .jsonl.",
+        ),
+    ],
+    encoder: Annotated[
+        str,
+        typer.Option(
+            metavar="distilled|FOLDER",
+            help="Native encoder to start from: that of the bundled model, or of a saved model. It is trained too.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = "distilled",
+    layer: Annotated[
+        str,
+        typer.Option(metavar="3|1-3", help="Encoder layers that are read.", rich_help_panel=_MODEL),
+    ] = "1-3",
+    latent: Annotated[
+        int, typer.Option(min=1, help="Channels of the atoms behind the encoder.", rich_help_panel=_MODEL)
+    ] = 64,
+    dropout: Annotated[
+        float, typer.Option(min=0.0, max=0.9, help="Dropout in the perceptrons of atoms.", rich_help_panel=_MODEL)
+    ] = 0.1,
+    functional: Annotated[
+        str | None,
+        typer.Option(
+            show_default="PBE where it occurs, else the most frequent one",
+            help="Functional to predict for; labels of others are told apart by a learned shift.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    epochs: Annotated[
+        int, typer.Option(min=1, help="Passes over the training crystals.", rich_help_panel=_TRAINING)
+    ] = 24,
+    learning_rate: Annotated[
+        float,
+        typer.Option(min=1e-12, help="Highest learning rate of AdamW; decays to zero.", rich_help_panel=_TRAINING),
+    ] = 1e-3,
+    weight_decay: Annotated[
+        float, typer.Option(min=0.0, help="Weight decay of AdamW.", rich_help_panel=_TRAINING)
+    ] = 0.02,
+    held_out: Annotated[
+        str,
+        typer.Option(
+            metavar="systems|bundled|nothing",
+            help="Crystals that are tested instead of learned: a tenth of the chemical systems; the crystals that come "
+            "with dtnn-fast, by structure; or none.",
+            rich_help_panel=_RUN,
+        ),
+    ] = "systems",
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=LARGEST_SEED,
+            help="Seed of the split by systems, the initial weights and the order of crystals.",
+            rich_help_panel=_RUN,
+        ),
+    ] = 0,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            file_okay=False,
+            show_default="runs/lattice-DATE-TIME",
+            help="Folder of the run. An unfinished run with the same settings in it is continued.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Train a model of Born effective charges and force constants at q = 0, which `refine` uses.
+
+    The folder gets model/ (for refine --lattice), results.json with the errors on what was held out, and
+    settings.json. After Ctrl-C, the same command with the same --output continues after the last whole epoch.
+
+    Exit code: 0 done, 2 nothing could be trained.
+    """
+    import torch
+
+    from ..encoders.native import NativeEncoder
+    from ..model.decoder import DecoderConfig
+    from ..nn.latents import Channels
+    from ..training.lattice_run import HeldOut, train_lattice_run, usable_crystals
+    from ..training.lattice_training import LatticeSettings
+    from .training_inputs import BUNDLED_ENCODER, choose_encoder, load_partial_data
+
+    if held_out not in HeldOut.__members__:
+        raise typer.BadParameter(f"expected one of {', '.join(HeldOut)}, got {held_out!r}", param_hint="--held-out")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    layers = parse_layers(layer)
+    if encoder != BUNDLED_ENCODER and not Path(encoder).is_dir():
+        raise typer.BadParameter(
+            f"expected {BUNDLED_ENCODER!r} or the folder of a saved encoder, got {encoder!r}", param_hint="--encoder"
+        )
+    chosen = choose_encoder(encoder, Channels(), layers[-1])
+    if not isinstance(chosen.encoder, NativeEncoder):
+        raise typer.BadParameter("expected 'distilled' or the folder of a native encoder", param_hint="--encoder")
+    crystals, rejected = load_partial_data(data, chosen.elements)
+    usable = usable_crystals(crystals)
+    stderr().print(
+        f"{len(usable):,} crystals with labels of the lattice, {len(crystals) - len(usable):,} without, "
+        f"{len(rejected):,} rejected"
+    )
+    folder = output or Path("runs") / f"lattice-{time.strftime('%Y%m%d-%H%M%S')}"
+    settings = LatticeSettings(seed=seed, epochs=epochs, learning_rate=learning_rate, weight_decay=weight_decay)
+    results = train_lattice_run(
+        settings,
+        usable,
+        folder,
+        chosen.encoder,
+        DecoderConfig(layer=layers[-1], more_layers=layers[:-1], latent=latent, dropout=dropout),
+        command_line(),
+        held_out=HeldOut(held_out),
+        functionals=_functionals(usable, functional),
+        on_epoch=_print_epoch,
+        on_start=lambda trainer: stderr().print(
+            f"run: {folder}   {len(trainer.data):,} crystals to learn from"
+            + (f", resuming after epoch {len(trainer.history)}" if trainer.history else "")
+        ),
+    )
+    _print_results(results["held_out"])
+    stdout().print(f"model: {folder / 'model'}", markup=False)
+
+
+def _functionals(crystals: list[Crystal], wanted: str | None) -> tuple[str, ...]:
+    """List the functionals of the labels, that to predict for first; nothing for labels of one."""
+    counts = Counter(str(crystal.info.get("functional", "PBE")) for crystal in crystals)
+    if wanted is not None and wanted not in counts:
+        raise typer.BadParameter(
+            f"expected one of the labels' functionals ({', '.join(sorted(counts))}), got {wanted!r}",
+            param_hint="--functional",
+        )
+    if len(counts) < 2:
+        return ()
+    first = wanted or ("PBE" if "PBE" in counts else counts.most_common(1)[0][0])
+    return (first, *sorted(set(counts) - {first}))
+
+
+def _print_epoch(trainer: LatticeTrainer, epoch: LatticeEpoch) -> None:
+    terms = "  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in epoch.terms.items())
+    stderr().print(f"epoch {epoch.epoch}/{trainer.settings.epochs}  loss: {terms}  {epoch.seconds:.1f} s")
+
+
+def _print_results(held_out: dict[str, Any]) -> None:
+    """Print the errors on what was held out."""
+    for functional, errors in held_out["ionic"].items():
+        text = f"ionic tensor, {functional}, {errors['count']} held-out crystals: MAE_ten {errors['mae_ten']:.3f}"
+        text += f", median {errors['median_ten']:.3f}"
+        if "spearman" in errors:
+            text += f", Spearman {errors['spearman']:.3f}, top tenth found {errors['recall_top_tenth']:.0%}"
+        stdout().print(text, markup=False)
+    springs = held_out["force_constants"]
+    if springs["count"]:
+        stdout().print(
+            f"force constants, {springs['count']} crystals: relative error {springs['relative_error']:.3f}; "
+            f"{springs['unstable_found']} of {springs['unstable']} unstable ones found, "
+            f"{springs['stable_called_unstable']} stable ones called unstable",
+            markup=False,
+        )
+    charges = held_out["born_charges"]
+    if charges["atoms"]:
+        stdout().print(
+            f"Born charges, {charges['atoms']} atoms: error {charges['mae']:.3f} e a component, mean size "
+            f"{charges['mean_size']:.3f} e",
+            markup=False,
+        )

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: MIT
+"""One training of a `LatticeModel` in its folder: split, train or resume, write the model and its held-out errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..crystals.crystal import Crystal
+from ..crystals.elements import symbol
+from ..datasets.bundled import load_labelled
+from ..datasets.splits import split_by_group
+from ..encoders.latent_cache import encoder_digest
+from ..encoders.native import NativeEncoder
+from ..errors import DTNNError
+from ..model.decoder import DecoderConfig
+from ..model.lattice_model import LatticeModel, LatticeModelConfig, LatticeResponse
+from ..phonons import SOFTEST, gamma_modes, ionic_tensor
+from .lattice_loss import TERMS, LatticeLabels
+from .lattice_training import LatticeData, LatticeEpoch, LatticeSettings, LatticeTrainer
+from .metrics import crystal_errors, ranking_quality
+from .run_folder import MODEL_FOLDER, RESULTS_FILE, data_digest, is_new, write_record
+from .train_run import known_elements, without_held_out
+
+_EVALUATION_BATCH = 16
+# Stiffness below which a mode counts as unstable. eV/Angstrom^2
+_UNSTABLE = -0.05
+
+
+class HeldOut(StrEnum):
+    """What a training leaves out, to measure errors on it."""
+
+    systems = "systems"
+    bundled = "bundled"
+    nothing = "nothing"
+
+
+def usable_crystals(crystals: Sequence[Crystal]) -> list[Crystal]:
+    """Select the crystals with force constants, Born charges or an ionic tensor, of two atoms or more."""
+    return [crystal for crystal in crystals if crystal.num_atoms > 1 and LatticeLabels.of(crystal).names]
+
+
+def hold_out(crystals: Sequence[Crystal], choice: HeldOut, seed: int) -> tuple[list[Crystal], list[Crystal]]:
+    """Split crystals into those to learn from and those to test.
+
+    Args:
+        crystals: labelled crystals with unique ids.
+        choice: "systems" holds out a tenth of the chemical systems; "bundled" the crystals that come with dtnn-fast,
+            by id and structure; "nothing" tests nothing.
+        seed: seed of the split by systems.
+
+    Returns:
+        Crystals for training and for testing.
+
+    Raises:
+        DTNNError: there are too few chemical systems.
+    """
+    everything = list(crystals)
+    if choice is HeldOut.nothing:
+        return everything, []
+    if choice is HeldOut.bundled:
+        kept = without_held_out(everything, load_labelled())
+        ids = {crystal.id for crystal in kept}
+        return kept, [crystal for crystal in everything if crystal.id not in ids]
+    try:
+        names = [crystal.id for crystal in everything]
+        parts = split_by_group(names, [crystal.chemical_system for crystal in everything], seed)
+    except ValueError as error:
+        raise DTNNError(f"train-lattice: the crystals cannot be split by chemical system: {error}") from error
+    learned = np.sort(np.concatenate([parts.train, parts.validation]))
+    return [everything[index] for index in learned], [everything[index] for index in parts.test]
+
+
+def train_lattice_run(
+    settings: LatticeSettings,
+    crystals: Sequence[Crystal],
+    folder: Path,
+    encoder: NativeEncoder,
+    decoder: DecoderConfig,
+    command: str = "",
+    *,
+    held_out: HeldOut = HeldOut.systems,
+    functionals: Sequence[str] = (),
+    on_epoch: Callable[[LatticeTrainer, LatticeEpoch], None] = lambda trainer, epoch: None,
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
+    on_start: Callable[[LatticeTrainer], None] = lambda trainer: None,
+) -> dict[str, Any]:
+    """Train in a run folder, or resume the run that it holds, and record everything there.
+
+    Args:
+        settings: settings of the training.
+        crystals: labelled, cleaned and checked; those without a label of the lattice are ignored.
+        folder: folder of the run; created if missing.
+        encoder: encoder with the initial weights; it is trained too, in place.
+        decoder: settings of the block that reads the latents.
+        command: the command line, stored in settings.json.
+        held_out: see `hold_out`.
+        functionals: functionals of the labels, the one to predict for first; empty for labels of one.
+        on_epoch: called after each epoch.
+        on_batch: called after each batch with the number of batches done and the number of all batches.
+        on_start: called before the first epoch, after a checkpoint has been read.
+
+    Returns:
+        The content of results.json; see `lattice_errors`.
+
+    Raises:
+        BadFileError: the folder holds a run with other settings or data, or a damaged one.
+        DTNNError: there are too few crystals, or the loss became NaN or infinite.
+    """
+    usable = usable_crystals(crystals)
+    learned, tested = hold_out(usable, held_out, settings.seed)
+    torch.manual_seed(settings.seed)
+    elements = known_elements((), learned)
+    config = LatticeModelConfig(encoder.config, decoder, elements=elements, functionals=tuple(functionals))
+    entries = {
+        "settings": {**asdict(settings), "held_out": held_out.value, "start": encoder_digest(encoder)},
+        "model": {**config.to_json(), "elements": list(elements)},
+        "data": {"crystals": len(usable), "digest": data_digest(usable)},
+    }
+    run_key: dict[str, Any] = json.loads(json.dumps(entries))
+    new_run = is_new(folder, run_key)
+    model = LatticeModel(config, encoder)
+    model.requires_grad_(True)
+    trainer = LatticeTrainer(model, LatticeData(learned, model), settings, folder)
+    if new_run:
+        write_record(folder, run_key, command)
+    on_start(trainer)
+    for epoch in trainer.epochs(on_batch):
+        on_epoch(trainer, epoch)
+    result = trainer.mean.model.eval()
+    result.save(folder / MODEL_FOLDER)
+    known = set(elements)
+    tested = [crystal for crystal in tested if known.issuperset(crystal.atomic_numbers.tolist())]
+    labels = {name: sum(name in label.names for label in trainer.data.labels) for name in TERMS}
+    results = {
+        "epochs": len(trainer.history),
+        "train_seconds": sum(epoch.seconds for epoch in trainer.history),
+        "crystals": len(learned),
+        "labels": labels,
+        "loss": trainer.history[-1].terms,
+        "held_out": lattice_errors(result, tested),
+    }
+    (folder / RESULTS_FILE).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    return results
+
+
+def predict_for_functionals(model: LatticeModel, crystals: Sequence[Crystal]) -> list[LatticeResponse]:
+    """Predict crystals for the functional of their labels, in their order."""
+    data = LatticeData(crystals, model)
+    responses: list[LatticeResponse] = []
+    with torch.no_grad():
+        for start in range(0, len(data), _EVALUATION_BATCH):
+            rows = list(range(start, min(start + _EVALUATION_BATCH, len(data))))
+            graph, functional, _ = data.batch(rows)
+            matrices, charges = model(graph, functional)
+            parts = charges.double().split([data.crystals[row].num_atoms for row in rows])
+            responses += [
+                LatticeResponse(matrix.double().numpy(), (part - part.mean(0)).numpy())
+                for matrix, part in zip(matrices, parts, strict=True)
+            ]
+    return responses
+
+
+def lattice_errors(model: LatticeModel, crystals: Sequence[Crystal]) -> dict[str, Any]:
+    """Measure the errors on labelled crystals, for the functional of their labels.
+
+    Args:
+        model: the model.
+        crystals: crystals of its elements; may be empty.
+
+    Returns:
+        "ionic" by functional: of crystals with a published ionic tensor, count, "mae_ten", "median_ten", and
+        `ranking_quality`. "force_constants": relative mean error of the elements; of the softest mode in
+        eV/Angstrom^2; the unstable crystals, how many were found, and how many stable ones were called unstable.
+        "born_charges": mean error and mean size of a component in e, for all atoms and by element.
+    """
+    responses = predict_for_functionals(model, crystals)
+    return {
+        "crystals": len(crystals),
+        "ionic": _ionic_errors(crystals, responses),
+        "force_constants": _force_constant_errors(crystals, responses),
+        "born_charges": _born_charge_errors(crystals, responses),
+    }
+
+
+def _ionic_errors(crystals: Sequence[Crystal], responses: Sequence[LatticeResponse]) -> dict[str, Any]:
+    by_functional: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for crystal, response in zip(crystals, responses, strict=True):
+        if "ionic" in crystal.targets:
+            volume = float(abs(np.linalg.det(crystal.cell)))
+            tensor = ionic_tensor(response.force_constants, response.born_charges, volume, SOFTEST)
+            name = str(crystal.info.get("functional", "unknown"))
+            by_functional.setdefault(name, []).append((tensor, crystal.targets["ionic"]))
+    errors = {}
+    for name, pairs in sorted(by_functional.items()):
+        predicted, expected = (np.array(tensors) for tensors in zip(*pairs, strict=True))
+        of_crystals = crystal_errors(predicted, expected)["mae_ten"]
+        errors[name] = {
+            "count": len(pairs),
+            "mae_ten": float(of_crystals.mean()),
+            "median_ten": float(np.median(of_crystals)),
+            **(ranking_quality(predicted, expected) if len(pairs) > 1 else {}),
+        }
+    return errors
+
+
+def _force_constant_errors(crystals: Sequence[Crystal], responses: Sequence[LatticeResponse]) -> dict[str, Any]:
+    relative, softest, is_unstable, found_unstable = [], [], [], []
+    for crystal, response in zip(crystals, responses, strict=True):
+        if crystal.force_constants is None or crystal.num_atoms < 2:
+            continue
+        expected = np.asarray(crystal.force_constants, dtype=float)
+        relative.append(np.abs(response.force_constants - expected).mean() / np.abs(expected).mean())
+        charges = np.zeros((crystal.num_atoms, 3, 3))
+        lowest = [gamma_modes(matrix, charges).stiffness[0] for matrix in (response.force_constants, expected)]
+        softest.append(abs(lowest[0] - lowest[1]))
+        found_unstable.append(lowest[0] < _UNSTABLE)
+        is_unstable.append(lowest[1] < _UNSTABLE)
+    if not relative:
+        return {"count": 0}
+    found, true = np.array(found_unstable), np.array(is_unstable)
+    return {
+        "count": len(relative),
+        "relative_error": float(np.mean(relative)),
+        "softest_mode_error": float(np.mean(softest)),
+        "unstable": int(true.sum()),
+        "unstable_found": int((true & found).sum()),
+        "stable_called_unstable": int((~true & found).sum()),
+    }
+
+
+def _born_charge_errors(crystals: Sequence[Crystal], responses: Sequence[LatticeResponse]) -> dict[str, Any]:
+    by_element: dict[str, list[tuple[float, float]]] = {}
+    for crystal, response in zip(crystals, responses, strict=True):
+        if crystal.born_charges is None:
+            continue
+        errors = np.abs(response.born_charges - crystal.born_charges).mean((1, 2))
+        sizes = np.abs(crystal.born_charges).mean((1, 2))
+        for z, error, size in zip(crystal.atomic_numbers.tolist(), errors.tolist(), sizes.tolist(), strict=True):
+            by_element.setdefault(symbol(z), []).append((error, size))
+
+    def summary(pairs: Sequence[tuple[float, float]]) -> Mapping[str, float]:
+        errors, sizes = zip(*pairs, strict=True)
+        return {"atoms": len(pairs), "mae": float(np.mean(errors)), "mean_size": float(np.mean(sizes))}
+
+    if not by_element:
+        return {"atoms": 0}
+    everything = [pair for pairs in by_element.values() for pair in pairs]
+    return {**summary(everything), "elements": {name: summary(pairs) for name, pairs in sorted(by_element.items())}}
