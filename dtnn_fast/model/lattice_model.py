@@ -34,7 +34,7 @@ from .born_charges import BornChargeHead
 from .bundled_model import BUNDLED_LATTICE_MODEL, bundled_lattice_folder
 from .decoder import DecoderBlock, DecoderConfig
 from .decoder_inputs import AtomInput, BondInput, layer_latents
-from .force_constants import AtomPairs, PairSprings, assemble
+from .pair_springs import AtomPairs, PairSprings, assemble
 from .functionals import FunctionalShifts
 
 FORMAT = "dtnn_fast lattice 1"
