@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""Calibrate the error bars of the bundled model's means on the validation crystals that its members have in common.
+"""Calibrate the error bars of the bundled model by size, on the validation crystals that its members have in common.
 
-Nothing is trained. config.json gets the factors `mean_error_scales`, training.json the factors and the share of test
-crystals that they cover. The error bars of the tensors must come out as they are recorded.
+Nothing is trained. Prints the share of test crystals that the error bars cover, of all and of each third by predicted
+mean, as the model is and newly calibrated. With --write, config.json gets the new calibrations and training.json what
+they cover. `dtnn-fast train` and `dtnn-fast ensemble` do the same: only a model from earlier needs this.
 
-Usage: python tools/calibrate_error_bars.py
+Usage: python tools/calibrate_error_bars.py [--write]
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,11 @@ import numpy as np
 from dtnn_fast import DTNN
 from dtnn_fast.crystals import Crystal
 from dtnn_fast.datasets import clean, load_labelled, split
-from dtnn_fast.nn.graph import batches_of_atoms
-from dtnn_fast.training.member_predictions import MemberPredictions
+from dtnn_fast.model.dtnn import FORMAT
+from dtnn_fast.model.predictor import without_forbidden_ionic_parts
+from dtnn_fast.nn.graph import crystal_batches
+from dtnn_fast.nn.saved_folder import CONFIG_FILE, write_settings
+from dtnn_fast.training.member_predictions import ErrorBars, MemberPredictions
 from dtnn_fast.training.run_folder import data_digest
 
 BUNDLED_FOLDER = Path(__file__).parents[1] / "dtnn_fast" / "weights" / "dielectric"
@@ -52,31 +58,44 @@ def predict_parts(model: DTNN, record: dict[str, Any]) -> MemberPredictions:
 
 def _predict_members(model: DTNN, crystals: list[Crystal]) -> dict[str, np.ndarray]:
     tensors = {target: np.empty((model.config.members, len(crystals), 3, 3)) for target in model.targets}
-    for batch in batches_of_atoms(crystals, 1024):
-        for target, values in model.predict_members([crystals[index] for index in batch]).items():
+    for batch in crystal_batches(crystals, 1024):
+        chosen = [crystals[index] for index in batch]
+        for target, values in without_forbidden_ionic_parts(chosen, model.predict_members(chosen)).items():
             tensors[target][:, batch] = values
     return tensors
 
 
-def _write(path: Path, content: dict[str, Any], indent: int) -> None:
-    path.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
+def _print(title: str, judged: dict[str, dict[str, Any]]) -> None:
+    for target, bars in judged.items():
+        for name, prefix in (("tensor", ""), ("mean", "mean_")):
+            thirds = ", ".join(f"{100 * share:.0f}" for share in bars[f"{prefix}test_coverage_by_third"])
+            print(f"{title}: {target} {name}: {100 * bars[f'{prefix}test_coverage']:.1f} %, thirds {thirds} %")
 
 
 def main() -> None:
-    """Write the factors and their coverage into the bundled model's folder."""
-    config = json.loads((BUNDLED_FOLDER / "config.json").read_text(encoding="utf-8"))
+    """Print the coverage, and write the calibrations into the bundled model's folder."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true", help="change config.json and training.json")
+    arguments = parser.parse_args()
     record = json.loads((BUNDLED_FOLDER / "training.json").read_text(encoding="utf-8"))
     model = DTNN.from_pretrained("dielectric")
-    bars = predict_parts(model, record).error_bars()
-    for target, bar in bars.items():
-        recorded = record["error_bars"][target]
-        if not np.isclose(bar["scale"], recorded["scale"], rtol=1e-4):
-            raise ValueError(f"{target}: expected the recorded factor {recorded['scale']}, got {bar['scale']}")
-        recorded |= {name: bar[name] for name in ("mean_scale", "mean_test_coverage")}
-        print(f"{target}: factor {bar['mean_scale']:.4g}, covers {100 * bar['mean_test_coverage']:.1f} % of the tests")
-    config["mean_error_scales"] = [bars[target]["mean_scale"] for target in model.targets]
-    _write(BUNDLED_FOLDER / "config.json", config, indent=2)
-    _write(BUNDLED_FOLDER / "training.json", record, indent=1)
+    predictions = predict_parts(model, record)
+    as_it_is = zip(model.targets, model.tensor_calibrations, model.mean_calibrations, strict=True)
+    _print("as it is", predictions.judge({target: ErrorBars(tensor, mean) for target, tensor, mean in as_it_is}))
+    bars = predictions.error_bars()
+    judged = predictions.judge(bars)
+    _print("by size", judged)
+    if arguments.write:
+        config = replace(
+            model.config,
+            error_scales=(),
+            mean_error_scales=(),
+            tensor_calibrations=tuple(bars[target].tensor for target in model.targets),
+            mean_calibrations=tuple(bars[target].mean for target in model.targets),
+        )
+        write_settings(BUNDLED_FOLDER / CONFIG_FILE, FORMAT, config.to_json())
+        record["error_bars"] = judged
+        (BUNDLED_FOLDER / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -60,24 +60,33 @@ def _ordered_groups(groups: Mapping[str, Any]) -> list[str]:
     return known + sorted(set(groups) - set(known))
 
 
-def print_error_bars(bars: Mapping[str, Mapping[str, float]], hint: str = "") -> None:
+def print_error_bars(bars: Mapping[str, Mapping[str, Any]], hint: str = "") -> None:
     """Print the share of test crystals within the error bars of an ensemble, or that it has no error bars.
 
     Args:
-        bars: by target; see `MemberPredictions.error_bars`.
+        bars: by target; see `MemberPredictions.judge`.
         hint: how to get error bars, printed where there are none.
     """
     for target, bar in bars.items():
         stdout().print(
-            f"{target}: {100 * bar['test_coverage']:.0f} % of the test crystals are within the error bar of their "
-            f"tensor, {100 * bar['mean_test_coverage']:.0f} % within that of their mean "
-            f"(expected: {100 * bar['level']:.0f} %)"
+            f"{target}: {_percent(bar['test_coverage'])} % of the test crystals are within the error bar of their "
+            f"tensor{_of_thirds(bar['test_coverage_by_third'])}, {_percent(bar['mean_test_coverage'])} % within that "
+            f"of their mean{_of_thirds(bar['mean_test_coverage_by_third'])}; expected: {_percent(bar['level'])} %"
         )
     if not bars:
         stderr().print(
             f"no error bars: members have fewer than {FEWEST_CRYSTALS} validation crystals in common{hint}",
             style="yellow",
         )
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.0f}"
+
+
+def _of_thirds(shares: Sequence[float | None]) -> str:
+    """Describe the coverage of each third of the test crystals, sorted by predicted mean."""
+    return f" (thirds by size: {', '.join(map(_percent, shares))} %)"
 
 
 def summarise_splits(console: Console, folder: Path, results: Mapping[int, Mapping[str, Any]], command: str) -> None:

@@ -41,8 +41,8 @@ def export(
     """Export a model as a program from positions to tensors, for Python and C++ without this package's sources.
 
     The folder gets the program, the library of operations _ops.so, and model.json: inputs, targets, elements and
-    factors of the error bars. examples/cpp/predict.cpp runs a package. The program does not check its crystals: screen
-    and predict reject overlapping atoms and unknown elements, it does not.
+    calibration of the error bars. examples/cpp/predict.cpp runs a package. The program does not check its crystals:
+    screen and predict reject overlapping atoms and unknown elements, it does not.
 
     Exit code: 0 all was written, 2 nothing could be done.
     """
@@ -51,6 +51,7 @@ def export(
     from .. import _library
     from ..files import replacing
     from ..model.dtnn import DTNN
+    from ..model.error_calibration import ERROR_BAR_FORMULA, calibrations_to_json
     from ..model.exported import PREDICTOR_INPUTS, export_predictor
     from ..model.load_predictor import load_predictor
 
@@ -71,8 +72,9 @@ def export(
         "outputs": dict.fromkeys(loaded.targets, "[members, B, 3, 3], relative permittivity"),
         "elements": list(loaded.elements),
         "members": loaded.config.members,
-        "error_scales": dict(zip(loaded.targets, loaded.error_scales, strict=False)),
-        "mean_error_scales": dict(zip(loaded.targets, loaded.mean_error_scales, strict=False)),
+        "tensor_calibrations": calibrations_to_json(loaded.targets, loaded.tensor_calibrations),
+        "mean_calibrations": calibrations_to_json(loaded.targets, loaded.mean_calibrations),
+        "error_bars": ERROR_BAR_FORMULA,
         "dtype": str(loaded.dtype).removeprefix("torch."),
         "torch": torch.__version__,
     }

@@ -70,7 +70,7 @@ def _describe_bundled(folder: Path) -> list[tuple[str, str]]:
     rows = [
         ("targets", ", ".join(model.config.targets)),
         ("parameters", f"encoder {counts['encoder']:,}, {len(model.decoders)} decoders of {counts['decoder']:,}"),
-        ("members", f"{model.config.members}" + (", with error bars" if model.config.error_scales else "")),
+        ("members", f"{model.config.members}" + (", with error bars" if model.tensor_calibrations else "")),
         ("elements", f"{len(elements)}: {' '.join(SYMBOLS[z] for z in elements)}" if elements else "all"),
     ]
     return rows + _describe_training(folder / "training.json")

@@ -19,7 +19,7 @@ from .decoder_inputs import AtomInput, BondInput, layer_latents, vector_layers
 from .tensor_range import in_range
 
 # Smallest principal value that physics allows: vacuum has 1, to which electrons and ions can only add.
-_BOUNDS = {"electronic": 1.0, "ionic": 0.0, "total": 1.0}
+BOUNDS = {"electronic": 1.0, "ionic": 0.0, "total": 1.0}
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ class DecoderConfig:
                 f"`mean_bonds` above 0, got {self}"
             )
         order = (0, *self.more_layers, self.layer)
-        if not set(self.positive) <= _BOUNDS.keys():
+        if not set(self.positive) <= BOUNDS.keys():
             raise ValueError(
-                f"DecoderConfig: expected `positive` of {', '.join(_BOUNDS)}, got {', '.join(map(str, self.positive))}"
+                f"DecoderConfig: expected `positive` of {', '.join(BOUNDS)}, got {', '.join(map(str, self.positive))}"
             )
         if self.more_layers and list(order) != sorted(set(order)):
             raise ValueError(
@@ -228,7 +228,7 @@ class Decoder(nn.Module):
         last = inner if config.blocks else outer
         self.readouts = nn.ModuleDict(
             {
-                target: Readout(last, latent, config.dropout, _BOUNDS[target] if target in config.positive else None)
+                target: Readout(last, latent, config.dropout, BOUNDS[target] if target in config.positive else None)
                 for target in targets
             }
         )

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from .born_charges import BornChargeReadout
 from .bundled_model import BUNDLED_MODELS, bundled_folder
 from .decoder import Decoder, DecoderConfig
 from .decoder_inputs import take_layer
+from .error_calibration import ErrorCalibration
 from .functionals import FunctionalShifts
 from .fused_decoders import DecoderCache, decode_members
 from .predictor import Predictor
@@ -38,6 +39,8 @@ JOINT_READOUTS = ("electronic", "ionic")
 FORMAT = "dtnn_fast model 1"
 # The folder of an `Ensemble` (see ensemble_model.py) has this file instead of config.json.
 ENSEMBLE_FILE = "ensemble.json"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,12 @@ class DTNNConfig:
         targets: the tensors that the model predicts, from `TARGETS`.
         elements: atomic numbers that the model was trained on; others are rejected. Empty means all.
         members: number of members that share the encoder; see `dtnn_fast.Ensemble`.
-        error_scales: for each target, the factor from the members' spread to the error bar of a tensor; empty for no
-            error bars.
+        error_scales: error bars of models that were calibrated by a factor alone: for each target, the factor from
+            the members' spread to the error bar of a tensor. Empty otherwise.
         mean_error_scales: the same for the mean, a third of the trace. Empty also for models of version 0.1.0.
+        tensor_calibrations: for each target, the error bar of a tensor; empty for no error bars, and beside
+            `error_scales`.
+        mean_calibrations: the same for the mean, a third of the trace.
         born_charges: whether the model has a readout of Born effective charges.
         functionals: functionals of the training labels. The model predicts for the first; the others have learned
             shifts of the latents. Empty for labels of one functional.
@@ -65,6 +71,8 @@ class DTNNConfig:
     members: int = 1
     error_scales: tuple[float, ...] = ()
     mean_error_scales: tuple[float, ...] = ()
+    tensor_calibrations: tuple[ErrorCalibration, ...] = ()
+    mean_calibrations: tuple[ErrorCalibration, ...] = ()
     born_charges: bool = False
     functionals: tuple[str, ...] = ()
 
@@ -76,6 +84,8 @@ class DTNNConfig:
         """
         newer = {
             "mean_error_scales": list(self.mean_error_scales),
+            "tensor_calibrations": [calibration.to_json() for calibration in self.tensor_calibrations],
+            "mean_calibrations": [calibration.to_json() for calibration in self.mean_calibrations],
             "born_charges": self.born_charges,
             "functionals": list(self.functionals),
         }
@@ -97,7 +107,13 @@ class DTNNConfig:
             ValueError: a setting is missing, unknown, or of another type or range.
         """
         encoder = encoder_config(values.get("encoder"))
-        newer = {"mean_error_scales": [], "born_charges": False, "functionals": []}
+        newer = {
+            "mean_error_scales": [],
+            "tensor_calibrations": [],
+            "mean_calibrations": [],
+            "born_charges": False,
+            "functionals": [],
+        }
         return from_plain(cls, {**newer, **values, "encoder": encoder})
 
 
@@ -225,13 +241,23 @@ class DTNN(Predictor):
 
     @property
     def error_scales(self) -> tuple[float, ...]:
-        """For each target, the factor from the members' spread to the error bar of a tensor; may be empty."""
+        """See `Predictor.error_scales`."""
         return self.config.error_scales
 
     @property
     def mean_error_scales(self) -> tuple[float, ...]:
-        """For each target, the factor from the members' spread to the error bar of a mean; may be empty."""
+        """See `Predictor.mean_error_scales`."""
         return self.config.mean_error_scales
+
+    @property
+    def tensor_calibrations(self) -> tuple[ErrorCalibration, ...]:
+        """See `Predictor.tensor_calibrations`."""
+        return self.config.tensor_calibrations or super().tensor_calibrations
+
+    @property
+    def mean_calibrations(self) -> tuple[ErrorCalibration, ...]:
+        """See `Predictor.mean_calibrations`."""
+        return self.config.mean_calibrations or super().mean_calibrations
 
     @property
     def bond_cutoff(self) -> float:
@@ -402,8 +428,8 @@ class DTNN(Predictor):
         """Make a model of some of the targets, which shares the parameters of this model."""
         wanted = tuple(targets)
 
-        def of_wanted(scales: tuple[float, ...]) -> tuple[float, ...]:
-            return tuple(scales[self.config.targets.index(target)] for target in wanted) if scales else ()
+        def of_wanted(calibrations: tuple[T, ...]) -> tuple[T, ...]:
+            return tuple(calibrations[self.config.targets.index(t)] for t in wanted) if calibrations else ()
 
         decoders = {
             name: decoder
@@ -413,8 +439,10 @@ class DTNN(Predictor):
         config = replace(
             self.config,
             targets=wanted,
-            error_scales=of_wanted(self.error_scales),
-            mean_error_scales=of_wanted(self.mean_error_scales),
+            error_scales=of_wanted(self.config.error_scales),
+            mean_error_scales=of_wanted(self.config.mean_error_scales),
+            tensor_calibrations=of_wanted(self.config.tensor_calibrations),
+            mean_calibrations=of_wanted(self.config.mean_calibrations),
         )
         model = DTNN.from_modules(config, self.encoder, decoders, like=self)
         model.training_set = self.training_set
@@ -443,6 +471,12 @@ def _check_config(config: DTNNConfig) -> None:
     for name, scales in (("error_scales", config.error_scales), ("mean_error_scales", config.mean_error_scales)):
         if (scales and len(scales) != len(config.targets)) or min(scales, default=0) < 0:
             raise ValueError(f"DTNN: expected no `{name}` or a number of 0 or more for each target, got {list(scales)}")
+    for scales_name, name in (("error_scales", "tensor_calibrations"), ("mean_error_scales", "mean_calibrations")):
+        calibrations = getattr(config, name)
+        if calibrations and len(calibrations) != len(config.targets):
+            raise ValueError(f"DTNN: expected no `{name}` or one for each target, got {list(calibrations)}")
+        if calibrations and getattr(config, scales_name):
+            raise ValueError(f"DTNN: expected `{scales_name}` or `{name}`, got both")
 
 
 def decoder_key(name: str, member: int) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from torch import nn
@@ -14,11 +14,15 @@ from torch import nn
 from ..crystals.crystal import Crystal
 from ..encoders.latent_cache import encoder_digest
 from ..nn.saved_folder import read_settings, write_settings
+from ..typed_settings import from_plain
 from .dtnn import DTNN, ENSEMBLE_FILE, decoder_key
+from .error_calibration import ErrorCalibration, calibrations_to_json
 from .predictor import Predictor
 from .training_set import TrainingSet
 
 FORMAT = "dtnn_fast ensemble 1"
+
+T = TypeVar("T")
 
 
 class Ensemble(Predictor):
@@ -32,13 +36,16 @@ class Ensemble(Predictor):
 
     Args:
         models: at least two, each with one member or several.
-        error_scales: for each target, the factor that turns the spread of all members into the error bar of a
-            tensor; see `dtnn_fast.training.error_bars`.
+        error_scales: for each target, a factor that turns the spread of all members into the error bar of a tensor,
+            without a calibration by size.
         mean_error_scales: the same for the mean, a third of the trace.
+        tensor_calibrations: for each target, the error bar of a tensor, in place of `error_scales`; see
+            `dtnn_fast.training.error_bars`.
+        mean_calibrations: the same for the mean, in place of `mean_error_scales`.
 
     Raises:
         ValueError: there are fewer than two models, they predict different targets, no element is known to all, or
-            the factors are not those of the targets.
+            the factors or calibrations are not those of the targets.
 
     Example:
         >>> ensemble = Ensemble.from_pretrained("runs/two-encoders/split-0/model")
@@ -50,6 +57,8 @@ class Ensemble(Predictor):
         models: Sequence[DTNN],
         error_scales: Mapping[str, float] | None = None,
         mean_error_scales: Mapping[str, float] | None = None,
+        tensor_calibrations: Mapping[str, ErrorCalibration] | None = None,
+        mean_calibrations: Mapping[str, ErrorCalibration] | None = None,
     ) -> None:
         super().__init__()
         if len(models) < 2:
@@ -67,8 +76,12 @@ class Ensemble(Predictor):
             raise ValueError("Ensemble: expected models with elements in common, got no element that all of them know")
         self.models = nn.ModuleList(models)
         self._targets, self._elements = targets, tuple(sorted(common))
-        self._error_scales = _in_order("error_scales", error_scales, targets)
-        self._mean_error_scales = _in_order("mean_error_scales", mean_error_scales, targets)
+        self._error_scales = _checked_scales("error_scales", error_scales, targets)
+        self._mean_error_scales = _checked_scales("mean_error_scales", mean_error_scales, targets)
+        self._tensor_calibrations = _in_order("tensor_calibrations", tensor_calibrations, targets)
+        self._mean_calibrations = _in_order("mean_calibrations", mean_calibrations, targets)
+        if (error_scales and tensor_calibrations) or (mean_error_scales and mean_calibrations):
+            raise ValueError("Ensemble: expected factors or calibrations of the same error bars, got both")
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Ensemble:
@@ -90,8 +103,9 @@ class Ensemble(Predictor):
             for name, factors in (("error_scales", scales), ("mean_error_scales", mean_scales)):
                 if not all(isinstance(factor, int | float) for factor in factors.values()):
                     raise ValueError(f"expected numbers as `{name}`, got {factors}")
+            calibrations = {name: _read_calibrations(name, record.get(name, {})) for name in _CALIBRATIONS}
             models = [DTNN.from_pretrained(root / str(index)) for index in range(num_models)]
-            return cls(models, scales, mean_scales)
+            return cls(models, scales, mean_scales, **calibrations)
 
         return read_settings(root / ENSEMBLE_FILE, FORMAT, load).eval()
 
@@ -105,6 +119,8 @@ class Ensemble(Predictor):
             "models": len(self.models),
             "error_scales": dict(zip(self.targets, self.error_scales, strict=False)),
             "mean_error_scales": dict(zip(self.targets, self.mean_error_scales, strict=False)),
+            "tensor_calibrations": calibrations_to_json(self.targets, self._tensor_calibrations),
+            "mean_calibrations": calibrations_to_json(self.targets, self._mean_calibrations),
         }
         # Last, since this file says that the ensemble is whole.
         write_settings(folder / ENSEMBLE_FILE, FORMAT, settings)
@@ -121,13 +137,23 @@ class Ensemble(Predictor):
 
     @property
     def error_scales(self) -> tuple[float, ...]:
-        """For each target, the factor that turns the members' spread into the error bar of a tensor; may be empty."""
+        """See `Predictor.error_scales`."""
         return self._error_scales
 
     @property
     def mean_error_scales(self) -> tuple[float, ...]:
-        """For each target, the factor that turns the members' spread into the error bar of a mean; may be empty."""
+        """See `Predictor.mean_error_scales`."""
         return self._mean_error_scales
+
+    @property
+    def tensor_calibrations(self) -> tuple[ErrorCalibration, ...]:
+        """See `Predictor.tensor_calibrations`."""
+        return self._tensor_calibrations or super().tensor_calibrations
+
+    @property
+    def mean_calibrations(self) -> tuple[ErrorCalibration, ...]:
+        """See `Predictor.mean_calibrations`."""
+        return self._mean_calibrations or super().mean_calibrations
 
     @property
     def bond_cutoff(self) -> float:
@@ -149,29 +175,41 @@ class Ensemble(Predictor):
         return {target: np.concatenate([tensors[target] for tensors in by_model]) for target in self.targets}
 
 
-def _in_order(name: str, scales: Mapping[str, float] | None, targets: Sequence[str]) -> tuple[float, ...]:
-    """Check the factors of error bars, and return them in the order of the targets; empty for none."""
-    if not scales:
+_CALIBRATIONS = ("tensor_calibrations", "mean_calibrations")
+
+
+def _read_calibrations(name: str, values: Any) -> dict[str, ErrorCalibration]:
+    if not isinstance(values, dict):
+        raise ValueError(f"expected an object `{name}` or none, got {values!r}")
+    return {target: from_plain(ErrorCalibration, value, f"{name}.{target}") for target, value in values.items()}
+
+
+def _in_order(name: str, values: Mapping[str, T] | None, targets: Sequence[str]) -> tuple[T, ...]:
+    """Return factors or calibrations of error bars in the order of the targets; empty for none."""
+    if not values:
         return ()
-    if set(scales) != set(targets):
-        raise ValueError(f"Ensemble: expected `{name}` for {', '.join(targets)}, got {', '.join(scales)}")
-    if not all(scale >= 0 for scale in scales.values()):
+    if set(values) != set(targets):
+        raise ValueError(f"Ensemble: expected `{name}` for {', '.join(targets)}, got {', '.join(values)}")
+    return tuple(values[target] for target in targets)
+
+
+def _checked_scales(name: str, scales: Mapping[str, float] | None, targets: Sequence[str]) -> tuple[float, ...]:
+    if scales and not all(scale >= 0 for scale in scales.values()):
         raise ValueError(f"Ensemble: expected `{name}` of 0 or more, got {dict(scales)}")
-    return tuple(scales[target] for target in targets)
+    return _in_order(name, scales, targets)
 
 
 def join_members(
     models: Sequence[DTNN],
-    error_scales: Mapping[str, float] | None = None,
-    mean_error_scales: Mapping[str, float] | None = None,
+    tensor_calibrations: Mapping[str, ErrorCalibration] | None = None,
+    mean_calibrations: Mapping[str, ErrorCalibration] | None = None,
 ) -> DTNN:
     """Join members that have the same encoder into one model, whose encoder runs once for all of them.
 
     Args:
         models: at least one, each with one member, with the same settings and the same encoder.
-        error_scales: for each target, the factor that turns the members' spread into the error bar of a tensor; see
-            `Ensemble`.
-        mean_error_scales: the same for the mean.
+        tensor_calibrations: for each target, the error bar of a tensor; None for no error bars. See `Ensemble`.
+        mean_calibrations: the same for the mean.
 
     Returns:
         The joined model, in evaluation mode; it shares the parameters of `models`.
@@ -194,8 +232,8 @@ def join_members(
     config = replace(
         first.config,
         members=len(models),
-        error_scales=tuple(error_scales[target] for target in targets) if error_scales else (),
-        mean_error_scales=tuple(mean_error_scales[target] for target in targets) if mean_error_scales else (),
+        tensor_calibrations=_in_order("tensor_calibrations", tensor_calibrations, targets),
+        mean_calibrations=_in_order("mean_calibrations", mean_calibrations, targets),
     )
     decoders = {
         decoder_key(name, member): decoder

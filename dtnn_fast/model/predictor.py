@@ -21,6 +21,7 @@ from ..nn.graph import crystal_batches
 from ..nn.known_modules import KnownModules
 from ..nn.symmetric_tensors import UNIQUE_COLUMNS, UNIQUE_ROWS
 from ..symmetry import find_forbidden_ionic_responses, find_symmetry, symmetrised
+from .error_calibration import ErrorCalibration
 from .training_set import TrainingSet
 
 
@@ -55,14 +56,24 @@ class Predictor(nn.Module):
         """Atomic numbers that the model knows; crystals with other elements are rejected. Empty means all."""
 
     @property
-    @abstractmethod
     def error_scales(self) -> tuple[float, ...]:
-        """For each target, the factor from `spread` to the error bar of a tensor; empty for no error bars."""
+        """For each target, a plain factor from `spread` to the error bar of a tensor, as models of 0.1.0 have it."""
+        return ()
 
     @property
     def mean_error_scales(self) -> tuple[float, ...]:
-        """For each target, the factor from `mean_spread` to the error bar of a mean; empty for no such error bars."""
+        """For each target, a plain factor from `mean_spread` to the error bar of a mean; see `error_scales`."""
         return ()
+
+    @property
+    def tensor_calibrations(self) -> tuple[ErrorCalibration, ...]:
+        """For each target, how `spread` and mean give the error bar of a tensor; empty for no error bars."""
+        return tuple(map(ErrorCalibration.plain, self.error_scales))
+
+    @property
+    def mean_calibrations(self) -> tuple[ErrorCalibration, ...]:
+        """For each target, how `mean_spread` and mean give the error bar of a mean; empty for no such error bars."""
+        return tuple(map(ErrorCalibration.plain, self.mean_error_scales))
 
     @property
     def bond_cutoff(self) -> float | None:
@@ -148,7 +159,7 @@ class Predictor(nn.Module):
             ValueError: the model has no calibrated error bars; or see `predict`.
             BadCrystalError: see `predict`.
         """
-        if not self.error_scales:
+        if not self.tensor_calibrations:
             raise ValueError(
                 "predict_with_errors: expected an ensemble with calibrated error bars, got a model without"
             )
@@ -175,7 +186,7 @@ class Predictor(nn.Module):
                 `predict`.
             BadCrystalError: see `predict`.
         """
-        if not self.mean_error_scales:
+        if not self.mean_calibrations:
             raise ValueError(
                 "predict_mean_with_errors: expected an ensemble with calibrated error bars of means, got a model "
                 "without"
@@ -191,9 +202,9 @@ class Predictor(nn.Module):
         crystals = self._to_checked_crystals(structures)
         tensors = {target: np.empty((len(crystals), 3, 3)) for target in self.targets}
         tensor_errors = {
-            target: np.empty(len(crystals)) for target in self.targets if with_errors and self.error_scales
+            target: np.empty(len(crystals)) for target in self.targets if with_errors and self.tensor_calibrations
         }
-        wants_mean_errors = with_errors and self.mean_error_scales
+        wants_mean_errors = with_errors and self.mean_calibrations
         mean_errors = {target: np.empty(len(crystals)) for target in self.targets if wants_mean_errors}
         predict = self.predict_batch_with_errors if with_errors else self._predict_batch_without_errors
         with self.evaluating():
@@ -236,7 +247,7 @@ class Predictor(nn.Module):
         return self._predict_batch_without_errors(crystals).tensors
 
     def _predict_batch_without_errors(self, crystals: Sequence[Crystal]) -> BatchPrediction:
-        members = _without_forbidden_ionic_parts(crystals, self.predict_members(crystals))
+        members = without_forbidden_ionic_parts(crystals, self.predict_members(crystals))
         return BatchPrediction({target: values.mean(0) for target, values in members.items()}, {}, {})
 
     def predict_batch_with_errors(self, crystals: Sequence[Crystal]) -> BatchPrediction:
@@ -248,13 +259,15 @@ class Predictor(nn.Module):
         Args:
             crystals: at least one.
         """
-        members = _without_forbidden_ionic_parts(crystals, self.predict_members(crystals))
-        scales = zip(self.targets, self.error_scales, strict=False)
-        mean_scales = zip(self.targets, self.mean_error_scales, strict=False)
+        members = without_forbidden_ionic_parts(crystals, self.predict_members(crystals))
+        tensors = {target: values.mean(0) for target, values in members.items()}
+        of_tensors = zip(self.targets, self.tensor_calibrations, strict=False)
+        of_means = zip(self.targets, self.mean_calibrations, strict=False)
+        means = {target: mean_permittivity(values) for target, values in tensors.items()}
         return BatchPrediction(
-            {target: values.mean(0) for target, values in members.items()},
-            {target: scale * spread(members[target]) for target, scale in scales},
-            {target: scale * mean_spread(members[target]) for target, scale in mean_scales},
+            tensors,
+            {target: calibration.bars(spread(members[target]), means[target]) for target, calibration in of_tensors},
+            {target: calibration.bars(mean_spread(members[target]), means[target]) for target, calibration in of_means},
         )
 
     @contextmanager
@@ -291,10 +304,13 @@ _EVALUATED: dict[nn.Module, tuple[bool, int]] = {}
 _EVALUATED_LOCK = threading.Lock()
 
 
-def _without_forbidden_ionic_parts(
-    crystals: Sequence[Crystal], members: dict[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Set ionic parts that symmetry forbids to zero, and the total to the electronic part there."""
+def without_forbidden_ionic_parts(crystals: Sequence[Crystal], members: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Set ionic parts that symmetry forbids to zero, and the total to the electronic part there.
+
+    Args:
+        crystals: crystals that passed `check_crystal`, at least one.
+        members: what `Predictor.predict_members` gave. [members, B, 3, 3] for each target.
+    """
     exact: dict[str, np.ndarray | float] = {}
     if "ionic" in members:
         exact["ionic"] = 0.0

@@ -132,8 +132,8 @@ class _Chunk:
 
     def __init__(self, model: Predictor) -> None:
         self.targets = model.targets
-        self.tensor_error_targets = model.targets if model.error_scales else ()
-        self.mean_error_targets = model.targets if model.mean_error_scales else ()
+        self.tensor_error_targets = model.targets if model.tensor_calibrations else ()
+        self.mean_error_targets = model.targets if model.mean_calibrations else ()
         self.crystals: list[Crystal] = []
         self.rejected: list[Rejected] = []
         self.outcomes: dict[int, _Prediction | str] = {}

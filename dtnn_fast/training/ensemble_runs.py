@@ -79,11 +79,11 @@ def join_runs(
     run_key = {"settings": _joined_settings(records, one_encoder), "data": records[0]["data"]}
     new_run = is_new(folder, run_key)
     bars = predictions.error_bars()
-    scales = {target: bar["scale"] for target, bar in bars.items()}
-    mean_scales = {target: bar["mean_scale"] for target, bar in bars.items()}
+    tensor_calibrations = {target: bar.tensor for target, bar in bars.items()}
+    mean_calibrations = {target: bar.mean for target, bar in bars.items()}
     try:
         join = join_members if one_encoder else Ensemble
-        model = join(models, scales, mean_scales)
+        model = join(models, tensor_calibrations=tensor_calibrations, mean_calibrations=mean_calibrations)
     except ValueError as error:
         raise DTNNError(f"{folder}: {error}") from error
     if new_run:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Error bars of an ensemble: factors from the spread of its members to their errors, and the share that they cover.
+"""Error bars of an ensemble: calibrated on its errors by the size of the prediction, and the share that they cover.
 
 A tensor and its mean (a third of the trace) have error bars of their own, because their errors differ: symmetry makes
 up to four of the six elements of a tensor exact.
@@ -7,19 +7,26 @@ up to four of the six elements of a tensor exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
 
-from ..model.predictor import mean_spread, spread
+from ..model.error_calibration import ErrorCalibration, is_exact
+from ..model.predictor import mean_permittivity, mean_spread, spread
 from .metrics import crystal_errors
 
 # Share of crystals whose error the error bars shall cover.
 LEVEL = 0.9
 # With fewer crystals, ceil(level (n + 1)) would be more than all of them, so error bars could not be scaled.
 FEWEST_CRYSTALS = 9
+# Each third of the sizes has its own factor where it has so many crystals. With fewer, two or one factor scatter less.
+FEWEST_IN_BIN = 30
+MOST_BINS = 3
+# Weights of the size that are tried, in parts of the median of spread / size.
+_WEIGHTS = np.concatenate([[0.0], np.geomspace(1 / 30, 30, 41)])
 
 
 class Quantity(StrEnum):
@@ -51,7 +58,7 @@ def mean_and_spread(
     variance that is expected of M members.
 
     Args:
-        members: tensors of each member. [M, B, 3, 3].
+        members: tensors of each member. [members, B, 3, 3].
         unseen: whether a member was not trained on a crystal; at least two members for each crystal. [M, B], bool.
         quantity: whose spread is estimated.
 
@@ -67,19 +74,30 @@ def mean_and_spread(
     return average, _MEASURES[quantity].spread(kept) * np.sqrt((len(members) - 1) / np.maximum(count - 1, 1))
 
 
-def error_scale(
+def calibrate(
     members: np.ndarray,
     expected: np.ndarray,
     level: float = LEVEL,
     unseen: np.ndarray | None = None,
     quantity: Quantity = Quantity.tensor,
-) -> float:
-    """Compute the factor by which the spread of an ensemble covers its errors on a share of the crystals.
+    vacuum: float = 0.0,
+) -> ErrorCalibration:
+    """Find the error bars that cover the errors of an ensemble on a share of the crystals, whatever their size.
 
-    It is the smallest c with |error| <= c spread for ceil(level (n + 1)) of the n crystals: split conformal prediction
-    (A. N. Angelopoulos and S. Bates, arXiv 2107.07511). The error of a tensor is the MAE_ten of its crystal, that of a
-    mean is the MAE_mean-diag. For a crystal that some members were trained on, only the other members are averaged.
-    Their error is larger than that of all members, so the factor is on the safe side.
+    Split conformal prediction with a score that is scaled for each crystal (J. Lei et al., arXiv 1604.04173, section
+    5.2), in bins of the predicted mean (V. Vovk, arXiv 1209.2673). The crystals are sorted by size into three bins of
+    equal number, or fewer where a bin had less than `FEWEST_IN_BIN` crystals. In each bin, the factor is the smallest f
+    with |error| <= f score for ceil(level (n + 1)) of its n crystals. It is put at the median size of the bin, and
+    interpolated between (`ErrorCalibration`). Interpolated bars cover a little more or less of a bin: each factor is
+    multiplied once by what its bin needs for the same number of crystals.
+
+    The score is sqrt(spread^2 + (w size)^2), since members agree by accident. The weight w is the one with which errors
+    are likeliest if they have a Laplace distribution as wide as the score. With one bin, w is zero and the factor the
+    one of all crystals, unless members agree exactly on some crystal.
+
+    The error of a tensor is the MAE_ten of its crystal, that of a mean is the MAE_mean-diag. For a crystal that some
+    members were trained on, only the other members are averaged. Their error is larger than that of all members, so the
+    factors are on the safe side. Crystals whose prediction is exactly zero have no error bar, and do not count.
 
     Args:
         members: tensors of each member. [members, B, 3, 3].
@@ -88,27 +106,107 @@ def error_scale(
         unseen: whether a member was not trained on a crystal, at least two members for each crystal; None where no
             member was trained on any. [members, B], bool.
         quantity: whose errors are covered.
-
-    Returns:
-        The factor.
+        vacuum: mean from which the size counts: 0 for the ionic tensor, 1 for the others.
 
     Raises:
-        ValueError: there are too few crystals for this level, or the members do not differ.
+        ValueError: there are too few crystals for this level, or the members do not differ on any crystal.
     """
     if unseen is None:
         unseen = np.ones(members.shape[:2], dtype=bool)
     average, spreads = mean_and_spread(members, unseen, quantity)
-    errors = crystal_errors(average, expected)[_MEASURES[quantity].error]
-    num_covered = int(np.ceil(level * (len(errors) + 1)))
-    if num_covered > len(errors):
-        raise ValueError(f"error_scale: expected more crystals for a level of {level}, got {len(errors)}")
-    if not (spreads > 0).all():
-        raise ValueError("error_scale: expected members that differ on every crystal, got equal ones")
-    return float(np.sort(errors / spreads)[num_covered - 1])
+    errors, means = crystal_errors(average, expected)[_MEASURES[quantity].error], mean_permittivity(average)
+    counted = ~is_exact(spreads, means)
+    errors, spreads, means = errors[counted], spreads[counted], means[counted]
+    if _num_covered(level, len(errors)) > len(errors):
+        raise ValueError(f"calibrate: expected more crystals for a level of {level}, got {len(errors)}")
+    if not (spreads > 0).any():
+        raise ValueError("calibrate: expected members that differ, got equal ones")
+    without_factor = ErrorCalibration((1.0,), (1.0,), vacuum=vacuum)
+    sizes = without_factor.size(means)
+    bins = _bins(sizes, level)
+    # Without a weight, members that agree exactly on a crystal would have to be right.
+    if len(bins) > 1 or not (spreads > 0).all():
+        without_factor = replace(without_factor, size_weight=_size_weight(errors, spreads, sizes))
+    made = replace(
+        without_factor,
+        sizes=tuple(float(np.median(sizes[chosen])) for chosen in bins),
+        factors=_quantiles(errors / without_factor.score(spreads, means), bins, level),
+    )
+    if len(bins) == 1 or min(made.factors) == 0:
+        return made
+    needed = _quantiles(errors / made.bars(spreads, means), bins, level)
+    return replace(made, factors=tuple(factor * more for factor, more in zip(made.factors, needed, strict=True)))
 
 
-def coverage(members: np.ndarray, expected: np.ndarray, scale: float, quantity: Quantity = Quantity.tensor) -> float:
-    """Compute the share of crystals whose error is within the error bar; see `error_scale`."""
-    error, spread_of = _MEASURES[quantity]
-    errors = crystal_errors(members.mean(0), expected)[error]
-    return float((errors <= scale * spread_of(members)).mean())
+def _quantiles(ratios: np.ndarray, bins: Sequence[np.ndarray], level: float) -> tuple[float, ...]:
+    """Find the smallest number that ceil(level (n + 1)) of the n ratios of each bin do not exceed."""
+    return tuple(float(np.sort(ratios[chosen])[_num_covered(level, len(chosen)) - 1]) for chosen in bins)
+
+
+def _num_covered(level: float, count: int) -> int:
+    return int(np.ceil(level * (count + 1)))
+
+
+def _bins(sizes: np.ndarray, level: float) -> list[np.ndarray]:
+    """Sort crystals by size into bins of nearly equal number, whose median sizes differ by a tenth or more."""
+    order = np.argsort(sizes, kind="stable")
+    for num_bins in range(MOST_BINS, 1, -1):
+        bins = np.array_split(order, num_bins)
+        medians = np.array([np.median(sizes[chosen]) for chosen in bins])
+        fewest = len(bins[-1])
+        if fewest >= max(FEWEST_IN_BIN, _num_covered(level, fewest)) and (medians[1:] >= 1.1 * medians[:-1]).all():
+            return bins
+    return [order]
+
+
+def _size_weight(errors: np.ndarray, spreads: np.ndarray, sizes: np.ndarray) -> float:
+    """Choose the weight of the size in the score: maximum likelihood of errors with a Laplace distribution."""
+    usual = float(np.median((spreads / sizes)[spreads > 0]))
+    weights = [weight * usual for weight in _WEIGHTS.tolist() if weight > 0 or (spreads > 0).all()]
+    if not errors.any():
+        return weights[0]
+
+    def loss(weight: float) -> float:
+        scores = np.hypot(spreads, weight * sizes)
+        return float(np.log(scores).mean() + np.log((errors / scores).mean()))
+
+    return min(weights, key=loss)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Share of crystals whose error is within its error bar.
+
+    Args:
+        share: of all crystals; None where there are none.
+        by_third: of the thirds with the smallest, the middle and the largest predicted mean; None for an empty third.
+    """
+
+    share: float | None
+    by_third: tuple[float | None, float | None, float | None]
+
+
+def coverage(
+    members: np.ndarray, expected: np.ndarray, calibration: ErrorCalibration, quantity: Quantity = Quantity.tensor
+) -> Coverage:
+    """Compute the share of crystals whose error is within the error bar, and of those of each third by size.
+
+    Crystals whose prediction is exactly zero are left out.
+
+    Args:
+        members: tensors of each member, none of which was trained on a crystal. [members, B, 3, 3].
+        expected: [B, 3, 3].
+        calibration: what `calibrate` gave for this quantity.
+        quantity: whose errors are compared.
+    """
+    average, measures = members.mean(0), _MEASURES[quantity]
+    spreads, means = measures.spread(members), mean_permittivity(average)
+    covered = crystal_errors(average, expected)[measures.error] <= calibration.bars(spreads, means)
+    order = np.argsort(means, kind="stable")
+    order = order[~is_exact(spreads, means)[order]]
+    low, middle, high = (covered[third] for third in np.array_split(order, 3))
+    return Coverage(_share(covered[order]), (_share(low), _share(middle), _share(high)))
+
+
+def _share(covered: np.ndarray) -> float | None:
+    return float(covered.mean()) if len(covered) else None

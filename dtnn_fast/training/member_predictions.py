@@ -7,12 +7,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import DTNNError
-from .error_bars import FEWEST_CRYSTALS, LEVEL, Quantity, coverage, error_scale
+from ..model.decoder import BOUNDS
+from ..model.error_calibration import ErrorCalibration
+from .error_bars import FEWEST_CRYSTALS, LEVEL, Quantity, calibrate, coverage
 from .run_folder import (
     MEMBERS_FOLDER,
     PREDICTIONS_FILE,
@@ -22,6 +24,13 @@ from .run_folder import (
     errors_of_parts,
     save_predictions,
 )
+
+
+class ErrorBars(NamedTuple):
+    """How the error bars of a target are made: that of the tensor and that of its mean."""
+
+    tensor: ErrorCalibration
+    mean: ErrorCalibration
 
 
 @dataclass(frozen=True)
@@ -82,40 +91,64 @@ class MemberPredictions:
         means = {target: np.einsum("mb,mbij->bij", weights, values) for target, values in self.tensors.items()}
         return RunPredictions(self.ids, self.parts, means, self.expected)
 
-    def error_bars(self) -> dict[str, dict[str, float]]:
-        """Scale error bars on crystals that at least two members were not trained on; judge them on the test crystals.
+    def error_bars(self) -> dict[str, ErrorBars]:
+        """Calibrate error bars on crystals that at least two members were not trained on.
 
         Returns:
-            For each target the intended share of covered crystals "level", the factor from spread to error bar of the
-            tensor "scale" and the share of test crystals that it covers "test_coverage"; for the mean "mean_scale" and
-            "mean_test_coverage". Empty with fewer than `FEWEST_CRYSTALS` such crystals.
+            The error bars of each target; empty with fewer than `FEWEST_CRYSTALS` such crystals, or that many whose
+            prediction is not exactly zero.
 
         Raises:
             DTNNError: the members do not differ.
         """
         test = np.asarray(self.parts) == "test"
         chosen = (self.unseen.sum(0) >= 2) & ~test
-        if chosen.sum() < FEWEST_CRYSTALS:
+        counts = [(values[:, chosen] != 0).any((0, 2, 3)).sum() for values in self.tensors.values()]
+        if min(counts) < FEWEST_CRYSTALS:
             return {}
         bars = {}
         for target, tensors in self.tensors.items():
-            expected = self.expected[target]
-            bars[target] = {"level": LEVEL}
-            for quantity, prefix in ((Quantity.tensor, ""), (Quantity.mean, "mean_")):
-                try:
-                    scale = error_scale(
-                        tensors[:, chosen], expected[chosen], unseen=self.unseen[:, chosen], quantity=quantity
+            try:
+                bars[target] = ErrorBars(
+                    *(
+                        calibrate(
+                            tensors[:, chosen],
+                            self.expected[target][chosen],
+                            unseen=self.unseen[:, chosen],
+                            quantity=quantity,
+                            vacuum=BOUNDS[target],
+                        )
+                        for quantity in (Quantity.tensor, Quantity.mean)
                     )
-                except ValueError as error:
-                    raise DTNNError(f"ensemble: {target}: {error}") from error
-                bars[target][f"{prefix}scale"] = scale
-                bars[target][f"{prefix}test_coverage"] = coverage(tensors[:, test], expected[test], scale, quantity)
+                )
+            except ValueError as error:
+                raise DTNNError(f"ensemble: {target}: {error}") from error
         return bars
+
+    def judge(self, bars: Mapping[str, ErrorBars]) -> dict[str, dict[str, Any]]:
+        """Compute what results.json says about error bars: how they are made, and what they cover on the test crystals.
+
+        Returns:
+            For each target the intended share of covered crystals "level"; of the tensor the "calibration", the share
+            of test crystals that its error bar covers "test_coverage", and that of each third by predicted mean
+            "test_coverage_by_third"; of the mean the same names with "mean_" before.
+        """
+        test = np.asarray(self.parts) == "test"
+        judged: dict[str, dict[str, Any]] = {}
+        for target, own in bars.items():
+            judged[target] = {"level": LEVEL}
+            for quantity, prefix in ((Quantity.tensor, ""), (Quantity.mean, "mean_")):
+                calibration: ErrorCalibration = getattr(own, quantity)
+                covered = coverage(self.tensors[target][:, test], self.expected[target][test], calibration, quantity)
+                judged[target][f"{prefix}calibration"] = calibration.to_json()
+                judged[target][f"{prefix}test_coverage"] = covered.share
+                judged[target][f"{prefix}test_coverage_by_third"] = list(covered.by_third)
+        return judged
 
     def write(
         self,
         folder: Path,
-        bars: Mapping[str, Mapping[str, float]],
+        bars: Mapping[str, ErrorBars],
         systems: Mapping[str, str],
         record: Mapping[str, Any],
     ) -> dict[str, Any]:
@@ -140,7 +173,7 @@ class MemberPredictions:
         results = {
             **record,
             "members": len(self.unseen),
-            "error_bars": bars,
+            "error_bars": self.judge(bars),
             **errors_of_parts(mean, systems),
         }
         # Last, since this file says that the run is whole.

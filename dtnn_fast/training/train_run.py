@@ -21,6 +21,7 @@ from ..encoders.build import Encoder
 from ..encoders.latent_cache import LatentTable, encoder_digest
 from ..errors import DTNNError
 from ..model.dtnn import DTNN
+from ..model.predictor import without_forbidden_ionic_parts
 from ..model.training_set import TrainingSet, mean_scalars
 from ..nn.graph import CrystalGraph
 from ..nn.latents import AtomOrbits, EncodedCrystals
@@ -224,8 +225,11 @@ def _predict_members(trainer: Trainer, parts: Split) -> list[RunPredictions]:
     data = trainer.data
     part_names = [part for part in SPLIT_PARTS for _ in getattr(parts, part)]
     indices = np.concatenate([getattr(parts, part) for part in SPLIT_PARTS]).tolist()
-    ids = [data.crystals[index].id for index in indices]
-    predicted = {target: tensors.double().numpy() for target, tensors in trainer.predict_members(indices).items()}
+    crystals = [data.crystals[index] for index in indices]
+    ids = [crystal.id for crystal in crystals]
+    raw = {target: tensors.double().numpy() for target, tensors in trainer.predict_members(indices).items()}
+    # As the saved model predicts them.
+    predicted = without_forbidden_ionic_parts(crystals, raw)
     expected = {target: data.tensors[target][indices].double().numpy() for target in data.targets}
     return [
         RunPredictions(ids, part_names, {target: tensors[member] for target, tensors in predicted.items()}, expected)
@@ -243,10 +247,12 @@ def _finish_ensemble(
     """Write a model whose members were trained together, with its error bars, predictions and results."""
     members = MemberPredictions.stack(predictions)
     bars = members.error_bars()
-    scales, mean_scales = (
-        tuple(bars[target][name] for target in model.targets) if bars else () for name in ("scale", "mean_scale")
+    own = [bars[target] for target in model.targets] if bars else []
+    config = replace(
+        model.config,
+        tensor_calibrations=tuple(bar.tensor for bar in own),
+        mean_calibrations=tuple(bar.mean for bar in own),
     )
-    config = replace(model.config, error_scales=scales, mean_error_scales=mean_scales)
     ensemble = DTNN.from_modules(config, model.encoder, dict(model.decoders.items()), like=model)
     ensemble.training_set = model.training_set
     ensemble.save(folder / MODEL_FOLDER)

@@ -13,8 +13,12 @@ from dtnn_fast.datasets.bundled import load_labelled
 from dtnn_fast.datasets.cleaning import clean
 from dtnn_fast.datasets.splits import split
 from dtnn_fast.model.bundled_model import bundled_folder
+from dtnn_fast.model.decoder import BOUNDS
+from dtnn_fast.model.error_calibration import ErrorCalibration
 from dtnn_fast.screening.engine import screen_crystals
+from dtnn_fast.training.error_bars import Quantity, calibrate
 from dtnn_fast.training.metrics import METRICS, crystal_errors, summarise
+from dtnn_fast.typed_settings import from_plain
 
 
 def test_recorded_test_errors():
@@ -48,8 +52,12 @@ def test_recorded_error_bars_hold_on_test_crystals():
         assert within_mean_error == pytest.approx(bar["mean_test_coverage"], abs=0.011)
         assert 0.8 <= within_tensor_error <= 0.98
         assert 0.8 <= within_mean_error <= 0.98
-        assert model.error_scales[index] == pytest.approx(bar["scale"])
-        assert model.mean_error_scales[index] == pytest.approx(bar["mean_scale"])
+        own = model.tensor_calibrations[index], model.mean_calibrations[index]
+        for calibration, prefix in zip(own, ("", "mean_"), strict=True):
+            if f"{prefix}scale" in bar:  # of a model that was calibrated by one factor
+                assert calibration.factors == pytest.approx((bar[f"{prefix}scale"],))
+            else:
+                assert calibration == from_plain(ErrorCalibration, bar[f"{prefix}calibration"])
 
 
 def test_error_bars_were_calibrated_on_validation_crystals():
@@ -57,11 +65,23 @@ def test_error_bars_were_calibrated_on_validation_crystals():
     crystals, _ = clean(load_labelled())
     parts = split([crystal.id for crystal in crystals], record["settings"]["seed"])
     validation = [crystals[i] for i in parts.validation]
-    screened, _ = screen_crystals(DTNN.from_pretrained("dielectric"), validation)
+    model = DTNN.from_pretrained("dielectric")
+    screened, _ = screen_crystals(model, validation)
     num_covered = int(np.ceil(0.9 * (len(validation) + 1)))
-    for target in screened.targets:
+    with model.evaluating():
+        members = [model.predict_members(validation[start : start + 20]) for start in range(0, len(validation), 20)]
+    for index, target in enumerate(screened.targets):
         errors = crystal_errors(screened.tensors[target], screened.known[target])
-        for metric, bars in (("mae_ten", screened.errors), ("mae_mean_diag", screened.mean_errors)):
-            ratios = np.sort(errors[metric] / bars[target])
-            # The factor is the smallest that covers this number of crystals.
-            assert ratios[num_covered - 1] == pytest.approx(1.0, rel=1e-3)
+        for quantity, metric, bars, calibrations in (
+            (Quantity.tensor, "mae_ten", screened.errors, model.tensor_calibrations),
+            (Quantity.mean, "mae_mean_diag", screened.mean_errors, model.mean_calibrations),
+        ):
+            if len(calibrations[index].factors) == 1:
+                ratios = np.sort(errors[metric] / bars[target])
+                # The factor is the smallest that covers this number of crystals.
+                assert ratios[num_covered - 1] == pytest.approx(1.0, rel=1e-3)
+                continue
+            tensors = np.concatenate([part[target] for part in members], 1)
+            made = calibrate(tensors, screened.known[target], quantity=quantity, vacuum=BOUNDS[target])
+            assert calibrations[index].factors == pytest.approx(made.factors, rel=1e-3)
+            assert calibrations[index].sizes == pytest.approx(made.sizes, rel=1e-3)

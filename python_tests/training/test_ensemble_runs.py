@@ -17,10 +17,12 @@ from dtnn_fast.errors import BadFileError, DTNNError
 from dtnn_fast.evaluation.runs import find_runs
 from dtnn_fast.model.dtnn import DTNN
 from dtnn_fast.model.ensemble_model import join_members
+from dtnn_fast.model.error_calibration import ErrorCalibration
 from dtnn_fast.training.ensemble_runs import join_runs
 from dtnn_fast.training.run_folder import MEMBERS_FOLDER, load_predictions
 from dtnn_fast.training.train_run import train_run
 from dtnn_fast.training.training_settings import TrainingSettings
+from dtnn_fast.typed_settings import from_plain
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["joint", "separate"])
@@ -53,7 +55,9 @@ def test_the_model_is_the_mean_of_the_members(trained):
         np.testing.assert_allclose(whole.predict(crystals[:7], target), np.mean(single, 0), rtol=1e-5, atol=1e-5)
     alone = whole.with_targets(["ionic"])
     np.testing.assert_array_equal(alone.predict(crystals[:3]), whole.predict(crystals[:3], "ionic"))
-    assert alone.config.error_scales == whole.config.error_scales[1:2]
+    assert len(whole.tensor_calibrations) == len(whole.mean_calibrations) == 3
+    assert alone.config.tensor_calibrations == whole.config.tensor_calibrations[1:2]
+    assert alone.config.mean_calibrations == whole.config.mean_calibrations[1:2]
 
 
 def test_error_bars_come_with_the_prediction(trained):
@@ -63,12 +67,18 @@ def test_error_bars_come_with_the_prediction(trained):
     np.testing.assert_allclose(tensors, whole.predict(crystals[:5], "total"), rtol=1e-6, atol=1e-6)
     single = np.stack([DTNN.from_pretrained(place / "model").predict(crystals[:5], "total") for place in places])
     unique = single.std(0)[:, [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
-    expected = result["error_bars"]["total"]["scale"] * np.sqrt((unique**2).mean(1))
+    tensor_bar, mean_bar = (
+        from_plain(ErrorCalibration, result["error_bars"]["total"][name])
+        for name in ("calibration", "mean_calibration")
+    )
+    # With 12 calibrating crystals there is one factor.
+    assert len(tensor_bar.factors) == len(mean_bar.factors) == 1
+    expected = tensor_bar.factors[0] * np.sqrt((unique**2).mean(1))
     np.testing.assert_allclose(errors, expected, rtol=1e-4)
     means, mean_errors = whole.predict_mean_with_errors(crystals[:5], "total")
     np.testing.assert_allclose(means, np.trace(tensors, axis1=1, axis2=2) / 3, rtol=1e-6, atol=1e-6)
     spread = (np.trace(single, axis1=2, axis2=3) / 3).std(0)
-    np.testing.assert_allclose(mean_errors, result["error_bars"]["total"]["mean_scale"] * spread, rtol=1e-4)
+    np.testing.assert_allclose(mean_errors, mean_bar.factors[0] * spread, rtol=1e-4)
     with pytest.raises(ValueError, match="expected an ensemble with calibrated error bars"):
         DTNN.from_pretrained(places[0] / "model").predict_with_errors(crystals[:1], "total")
 
@@ -78,8 +88,11 @@ def test_what_is_recorded(trained):
     assert json.loads((folder / "results.json").read_text()) == result
     assert set(result["errors"]["total"]) == {"test", "validation", "train"}
     for bar in result["error_bars"].values():
-        assert 0 <= bar["test_coverage"] <= 1
-        assert 0 <= bar["mean_test_coverage"] <= 1
+        for prefix in ("", "mean_"):
+            assert 0 <= bar[f"{prefix}test_coverage"] <= 1
+            thirds = bar[f"{prefix}test_coverage_by_third"]
+            assert len(thirds) == 3
+            assert np.mean(thirds) == pytest.approx(bar[f"{prefix}test_coverage"])  # 12 test crystals, 4 in each
     members = [load_predictions(place / "predictions.npz").predicted["total"] for place in places]
     np.testing.assert_allclose(load_predictions(folder / "predictions.npz").predicted["total"], np.mean(members, 0))
     found, rejected = find_runs([folder])

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""Spread and its calibration by hand, and that error bars hold what they promise on fresh crystals."""
+"""Spread and calibration by hand, and that error bars hold what they promise on fresh crystals of any size."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from dtnn_fast.model.error_calibration import ErrorCalibration
 from dtnn_fast.model.predictor import mean_permittivity, mean_spread, spread
-from dtnn_fast.training.error_bars import Quantity, coverage, error_scale
+from dtnn_fast.training.error_bars import Quantity, calibrate, coverage
+from dtnn_fast.training.metrics import crystal_errors
+
+# Spread and error of each quantity.
+MEASURES = {Quantity.tensor: (spread, "mae_ten"), Quantity.mean: (mean_spread, "mae_mean_diag")}
 
 
 def test_spread_is_the_deviation_over_the_six_unique_elements():
@@ -37,39 +42,202 @@ def make(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return middle + np.array(symmetric[:5]), middle + 1.5 * (off + off.transpose(0, 2, 1))
 
 
+def make_by_size(count: int, seed: int, growth: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
+    """Crystals with means from 1 to 60 whose members agree too well where the prediction is large.
+
+    The ratio of error to spread grows with the mean, and the spread tells only half of the error's variance.
+    """
+    rng = np.random.default_rng(seed)
+    mean = 1 + np.exp(rng.normal(1.5, 1.0, size=(count, 1, 1)))
+    own = rng.lognormal(-2.0, 0.5, size=(count, 1, 1))
+    noise = rng.normal(size=(6, count, 3, 3))
+    noise = 0.5 * (noise + noise.transpose(0, 1, 3, 2))
+    members = mean * np.eye(3) + 0.3 * own * mean * noise[:5]
+    return members, members.mean(0) + 0.3 * own * mean**growth * noise[5] * rng.lognormal(0, 0.5, size=(count, 1, 1))
+
+
 @pytest.mark.parametrize("quantity", Quantity)
 @pytest.mark.parametrize("level", [0.5, 0.9])
 def test_the_promised_share_of_fresh_crystals_is_covered(level, quantity):
-    scale = error_scale(*make(2000, 0), level=level, quantity=quantity)
-    assert coverage(*make(4000, 1), scale, quantity) == pytest.approx(level, abs=0.02)
-    assert scale > 0.5
+    made = calibrate(*make(2000, 0), level=level, quantity=quantity)
+    covered = coverage(*make(4000, 1), made, quantity)
+    assert covered.share == pytest.approx(level, abs=0.02)
+    assert min(made.factors) > 0.5
+    # Sizes say nothing about these errors.
+    assert max(made.factors) / min(made.factors) < 1.2
 
 
 @pytest.mark.parametrize("quantity", Quantity)
-def test_the_scale_is_the_smallest_that_covers_enough(quantity):
+def test_each_third_of_the_sizes_is_covered(quantity):
+    made = calibrate(*make_by_size(3000, 0), quantity=quantity, vacuum=1.0)
+    fresh = make_by_size(6000, 1)
+    covered = coverage(*fresh, made, quantity)
+    assert covered.share == pytest.approx(0.9, abs=0.015)
+    assert covered.by_third == pytest.approx((0.9,) * 3, abs=0.02)
+    # One factor for all is right on average alone.
+    members, expected = make_by_size(3000, 0)
+    measure, metric = MEASURES[quantity]
+    ratios = crystal_errors(members.mean(0), expected)[metric] / measure(members)
+    plain = coverage(*fresh, ErrorCalibration.plain(float(np.quantile(ratios, 0.9))), quantity)
+    assert plain.share == pytest.approx(0.9, abs=0.015)
+    assert plain.by_third[0] > 0.95
+    assert plain.by_third[2] < 0.85
+
+
+def test_thirds_are_those_of_the_predicted_mean():
+    members, expected = make_by_size(7, 3)
+    order = np.argsort(mean_permittivity(members.mean(0)))
+    known = members.mean(0) + 0.01 * np.eye(3)
+    known[order[5:]] += 1e6  # out of the bar
+    known[order[3]] += 1e6
+    covered = coverage(members, known, ErrorCalibration.plain(1e4))
+    assert covered.by_third == (1.0, 0.5, 0.0)  # thirds of 3, 2 and 2
+    assert covered.share == pytest.approx(4 / 7)
+    assert coverage(members[:, :0], expected[:0], ErrorCalibration.plain(1.0)).share is None
+    assert coverage(members[:, :1], known[:1], ErrorCalibration.plain(1e4)).by_third[1:] == (None, None)
+
+
+@pytest.mark.parametrize("quantity", Quantity)
+def test_the_factor_is_the_smallest_that_covers_enough(quantity):
     members, expected = make(19, 2)
-    scale = error_scale(members, expected, quantity=quantity)  # ceil(0.9 * 20) = 18 of the 19
-    assert coverage(members, expected, scale * (1 + 1e-12), quantity) == pytest.approx(18 / 19)
-    assert coverage(members, expected, scale * 0.999999, quantity) == pytest.approx(17 / 19)
+    made = calibrate(members, expected, quantity=quantity)  # ceil(0.9 * 20) = 18 of the 19
+    (factor,) = made.factors
+    assert made.size_weight == 0.0
+    more, less = (ErrorCalibration.plain(factor * part) for part in (1 + 1e-12, 0.999999))
+    assert coverage(members, expected, more, quantity).share == pytest.approx(18 / 19)
+    assert coverage(members, expected, less, quantity).share == pytest.approx(17 / 19)
+
+
+@pytest.mark.parametrize(("count", "num_factors"), [(9, 1), (30, 1), (59, 1), (60, 2), (89, 2), (90, 3), (5000, 3)])
+def test_few_crystals_have_fewer_factors(count, num_factors):
+    members, expected = make_by_size(count, 7)
+    made = calibrate(members, expected, vacuum=1.0)
+    assert len(made.factors) == len(made.sizes) == num_factors
+    order = np.argsort(mean_permittivity(members.mean(0)))
+    for part, size, factor in zip(np.array_split(order, num_factors), made.sizes, made.factors, strict=True):
+        assert size == pytest.approx(np.median(mean_permittivity(members.mean(0))[part] - 1))
+        if num_factors == 1:  # several are interpolated; see the next test
+            alone = ErrorCalibration((1.0,), (factor * (1 + 1e-12),), vacuum=1.0)
+            covered = coverage(members[:, part], expected[part], alone).share
+            assert covered == pytest.approx(np.ceil(0.9 * (count + 1)) / count)
+
+
+@pytest.mark.parametrize("quantity", Quantity)
+def test_three_factors_by_hand(quantity):
+    members, expected = make_by_size(300, 9)
+    made = calibrate(members, expected, quantity=quantity, vacuum=1.0)
+    sizes = mean_permittivity(members.mean(0)) - 1
+    measure, metric = MEASURES[quantity]
+    spreads, errors = measure(members), crystal_errors(members.mean(0), expected)[metric]
+    ratios = errors / np.hypot(spreads, made.size_weight * sizes)
+    bins = np.split(np.argsort(sizes), 3)
+    centres = [np.log(np.median(sizes[part])) for part in bins]
+    factors = np.array([np.sort(ratios[part])[90] for part in bins])  # ceil(0.9 * 101) = 91 of the 100
+    between = np.interp(np.log(sizes), centres, factors)
+    needed = [np.sort((ratios / between)[part])[90] for part in bins]
+    np.testing.assert_allclose(made.factors, factors * needed)
+    # It is the likeliest weight: scores that are twice or half as sensitive to the size fit the errors worse.
+    losses = [
+        np.log(score).mean() + np.log((errors / score).mean())
+        for score in (np.hypot(spreads, part * made.size_weight * sizes) for part in (0.5, 1.0, 2.0))
+    ]
+    assert losses[1] < min(losses[0], losses[2])
+
+
+def test_a_high_level_needs_larger_bins():
+    assert len(calibrate(*make_by_size(240, 0), level=0.98, vacuum=1.0).factors) == 3
+    assert len(calibrate(*make_by_size(120, 0), level=0.98, vacuum=1.0).factors) == 2  # ceil(0.98 * 61) = 60 of 60
+    assert len(calibrate(*make_by_size(90, 0), level=0.98, vacuum=1.0).factors) == 1
+
+
+def test_predictions_of_equal_size_have_one_factor():
+    members, expected = make(400, 4)
+    shift = (5.0 - mean_permittivity(members))[..., None, None] * np.eye(3)
+    made = calibrate(members + shift, expected)
+    assert len(made.factors) == 1
+    # Sizes below the least one are equal, too. With 250 of them, two of three bins would have the same size.
+    members, expected = make_by_size(400, 4)
+    members[:, :250], expected[:250] = members[:, :250] - 100 * np.eye(3), expected[:250] - 100 * np.eye(3)
+    assert len(calibrate(members, expected, vacuum=1.0).factors) == 2
+
+
+def test_the_size_helps_where_members_agree_by_accident():
+    """Errors of a tenth of the size, and a spread that says nothing: the bars are as wide as the errors ask for."""
+    rng = np.random.default_rng(0)
+
+    def draw(count: int) -> tuple[np.ndarray, np.ndarray]:
+        mean = np.exp(rng.normal(2, 1, size=(count, 1, 1)))
+        members = mean * np.eye(3) * (1 + rng.lognormal(-5, 2, size=(count, 1, 1)) * rng.normal(size=(5, count, 1, 1)))
+        return members, mean * np.eye(3) * (1 + 0.1 * rng.normal(size=(count, 1, 1)))
+
+    made = calibrate(*draw(3000), quantity=Quantity.mean)
+    members, expected = draw(3000)
+    covered = coverage(members, expected, made, Quantity.mean)
+    assert covered.by_third == pytest.approx((0.9,) * 3, abs=0.03)
+    means = mean_permittivity(members.mean(0))
+    bars = made.bars(mean_spread(members), means)
+    # 1.645 standard deviations cover 90 %.
+    assert np.median(bars / means) == pytest.approx(0.1645, rel=0.15)
+    plain = ErrorCalibration.plain(float(np.quantile(np.abs(means - expected[:, 0, 0]) / mean_spread(members), 0.9)))
+    assert np.median(plain.bars(mean_spread(members), means) / means) > 2 * 0.1645
+
+
+def test_zeros_by_symmetry_do_not_count():
+    members, expected = make_by_size(200, 5)
+    zeros = np.zeros((5, 300, 3, 3))
+    made = calibrate(members, expected)
+    assert calibrate(np.concatenate([zeros, members], 1), np.concatenate([zeros[0], expected])) == made
+    # Also where the label is not quite zero.
+    together = np.concatenate([zeros, members], 1), np.concatenate([zeros[0] + 0.01, expected])
+    assert calibrate(*together) == made
+    assert coverage(*together, made) == coverage(members, expected, made)
+
+
+def test_members_that_agree_on_some_crystals():
+    """No division by zero: their bars come from the size."""
+    for count in (40, 300):
+        members, expected = make_by_size(count, 6)
+        members[:, ::3] = members[:, ::3].mean(0)
+        with np.errstate(all="raise"):
+            for quantity in Quantity:
+                made = calibrate(members, expected, quantity=quantity, vacuum=1.0)
+                assert made.size_weight > 0
+                measure, _ = MEASURES[quantity]
+                assert (made.bars(measure(members), mean_permittivity(members.mean(0))) > 0).all()
+                # In one bin or three: a few crystals between the bins' centres may come or go.
+                assert coverage(members, expected, made, quantity).share == pytest.approx(0.92, abs=0.05)
+
+
+def test_predictions_without_an_error():
+    members, _ = make_by_size(100, 8)
+    made = calibrate(members, members.mean(0), vacuum=1.0)
+    assert made.factors == pytest.approx((0.0,) * 3, abs=1e-12)
+    assert coverage(members, members.mean(0), ErrorCalibration.plain(0.0)).share == 1.0
 
 
 def test_the_bar_of_the_mean_covers_the_error_of_the_mean():
-    members, expected = make(500, 4)
-    scale = error_scale(members, expected, quantity=Quantity.mean)
+    members, expected = make(59, 4)
+    (factor,) = calibrate(members, expected, quantity=Quantity.mean).factors
     errors = np.abs(mean_permittivity(members.mean(0) - expected))
-    assert (errors <= scale * mean_permittivity(members).std(0)).mean() == pytest.approx(0.9, abs=0.003)
+    covered = errors <= factor * (1 + 1e-12) * mean_permittivity(members).std(0)
+    assert covered.mean() == pytest.approx(54 / 59)
     # In cubic crystals the error of the mean is twice the mean absolute error of the six elements.
+    members, expected = make(500, 4)
     isotropic = mean_permittivity(members)[..., None, None] * np.eye(3)
     known = mean_permittivity(expected)[..., None, None] * np.eye(3)
-    tensor_scale = error_scale(isotropic, known)
+    of_tensors = calibrate(isotropic, known)
     mean_errors = np.abs(mean_permittivity(isotropic.mean(0) - known))
-    assert (mean_errors <= tensor_scale * spread(isotropic)).mean() < 0.75
+    bars = of_tensors.bars(spread(isotropic), mean_permittivity(isotropic.mean(0)))
+    assert (mean_errors <= bars).mean() < 0.75
 
 
 def test_what_cannot_be_calibrated_is_refused():
     members, expected = make(8, 3)
-    with pytest.raises(ValueError, match=r"expected more crystals for a level of 0\.9, got 8"):
-        error_scale(members, expected)
+    with pytest.raises(ValueError, match=r"calibrate: expected more crystals for a level of 0\.9, got 8"):
+        calibrate(members, expected)
     members, expected = make(30, 3)
     with pytest.raises(ValueError, match="members that differ"):
-        error_scale(members[:1], expected)
+        calibrate(members[:1], expected)
+    members[:, 8:] = 0.0
+    with pytest.raises(ValueError, match=r"more crystals for a level of 0\.9, got 8"):
+        calibrate(members, expected)

@@ -17,11 +17,13 @@ from dtnn_fast.encoders import NativeEncoder
 from dtnn_fast.encoders.latent_cache import encode_crystals
 from dtnn_fast.errors import BadFileError, DTNNError
 from dtnn_fast.evaluation.runs import read_run
+from dtnn_fast.model.error_calibration import ErrorCalibration
 from dtnn_fast.training.ensemble_runs import alternate_members, join_runs, runs_by_split
-from dtnn_fast.training.error_bars import Quantity, coverage, error_scale
+from dtnn_fast.training.error_bars import Quantity, calibrate, coverage
 from dtnn_fast.training.run_folder import MEMBERS_FOLDER, load_predictions
 from dtnn_fast.training.train_run import train_run
 from dtnn_fast.training.training_settings import TrainingSettings
+from dtnn_fast.typed_settings import from_plain
 
 
 @pytest.fixture(scope="module")
@@ -63,15 +65,22 @@ def test_the_mean_of_all_members_with_error_bars(runs, crystals, systems, tmp_pa
     stacked = np.stack([part.predicted["ionic"] for part in members])
     np.testing.assert_allclose(joined.predicted["ionic"], stacked.mean(0))
     validation, test = (np.asarray(joined.parts) == part for part in ("validation", "test"))
-    scale = error_scale(stacked[:, validation], joined.expected["ionic"][validation])
-    assert result["error_bars"]["ionic"]["scale"] == pytest.approx(scale)
-    covered = coverage(stacked[:, test], joined.expected["ionic"][test], scale)
-    assert result["error_bars"]["ionic"]["test_coverage"] == covered
-    mean_scale = error_scale(stacked[:, validation], joined.expected["ionic"][validation], quantity=Quantity.mean)
-    assert result["error_bars"]["ionic"]["mean_scale"] == pytest.approx(mean_scale)
+    bars = result["error_bars"]["ionic"]
+    for quantity, prefix in ((Quantity.tensor, ""), (Quantity.mean, "mean_")):
+        made = calibrate(stacked[:, validation], joined.expected["ionic"][validation], quantity=quantity)
+        # In another order of the crystals, means are rounded differently.
+        (factor,), (expected,) = bars[f"{prefix}calibration"]["factors"], made.factors
+        assert factor == pytest.approx(expected)
+        covered = coverage(stacked[:, test], joined.expected["ionic"][test], made, quantity)
+        assert bars[f"{prefix}test_coverage"] == covered.share
+        assert bars[f"{prefix}test_coverage_by_third"] == list(covered.by_third)
     assert result["members"] == 3
     assert json.loads((tmp_path / "results.json").read_text()) == result
     model = Ensemble.from_pretrained(tmp_path / "model")
+    for index, target in enumerate(model.targets):
+        own = model.tensor_calibrations[index], model.mean_calibrations[index]
+        recorded = (result["error_bars"][target][name] for name in ("calibration", "mean_calibration"))
+        assert own == tuple(from_plain(ErrorCalibration, values) for values in recorded)
     some = [crystals[place] for place in (0, 5, 9)]
     places = [joined.ids.index(crystal.id) for crystal in some]
     np.testing.assert_allclose(model.predict(some, "ionic"), joined.predicted["ionic"][places], rtol=1e-3, atol=1e-3)

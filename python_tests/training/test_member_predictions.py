@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from dtnn_fast.datasets.splits import FOLDS, split
 from dtnn_fast.errors import DTNNError
 from dtnn_fast.model.predictor import spread
-from dtnn_fast.training.error_bars import Quantity, mean_and_spread
+from dtnn_fast.training.error_bars import calibrate, mean_and_spread
 from dtnn_fast.training.member_predictions import MemberPredictions
 from dtnn_fast.training.run_folder import RunPredictions
 
 IDS = [f"crystal-{number:03}" for number in range(200)]
 NUMBERS = np.random.default_rng(0)
-EXPECTED = NUMBERS.normal(size=(len(IDS), 3, 3))
+EXPECTED = NUMBERS.normal(size=(len(IDS), 3, 3)) + NUMBERS.uniform(3, 30, size=(len(IDS), 1, 1)) * np.eye(3)
 PARTS = ("test", "validation", "train")
 
 
@@ -57,18 +59,30 @@ def test_each_crystal_is_judged_by_members_that_have_not_seen_it():
 
 def test_error_bars_of_rotated_members_on_two_encoders():
     together = MemberPredictions.stack([predictions(fold, seed) for seed in range(2) for fold in range(4)])
-    bar = together.error_bars()["total"]
+    bars = together.error_bars()
+    bar = together.judge(bars)["total"]
     chosen = (together.unseen.sum(0) == 2) & (np.asarray(together.parts) != "test")
     assert chosen.sum() == 4 * 20
-    mean, spreads = mean_and_spread(together.tensors["total"][:, chosen], together.unseen[:, chosen])
-    unique = (mean - together.expected["total"][chosen])[:, [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
-    ratios = np.sort(np.abs(unique).mean(1) / spreads)
-    assert bar["scale"] == pytest.approx(ratios[int(np.ceil(0.9 * 81)) - 1])
-    means = np.sort(
-        np.abs(np.trace(mean - together.expected["total"][chosen], axis1=1, axis2=2) / 3)
-        / mean_and_spread(together.tensors["total"][:, chosen], together.unseen[:, chosen], Quantity.mean)[1]
+    made = calibrate(
+        together.tensors["total"][:, chosen],
+        together.expected["total"][chosen],
+        unseen=together.unseen[:, chosen],
+        vacuum=1.0,
     )
-    assert bar["mean_scale"] == pytest.approx(means[int(np.ceil(0.9 * 81)) - 1])
+    assert bars["total"].tensor == made
+    assert len(made.factors) == 2
+    mean, spreads = mean_and_spread(together.tensors["total"][:, chosen], together.unseen[:, chosen])
+    means = np.trace(mean, axis1=1, axis2=2) / 3
+    unique = (mean - together.expected["total"][chosen])[:, [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+    size = np.maximum(means - 1, 0.1)
+    ratios = np.abs(unique).mean(1) / np.hypot(spreads, made.size_weight * size)
+    order = np.argsort(means)
+    # 40 crystals in each bin, of which 37 must be covered.
+    halves = np.array([np.sort(ratios[half])[36] for half in np.split(order, 2)])
+    between = np.interp(np.log(size), np.log(made.sizes), halves)
+    needed = np.array([np.sort((ratios / between)[half])[36] for half in np.split(order, 2)])
+    np.testing.assert_allclose(made.factors, halves * needed)
+    np.testing.assert_allclose(made.sizes, [np.median(size[half]) for half in np.split(order, 2)])
     assert bar["mean_test_coverage"] > 0.85
     # The errors of two members are larger than those of eight, which were told to be as large.
     assert bar["test_coverage"] > 0.9
@@ -96,8 +110,40 @@ def test_few_common_crystals_give_no_error_bars():
         assert bool(together.error_bars()) is given
 
 
+def test_crystals_without_an_ionic_part_do_not_count():
+    """Where symmetry forbids the ionic part, prediction and label are zero."""
+    forbidden = np.arange(len(IDS)) % 4 == 1
+
+    def ionic(seed: int, zeros: np.ndarray) -> RunPredictions:
+        own = predictions(0, seed)
+        is_zero = dict(zip(IDS, zeros.tolist(), strict=True))
+        factor = np.array([0.0 if is_zero[id] else 1.0 for id in own.ids])[:, None, None]
+        tensors = ({"ionic": factor * values["total"]} for values in (own.predicted, own.expected))
+        return RunPredictions(own.ids, own.parts, *tensors)
+
+    together = MemberPredictions.stack([ionic(seed, forbidden) for seed in range(4)])
+    bars = together.error_bars()["ionic"]
+    ordinary = [place for place, id in enumerate(together.ids) if not forbidden[IDS.index(id)]]
+    some = MemberPredictions(
+        [together.ids[place] for place in ordinary],
+        [together.parts[place] for place in ordinary],
+        {"ionic": together.tensors["ionic"][:, ordinary]},
+        {"ionic": together.expected["ionic"][ordinary]},
+        together.unseen[:, ordinary],
+    )
+    assert some.error_bars()["ionic"] == bars
+    assert some.judge({"ionic": bars}) == together.judge({"ionic": bars})
+    # Too few others, or none.
+    for count in (150, 200):
+        few = MemberPredictions.stack([ionic(seed, np.arange(len(IDS)) < count) for seed in range(4)])
+        assert few.error_bars() == {}
+        judged = few.judge({"ionic": bars})["ionic"]
+        assert (judged["test_coverage"] is None) == (count == 200)
+        assert json.loads(json.dumps(judged)) == judged
+
+
 def test_members_that_are_equal_are_refused():
-    with pytest.raises(DTNNError, match="ensemble: total: error_scale: expected members that differ"):
+    with pytest.raises(DTNNError, match="ensemble: total: calibrate: expected members that differ"):
         MemberPredictions.stack([predictions(0), predictions(0)]).error_bars()
 
 
