@@ -62,7 +62,8 @@ def test_everything_is_written(program, few_crystals, runs, tmp_path):
     names = {path.name for path in output.iterdir()}
     pictures = {"layers.png", "elements.png", "systems.png", "data.png"}
     numbers = {"layers.csv", "elements.csv", "systems.csv", "data_elements.csv", "data_crystals.csv"}
-    assert names == {*pictures, *numbers, "errors.csv", "rejected.csv"}
+    assert names == {*pictures, *numbers, "errors.csv", "ranking.csv", "rejected.csv"}
+    assert "total: ranking of the means" in result.stdout
     for name in pictures:
         content = (output / name).read_bytes()
         assert content.startswith(PNG)
@@ -90,6 +91,20 @@ def test_everything_is_written(program, few_crystals, runs, tmp_path):
         for metric, row in kept.items():
             assert float(row["mean"]) == pytest.approx(np.mean([r["test"]["all"][metric] for r in results]), rel=1e-5)
         # The layer was chosen on validation crystals.
+        ranking = {
+            row["measure"]: float(row["mean"])
+            for row in table(output / "ranking.csv")
+            if (row["model"], row["target"]) == ("DTNN", target)
+        }
+        assert {"log_error", "spearman", "recall_top_tenth"} <= ranking.keys()
+        # The means over the splits of what the runs recorded; a run without high permittivities has no recall of them.
+        recorded = [
+            json.loads((runs / f"layer-{chosen}" / f"split-{seed}" / "results.json").read_text())["ranking"][target]
+            for seed in (0, 1)
+        ]
+        for measure, mean in ranking.items():
+            values = [quality["test"][measure] for quality in recorded if quality["test"][measure] is not None]
+            assert mean == pytest.approx(np.mean(values), rel=1e-5)
         means = {
             row["layer"]: float(row["validation_mean"])
             for row in table(output / "layers.csv")
