@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from dtnn_fast import DTNN, Ensemble
 from dtnn_fast.crystals.crystal import Crystal
@@ -13,7 +14,7 @@ from dtnn_fast.datasets.cleaning import clean
 from dtnn_fast.datasets.splits import split
 from dtnn_fast.errors import BadFileError
 from dtnn_fast.model.trained_crystals import trained_on
-from dtnn_fast.model.training_set import SETTINGS_FILE, TrainingSet, load_training_set, save_training_set
+from dtnn_fast.model.training_set import SETTINGS_FILE, TrainingSet, load_training_set, mean_scalars, save_training_set
 
 CRYSTALS, _ = clean(load_labelled())
 PARTS = split([crystal.id for crystal in CRYSTALS], 0)
@@ -23,7 +24,13 @@ LEARNED_SIC = [CRYSTALS[index] for index in PARTS.train if CRYSTALS[index].formu
 
 @pytest.fixture(scope="module")
 def model():
-    return DTNN.from_pretrained("dielectric")
+    """The bundled encoder, as if trained on the training crystals of a split."""
+    model = DTNN.from_pretrained("dielectric").with_targets(["total"])
+    learned = [CRYSTALS[index] for index in PARTS.train]
+    with torch.no_grad():
+        graph = model.graph(learned)
+        model.training_set = TrainingSet.of(learned, mean_scalars(model.encoder(graph), graph.ptr))
+    return model
 
 
 def moved(crystal, seed):
@@ -67,6 +74,10 @@ def test_other_elements_and_other_structures_are_not_known(model):
     a = np.cbrt(8 * abs(np.linalg.det(carbide.cell)) / carbide.num_atoms)
     salt = Crystal.from_fractional("rock salt", [14, 6], [[0, 0, 0], [0.5] * 3], 0.5 * a * (1 - np.eye(3)))
     assert not trained_on(model, [germanium, salt]).any()
+
+
+def test_the_bundled_model_says_what_it_was_trained_on():
+    assert trained_on(DTNN.from_pretrained("dielectric"), LEARNED) is not None
 
 
 def test_a_model_that_does_not_say_knows_nothing(model):
