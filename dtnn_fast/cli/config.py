@@ -70,9 +70,10 @@ class DataSection:
     )
     split_by: str = setting(
         TrainingSettings.split_by,
-        'What the split into training, validation and test keeps together: "crystals" nothing, "systems" the crystals '
-        "of a chemical system, so that the model is judged on systems that it never saw.",
-        choices=("crystals", "systems"),
+        'What the split into training, validation and test keeps together: "crystals" nothing, "structures" crystals '
+        'of the same structure, such as those of several files, "systems" the crystals of a chemical system, so that '
+        "the model is judged on systems that it never saw.",
+        choices=("crystals", "structures", "systems"),
     )
     more: tuple[str, ...] = setting(
         (),

@@ -15,7 +15,7 @@ from rich.text import Text
 from ..evaluation.tables import METRIC_NAMES, Cell, ErrorTable
 from ..symmetry import CRYSTAL_SYSTEMS
 from ..training.error_bars import FEWEST_CRYSTALS
-from ..training.metrics import METRICS, over_splits
+from ..training.metrics import HIGH_PERMITTIVITY, METRICS, over_splits
 from .console import stderr, stdout
 
 
@@ -49,8 +49,10 @@ def _print_ranking(console: Console, quality: Mapping[str, float | None] | None)
         return
     spearman = "-" if quality["spearman"] is None else f"{quality['spearman']:.2f}"
     found = 100 * (quality["recall_top_tenth"] or 0.0)
+    recall = quality.get("recall_high")  # missing in runs of version 0.1.0
+    high = "" if recall is None else f"{100 * recall:.0f} % of those above {HIGH_PERMITTIVITY:.0f} found, "
     console.print(
-        f"means: rank correlation {spearman}, {found:.0f} % of the top tenth found, "
+        f"means: rank correlation {spearman}, {found:.0f} % of the top tenth found, {high}"
         f"mean |ln(predicted / expected)| {quality['log_error']:.2f}"
     )
 

@@ -9,21 +9,37 @@ from typing import Annotated
 import typer
 
 from .console import command_line, stderr, stdout
-from .options import RunCleanOption, RunDataOption, exit_with
+from .options import DeviceOption, ModelOption, RunCleanOption, RunDataOption, SplitBy, ThreadsOption, exit_with
 
-REJECTED_FILE, ERRORS_FILE = "rejected.csv", "errors.csv"
+REJECTED_FILE, ERRORS_FILE, RANKING_FILE = "rejected.csv", "errors.csv", "ranking.csv"
 
 
 def evaluate(
     runs: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             metavar="RUNS",
             show_default=False,
             help="Run folders of dtnn-fast train, or of any model that writes settings.json, results.json and "
             "predictions.npz; or folders that hold run folders at any depth.",
         ),
-    ],
+    ] = None,
+    textbook: Annotated[
+        bool,
+        typer.Option(
+            "--textbook",
+            help="Instead of runs, evaluate a model on thirty textbook crystals, beside theory and experiment.",
+        ),
+    ] = False,
+    labelled: Annotated[
+        list[Path] | None,
+        typer.Option(
+            show_default=False,
+            help="Instead of runs, evaluate a model on this file or folder of labelled crystals, such as .jsonl or a "
+            "packed set; may be given several times. Crystals that the model was trained on are told apart.",
+        ),
+    ] = None,
+    model: ModelOption = "dielectric",
     output: Annotated[
         Path,
         typer.Option(
@@ -58,44 +74,74 @@ def evaluate(
             help="Name of the model whose errors by element and crystal system are drawn.",
         ),
     ] = None,
+    split_by: Annotated[
+        SplitBy | None,
+        typer.Option(
+            show_default="that of most runs",
+            help="Compare the runs whose splits keep this together (data.split_by of train).",
+        ),
+    ] = None,
     data: RunDataOption = None,
     clean: RunCleanOption = True,
+    threads: ThreadsOption = None,
+    device: DeviceOption = "cpu",
 ) -> None:
-    """Compare trained models on their test crystals.
+    """Compare trained models on their test crystals, or evaluate a model on textbook or other labelled crystals.
 
     Print the errors of all models by crystal system, as mean and standard deviation over the splits with the best in
     bold, and draw figures. Runs with the same label (dtnn-fast train --label NAME) belong to one model; runs without
     a label belong together by the name of their folder. Only runs on the same crystals and tensors are compared.
     Others are listed in rejected.csv and never stop the rest.
 
-    Exit code: 0 all runs were used, 3 some were rejected or lack splits, 2 nothing could be compared.
+    With --textbook or --labelled, --model is evaluated instead: means of thirty textbook crystals beside theory and
+    experiment in textbook.csv, or errors on labelled crystals and labelled.csv. --clean then drops labels that cannot
+    be right.
+
+    Exit code: 0 everything was used, 3 some runs or crystals were rejected or lack splits, 2 nothing could be compared.
     """
+    if bool(runs) + textbook + bool(labelled) != 1:
+        raise typer.BadParameter("expected either run folders, --textbook or --labelled FILE", param_hint="RUNS")
+    if textbook or labelled:
+        from .evaluate_model import evaluate_on_labelled, evaluate_on_textbook
+
+        if textbook:
+            evaluate_on_textbook(model, output, markdown, threads, device)
+        else:
+            evaluate_on_labelled(labelled or [], model, output, markdown, clean, threads, device)
+        return
     from ..crystals.crystal import write_rejected
     from ..errors import optional_import
     from ..evaluation.evaluation import evaluate as evaluate_runs
     from ..evaluation.evaluation import targets_of
     from ..evaluation.figures import write_figures
     from ..evaluation.page import write_page
-    from ..evaluation.runs import DataSet, find_runs, read_runs
-    from ..evaluation.tables import tables_by_section, write_errors
+    from ..evaluation.runs import DataSet, find_runs, read_runs, usual_split
+    from ..evaluation.tables import tables_by_section, write_errors, write_ranking
     from .error_tables import print_tables
     from .training_inputs import load_training_data
 
     optional_import("matplotlib", extra="cli", purpose="draw the figures")
-    folders, without_runs = find_runs(runs)
+    folders, without_runs = find_runs(runs or [])
     finished_runs, unreadable = read_runs(folders)
     output.mkdir(parents=True, exist_ok=True)
     write_rejected(output / REJECTED_FILE, [*without_runs, *unreadable])
     crystals, _ = load_training_data(data or [], targets_of(finished_runs), clean)
-    evaluation = evaluate_runs(finished_runs, DataSet(crystals), [*without_runs, *unreadable])
+    compared = DataSet(crystals, split_by or usual_split(finished_runs))
+    evaluation = evaluate_runs(finished_runs, compared, [*without_runs, *unreadable])
     evaluation.models_in_detail(show)  # an unknown name is an error before anything is drawn
     write_rejected(output / REJECTED_FILE, evaluation.rejected)
     write_errors(output / ERRORS_FILE, evaluation.errors)
+    write_ranking(output / RANKING_FILE, evaluation.errors)
     pictures = write_figures(output, evaluation, show)
     if markdown is not None:
         write_page(markdown, evaluation, pictures, command_line(), notes)
     print_tables(stdout(), [table for tables in tables_by_section(evaluation).values() for table in tables])
-    written = [output / ERRORS_FILE, *(picture for _, picture in pictures), *([markdown] if markdown else [])]
+    written = [
+        output / ERRORS_FILE,
+        output / RANKING_FILE,
+        *(picture for _, picture in pictures),
+        *([markdown] if markdown else []),
+    ]
     stderr().print(f"{len(evaluation.runs)} runs compared on {len(crystals)} crystals")
     stdout().print(f"results: {', '.join(map(str, written))}")
     exit_with(evaluation.rejected, f"see {output / REJECTED_FILE}")

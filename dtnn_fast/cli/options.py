@@ -75,6 +75,14 @@ class Target(StrEnum):
     all = "all"
 
 
+class SplitBy(StrEnum):
+    """What a split keeps together; see `datasets.splits.split_crystals`."""
+
+    crystals = "crystals"
+    structures = "structures"
+    systems = "systems"
+
+
 TargetOption = Annotated[
     Target | None,
     typer.Option(

@@ -57,9 +57,17 @@ class StructureIndex:
         Returns:
             The known crystal with the most similar distances, or None.
         """
+        return next(iter(self.find_all(crystal)), None)
+
+    def find_all(self, crystal: Crystal) -> list[Crystal]:
+        """Find all known crystals with the structure of a crystal, those with the most similar distances first.
+
+        Args:
+            crystal: see `find`.
+        """
         same_composition = self._by_composition.get(_reduced_composition(crystal))
         if same_composition is None:
-            return None
+            return []
         volume = _volume_per_atom(crystal)
         candidates = [
             known
@@ -68,11 +76,11 @@ class StructureIndex:
             and abs(known_volume / volume - 1.0) <= LARGEST_VOLUME_DIFFERENCE
         ]
         if not candidates:
-            return None
+            return []
         wanted = pair_distribution(crystal)
-        distances = [distribution_distance(wanted, self._distribution(known)) for known in candidates]
-        nearest = int(np.argmin(distances))
-        return candidates[nearest] if distances[nearest] <= LARGEST_DISTANCE else None
+        distances = np.array([distribution_distance(wanted, self._distribution(known)) for known in candidates])
+        order = np.argsort(distances, kind="stable").tolist()
+        return [candidates[place] for place in order if distances[place] <= LARGEST_DISTANCE]
 
     def _distribution(self, known: Crystal) -> np.ndarray:
         """Return the pair distribution of a known crystal, which is computed when it is first needed."""

@@ -9,8 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..crystals.crystal import Crystal
+from ..crystals.structure_index import StructureIndex
+
 # Number of tenths that can be the validation set.
 FOLDS = 9
+# What a split can keep together; see `split_crystals`.
+SPLIT_BY = ("crystals", "structures", "systems")
 
 
 class Split(NamedTuple):
@@ -92,3 +97,63 @@ def split_by_group(ids: Sequence[str], groups: Sequence[str], seed: int, fold: i
         tenths[tenth] += group
     test, *rest = (np.array(indices, dtype=np.int64) for indices in tenths)
     return Split(test, rest[fold], np.concatenate([part for place, part in enumerate(rest) if place != fold]))
+
+
+def split_crystals(crystals: Sequence[Crystal], split_by: str, seed: int, fold: int = 0) -> Split:
+    """Split crystals as training does.
+
+    Args:
+        crystals: crystals with unique ids.
+        split_by: "crystals" for `split`; "structures" keeps crystals of the same structure together, see
+            `structure_groups`; "systems" keeps those of a chemical system together.
+        seed: see `split`.
+        fold: see `split`.
+
+    Returns:
+        Indices into `crystals`.
+
+    Raises:
+        ValueError: see `split` and `split_by_group`; or `split_by` is unknown.
+    """
+    ids = [crystal.id for crystal in crystals]
+    if split_by == "crystals":
+        return split(ids, seed, fold)
+    if split_by == "structures":
+        return split_by_group(ids, structure_groups(crystals), seed, fold)
+    if split_by == "systems":
+        return split_by_group(ids, [crystal.chemical_system for crystal in crystals], seed, fold)
+    raise ValueError(f"split_crystals: expected `split_by` of {', '.join(SPLIT_BY)}, got {split_by!r}")
+
+
+def structure_groups(crystals: Sequence[Crystal]) -> list[str]:
+    """Group crystals with the same structure, such as those of several data sets.
+
+    Two crystals are in a group if `StructureIndex` finds one by the other, if the `info["matches"]` of one lists the id
+    of the other, if both list the same id, or through other crystals.
+
+    Args:
+        crystals: crystals with unique ids that passed `check_crystal`.
+
+    Returns:
+        The first of the ids of each crystal's group, in the order of strings. It does not depend on the order of the
+        crystals. [n]
+    """
+    group_of = {crystal.id: crystal.id for crystal in crystals}
+
+    def find(id: str) -> str:
+        root = id
+        while group_of.setdefault(root, root) != root:
+            root = group_of[root]
+        while group_of[id] != root:
+            group_of[id], id = root, group_of[id]
+        return root
+
+    index = StructureIndex(crystals)
+    for crystal in crystals:
+        for other in (*(known.id for known in index.find_all(crystal)), *crystal.info.get("matches", ())):
+            first, second = find(crystal.id), find(other)
+            group_of[second] = first
+    members: dict[str, list[str]] = {}
+    for crystal in crystals:
+        members.setdefault(find(crystal.id), []).append(crystal.id)
+    return [min(members[find(crystal.id)]) for crystal in crystals]

@@ -7,6 +7,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,14 @@ import numpy as np
 
 from ..crystals.crystal import Rejected
 from ..symmetry import CRYSTAL_SYSTEMS, UNKNOWN
-from ..training.metrics import METRICS, crystal_errors, median_tensor, summarise
+from ..training.metrics import (
+    METRICS,
+    RANKING_METRICS,
+    crystal_errors,
+    median_tensor,
+    ranking_quality,
+    summarise,
+)
 from ..training.run_folder import RunPredictions
 from .runs import DataSet, Run
 
@@ -135,6 +143,7 @@ class ModelErrors:
             split without a test crystal of a system does not count for it.
         counts: mean number of test crystals of each group, over all splits.
         validation: MAE_ten on the validation crystals, by which settings are chosen.
+        ranking: `RANKING_METRICS` of the means over the splits; those that no split has are missing.
     """
 
     name: str
@@ -146,6 +155,7 @@ class ModelErrors:
     errors: Mapping[str, Mapping[str, Spread]]
     counts: Mapping[str, float]
     validation: Spread
+    ranking: Mapping[str, Spread]
 
 
 def compare(models: Sequence[Model], data: DataSet) -> list[ModelErrors]:
@@ -182,12 +192,18 @@ def _median_predictions(target: str, seed: int, data: DataSet) -> RunPredictions
 
 def _errors_over_splits(
     splits: Sequence[RunPredictions], target: str, data: DataSet
-) -> tuple[dict[str, dict[str, Spread]], dict[str, float], Spread]:
-    """Compute `errors`, `counts` and `validation` of `ModelErrors`."""
+) -> tuple[dict[str, dict[str, Spread]], dict[str, float], Spread, dict[str, Spread]]:
+    """Compute `errors`, `counts`, `validation` and `ranking` of `ModelErrors`."""
     test_summaries, validation_errors = [], []
+    rankings: dict[str, list[float]] = {metric: [] for metric in RANKING_METRICS}
     for predictions in splits:
         test, validation = predictions.select_part("test"), predictions.select_part("validation")
         test_summaries.append(summarise(test.predicted[target], test.expected[target], data.systems(test.ids)))
+        if len(test.ids) > 1:
+            quality = ranking_quality(test.predicted[target], test.expected[target])
+            for metric in RANKING_METRICS:
+                if not isnan(quality[metric]):
+                    rankings[metric].append(quality[metric])
         errors_of_crystals = crystal_errors(validation.predicted[target], validation.expected[target])
         validation_errors.append(float(errors_of_crystals["mae_ten"].mean()))
     errors, counts = {}, {}
@@ -197,7 +213,8 @@ def _errors_over_splits(
             metrics = (*METRICS, MEDIAN_ERROR)
             errors[group] = {metric: Spread.of([summary[metric] for summary in summaries]) for metric in metrics}
             counts[group] = sum(summary["count"] for summary in summaries) / len(test_summaries)
-    return errors, counts, Spread.of(validation_errors)
+    ranking = {metric: Spread.of(values) for metric, values in rankings.items() if values}
+    return errors, counts, Spread.of(validation_errors), ranking
 
 
 def chosen_layers(models: Sequence[ModelErrors]) -> list[ModelErrors]:

@@ -17,14 +17,21 @@ _NOT_RECORDED = "not recorded"
 
 _INTRODUCTION = """\
 Errors on test crystals: mean and standard deviation over {splits} random splits of {count} labelled crystals, with
-the same crystals and tensors for every model, which is checked. A tenth is for testing, a tenth for validation (ids
-sorted, `numpy.random.RandomState(seed).permutation(n)`, seeds {seeds}).
+the same crystals and tensors for every model, which is checked. A tenth is for testing, a tenth for validation
+({rule}, seeds {seeds}).
 
 - MAE_ten is the mean absolute error over the six unique elements of the tensor; the best is in bold.
 - A few crystals with huge tensors move the means, so the median over the test crystals is given too.
 - "training median" always predicts the median of the training tensors, element by element.
 - Of models trained on several encoder layers, the layer with the lowest validation error is listed. Test crystals
   decide nothing."""
+
+
+_SPLIT_RULES = {
+    "crystals": "ids sorted, `numpy.random.RandomState(seed).permutation(n)`",
+    "structures": "crystals of the same structure stay in one part",
+    "systems": "crystals of a chemical system stay in one part, so that test systems were never seen",
+}
 
 
 def write_page(
@@ -48,7 +55,9 @@ def write_page(
     blocks = ["# Results"]
     if notes is not None:
         blocks.append(f"How settings were chosen, and what the figures mean: [{notes.name}]({_link(notes, path)}).")
-    blocks.append(_INTRODUCTION.format(splits=len(seeds), count=len(evaluation.data), seeds=", ".join(map(str, seeds))))
+    rule = _SPLIT_RULES[evaluation.data.split_by]
+    listed = ", ".join(map(str, seeds))
+    blocks.append(_INTRODUCTION.format(splits=len(seeds), count=len(evaluation.data), rule=rule, seeds=listed))
     blocks += [*_results(evaluation, path, pictures), *_provenance(evaluation)]
     blocks.append(f"This page and its figures are written by:\n\n```\n{command}\n```")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..crystals.crystal import Crystal, Rejected
-from ..datasets.splits import split
-from ..errors import BadFileError
+from ..datasets.splits import split_crystals
+from ..errors import BadFileError, DTNNError
 from ..files import read_json_object
 from ..symmetry import UNKNOWN
 from ..training.run_folder import (
@@ -44,6 +44,7 @@ class Run:
         folder: folder of the run.
         model: name of the model: the label of the run, or else the part of the path that names it.
         seed: seed of the split.
+        split_by: what the split keeps together; see `split_crystals`.
         digest: digest of the data set; see `data_digest`.
         is_baseline: whether the model is not ours: it has neither our decoder nor is it an ensemble of our models.
         layer: the encoder layer that is decoded; None where it is not a single one.
@@ -56,6 +57,7 @@ class Run:
     folder: Path
     model: str
     seed: int
+    split_by: str
     digest: str
     is_baseline: bool
     layer: int | None
@@ -134,6 +136,7 @@ def read_run(folder: Path) -> Run:
         folder,
         _model_name(settings_json, folder),
         _seed(settings, folder),
+        _split_by(settings),
         digest,
         not isinstance(decoder, dict) and "models" not in settings,
         layer if isinstance(layer, int) else None,
@@ -162,15 +165,30 @@ def _seed(settings: dict[str, Any], folder: Path) -> int:
     return int(split_folder[1])
 
 
+def _split_by(settings: dict[str, Any]) -> str:
+    """Return what the split of a run, or of the runs of an ensemble, keeps together."""
+    models = settings.get("models")
+    first = models[0] if isinstance(models, list) and models else settings
+    return str(first.get("split_by", "crystals")) if isinstance(first, dict) else "crystals"
+
+
+def usual_split(runs: Sequence[Run]) -> str:
+    """Return what the splits of most runs keep together; of the first among equally many. "crystals" without runs."""
+    counts = Counter(run.split_by for run in runs)
+    return counts.most_common(1)[0][0] if counts else "crystals"
+
+
 class DataSet:
     """Labelled crystals by id, with their splits and properties.
 
     Args:
         crystals: crystals that runs are trained and tested on, cleaned, each with "crystal_system" in `info`.
+        split_by: what the splits keep together; see `split_crystals`.
     """
 
-    def __init__(self, crystals: Sequence[Crystal]) -> None:
+    def __init__(self, crystals: Sequence[Crystal], split_by: str = "crystals") -> None:
         self.crystals = {crystal.id: crystal for crystal in crystals}
+        self.split_by = split_by
         self.digest = data_digest(crystals)
         self._ids = list(self.crystals)
         self._part_ids: dict[int, dict[str, list[str]]] = {}
@@ -184,9 +202,15 @@ class DataSet:
         Args:
             seed: seed of the split.
             part: "train", "validation" or "test".
+
+        Raises:
+            DTNNError: the crystals cannot be split in this way.
         """
         if seed not in self._part_ids:
-            parts = split(self._ids, seed)
+            try:
+                parts = split_crystals(list(self.crystals.values()), self.split_by, seed)
+            except ValueError as error:
+                raise DTNNError(f"evaluate: the crystals cannot be split by {self.split_by}: {error}") from error
             self._part_ids[seed] = {name: [self._ids[index] for index in getattr(parts, name)] for name in SPLIT_PARTS}
         return self._part_ids[seed][part]
 
@@ -230,6 +254,11 @@ def check_run(run: Run, data: DataSet) -> None:
         raise BadFileError(
             f"{run.folder}: of another data set: its digest is {run.digest}, that of the {len(data)} crystals compared "
             f"here {data.digest}"
+        )
+    if run.split_by != data.split_by:
+        raise BadFileError(
+            f"{run.folder}: tested on a split by {run.split_by}, while the runs compared here are split by "
+            f"{data.split_by}: evaluate it with --split-by {run.split_by}"
         )
     for part in SPLIT_PARTS:
         ids, expected_ids = run.predictions.select_part(part).ids, data.part_ids(run.seed, part)

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..symmetry import CRYSTAL_SYSTEMS, UNKNOWN
-from ..training.metrics import METRICS
+from ..training.metrics import HIGH_PERMITTIVITY, METRICS, RANKING_METRICS
 from .comparison import MEDIAN_ERROR, PAPER_RATIOS, ModelErrors, Ratio, Spread
 from .evaluation import Evaluation
 
@@ -61,6 +61,7 @@ def tables_by_section(evaluation: Evaluation) -> dict[str, list[ErrorTable]]:
         "Crystal systems": [system_table(errors, target) for target in targets],
         "The four errors": [metric_table(errors, target) for target in targets],
     }
+    sections["Ranking"] = [ranking_table(errors, target) for target in targets]
     if evaluation.ratios:
         sections["Against the best baseline"] = [ratio_table(evaluation.ratios)]
     if evaluation.ablations:
@@ -119,6 +120,30 @@ def metric_table(models: Sequence[ModelErrors], target: str) -> ErrorTable:
     return table
 
 
+# Headings of `RANKING_METRICS`.
+RANKING_NAMES = {
+    "log_error": "|ln ratio|",
+    "spearman": "Spearman",
+    "recall_top_tenth": "top tenth, found",
+    "recall_high": f"above {HIGH_PERMITTIVITY:.0f}, found",
+    "precision_high": f"predicted above {HIGH_PERMITTIVITY:.0f}, true",
+}
+
+
+def ranking_table(models: Sequence[ModelErrors], target: str) -> ErrorTable:
+    """Make the table of how well models rank the means of the test crystals; see `ranking_of_means`."""
+    of_target = [model for model in models if model.target == target]
+    columns = {RANKING_NAMES[metric]: [model.ranking.get(metric) for model in of_target] for metric in RANKING_METRICS}
+    _, *largest = columns
+    table = _table_by_model(f"{target}: ranking of the means", of_target, columns, largest)
+    table.notes = [
+        "ratio: predicted to expected mean, a third of the trace",
+        "found: part of the crystals with such labels whose predictions are such, too; true: the reverse",
+        *_notes_on_missing_splits(models, target),
+    ]
+    return table
+
+
 def ratio_table(ratios: Sequence[Ratio]) -> ErrorTable:
     """Make the table of MAE_ten of our models divided by the best baseline's, with the ratios of the paper below."""
     targets = [target for target in PAPER_RATIOS if any(ratio.target == target for ratio in ratios)]
@@ -165,24 +190,39 @@ def layer_table(name: str, models: Sequence[ModelErrors]) -> ErrorTable:
 
 
 def _table_by_model(
-    title: str, models: Sequence[ModelErrors], columns: Mapping[str, Sequence[Spread | None]]
+    title: str,
+    models: Sequence[ModelErrors],
+    columns: Mapping[str, Sequence[Spread | None]],
+    largest: Collection[str] = (),
 ) -> ErrorTable:
-    """Make a table with a row for each model, and mark the best of each column."""
+    """Make a table with a row for each model, and mark the best of each column.
+
+    Args:
+        title: title of the table.
+        models: the models.
+        columns: values of the models by heading.
+        largest: headings of the columns whose largest value is the best.
+    """
     table = ErrorTable(title, ["model", *columns])
-    cells = [_error_cells(models, spreads) for spreads in columns.values()]
+    cells = [_error_cells(models, spreads, -1.0 if name in largest else 1.0) for name, spreads in columns.items()]
     for place, model in enumerate(models):
         name = model.name + ("" if model.complete else INCOMPLETE_MARK)
         table.rows.append([Cell(name), *(column[place] for column in cells)])
     return table
 
 
-def _error_cells(models: Sequence[ModelErrors], spreads: Sequence[Spread | None]) -> list[Cell]:
+def _error_cells(models: Sequence[ModelErrors], spreads: Sequence[Spread | None], sign: float = 1.0) -> list[Cell]:
     """Make a cell for each model, and mark the smallest error; errors that print the same are equally good.
 
     Models that lack splits were tested on other crystals, and the median is only a reference: neither is ever marked.
+
+    Args:
+        models: the models.
+        spreads: their values.
+        sign: -1 to mark the largest value.
     """
     rounded = [
-        round(spread.mean, 2) if spread is not None and model.complete and model.role != "median" else None
+        sign * round(spread.mean, 2) if spread is not None and model.complete and model.role != "median" else None
         for model, spread in zip(models, spreads, strict=True)
     ]
     compared = [value for value in rounded if value is not None]
@@ -253,3 +293,13 @@ def write_errors(path: Path, models: Sequence[ModelErrors]) -> None:
                 row = [model.target, model.name, layer, group, float(model.counts[group]), metric]
                 rows.append([*row, spread.mean, spread.std, spread.splits])
     write_csv(path, header, rows)
+
+
+def write_ranking(path: Path, models: Sequence[ModelErrors]) -> None:
+    """Write how well models rank the means of the test crystals: a row for each model, target and measure."""
+    rows: list[list[Any]] = []
+    for model in models:
+        layer = "" if model.layer is None else model.layer
+        for metric, spread in model.ranking.items():
+            rows.append([model.target, model.name, layer, metric, spread.mean, spread.std, spread.splits])
+    write_csv(path, ["target", "model", "layer", "measure", "mean", "std", "splits"], rows)

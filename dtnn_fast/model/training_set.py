@@ -36,11 +36,14 @@ class TrainingSet:
         latents: mean over the atoms of the last layer's scalar latents, for each training crystal. [n, C], float16.
         distance_limit: 99 % of the training crystals are nearer than this to another training crystal. Euclidean
             distance of `latents`.
+        formulas: reduced formula of each training crystal, in the order of `latents`; None for models of version 0.1.0.
+            [n].
     """
 
     element_counts: Mapping[int, int]
     latents: np.ndarray
     distance_limit: float
+    formulas: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, crystals: Sequence[Crystal], latents: np.ndarray) -> TrainingSet:
@@ -58,13 +61,14 @@ class TrainingSet:
         distances = _distances(kept, kept)
         np.fill_diagonal(distances, np.inf)
         limit = float(np.quantile(distances.min(axis=1), _NEAR)) if len(kept) > 1 else np.inf
-        return cls(dict(sorted(counts.items())), kept, limit)
+        return cls(dict(sorted(counts.items())), kept, limit, tuple(crystal.formula for crystal in crystals))
 
     @classmethod
     def join(cls, sets: Sequence[TrainingSet]) -> TrainingSet:
         """Join the training sets of models that share an encoder, which may overlap.
 
-        Each count is that of the set with most crystals of the element, and the limit is the largest.
+        Each count is that of the set with most crystals of the element, and the limit is the largest. Formulas are
+        known if every set knows its own.
 
         Args:
             sets: at least one.
@@ -73,9 +77,27 @@ class TrainingSet:
         for training_set in sets:
             for z, count in training_set.element_counts.items():
                 counts[z] = max(count, counts.get(z, 0))
-        latents = np.unique(np.concatenate([training_set.latents for training_set in sets]), axis=0)
+        joined = np.concatenate([training_set.latents for training_set in sets])
+        latents, kept = np.unique(joined, axis=0, return_index=True)
         limit = max(training_set.distance_limit for training_set in sets)
-        return cls(dict(sorted(counts.items())), latents, limit)
+        known = [training_set.formulas for training_set in sets if training_set.formulas is not None]
+        every = [formula for formulas in known for formula in formulas]
+        formulas = tuple(every[row] for row in kept.tolist()) if len(known) == len(sets) else None
+        return cls(dict(sorted(counts.items())), latents, limit, formulas)
+
+    def distances_of_formula(self, formula: str, latents: np.ndarray) -> np.ndarray:
+        """Compute the distances to the nearest training crystal of a formula. [B, C] -> [B], infinite without any.
+
+        Raises:
+            ValueError: the formulas are not known.
+        """
+        if self.formulas is None:
+            raise ValueError("TrainingSet: expected known `formulas`, got None")
+        same = [row for row, known in enumerate(self.formulas) if known == formula]
+        if not same:
+            return np.full(len(latents), np.inf)
+        nearest: np.ndarray = _distances(latents, self.latents[same]).min(axis=1)
+        return nearest
 
     def relative_distances(self, latents: np.ndarray) -> np.ndarray:
         """Compute the distances to the nearest training crystal, over `distance_limit`. [B, C] -> [B]."""
@@ -96,6 +118,8 @@ def save_training_set(training_set: TrainingSet | None, folder: Path) -> None:
         "distance_limit": training_set.distance_limit,
         "elements": {SYMBOLS[z]: count for z, count in training_set.element_counts.items()},
     }
+    if training_set.formulas is not None:
+        settings["formulas"] = " ".join(training_set.formulas)
     save_file({"latents": torch.from_numpy(training_set.latents)}, folder / LATENTS_FILE, metadata={"format": FORMAT})
     write_settings(folder / SETTINGS_FILE, FORMAT, settings)
 
@@ -123,7 +147,12 @@ def load_training_set(folder: Path) -> TrainingSet | None:
         if not all(isinstance(count, int) for count in elements.values()):
             raise ValueError(f"expected numbers of crystals as `elements`, got {elements}")
         counts = {atomic_number(symbol): count for symbol, count in elements.items()}
-        return TrainingSet(counts, latents, float(limit))
+        formulas = settings.get("formulas")
+        if formulas is None:
+            return TrainingSet(counts, latents, float(limit))
+        if not isinstance(formulas, str) or len(formulas.split()) != len(latents):
+            raise ValueError(f"expected a text `formulas` of {len(latents)} formulas, one for each training crystal")
+        return TrainingSet(counts, latents, float(limit), tuple(formulas.split()))
 
     return read_settings(path, FORMAT, parse)
 

@@ -86,30 +86,52 @@ def summarise(predicted: np.ndarray, expected: np.ndarray, systems: Sequence[str
 
 # Means below this count as this in logarithms: an ionic mean can be zero.
 _LEAST_MEAN = 0.1
+# A mean above this is a high permittivity: the gate dielectrics HfO2 and ZrO2 have 20 to 25.
+HIGH_PERMITTIVITY = 30.0
+RANKING_METRICS = ("log_error", "spearman", "recall_top_tenth", "recall_high", "precision_high")
 
 
 def ranking_quality(predicted: np.ndarray, expected: np.ndarray) -> dict[str, float]:
-    """Measure how well means (a third of the trace) are ranked, which a few huge tensors do not rule.
+    """Measure how well tensors are ranked by their means (a third of the trace); see `ranking_of_means`.
 
     Args:
         predicted: [B, 3, 3].
         expected: [B, 3, 3], at least two.
+    """
+    return ranking_of_means(
+        *(np.trace(np.asarray(tensors), axis1=-2, axis2=-1) / 3.0 for tensors in (predicted, expected))
+    )
+
+
+def ranking_of_means(predicted: np.ndarray, expected: np.ndarray) -> dict[str, float]:
+    """Measure how well means are ranked, which a few huge tensors do not rule.
+
+    Args:
+        predicted: [B].
+        expected: [B], at least two.
 
     Returns:
         "log_error": mean of |ln(predicted / expected)|, with means of at least 0.1. "spearman": rank correlation; NaN
         where all predictions, or all labels, are equal. "recall_top_tenth": part of the tenth with the largest labels
-        (rounded, at least one) among as many with the largest predictions.
+        (rounded, at least one) among as many with the largest predictions. "recall_high": part of the labels above
+        `HIGH_PERMITTIVITY` whose prediction is above it too; NaN without any. "precision_high": part of the predictions
+        above it whose label is above it too; NaN without any. "high": number of labels above it.
     """
-    means = [np.trace(np.asarray(tensors), axis1=-2, axis2=-1) / 3.0 for tensors in (predicted, expected)]
+    means = [np.asarray(predicted, dtype=np.float64), np.asarray(expected, dtype=np.float64)]
     logarithms = [np.log(np.maximum(mean, _LEAST_MEAN)) for mean in means]
     ranks = [_ranks(mean) for mean in means]
     constant = any(np.ptp(rank) == 0 for rank in ranks)
     top = max(1, round(len(means[0]) / 10))
     largest = [set(np.argsort(-mean, kind="stable")[:top].tolist()) for mean in means]
+    predicted_high, high = (mean > HIGH_PERMITTIVITY for mean in means)
+    found = float((predicted_high & high).sum())
     return {
         "log_error": float(np.abs(logarithms[0] - logarithms[1]).mean()),
         "spearman": float("nan") if constant else float(np.corrcoef(ranks[0], ranks[1])[0, 1]),
         "recall_top_tenth": len(largest[0] & largest[1]) / top,
+        "recall_high": found / high.sum() if high.any() else float("nan"),
+        "precision_high": found / predicted_high.sum() if predicted_high.any() else float("nan"),
+        "high": float(high.sum()),
     }
 
 

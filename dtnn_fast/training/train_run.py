@@ -16,7 +16,7 @@ import torch
 
 from ..crystals.crystal import Crystal
 from ..crystals.structure_index import StructureIndex
-from ..datasets.splits import Split, split, split_by_group
+from ..datasets.splits import Split, split_crystals
 from ..encoders.build import Encoder
 from ..encoders.latent_cache import LatentTable, encoder_digest
 from ..errors import DTNNError
@@ -147,14 +147,11 @@ def known_elements(crystals: Sequence[Crystal], more: Sequence[Crystal] = ()) ->
 
 
 def _split(settings: TrainingSettings, crystals: Sequence[Crystal]) -> Split:
-    ids = [crystal.id for crystal in crystals]
-    if settings.split_by == "crystals":
-        return split(ids, settings.seed, settings.fold)
     try:
-        systems = [crystal.chemical_system for crystal in crystals]
-        return split_by_group(ids, systems, settings.seed, settings.fold)
+        return split_crystals(crystals, settings.split_by, settings.seed, settings.fold)
     except ValueError as error:
-        raise DTNNError(f"train: the crystals cannot be split by chemical system: {error}") from error
+        what = {"systems": "chemical system", "structures": "structure"}.get(settings.split_by, settings.split_by)
+        raise DTNNError(f"train: the crystals cannot be split by {what}: {error}") from error
 
 
 def without_held_out(more: Sequence[Crystal], held_out: Sequence[Crystal], by_system: bool = False) -> list[Crystal]:

@@ -26,8 +26,9 @@ class TrainingSettings:
         seed: seed of the split, the initial weights, dropout and the order of crystals.
         member: number of this member in an ensemble. Members share the split (but see `rotate`) and differ in all other
             random numbers.
-        split_by: "crystals" for a random split, "systems" to keep the crystals of a chemical system in one part: the
-            model is then validated and tested on systems that it never saw.
+        split_by: "crystals" for a random split, "structures" for one that keeps crystals of the same structure, such as
+            those of several data sets, in one part, "systems" to keep the crystals of a chemical system in one part:
+            the model is then validated and tested on systems that it never saw.
         rotate: whether each member validates on another tenth of the crystals; see `split`.
         batch_size: crystals per step.
         learning_rate: initial learning rate; decays to zero on a half cosine over `epochs`.

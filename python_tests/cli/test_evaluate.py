@@ -62,7 +62,8 @@ def test_everything_is_written(program, few_crystals, runs, tmp_path):
     names = {path.name for path in output.iterdir()}
     pictures = {"layers.png", "elements.png", "systems.png", "data.png"}
     numbers = {"layers.csv", "elements.csv", "systems.csv", "data_elements.csv", "data_crystals.csv"}
-    assert names == {*pictures, *numbers, "errors.csv", "rejected.csv"}
+    assert names == {*pictures, *numbers, "errors.csv", "ranking.csv", "rejected.csv"}
+    assert "total: ranking of the means" in result.stdout
     for name in pictures:
         content = (output / name).read_bytes()
         assert content.startswith(PNG)
@@ -90,6 +91,20 @@ def test_everything_is_written(program, few_crystals, runs, tmp_path):
         for metric, row in kept.items():
             assert float(row["mean"]) == pytest.approx(np.mean([r["test"]["all"][metric] for r in results]), rel=1e-5)
         # The layer was chosen on validation crystals.
+        ranking = {
+            row["measure"]: float(row["mean"])
+            for row in table(output / "ranking.csv")
+            if (row["model"], row["target"]) == ("DTNN", target)
+        }
+        assert {"log_error", "spearman", "recall_top_tenth"} <= ranking.keys()
+        # The means over the splits of what the runs recorded; a run without high permittivities has no recall of them.
+        recorded = [
+            json.loads((runs / f"layer-{chosen}" / f"split-{seed}" / "results.json").read_text())["ranking"][target]
+            for seed in (0, 1)
+        ]
+        for measure, mean in ranking.items():
+            values = [quality["test"][measure] for quality in recorded if quality["test"][measure] is not None]
+            assert mean == pytest.approx(np.mean(values), rel=1e-5)
         means = {
             row["layer"]: float(row["validation_mean"])
             for row in table(output / "layers.csv")
@@ -137,3 +152,85 @@ def test_without_matplotlib_it_says_what_to_install(program, tmp_path, monkeypat
     result = program("evaluate", tmp_path, "-o", tmp_path / "out")
     assert result.exit_code == 2
     assert 'pip install "dtnn-fast[cli]"' in result.stderr
+
+
+def test_runs_by_structure_and_by_system(program, few_crystals, tmp_path):
+    for kind in ("structures", "systems"):
+        arguments = ["--set", f"data.split_by={kind}", "--target", "all", "-o", tmp_path / "runs" / kind]
+        assert program("train", few_crystals, *arguments, *SMALL).exit_code == 0
+    output = tmp_path / "out"
+    for kind, other in (("structures", "systems"), ("systems", "structures")):
+        result = program("evaluate", tmp_path / "runs", "--data", few_crystals, "--split-by", kind, "-o", output)
+        assert result.exit_code == 3
+        assert "1 runs compared on 30 crystals" in result.stderr
+        (left,) = table(output / "rejected.csv")
+        assert left["source"] == str(tmp_path / "runs" / other)
+        assert f"evaluate it with --split-by {other}" in left["reason"]
+    # Of one kind alone, nothing has to be said.
+    result = program("evaluate", tmp_path / "runs" / "systems", "--data", few_crystals, "-o", output)
+    assert result.exit_code == 0, result.stderr
+
+
+class TestModels:
+    """Models evaluated without runs."""
+
+    def test_textbook(self, program, tmp_path):
+        page = tmp_path / "docs" / "page.md"
+        result = program("evaluate", "--textbook", "-o", tmp_path / "out", "--markdown", page, "--threads", 1)
+        assert result.exit_code == 0, result.stderr
+        assert "Textbook crystals within the tolerance" in result.stdout
+        rows = table(tmp_path / "out" / "textbook.csv")
+        assert len(rows) == 30
+        assert {row["ionic_model"] for row in rows if row["id"] in ("Si", "C", "Ge")} == {"0"}
+        assert table(tmp_path / "out" / "rejected.csv") == []
+        text = page.read_text()
+        assert text.startswith("# Textbook crystals\n\n## Textbook crystals, dielectric\n")
+        assert text.count("\n| ") >= 30 + 4
+
+    def test_a_model_by_its_folder(self, program, tiny_model, tmp_path):
+        result = program("evaluate", "--textbook", "--model", tiny_model, "-o", tmp_path / "out")
+        assert result.exit_code == 0, result.stderr
+        assert "the model does not say what it was trained on" in result.stdout
+
+    def test_labelled(self, program, few_crystals, tmp_path):
+        result = program(
+            "evaluate", "--labelled", few_crystals, "-o", tmp_path / "out", "--markdown", tmp_path / "a.md"
+        )
+        assert result.exit_code == 0, result.stderr
+        assert "30 labelled crystals predicted" in result.stderr
+        for target in ("electronic", "ionic", "total"):
+            assert f"{target}: errors of dielectric" in result.stdout
+            assert f"## {target}: errors of dielectric" in (tmp_path / "a.md").read_text()
+        assert len(table(tmp_path / "out" / "labelled.csv")) == 30
+
+    def test_labels_that_cannot_be_right_and_rows_without_structure(self, program, few_crystals, tmp_path):
+        lines = few_crystals.read_text().splitlines()[:5]
+        wrong = {**json.loads(lines[0]), "id": "wrong", "eps_electronic": (0.5 * np.eye(3)).tolist()}
+        extra = [json.dumps(wrong), json.dumps({"id": "bare", "eps_total": [[1, 0, 0], [0, 1, 0], [0, 0, 1]]})]
+        path = tmp_path / "more.jsonl"
+        path.write_text("\n".join([*lines, *extra]))
+        for flag, labels in (("--clean", "5"), ("--no-clean", "6")):
+            result = program("evaluate", "--labelled", path, "-o", tmp_path / "out", flag)
+            assert result.exit_code == 3
+            rejected = {
+                (row["id"], row["reason"].partition(":")[0]) for row in table(tmp_path / "out" / "rejected.csv")
+            }
+            assert ("bare", "missing atomic_numbers, lattice_angstrom, frac_coords") in rejected
+            assert (("wrong", "electronic label dropped") in rejected) == (flag == "--clean")
+            rows = table(tmp_path / "out" / "labelled.csv")
+            assert str(sum(bool(row["electronic_label"]) for row in rows)) == labels
+
+    def test_crystals_without_labels_are_an_error(self, program, few_crystals, tmp_path):
+        row = json.loads(few_crystals.read_text().splitlines()[0])
+        path = tmp_path / "bare.jsonl"
+        path.write_text(json.dumps({key: value for key, value in row.items() if not key.startswith("eps")}) + "\n")
+        result = program("evaluate", "--labelled", path, "-o", tmp_path / "out")
+        assert result.exit_code == 2
+        assert "no label: no electronic or ionic or total tensor" in result.stderr
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize("arguments", [[], ["runs", "--textbook"], ["--textbook", "--labelled", "a.jsonl"]])
+    def test_one_thing_at_a_time(self, program, arguments):
+        result = program("evaluate", *arguments)
+        assert result.exit_code == 2
+        assert "either run folders, --textbook or" in result.stderr

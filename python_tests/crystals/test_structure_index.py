@@ -102,3 +102,20 @@ def test_lone_atoms_do_not_fail():
     far = Crystal.make("far", [2, 10], [[0, 0, 0], [9, 9, 9]], 18 * np.eye(3))
     assert StructureIndex([far]).find(far) is far
     assert distribution_distance(pair_distribution(far), np.zeros_like(pair_distribution(far))) == 1.0
+
+
+def test_all_crystals_of_the_structure_are_found_the_nearest_first():
+    known = [
+        rock_salt(4.20, id="a"),
+        rock_salt(4.22, id="b"),
+        rock_salt(4.9, id="far"),
+        rock_salt(4.2, (20, 8), id="CaO"),
+    ]
+    index = StructureIndex(known)
+    assert {crystal.id for crystal in index.find_all(supercell(rock_salt(4.21), (1, 2, 1)))} == {"a", "b"}
+    distorted = replace(known[1], id="distorted", positions=known[1].positions + np.diag([0.02, 0, 0])[:2])
+    index = StructureIndex([distorted, known[0]])
+    found = index.find_all(known[1])
+    assert [crystal.id for crystal in found] == ["a", "distorted"]
+    assert index.find(known[1]) is found[0]
+    assert index.find_all(rock_salt(4.2, (38, 8))) == []

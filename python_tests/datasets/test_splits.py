@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: MIT
 """The splits never change, because the reported figures are defined by them."""
 
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
 
+from dtnn_fast.cli.config import DataSection
+from dtnn_fast.cli.options import SplitBy
+from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.datasets.bundled import load_labelled
 from dtnn_fast.datasets.cleaning import clean
-from dtnn_fast.datasets.splits import split, split_by_group
+from dtnn_fast.datasets.splits import SPLIT_BY, split, split_by_group, split_crystals, structure_groups
 
 
 def test_hand_computed():
@@ -92,3 +97,73 @@ class TestGroups:
     def test_bad_groups(self, groups, message):
         with pytest.raises(ValueError, match=message):
             split_by_group([str(n) for n in range(20)], groups, 0)
+
+
+def rock_salt(id, a=4.2, **info):
+    return Crystal.from_fractional(id, [12, 8], [[0, 0, 0], [0.5] * 3], 0.5 * a * (1 - np.eye(3)), info=info)
+
+
+class TestStructures:
+    """Splits that keep crystals of the same structure together."""
+
+    @pytest.fixture
+    def pooled(self):
+        """A hundred crystals, half of them from a second set too: in another cell and slightly larger."""
+        first = clean(load_labelled())[0][:100]
+        second = [
+            replace(
+                crystal,
+                id=f"second-{crystal.id}",
+                cell=1.003 * np.array([[1, 0, 0], [1, 1, 0], [0, 0, 1]]) @ crystal.cell,
+                positions=1.003 * crystal.positions,
+            )
+            for crystal in first[::2]
+        ]
+        return [*first, *second]
+
+    def test_copies_are_in_one_group(self, pooled):
+        group_of = dict(zip((crystal.id for crystal in pooled), structure_groups(pooled), strict=True))
+        for id, group in group_of.items():
+            assert group == group_of[id.removeprefix("second-")]
+        assert len(set(group_of.values())) > 90
+
+    def test_copies_are_on_one_side_and_a_plain_split_parts_them(self, pooled):
+        def apart(split_by):
+            side = {}
+            for name, part in split_crystals(pooled, split_by, 0)._asdict().items():
+                side |= {pooled[index].id: name for index in part}
+            assert len(side) == len(pooled)
+            return sum(side[crystal.id] != side[f"second-{crystal.id}"] for crystal in pooled[:100:2])
+
+        assert apart("structures") == 0
+        assert apart("systems") == 0
+        assert apart("crystals") > 0
+
+    def test_it_does_not_depend_on_the_order(self, pooled):
+        order = np.random.default_rng(0).permutation(len(pooled)).tolist()
+        shuffled = [pooled[index] for index in order]
+        for first, second in zip(
+            split_crystals(pooled, "structures", 1), split_crystals(shuffled, "structures", 1), strict=True
+        ):
+            assert {pooled[index].id for index in first} == {shuffled[index].id for index in second}
+
+    def test_crystals_without_copies_are_groups_and_a_chain_of_copies_is_one(self):
+        # Neighbors differ by 3 % in volume, the ends by 80 %.
+        assert set(structure_groups([rock_salt(str(n), a=4.0 * 1.01**n) for n in range(20)])) == {"0"}
+        far = [rock_salt(str(n), a=3.0 * 1.03**n) for n in range(40)]
+        assert structure_groups(far) == [str(n) for n in range(40)]
+
+    def test_listed_matches_join_groups_in_both_directions_and_through_others(self):
+        far = [rock_salt(str(n), a=3.0 * 1.03**n) for n in range(6)]
+        far[1] = rock_salt("1", a=3.09, matches=["0"])
+        far[2] = rock_salt("2", a=3.0 * 1.03**2, matches=["elsewhere"])
+        far[5] = rock_salt("5", a=3.0 * 1.03**5, matches=["elsewhere", "4"])
+        assert structure_groups(far) == ["0", "0", "2", "3", "2", "2"]
+        assert structure_groups(far[::-1]) == ["2", "2", "3", "2", "0", "0"]
+
+    def test_every_name_is_known_everywhere(self):
+        (field,) = (field for field in fields(DataSection) if field.name == "split_by")
+        assert tuple(SplitBy) == SPLIT_BY
+        assert field.metadata["limits"].choices == SPLIT_BY
+        with pytest.raises(ValueError, match=r"`split_by` of crystals, structures, systems, got 'formula'"):
+            split_crystals([], "formula", 0)

@@ -42,6 +42,7 @@ def off_by(amount):
 
 def write_run(folder, seed, error, label="", layer=4, targets=("total",), data=DATA, **changes):
     """A run whose predictions are the expected tensors plus `error(id, part)`; `layer=None` makes a baseline."""
+    by = data.split_by
     parts = [part for part in ("test", "validation", "train") for _ in data.part_ids(seed, part)]
     ids = [id for part in ("test", "validation", "train") for id in data.part_ids(seed, part)]
     expected = {target: data.tensors(ids, target) for target in targets}
@@ -51,7 +52,12 @@ def write_run(folder, seed, error, label="", layer=4, targets=("total",), data=D
     record = {
         "command": f"train --seed {seed}",
         "label": label,
-        "settings": {"model": model, "seed": seed, "learning_rate": 1e-3},
+        "settings": {
+            "model": model,
+            "seed": seed,
+            "learning_rate": 1e-3,
+            **({} if by == "crystals" else {"split_by": by}),
+        },
         "data": {"crystals": len(data), "digest": data.digest},
         "versions": {"dtnn_fast": "0.1.0", "machine": "x86_64"},
         "hardware": {"cpu": "a processor", "cores": 2, "gpu": None},

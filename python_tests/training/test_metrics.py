@@ -124,3 +124,12 @@ class TestRanking:
     def test_equal_values_share_their_rank_and_constants_have_no_correlation(self):
         assert ranking_quality(self.tensors([1, 1, 2]), self.tensors([5, 5, 9]))["spearman"] == pytest.approx(1.0)
         assert np.isnan(ranking_quality(self.tensors([1, 1, 1]), self.tensors([1, 2, 3]))["spearman"])
+
+    def test_high_permittivities_by_hand(self):
+        expected, predicted = [10.0, 31.0, 40.0, 29.9], [35.0, 33.0, 20.0, 8.0]
+        quality = ranking_quality(self.tensors(predicted), self.tensors(expected))
+        assert (quality["recall_high"], quality["precision_high"], quality["high"]) == (0.5, 0.5, 2.0)
+        low = ranking_quality(self.tensors([1.0, 2.0]), self.tensors([3.0, 4.0]))
+        assert np.isnan(low["recall_high"])
+        assert np.isnan(low["precision_high"])
+        assert low["high"] == 0.0

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: MIT
+"""What evaluate does with a model instead of runs: textbook crystals, and files of labelled crystals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import DTNNError
+from .console import command_line, stderr, stdout
+from .error_tables import print_tables
+from .options import exit_with, load_model, require_some
+
+if TYPE_CHECKING:
+    from ..crystals.crystal import Rejected
+    from ..evaluation.tables import ErrorTable
+
+REJECTED_FILE, TEXTBOOK_FILE, LABELLED_FILE = "rejected.csv", "textbook.csv", "labelled.csv"
+
+
+def evaluate_on_textbook(model: str, output: Path, markdown: Path | None, threads: int | None, device: str) -> None:
+    """Predict the textbook crystals; print and write their table."""
+    predictor = load_model(model, threads, device, "evaluate")
+    from ..evaluation.textbook import evaluate_textbook, textbook_tables, write_textbook
+
+    evaluation = evaluate_textbook(predictor, model)
+    if not evaluation.predictions:
+        require_some(0, evaluation.rejected, "the textbook crystals")
+    output.mkdir(parents=True, exist_ok=True)
+    write_textbook(output / TEXTBOOK_FILE, evaluation)
+    _finish("Textbook crystals", textbook_tables(evaluation), evaluation.rejected, output, TEXTBOOK_FILE, markdown)
+
+
+def evaluate_on_labelled(
+    files: Sequence[Path],
+    model: str,
+    output: Path,
+    markdown: Path | None,
+    clean: bool,
+    threads: int | None,
+    device: str,
+) -> None:
+    """Predict labelled crystals; print and write the errors."""
+    predictor = load_model(model, threads, device, "evaluate")
+    from ..evaluation.labelled import evaluate_labelled, labelled_tables, write_labelled
+    from ..formats.find_files import find_files, read_files
+
+    found = find_files(files)
+    evaluation = evaluate_labelled(predictor, [*found.rejected, *read_files(found.files)], model, clean)
+    if not evaluation.crystals:
+        first = evaluation.rejected[0] if evaluation.rejected else None
+        reason = f": {first.source or first.id}: {first.reason}" if first else ""
+        raise DTNNError(f"evaluate: no labelled crystal in {', '.join(map(str, files))}{reason}")
+    output.mkdir(parents=True, exist_ok=True)
+    write_labelled(output / LABELLED_FILE, evaluation)
+    stderr().print(f"{len(evaluation.crystals)} labelled crystals predicted")
+    _finish("Labelled crystals", labelled_tables(evaluation), evaluation.rejected, output, LABELLED_FILE, markdown)
+
+
+def _finish(
+    title: str,
+    tables: Sequence[ErrorTable],
+    rejected: Sequence[Rejected],
+    output: Path,
+    name: str,
+    markdown: Path | None,
+) -> None:
+    """Write rejected.csv and the page, print the tables, and end with the exit code."""
+    from ..crystals.crystal import write_rejected
+    from ..evaluation.tables import to_markdown
+
+    write_rejected(output / REJECTED_FILE, rejected)
+    if markdown is not None:
+        blocks = [f"# {title}", *(to_markdown(table, level=2) for table in tables)]
+        blocks.append(f"This page is written by:\n\n```\n{command_line()}\n```")
+        markdown.parent.mkdir(parents=True, exist_ok=True)
+        markdown.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
+    print_tables(stdout(), tables)
+    stdout().print(f"results: {', '.join(map(str, [output / name, *([markdown] if markdown else [])]))}")
+    exit_with(rejected, f"see {output / REJECTED_FILE}")
