@@ -26,7 +26,7 @@ LAYERS = [
     {"encoders"},
     {"model"},
     {"training", "screening"},
-    {"distillation", "evaluation", "tuning"},
+    {"distillation", "evaluation", "tuning", "refinement"},
     {"cli"},
 ]
 # The switch between native operations and reference implementations imports the latter when first asked for them.

@@ -34,8 +34,8 @@ from .born_charges import BornChargeHead
 from .bundled_model import BUNDLED_LATTICE_MODEL, bundled_lattice_folder
 from .decoder import DecoderBlock, DecoderConfig
 from .decoder_inputs import AtomInput, BondInput, layer_latents
-from .pair_springs import AtomPairs, PairSprings, assemble
 from .functionals import FunctionalShifts
+from .pair_springs import AtomPairs, PairSprings, assemble
 
 FORMAT = "dtnn_fast lattice 1"
 

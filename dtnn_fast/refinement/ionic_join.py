@@ -113,6 +113,9 @@ class IonicJoin:
         if values.pop("format", None) != FORMAT:
             raise BadFileError(f"{path}: expected the format {FORMAT!r}")
         try:
+            for name in ("tensor_calibration", "mean_calibration"):
+                if values.get(name) is not None:
+                    values[name] = from_plain(ErrorCalibration, values[name], name)
             return from_plain(cls, values)
         except ValueError as error:
             raise BadFileError(f"{path}: {error}") from error

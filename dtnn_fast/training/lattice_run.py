@@ -17,6 +17,7 @@ from ..crystals.crystal import Crystal
 from ..crystals.elements import symbol
 from ..datasets.bundled import load_labelled
 from ..datasets.splits import split_by_group
+from ..encoders.build import save_encoder
 from ..encoders.latent_cache import encoder_digest
 from ..encoders.native import NativeEncoder
 from ..errors import DTNNError
@@ -29,6 +30,8 @@ from .metrics import crystal_errors, ranking_quality
 from .run_folder import MODEL_FOLDER, RESULTS_FILE, data_digest, is_new, write_record
 from .train_run import known_elements, without_held_out
 
+# Folder of the trained encoder beside the model, which dtnn-fast train --encoder reads.
+ENCODER_FOLDER = "encoder"
 _EVALUATION_BATCH = 16
 # Stiffness below which a mode counts as unstable. eV/Angstrom^2
 _UNSTABLE = -0.05
@@ -136,6 +139,7 @@ def train_lattice_run(
         on_epoch(trainer, epoch)
     result = trainer.mean.model.eval()
     result.save(folder / MODEL_FOLDER)
+    save_encoder(result.encoder, folder / ENCODER_FOLDER, {"trained_on": "force constants and Born charges"})
     known = set(elements)
     tested = [crystal for crystal in tested if known.issuperset(crystal.atomic_numbers.tolist())]
     labels = {name: sum(name in label.names for label in trainer.data.labels) for name in TERMS}

@@ -24,8 +24,8 @@ from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.encoders import NativeEncoderConfig
 from dtnn_fast.errors import BadCrystalError, BadFileError
 from dtnn_fast.model.decoder import DecoderConfig
-from dtnn_fast.model.pair_springs import AtomPairs, assemble
 from dtnn_fast.model.lattice_model import LatticeGraph, LatticeModel, LatticeModelConfig
+from dtnn_fast.model.pair_springs import AtomPairs, assemble
 from dtnn_fast.phonons import ionic_tensor
 from dtnn_fast.symmetry import with_operations
 

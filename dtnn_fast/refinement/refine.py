@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: MIT
+"""Refined dielectric tensors: the ionic part by lattice dynamics, joined with the direct prediction.
+
+eps_ionic = e^2 / (eps0 V) sum over m of S_m S_m^T / k_m with the Born charges and the force constants at q = 0 of
+predicted or computed response (`dtnn_fast.phonons`), which is the route of A. Takigawa, S. Kiyohara and Y. Kumagai,
+arXiv 2509.26022. The modes also tell whether the crystal is stable, which a direct prediction cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..crystals.checks import check_crystals
+from ..crystals.crystal import Crystal, Rejected
+from ..crystals.elements import NONMETALS, atomic_masses
+from ..model.lattice_model import LatticeModel, LatticeResponse
+from ..model.predictor import Predictor, mean_permittivity
+from ..phonons import SOFTEST, frequencies, gamma_modes, ionic_tensor
+from ..symmetry import find_forbidden_ionic_responses, with_operations
+from .ionic_join import IonicEstimates, IonicJoin
+
+# Larger cells are rejected: the modes of 1,200 displacements take minutes, and such crystals were never learned.
+MAX_ATOMS = 400
+# Squared mode charge from which a mode counts as polar. e^2
+_POLAR = 0.05
+# Stiffness below which a mode counts as unstable, and below which a polar mode is close to it. Instabilities of 0.05
+# are within the errors of force constants. eV/Angstrom^2
+UNSTABLE_BELOW, SOFT_BELOW = -0.05, 1.0
+_BATCH_ATOMS = 512
+
+# Force constants of crystals by a potential, in their order; `Rejected` says why there are none.
+ForceConstantSource = Callable[[Sequence[Crystal]], Iterator["np.ndarray | Rejected"]]
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """A crystal with its refined tensors.
+
+    Args:
+        crystal: the crystal.
+        electronic: predicted electronic tensor. [3, 3].
+        electronic_mean_error: error bar of its mean; None without.
+        direct: ionic tensor of the direct prediction. [3, 3].
+        lattice: ionic tensor by Born charges and force constants. [3, 3].
+        ionic: the refined ionic tensor: both joined, or that of the lattice. [3, 3].
+        ionic_error: error bar of the refined ionic tensor; None without.
+        ionic_mean_error: error bar of its mean; None without.
+        modes: frequencies of the modes at q = 0, in rising order; negative for an instability. [3 N - 3], THz.
+        softest: stiffness of the softest mode, and of the softest polar mode; infinite without one. eV/Angstrom^2.
+        born_charges: [N, 3, 3], e.
+        remarks: what a user should know, one line each.
+    """
+
+    crystal: Crystal
+    electronic: np.ndarray
+    electronic_mean_error: float | None
+    direct: np.ndarray
+    lattice: np.ndarray
+    ionic: np.ndarray
+    ionic_error: float | None
+    ionic_mean_error: float | None
+    modes: np.ndarray
+    softest: tuple[float, float]
+    born_charges: np.ndarray
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def total(self) -> np.ndarray:
+        """The refined total tensor: electronic and refined ionic. [3, 3]."""
+        return self.electronic + self.ionic
+
+    @property
+    def total_mean_error(self) -> float | None:
+        """Error bar of the mean of the total tensor, of independent parts; None without."""
+        if self.electronic_mean_error is None or self.ionic_mean_error is None:
+            return None
+        return float(np.hypot(self.electronic_mean_error, self.ionic_mean_error))
+
+    @property
+    def is_unstable(self) -> bool:
+        """Whether a displacement with the period of the cell lowers the energy."""
+        return self.softest[0] < UNSTABLE_BELOW
+
+    @property
+    def is_nearly_ferroelectric(self) -> bool:
+        """Whether a polar mode is unstable or so soft that the ionic tensor depends on details."""
+        return self.softest[1] < SOFT_BELOW
+
+
+class Refiner:
+    """Refines crystals in batches.
+
+    Args:
+        predictor: direct model of electronic and ionic tensors.
+        lattice: model of Born charges and force constants.
+        join: how both ionic tensors are joined; None takes that of the lattice alone.
+        force_constants: computes force constants in place of the lattice model's; None for those.
+        softening: factor by which these force constants are too soft; they are multiplied by it.
+        max_atoms: largest number of atoms of a cell.
+
+    Raises:
+        ValueError: the direct model lacks the electronic or the ionic tensor.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        lattice: LatticeModel,
+        join: IonicJoin | None = None,
+        force_constants: ForceConstantSource | None = None,
+        softening: float = 1.0,
+        max_atoms: int = MAX_ATOMS,
+    ) -> None:
+        missing = {"electronic", "ionic"} - set(predictor.targets)
+        if missing:
+            raise ValueError(f"Refiner: expected a model of {' and '.join(sorted(missing))} tensors, got one without")
+        self.predictor, self.lattice, self.join = predictor, lattice, join
+        self.force_constants, self.softening, self.max_atoms = force_constants, softening, max_atoms
+        known = [set(elements) for elements in (predictor.elements, lattice.elements) if elements]
+        self.elements = frozenset(set.intersection(*known)) if known else None
+
+    def refine(self, items: Sequence[Crystal | Rejected]) -> Iterator[Refinement | Rejected]:
+        """Refine crystals, in their order; those that cannot be refined are rejected with a reason."""
+        usable = [item for item in items if isinstance(item, Crystal)]
+        errors = iter(check_crystals(usable, self.elements))
+        checked: list[Crystal | Rejected] = []
+        for item in items:
+            if isinstance(item, Rejected):
+                checked.append(item)
+                continue
+            error = next(errors)
+            reason = self._why_not(item) if error is None else None
+            if error is not None:
+                checked.append(Rejected.from_error(error, item.id, item.source))
+            else:
+                checked.append(item if reason is None else Rejected(item.id, item.source, reason))
+        batch: list[Crystal | Rejected] = []
+        num_atoms = 0
+        for entry in checked:
+            size = entry.num_atoms if isinstance(entry, Crystal) else 0
+            if batch and num_atoms + size > _BATCH_ATOMS:
+                yield from self._refine_batch(batch)
+                batch, num_atoms = [], 0
+            batch.append(entry)
+            num_atoms += size
+        yield from self._refine_batch(batch)
+
+    def _why_not(self, crystal: Crystal) -> str | None:
+        """Say why a crystal that the models could read cannot be refined."""
+        if crystal.num_atoms > self.max_atoms:
+            return f"too large to refine: expected at most {self.max_atoms} atoms in the cell, got {crystal.num_atoms}"
+        if not NONMETALS.intersection(crystal.atomic_numbers.tolist()):
+            return "made of metals only: a metal has no static dielectric tensor"
+        return None
+
+    def _refine_batch(self, batch: Sequence[Crystal | Rejected]) -> Iterator[Refinement | Rejected]:
+        crystals = with_operations([item for item in batch if isinstance(item, Crystal)])
+        refined: list[Refinement | Rejected] = self._refine_crystals(crystals) if crystals else []
+        of_crystals = iter(refined)
+        for item in batch:
+            yield next(of_crystals) if isinstance(item, Crystal) else item
+
+    def _refine_crystals(self, crystals: Sequence[Crystal]) -> list[Refinement | Rejected]:
+        with self.predictor.evaluating():
+            predicted = self.predictor.predict_batch_with_errors(crystals)
+        responses = self.lattice.predict(list(crystals))
+        failures: dict[int, Rejected] = {}
+        if self.force_constants is not None:
+            for index, found in enumerate(self.force_constants(crystals)):
+                if isinstance(found, Rejected):
+                    failures[index] = found
+                else:
+                    responses[index] = LatticeResponse(self.softening * found, responses[index].born_charges)
+        forbidden = find_forbidden_ionic_responses(list(crystals))
+        results: list[Refinement | Rejected] = []
+        for index, crystal in enumerate(crystals):
+            if index in failures:
+                results.append(failures[index])
+                continue
+            bars = predicted.mean_errors.get("electronic")
+            results.append(
+                self._refine_one(
+                    crystal,
+                    predicted.tensors["electronic"][index],
+                    None if bars is None else float(bars[index]),
+                    predicted.tensors["ionic"][index],
+                    responses[index],
+                    bool(forbidden[index]),
+                )
+            )
+        return results
+
+    def _refine_one(
+        self,
+        crystal: Crystal,
+        electronic: np.ndarray,
+        electronic_mean_error: float | None,
+        direct: np.ndarray,
+        response: LatticeResponse,
+        forbidden: bool,
+    ) -> Refinement:
+        volume = float(abs(np.linalg.det(crystal.cell)))
+        modes = gamma_modes(response.force_constants, response.born_charges)
+        zero = np.zeros((3, 3))
+        lattice = zero
+        if not forbidden and crystal.num_atoms > 1:
+            lattice = ionic_tensor(response.force_constants, response.born_charges, volume, SOFTEST)
+        polar = np.square(modes.polarity).sum(1) > _POLAR
+        softest = (_least(modes.stiffness), _least(modes.stiffness[polar] if not forbidden else polar[:0]))
+        ionic, bars = lattice, None
+        if self.join is not None:
+            estimates = IonicEstimates(direct[None], lattice[None], np.array([softest[1]]))
+            ionic = self.join.join(estimates)[0]  # zero where symmetry forbids both
+            bars = self.join.error_bars(estimates)
+        refinement = Refinement(
+            crystal,
+            electronic,
+            electronic_mean_error,
+            direct,
+            lattice,
+            ionic,
+            None if bars is None else float(bars[0][0]),
+            None if bars is None else float(bars[1][0]),
+            frequencies(response.force_constants, atomic_masses(crystal.atomic_numbers)),
+            softest,
+            response.born_charges,
+        )
+        refinement.remarks.extend(_remarks(refinement))
+        return refinement
+
+
+def _least(stiffness: np.ndarray) -> float:
+    return float(stiffness.min()) if len(stiffness) else float("inf")
+
+
+def _remarks(refinement: Refinement) -> Iterator[str]:
+    if refinement.is_unstable:
+        yield (
+            f"unstable: a mode of {refinement.modes[0]:.2f} THz lowers the energy, so the crystal takes another "
+            "structure when it is cold, and the ionic tensor means little"
+        )
+    if refinement.is_nearly_ferroelectric:
+        yield (
+            f"close to a ferroelectric instability: a polar mode has a stiffness of {refinement.softest[1]:.2f} "
+            "eV/Angstrom^2, on whose details the ionic tensor depends"
+        )
+    direct, lattice = (float(mean_permittivity(tensor)) for tensor in (refinement.direct, refinement.lattice))
+    if abs(lattice - direct) > 0.5 * max(lattice, direct, 2.0):
+        yield f"the direct prediction ({direct:.1f}) and lattice dynamics ({lattice:.1f}) disagree"
