@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Elements: symbols, formulas, covalent radii, and groups of elements that can replace each other."""
+"""Elements: symbols, formulas, covalent radii, masses, and groups of elements that can replace each other."""
 
 from __future__ import annotations
 
@@ -112,6 +112,45 @@ def covalent_radii(atomic_numbers: np.ndarray) -> np.ndarray:
     """
     radii: np.ndarray = COVALENT_RADII[np.minimum(atomic_numbers, _LARGEST_TABULATED)]
     return radii
+
+
+# Standard atomic weights (J. Meija et al., Pure Appl. Chem. 88, 265, 2016); for elements without one, the mass of a
+# long-lived isotope. Atomic mass units.
+_ATOMIC_MASSES = (
+    *(1.008, 4.002602, 6.94, 9.012183, 10.81, 12.011, 14.007, 15.999, 18.9984, 20.1797, 22.98977, 24.305),
+    *(26.98154, 28.085, 30.97376, 32.06, 35.45, 39.948, 39.0983, 40.078, 44.95591, 47.867, 50.9415, 51.9961),
+    *(54.93804, 55.845, 58.93319, 58.6934, 63.546, 65.38, 69.723, 72.63, 74.92159, 78.971, 79.904, 83.798),
+    *(85.4678, 87.62, 88.90584, 91.224, 92.90637, 95.95, 97.90721, 101.07, 102.9055, 106.42, 107.8682, 112.414),
+    *(114.818, 118.71, 121.76, 127.6, 126.9045, 131.293, 132.9055, 137.327, 138.9055, 140.116, 140.9077),
+    *(144.242, 144.9128, 150.36, 151.964, 157.25, 158.9254, 162.5, 164.9303, 167.259, 168.9342, 173.054),
+    *(174.9668, 178.49, 180.9479, 183.84, 186.207, 190.23, 192.217, 195.084, 196.9666, 200.592, 204.38, 207.2),
+    *(208.9804, 208.9824, 209.9872, 222.0176, 223.0197, 226.0254, 227.0277, 232.0377, 231.0359, 238.0289),
+    *(237.0482, 244.0642, 243.0614, 247.0703, 247.0703, 251.0796, 252.083, 257.0951, 258.0984, 259.101, 262.11),
+    *(267.122, 268.126, 271.134, 270.133, 269.1338, 278.156, 281.165, 281.166, 285.177, 286.182, 289.19),
+    *(289.194, 293.204, 293.208, 294.214),
+)
+# ATOMIC_MASSES[z] is the mass of atomic number z, NaN for z = 0. [119], float64, atomic mass units.
+ATOMIC_MASSES = np.array([np.nan, *_ATOMIC_MASSES])
+
+
+def atomic_masses(atomic_numbers: np.ndarray) -> np.ndarray:
+    """Return the mean masses of elements.
+
+    Args:
+        atomic_numbers: 1 to 118. [N], int64
+
+    Returns:
+        [N], float64, atomic mass units
+
+    Raises:
+        ValueError: no element has one of the numbers.
+    """
+    numbers = np.asarray(atomic_numbers)
+    outside = numbers[(numbers < 1) | (numbers > MAX_ATOMIC_NUMBER)]
+    if outside.size:
+        raise ValueError(f"atomic_masses: expected `atomic_numbers` of 1 to {MAX_ATOMIC_NUMBER}, got {outside[0]}")
+    masses: np.ndarray = ATOMIC_MASSES[numbers]
+    return masses
 
 
 # Crystals without any of these are metals, with few exceptions such as CsAu.

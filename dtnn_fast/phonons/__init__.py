@@ -1,6 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""Lattice dynamics at the zone centre: what Born charges and force constants say about the ionic tensor."""
+"""Lattice dynamics at the zone centre.
 
+- ``ionic_tensor.py``: what Born charges and force constants say about the ionic tensor
+- ``force_constants.py``: force constants of any function that computes forces, by central differences
+- ``displacements.py``: the displaced crystals that this needs, and what follows from their forces
+- ``site_directions.py``: directions to displace an atom in, as few as its site symmetry allows
+- ``frequencies.py``: frequencies of the optical modes
+"""
+
+from .displacements import DISPLACEMENT, DisplacementPlan, ForceConstants
+from .force_constants import find_force_constants, force_constants
+from .frequencies import WAVENUMBER_OF_THZ, frequencies
 from .ionic_tensor import (
     E2_OVER_EPS0,
     SOFTEST,
@@ -12,10 +22,17 @@ from .ionic_tensor import (
 )
 
 __all__ = [
+    "DISPLACEMENT",
     "E2_OVER_EPS0",
     "SOFTEST",
+    "WAVENUMBER_OF_THZ",
+    "DisplacementPlan",
+    "ForceConstants",
     "GammaModes",
     "compliance",
+    "find_force_constants",
+    "force_constants",
+    "frequencies",
     "gamma_modes",
     "ionic_tensor",
     "without_translations",

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Symbols, atomic numbers and formulas of elements."""
 
+import numpy as np
 import pytest
 
-from dtnn_fast.crystals.elements import SYMBOLS, atomic_number, formula, symbol
+from dtnn_fast.crystals.elements import SYMBOLS, atomic_masses, atomic_number, formula, symbol
 
 
 def test_symbols_equal_pymatgens():
@@ -14,6 +15,18 @@ def test_symbols_equal_pymatgens():
 def test_symbol_and_number_round_trip():
     assert all(atomic_number(symbol(z)) == z for z in range(1, 119))
     assert atomic_number("D") == atomic_number("T") == 1
+
+
+def test_masses_equal_ases():
+    numbers = np.arange(1, 119)
+    expected = pytest.importorskip("ase.data").atomic_masses[numbers]
+    np.testing.assert_allclose(atomic_masses(numbers), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 119])
+def test_no_mass(wrong):
+    with pytest.raises(ValueError, match=f"1 to 118, got {wrong}"):
+        atomic_masses(np.array([8, wrong]))
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 119])
