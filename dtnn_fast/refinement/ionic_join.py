@@ -28,6 +28,8 @@ _LEAST_MEAN = 0.1
 # Stiffness is compared within this range. eV/Angstrom^2
 _SOFTEST, _STIFFEST = 0.05, 20.0
 _NUM_FEATURES = 4
+# Steps of the fit, after which its weights change no more.
+_STEPS = 300
 
 
 class IonicEstimates(NamedTuple):
@@ -149,9 +151,9 @@ def fit_join(estimates: IonicEstimates, expected: np.ndarray, with_bars: bool = 
     weights = torch.zeros(_NUM_FEATURES, dtype=torch.float64, requires_grad=True)
     log_scale = torch.zeros((), dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.Adam([weights, log_scale], lr=0.05)
-    for step in range(600):
+    for step in range(_STEPS):
         for group in optimizer.param_groups:
-            group["lr"] = 0.05 * (1.0 - step / 600)
+            group["lr"] = 0.05 * (1.0 - step / _STEPS)
         share = torch.sigmoid(features @ weights).unsqueeze(1)
         joined = log_scale.exp() * ((1.0 - share) * direct + share * lattice)
         loss = ((joined - labels).abs().mean(1) / sizes).mean() + 1e-4 * weights.square().sum()

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from lattice_cases import random_lattice_model
 from model_cases import (
-    SMALL,
     asymmetric_crystals,
     orthogonal,
     permuted,
@@ -21,10 +21,8 @@ from model_cases import (
 )
 
 from dtnn_fast.crystals.crystal import Crystal
-from dtnn_fast.encoders import NativeEncoderConfig
 from dtnn_fast.errors import BadCrystalError, BadFileError
-from dtnn_fast.model.decoder import DecoderConfig
-from dtnn_fast.model.lattice_model import LatticeGraph, LatticeModel, LatticeModelConfig
+from dtnn_fast.model.lattice_model import LatticeGraph, LatticeModel
 from dtnn_fast.model.pair_springs import AtomPairs, assemble
 from dtnn_fast.phonons import ionic_tensor
 from dtnn_fast.symmetry import with_operations
@@ -35,19 +33,7 @@ TOLERANCE = 1e-8
 
 @pytest.fixture(scope="module")
 def model():
-    return random_model()
-
-
-def random_model(**settings):
-    decoder = DecoderConfig(layer=3, more_layers=(1,), latent=16)
-    encoder = NativeEncoderConfig((3.0, 4.0, 4.0), (7.0, 16.0, 16.0), SMALL)
-    model = LatticeModel(LatticeModelConfig(encoder, decoder, 5.0, **settings)).double().eval()
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            spread = 0.9 / parameter.shape[-1] ** 0.5 if parameter.dim() > 1 else 0.5
-            parameter.copy_(spread * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    return model
+    return random_lattice_model()
 
 
 def close(actual, expected, tolerance=TOLERANCE):
@@ -198,7 +184,7 @@ def test_graphs_are_joined_in_order(model):
 
 
 def test_saved_models_come_back(tmp_path):
-    model = random_model(elements=tuple(range(1, 100)))
+    model = random_lattice_model(elements=tuple(range(1, 100)))
     model.save(tmp_path)
     loaded = LatticeModel.from_pretrained(tmp_path)
     assert loaded.config == model.config
@@ -217,7 +203,7 @@ def test_saved_models_come_back(tmp_path):
     ],
 )
 def test_wrong_settings_are_refused(tmp_path, change, message):
-    random_model().save(tmp_path)
+    random_lattice_model().save(tmp_path)
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(BadFileError, match=message):
@@ -230,6 +216,6 @@ def test_no_model_of_that_name(tmp_path):
 
 
 def test_unknown_elements_are_refused():
-    model = random_model(elements=(14,))
+    model = random_lattice_model(elements=(14,))
     with pytest.raises(BadCrystalError, match="element"):
         model.predict(CRYSTALS[1:2])
