@@ -162,8 +162,8 @@ def without_held_out(more: Sequence[Crystal], held_out: Sequence[Crystal], by_sy
         by_system: whether all crystals of their chemical systems are left out.
 
     Returns:
-        The crystals of `more` that have none of their ids in common with them, and another structure
-        (`StructureIndex`).
+        The crystals of `more` that have none of their ids in common with them, and no similar structure
+        (`StructureIndex.find_all`): other calculations of a crystal differ in volume and distances.
     """
     ids = {crystal.id for crystal in held_out}
     systems = {crystal.chemical_system for crystal in held_out} if by_system else set()
@@ -173,7 +173,7 @@ def without_held_out(more: Sequence[Crystal], held_out: Sequence[Crystal], by_sy
         for crystal in more
         if crystal.chemical_system not in systems
         and not ids.intersection([crystal.id, *crystal.info.get("matches", ())])
-        and index.find(crystal) is None
+        and not index.find_all(crystal, similar=True)
     ]
 
 
