@@ -149,6 +149,8 @@ def _split(settings: TrainingSettings, crystals: Sequence[Crystal]) -> Split:
     try:
         return split_crystals(crystals, settings.split_by, settings.seed, settings.fold)
     except ValueError as error:
+        if settings.split_by == "crystals":
+            raise
         what = {"systems": "chemical system", "structures": "structure"}.get(settings.split_by, settings.split_by)
         raise DTNNError(f"train: the crystals cannot be split by {what}: {error}") from error
 
