@@ -128,8 +128,9 @@ def split_crystals(crystals: Sequence[Crystal], split_by: str, seed: int, fold: 
 def structure_groups(crystals: Sequence[Crystal]) -> list[str]:
     """Group crystals with the same structure, such as those of several data sets.
 
-    Two crystals are in a group if `StructureIndex` finds one by the other, if the `info["matches"]` of one lists the id
-    of the other, if both list the same id, or through other crystals.
+    Two crystals are in a group if `StructureIndex` finds one by the other as a similar structure, if the
+    `info["matches"]` of one lists the id of the other, if both list the same id, or through other crystals. So nearly
+    all calculations of a crystal are in its group, and some of its polymorphs.
 
     Args:
         crystals: crystals with unique ids that passed `check_crystal`.
@@ -150,7 +151,7 @@ def structure_groups(crystals: Sequence[Crystal]) -> list[str]:
 
     index = StructureIndex(crystals)
     for crystal in crystals:
-        for other in (*(known.id for known in index.find_all(crystal)), *crystal.info.get("matches", ())):
+        for other in (*(known.id for known in index.find_all(crystal, similar=True)), *crystal.info.get("matches", ())):
             first, second = find(crystal.id), find(other)
             group_of[second] = first
     members: dict[str, list[str]] = {}

@@ -143,7 +143,8 @@ class ModelErrors:
             split without a test crystal of a system does not count for it.
         counts: mean number of test crystals of each group, over all splits.
         validation: MAE_ten on the validation crystals, by which settings are chosen.
-        ranking: `RANKING_METRICS` of the means over the splits; those that no split has are missing.
+        ranking: `RANKING_METRICS` of the means over the splits, and "high", the number of test crystals above
+            `HIGH_PERMITTIVITY`; what no split has is missing.
     """
 
     name: str
@@ -195,15 +196,15 @@ def _errors_over_splits(
 ) -> tuple[dict[str, dict[str, Spread]], dict[str, float], Spread, dict[str, Spread]]:
     """Compute `errors`, `counts`, `validation` and `ranking` of `ModelErrors`."""
     test_summaries, validation_errors = [], []
-    rankings: dict[str, list[float]] = {metric: [] for metric in RANKING_METRICS}
+    rankings: dict[str, list[float]] = {metric: [] for metric in (*RANKING_METRICS, "high")}
     for predictions in splits:
         test, validation = predictions.select_part("test"), predictions.select_part("validation")
         test_summaries.append(summarise(test.predicted[target], test.expected[target], data.systems(test.ids)))
         if len(test.ids) > 1:
             quality = ranking_quality(test.predicted[target], test.expected[target])
-            for metric in RANKING_METRICS:
+            for metric, values in rankings.items():
                 if not isnan(quality[metric]):
-                    rankings[metric].append(quality[metric])
+                    values.append(quality[metric])
         errors_of_crystals = crystal_errors(validation.predicted[target], validation.expected[target])
         validation_errors.append(float(errors_of_crystals["mae_ten"].mean()))
     errors, counts = {}, {}

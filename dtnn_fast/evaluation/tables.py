@@ -136,8 +136,10 @@ def ranking_table(models: Sequence[ModelErrors], target: str) -> ErrorTable:
     columns = {RANKING_NAMES[metric]: [model.ranking.get(metric) for model in of_target] for metric in RANKING_METRICS}
     _, *largest = columns
     table = _table_by_model(f"{target}: ranking of the means", of_target, columns, largest)
+    high = next((model.ranking["high"].mean for model in of_target if model.complete and "high" in model.ranking), 0.0)
     table.notes = [
         "ratio: predicted to expected mean, a third of the trace",
+        f"mean number of test crystals above {HIGH_PERMITTIVITY:.0f} per split: {high:.1f}",
         "found: part of the crystals with such labels whose predictions are such, too; true: the reverse",
         *_notes_on_missing_splits(models, target),
     ]

@@ -150,6 +150,8 @@ def _split(settings: TrainingSettings, crystals: Sequence[Crystal]) -> Split:
     try:
         return split_crystals(crystals, settings.split_by, settings.seed, settings.fold)
     except ValueError as error:
+        if settings.split_by == "crystals":
+            raise
         what = {"systems": "chemical system", "structures": "structure"}.get(settings.split_by, settings.split_by)
         raise DTNNError(f"train: the crystals cannot be split by {what}: {error}") from error
 
@@ -163,8 +165,8 @@ def without_held_out(more: Sequence[Crystal], held_out: Sequence[Crystal], by_sy
         by_system: whether all crystals of their chemical systems are left out.
 
     Returns:
-        The crystals of `more` that have none of their ids in common with them, and another structure
-        (`StructureIndex`).
+        The crystals of `more` that have none of their ids in common with them, and no similar structure
+        (`StructureIndex.find_all`): other calculations of a crystal differ in volume and distances.
     """
     ids = {crystal.id for crystal in held_out}
     systems = {crystal.chemical_system for crystal in held_out} if by_system else set()
@@ -174,7 +176,7 @@ def without_held_out(more: Sequence[Crystal], held_out: Sequence[Crystal], by_sy
         for crystal in more
         if crystal.chemical_system not in systems
         and not ids.intersection([crystal.id, *crystal.info.get("matches", ())])
-        and index.find(crystal) is None
+        and not index.find_all(crystal, similar=True)
     ]
 
 

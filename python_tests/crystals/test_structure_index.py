@@ -119,3 +119,13 @@ def test_all_crystals_of_the_structure_are_found_the_nearest_first():
     assert [crystal.id for crystal in found] == ["a", "distorted"]
     assert index.find(known[1]) is found[0]
     assert index.find_all(rock_salt(4.2, (38, 8))) == []
+
+
+def test_similar_structures_are_found_on_request():
+    known = [rock_salt(4.0, id="small"), rock_salt(4.2, id="equal"), rock_salt(4.6, id="large")]
+    index = StructureIndex(known)
+    assert [crystal.id for crystal in index.find_all(rock_salt(4.2))] == ["equal"]
+    assert {crystal.id for crystal in index.find_all(rock_salt(4.2), similar=True)} == {"small", "equal"}
+    # The caesium chloride structure of the same volume is another one.
+    other = Crystal.from_fractional("CsCl", [12, 8], [[0, 0, 0], [0.5] * 3], 4.2 * 2 ** (-2 / 3) * np.eye(3))
+    assert index.find_all(other, similar=True) == []

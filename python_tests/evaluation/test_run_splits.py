@@ -108,7 +108,9 @@ def test_ranking_by_hand(tmp_path):
     assert wrong["recall_high"].mean == 0.0
     expected = np.mean([abs(np.log((means[id] + 3) / means[id])) for id in tested])
     assert right["log_error"].mean == pytest.approx(expected)
+    assert right["high"].mean == len(high)
     table = ranking_table(errors, "total")
+    assert f"above 30 per split: {len(high)}.0" in "; ".join(table.notes)
     cells = [[("*" if cell.best else "") + cell.text for cell in row] for row in table.rows]
     assert cells[0][2:5] == ["*1.00", "*1.00", "*1.00"]
     assert cells[1][2:5] == ["-1.00", "0.00", "0.00"]
