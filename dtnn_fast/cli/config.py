@@ -167,6 +167,13 @@ class TrainingSection:
         "Weight of the Born effective charges in the loss. Above 0 the model predicts them too.",
         least=0.0,
     )
+    encoder_rate: float = setting(
+        TrainingSettings.encoder_rate,
+        "Learning rate of an encoder that is trained too (--finetune), in parts of that of the decoders. With 0 it "
+        "keeps its weights.",
+        least=0.0,
+        most=10.0,
+    )
 
 
 @dataclass(frozen=True)

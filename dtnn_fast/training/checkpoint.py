@@ -85,12 +85,17 @@ def load_checkpoint(
         model.load_state_dict(tensors_of("model"))
         if mean is not None:
             mean.load_state_dict(tensors_of("mean"))
-        moments = _moments(tensors_of("optimizer"), optimizer.param_groups[0]["params"])
+        moments = _moments(tensors_of("optimizer"), _parameters(optimizer))
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
         torch.set_rng_state(random_state)
     except (RuntimeError, ValueError, TypeError) as error:
         raise BadFileError(f"{path}: damaged, or belongs to a model with other settings: {error}") from error
     return progress, tensors_of("best")
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """List the parameters in the order of the optimizer's numbers."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _moments(tensors: dict[str, Tensor], parameters: list[nn.Parameter]) -> dict[int, dict[str, Tensor]]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -186,11 +186,11 @@ class Trainer:
         # A copy, because the next run starts from the same weights.
         own_encoder = copy.deepcopy(encoder) if isinstance(encoder, NativeEncoder) else encoder
         self.model = DTNN(settings.model, own_encoder)
-        self.model.encoder.requires_grad_(not settings.frozen)
+        self.model.encoder.requires_grad_(not settings.frozen and settings.encoder_rate > 0)
         self.target_weights = self._scale_to_training_set()
         self.model.to(workers.device)
         self.optimizer = torch.optim.AdamW(
-            [parameter for parameter in self.model.parameters() if parameter.requires_grad],
+            _parameter_groups(self.model, settings.encoder_rate),
             lr=settings.learning_rate,
             betas=settings.betas,
             weight_decay=settings.weight_decay,
@@ -298,7 +298,7 @@ class Trainer:
     def _step(self, batch: _Batch, rate: float) -> Tensor:
         """Take one step of the optimizer, and return the loss. Nothing in it waits for a GPU."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("rate", 1.0)
         loss: Tensor = self._parallel_loss(batch.crystals, batch.expected, batch.share, self.workers.num_processes)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -372,6 +372,15 @@ class Trainer:
 def _known(tensors: Tensor) -> Tensor:
     """Select the tensors whose diagonal is known."""
     return tensors[~tensors.diagonal(dim1=1, dim2=2).isnan().any(1)]
+
+
+def _parameter_groups(model: DTNN, encoder_rate: float) -> list[dict[str, Any]]:
+    """List the trained parameters, those of the encoder by themselves where their learning rate is another."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    of_encoder = {id(parameter) for parameter in model.encoder.parameters()} if encoder_rate != 1.0 else set()
+    rest = [parameter for parameter in trained if id(parameter) not in of_encoder]
+    slow = [parameter for parameter in trained if id(parameter) in of_encoder]
+    return [{"params": rest}, *([{"params": slow, "rate": encoder_rate}] if slow else [])]
 
 
 def _cosine(fraction: float) -> float:

@@ -17,6 +17,10 @@ def _default_model() -> DTNNConfig:
     return DTNNConfig()
 
 
+# Settings that version 0.1.0 lacks, with their defaults.
+_LATER = (("label_power", 0.0), ("born_weight", 0.0), ("encoder_rate", 1.0), ("split_by", "crystals"))
+
+
 @dataclass(frozen=True)
 class TrainingSettings:
     """Settings of one run (arXiv 2405.09052, section on training).
@@ -42,6 +46,7 @@ class TrainingSettings:
         label_power: 0 for a loss of absolute errors; up to 1, errors of crystals with large tensors count less, see
             `partial_labels.partial_loss`.
         born_weight: weight of the Born charges in the loss, where the model has them.
+        encoder_rate: learning rate of a trained encoder in parts of that of the decoders. With 0 it keeps its weights.
         frozen: whether the encoder keeps its weights, so that its latents are computed once.
         start_digest: fingerprint of the encoder's initial weights; empty for random weights.
     """
@@ -61,6 +66,7 @@ class TrainingSettings:
     average: float = 0.0
     label_power: float = 0.0
     born_weight: float = 0.0
+    encoder_rate: float = 1.0
     frozen: bool = False
     start_digest: str = ""
 
@@ -76,7 +82,7 @@ class TrainingSettings:
         continued.
         """
         values = asdict(self) | {"model": self.model.to_json()}
-        for name, default in (("label_power", 0.0), ("born_weight", 0.0), ("split_by", "crystals")):
+        for name, default in _LATER:
             if values[name] == default:
                 del values[name]
         values["start"] = values.pop("start_digest")

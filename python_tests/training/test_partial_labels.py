@@ -13,6 +13,7 @@ from model_cases import TINY, config, rattled, small_crystals
 
 from dtnn_fast import DTNN
 from dtnn_fast.datasets.splits import split
+from dtnn_fast.encoders import NativeEncoder
 from dtnn_fast.errors import BadCrystalError, BadFileError, DTNNError
 from dtnn_fast.training.labelled_data import LabelledGraphs, make_labelled_data
 from dtnn_fast.training.metrics import isotropic_scale, mae_ten
@@ -232,6 +233,31 @@ class TestRuns:
             with pytest.raises(BadFileError, match="other settings or data"):
                 train_run(settings, CRYSTALS, tmp_path, more=changed)
 
+    def test_the_encoder_can_learn_slower_or_not_at_all(self, tmp_path, settings, more):
+        moved = {}
+        for rate in (1.0, 0.1, 0.0):
+            torch.manual_seed(0)
+            encoder = NativeEncoder(settings.model.encoder, settings.model.decoder.layer)
+            before = [parameter.detach().clone() for parameter in encoder.parameters()]
+            folder = tmp_path / str(rate)
+            train_run(replace(settings, encoder_rate=rate), CRYSTALS, folder, more=more, encoder=encoder)
+            trained = DTNN.from_pretrained(folder / "model").encoder.parameters()
+            moved[rate] = max((a - b).abs().max().item() for a, b in zip(before, trained, strict=True))
+        assert moved[0.0] == 0.0
+        assert 0.0 < moved[0.1] < 0.5 * moved[1.0]
+
+    def test_a_run_with_two_rates_resumes(self, tmp_path, settings, more):
+        slow = replace(settings, encoder_rate=0.1)
+        whole = train_run(slow, CRYSTALS, tmp_path / "whole", more=more)
+
+        def stop(trainer, epoch):
+            trainer.checkpoint()
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            train_run(slow, CRYSTALS, tmp_path / "parts", more=more, on_epoch=stop)
+        assert train_run(slow, CRYSTALS, tmp_path / "parts", more=more)["errors"] == whole["errors"]
+
     def test_settings_without_them_are_those_of_earlier_versions(self, settings):
-        assert not {"label_power", "born_weight"} & TrainingSettings().to_json().keys()
+        assert not {"label_power", "born_weight", "encoder_rate"} & TrainingSettings().to_json().keys()
         assert TrainingSettings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
