@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from math import isfinite
 from typing import Any
 
@@ -104,13 +103,9 @@ class ErrorCalibration:
         if len(self.sizes) == 1:
             bars = self.factors[0] * self.score(spreads, means)
         else:
-            bars = np.interp(np.log(self.size(means)), *self._knots) * self.score(spreads, means)
+            factors = np.interp(np.log(self.size(means)), np.log(self.sizes), self.factors)
+            bars = factors * self.score(spreads, means)
         return np.where(is_exact(spreads, means), 0.0, bars)
-
-    @cached_property
-    def _knots(self) -> tuple[np.ndarray, np.ndarray]:
-        """Logarithms of the sizes, and the factors. Making them takes longer than the bar of a crystal."""
-        return np.log(self.sizes), np.array(self.factors)
 
 
 def calibrations_to_json(targets: Sequence[str], calibrations: Sequence[ErrorCalibration]) -> dict[str, Any]:
