@@ -120,6 +120,9 @@ def test_members_that_share_an_encoder_that_is_trained(program, data, encoder, t
     model = load_predictor(folder / "model")
     assert isinstance(model, DTNN)
     assert model.config.members == 2
+    bar = json.loads((folder / "results.json").read_text())["error_bars"]["total"]
+    assert [own.to_json() for own in model.config.tensor_calibrations] == [bar["calibration"]]
+    assert [own.to_json() for own in model.config.mean_calibrations] == [bar["mean_calibration"]]
     start = load_encoder(encoder, 2).state_dict()
     assert not all(torch.equal(start[name], value) for name, value in model.encoder.state_dict().items())
     # The predictions on record are those of the saved model, member by member.
