@@ -2,8 +2,10 @@
 """Calibrate the error bars of the bundled model by size, on the validation crystals that its members have in common.
 
 Nothing is trained. Prints the share of test crystals that the error bars cover, of all and of each third by predicted
-mean, as the model is and newly calibrated. With --write, config.json gets the new calibrations and training.json what
-they cover. `dtnn-fast train` and `dtnn-fast ensemble` do the same: only a model from earlier needs this.
+mean: as the model is; newly calibrated; and over random halves of test and validation crystals together, of which one
+half calibrates and the other is covered, by one factor for all crystals and by size. With --write, config.json gets the
+new calibrations and training.json what they cover. `dtnn-fast train` and `dtnn-fast ensemble` calibrate by size
+themselves: only a model from earlier needs this.
 
 Usage: python tools/calibrate_error_bars.py [--write]
 """
@@ -21,11 +23,15 @@ import numpy as np
 from dtnn_fast import DTNN
 from dtnn_fast.crystals import Crystal
 from dtnn_fast.datasets import clean, load_labelled, split
+from dtnn_fast.model.decoder import BOUNDS
 from dtnn_fast.model.dtnn import FORMAT
+from dtnn_fast.model.error_calibration import ErrorCalibration
 from dtnn_fast.model.predictor import without_forbidden_ionic_parts
 from dtnn_fast.nn.graph import crystal_batches
 from dtnn_fast.nn.saved_folder import CONFIG_FILE, write_settings
+from dtnn_fast.training.error_bars import LEVEL, Quantity, calibrate, coverage, mean_and_spread
 from dtnn_fast.training.member_predictions import ErrorBars, MemberPredictions
+from dtnn_fast.training.metrics import crystal_errors
 from dtnn_fast.training.run_folder import data_digest
 
 BUNDLED_FOLDER = Path(__file__).parents[1] / "dtnn_fast" / "weights" / "dielectric"
@@ -69,7 +75,34 @@ def _print(title: str, judged: dict[str, dict[str, Any]]) -> None:
     for target, bars in judged.items():
         for name, prefix in (("tensor", ""), ("mean", "mean_")):
             thirds = ", ".join(f"{100 * share:.0f}" for share in bars[f"{prefix}test_coverage_by_third"])
-            print(f"{title}: {target} {name}: {100 * bars[f'{prefix}test_coverage']:.1f} %, thirds {thirds} %")
+            print(f"{title}: {target} {name}: {100 * bars[f'{prefix}test_coverage']:.0f} %, thirds {thirds} %")
+
+
+def _print_halves(predictions: MemberPredictions, repeats: int = 200) -> None:
+    numbers = np.random.default_rng(0)
+    for target, tensors in predictions.tensors.items():
+        expected = predictions.expected[target]
+        for quantity in Quantity:
+            shares: dict[str, list[list[float]]] = {"one factor": [], "by size": []}
+            for _ in range(repeats):
+                order = numbers.permutation(len(expected))
+                first, second = np.array_split(order, 2)
+                known = tensors[:, first], expected[first]
+                made = calibrate(*known, quantity=quantity, vacuum=BOUNDS[target])
+                for title, calibration in (("one factor", _one_factor(*known, quantity)), ("by size", made)):
+                    covered = coverage(tensors[:, second], expected[second], calibration, quantity)
+                    shares[title].append([100 * (share or 0.0) for share in (covered.share, *covered.by_third)])
+            for title, rows in shares.items():
+                share, *thirds = (f"{value:.0f}" for value in np.mean(rows, 0))
+                print(f"{title}, {repeats} halves: {target} {quantity}: {share} %, thirds {', '.join(thirds)} %")
+
+
+def _one_factor(members: np.ndarray, expected: np.ndarray, quantity: Quantity) -> ErrorCalibration:
+    """Calibrate the spread by one factor for all crystals, as version 0.1.0 did."""
+    average, spreads = mean_and_spread(members, np.ones(members.shape[:2], dtype=bool), quantity)
+    metric = {Quantity.tensor: "mae_ten", Quantity.mean: "mae_mean_diag"}[quantity]
+    ratios = np.sort(crystal_errors(average, expected)[metric] / spreads)
+    return ErrorCalibration.plain(float(ratios[int(np.ceil(LEVEL * (len(ratios) + 1))) - 1]))
 
 
 def main() -> None:
@@ -85,6 +118,7 @@ def main() -> None:
     bars = predictions.error_bars()
     judged = predictions.judge(bars)
     _print("by size", judged)
+    _print_halves(predictions)
     if arguments.write:
         config = replace(
             model.config,

@@ -66,6 +66,9 @@ def tables_by_section(evaluation: Evaluation) -> dict[str, list[ErrorTable]]:
         sections["Against the best baseline"] = [ratio_table(evaluation.ratios)]
     if evaluation.ablations:
         sections["Encoder layers"] = [layer_table(name, models) for name, models in evaluation.ablations.items()]
+    coverages = [table for target in targets if (table := coverage_table(evaluation, target)).rows]
+    if coverages:
+        sections["Error bars"] = coverages
     return sections
 
 
@@ -189,6 +192,49 @@ def layer_table(name: str, models: Sequence[ModelErrors]) -> ErrorTable:
     listed = ", ".join(f"{target} {count}" for target, count in splits.items())
     table.notes = [f"splits: {listed}", "the other tables show the layer with the lowest validation error"]
     return table
+
+
+THIRDS = ("smallest", "middle", "largest")
+
+
+def coverage_table(evaluation: Evaluation, target: str) -> ErrorTable:
+    """Make the table of the share of test crystals within their error bars: of all, and of each third by size.
+
+    Models without error bars have no row, and runs of version 0.1.0 no thirds and no bars of the mean.
+    """
+    title = f"{target}: test crystals within their error bars, %"
+    headings = [f"{quantity}, {part}" for quantity in ("tensor", "mean") for part in ("all", *THIRDS)]
+    table = ErrorTable(title, ["model", *headings])
+    for model in evaluation.errors:
+        if model.target != target or model.role == "median":
+            continue
+        runs = evaluation.model_of(model).runs.values()
+        columns = zip(*(_coverages(run.results_json, target) for run in runs), strict=True)
+        cells = [Cell(_percent([share for share in column if share is not None])) for column in columns]
+        if any(cell.text != "-" for cell in cells):
+            table.rows.append([Cell(model.name + ("" if model.complete else INCOMPLETE_MARK)), *cells])
+    table.notes = ["made to be 90; thirds of the test crystals by predicted mean, from the smallest to the largest"]
+    return table
+
+
+def _coverages(results: Mapping[str, Any], target: str) -> list[float | None]:
+    """Read the shares that results.json records, in the order of the table's columns; None where there are none."""
+    bars = results.get("error_bars")
+    own = bars.get(target) if isinstance(bars, dict) else None
+    shares: list[float | None] = []
+    for name in ("test_coverage", "mean_test_coverage"):
+        thirds = own.get(f"{name}_by_third") if isinstance(own, dict) else None
+        values = [own.get(name) if isinstance(own, dict) else None]
+        values += thirds if isinstance(thirds, list) and len(thirds) == len(THIRDS) else [None] * len(THIRDS)
+        shares += [value if isinstance(value, float) else None for value in values]
+    return shares
+
+
+def _percent(shares: Sequence[float]) -> str:
+    if not shares:
+        return "-"
+    percent = Spread.of([100 * share for share in shares])
+    return f"{percent.mean:.0f} ± {percent.std:.0f}" if percent.splits > 1 else f"{percent.mean:.0f}"
 
 
 def _table_by_model(

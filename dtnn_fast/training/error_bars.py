@@ -185,6 +185,17 @@ class Coverage:
     share: float | None
     by_third: tuple[float | None, float | None, float | None]
 
+    @classmethod
+    def of(cls, covered: np.ndarray, means: np.ndarray) -> Coverage:
+        """Count crystals.
+
+        Args:
+            covered: whether the error is within the error bar. [B], bool.
+            means: predicted mean permittivities. [B].
+        """
+        low, middle, high = np.array_split(covered[np.argsort(means, kind="stable")], 3)
+        return cls(_share(covered), (_share(low), _share(middle), _share(high)))
+
 
 def coverage(
     members: np.ndarray, expected: np.ndarray, calibration: ErrorCalibration, quantity: Quantity = Quantity.tensor
@@ -202,10 +213,8 @@ def coverage(
     average, measures = members.mean(0), _MEASURES[quantity]
     spreads, means = measures.spread(members), mean_permittivity(average)
     covered = crystal_errors(average, expected)[measures.error] <= calibration.bars(spreads, means)
-    order = np.argsort(means, kind="stable")
-    order = order[~is_exact(spreads, means)[order]]
-    low, middle, high = (covered[third] for third in np.array_split(order, 3))
-    return Coverage(_share(covered[order]), (_share(low), _share(middle), _share(high)))
+    counted = ~is_exact(spreads, means)
+    return Coverage.of(covered[counted], means[counted])
 
 
 def _share(covered: np.ndarray) -> float | None:

@@ -75,6 +75,10 @@ def test_an_ensemble_with_error_bars(program, data, encoder, tmp_path, labelled)
     assert result.exit_code == 0
     assert "Test errors of the ensemble, seed 0: total" in result.stdout
     assert "of the test crystals are within the error bar of their tensor" in result.stdout
+    bar = json.loads((folder / "results.json").read_text())["error_bars"]["ionic"]
+    thirds = ", ".join(f"{100 * share:.0f}" for share in bar["mean_test_coverage_by_third"])
+    printed = f"{100 * bar['mean_test_coverage']:.0f} % within that of their mean (thirds by size: {thirds} %)"
+    assert printed in " ".join(result.stdout.split())
     screened = program("screen", data, "--model", folder / "model", "--output", tmp_path / "screening")
     assert screened.exit_code == 0
     with (tmp_path / "screening" / "ranking.csv").open() as file:
@@ -116,6 +120,9 @@ def test_members_that_share_an_encoder_that_is_trained(program, data, encoder, t
     model = load_predictor(folder / "model")
     assert isinstance(model, DTNN)
     assert model.config.members == 2
+    bar = json.loads((folder / "results.json").read_text())["error_bars"]["total"]
+    assert [own.to_json() for own in model.config.tensor_calibrations] == [bar["calibration"]]
+    assert [own.to_json() for own in model.config.mean_calibrations] == [bar["mean_calibration"]]
     start = load_encoder(encoder, 2).state_dict()
     assert not all(torch.equal(start[name], value) for name, value in model.encoder.state_dict().items())
     # The predictions on record are those of the saved model, member by member.

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,11 @@ import torch
 from exporting import BATCHES, small_model
 
 from dtnn_fast.crystals.crystal import Crystal
+from dtnn_fast.model.error_calibration import ErrorCalibration
 from dtnn_fast.model.exported import PREDICTOR_INPUTS, export_predictor, predictor_inputs
 
 CPP = Path(__file__).parents[2] / "examples" / "cpp" / "predict.cpp"
+BARS = ErrorCalibration((1.0, 4.0, 9.0), (3.0, 2.0, 5.0), size_weight=0.1, vacuum=1.0)
 RUNNER = """
 import sys
 import torch
@@ -52,6 +55,7 @@ def exported(tmp_path_factory):
     """The folder that the command writes for a small model, and the model."""
     folder = tmp_path_factory.mktemp("exported")
     model = small_model(layers=1).eval()
+    model.config = replace(model.config, tensor_calibrations=(BARS,), mean_error_scales=(3.0,))
     model.save(folder / "model")
     code = f"import sys; sys.argv = {['dtnn-fast', 'export', '-m', str(folder / 'model'), '-o', str(folder)]!r}\n"
     options = "import torch._inductor.config as c; c.aot_inductor.compile_wrapper_opt_level = 'O0'\n"
@@ -67,6 +71,9 @@ def test_a_process_without_the_package_runs_it(exported, tmp_path):
     description = json.loads((folder / "model.json").read_text())
     assert list(description["inputs"]) == list(PREDICTOR_INPUTS)
     assert list(description["outputs"]) == ["total"]
+    assert description["tensor_calibrations"] == {"total": BARS.to_json()}
+    assert description["mean_calibrations"] == {"total": ErrorCalibration.plain(3.0).to_json()}
+    assert "sqrt(spread^2 + (size_weight * size)^2)" in description["error_bars"]
     batches = list(BATCHES.values())
     torch.save([predictor_inputs(crystals) for crystals in batches], tmp_path / "inputs.pt")
     command = [sys.executable, "-P", "-c", RUNNER, str(folder), tmp_path / "inputs.pt", tmp_path / "outputs.pt"]

@@ -14,6 +14,7 @@ from dtnn_fast.evaluation.figures import place_in_table
 from dtnn_fast.evaluation.page import write_page
 from dtnn_fast.evaluation.runs import DataSet, find_runs, read_runs
 from dtnn_fast.evaluation.tables import (
+    coverage_table,
     layer_table,
     metric_table,
     overview_table,
@@ -203,6 +204,45 @@ def test_nothing_to_compare_says_why(tmp_path):
     (tmp_path / "a" / "results.json").unlink()
     with pytest.raises(DTNNError, match=r"no run can be used: .*a: results\.json is missing"):
         evaluation_of(tmp_path)
+
+
+def test_coverage_of_error_bars(tmp_path):
+    """Means over the splits; what a run does not record is missing, and a model without error bars has no row."""
+    write_model(tmp_path / "ours", {0: 1.0, 1: 1.0})
+    write_model(tmp_path / "version 0.1.0", {0: 2.0, 1: 2.0})
+    write_model(tmp_path / "without", {0: 2.0, 1: 2.0})
+    write_model(tmp_path / "damaged", {0: 2.0, 1: 2.0})
+    write_model(tmp_path / "baseline", {0: 3.0, 1: 3.0}, layer=None)
+    shares = {
+        "test_coverage": 0.9,
+        "test_coverage_by_third": [1.0, 0.9, 0.8],
+        "mean_test_coverage": 0.5,
+        "mean_test_coverage_by_third": [0.25, None, 0.75],
+    }
+    lower = {"test_coverage": 0.8, "test_coverage_by_third": [0.7, 0.8, 0.9], "mean_test_coverage": 0.5}
+
+    def record(name, seed, bars):
+        path = tmp_path / name / f"split-{seed}" / "results.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "error_bars": bars}))
+
+    record("ours", 0, {"total": shares})
+    record("ours", 1, {"total": lower})
+    record("version 0.1.0", 0, {"total": {"test_coverage": 0.86}})
+    record("without", 0, {})
+    for seed, bars in enumerate(([], {"total": {"test_coverage": "x", "test_coverage_by_third": {"a": 1}}})):
+        record("damaged", seed, bars)
+    evaluation = evaluation_of(tmp_path)
+    table = coverage_table(evaluation, "total")
+    assert rows(table) == {
+        "ours": ["85 ± 7", "85 ± 21", "85 ± 7", "85 ± 7", "50 ± 0", "25", "-", "75"],
+        "version 0.1.0": ["86", *["-"] * 7],
+    }
+    assert table.header[1:5] == ["tensor, all", "tensor, smallest", "tensor, middle", "tensor, largest"]
+    assert tables_by_section(evaluation)["Error bars"] == [table]
+
+
+def test_without_error_bars_there_is_no_table_of_them(three_models):
+    assert "Error bars" not in tables_by_section(three_models)
 
 
 def test_markdown(three_models):

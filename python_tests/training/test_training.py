@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import dtnn_fast.nn.graph as graph_module
 from dtnn_fast import DTNN, __version__
+from dtnn_fast.crystals.crystal import Crystal, dielectric_targets
 from dtnn_fast.datasets.splits import split
 from dtnn_fast.errors import BadCrystalError, BadFileError, DTNNError
 from dtnn_fast.training.labelled_data import LabelledGraphs
@@ -52,6 +53,26 @@ def test_the_loss_falls_by_half_and_below_the_median_model_s():
     train = run.data.tensors["total"][run.split.train]
     median = train.median(0).values
     assert losses[-1] < float((train - median).abs()[:, (0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)].mean())
+
+
+def test_predictions_on_record_are_zero_where_the_saved_model_s_are(tmp_path):
+    """Symmetry forbids the ionic part of silicon, whatever its lattice constant."""
+    fcc, diamond = 1 - np.eye(3), [[0, 0, 0], [0.25] * 3]
+    targets = dielectric_targets(13 * np.eye(3), ionic=np.zeros((3, 3)))
+    silicon = [
+        Crystal.from_fractional(f"Si {index}", [14, 14], diamond, (2.6 + 0.1 * index) * fcc, targets=targets)
+        for index in range(20)
+    ]
+    crystals = [*CRYSTALS, *silicon]
+    settings = replace(SETTINGS, epochs=1, model=replace(MODEL, targets=("electronic", "ionic", "total"), members=2))
+    train_run(settings, crystals, tmp_path)
+    by_id = {crystal.id: crystal for crystal in crystals}
+    recorded = load_predictions(tmp_path / "predictions.npz")
+    is_silicon = np.array([id.startswith("Si ") for id in recorded.ids])
+    np.testing.assert_array_equal((recorded.predicted["ionic"] == 0).all((1, 2)), is_silicon)
+    saved = DTNN.from_pretrained(tmp_path / "model").predict_targets([by_id[id] for id in recorded.ids])
+    for target, tensors in saved.items():
+        np.testing.assert_allclose(recorded.predicted[target], tensors, rtol=1e-4, atol=1e-4)
 
 
 def test_a_resumed_run_is_the_same_to_the_bit(tmp_path):
