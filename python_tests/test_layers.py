@@ -24,7 +24,7 @@ LAYERS = [
     {"datasets"},
     {"nn"},
     {"encoders"},
-    {"model"},
+    {"model", "potentials"},
     {"training", "screening"},
     {"distillation", "evaluation", "tuning", "refinement"},
     {"cli"},

@@ -23,7 +23,8 @@ _OPTIONAL = {
     "moyopy": "crystal systems",
     "pyarrow": "predictions.parquet",
     "matplotlib": "plot.png",
-    "sevenn": "encoders sevennet-0 and sevennet-l3i5",
+    "sevenn": "encoders and potentials sevennet-0 and sevennet-l3i5",
+    "nequix": "potentials in files of Nequix",
 }
 
 

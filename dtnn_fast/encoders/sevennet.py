@@ -67,6 +67,9 @@ class SevenNetEncoder(PretrainedEncoder):
         data = self._start(atomic_numbers, bonds)
         for name, module in self.potential.named_children():
             data = module(data)
+            if data["x"].is_floating_point() and data["x"].dtype != bonds.vectors.dtype:
+                # The elements of the atoms come as float32, whatever the dtype of the weights.
+                data |= {key: value.to(bonds.vectors.dtype) for key, value in data.items() if value.is_floating_point()}
             yield name, data
 
     def _start(self, atomic_numbers: Tensor, bonds: DirectedBonds) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ def _pair_terms(crystal: Crystal):
     z = crystal.atomic_numbers.astype(float)
     # A Morse potential whose depth, width and place depend on both elements, times a cutoff that is smooth to third
     # order.
-    depth, width, place = 1.0 + 0.02 * np.abs(z[i] - z[j]), 1.0 + 0.003 * (z[i] + z[j]), 1.8 + 0.004 * (z[i] + z[j])
+    depth, width, place = 1.0 + 0.02 * np.abs(z[i] - z[j]), 1.8 + 0.003 * (z[i] + z[j]), 2.4 + 0.004 * (z[i] + z[j])
     decay = np.exp(-width * (length - place))
     value, first, second = (
         depth * (decay**2 - 2 * decay),

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: MIT
+"""Interatomic potentials of others: energies, forces and stresses, force constants at q = 0, and relaxation.
+
+- ``potential.py``: `Potential`, what all of them can do
+- ``ase_potential.py``: any calculator of ASE
+- ``bond_potential.py``: potentials in torch whose energies follow from bond vectors, computed in batches
+- ``sevennet_potential.py``: SevenNet, with the weights of the package sevenn
+- ``nequix_potential.py``: Nequix, with weights from the user's file
+- ``load_potential.py``: a potential by name or file
+- ``gamma_force_constants.py``: force constants of many crystals
+- ``relax.py``: relaxation that keeps the symmetry
+"""
+
+from .ase_potential import AsePotential
+from .bond_potential import BondPotential
+from .gamma_force_constants import gamma_force_constants
+from .load_potential import load_potential
+from .potential import Potential, PotentialResult
+from .relax import Relaxed, relax
+
+__all__ = [
+    "AsePotential",
+    "BondPotential",
+    "Potential",
+    "PotentialResult",
+    "Relaxed",
+    "gamma_force_constants",
+    "load_potential",
+    "relax",
+]

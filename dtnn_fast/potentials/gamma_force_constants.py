@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""Force constants at q = 0 of many crystals by a potential."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from ..crystals.crystal import Crystal, Rejected
+from ..errors import DTNNError
+from ..phonons import DISPLACEMENT, DisplacementPlan, ForceConstants
+from ..symmetry import with_operations
+from .potential import Potential
+
+# The cost grows with the square of the number of atoms, and with what symmetry is missing.
+MAX_ATOMS = 100
+# Number of atoms in displaced crystals that the potential gets at once, so that it fills its batches.
+_CHUNK_ATOMS = 512
+
+
+def gamma_force_constants(
+    crystals: Iterable[Crystal],
+    potential: Potential,
+    displacement: float = DISPLACEMENT,
+    max_atoms: int = MAX_ATOMS,
+) -> Iterator[ForceConstants | Rejected]:
+    """Compute the force constants of crystals at q = 0 by symmetry-distinct central differences.
+
+    Displaced copies of several crystals go to the potential together. A crystal that fails does not end the others.
+
+    Args:
+        crystals: their operations are searched for where they have none.
+        potential: computes the forces.
+        displacement: length of the displacements. Angstrom
+        max_atoms: largest number of atoms of a crystal.
+
+    Yields:
+        For each crystal, in order, its force constants or why there are none: it is not sound, it has an element that
+        the potential does not know, it is too large, or the potential fails on it.
+
+    Raises:
+        ValueError: the displacement is not positive.
+    """
+    waiting: list[DisplacementPlan | Rejected] = []
+    num_atoms = 0
+    for crystal in crystals:
+        waiting.append(_plan(crystal, potential, displacement, max_atoms))
+        if isinstance(waiting[-1], DisplacementPlan):
+            num_atoms += len(waiting[-1].atoms) * crystal.num_atoms
+        if num_atoms >= _CHUNK_ATOMS:
+            yield from _solve(waiting, potential)
+            waiting, num_atoms = [], 0
+    yield from _solve(waiting, potential)
+
+
+def _plan(crystal: Crystal, potential: Potential, displacement: float, max_atoms: int) -> DisplacementPlan | Rejected:
+    try:
+        potential.check(crystal)
+        if crystal.num_atoms > max_atoms:
+            reason = f"expected at most {max_atoms} atoms for force constants, got {crystal.num_atoms}"
+            return Rejected(crystal.id, crystal.source, reason)
+        return DisplacementPlan.of(with_operations([crystal])[0], displacement)
+    except DTNNError as error:
+        return Rejected.from_error(error, crystal.id, crystal.source)
+
+
+def _solve(waiting: Sequence[DisplacementPlan | Rejected], potential: Potential) -> Iterator[ForceConstants | Rejected]:
+    plans = [plan for plan in waiting if isinstance(plan, DisplacementPlan)]
+    displaced = [plan.displaced() for plan in plans]
+    try:
+        forces = potential.forces([crystal for group in displaced for crystal in group])
+        ends = np.cumsum([len(group) for group in displaced])
+        groups = [forces[end - len(group) : end] for group, end in zip(displaced, ends.tolist(), strict=True)]
+    except Exception:  # of one crystal: find out which one, and why
+        groups = [None] * len(plans)  # type: ignore[list-item]
+    results = iter(zip(plans, displaced, groups, strict=True))
+    for item in waiting:
+        yield item if isinstance(item, Rejected) else _solve_one(*next(results), potential)
+
+
+def _solve_one(
+    plan: DisplacementPlan, displaced: list[Crystal], forces: list[np.ndarray] | None, potential: Potential
+) -> ForceConstants | Rejected:
+    crystal = plan.crystal
+    try:
+        return plan.force_constants(potential.forces(displaced) if forces is None else forces)
+    except Exception as error:
+        found = Rejected.from_error(error, crystal.id, crystal.source)
+        if isinstance(error, DTNNError):
+            return found
+        return Rejected(
+            found.id, found.source, f"the potential {potential.name} fails on it: {type(error).__name__}: {error}"
+        )

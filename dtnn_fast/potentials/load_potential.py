@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+"""A potential by name or file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ..encoders.pretrained import PRETRAINED
+from ..errors import DTNNError
+from .bond_potential import BondPotential
+
+NEQUIX_SUFFIX = ".nqx"
+
+
+def load_potential(name: str | Path, *, trust: bool = False, device: torch.device | str = "cpu") -> BondPotential:
+    """Load a potential.
+
+    Args:
+        name: "sevennet-0" or "sevennet-l3i5", or the path of a file of Nequix, which ends in ".nqx".
+        trust: whether a file of Nequix is read whose SHA-256 is not known.
+        device: device to compute on.
+
+    Returns:
+        The potential, in float64.
+
+    Raises:
+        DTNNError: there is no such potential.
+        BadFileError: its weights are missing, damaged, of another version, or not known.
+        MissingPackageError: its package is not installed.
+
+    Example:
+        >>> potential = load_potential("nequix-oam-1.nqx")
+        >>> for found in gamma_force_constants(crystals, potential):
+        ...     print(found)
+    """
+    if str(name) in PRETRAINED:
+        from .sevennet_potential import SevenNetPotential
+
+        return SevenNetPotential(str(name), device)
+    if Path(name).suffix.lower() == NEQUIX_SUFFIX:
+        from .nequix_potential import NequixPotential
+
+        return NequixPotential(name, trust, device)
+    raise DTNNError(
+        f"load_potential: expected {', '.join(PRETRAINED)} or a file of Nequix (*{NEQUIX_SUFFIX}), got {str(name)!r}"
+    )
