@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from ..ops import (
     symmetrise_crystals,
 )
 from ..symmetry import SNAP_TOLERANCE
+from .atom_images import AtomImages
 from .graph import BondTier, CrystalGraph, SiteProjectors, build_graph
 
 
@@ -60,7 +62,7 @@ def build_reduced_graph(
             not map it onto itself within the tolerance.
         RuntimeError: `tolerance` is below rounding.
     """
-    return reduce_crystals(crystals, cutoffs, dtype, tolerance, on_failure)[0]
+    return _reduce(crystals, cutoffs, dtype, tolerance, on_failure).graph
 
 
 def reduce_crystals(
@@ -71,6 +73,29 @@ def reduce_crystals(
     on_failure: Callable[[int, str], None] | None = None,
 ) -> tuple[CrystalGraph, Tensor]:
     """Build a graph as `build_reduced_graph` does, and return too which of all atoms it stores. [N], int64."""
+    reduced = _reduce(crystals, cutoffs, dtype, tolerance, on_failure)
+    return reduced.graph, reduced.stored
+
+
+class _Reduced(NamedTuple):
+    """A graph, which of all atoms it stores [N'], and the operations of `AtomImages.of`; None for a plain graph."""
+
+    graph: CrystalGraph
+    stored: Tensor
+    applied: tuple[SymmetrisedCrystals, Tensor, Tensor, Tensor] | None = None
+
+    def images(self) -> AtomImages | None:
+        """Find the images of the stored atoms; None for a plain graph."""
+        return None if self.applied is None else AtomImages.of(*self.applied, self.stored)
+
+
+def _reduce(
+    crystals: Sequence[Crystal],
+    cutoffs: Sequence[float],
+    dtype: torch.dtype,
+    tolerance: float,
+    on_failure: Callable[[int, str], None] | None,
+) -> _Reduced:
     operations = [crystal.operations for crystal in crystals]
     for index, crystal in enumerate(crystals):
         if crystal.num_atoms == 0:
@@ -81,7 +106,7 @@ def reduce_crystals(
             operations[index] = None
     if all(given is None for given in operations):
         graph = build_graph(crystals, cutoffs, dtype)
-        return graph, torch.arange(graph.num_atoms)
+        return _Reduced(graph, torch.arange(graph.num_atoms))
 
     ptr = torch.tensor([0, *(crystal.num_atoms for crystal in crystals)]).cumsum(0)
     symmetrised, rotations, operation_ptr = _symmetrise(crystals, operations, ptr, tolerance)
@@ -106,7 +131,7 @@ def reduce_crystals(
         reduced.weight.to(dtype),
         reduced.projector.to(dtype),
     )
-    return graph, reduced.stored
+    return _Reduced(graph, reduced.stored, (symmetrised, ptr, rotations, operation_ptr))
 
 
 # Labels of crystals whose operations could not be used, and the reasons, of the innermost `collected_failures`.
@@ -137,6 +162,24 @@ def build_inference_graph(
     Returns:
         The graph; `collected_failures` tells which crystals kept all atoms and bonds although they have operations.
     """
+    return _reduce_for_inference(crystals, cutoffs, dtype).graph
+
+
+def build_unfolding_graph(
+    crystals: Sequence[Crystal], cutoffs: Sequence[float], dtype: torch.dtype = torch.float32
+) -> tuple[CrystalGraph, AtomImages | None]:
+    """Build the graph of `build_inference_graph`, and say how all atoms follow from its own; None if it has them all.
+
+    Args:
+        crystals: see `build_inference_graph`.
+        cutoffs: see `build_inference_graph`. Angstrom
+        dtype: see `build_inference_graph`.
+    """
+    reduced = _reduce_for_inference(crystals, cutoffs, dtype)
+    return reduced.graph, reduced.images()
+
+
+def _reduce_for_inference(crystals: Sequence[Crystal], cutoffs: Sequence[float], dtype: torch.dtype) -> _Reduced:
     failures = _FAILURES.get()
 
     def note(index: int, reason: str) -> None:
@@ -144,12 +187,13 @@ def build_inference_graph(
             failures[crystals[index].label] = reason
 
     try:
-        return build_reduced_graph(crystals, cutoffs, dtype, on_failure=note)
+        return _reduce(crystals, cutoffs, dtype, SNAP_TOLERANCE, note)
     except Exception as error:
         for index, crystal in enumerate(crystals):
             if crystal.operations is not None:
                 note(index, str(error))
-        return build_graph(crystals, cutoffs, dtype)
+        graph = build_graph(crystals, cutoffs, dtype)
+        return _Reduced(graph, torch.arange(graph.num_atoms))
 
 
 def _find_fault(crystal: Crystal) -> str | None:
