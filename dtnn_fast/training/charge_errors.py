@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,32 +65,45 @@ class ChargePredictions:
 
     @classmethod
     def mean(cls, members: Sequence[ChargePredictions], weights: Sequence[float]) -> ChargePredictions | None:
-        """Average the predictions of members for test crystals; None where they have different ones, or none.
+        """Average the predictions of members for the crystals that all were tested on; None where there are none.
 
-        Members of an ensemble may validate on different crystals.
+        Members that validate on different crystals may have learned from different further ones.
 
         Args:
             members: at least one.
             weights: number of models that each one is the mean of.
         """
         tested = [member.select("test") for member in members]
-        first = tested[0]
-        if not len(first.ids) or not all(first._has_labels_of(other) for other in tested[1:]):
+        keys = [member._keys() for member in tested]
+        common = set(keys[0]).intersection(*keys[1:])
+        if not common:
             return None
-        predicted = np.average([member.predicted for member in tested], axis=0, weights=weights)
-        return cls(first.ids, first.parts, first.num_atoms, first.atomic_numbers, predicted, first.expected)
+        chosen = [
+            member._take([own.index(key) for key in keys[0] if key in common])
+            for member, own in zip(tested, keys, strict=True)
+        ]
+        predicted = np.average([member.predicted for member in chosen], axis=0, weights=weights)
+        return replace(chosen[0], predicted=predicted)
 
-    def _has_labels_of(self, other: ChargePredictions) -> bool:
-        return np.array_equal(self.ids, other.ids) and np.array_equal(self.expected, other.expected)
+    def _keys(self) -> list[tuple[str, bytes]]:
+        """Return the id and the labels of each crystal: two sets may have a crystal under one id."""
+        labels = np.split(self.expected, np.cumsum(self.num_atoms)[:-1])
+        return [(str(id), own.tobytes()) for id, own in zip(self.ids, labels, strict=True)] if len(self.ids) else []
 
     def select(self, part: str) -> ChargePredictions:
         """Return the crystals of one part."""
-        chosen = self.parts == part
-        atoms = np.repeat(chosen, self.num_atoms)
+        return self._take(np.flatnonzero(self.parts == part).tolist())
+
+    def _take(self, crystals: Sequence[int]) -> ChargePredictions:
+        """Return some crystals, in the given order."""
+        starts = np.cumsum(self.num_atoms) - self.num_atoms
+        ranges = [np.arange(starts[k], starts[k] + self.num_atoms[k]) for k in crystals]
+        atoms = np.concatenate([np.zeros(0, dtype=np.int64), *ranges])
+        rows = list(crystals)
         return ChargePredictions(
-            self.ids[chosen],
-            self.parts[chosen],
-            self.num_atoms[chosen],
+            self.ids[rows],
+            self.parts[rows],
+            self.num_atoms[rows],
             self.atomic_numbers[atoms],
             self.predicted[atoms],
             self.expected[atoms],

@@ -116,13 +116,17 @@ def test_a_summary_by_hand():
     assert (parts["validation"]["mae"], parts["test"]["mae"]) == (1.5, 3.0)
 
 
-def test_the_mean_of_members_is_that_of_test_crystals():
-    first = made_up([1.0, 1.0, 1.0], [0.0, 0.0, 0.0], parts=("validation", "test"))
-    second = made_up([4.0], [0.0], numbers=(8,), num_atoms=(1,), parts=("test",))
-    second = replace(second, ids=first.ids[1:])
-    mean = ChargePredictions.mean([first, second], [1, 2])
-    assert mean.predicted[0, 0, 0] == pytest.approx(3.0)
-    assert ChargePredictions.mean([first, replace(second, ids=np.array(["other"]))], [1, 1]) is None
+def test_the_mean_of_members_is_over_the_crystals_that_all_were_tested_on():
+    first = made_up([1.0, 1.0, 2.0], [0.0, 0.0, 0.0], parts=("validation", "test"))
+    second = replace(made_up([4.0, 5.0, 5.0], [0.0, 0.0, 0.0], (8, 12, 8), (1, 2)), ids=np.array(["c1", "c0"]))
+    mean = ChargePredictions.mean([first, second], [1, 3])
+    assert mean.ids.tolist() == ["c1"]
+    assert mean.predicted[:, 0, 0].tolist() == [(2.0 + 3 * 4.0) / 4]
+    both = ChargePredictions.mean([replace(first, parts=np.array(["test", "test"])), second], [1, 3])
+    assert both.ids.tolist() == ["c0", "c1"]
+    assert both.predicted[:, 0, 0].tolist() == [4.0, 4.0, 3.5]
+    # The same id with other labels is another calculation.
+    assert ChargePredictions.mean([first, replace(second, expected=second.expected + 1.0)], [1, 1]) is None
     nothing = made_up([1.0, 1.0, 1.0], [0.0, 0.0, 0.0], parts=("validation", "validation"))
     assert ChargePredictions.mean([nothing, nothing], [1, 1]) is None
 
