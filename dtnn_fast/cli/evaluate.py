@@ -65,8 +65,8 @@ def evaluate(
 
     Print the errors of all models by crystal system, as mean and standard deviation over the splits with the best in
     bold, and draw figures. Runs with the same label (dtnn-fast train --label NAME) belong to one model; runs without
-    a label belong together by the name of their folder. Only runs on the same crystals, tensors and splits are
-    compared. Others are listed in rejected.csv and never stop the rest.
+    a label belong together by the name of their folder. Only runs on the same crystals and tensors are compared.
+    Others are listed in rejected.csv and never stop the rest.
 
     Exit code: 0 all runs were used, 3 some were rejected or lack splits, 2 nothing could be compared.
     """
@@ -76,7 +76,7 @@ def evaluate(
     from ..evaluation.evaluation import targets_of
     from ..evaluation.figures import write_figures
     from ..evaluation.page import write_page
-    from ..evaluation.runs import DataSet, common_split, find_runs, read_runs
+    from ..evaluation.runs import DataSet, find_runs, read_runs
     from ..evaluation.tables import tables_by_section, write_errors
     from .error_tables import print_tables
     from .training_inputs import load_training_data
@@ -87,9 +87,7 @@ def evaluate(
     output.mkdir(parents=True, exist_ok=True)
     write_rejected(output / REJECTED_FILE, [*without_runs, *unreadable])
     crystals, _ = load_training_data(data or [], targets_of(finished_runs), clean)
-    evaluation = evaluate_runs(
-        finished_runs, DataSet(crystals, common_split(finished_runs)), [*without_runs, *unreadable]
-    )
+    evaluation = evaluate_runs(finished_runs, DataSet(crystals), [*without_runs, *unreadable])
     evaluation.models_in_detail(show)  # an unknown name is an error before anything is drawn
     write_rejected(output / REJECTED_FILE, evaluation.rejected)
     write_errors(output / ERRORS_FILE, evaluation.errors)

@@ -18,8 +18,8 @@ _NOT_RECORDED = "not recorded"
 
 _INTRODUCTION = """\
 Errors on test crystals: mean and standard deviation over {splits} random splits of {count} labelled crystals, with
-the same crystals and tensors for every model, which is checked. A tenth is for testing, a tenth for validation
-({sorted} sorted, `numpy.random.RandomState(seed).permutation(n)`, seeds {seeds}).
+the same crystals and tensors for every model, which is checked. A tenth is for testing, a tenth for validation (ids
+sorted, `numpy.random.RandomState(seed).permutation(n)`, seeds {seeds}).
 
 - MAE_ten is the mean absolute error over the six unique elements of the tensor; the best is in bold.
 - A few crystals with huge tensors move the means, so the median over the test crystals is given too.
@@ -49,14 +49,7 @@ def write_page(
     blocks = ["# Results"]
     if notes is not None:
         blocks.append(f"How settings were chosen, and what the figures mean: [{notes.name}]({_link(notes, path)}).")
-    blocks.append(
-        _INTRODUCTION.format(
-            splits=len(seeds),
-            count=len(evaluation.data),
-            seeds=", ".join(map(str, seeds)),
-            sorted="ids" if evaluation.data.split_by == "crystals" else "whole chemical systems",
-        )
-    )
+    blocks.append(_INTRODUCTION.format(splits=len(seeds), count=len(evaluation.data), seeds=", ".join(map(str, seeds))))
     blocks += [*_results(evaluation, path, pictures), *_provenance(evaluation)]
     blocks.append(f"This page and its figures are written by:\n\n```\n{command}\n```")
     path.parent.mkdir(parents=True, exist_ok=True)

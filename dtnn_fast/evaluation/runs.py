@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..crystals.crystal import Crystal, Rejected
-from ..datasets.splits import Split, split, split_by_group
+from ..datasets.splits import split
 from ..errors import BadFileError
 from ..files import read_json_object
 from ..symmetry import UNKNOWN
@@ -33,7 +33,6 @@ from .charge_tables import check_charge_errors
 # Folder names that say which run of a model it is, not which model.
 _RUN_FOLDER = re.compile(r"split-?\d+|layer-?\d+|electronic|ionic|total|all")
 _SPLIT_FOLDER = re.compile(r"split-?(\d+)")
-_WAYS = {"crystals": "crystal", "systems": "chemical system"}
 # Predictions files may hold the expected tensors in single precision.
 TENSOR_TOLERANCE = 1e-3
 
@@ -65,11 +64,6 @@ class Run:
     settings_json: dict[str, Any]
     results_json: dict[str, Any]
     predictions: RunPredictions
-
-    @property
-    def split_by(self) -> str:
-        """What the split keeps together: "crystals", or "systems" for chemical systems."""
-        return _split_by(self.settings_json["settings"])
 
 
 def find_runs(paths: Iterable[Path]) -> tuple[list[Path], list[Rejected]]:
@@ -174,32 +168,14 @@ def _seed(settings: dict[str, Any], folder: Path) -> int:
     return int(split_folder[1])
 
 
-def _split_by(settings: Any) -> str:
-    """Read how a run was split; the runs of a joined ensemble stand in `models`."""
-    if not isinstance(settings, dict):
-        return "crystals"
-    models = settings.get("models")
-    if isinstance(models, list) and models:
-        return _split_by(models[0])
-    return str(settings.get("split_by", "crystals"))
-
-
-def common_split(runs: Iterable[Run]) -> str:
-    """Return how all runs were split: "systems" where every one is split by chemical system, else "crystals"."""
-    ways = {run.split_by for run in runs}
-    return "systems" if ways == {"systems"} else "crystals"
-
-
 class DataSet:
     """Labelled crystals by id, with their splits and properties.
 
     Args:
         crystals: crystals that runs are trained and tested on, cleaned, each with "crystal_system" in `info`.
-        split_by: "crystals", or "systems" for splits by chemical system; see `TrainingSettings.split_by`.
     """
 
-    def __init__(self, crystals: Sequence[Crystal], split_by: str = "crystals") -> None:
-        self.split_by = split_by
+    def __init__(self, crystals: Sequence[Crystal]) -> None:
         self.crystals = {crystal.id: crystal for crystal in crystals}
         self.digest = data_digest(crystals)
         self._ids = list(self.crystals)
@@ -216,15 +192,9 @@ class DataSet:
             part: "train", "validation" or "test".
         """
         if seed not in self._part_ids:
-            parts = self._split(seed)
+            parts = split(self._ids, seed)
             self._part_ids[seed] = {name: [self._ids[index] for index in getattr(parts, name)] for name in SPLIT_PARTS}
         return self._part_ids[seed][part]
-
-    def _split(self, seed: int) -> Split:
-        if self.split_by == "crystals":
-            return split(self._ids, seed)
-        systems = [crystal.chemical_system for crystal in self.crystals.values()]
-        return split_by_group(self._ids, systems, seed)
 
     def tensors(self, ids: Sequence[str], target: str) -> np.ndarray:
         """Return the expected tensors of some crystals. [n, 3, 3]."""
@@ -266,11 +236,6 @@ def check_run(run: Run, data: DataSet) -> None:
         raise BadFileError(
             f"{run.folder}: of another data set: its digest is {run.digest}, that of the {len(data)} crystals compared "
             f"here {data.digest}"
-        )
-    if run.split_by != data.split_by:
-        raise BadFileError(
-            f"{run.folder}: split by {_WAYS.get(run.split_by, run.split_by)}, the runs compared here by "
-            f"{_WAYS[data.split_by]}: compare them apart"
         )
     for part in SPLIT_PARTS:
         ids, expected_ids = run.predictions.select_part(part).ids, data.part_ids(run.seed, part)

@@ -2,16 +2,15 @@
 """Run folders: found at any depth, named, and refused with the file and the reason when something is wrong."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from run_cases import CRYSTALS, DATA, made_up_crystals, off_by, write_model, write_run
 
-from dtnn_fast.datasets.splits import split, split_by_group
+from dtnn_fast.datasets.splits import split
 from dtnn_fast.errors import BadFileError
 from dtnn_fast.evaluation.comparison import group_runs, missing_splits
-from dtnn_fast.evaluation.runs import DataSet, check_run, common_split, find_runs, read_run, read_runs
+from dtnn_fast.evaluation.runs import DataSet, check_run, find_runs, read_run, read_runs
 from dtnn_fast.training.run_folder import RunPredictions, load_predictions, save_predictions
 
 
@@ -173,33 +172,6 @@ def test_the_data_set_has_the_parts_of_the_split():
     assert DATA.part_ids(3, "test") == [CRYSTALS[index].id for index in indices.test]
     assert DATA.systems(["c00", "c01"]) == ["cubic", "hexagonal"]
     assert DATA.element_counts() == {11: 10, 17: 10, 12: 10, 8: 10}
-
-
-def by_system(folder, seed, data, **settings):
-    run = write_run(folder, seed, off_by(1.0), data=data)
-    record = json.loads((run / "settings.json").read_text())
-    change_settings(run, settings=record["settings"] | settings)
-    return run
-
-
-def test_splits_by_chemical_system_are_compared_among_themselves(tmp_path):
-    crystals = [replace(c, atomic_numbers=np.array([3 + k // 2, 9])) for k, c in enumerate(made_up_crystals(26))]
-    plain, systems = DataSet(crystals), DataSet(crystals, "systems")
-    assert systems.part_ids(0, "test") != plain.part_ids(0, "test")
-    places = split_by_group([c.id for c in crystals], [c.chemical_system for c in crystals], 0)
-    assert systems.part_ids(0, "test") == [crystals[index].id for index in places.test]
-    own = by_system(tmp_path / "a", 0, systems, split_by="systems")
-    joined = by_system(tmp_path / "b", 0, systems, models=[{"models": [{"split_by": "systems"}]}])
-    other = by_system(tmp_path / "c", 0, plain)
-    runs = [read_run(folder) for folder in (own, joined)]
-    assert common_split(runs) == "systems"
-    assert common_split([*runs, read_run(other)]) == common_split([]) == "crystals"
-    for run in runs:
-        check_run(run, systems)
-        with pytest.raises(BadFileError, match="split by chemical system, the runs compared here by crystal"):
-            check_run(run, plain)
-    with pytest.raises(BadFileError, match="split by crystal, the runs compared here by chemical system"):
-        check_run(read_run(other), systems)
 
 
 def test_runs_of_a_model_differ_in_seed_and_layer_only(tmp_path):

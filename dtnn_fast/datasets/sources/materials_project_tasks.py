@@ -118,7 +118,7 @@ class TaskFile:
         """Yield the calculations; a line that was cut off is left out, so that it is fetched again."""
         if self.path is None or not self.path.exists():
             return
-        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in self.path.read_text(encoding="utf-8").splitlines():
             try:
                 record = parse_json(line)
                 arrays = (record[name] for name in ("id", "atomic_numbers", "positions", "cell"))
