@@ -110,7 +110,7 @@ def measure(structure: str, num_atoms: int, stages: Sequence[str], threads: int)
     from dtnn_fast.formats.reading import read_crystals
     from dtnn_fast.screening.crystal_warnings import structure_warnings
     from dtnn_fast.screening.engine import screen_crystals
-    from dtnn_fast.screening.store import write_parquet
+    from dtnn_fast.screening.predictions_file import write_parquet
     from dtnn_fast.symmetry import find_forbidden_ionic_responses, known_crystal_system
 
     torch.set_num_threads(threads)

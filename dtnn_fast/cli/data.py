@@ -93,8 +93,8 @@ def fetch(
         typer.Option(
             file_okay=False,
             show_default="a temporary folder",
-            help="Folder to keep downloaded files in. Files that it has already are not downloaded again, so that an "
-            "interrupted fetch can continue.",
+            help="Folder to keep downloaded files in, and the calculations of mp. What it has already is not "
+            "downloaded again, so that an interrupted fetch can continue.",
         ),
     ] = None,
     clean: Annotated[
@@ -117,7 +117,7 @@ def fetch(
         typer.Option(
             show_default="ieee for mp, cell for the others",
             help="Cartesian frame of the source's tensors: that of the structure (cell), or the IEEE standard frame of "
-            "the crystal (ieee).",
+            "the crystal (ieee). Of mp, only where the calculation of a tensor cannot be read.",
         ),
     ] = None,
     limit: Annotated[
@@ -215,6 +215,7 @@ _PRINTED_KEYS = (
     "encoder",
     "tensor_range",
     "frame_of_source",
+    "tensors_from",
 )
 
 
@@ -250,6 +251,8 @@ def _print_counts(console: Console, provenance: Mapping[str, Any]) -> None:
     table.add_column("rows")
     table.add_column("count", justify="right")
     table.add_row("kept", f"{provenance['kept']:,}", style="bold")
+    for route, count in provenance.get("tensors_from", {}).items():
+        table.add_row(f"received with tensors of the {route}", f"{count:,}")
     for drop_reason, count in provenance.get("dropped", {}).items():
         table.add_row(f"dropped: {drop_reason}", f"{count:,}")
     console.print(table)

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..evaluation.tables import METRIC_NAMES, Cell, ErrorTable
+from ..evaluation.error_table import Cell, ErrorTable
+from ..evaluation.tables import METRIC_NAMES
 from ..symmetry import CRYSTAL_SYSTEMS
 from ..training.error_bars import FEWEST_CRYSTALS
 from ..training.metrics import HIGH_PERMITTIVITY, METRICS, over_splits
@@ -40,6 +41,7 @@ def print_errors(console: Console, result: Mapping[str, Any], title: str) -> Non
             table.add_row(group, str(errors["count"]), *cells, style="bold" if group == "all" else "")
         console.print(table)
         _print_ranking(console, result.get("ranking", {}).get(target, {}).get("test"))
+    _print_charges(console, result)
     stopped = f"best epoch {result['best_epoch']} of {result['epochs']}, " if "best_epoch" in result else ""
     console.print(f"{stopped}{result['train_seconds']:.0f} s of training")
 
@@ -54,6 +56,21 @@ def _print_ranking(console: Console, quality: Mapping[str, float | None] | None)
     console.print(
         f"means: rank correlation {spearman}, {found:.0f} % of the top tenth found, {high}"
         f"mean |ln(predicted / expected)| {quality['log_error']:.2f}"
+    )
+
+
+def _print_charges(console: Console, result: Mapping[str, Any]) -> None:
+    """Print the error of Born charges, of a model that has them; results.json has it by element."""
+    errors = result.get("born_charges")
+    if errors is None:
+        return
+    if "test" not in errors:
+        console.print("Born charges: no test crystal has labels")
+        return
+    tested = errors["test"]
+    console.print(
+        f"Born charges: mean absolute error {tested['mae']:.3f} e a component, of {tested['mean_size']:.3f} e, over "
+        f"{tested['atoms']:,} atoms of {tested['crystals']:,} test crystals (dtnn-fast evaluate lists the elements)"
     )
 
 

@@ -68,7 +68,7 @@ def _finish(
 ) -> None:
     """Write rejected.csv and the page, print the tables, and end with the exit code."""
     from ..crystals.crystal import write_rejected
-    from ..evaluation.tables import to_markdown
+    from ..evaluation.error_table import to_markdown
 
     write_rejected(output / REJECTED_FILE, rejected)
     if markdown is not None:

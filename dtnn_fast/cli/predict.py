@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,11 +23,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy as np
-
-    from ..crystals.crystal import Crystal, Rejected
+    from ..crystals.crystal import Rejected
     from ..screening.store import ScreenedCrystals
 
 
@@ -80,7 +76,8 @@ def predict(
     Error bars (±) hold for nine of ten validation crystals: beside the mean that of the mean, beside the tensor that of
     the mean absolute error over its six elements.
 
-    Models with Born effective charges add them to the JSON, in e, as [atom, field, displacement].
+    Models with Born effective charges add them to the JSON, in e, as [atom, field, displacement], with the elements and
+    positions of the atoms in the order of the file.
 
     Lines "warning: ..." say where the model does not apply, or where its numbers cannot be right.
 
@@ -88,29 +85,20 @@ def predict(
     """
     predictor = load_model(model, threads, device, "predict")
 
-    from ..crystals.crystal import Crystal
     from ..formats.find_files import find_files, read_files
-    from ..model.dtnn import DTNN
     from ..screening.engine import screen_crystals
 
-    has_charges = isinstance(predictor, DTNN) and predictor.born_readout is not None
-    if born is not None and not (has_charges and "electronic" in predictor.targets):
+    if born is not None and not (predictor.has_born_charges and "electronic" in predictor.targets):
         raise typer.BadParameter(
             "needs a model of electronic tensors and Born charges (dtnn-fast train with training.born_weight)",
             param_hint="--born",
         )
     found = find_files(files)
-    items = list(read_files(found.files))
-    screened, rejected = screen_crystals(predictor, items)
+    wants_charges = predictor.has_born_charges and (as_json or output is not None or born is not None)
+    screened, rejected = screen_crystals(predictor, read_files(found.files), born_charges=wants_charges)
     rejected = found.rejected + rejected
     require_some(len(screened), rejected, ", ".join(map(str, files)))
     content = _to_json(screened, rejected, model)
-    if has_charges and (as_json or output is not None or born is not None):
-        known = {item.id: item for item in items if isinstance(item, Crystal)}
-        crystals = [known[id] for id in screened.ids]
-        charges = cast(DTNN, predictor).predict_born_charges(crystals)
-        for entry, of_crystal in zip(content["crystals"], charges, strict=True):
-            entry["born_charges"] = of_crystal.tolist()
     if as_json:
         typer.echo(json.dumps(content, indent=2))
     else:
@@ -121,23 +109,26 @@ def predict(
     for reject in rejected:
         stderr().print(f"rejected: {describe(reject)}", style="yellow")
     if born is not None:
-        _write_born_files(born, crystals, charges, screened.tensors["electronic"])
+        _write_born_files(born, screened)
     # After printing, so that nothing is lost when the file cannot be written.
     if output is not None:
         output.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     exit_with(rejected, "the reasons are above")
 
 
-def _write_born_files(
-    folder: Path, crystals: Sequence[Crystal], charges: Sequence[np.ndarray], electronic: np.ndarray
-) -> None:
+def _write_born_files(folder: Path, screened: ScreenedCrystals) -> None:
+    from ..crystals.crystal import Crystal
     from ..formats.born_file import write_born_file
 
-    for crystal, of_crystal, tensor in zip(crystals, charges, electronic, strict=True):
+    assert screened.atoms is not None
+    cells, electronic = screened.lattice_vectors, screened.tensors["electronic"]
+    for id, cell, tensor, numbers, positions, charges in zip(
+        screened.ids, cells, electronic, *screened.atoms, strict=True
+    ):
         # Ids come from files: only the characters that name one folder stay.
-        place = folder / "".join(c if c.isalnum() or c in "-_.:#" else "_" for c in crystal.id).lstrip(".")
+        place = folder / "".join(c if c.isalnum() or c in "-_.:#" else "_" for c in id).lstrip(".")
         place.mkdir(parents=True, exist_ok=True)
-        write_born_file(place / "BORN", crystal, of_crystal, tensor)
+        write_born_file(place / "BORN", Crystal.make(id, numbers, positions, cell), charges, tensor)
 
 
 def _to_json(screened: ScreenedCrystals, rejected: list[Rejected], model: str) -> dict[str, Any]:
@@ -168,6 +159,9 @@ def _to_json(screened: ScreenedCrystals, rejected: list[Rejected], model: str) -
         }
         for row in range(len(screened))
     ]
+    if screened.atoms is not None:
+        for row, crystal in enumerate(crystals):
+            crystal |= {name: values[row].tolist() for name, values in screened.atoms._asdict().items()}
     return {
         "dtnn_fast_version": __version__,
         "model": model,

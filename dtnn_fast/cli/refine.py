@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..crystals.crystal import Crystal, Rejected
     from ..potentials import Potential
     from ..refinement.ionic_join import IonicJoin
-    from ..refinement.refine import ForceConstantSource, Refinement
+    from ..refinement.refiner import ForceConstantSource, Refinement
 
 _COLUMNS = (
     *("id", "formula", "num_atoms", "electronic_mean", "ionic_direct_mean", "ionic_lattice_mean", "ionic_mean"),
@@ -121,7 +121,7 @@ def refine(
     from ..crystals.crystal import Crystal, Rejected
     from ..model.lattice_model import LatticeModel
     from ..refinement.ranked_ids import choose, read_best_ids
-    from ..refinement.refine import Refiner
+    from ..refinement.refiner import Refiner
     from ..screening.sources import open_source
 
     lattice_model = LatticeModel.from_pretrained(lattice)

@@ -75,6 +75,15 @@ def screen(
             "crystals whose error bar exceeds the value.",
         ),
     ] = False,
+    born_charges: Annotated[
+        bool,
+        typer.Option(
+            "--born-charges",
+            help="Predicts the Born effective charges of all atoms too, in e, and writes them into "
+            "predictions.parquet with the atoms' elements and positions, in the order of the file. Needs a model with "
+            "Born charges (dtnn-fast train with training.born_weight).",
+        ),
+    ] = False,
     batch_atoms: Annotated[
         int | None,
         typer.Option(
@@ -105,21 +114,19 @@ def screen(
     predictor = load_model(model, threads, device, "screen")
 
     from ..crystals.crystal import write_rejected
-    from ..errors import optional_import
+    from ..screening.predictions_file import write_parquet
     from ..screening.ranking import rank, resolve_sort_column, write_ranking
     from ..screening.report import plot_screening
     from ..screening.sources import open_source
-    from ..screening.store import count_warnings, write_parquet
+    from ..screening.store import count_warnings
 
     targets = predictor.targets
+    _check_charges(predictor, born_charges)
     batch_atoms = batch_atoms or predictor.default_batch_atoms()
     try:
         sort_column = resolve_sort_column(sort_by, targets)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--sort-by") from None
-    # Before hours of work: check that the results can be written.
-    optional_import("pyarrow", extra="cli", purpose="write predictions.parquet")
-    optional_import("matplotlib", extra="cli", purpose="draw plot.png")
     _prepare_folder(output)
 
     start = time.perf_counter()
@@ -127,7 +134,7 @@ def screen(
         source = open_source(paths or [], predictor.elements)
         if source.notice:
             stderr().print(source.notice)
-        screened, rejected, stopped, failures = _screen(predictor, source, batch_atoms)
+        screened, rejected, stopped, failures = _screen(predictor, source, batch_atoms, born_charges)
     except KeyboardInterrupt:
         # Before the first prediction, for example while folders are listed.
         _print_stopped(0)
@@ -153,6 +160,7 @@ def screen(
         "lowest_first": lowest_first,
         "rank_unreliable": rank_unreliable,
         "batch_atoms": batch_atoms,
+        "born_charges": born_charges,
         "predicted": len(screened),
         "rejected": len(rejected),
         "warnings": count_warnings(columns),
@@ -174,8 +182,19 @@ def screen(
     exit_with(rejected, f"see {output / 'rejected.csv'}")
 
 
+def _check_charges(predictor: Predictor, born_charges: bool) -> None:
+    if born_charges and not predictor.has_born_charges:
+        raise typer.BadParameter(
+            "needs a model with Born charges (dtnn-fast train with training.born_weight)", param_hint="--born-charges"
+        )
+
+
 def _prepare_folder(output: Path) -> None:
-    """Create the folder for the results, and check that they can be written there."""
+    """Create the folder for the results, and check before hours of work that they can be written there."""
+    from ..errors import optional_import
+
+    optional_import("pyarrow", extra="cli", purpose="write predictions.parquet")
+    optional_import("matplotlib", extra="cli", purpose="draw plot.png")
     output.mkdir(parents=True, exist_ok=True)
     for name in RESULT_FILES:
         if (output / name).is_dir():
@@ -188,7 +207,7 @@ def _prepare_folder(output: Path) -> None:
 
 
 def _screen(
-    predictor: Predictor, source: CrystalSource, batch_atoms: int
+    predictor: Predictor, source: CrystalSource, batch_atoms: int, born_charges: bool
 ) -> tuple[ScreenedCrystals, list[Rejected], bool, dict[str, str]]:
     """Screen with a progress bar.
 
@@ -203,7 +222,7 @@ def _screen(
         on_done = progress.count if source.unit == "files" else progress.count_and_advance
         crystals = source.read(progress.advancing)
         try:
-            screened, rejected = screen_crystals(predictor, crystals, batch_atoms, on_done)
+            screened, rejected = screen_crystals(predictor, crystals, batch_atoms, on_done, born_charges)
             stopped = False
         except ScreeningStopped as stop:
             screened, rejected, stopped = stop.screened, stop.rejected, True

@@ -17,7 +17,7 @@ from ..crystals.crystal import Crystal, Rejected
 from ..crystals.elements import MAX_ATOMIC_NUMBER, symbol
 from ..errors import BadCrystalError, MissingPackageError
 from ..symmetry import crystal_system_of_group, find_symmetry, from_ieee_frame, symmetry_violation
-from .sources.source import DroppedRow, DropReason, TensorFrame
+from .sources.source import FRAME_KEY, DroppedRow, DropReason, TensorFrame
 
 # Larger elements come from nearly unstable phonons or vanishing gaps, strongly negative ones from failed calculations.
 TENSOR_RANGE = (-10.0, 100.0)
@@ -84,7 +84,8 @@ class SelectionRules(NamedTuple):
 
     Args:
         encoder: a key of `ENCODER_ELEMENTS`; crystals with an element that it does not know are dropped.
-        frame: the frame of the source's tensors; kept tensors are always in the frame of the cell.
+        frame: the frame of the source's tensors where a row does not say its own (`FRAME_KEY`); kept tensors are always
+            in the frame of the cell.
         tensor_range: smallest and largest element of the total tensor that is kept, or None for all.
         check_symmetry: whether tensors that lack the symmetry of their crystal are dropped; needs moyopy.
     """
@@ -161,7 +162,7 @@ def _apply_rules(crystal: Crystal, rules: SelectionRules, known_ids: set[str]) -
     fault = check_row(crystal, rules.encoder, known_ids)
     if fault is not None:
         return fault
-    if rules.frame is TensorFrame.ieee:
+    if crystal.info.get(FRAME_KEY, rules.frame) == TensorFrame.ieee:
         try:
             crystal = replace(crystal, targets=from_ieee_frame(crystal, crystal.targets))
         except MissingPackageError:

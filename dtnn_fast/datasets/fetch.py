@@ -105,7 +105,7 @@ def _fetch_rows(request: FetchRequest) -> SourceRows:
     if source is MATERIALS_PROJECT:
         if file is not None:
             raise DTNNError("the source mp takes no file: it queries the Materials Project")
-        return fetch_materials_project(limit, on_progress, open_client)
+        return fetch_materials_project(limit, on_progress, open_client, folder)
     if source is PAPER:
         if file is None:
             raise DTNNError(

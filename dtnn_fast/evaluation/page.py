@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .error_table import Cell, ErrorTable, to_markdown
 from .evaluation import Evaluation
 from .runs import Run
-from .tables import Cell, ErrorTable, tables_by_section, to_markdown
+from .tables import tables_by_section
 
 _NOT_RECORDED = "not recorded"
 

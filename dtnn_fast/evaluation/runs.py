@@ -28,6 +28,7 @@ from ..training.run_folder import (
     data_digest,
     load_predictions,
 )
+from .charge_tables import check_charge_errors
 
 # Folder names that say which run of a model it is, not which model.
 _RUN_FOLDER = re.compile(r"split-?\d+|layer-?\d+|electronic|ionic|total|all")
@@ -132,6 +133,11 @@ def read_run(folder: Path) -> Run:
     if isinstance(model, dict) and isinstance(decoder, dict) and isinstance(layer, int):
         without_layer = {name: value for name, value in decoder.items() if name != "layer"}
         model_settings["model"] = {**model, "decoder": without_layer}
+    results_json = read_json_object(folder / RESULTS_FILE)
+    try:
+        check_charge_errors(results_json)
+    except ValueError as error:
+        raise BadFileError(f"{folder / RESULTS_FILE}: {error}") from error
     return Run(
         folder,
         _model_name(settings_json, folder),
@@ -142,7 +148,7 @@ def read_run(folder: Path) -> Run:
         layer if isinstance(layer, int) else None,
         json.dumps(model_settings, sort_keys=True),
         settings_json,
-        read_json_object(folder / RESULTS_FILE),
+        results_json,
         load_predictions(folder / PREDICTIONS_FILE),
     )
 

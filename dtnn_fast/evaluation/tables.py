@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..symmetry import CRYSTAL_SYSTEMS, UNKNOWN
 from ..training.metrics import HIGH_PERMITTIVITY, METRICS, RANKING_METRICS
+from .charge_tables import charge_table
 from .comparison import MEDIAN_ERROR, PAPER_RATIOS, ModelErrors, Ratio, Spread
+from .error_table import Cell, ErrorTable
 from .evaluation import Evaluation
+from .runs import Run
 
 METRIC_NAMES = {
     "mae_ten": "MAE_ten",
@@ -24,33 +27,6 @@ METRIC_NAMES = {
 # From the most to the least symmetric, then crystals whose symmetry is not known.
 SYSTEMS = (*reversed(CRYSTAL_SYSTEMS), UNKNOWN)
 INCOMPLETE_MARK = "*"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Text of a table cell, and whether it is the best of the compared cells."""
-
-    text: str
-    best: bool = False
-
-
-@dataclass
-class ErrorTable:
-    """A table whose first column is text.
-
-    Args:
-        title: above the table.
-        header: headings of the columns.
-        rows: one cell for each column.
-        notes: below the table.
-        is_numeric: whether the other columns are numbers, which are aligned at the right.
-    """
-
-    title: str
-    header: list[str]
-    rows: list[list[Cell]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    is_numeric: bool = True
 
 
 def tables_by_section(evaluation: Evaluation) -> dict[str, list[ErrorTable]]:
@@ -69,7 +45,23 @@ def tables_by_section(evaluation: Evaluation) -> dict[str, list[ErrorTable]]:
     coverages = [table for target in targets if (table := coverage_table(evaluation, target)).rows]
     if coverages:
         sections["Error bars"] = coverages
+    charges = _charge_tables(evaluation.runs)
+    if charges:
+        sections["Born effective charges"] = charges
     return sections
+
+
+def _charge_tables(runs: Sequence[Run]) -> list[ErrorTable]:
+    """Make the table of each model, and of each of its layers, whose runs have errors of Born charges."""
+    by_model: dict[tuple[str, int | None], list[Run]] = {}
+    for run in runs:
+        by_model.setdefault((run.model, run.layer), []).append(run)
+    names = [name for name, _ in by_model]
+    tables = [
+        charge_table(name if names.count(name) == 1 else f"{name}, layer {layer}", [run.results_json for run in own])
+        for (name, layer), own in by_model.items()
+    ]
+    return [table for table in tables if table is not None]
 
 
 def overview_table(models: Sequence[ModelErrors], targets: Sequence[str]) -> ErrorTable:
@@ -289,36 +281,6 @@ def _notes_on_missing_splits(models: Sequence[ModelErrors], target: str) -> list
         for model in of_target
         if not model.complete
     ]
-
-
-def to_markdown(table: ErrorTable, level: int = 3) -> str:
-    """Format a table as Markdown: a heading, the table with the best cells in bold, and its notes.
-
-    Args:
-        table: what to format.
-        level: level of the heading.
-    """
-    lines = [f"{'#' * level} {table.title}", ""]
-    lines.append(_markdown_row([_escape(name) for name in table.header]))
-    alignment = "| ---: " if table.is_numeric else "| --- "
-    lines.append("| --- " + alignment * (len(table.header) - 1) + "|")
-    lines += [_markdown_row([_markdown_cell(cell) for cell in row]) for row in table.rows]
-    if table.notes:
-        lines += ["", "; ".join(_escape(note) for note in table.notes) + "."]
-    return "\n".join(lines)
-
-
-def _markdown_cell(cell: Cell) -> str:
-    text = _escape(cell.text)
-    return f"**{text}**" if cell.best else text
-
-
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("*", "\\*")
-
-
-def _markdown_row(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

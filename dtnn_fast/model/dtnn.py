@@ -19,9 +19,10 @@ from ..encoders.built_bonds import built_bond_channels, with_built_bonds
 from ..encoders.native import NativeEncoder, NativeEncoderConfig
 from ..encoders.pretrained import PretrainedEncoder
 from ..errors import BadFileError
-from ..nn.graph import CrystalGraph, build_graph, crystal_batches
+from ..nn.atom_images import AtomImages
+from ..nn.graph import CrystalGraph, build_graph
 from ..nn.latents import AtomOrbits, Channels, EncodedCrystals, Latents
-from ..nn.reduced_graph import build_inference_graph
+from ..nn.reduced_graph import build_inference_graph, build_unfolding_graph
 from ..nn.saved_folder import CONFIG_FILE, load_weights, put_weights, read_settings, save_folder
 from ..typed_settings import from_plain
 from .born_charges import BornChargeReadout
@@ -329,31 +330,34 @@ class DTNN(Predictor):
         charges: Tensor = self.born_readout(self._read_latents(crystals), crystals.ptr, crystals.orbits)
         return charges
 
-    def predict_born_charges(self, structures: Any, batch_atoms: int | None = None) -> list[np.ndarray]:
-        """Predict Born effective charges of structures.
+    @property
+    def has_born_charges(self) -> bool:
+        """See `Predictor.has_born_charges`."""
+        return self.born_readout is not None
 
-        Args:
-            structures: see `predict`.
-            batch_atoms: see `predict`.
+    def predict_batch_charges(self, crystals: Sequence[Crystal]) -> list[np.ndarray]:
+        """See `Predictor.predict_batch_charges`."""
+        with torch.inference_mode():
+            graph, images = self._unfolding_graph(crystals)
+            return _charges_by_crystal(self.born_charges(graph), images, crystals)
 
-        Returns:
-            Z[atom, field, displacement] of each structure, in the frame of its cell. [N, 3, 3] each, float64, e. They
-            sum to zero over the atoms of a structure.
+    def predict_members_and_charges(
+        self, crystals: Sequence[Crystal]
+    ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+        """See `Predictor.predict_members_and_charges`."""
+        with torch.inference_mode():
+            graph, images = self._unfolding_graph(crystals)
+            encoded = self.encode(graph)
+            charges = _charges_by_crystal(self.born_charges(encoded), images, crystals)
+            members = self.member_tensors(encoded)
+            return {target: values.double().cpu().numpy() for target, values in members.items()}, charges
 
-        Raises:
-            ValueError: the model has no readout of Born charges.
-            BadCrystalError: a structure cannot be used; the message names it and says why.
-        """
-        crystals = self._to_checked_crystals(structures)
-        charges: list[np.ndarray] = [np.empty(0)] * len(crystals)
-        with self.evaluating(), torch.inference_mode():
-            for batch in crystal_batches(crystals, batch_atoms or self.default_batch_atoms()):
-                # All atoms: the sum rule needs them, and a reduced graph has one of each orbit.
-                values = self.born_charges(self.graph([crystals[index] for index in batch])).double().cpu().numpy()
-                counts = np.cumsum([crystals[index].num_atoms for index in batch])
-                for index, part in zip(batch, np.split(values, counts[:-1]), strict=True):
-                    charges[index] = part - part.mean(0)
-        return charges
+    def _unfolding_graph(self, crystals: Sequence[Crystal]) -> tuple[CrystalGraph, AtomImages | None]:
+        """Build `inference_graph` with the images of its atoms."""
+        if not self.uses_operations or all(crystal.operations is None for crystal in crystals):
+            return self.graph(crystals), None
+        graph, images = build_unfolding_graph(crystals, self.encoder.cutoffs, self.dtype)
+        return graph.to(self.device), images
 
     def _fused_tensors(
         self,
@@ -477,6 +481,15 @@ def _check_config(config: DTNNConfig) -> None:
             raise ValueError(f"DTNN: expected no `{name}` or one for each target, got {list(calibrations)}")
         if calibrations and getattr(config, scales_name):
             raise ValueError(f"DTNN: expected `{scales_name}` or `{name}`, got both")
+
+
+def _charges_by_crystal(values: Tensor, images: AtomImages | None, crystals: Sequence[Crystal]) -> list[np.ndarray]:
+    """Turn the charges of a graph's atoms into those of each crystal's atoms, which sum to zero exactly."""
+    values = values.double().cpu()
+    every = (values if images is None else images.unfold(values)).numpy()
+    counts = np.cumsum([crystal.num_atoms for crystal in crystals])
+    # The readout cannot subtract the mean of the antisymmetric parts where it sees one atom of each orbit.
+    return [part - part.mean(0) for part in np.split(every, counts[:-1])]
 
 
 def decoder_key(name: str, member: int) -> str:

@@ -171,8 +171,30 @@ class Ensemble(Predictor):
 
     def predict_members(self, crystals: Sequence[Crystal]) -> dict[str, np.ndarray]:
         """See `Predictor.predict_members`; the members of one model are adjacent."""
-        by_model = [cast(DTNN, model).predict_members(crystals) for model in self.models]
+        return self._join([cast(DTNN, model).predict_members(crystals) for model in self.models])
+
+    @property
+    def has_born_charges(self) -> bool:
+        """Whether all models predict Born effective charges; the ensemble's are their mean."""
+        return all(cast(DTNN, model).has_born_charges for model in self.models)
+
+    def predict_batch_charges(self, crystals: Sequence[Crystal]) -> list[np.ndarray]:
+        """See `Predictor.predict_batch_charges`; the mean over the models, each of which has one readout."""
+        return _mean_charges([cast(DTNN, model).predict_batch_charges(crystals) for model in self.models])
+
+    def predict_members_and_charges(
+        self, crystals: Sequence[Crystal]
+    ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+        """See `Predictor.predict_members_and_charges`."""
+        by_model = [cast(DTNN, model).predict_members_and_charges(crystals) for model in self.models]
+        return self._join([members for members, _ in by_model]), _mean_charges([charges for _, charges in by_model])
+
+    def _join(self, by_model: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
         return {target: np.concatenate([tensors[target] for tensors in by_model]) for target in self.targets}
+
+
+def _mean_charges(by_model: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
+    return [np.mean(of_crystal, axis=0) for of_crystal in zip(*by_model, strict=True)]
 
 
 _CALIBRATIONS = ("tensor_calibrations", "mean_calibrations")

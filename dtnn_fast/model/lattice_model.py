@@ -132,7 +132,10 @@ class LatticeGraph(NamedTuple):
         vectors = found.positions[second] - found.positions[first] + bonds.shifts.to(torch.float64) @ found.cell[0]
         different = first != second  # springs from an atom to its own image do nothing
         pairs = AtomPairs(first[different], second[different], vectors[different].to(dtype))
-        return cls(found.graph, found.orbit, found.rotation, ptr, pairs)
+        orbit, rotation = torch.arange(crystal.num_atoms), None
+        if found.images is not None:
+            orbit, rotation = found.images.source, found.images.rotation.to(dtype)
+        return cls(found.graph, orbit, rotation, ptr, pairs)
 
     @classmethod
     def join(cls, graphs: Sequence[LatticeGraph]) -> LatticeGraph:

@@ -32,11 +32,14 @@ class BatchPrediction(NamedTuple):
         tensors: predicted tensors by target. [B, 3, 3] each, float64.
         tensor_errors: error bar of each tensor by target; empty without. [B] each, float64.
         mean_errors: error bar of each mean (a third of the trace) by target; empty without. [B] each, float64.
+        born_charges: Z[atom, field, displacement] of each crystal; None where they were not asked for. [N, 3, 3] each,
+            float64, e.
     """
 
     tensors: dict[str, np.ndarray]
     tensor_errors: dict[str, np.ndarray]
     mean_errors: dict[str, np.ndarray]
+    born_charges: list[np.ndarray] | None = None
 
 
 class Predictor(nn.Module):
@@ -104,6 +107,31 @@ class Predictor(nn.Module):
         Returns:
             [members, B, 3, 3] for each target, float64.
         """
+
+    @property
+    def has_born_charges(self) -> bool:
+        """Whether the model predicts Born effective charges."""
+        return False
+
+    def predict_batch_charges(self, crystals: Sequence[Crystal]) -> list[np.ndarray]:
+        """Predict the Born charges of crystals that passed `check_crystal`, all in one batch, in the current mode.
+
+        Args:
+            crystals: at least one.
+
+        Returns:
+            Z[atom, field, displacement] of each crystal, which sum to zero. [N, 3, 3] each, float64, e.
+
+        Raises:
+            ValueError: the model has no Born charges.
+        """
+        raise ValueError(f"{type(self).__name__}: expected a model of Born charges, got one that was trained without")
+
+    def predict_members_and_charges(
+        self, crystals: Sequence[Crystal]
+    ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+        """Predict what `predict_members` and `predict_batch_charges` do, with each encoder run once."""
+        return self.predict_members(crystals), self.predict_batch_charges(crystals)
 
     def predict(
         self, structures: Any, target: str | None = None, batch_atoms: int | None = None, symmetrise: bool = False
@@ -195,6 +223,30 @@ class Predictor(nn.Module):
         prediction = self._predict_in_batches(structures, batch_atoms)
         return mean_permittivity(prediction.tensors[chosen]), prediction.mean_errors[chosen]
 
+    def predict_born_charges(self, structures: Any, batch_atoms: int | None = None) -> list[np.ndarray]:
+        """Predict Born effective charges of structures.
+
+        Args:
+            structures: see `predict`.
+            batch_atoms: see `predict`.
+
+        Returns:
+            Z[atom, field, displacement] of each structure, in the frame of its cell. [N, 3, 3] each, float64, e. They
+            sum to zero over the atoms of a structure.
+
+        Raises:
+            ValueError: the model has no Born charges.
+            BadCrystalError: a structure cannot be used; the message names it and says why.
+        """
+        crystals = self._to_checked_crystals(structures)
+        charges: list[np.ndarray] = [np.empty(0)] * len(crystals)
+        with self.evaluating():
+            for batch in crystal_batches(crystals, batch_atoms or self.default_batch_atoms()):
+                predicted = self.predict_batch_charges([crystals[index] for index in batch])
+                for index, of_crystal in zip(batch, predicted, strict=True):
+                    charges[index] = of_crystal
+        return charges
+
     def _predict_in_batches(
         self, structures: Any, batch_atoms: int | None, with_errors: bool = True
     ) -> BatchPrediction:
@@ -259,7 +311,22 @@ class Predictor(nn.Module):
         Args:
             crystals: at least one.
         """
-        members = without_forbidden_ionic_parts(crystals, self.predict_members(crystals))
+        return self._with_errors(crystals, self.predict_members(crystals))
+
+    def predict_batch_with_charges(self, crystals: Sequence[Crystal]) -> BatchPrediction:
+        """Predict as `predict_batch_with_errors` does, and the Born charges of the same encoder run.
+
+        Args:
+            crystals: at least one.
+
+        Raises:
+            ValueError: the model has no Born charges.
+        """
+        members, charges = self.predict_members_and_charges(crystals)
+        return self._with_errors(crystals, members)._replace(born_charges=charges)
+
+    def _with_errors(self, crystals: Sequence[Crystal], members: dict[str, np.ndarray]) -> BatchPrediction:
+        members = without_forbidden_ionic_parts(crystals, members)
         tensors = {target: values.mean(0) for target, values in members.items()}
         of_tensors = zip(self.targets, self.tensor_calibrations, strict=False)
         of_means = zip(self.targets, self.mean_calibrations, strict=False)

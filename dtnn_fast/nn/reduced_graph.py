@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +31,7 @@ from ..ops import (
     symmetrise_crystals,
 )
 from ..symmetry import SNAP_TOLERANCE
+from .atom_images import AtomImages
 from .graph import BondTier, CrystalGraph, SiteProjectors, build_graph
 
 
@@ -62,37 +62,7 @@ def build_reduced_graph(
             not map it onto itself within the tolerance.
         RuntimeError: `tolerance` is below rounding.
     """
-    return reduce_crystals(crystals, cutoffs, dtype, tolerance, on_failure)[0]
-
-
-class ReducedCrystals(NamedTuple):
-    """Crystals reduced to one atom of each orbit, and how the other atoms follow from the stored ones.
-
-    Args:
-        graph: the graph; a plain one where no crystal has operations.
-        orbit: the graph's atom that each atom is an image of. [N], int64.
-        rotation: rotation from the stored atom to the atom; None where every atom is stored. [N, 3, 3], dtype of the
-            graph.
-        positions: positions of all atoms, exactly symmetric. [N, 3], float64, Angstrom.
-        cell: exactly symmetric lattice vectors as rows. [B, 3, 3], float64, Angstrom.
-    """
-
-    graph: CrystalGraph
-    orbit: Tensor
-    rotation: Tensor | None
-    positions: Tensor
-    cell: Tensor
-
-
-class _Reduction(NamedTuple):
-    """What `_reduce` finds: the graph, and, where a crystal has operations, how it came about."""
-
-    graph: CrystalGraph
-    ptr: Tensor
-    reduced: ReducedBonds
-    symmetrised: SymmetrisedCrystals
-    rotations: Tensor
-    operation_ptr: Tensor
+    return _reduce(crystals, cutoffs, dtype, tolerance, on_failure).graph
 
 
 def reduce_crystals(
@@ -103,11 +73,24 @@ def reduce_crystals(
     on_failure: Callable[[int, str], None] | None = None,
 ) -> tuple[CrystalGraph, Tensor]:
     """Build a graph as `build_reduced_graph` does, and return too which of all atoms it stores. [N], int64."""
-    found = _reduce(crystals, cutoffs, dtype, tolerance, on_failure)
-    if found is not None:
-        return found.graph, found.reduced.stored
-    graph = build_graph(crystals, cutoffs, dtype)
-    return graph, torch.arange(graph.num_atoms)
+    reduced = _reduce(crystals, cutoffs, dtype, tolerance, on_failure)
+    return reduced.graph, reduced.stored
+
+
+class ReducedCrystals(NamedTuple):
+    """Crystals reduced to one atom of each orbit, and all their atoms, exactly symmetric.
+
+    Args:
+        graph: the graph; a plain one where no crystal has operations.
+        images: how all atoms follow from the stored ones; None for a plain graph.
+        positions: positions of all atoms. [N, 3], float64, Angstrom.
+        cell: lattice vectors as rows. [B, 3, 3], float64, Angstrom.
+    """
+
+    graph: CrystalGraph
+    images: AtomImages | None
+    positions: Tensor
+    cell: Tensor
 
 
 def reduce_with_images(
@@ -118,15 +101,25 @@ def reduce_with_images(
     on_failure: Callable[[int, str], None] | None = None,
 ) -> ReducedCrystals:
     """Build a graph as `build_reduced_graph` does, and say how all atoms follow from those that it stores."""
-    found = _reduce(crystals, cutoffs, dtype, tolerance, on_failure)
-    if found is not None:
-        orbit, rotation = _images_of_stored(found)
-        symmetrised = found.symmetrised
-        return ReducedCrystals(found.graph, orbit, rotation.to(dtype), symmetrised.positions, symmetrised.cell)
-    graph = build_graph(crystals, cutoffs, dtype)
-    positions = torch.from_numpy(np.concatenate([crystal.positions for crystal in crystals]))
-    cell = torch.from_numpy(np.array([crystal.cell for crystal in crystals]))
-    return ReducedCrystals(graph, torch.arange(graph.num_atoms), None, positions, cell)
+    reduced = _reduce(crystals, cutoffs, dtype, tolerance, on_failure)
+    if reduced.applied is None:
+        positions = torch.from_numpy(np.concatenate([crystal.positions for crystal in crystals]))
+        cell = torch.from_numpy(np.array([crystal.cell for crystal in crystals]))
+        return ReducedCrystals(reduced.graph, None, positions, cell)
+    symmetrised = reduced.applied[0]
+    return ReducedCrystals(reduced.graph, reduced.images(), symmetrised.positions, symmetrised.cell)
+
+
+class _Reduced(NamedTuple):
+    """A graph, which of all atoms it stores [N'], and the operations of `AtomImages.of`; None for a plain graph."""
+
+    graph: CrystalGraph
+    stored: Tensor
+    applied: tuple[SymmetrisedCrystals, Tensor, Tensor, Tensor] | None = None
+
+    def images(self) -> AtomImages | None:
+        """Find the images of the stored atoms; None for a plain graph."""
+        return None if self.applied is None else AtomImages.of(*self.applied, self.stored)
 
 
 def _reduce(
@@ -135,8 +128,7 @@ def _reduce(
     dtype: torch.dtype,
     tolerance: float,
     on_failure: Callable[[int, str], None] | None,
-) -> _Reduction | None:
-    """Build a reduced graph; None where no crystal has operations that can be used."""
+) -> _Reduced:
     operations = [crystal.operations for crystal in crystals]
     for index, crystal in enumerate(crystals):
         if crystal.num_atoms == 0:
@@ -146,7 +138,8 @@ def _reduce(
             _report(crystals, index, reason, on_failure)
             operations[index] = None
     if all(given is None for given in operations):
-        return None
+        graph = build_graph(crystals, cutoffs, dtype)
+        return _Reduced(graph, torch.arange(graph.num_atoms))
 
     ptr = torch.tensor([0, *(crystal.num_atoms for crystal in crystals)]).cumsum(0)
     symmetrised, rotations, operation_ptr = _symmetrise(crystals, operations, ptr, tolerance)
@@ -171,31 +164,7 @@ def _reduce(
         reduced.weight.to(dtype),
         reduced.projector.to(dtype),
     )
-    return _Reduction(graph, ptr, reduced, symmetrised, rotations, operation_ptr)
-
-
-def _images_of_stored(reduction: _Reduction) -> tuple[Tensor, Tensor]:
-    """Find for each atom the stored atom of its orbit, and an operation's rotation from there. [N], [N, 3, 3]."""
-    _, ptr, reduced, symmetrised, rotations, operation_ptr = reduction
-    orbit = np.empty(int(ptr[-1]), dtype=np.int64)
-    operation = np.empty_like(orbit)
-    images, stored = symmetrised.atoms.numpy(), reduced.stored.numpy()
-    starts, first_operations, stored_ptr = ptr.tolist(), operation_ptr.tolist(), reduced.stored_ptr.tolist()
-    offset = 0
-    for index, (start, end) in enumerate(pairwise(starts)):
-        num_operations = first_operations[index + 1] - first_operations[index]
-        size = num_operations * (end - start)
-        of_crystal = images[offset : offset + size].reshape(num_operations, end - start)
-        offset += size
-        for place in range(stored_ptr[index], stored_ptr[index + 1]):
-            targets, first = np.unique(of_crystal[:, stored[place] - start], return_index=True)
-            orbit[start + targets] = place
-            operation[start + targets] = first_operations[index] + first
-    crystal = torch.repeat_interleave(ptr.diff())
-    cells = symmetrised.cell.transpose(1, 2)
-    # Columns x = C f with the lattice vectors as columns of C: a rotation W of f is C W C^-1 of x.
-    turned = cells[crystal] @ rotations[torch.from_numpy(operation)].to(cells.dtype)
-    return torch.from_numpy(orbit), turned @ torch.linalg.inv(cells)[crystal]
+    return _Reduced(graph, reduced.stored, (symmetrised, ptr, rotations, operation_ptr))
 
 
 # Labels of crystals whose operations could not be used, and the reasons, of the innermost `collected_failures`.
@@ -226,6 +195,24 @@ def build_inference_graph(
     Returns:
         The graph; `collected_failures` tells which crystals kept all atoms and bonds although they have operations.
     """
+    return _reduce_for_inference(crystals, cutoffs, dtype).graph
+
+
+def build_unfolding_graph(
+    crystals: Sequence[Crystal], cutoffs: Sequence[float], dtype: torch.dtype = torch.float32
+) -> tuple[CrystalGraph, AtomImages | None]:
+    """Build the graph of `build_inference_graph`, and say how all atoms follow from its own; None if it has them all.
+
+    Args:
+        crystals: see `build_inference_graph`.
+        cutoffs: see `build_inference_graph`. Angstrom
+        dtype: see `build_inference_graph`.
+    """
+    reduced = _reduce_for_inference(crystals, cutoffs, dtype)
+    return reduced.graph, reduced.images()
+
+
+def _reduce_for_inference(crystals: Sequence[Crystal], cutoffs: Sequence[float], dtype: torch.dtype) -> _Reduced:
     failures = _FAILURES.get()
 
     def note(index: int, reason: str) -> None:
@@ -233,12 +220,13 @@ def build_inference_graph(
             failures[crystals[index].label] = reason
 
     try:
-        return build_reduced_graph(crystals, cutoffs, dtype, on_failure=note)
+        return _reduce(crystals, cutoffs, dtype, SNAP_TOLERANCE, note)
     except Exception as error:
         for index, crystal in enumerate(crystals):
             if crystal.operations is not None:
                 note(index, str(error))
-        return build_graph(crystals, cutoffs, dtype)
+        graph = build_graph(crystals, cutoffs, dtype)
+        return _Reduced(graph, torch.arange(graph.num_atoms))
 
 
 def _find_fault(crystal: Crystal) -> str | None:

@@ -20,7 +20,7 @@ from ..model.training_set import TrainingDistances
 from ..nn.graph import crystal_batches
 from ..symmetry import with_operations
 from .crystal_warnings import CrystalWarning, structure_warnings
-from .store import ScreenedCrystals
+from .store import PredictedAtoms, ScreenedCrystals
 
 # Number of crystals in memory; they are sorted by size together, so that the crystals of a batch are of similar size.
 CHUNK_SIZE = 2048
@@ -55,6 +55,7 @@ def screen_crystals(
     items: Iterable[Crystal | Rejected],
     batch_atoms: int | None = None,
     on_done: Callable[[int], None] = lambda number: None,
+    born_charges: bool = False,
 ) -> ScreeningResult:
     """Predict the tensors of all targets of a model for a stream of crystals.
 
@@ -64,14 +65,18 @@ def screen_crystals(
         batch_atoms: maximum number of atoms in a batch, except for one larger crystal; None for
             `Predictor.default_batch_atoms`.
         on_done: called with the number of crystals finished since the last call.
+        born_charges: whether Born effective charges are predicted too; see `PredictedAtoms`.
 
     Returns:
         The predicted crystals in the order of the stream, and the rejected: crystals that could not be read, did not
         pass `check_crystal`, made the model fail, or whose prediction is not finite.
 
     Raises:
+        ValueError: `born_charges` are asked of a model that has none.
         ScreeningStopped: on KeyboardInterrupt, with the predictions until then.
     """
+    if born_charges and not model.has_born_charges:
+        raise ValueError("screen_crystals: expected a model of Born charges, got one that was trained without")
     known_elements = frozenset(model.elements) or None
     search_from = _search_from_atoms(model)
     batch_atoms = batch_atoms or model.default_batch_atoms()
@@ -81,13 +86,13 @@ def screen_crystals(
     try:
         with model.evaluating():
             while True:
-                chunk = _Chunk(model)
+                chunk = _Chunk(model, born_charges)
                 chunks.append(chunk)
                 chunk.fill(islice(stream, CHUNK_SIZE), known_elements, on_done, search_from)
                 if not chunk.crystals and not chunk.rejected:
                     break
                 for batch in crystal_batches(chunk.crystals, batch_atoms):
-                    outcomes = _predict(model, [chunk.crystals[index] for index in batch])
+                    outcomes = _predict(model, [chunk.crystals[index] for index in batch], born_charges)
                     chunk.outcomes.update(zip(batch, outcomes, strict=True))
                     on_done(len(batch))
                 chunks[-1] = chunk.finish()
@@ -119,19 +124,20 @@ def crystal_warnings(structure: Any, model: Predictor) -> list[CrystalWarning]:
 
 
 class _Prediction(NamedTuple):
-    """The tensors of a crystal by target, error bars of tensors and means if the model has them, and warnings."""
+    """The tensors of a crystal by target, error bars of tensors and means if the model has them, warnings, charges."""
 
     tensors: dict[str, np.ndarray]
     tensor_errors: dict[str, float]
     mean_errors: dict[str, float]
     warnings: list[CrystalWarning]
+    born_charges: np.ndarray | None
 
 
 class _Chunk:
     """Some crystals of the stream; `outcomes` has each one's prediction, or the reason of its failure, by index."""
 
-    def __init__(self, model: Predictor) -> None:
-        self.targets = model.targets
+    def __init__(self, model: Predictor, born_charges: bool) -> None:
+        self.targets, self.born_charges = model.targets, born_charges
         self.tensor_error_targets = model.targets if model.tensor_calibrations else ()
         self.mean_error_targets = model.targets if model.mean_calibrations else ()
         self.crystals: list[Crystal] = []
@@ -195,7 +201,9 @@ class _Chunk:
         tensor_errors = {t: np.array([p.tensor_errors[t] for p in predictions]) for t in self.tensor_error_targets}
         mean_errors = {t: np.array([p.mean_errors[t] for p in predictions]) for t in self.mean_error_targets}
         screened = ScreenedCrystals.of(predicted, tensors, tensor_errors, mean_errors, find_systems)
-        return replace(screened, structure_warnings=[p.warnings for p in predictions]), rejected
+        charges = [p.born_charges for p in predictions if p.born_charges is not None]
+        atoms = PredictedAtoms.of(predicted, charges) if self.born_charges else None
+        return replace(screened, structure_warnings=[p.warnings for p in predictions], atoms=atoms), rejected
 
 
 def _search_from_atoms(model: Predictor) -> int | None:
@@ -211,17 +219,18 @@ def _join(chunks: Sequence[_Chunk | ScreeningResult]) -> ScreeningResult:
     return ScreenedCrystals.join(tables), [reject for _, rejected in finished for reject in rejected]
 
 
-def _predict(model: Predictor, crystals: Sequence[Crystal]) -> list[_Prediction | str]:
+def _predict(model: Predictor, crystals: Sequence[Crystal], born_charges: bool) -> list[_Prediction | str]:
     """Predict each crystal, or give the reason of its failure; a failing batch is halved until the culprit is alone."""
     try:
         with TrainingDistances(model.encoders_with_training_sets()) as distances:
-            batch = model.predict_batch_with_errors(crystals)
+            predict = model.predict_batch_with_charges if born_charges else model.predict_batch_with_errors
+            batch = predict(crystals)
         warnings = structure_warnings(crystals, model, distances.relative())
     except Exception as error:
         if len(crystals) == 1:
             return [f"the model failed: {str(error) or type(error).__name__}"]
         half = len(crystals) // 2
-        return _predict(model, crystals[:half]) + _predict(model, crystals[half:])
+        return _predict(model, crystals[:half], born_charges) + _predict(model, crystals[half:], born_charges)
     outcomes: list[_Prediction | str] = []
     for index in range(len(crystals)):
         prediction = _Prediction(
@@ -229,7 +238,17 @@ def _predict(model: Predictor, crystals: Sequence[Crystal]) -> list[_Prediction 
             {target: float(values[index]) for target, values in batch.tensor_errors.items()},
             {target: float(values[index]) for target, values in batch.mean_errors.items()},
             warnings[index],
+            None if batch.born_charges is None else batch.born_charges[index],
         )
-        broken = [target for target, tensor in prediction.tensors.items() if not np.isfinite(tensor).all()]
-        outcomes.append(f"the predicted {broken[0]} tensor is not finite" if broken else prediction)
+        outcomes.append(_find_infinite(prediction) or prediction)
     return outcomes
+
+
+def _find_infinite(prediction: _Prediction) -> str | None:
+    """Say which predicted numbers are not finite; None where all are."""
+    for target, tensor in prediction.tensors.items():
+        if not np.isfinite(tensor).all():
+            return f"the predicted {target} tensor is not finite"
+    if prediction.born_charges is not None and not np.isfinite(prediction.born_charges).all():
+        return "the predicted Born charges are not finite"
+    return None

@@ -1,19 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""Table of predicted crystals, and its Parquet file."""
+"""Table of predicted crystals."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import __version__
 from ..crystals.crystal import Crystal
 from ..datasets.bundled import labelled_index
-from ..errors import optional_import
 from ..model.predictor import mean_permittivity
 from ..symmetry import known_crystal_system
 from .crystal_warnings import CrystalWarning, WarningCode, prediction_warnings
@@ -40,11 +38,31 @@ ERROR_DESCRIPTIONS = {
     MEAN_ERROR: "error bar of the mean: its absolute error is below it for nine of ten crystals that the model was "
     "calibrated on",
 }
-_DESCRIPTIONS_OF_CRYSTALS = {
-    "lattice_vectors": "lattice vectors a, b and c as three rows: the Cartesian frame of the tensors. A CIF has no "
-    "such frame: c is along z, and a in the plane of x and z",
-    "labelled": "whether the crystal is one of the bundled crystals with tensors from DFPT, by its structure",
-}
+
+
+class PredictedAtoms(NamedTuple):
+    """Atoms of the crystals with their predicted Born charges, in the order of the files; one entry per crystal.
+
+    Args:
+        atomic_numbers: [N] each, int64.
+        positions: Cartesian. [N, 3] each, float64, Angstrom.
+        born_charges: Z[atom, field, displacement]. [N, 3, 3] each, float64, e.
+    """
+
+    atomic_numbers: list[np.ndarray]
+    positions: list[np.ndarray]
+    born_charges: list[np.ndarray]
+
+    @classmethod
+    def of(cls, crystals: Sequence[Crystal], born_charges: Sequence[np.ndarray]) -> PredictedAtoms:
+        """List the atoms of crystals with their charges."""
+        numbers = [crystal.atomic_numbers for crystal in crystals]
+        return cls(numbers, [crystal.positions for crystal in crystals], list(born_charges))
+
+    @classmethod
+    def join(cls, parts: Sequence[PredictedAtoms]) -> PredictedAtoms:
+        """Concatenate the lists."""
+        return cls(*(list(chain.from_iterable(lists)) for lists in zip(*parts, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -66,6 +84,7 @@ class ScreenedCrystals:
         mean_errors: error bars of the means by target, if the model has them; see `DTNN.predict_mean_with_errors`. [B]
             each, float64.
         structure_warnings: what speaks against predicting the crystals; see `warnings`. [B].
+        atoms: their atoms with Born charges; None where these were not asked for.
     """
 
     ids: list[str]
@@ -80,6 +99,7 @@ class ScreenedCrystals:
     errors: dict[str, np.ndarray] = field(default_factory=dict)
     mean_errors: dict[str, np.ndarray] = field(default_factory=dict)
     structure_warnings: list[list[CrystalWarning]] = field(default_factory=list)
+    atoms: PredictedAtoms | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -138,6 +158,7 @@ class ScreenedCrystals:
             {target: np.concatenate([table.errors[target] for table in tables]) for target in first.errors},
             {target: np.concatenate([table.mean_errors[target] for table in tables]) for target in first.mean_errors},
             [warnings for table in tables for warnings in table.structure_warnings],
+            None if first.atoms is None else PredictedAtoms.join([table.atoms for table in tables if table.atoms]),
         )
 
     @property
@@ -164,7 +185,7 @@ class ScreenedCrystals:
         return [[*a, *b] for a, b in zip(about_structures, about_predictions, strict=True)]
 
     def columns(self, ranked_target: str | None = None) -> dict[str, Any]:
-        """Return the columns that are written: names, warnings, and for each target those of `tensor_columns`.
+        """Return the columns that are written: names, warnings, atoms, and for each target those of `tensor_columns`.
 
         Args:
             ranked_target: see `warnings`.
@@ -183,6 +204,8 @@ class ScreenedCrystals:
                 " ".join(dict.fromkeys(warning.code for warning in of_crystal)) for of_crystal in warnings
             ],
         }
+        if self.atoms is not None:
+            columns |= self.atoms._asdict()
         for target, tensors in self.tensors.items():
             columns |= {f"{target}_{name}": values for name, values in tensor_columns(tensors).items()}
             columns |= {f"{target}_{name}": by_target[target] for name, by_target in self.error_bars.items()}
@@ -218,46 +241,3 @@ def count_warnings(columns: Mapping[str, Sequence[str]]) -> dict[str, int]:
     listed = [set(codes.split()) for codes in columns["warning_codes"]]
     counts = {str(code): sum(code in codes for codes in listed) for code in WarningCode}
     return {code: count for code, count in counts.items() if count}
-
-
-def write_parquet(path: Path, screened: ScreenedCrystals, model_name: str) -> None:
-    """Write all columns in the order of the input, with units and descriptions as metadata.
-
-    Args:
-        path: of the file.
-        screened: what to write.
-        model_name: recorded in the file.
-
-    Raises:
-        MissingPackageError: pyarrow is not installed.
-    """
-    pa = optional_import("pyarrow", extra="cli", purpose="write predictions.parquet")
-    parquet = optional_import("pyarrow.parquet", extra="cli", purpose="write predictions.parquet")
-    columns = screened.columns()
-    plain_types = {
-        "num_atoms": pa.int64(),
-        **dict.fromkeys(("id", "formula", "source", "crystal_system"), pa.string()),
-        "lattice_vectors": pa.list_(pa.list_(pa.float64())),
-        "labelled": pa.bool_(),
-        **dict.fromkeys(("warnings", "warning_codes"), pa.string()),
-    }
-    units = {"lattice_vectors": "Angstrom"}
-    descriptions = {**DESCRIPTIONS, **ERROR_DESCRIPTIONS}
-    fields = []
-    for name in columns:
-        if name in plain_types:
-            texts = {"description": _DESCRIPTIONS_OF_CRYSTALS.get(name), "unit": units.get(name)}
-            metadata = {key: text for key, text in texts.items() if text}
-            fields.append(pa.field(name, plain_types[name], metadata=metadata or None))
-            continue
-        target, _, number = name.partition("_")
-        metadata = {"description": f"{target}: {descriptions[number]}", "unit": "1 (relative permittivity)"}
-        fields.append(pa.field(name, pa.float64(), metadata=metadata))
-    file_metadata = {
-        "dtnn_fast_version": __version__,
-        "model": model_name,
-        "unit": "relative permittivity, dimensionless; tensors in the Cartesian frame of the cell",
-    }
-    columns["lattice_vectors"] = screened.lattice_vectors.tolist()  # pyarrow takes no arrays of several dimensions
-    arrays = [pa.array(columns[field.name], type=field.type) for field in fields]
-    parquet.write_table(pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=file_metadata)), path)

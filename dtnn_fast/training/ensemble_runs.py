@@ -15,6 +15,7 @@ from ..files import read_json_object
 from ..model.dtnn import DTNN
 from ..model.ensemble_model import Ensemble, join_members
 from ..model.load_predictor import load_predictor
+from .charge_errors import CHARGES_FILE, ChargePredictions
 from .member_predictions import MemberPredictions
 from .run_folder import (
     MEMBERS_FOLDER,
@@ -71,11 +72,8 @@ def join_runs(
     unknown = [id for id in predictions.ids if id not in systems]
     if unknown:
         raise DTNNError(f"{runs[0]}: trained on other crystals than those given, such as {unknown[0]}")
-    models = [
-        model
-        for run, result in zip(runs, results, strict=True)
-        for model in _load_models(run / MODEL_FOLDER, result["members"])
-    ]
+    by_run = [_load_models(run / MODEL_FOLDER, result["members"]) for run, result in zip(runs, results, strict=True)]
+    models = list(chain.from_iterable(by_run))
     run_key = {"settings": _joined_settings(records, one_encoder), "data": records[0]["data"]}
     new_run = is_new(folder, run_key)
     bars = predictions.error_bars()
@@ -94,6 +92,10 @@ def join_runs(
         "train_seconds": sum(result["train_seconds"] for result in results),
         "parameters": {name: sum(count[name] for count in counts) for name in counts[0]},
     }
+    charges = _join_charges(runs, [len(own) for own in by_run])
+    if charges is not None and isinstance(model, Ensemble) and model.has_born_charges:
+        charges.save(folder / CHARGES_FILE)
+        record["born_charges"] = charges.summary()
     return predictions.write(folder, bars, systems, record)
 
 
@@ -156,6 +158,18 @@ def alternate_members(runs: Sequence[Path], count: int) -> list[Path]:
             )
         chosen.append(place)
     return chosen
+
+
+def _join_charges(runs: Sequence[Path], weights: Sequence[float]) -> ChargePredictions | None:
+    """Average the runs' Born charges of test crystals as `Ensemble` does; None where a run has none of them.
+
+    Args:
+        runs: the run folders.
+        weights: number of models of each run.
+    """
+    found = [ChargePredictions.load(run / CHARGES_FILE) for run in runs]
+    known = [charges for charges in found if charges is not None]
+    return ChargePredictions.mean(known, weights) if len(known) == len(found) else None
 
 
 def _joined_settings(records: Sequence[dict[str, Any]], one_encoder: bool) -> dict[str, Any]:

@@ -24,11 +24,12 @@ from ..errors import DTNNError
 from ..model.decoder import DecoderConfig
 from ..model.lattice_model import LatticeModel, LatticeModelConfig, LatticeResponse
 from ..phonons import SOFTEST, gamma_modes, ionic_tensor
+from .held_out import without_held_out
 from .lattice_loss import TERMS, LatticeLabels
 from .lattice_training import LatticeData, LatticeEpoch, LatticeSettings, LatticeTrainer
 from .metrics import crystal_errors, ranking_quality
 from .run_folder import MODEL_FOLDER, RESULTS_FILE, data_digest, is_new, write_record
-from .train_run import known_elements, without_held_out
+from .train_run import known_elements
 
 # Folder of the trained encoder beside the model, which dtnn-fast train --encoder reads.
 ENCODER_FOLDER = "encoder"

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from ..crystals.crystal import Crystal
-from ..crystals.structure_index import StructureIndex
 from ..datasets.splits import Split, split_crystals
 from ..encoders.build import Encoder
 from ..encoders.latent_cache import LatentTable, encoder_digest
@@ -25,6 +24,8 @@ from ..model.predictor import without_forbidden_ionic_parts
 from ..model.training_set import TrainingSet, mean_scalars
 from ..nn.graph import CrystalGraph
 from ..nn.latents import AtomOrbits, EncodedCrystals
+from .charge_errors import CHARGES_FILE, ChargePredictions
+from .held_out import held_out_with_charges, without_held_out
 from .labelled_data import make_labelled_data
 from .member_predictions import MemberPredictions
 from .run_folder import (
@@ -80,8 +81,8 @@ def train_run(
         workers: the processes that train together, and the device of this one.
 
     Returns:
-        The content of results.json: the errors on each part of the split for each target. Empty in processes other than
-        the first.
+        The content of results.json: the errors on each part of the split for each target, and those of Born charges
+        (`ChargePredictions.summary`) where the model has them. Empty in processes other than the first.
 
     Raises:
         BadFileError: the folder holds a run with other settings or data, or a damaged one.
@@ -126,6 +127,12 @@ def train_run(
     }
     if more:
         training_results["more_crystals"] = {"given": len(more), "learned_from": len(kept)}
+    if settings.model.born_charges:
+        charges = ChargePredictions.of(
+            model, held_out_with_charges(crystals, parts, more, kept, settings.split_by == "systems")
+        )
+        charges.save(folder / CHARGES_FILE)
+        training_results["born_charges"] = charges.summary()
     if len(predictions) > 1:
         return _finish_ensemble(folder, model, predictions, systems, training_results)
     model.save(folder / MODEL_FOLDER)
@@ -154,30 +161,6 @@ def _split(settings: TrainingSettings, crystals: Sequence[Crystal]) -> Split:
             raise
         what = {"systems": "chemical system", "structures": "structure"}.get(settings.split_by, settings.split_by)
         raise DTNNError(f"train: the crystals cannot be split by {what}: {error}") from error
-
-
-def without_held_out(more: Sequence[Crystal], held_out: Sequence[Crystal], by_system: bool = False) -> list[Crystal]:
-    """Leave out crystals that are the same as one for validation or testing.
-
-    Args:
-        more: crystals of other sets. `info["matches"]` may list ids of crystals with the same structure.
-        held_out: crystals for validation and testing.
-        by_system: whether all crystals of their chemical systems are left out.
-
-    Returns:
-        The crystals of `more` that have none of their ids in common with them, and no similar structure
-        (`StructureIndex.find_all`): other calculations of a crystal differ in volume and distances.
-    """
-    ids = {crystal.id for crystal in held_out}
-    systems = {crystal.chemical_system for crystal in held_out} if by_system else set()
-    index = StructureIndex(held_out)
-    return [
-        crystal
-        for crystal in more
-        if crystal.chemical_system not in systems
-        and not ids.intersection([crystal.id, *crystal.info.get("matches", ())])
-        and not index.find_all(crystal, similar=True)
-    ]
 
 
 def _run_key(settings: TrainingSettings, crystals: Sequence[Crystal], more: Sequence[Crystal]) -> dict[str, Any]:

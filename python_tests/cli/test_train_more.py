@@ -47,6 +47,15 @@ def test_they_are_learned_from(train, tmp_path):
     assert model.born_readout is not None
 
 
+def test_errors_of_charges_are_printed(train, tmp_path):
+    charges = [replace(crystal, born_charges=np.ones((crystal.num_atoms, 3, 3))) for crystal in CRYSTALS]
+    result = train(charges, MORE)
+    assert result.exit_code == 0, result.stderr
+    assert "of 1.000 e, over" in " ".join(result.stdout.split())
+    without = train(CRYSTALS, MORE, "-o", tmp_path / "without")
+    assert "no test crystal has labels" in without.stdout
+
+
 def test_crystals_without_labels_are_rejected_and_named(train, tmp_path):
     result = train(CRYSTALS, [of_functional(MORE[0], "PBE"), replace(MORE[1], targets={})])
     assert result.exit_code == 0, result.stderr

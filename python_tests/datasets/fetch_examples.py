@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from urllib.parse import parse_qs, urlparse
 
 from dtnn_fast.datasets.bundled import load_labelled
+from dtnn_fast.datasets.sources.materials_project_tasks import task_key
 
 RECORDED = Path(__file__).parent / "recorded"
 LABELLED = {crystal.id: crystal for crystal in load_labelled()}
@@ -24,18 +25,26 @@ def recorded(name):
 class MaterialsProjectClient:
     """Stands in for mp-api's MPRester: returns the documents, and records the requests in `asked`."""
 
-    def __init__(self, summaries, tensors, version="2026.10.1"):
+    def __init__(self, summaries, tensors, version="2026.10.1", tasks=()):
         self.db_version = version
         self.asked = []
         self.materials = SimpleNamespace(
             summary=SimpleNamespace(search=self._answer("summary", summaries)),
             dielectric=SimpleNamespace(search=self._answer("dielectric", tensors)),
+            tasks=SimpleNamespace(search=self._answer_tasks(tasks)),
         )
 
     def _answer(self, endpoint, documents):
         def search(material_ids=None, **query):
             self.asked.append((endpoint, query | ({"material_ids": material_ids} if material_ids else {})))
             return [d for d in documents if material_ids is None or d["material_id"] in material_ids]
+
+        return search
+
+    def _answer_tasks(self, documents):
+        def search(task_ids, fields):
+            self.asked.append(("tasks", {"task_ids": task_ids, "fields": fields}))
+            return [d for d in documents if task_key(d["task_id"]) in task_ids]
 
         return search
 

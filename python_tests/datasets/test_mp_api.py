@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from fetch_examples import KEY, recorded, recorded_client, web_server
+from fetch_examples import KEY, MaterialsProjectClient, recorded, recorded_client, web_server
 
 from dtnn_fast.datasets.sources.materials_project import fetch_materials_project
 from dtnn_fast.errors import FetchError
@@ -55,6 +55,42 @@ def test_recorded_answers_through_the_client(ask):
     assert pages["/materials/summary/"]["deprecated"] == ["False"]
     assert len(pages["/materials/dielectric/"]["material_ids"][0].split(",")) == 6
     assert any(headers.get("x-api-key") == KEY for _, _, headers in asked)
+
+
+TASK_PAGES = {
+    "/materials/summary/": "mp_tasks_summary.json",
+    "/materials/dielectric/": "mp_tasks_dielectric.json",
+    "/materials/tasks/": "mp_tasks.json",
+}
+
+
+def test_calculations_through_the_client(ask):
+    """The client checks the documents with emmet's `CoreTaskDoc`, and sends each id in both ways of writing."""
+
+    def answer_with_tasks(path, query):
+        if path == "/heartbeat":
+            return answer(path, query)
+        page = recorded(TASK_PAGES[path])
+        ids = {id for name in ("material_ids", "task_ids") for id in query.get(name, [""])[0].split(",")} - {""}
+        documents = [
+            document
+            for document in page["data"]
+            if not ids or ids & {document.get("material_id"), document.get("task_id"), document.get("task_id", "")[3:]}
+        ]
+        return 200, json.dumps({"data": documents, "meta": page["meta"] | {"total_doc": len(documents)}}).encode(), None
+
+    provenance, rows, asked = ask(answer_with_tasks)
+    documents = [recorded(name)["data"] for name in TASK_PAGES.values()]
+    client = MaterialsProjectClient(*documents[:2], tasks=documents[2])
+    expected = list(fetch_materials_project(open_client=lambda _: client).rows)
+    assert provenance["tensors_from"] == {"calculation": 2, "document": 2}
+    for row, other in zip(rows, expected, strict=True):
+        np.testing.assert_allclose(row.positions, other.positions, atol=1e-9)
+        np.testing.assert_allclose(row.targets["total"], other.targets["total"], atol=1e-9)
+        assert row.info == other.info
+    (query,) = [query for path, query, _ in asked if path == "/materials/tasks/"]
+    assert query["_fields"] == ["task_id,input.structure,output.epsilon_static,output.epsilon_ionic"]
+    assert len(query["task_ids"][0].split(",")) == 8
 
 
 def test_refused_key(ask):

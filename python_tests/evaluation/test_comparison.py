@@ -9,6 +9,7 @@ from run_cases import CRYSTALS, DATA, made_up_crystals, off_by, write_model, wri
 
 from dtnn_fast.errors import DTNNError
 from dtnn_fast.evaluation.comparison import PAPER_RATIOS, element_errors
+from dtnn_fast.evaluation.error_table import to_markdown
 from dtnn_fast.evaluation.evaluation import evaluate
 from dtnn_fast.evaluation.figures import place_in_table
 from dtnn_fast.evaluation.page import write_page
@@ -21,7 +22,6 @@ from dtnn_fast.evaluation.tables import (
     ratio_table,
     system_table,
     tables_by_section,
-    to_markdown,
 )
 
 
@@ -311,3 +311,59 @@ def test_no_two_elements_share_a_place():
 def test_the_crystals_are_what_these_tests_think():
     assert len(CRYSTALS) == 20
     assert all(len(DATA.part_ids(seed, "test")) == 2 for seed in (0, 1, 2))
+
+
+def charge_errors(**by_element):
+    """An entry of results.json, of (atoms, error, size) for each element."""
+    rows = {
+        element: {"crystals": 2, "atoms": atoms, "mae": error, "mean_size": size}
+        for element, (atoms, error, size) in by_element.items()
+    }
+    atoms = sum(row["atoms"] for row in rows.values())
+    means = {name: sum(row["atoms"] * row[name] for row in rows.values()) / atoms for name in ("mae", "mean_size")}
+    return {"born_charges": {"test": {"crystals": 3, "atoms": atoms, **means, "by_element": rows}}}
+
+
+def add_results(folder, entry):
+    path = folder / "results.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | entry))
+
+
+def test_born_charges_by_element_are_means_over_the_atoms_of_all_splits(tmp_path):
+    write_run(tmp_path / "a" / "split-0", 0, off_by(1.0), "ours")
+    write_run(tmp_path / "a" / "split-1", 1, off_by(1.0), "ours")
+    write_run(tmp_path / "b" / "split-0", 0, off_by(2.0), "without")
+    write_run(tmp_path / "b" / "split-1", 1, off_by(2.0), "without")
+    assert "Born effective charges" not in tables_by_section(evaluation_of(tmp_path))
+    add_results(tmp_path / "a" / "split-0", charge_errors(O=(3, 0.1, 0.8), H=(1, 0.5, 0.0)))
+    add_results(tmp_path / "a" / "split-1", charge_errors(O=(1, 0.5, 0.4), Mg=(2, 0.25, 0.6)))
+    add_results(tmp_path / "b" / "split-1", {"born_charges": {}})
+    (table,) = tables_by_section(evaluation_of(tmp_path))["Born effective charges"]
+    assert table.title.startswith("ours: ")
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["all", "7", "0.257", "0.571", "0.45"],
+        ["H", "1", "0.500", "0.000", "-"],
+        ["O", "4", "0.200", "0.700", "0.29"],
+        ["Mg", "2", "0.250", "0.600", "0.42"],
+    ]
+    assert "6 labelled crystals of 2 splits" in table.notes[0]
+    assert "| O | 4 | 0.200 | 0.700 | 0.29 |" in to_markdown(table)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        3,
+        {"test": 3},
+        {"test": {"crystals": 1, "atoms": 0, "mae": 1.0, "mean_size": 1.0, "by_element": {}}},
+        {"test": {"crystals": 1, "atoms": 2, "mae": 1.0, "mean_size": 1.0, "by_element": {"O": {"atoms": 2}}}},
+        charge_errors(Xx=(1, 1.0, 1.0))["born_charges"],
+    ],
+)
+def test_born_charges_of_another_form_are_named(tmp_path, entry):
+    folder = write_run(tmp_path / "split-0", 0, off_by(1.0))
+    add_results(folder, {"born_charges": entry})
+    runs, rejected = read_runs([folder])
+    assert not runs
+    assert "results.json: expected" in rejected[0].reason
+    assert "born_charges" in rejected[0].reason

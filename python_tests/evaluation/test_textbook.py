@@ -10,7 +10,7 @@ import torch
 
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.datasets.textbook_crystals import TextbookCrystal, load_textbook
-from dtnn_fast.evaluation.tables import to_markdown
+from dtnn_fast.evaluation.error_table import to_markdown
 from dtnn_fast.evaluation.textbook import (
     TextbookEvaluation,
     TextbookPrediction,

@@ -18,13 +18,14 @@ from model_cases import (
     orthogonal,
     permuted,
     randomised,
+    rattled,
     recelled,
     small_crystals,
     transformed,
     unwrapped,
 )
 
-from dtnn_fast import DTNN
+from dtnn_fast import DTNN, Ensemble
 from dtnn_fast.model.born_charges import without_mean
 from dtnn_fast.nn.graph import collate
 from dtnn_fast.nn.reduced_graph import reduce_crystals
@@ -121,13 +122,64 @@ def site_rotations(crystal):
 def test_symmetric_charges_of_reduced_graphs_are_those_of_all_atoms(model):
     crystals = [crystal for crystal in with_operations(small_crystals(12)) if crystal.operations is not None]
     graph, stored = reduce_crystals(crystals, model.encoder.cutoffs, torch.float64)
-    everything = np.concatenate(charges(model, *crystals))[stored.numpy()]
+    plain = [replace(crystal, operations=None) for crystal in crystals]
+    everything = np.concatenate(charges(model, *plain))[stored.numpy()]
     with torch.no_grad():
         reduced = model.born_charges(graph).numpy()
     # Snapping to exact symmetry moves atoms by what the rounded positions lack.
     np.testing.assert_allclose(
         reduced + reduced.transpose(0, 2, 1), everything + everything.transpose(0, 2, 1), atol=2e-4
     )
+
+
+def test_all_atoms_follow_from_one_of_each_orbit(model):
+    # Low symmetry allows antisymmetric parts, threefold axes tell a rotation from its inverse.
+    several = [c for c in small_crystals(400, max_atoms=10) if c.num_atoms > 5]
+    low = [c for c in several if c.info["space_group"] < 62][:8]
+    threefold = [c for c in several if c.info["space_group"] > 142][:20]
+    with_some = [*with_operations([*low, *threefold]), CRYSTALS[-1]]
+    plain = [replace(crystal, operations=None) for crystal in with_some]
+    assert {crystal.operations is None for crystal in with_some} == {False, True}
+    for crystal, reduced, whole in zip(with_some, charges(model, *with_some), charges(model, *plain), strict=True):
+        assert reduced.shape == (crystal.num_atoms, 3, 3)
+        assert np.abs(reduced.sum(0)).max() < 1e-13
+        np.testing.assert_allclose(reduced, whole, atol=2e-4)  # the rounded positions
+    assert sum(np.abs(whole - whole.transpose(0, 2, 1)).max() > 1e-3 for whole in charges(model, *plain)) > 1
+
+
+def test_operations_that_do_not_fit_leave_all_atoms(model):
+    (crystal,) = with_operations(small_crystals(1, skip=6))
+    moved = replace(crystal, positions=rattled(crystal).positions, cell=rattled(crystal).cell)
+    close(charges(model, moved)[0], charges(model, replace(moved, operations=None))[0])
+
+
+@pytest.mark.parametrize("reduced", [False, True])
+def test_tensors_and_charges_come_from_one_run_of_the_encoder(model, reduced):
+    crystals = with_operations(small_crystals(4, skip=3)) if reduced else CRYSTALS
+    runs = []
+    model.encoder.register_forward_hook(lambda *_: runs.append(1))
+    both = model.predict_batch_with_charges(crystals)
+    assert len(runs) == 1
+    for target, tensors in model.predict_batch(crystals).items():
+        close(both.tensors[target], tensors)
+    for together, alone in zip(both.born_charges, charges(model, *crystals), strict=True):
+        close(together, alone)
+
+
+def test_an_ensemble_has_the_mean_of_its_models():
+    models = [randomised(replace(VARIANTS["joint"], born_charges=True), seed) for seed in (0, 1)]
+    ensemble = Ensemble(models)
+    expected = [np.mean(pair, axis=0) for pair in zip(*(charges(model, *CRYSTALS) for model in models), strict=True)]
+    both = ensemble.predict_batch_with_charges(CRYSTALS)
+    for single, together, mean in zip(charges(ensemble, *CRYSTALS), both.born_charges, expected, strict=True):
+        close(single, mean)
+        close(together, mean)
+    close(both.tensors["total"], ensemble.predict(CRYSTALS, "total"))
+    mixed = Ensemble([models[0], randomised(VARIANTS["joint"])])
+    assert ensemble.has_born_charges
+    assert not mixed.has_born_charges
+    with pytest.raises(ValueError, match="trained without"):
+        mixed.predict_born_charges(CRYSTALS)
 
 
 def test_gradients_reach_positions_and_weights():

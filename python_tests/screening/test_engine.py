@@ -102,6 +102,43 @@ def test_error_bars_of_an_ensemble(crystals, monkeypatch, chunk_size):
     assert not [name for name in plain.columns() if name.endswith("_error")]
 
 
+class ChargedModel(FakeModel):
+    """Gives each atom its number within the crystal as charge, or NaN."""
+
+    has_born_charges = True
+
+    def predict_batch_charges(self, crystals):
+        numbers = [np.full(c.num_atoms, np.nan) if c.id in self.broken else np.arange(c.num_atoms) for c in crystals]
+        return [n[:, None, None] * np.eye(3) for n in numbers]
+
+    def predict_members_and_charges(self, crystals):
+        # The tensors are finite.
+        return FakeModel(self.failing).predict_members(crystals), self.predict_batch_charges(crystals)
+
+
+@pytest.mark.parametrize("chunk_size", [7, 2048])
+def test_charges_stay_with_their_atoms(crystals, monkeypatch, chunk_size):
+    monkeypatch.setattr(engine, "CHUNK_SIZE", chunk_size)
+    model = ChargedModel(failing={crystals[3].id}, broken={crystals[17].id})
+    screened, rejected = engine.screen_crystals(model, crystals, 60, born_charges=True)
+    assert {record.id: record.reason.split(":")[0] for record in rejected} == {
+        crystals[3].id: "the model failed",
+        crystals[17].id: "the predicted Born charges are not finite",
+    }
+    good = [crystal for crystal in crystals if crystal not in (crystals[3], crystals[17])]
+    for crystal, numbers, positions, charges in zip(good, *screened.atoms, strict=True):
+        np.testing.assert_array_equal(numbers, crystal.atomic_numbers)
+        np.testing.assert_array_equal(positions, crystal.positions)
+        np.testing.assert_array_equal(charges[:, 0, 0], np.arange(crystal.num_atoms))
+    assert engine.screen_crystals(model, good)[0].atoms is None
+    assert "born_charges" not in engine.screen_crystals(model, good)[0].columns()
+
+
+def test_charges_of_a_model_without_are_refused_before_reading(crystals):
+    with pytest.raises(ValueError, match="trained without"):
+        engine.screen_crystals(FakeModel(), (pytest.fail("was read") for _ in range(1)), born_charges=True)
+
+
 def test_a_model_of_version_0_1_0_has_no_error_bar_of_the_mean(crystals):
     screened, _ = engine.screen_crystals(FakeModel(error_scales=(2.0,)), crystals)
     assert "total_tensor_error" in screened.columns()

@@ -15,11 +15,12 @@ from dtnn_fast import DTNN
 from dtnn_fast.datasets.splits import split
 from dtnn_fast.encoders import NativeEncoder
 from dtnn_fast.errors import BadCrystalError, BadFileError, DTNNError
+from dtnn_fast.training.held_out import without_held_out
 from dtnn_fast.training.labelled_data import LabelledGraphs, make_labelled_data
 from dtnn_fast.training.metrics import isotropic_scale, mae_ten
 from dtnn_fast.training.partial_labels import PartiallyLabelledGraphs, partial_loss
 from dtnn_fast.training.run_folder import PREDICTIONS_FILE, load_predictions
-from dtnn_fast.training.train_run import known_elements, train_run, without_held_out
+from dtnn_fast.training.train_run import known_elements, train_run
 from dtnn_fast.training.trainer import Trainer
 from dtnn_fast.training.training_settings import TrainingSettings
 

@@ -30,6 +30,10 @@ class TensorFrame(StrEnum):
     ieee = "ieee"
 
 
+# Key of `Crystal.info` where a source knows the frame of a row's own tensors; the frame of other rows is the source's.
+FRAME_KEY = "tensor_frame"
+
+
 class DataSource(NamedTuple):
     """A public source of labelled crystals.
 
@@ -102,7 +106,7 @@ class SourceRows(NamedTuple):
     """The rows of a source, and where they came from.
 
     Args:
-        rows: for each row a crystal with its tensors in the source's frame, or the dropped row.
+        rows: for each row a crystal with its tensors in the source's frame, or that of `FRAME_KEY`; or the dropped row.
         provenance: version, query, and file or address.
     """
 

@@ -13,7 +13,7 @@ from dtnn_fast import DTNN
 from dtnn_fast.crystals.crystal import Crystal, Rejected
 from dtnn_fast.phonons import SOFTEST, ionic_tensor
 from dtnn_fast.refinement.ionic_join import IonicEstimates, IonicJoin
-from dtnn_fast.refinement.refine import Refinement, Refiner
+from dtnn_fast.refinement.refiner import Refinement, Refiner
 from dtnn_fast.symmetry import with_operations
 
 DIAMOND = Crystal.from_fractional(
