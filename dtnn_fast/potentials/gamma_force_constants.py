@@ -67,24 +67,24 @@ def _plan(crystal: Crystal, potential: Potential, displacement: float, max_atoms
 
 def _solve(waiting: Sequence[DisplacementPlan | Rejected], potential: Potential) -> Iterator[ForceConstants | Rejected]:
     plans = [plan for plan in waiting if isinstance(plan, DisplacementPlan)]
-    displaced = [plan.displaced() for plan in plans]
+    needed = [plan.crystals() for plan in plans]
     try:
-        forces = potential.forces([crystal for group in displaced for crystal in group])
-        ends = np.cumsum([len(group) for group in displaced])
-        groups = [forces[end - len(group) : end] for group, end in zip(displaced, ends.tolist(), strict=True)]
+        forces = potential.forces([crystal for group in needed for crystal in group])
+        ends = np.cumsum([len(group) for group in needed])
+        groups = [forces[end - len(group) : end] for group, end in zip(needed, ends.tolist(), strict=True)]
     except Exception:  # of one crystal: find out which one, and why
         groups = [None] * len(plans)  # type: ignore[list-item]
-    results = iter(zip(plans, displaced, groups, strict=True))
+    results = iter(zip(plans, needed, groups, strict=True))
     for item in waiting:
         yield item if isinstance(item, Rejected) else _solve_one(*next(results), potential)
 
 
 def _solve_one(
-    plan: DisplacementPlan, displaced: list[Crystal], forces: list[np.ndarray] | None, potential: Potential
+    plan: DisplacementPlan, needed: list[Crystal], forces: list[np.ndarray] | None, potential: Potential
 ) -> ForceConstants | Rejected:
     crystal = plan.crystal
     try:
-        return plan.force_constants(potential.forces(displaced) if forces is None else forces)
+        return plan.force_constants(potential.forces(needed) if forces is None else forces)
     except Exception as error:
         found = Rejected.from_error(error, crystal.id, crystal.source)
         if isinstance(error, DTNNError):
