@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ..crystals.crystal import Crystal, Rejected
-from ..errors import DTNNError
+from ..errors import BadCrystalError, DTNNError
 from ..phonons import DISPLACEMENT, DisplacementPlan, ForceConstants
 from ..symmetry import with_operations
 from .potential import Potential
@@ -30,7 +31,7 @@ def gamma_force_constants(
     Displaced copies of several crystals go to the potential together. A crystal that fails does not end the others.
 
     Args:
-        crystals: their operations are searched for where they have none.
+        crystals: their operations are searched for where they have none, and left out where they do not fit.
         potential: computes the forces.
         displacement: length of the displacements. Angstrom
         max_atoms: largest number of atoms of a crystal.
@@ -60,9 +61,19 @@ def _plan(crystal: Crystal, potential: Potential, displacement: float, max_atoms
         if crystal.num_atoms > max_atoms:
             reason = f"expected at most {max_atoms} atoms for force constants, got {crystal.num_atoms}"
             return Rejected(crystal.id, crystal.source, reason)
-        return DisplacementPlan.of(with_operations([crystal])[0], displacement)
+        return _plan_with_operations(with_operations([crystal])[0], displacement)
     except DTNNError as error:
         return Rejected.from_error(error, crystal.id, crystal.source)
+
+
+def _plan_with_operations(crystal: Crystal, displacement: float) -> DisplacementPlan:
+    try:
+        return DisplacementPlan.of(crystal, displacement)
+    except BadCrystalError:
+        if crystal.operations is None:
+            raise
+        # Without them all displacements are computed, with the same result.
+        return DisplacementPlan.of(replace(crystal, operations=None), displacement)
 
 
 def _solve(waiting: Sequence[DisplacementPlan | Rejected], potential: Potential) -> Iterator[ForceConstants | Rejected]:
