@@ -32,7 +32,7 @@ class ForceConstants(NamedTuple):
         asymmetry: largest element of Phi - Phi^T before it was taken out. eV/Angstrom^2
         translation_force: largest element of the sum over the atoms of a column before it was taken out; what a
             translation of the crystal would cost. eV/Angstrom^2
-        num_displacements: number of displaced crystals whose forces were computed.
+        num_displacements: number of displaced crystals whose forces were computed, without the crystal at rest.
     """
 
     matrix: np.ndarray
@@ -43,7 +43,7 @@ class ForceConstants(NamedTuple):
 
 @dataclass(frozen=True)
 class DisplacementPlan:
-    """The displaced crystals whose forces are needed, and what follows from them.
+    """The crystals whose forces are needed, and what follows from them.
 
     Args:
         crystal: the crystal, exactly symmetric.
@@ -89,32 +89,42 @@ class DisplacementPlan:
                     vectors.append(sign * displacement * direction)
         return cls(symmetric, np.array(atoms), np.array(vectors), rotations, images)
 
-    def displaced(self) -> list[Crystal]:
-        """Make the displaced crystals, without operations and labels."""
+    @property
+    def needs_rest(self) -> bool:
+        """Whether forces of the crystal at rest are needed: where displacements are replaced by their images."""
+        return len(self.rotations) > 1
+
+    def crystals(self) -> list[Crystal]:
+        """Make the crystals whose forces are needed: at rest if `needs_rest`, then displaced; without labels."""
         made = []
+        if self.needs_rest:
+            made.append(self._with(self.crystal.positions, "at rest"))
         for number, (atom, vector) in enumerate(zip(self.atoms.tolist(), self.vectors, strict=True)):
             positions = self.crystal.positions.copy()
             positions[atom] += vector
-            name = f"{self.crystal.id}, displacement {number}"
-            made.append(
-                Crystal(name, self.crystal.atomic_numbers, positions, self.crystal.cell, source=self.crystal.source)
-            )
+            made.append(self._with(positions, f"displacement {number}"))
         return made
 
+    def _with(self, positions: np.ndarray, what: str) -> Crystal:
+        given = self.crystal
+        return Crystal(f"{given.id}, {what}", given.atomic_numbers, positions, given.cell, source=given.source)
+
     def force_constants(self, forces: Sequence[Any], largest_asymmetry: float = 0.1) -> ForceConstants:
-        """Compute the force constants from the forces on the atoms of the displaced crystals.
+        """Compute the force constants from the forces on the atoms of `crystals`.
 
         Forces F_j(u) on an atom j where atom i is displaced by u give rows of a linear system: an operation with
         rotation R that leaves i in place and takes j to j' says F_j'(R u) = R F_j(u), and so
 
-            F_j'(0) - Phi(j', i) R u = R F_j(u)
+            Phi(j', i) R u = -R (F_j(u) - F_j(0))
 
-        which is solved for F(0) and Phi by least squares. Displacements come in pairs u and -u, by symmetry or because
-        both are there, so that terms of second order in u cancel (central differences). Columns of the other atoms of
-        an orbit follow from Phi(g j, g i) = R Phi(j, i) R^T.
+        which is solved by least squares. Displacements come in pairs u and -u, by symmetry or because both are there,
+        so that terms of second order in u cancel (central differences). F(0) cancels too in theory. It is subtracted
+        since divided by u it would be a large error of potentials that are not quite invariant: SevenNet's under
+        reflections, many in float32. Columns of the other atoms of an orbit follow from
+        Phi(g j, g i) = R Phi(j, i) R^T.
 
         Args:
-            forces: forces in the order of `displaced`, atoms in the order of the crystal. [N, 3] each, eV/Angstrom
+            forces: forces in the order of `crystals`, atoms in the order of the crystal. [N, 3] each, eV/Angstrom
             largest_asymmetry: largest element of Phi - Phi^T, relative to the largest element of Phi.
 
         Returns:
@@ -125,7 +135,9 @@ class DisplacementPlan:
                 than that: then the forces are those of atoms in another order, or do not come from an energy.
         """
         name, num_atoms = self.crystal.label, self.crystal.num_atoms
-        checked = _checked_forces(forces, (len(self.atoms), num_atoms, 3), name)
+        checked = _checked_forces(forces, (len(self.atoms) + self.needs_rest, num_atoms, 3), name)
+        if self.needs_rest:
+            checked = checked[1:] - checked[0]
         blocks = np.zeros((num_atoms, num_atoms, 3, 3))
         for atom in np.unique(self.atoms).tolist():
             of_atom = self.atoms == atom
@@ -158,9 +170,6 @@ class DisplacementPlan:
             np.einsum("hij,kaj->hkai", rotations, forces),
             axis=2,
         )
-        # Without F(0): moves and their opposites cancel only to about eight digits.
-        moves = moves - moves.mean((0, 1))
-        turned -= turned.mean((0, 1))
         normal = np.einsum("hki,hkj->ij", moves, moves)
         response = np.einsum("hkai,hkj->aij", turned, moves)
         column: np.ndarray = -np.linalg.solve(normal, response.transpose(0, 2, 1)).transpose(0, 2, 1)
@@ -205,15 +214,15 @@ def _made_symmetric(crystal: Crystal, tolerance: float) -> tuple[Crystal, np.nda
 
 def _checked_forces(forces: Sequence[Any], shape: tuple[int, int, int], name: str) -> np.ndarray:
     if len(forces) != shape[0]:
-        raise BadCrystalError(f"{name}: expected forces of {shape[0]} displaced crystals, got {len(forces)}")
+        raise BadCrystalError(f"{name}: expected forces of {shape[0]} crystals, got {len(forces)}")
     arrays = [np.asarray(array, dtype=np.float64) for array in forces]
     for number, array in enumerate(arrays):
         if array.shape != shape[1:]:
             raise BadCrystalError(
-                f"{name}: expected forces of shape {list(shape[1:])}, got {list(array.shape)} for displacement {number}"
+                f"{name}: expected forces of shape {list(shape[1:])}, got {list(array.shape)} in place {number}"
             )
         if not np.isfinite(array).all():
-            raise BadCrystalError(f"{name}: forces of displacement {number} are NaN or infinite")
+            raise BadCrystalError(f"{name}: forces in place {number} are NaN or infinite")
     return np.stack(arrays)
 
 

@@ -22,8 +22,8 @@ def find_force_constants(
     """Compute the force constants of a crystal at q = 0, and how far they break their laws.
 
     One atom of each orbit is displaced along the fewest directions whose images under its site symmetry span space, 1
-    to 6 displacements; see `DisplacementPlan`. The error of central differences grows with the square of the
-    displacement and is about 1e-4 of the force constants for 0.01 Angstrom.
+    to 6 displacements, and the forces at rest are subtracted; see `DisplacementPlan`. The error of central differences
+    grows with the square of the displacement and is about 2e-4 of the largest force constant for 0.01 Angstrom.
 
     Args:
         crystal: with its operations, which `symmetry.with_operations` finds; without them all 6 N displacements are
@@ -42,7 +42,7 @@ def find_force_constants(
         ValueError: the displacement is not positive.
     """
     plan = DisplacementPlan.of(crystal, displacement, tolerance)
-    return plan.force_constants(forces(plan.displaced()))
+    return plan.force_constants(forces(plan.crystals()))
 
 
 def force_constants(

@@ -28,7 +28,8 @@ class BondPotential(Potential):
         cutoff: length up to which atoms are bonded. Angstrom
         batch_atoms: number of atoms that are computed together, except for one larger crystal.
         device: device of the potential's weights.
-        dtype: dtype of the potential's weights. Differences of forces need float64.
+        dtype: dtype of the potential's weights. float32 takes about half the time of float64, and rounds force
+            constants by displacements of 0.01 Angstrom by less than their error of second order.
     """
 
     def __init__(

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ..crystals.crystal import Crystal, Rejected
-from ..errors import DTNNError
+from ..errors import BadCrystalError, DTNNError
 from ..phonons import DISPLACEMENT, DisplacementPlan, ForceConstants
 from ..symmetry import with_operations
 from .potential import Potential
@@ -30,7 +31,7 @@ def gamma_force_constants(
     Displaced copies of several crystals go to the potential together. A crystal that fails does not end the others.
 
     Args:
-        crystals: their operations are searched for where they have none.
+        crystals: their operations are searched for where they have none, and left out where they do not fit.
         potential: computes the forces.
         displacement: length of the displacements. Angstrom
         max_atoms: largest number of atoms of a crystal.
@@ -60,31 +61,41 @@ def _plan(crystal: Crystal, potential: Potential, displacement: float, max_atoms
         if crystal.num_atoms > max_atoms:
             reason = f"expected at most {max_atoms} atoms for force constants, got {crystal.num_atoms}"
             return Rejected(crystal.id, crystal.source, reason)
-        return DisplacementPlan.of(with_operations([crystal])[0], displacement)
+        return _plan_with_operations(with_operations([crystal])[0], displacement)
     except DTNNError as error:
         return Rejected.from_error(error, crystal.id, crystal.source)
 
 
+def _plan_with_operations(crystal: Crystal, displacement: float) -> DisplacementPlan:
+    try:
+        return DisplacementPlan.of(crystal, displacement)
+    except BadCrystalError:
+        if crystal.operations is None:
+            raise
+        # Without them all displacements are computed, with the same result.
+        return DisplacementPlan.of(replace(crystal, operations=None), displacement)
+
+
 def _solve(waiting: Sequence[DisplacementPlan | Rejected], potential: Potential) -> Iterator[ForceConstants | Rejected]:
     plans = [plan for plan in waiting if isinstance(plan, DisplacementPlan)]
-    displaced = [plan.displaced() for plan in plans]
+    needed = [plan.crystals() for plan in plans]
     try:
-        forces = potential.forces([crystal for group in displaced for crystal in group])
-        ends = np.cumsum([len(group) for group in displaced])
-        groups = [forces[end - len(group) : end] for group, end in zip(displaced, ends.tolist(), strict=True)]
+        forces = potential.forces([crystal for group in needed for crystal in group])
+        ends = np.cumsum([len(group) for group in needed])
+        groups = [forces[end - len(group) : end] for group, end in zip(needed, ends.tolist(), strict=True)]
     except Exception:  # of one crystal: find out which one, and why
         groups = [None] * len(plans)  # type: ignore[list-item]
-    results = iter(zip(plans, displaced, groups, strict=True))
+    results = iter(zip(plans, needed, groups, strict=True))
     for item in waiting:
         yield item if isinstance(item, Rejected) else _solve_one(*next(results), potential)
 
 
 def _solve_one(
-    plan: DisplacementPlan, displaced: list[Crystal], forces: list[np.ndarray] | None, potential: Potential
+    plan: DisplacementPlan, needed: list[Crystal], forces: list[np.ndarray] | None, potential: Potential
 ) -> ForceConstants | Rejected:
     crystal = plan.crystal
     try:
-        return plan.force_constants(potential.forces(displaced) if forces is None else forces)
+        return plan.force_constants(potential.forces(needed) if forces is None else forces)
     except Exception as error:
         found = Rejected.from_error(error, crystal.id, crystal.source)
         if isinstance(error, DTNNError):

@@ -14,16 +14,23 @@ from .bond_potential import BondPotential
 NEQUIX_SUFFIX = ".nqx"
 
 
-def load_potential(name: str | Path, *, trust: bool = False, device: torch.device | str = "cpu") -> BondPotential:
+def load_potential(
+    name: str | Path,
+    *,
+    trust: bool = False,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float64,
+) -> BondPotential:
     """Load a potential.
 
     Args:
         name: "sevennet-0" or "sevennet-l3i5", or the path of a file of Nequix, which ends in ".nqx".
         trust: whether a file of Nequix is read whose SHA-256 is not known.
         device: device to compute on.
+        dtype: dtype to compute in; see `BondPotential`.
 
     Returns:
-        The potential, in float64.
+        The potential.
 
     Raises:
         DTNNError: there is no such potential.
@@ -38,11 +45,11 @@ def load_potential(name: str | Path, *, trust: bool = False, device: torch.devic
     if str(name) in PRETRAINED:
         from .sevennet_potential import SevenNetPotential
 
-        return SevenNetPotential(str(name), device)
+        return SevenNetPotential(str(name), device, dtype=dtype)
     if Path(name).suffix.lower() == NEQUIX_SUFFIX:
         from .nequix_potential import NequixPotential
 
-        return NequixPotential(name, trust, device)
+        return NequixPotential(name, trust, device, dtype=dtype)
     raise DTNNError(
         f"load_potential: expected {', '.join(PRETRAINED)} or a file of Nequix (*{NEQUIX_SUFFIX}), got {str(name)!r}"
     )

@@ -25,13 +25,14 @@ _BATCH_ATOMS = 32
 
 
 class NequixPotential(BondPotential):
-    """A Nequix model in float64.
+    """A Nequix model.
 
     Args:
         path: a file of the package nequix, ``nequix-oam-1.nqx`` for example.
         trust: whether a file that is not among `KNOWN_FILES` is accepted.
         device: device to compute on.
         batch_atoms: number of atoms that are computed together, except for one larger crystal.
+        dtype: dtype to compute in.
 
     Raises:
         BadFileError: the file cannot be read, or its SHA-256 is not known and `trust` is False.
@@ -44,14 +45,15 @@ class NequixPotential(BondPotential):
         trust: bool = False,
         device: torch.device | str = "cpu",
         batch_atoms: int = _BATCH_ATOMS,
+        dtype: torch.dtype = torch.float64,
     ) -> None:
         name = check_nequix_file(Path(path), trust)
         self._model, config = _load_model(Path(path))
-        self._model = self._model.eval().requires_grad_(False).to(device=device, dtype=torch.float64)
+        self._model = self._model.eval().requires_grad_(False).to(device=device, dtype=dtype)
         elements = [int(z) for z in config["atomic_numbers"]]
         self._species = torch.full((max(elements) + 1,), -1, dtype=torch.int64, device=device)
         self._species[elements] = torch.arange(len(elements), device=device)
-        super().__init__(name, elements, float(config["cutoff"]), batch_atoms, device)
+        super().__init__(name, elements, float(config["cutoff"]), batch_atoms, device, dtype)
 
     def atom_energies(self, atomic_numbers: Tensor, bonds: DirectedBonds) -> Tensor:
         """See `BondPotential.atom_energies`."""

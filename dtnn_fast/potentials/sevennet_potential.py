@@ -14,12 +14,13 @@ _BATCH_ATOMS = 64
 
 
 class SevenNetPotential(BondPotential):
-    """SevenNet-0 or SevenNet-l3i5 in float64.
+    """SevenNet-0 or SevenNet-l3i5.
 
     Args:
         name: "sevennet-0" or "sevennet-l3i5".
         device: device to compute on.
         batch_atoms: number of atoms that are computed together, except for one larger crystal.
+        dtype: dtype to compute in.
 
     Raises:
         ValueError: there is no such potential.
@@ -28,10 +29,14 @@ class SevenNetPotential(BondPotential):
     """
 
     def __init__(
-        self, name: str = "sevennet-0", device: torch.device | str = "cpu", batch_atoms: int = _BATCH_ATOMS
+        self,
+        name: str = "sevennet-0",
+        device: torch.device | str = "cpu",
+        batch_atoms: int = _BATCH_ATOMS,
+        dtype: torch.dtype = torch.float64,
     ) -> None:
-        self._encoder = pretrained_encoder(name).to(device=device, dtype=torch.float64)
-        super().__init__(name, self._encoder.elements, self._encoder.cutoffs[0], batch_atoms, device)
+        self._encoder = pretrained_encoder(name).to(device=device, dtype=dtype)
+        super().__init__(name, self._encoder.elements, self._encoder.cutoffs[0], batch_atoms, device, dtype)
 
     def atom_energies(self, atomic_numbers: Tensor, bonds: DirectedBonds) -> Tensor:
         """See `BondPotential.atom_energies`."""

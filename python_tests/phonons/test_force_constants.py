@@ -123,6 +123,14 @@ def test_at_a_structure_with_forces():
     assert_equal(force_constants(crystal, forces_of, STEP), pair_hessian(crystal))
 
 
+@pytest.mark.parametrize("crystal", MANY[::10], ids=lambda crystal: str(crystal.info["space_group"]))
+def test_forces_at_rest_that_break_the_symmetry(crystal):
+    """As those of a potential that is not quite invariant under reflections."""
+    bias = np.random.default_rng(7).normal(size=crystal.positions.shape)
+    biased = find_force_constants(crystal, lambda crystals: [forces + bias for forces in forces_of(crystals)])
+    assert_equal(biased.matrix, find_force_constants(crystal, forces_of).matrix, 1e-9)
+
+
 def test_one_atom():
     crystal = Crystal.make("Po", [84], np.zeros((1, 3)), 3.3 * np.eye(3))
     np.testing.assert_allclose(force_constants(crystal, forces_of), np.zeros((3, 3)), atol=1e-9)
@@ -152,9 +160,9 @@ def test_forces_that_do_not_fit_are_refused():
 
         return forces
 
-    number = DisplacementPlan.of(crystal).displaced()
+    needed = DisplacementPlan.of(crystal).crystals()
     for change, message in (
-        (lambda all_forces: all_forces[1:], f"expected forces of {len(number)} displaced crystals"),
+        (lambda all_forces: all_forces[1:], f"expected forces of {len(needed)} crystals, got {len(needed) - 1}"),
         (lambda all_forces: [forces[1:] for forces in all_forces], r"of shape \[3, 3\], got \[2, 3\]"),
         (lambda all_forces: [forces.T.reshape(1, 3, 3) for forces in all_forces], r"got \[1, 3, 3\]"),
         (lambda all_forces: [np.where(forces == forces.max(), np.nan, forces) for forces in all_forces], "NaN"),

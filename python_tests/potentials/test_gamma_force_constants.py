@@ -12,6 +12,7 @@ from pair_potential import crystals_of_many_groups, forces_of
 from potential_cases import PairPotential, named, rocksalt, without
 
 from dtnn_fast.crystals.crystal import Crystal, Rejected
+from dtnn_fast.crystals.operations import SymmetryOperations
 from dtnn_fast.phonons import ForceConstants, find_force_constants
 from dtnn_fast.potentials import gamma_force_constants
 
@@ -31,6 +32,14 @@ def test_equals_one_by_one():
 def test_operations_are_searched_for():
     [found] = gamma_force_constants([rocksalt()], PairPotential())
     assert found.num_displacements == 2
+
+
+def test_operations_that_do_not_fit_are_left_out():
+    crystal = rocksalt()
+    wrong = SymmetryOperations(np.array([np.eye(3), 2 * np.eye(3)], dtype=np.int32), np.zeros(2, dtype=np.int64))
+    expected, found = gamma_force_constants([crystal, replace(crystal, operations=wrong)], PairPotential(), 1e-3)
+    assert found.num_displacements == 12
+    np.testing.assert_allclose(found.matrix, expected.matrix, atol=1e-4 * np.abs(expected.matrix).max())
 
 
 @pytest.mark.parametrize("displacement", [0.0, np.nan])

@@ -60,6 +60,19 @@ def test_a_saddle_point_stays():
     assert relaxed.num_steps == 0
 
 
+def test_forces_and_stresses_that_break_the_symmetry_are_averaged():
+    def biased(crystal, result):
+        shear = 1e-3 * np.array([[1.0, 2.0, 3.0], [2.0, -1.0, 1.0], [3.0, 1.0, 0.0]])
+        pull = np.array([[0.1, 0.05, 0.0], [-0.1, -0.05, 0.0]])
+        return result._replace(forces=result.forces + pull, stress=result.stress + shear)
+
+    start = rocksalt(2.35)
+    expected = relax(start, PairPotential()).crystal
+    found = relax(start, PairPotential(change=biased)).crystal
+    np.testing.assert_allclose(found.cell, expected.cell, atol=1e-9)
+    np.testing.assert_allclose(found.positions[1] - found.positions[0], found.cell.sum(0) / 2, atol=1e-9)
+
+
 def test_a_fixed_cell():
     start = rattled(rocksalt(), amplitude=0.2)
     relaxed = relax(start, PairPotential(), relax_cell=False)

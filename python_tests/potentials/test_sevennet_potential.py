@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from model_cases import rattled, small_crystals
 from potential_cases import rocksalt
 
@@ -53,6 +54,17 @@ def test_force_constants_equal_all_displacements(potential):
         columns.append((behind - ahead).reshape(-1) / (2 * step))
     np.testing.assert_allclose(found.matrix, np.array(columns).T, atol=2e-3 * np.abs(found.matrix).max())
     assert found.num_displacements < len(columns)
+
+
+def test_float32_is_enough_for_force_constants(potential):
+    pytest.importorskip("sevenn")
+    crystals = small_crystals(3, skip=5)
+    single = load_potential("sevennet-0", dtype=torch.float32)
+    assert single.dtype == torch.float32
+    found = [list(gamma_force_constants(crystals, each)) for each in (potential, single)]
+    for exact, rounded in zip(*found, strict=True):
+        np.testing.assert_allclose(rounded.matrix, exact.matrix, atol=3e-4 * np.abs(exact.matrix).max())
+        assert np.abs(rounded.matrix - exact.matrix).max() > 0
 
 
 def test_unknown_elements_are_listed(potential):
