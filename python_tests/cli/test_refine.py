@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: MIT
+"""`dtnn-fast refine`: table, JSON and CSV, the best of a ranking, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from lattice_cases import random_lattice_model
+from model_cases import small_crystals
+
+from dtnn_fast.crystals.crystal import Crystal
+from dtnn_fast.formats import write_packed
+from dtnn_fast.phonons import SOFTEST, ionic_tensor
+
+CRYSTALS = small_crystals(4, skip=3)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("refine")
+    random_lattice_model().save(folder / "lattice")
+    write_packed(folder / "crystals.npz", CRYSTALS, {})
+    copper = Crystal.from_fractional("Cu", [29], [[0, 0, 0]], 1.8 * np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]))
+    write_packed(folder / "mixed.npz", [CRYSTALS[0], copper, replace(CRYSTALS[1], id="second")], {})
+    (folder / "broken.cif").write_text("data_x\n_cell_length_a nonsense\n")
+    return folder
+
+
+@pytest.fixture
+def refine(program, tiny_model, files):
+    def run(*arguments):
+        return program("refine", *arguments, "--model", tiny_model, "--lattice", files / "lattice", "--threads", 1)
+
+    return run
+
+
+def test_json_holds_tensors_that_fit_each_other(refine, files):
+    result = refine(files / "crystals.npz", "--json", "-o", files / "out.json")
+    assert result.exit_code == 0, result.stderr
+    content = json.loads(result.stdout)
+    assert json.loads((files / "out.json").read_text()) == content
+    assert [entry["id"] for entry in content["crystals"]] == [crystal.id for crystal in CRYSTALS]
+    for crystal, entry in zip(CRYSTALS, content["crystals"], strict=True):
+        charges = np.array(entry["born_charges"])
+        assert charges.shape == (crystal.num_atoms, 3, 3)
+        np.testing.assert_allclose(charges.sum(0), 0, atol=1e-9)
+        assert len(entry["frequencies_thz"]) == 3 * crystal.num_atoms - 3
+        np.testing.assert_allclose(np.add(entry["electronic"], entry["ionic"]), entry["total"], atol=1e-12)
+        assert entry["ionic_mean"] == pytest.approx(np.trace(entry["ionic"]) / 3)
+        assert entry["ionic"] == entry["ionic_lattice"]  # no join for these models
+        assert entry["ionic_mean_error"] is None
+
+
+def test_the_table_and_csv(refine, files):
+    result = refine(files / "mixed.npz", files / "broken.cif", "-o", files / "out.csv")
+    assert result.exit_code == 3
+    assert "lattice dynamics alone" in result.stdout
+    assert "metals only" in result.stderr
+    assert "broken.cif" in result.stderr
+    rows = list(csv.DictReader((files / "out.csv").open()))
+    assert [row["id"] for row in rows] == [CRYSTALS[0].id, "second"]
+    for row in rows:
+        assert row["id"] in result.stdout
+        total = float(row["electronic_mean"]) + float(row["ionic_mean"])
+        assert float(row["total_mean"]) == pytest.approx(total, abs=2e-4)
+        assert row["unstable"] in ("true", "false")
+
+
+def test_the_best_of_a_ranking(refine, files):
+    ranked = [CRYSTALS[2].id, "lost", CRYSTALS[0].id, CRYSTALS[1].id]
+    folder = files / "screening"
+    folder.mkdir(exist_ok=True)
+    lines = ["rank,id", *(f"{place},{id}" for place, id in enumerate(ranked, start=1))]
+    (folder / "ranking.csv").write_text("\n".join(lines) + "\n")
+    result = refine(files / "crystals.npz", "--ranking", folder, "--best", 3, "--json")
+    assert result.exit_code == 3
+    content = json.loads(result.stdout)
+    assert [entry["id"] for entry in content["crystals"]] == [CRYSTALS[2].id, CRYSTALS[0].id]
+    assert [entry["id"] for entry in content["rejected"]] == ["lost"]
+
+
+def test_files_that_are_no_ranking_are_refused(refine, files):
+    (files / "other.csv").write_text("a,b\n1,2\n")
+    result = refine(files / "crystals.npz", "--ranking", files / "other.csv")
+    assert result.exit_code == 2
+    assert "expected ranking.csv" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "files or folders of crystals, or --ranking"),
+        (["X", "-o", "out.txt"], ".json or .csv"),
+        (["X", "--relax"], "--potential"),
+        (["X", "--potential", "unheard"], "file of Nequix"),
+        (["X", "--potential", "missing.nqx"], "missing.nqx"),
+    ],
+)
+def test_wrong_arguments(refine, files, arguments, message):
+    paths = [files / "crystals.npz" if argument == "X" else argument for argument in arguments]
+    result = refine(*paths)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_models_without_the_ionic_tensor_are_refused(program, files):
+    result = program("refine", files / "crystals.npz", "--model", "dielectric-total", "--lattice", files / "lattice")
+    assert result.exit_code == 2
+    assert "electronic and ionic" in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_a_potential_takes_the_place_of_the_force_constants(refine, files, monkeypatch):
+    from dtnn_fast import potentials
+    from dtnn_fast.crystals.crystal import Rejected
+    from dtnn_fast.phonons import ForceConstants
+
+    class Stiff:
+        name = "stiff"
+
+    def constants(crystals, potential, **_):
+        assert isinstance(potential, Stiff)
+        for crystal in crystals:
+            if crystal.id == CRYSTALS[1].id:
+                yield Rejected(crystal.id, "", "stiff: does not know it")
+            else:
+                yield ForceConstants(3.0 * np.eye(3 * crystal.num_atoms), 0.0, 0.0, 1)
+
+    monkeypatch.setattr(potentials, "load_potential", lambda name, **_: Stiff())
+    monkeypatch.setattr(potentials, "gamma_force_constants", constants)
+    result = refine(files / "crystals.npz", "--potential", "stiff", "--softening", 2, "--json")
+    assert result.exit_code == 3
+    content = json.loads(result.stdout)
+    assert [entry["id"] for entry in content["rejected"]] == [CRYSTALS[1].id]
+    crystal, entry = CRYSTALS[0], content["crystals"][0]
+    matrix, volume = 6.0 * np.eye(3 * crystal.num_atoms), abs(np.linalg.det(crystal.cell))
+    expected = ionic_tensor(matrix, np.array(entry["born_charges"]), volume, SOFTEST)
+    np.testing.assert_allclose(entry["ionic"], expected, rtol=1e-6, atol=1e-9)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: MIT
+"""`dtnn-fast train-lattice`: what it learns, continues and refuses."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from lattice_cases import random_lattice_model
+from model_cases import small_crystals
+
+from dtnn_fast.encoders import Channels, NativeEncoder, NativeEncoderConfig
+from dtnn_fast.encoders.build import load_encoder, save_encoder
+from dtnn_fast.formats import write_packed
+from dtnn_fast.model.lattice_model import LatticeModel
+
+SMALL = ["--layer", "1-2", "--latent", 8, "--epochs", 3, "--learning-rate", 0.01, "--threads", 1]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lattice")
+    crystals = small_crystals(24, 6)
+    labels = random_lattice_model().predict(crystals)
+    learned = [
+        replace(
+            crystal,
+            force_constants=label.force_constants + np.eye(3 * crystal.num_atoms),
+            born_charges=label.born_charges,
+        )
+        for crystal, label in zip(crystals, labels, strict=True)
+    ]
+    for index in range(4):  # of another functional, without force constants
+        learned[index] = replace(learned[index], force_constants=None, info={"functional": "PBEsol"})
+    write_packed(folder / "learned.npz", learned, {})
+    write_packed(folder / "bare.npz", [replace(crystals[0], targets={})], {})
+    torch.manual_seed(0)
+    encoder = NativeEncoder(NativeEncoderConfig((3.0, 4.0), (7.0, 16.0), Channels(8, 4, 4)))
+    save_encoder(encoder, folder / "encoder")
+    return folder
+
+
+def test_a_run_learns_and_is_recorded(program, files):
+    run = files / "run"
+    arguments = ["train-lattice", files / "learned.npz", "--encoder", files / "encoder", *SMALL, "-o", run]
+    result = program(*arguments)
+    assert result.exit_code == 0, result.stderr
+    results = json.loads((run / "results.json").read_text())
+    assert results["epochs"] == 3
+    held_out = results["held_out"]
+    assert results["crystals"] + held_out["crystals"] == 24
+    assert held_out["born_charges"]["atoms"] == sum(
+        one["atoms"] for one in held_out["born_charges"]["elements"].values()
+    )
+    lines = [line for line in result.stderr.splitlines() if line.startswith("epoch")]
+    assert len(lines) == 3
+    model = LatticeModel.from_pretrained(run / "model")
+    assert model.config.functionals == ("PBE", "PBEsol")
+    encoder = load_encoder(run / "encoder")
+    for name, value in encoder.state_dict().items():
+        assert torch.equal(value, model.encoder.state_dict()[name])
+    start = load_encoder(files / "encoder").state_dict()
+    assert any(not torch.equal(value, start[name]) for name, value in encoder.state_dict().items())
+    again = program(*arguments)
+    assert again.exit_code == 0
+    assert "resuming after epoch 3" in again.stderr
+    other = program(*arguments, "--seed", 1)
+    assert other.exit_code == 2
+    assert "other settings or data" in other.stderr
+
+
+def test_a_stopped_run_goes_on(program, files, monkeypatch):
+    from dtnn_fast.training.lattice_training import LatticeTrainer
+
+    arguments = ["train-lattice", files / "learned.npz", "--encoder", files / "encoder", *SMALL]
+    assert program(*arguments, "-o", files / "whole").exit_code == 0
+    real = LatticeTrainer._train_epoch
+
+    def stopping(self, epoch, on_batch):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return real(self, epoch, on_batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LatticeTrainer, "_train_epoch", stopping)
+        assert program(*arguments, "-o", files / "parts").exit_code != 0
+    assert program(*arguments, "-o", files / "parts").exit_code == 0
+    whole, parts = (json.loads((files / name / "results.json").read_text()) for name in ("whole", "parts"))
+    assert parts["held_out"] == whole["held_out"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--held-out", "some"], "systems, bundled, nothing"),
+        (["--functional", "LDA"], "PBE, PBEsol"),
+        (["--encoder", "sevennet-0"], "'distilled' or the folder"),
+        (["--layer", "1-4"], "num_layers"),
+    ],
+)
+def test_wrong_arguments(program, files, change, message):
+    arguments = ["train-lattice", files / "learned.npz", "--encoder", files / "encoder", *SMALL, "-o", files / "no"]
+    result = program(*arguments, *change)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.replace("│", " ").split())
+    assert not (files / "no").exists()
+
+
+def test_data_without_such_labels_are_refused(program, files):
+    result = program("train-lattice", files / "bare.npz", "--encoder", files / "encoder", *SMALL, "-o", files / "no")
+    assert result.exit_code == 2
+    assert not (files / "no").exists()
