@@ -20,10 +20,14 @@ from dtnn_fast.model.lattice_model import LatticeModel
 SMALL = ["--layer", "1-2", "--latent", 8, "--epochs", 3, "--learning-rate", 0.01, "--threads", 1]
 
 
+# Elements that many small crystals have.
+FREQUENT = {3, 8, 9, 11, 12, 16, 17, 19, 20, 34, 35, 37, 38, 52, 55, 56}
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lattice")
-    crystals = small_crystals(24, 6)
+    crystals = [crystal for crystal in small_crystals(300, 6) if set(crystal.atomic_numbers.tolist()) <= FREQUENT][:40]
     labels = random_lattice_model().predict(crystals)
     learned = [
         replace(
@@ -51,7 +55,8 @@ def test_a_run_learns_and_is_recorded(program, files):
     results = json.loads((run / "results.json").read_text())
     assert results["epochs"] == 3
     held_out = results["held_out"]
-    assert results["crystals"] + held_out["crystals"] == 24
+    # Held-out crystals with an element that no five crystals have taught are not tested.
+    assert 0 < held_out["crystals"] <= 40 - results["crystals"]
     assert held_out["born_charges"]["atoms"] == sum(
         one["atoms"] for one in held_out["born_charges"]["elements"].values()
     )
