@@ -1,29 +1,99 @@
 # SPDX-License-Identifier: MIT
-"""Copy the model of a finished training run into the package, with a record of its training.
+"""Copy trained models into the package, each with a record of its training.
 
-Usage: python tools/bundle_weights.py runs/dielectric/split-0
+python tools/bundle_weights.py direct runs/shipped/split-0
+python tools/bundle_weights.py lattice runs/lattice --held-out runs/lattice-systems runs/lattice-bundled --join FOLDER
+
+"direct" records too which of the bundled labelled crystals the run held out, and the errors on them, so that tests can
+repeat them. "lattice" takes join.json and its errors (record.json) of tools/fit_join.py, and the errors of runs that
+held crystals out.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
-import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-BUNDLED_FOLDER = Path(__file__).parents[1] / "dtnn_fast" / "weights" / "dielectric"
+import numpy as np
+
+from dtnn_fast import DTNN
+from dtnn_fast.datasets import clean, load_labelled
+from dtnn_fast.screening.engine import screen_crystals
+from dtnn_fast.training.metrics import crystal_errors, summarise
+from dtnn_fast.training.run_folder import PREDICTIONS_FILE, load_predictions
+
+WEIGHTS = Path(__file__).parents[1] / "dtnn_fast" / "weights"
 
 
-def main(run: Path) -> None:
-    """Copy `run`/model and write training.json beside it."""
-    settings = json.loads((run / "settings.json").read_text(encoding="utf-8"))
-    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
-    BUNDLED_FOLDER.mkdir(parents=True, exist_ok=True)
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def bundle_direct(run: Path) -> None:
+    """Copy the direct model."""
+    folder = WEIGHTS / "dielectric"
     for name in ("config.json", "model.safetensors", "training_set.json", "training_latents.safetensors"):
-        shutil.copyfile(run / "model" / name, BUNDLED_FOLDER / name)
-    record = {"command": settings["command"], "run": run.name, **settings, **results}
-    (BUNDLED_FOLDER / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        shutil.copyfile(run / "model" / name, folder / name)
+    settings, results = _read(run / "settings.json"), _read(run / "results.json")
+    members = run / PREDICTIONS_FILE
+    predictions = load_predictions(members)
+    part_of = dict(zip(predictions.ids, predictions.parts, strict=True))
+    crystals, _ = clean(load_labelled())
+    model = DTNN.from_pretrained(folder)
+    held_out: dict[str, Any] = {}
+    for part in ("test", "validation"):
+        chosen = [crystal for crystal in crystals if part_of.get(crystal.id) == part]
+        screened, _ = screen_crystals(model, chosen)
+        systems = [str(crystal.info["crystal_system"]) for crystal in chosen]
+        held_out[part] = {"ids": [crystal.id for crystal in chosen]}
+        for target in model.targets:
+            errors = crystal_errors(screened.tensors[target], screened.known[target])
+            held_out[part][target] = {
+                **summarise(screened.tensors[target], screened.known[target], systems)["all"],
+                "within_tensor_error": float((errors["mae_ten"] <= screened.errors[target]).mean()),
+                "within_mean_error": float((errors["mae_mean_diag"] <= screened.mean_errors[target]).mean()),
+                "median_model": float(
+                    np.abs(screened.known[target] - np.median(screened.known[target], axis=0)).mean()
+                ),
+            }
+    _write(folder / "training.json", {"run": run.name, **settings, **results, "held_out_bundled": held_out})
+
+
+def bundle_lattice(run: Path, held_out: Sequence[Path], join: Path) -> None:
+    """Copy the lattice model and its join."""
+    folder = WEIGHTS / "lattice"
+    folder.mkdir(exist_ok=True)
+    for name in ("config.json", "model.safetensors"):
+        shutil.copyfile(run / "model" / name, folder / name)
+    shutil.copyfile(join / "join.json", folder / "join.json")
+    record = {"run": run.name, **_read(run / "settings.json"), **_read(run / "results.json")}
+    record["held_out"] = {other.name: _read(other / "results.json")["held_out"] for other in held_out}
+    record["join"] = _read(join / "record.json")
+    _write(folder / "training.json", record)
+
+
+def main() -> None:
+    """Read the arguments and copy."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=("direct", "lattice"))
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--held-out", nargs="*", type=Path, default=[])
+    parser.add_argument("--join", type=Path)
+    options = parser.parse_args()
+    if options.kind == "direct":
+        bundle_direct(options.run)
+    else:
+        bundle_lattice(options.run, options.held_out, options.join)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

@@ -15,7 +15,11 @@ from .options import exit_with, load_model, require_some
 if TYPE_CHECKING:
     from ..crystals.crystal import Rejected
     from ..evaluation.tables import ErrorTable
+    from ..model.predictor import Predictor
+    from ..refinement.refiner import Refinement
 
+# The model whose lattice model comes with the package.
+BUNDLED_MODEL = "dielectric"
 REJECTED_FILE, TEXTBOOK_FILE, LABELLED_FILE = "rejected.csv", "textbook.csv", "labelled.csv"
 
 
@@ -24,12 +28,50 @@ def evaluate_on_textbook(model: str, output: Path, markdown: Path | None, thread
     predictor = load_model(model, threads, device, "evaluate")
     from ..evaluation.textbook import evaluate_textbook, textbook_tables, write_textbook
 
-    evaluation = evaluate_textbook(predictor, model)
+    refined = _refine_textbook(predictor) if model == BUNDLED_MODEL else []
+    evaluation = evaluate_textbook(predictor, model, refined={one.crystal.id: one.ionic for one in refined})
     if not evaluation.predictions:
         require_some(0, evaluation.rejected, "the textbook crystals")
     output.mkdir(parents=True, exist_ok=True)
     write_textbook(output / TEXTBOOK_FILE, evaluation)
-    _finish("Textbook crystals", textbook_tables(evaluation), evaluation.rejected, output, TEXTBOOK_FILE, markdown)
+    tables = textbook_tables(evaluation)
+    if refined:
+        tables.append(_instability_table(refined))
+    _finish("Textbook crystals", tables, evaluation.rejected, output, TEXTBOOK_FILE, markdown)
+
+
+def _refine_textbook(predictor: Predictor) -> list[Refinement]:
+    """Refine the textbook crystals by the lattice model that belongs to the bundled model."""
+    from ..datasets.textbook_crystals import load_textbook
+    from ..model.bundled_model import BUNDLED_LATTICE_MODEL, bundled_lattice_folder
+    from ..model.lattice_model import LatticeModel
+    from ..refinement.ionic_join import IonicJoin
+    from ..refinement.refiner import Refinement, Refiner
+
+    join = IonicJoin.load(bundled_lattice_folder())
+    refiner = Refiner(predictor, LatticeModel.from_pretrained(BUNDLED_LATTICE_MODEL), join)
+    results = refiner.refine([one.crystal for one in load_textbook()])
+    return [result for result in results if isinstance(result, Refinement)]
+
+
+def _instability_table(refined: Sequence[Refinement]) -> ErrorTable:
+    """Compare the crystals that refine marks with those that are known to be close to a ferroelectric instability."""
+    from ..datasets.textbook_crystals import load_textbook
+    from ..evaluation.error_table import Cell, ErrorTable
+
+    marked = {one.crystal.id for one in refined if one.is_unstable or one.is_nearly_ferroelectric}
+    known = {one.crystal.id for one in load_textbook() if one.near_instability}
+    rows = [
+        ("known and marked", known & marked),
+        ("known, not marked", known - marked),
+        ("marked only", marked - known),
+    ]
+    return ErrorTable(
+        "Close to an instability, as refine marks it",
+        ["which", "crystals"],
+        [[Cell(what), Cell(", ".join(sorted(ids)) or "-")] for what, ids in rows],
+        is_numeric=False,
+    )
 
 
 def evaluate_on_labelled(

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -27,7 +26,8 @@ FORMAT = "dtnn_fast join 1"
 _LEAST_MEAN = 0.1
 # Stiffness is compared within this range. eV/Angstrom^2
 _SOFTEST, _STIFFEST = 0.05, 20.0
-_NUM_FEATURES = 4
+_NUM_FEATURES = 2
+_FEWEST = 8
 # Steps of the fit, after which its weights change no more.
 _STEPS = 300
 
@@ -50,13 +50,16 @@ class IonicEstimates(NamedTuple):
 class IonicJoin:
     """Weight of the lattice's tensor, a common factor, and error bars.
 
-    joined = scale ((1 - w) direct + w lattice),  w = sigmoid(weights . (1, ln(lattice / direct), ln(direct), ln(k)))
+    T = (1 - w) direct + w lattice,  w = sigmoid(weights . (1, ln(k)))
+    joined = scale direct_mean^(1 - w) lattice_mean^w / T_mean  T
 
-    with means (a third of the trace) of at least 0.1 in the logarithms, and the stiffness k of the softest polar mode.
+    with the stiffness k of the softest polar mode: the mean (a third of the trace) is the weighted geometric mean of
+    both means, and the shape of the tensor is that of their weighted sum. Means below 0.1 count as 0.1.
+
     The disagreement |lattice - direct| / 2 takes the place of an ensemble's spread in the error bars.
 
     Args:
-        weights: four numbers.
+        weights: two numbers.
         scale: factor, positive.
         tensor_calibration: error bars of tensors; None without.
         mean_calibration: error bars of means; None without.
@@ -78,8 +81,13 @@ class IonicJoin:
 
     def join(self, estimates: IonicEstimates) -> np.ndarray:
         """Compute the joined tensors. [B, 3, 3]."""
-        share = _sigmoid(_features(estimates) @ np.array(self.weights))[:, None, None]
-        joined: np.ndarray = self.scale * ((1.0 - share) * estimates.direct + share * estimates.lattice)
+        share = _sigmoid(_features(estimates) @ np.array(self.weights))
+        direct, lattice = (np.maximum(mean_permittivity(tensors), _LEAST_MEAN) for tensors in estimates[:2])
+        of_tensors = share[:, None, None]
+        summed = (1.0 - of_tensors) * estimates.direct + of_tensors * estimates.lattice
+        target = np.exp((1.0 - share) * np.log(direct) + share * np.log(lattice))
+        ratio = target / np.maximum(mean_permittivity(summed), _LEAST_MEAN)
+        joined: np.ndarray = self.scale * ratio[:, None, None] * summed
         return joined
 
     def error_bars(self, estimates: IonicEstimates) -> tuple[np.ndarray, np.ndarray] | None:
@@ -126,8 +134,8 @@ class IonicJoin:
 def fit_join(estimates: IonicEstimates, expected: np.ndarray, with_bars: bool = True) -> IonicJoin:
     """Fit the join to published tensors.
 
-    The loss is the mean over the crystals of the mean error of the six elements over 1 plus the mean of the label, so
-    that a few huge tensors do not rule; a small penalty keeps the weights near zero where the data do not say.
+    The loss is the mean of |ln(joined / label)| of the means, so that a few huge tensors do not rule; a small penalty
+    keeps the weights near zero where the data do not say.
 
     Args:
         estimates: of crystals that neither model has learned from.
@@ -140,23 +148,22 @@ def fit_join(estimates: IonicEstimates, expected: np.ndarray, with_bars: bool = 
     Raises:
         ValueError: there are too few crystals.
     """
-    if len(expected) < 2 * _NUM_FEATURES:
-        raise ValueError(f"fit_join: expected at least {2 * _NUM_FEATURES} crystals, got {len(expected)}")
+    if len(expected) < _FEWEST:
+        raise ValueError(f"fit_join: expected at least {_FEWEST} crystals, got {len(expected)}")
     features = torch.from_numpy(_features(estimates))
     direct, lattice, labels = (
-        torch.from_numpy(np.ascontiguousarray(tensors[:, UNIQUE_ROWS, UNIQUE_COLUMNS]))
+        torch.from_numpy(np.log(np.maximum(mean_permittivity(tensors), _LEAST_MEAN)))
         for tensors in (estimates.direct, estimates.lattice, expected)
     )
-    sizes = 1.0 + torch.from_numpy(mean_permittivity(expected)).clamp(min=0.0)
     weights = torch.zeros(_NUM_FEATURES, dtype=torch.float64, requires_grad=True)
     log_scale = torch.zeros((), dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.Adam([weights, log_scale], lr=0.05)
     for step in range(_STEPS):
         for group in optimizer.param_groups:
             group["lr"] = 0.05 * (1.0 - step / _STEPS)
-        share = torch.sigmoid(features @ weights).unsqueeze(1)
-        joined = log_scale.exp() * ((1.0 - share) * direct + share * lattice)
-        loss = ((joined - labels).abs().mean(1) / sizes).mean() + 1e-4 * weights.square().sum()
+        share = torch.sigmoid(features @ weights)
+        joined = log_scale + (1.0 - share) * direct + share * lattice
+        loss = (joined - labels).abs().mean() + 1e-4 * weights.square().sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -171,17 +178,11 @@ def fit_join(estimates: IonicEstimates, expected: np.ndarray, with_bars: bool = 
 
 
 def _features(estimates: IonicEstimates) -> np.ndarray:
-    """[B, 4]."""
-    direct, lattice = (np.maximum(mean_permittivity(tensors), _LEAST_MEAN) for tensors in estimates[:2])
+    """[B, 2]."""
     stiffness = np.clip(estimates.softest, _SOFTEST, _STIFFEST)
-    return np.stack([np.ones(len(direct)), np.log(lattice / direct), np.log(direct), np.log(stiffness)], axis=1)
+    return np.stack([np.ones(len(stiffness)), np.log(stiffness)], axis=1)
 
 
 def _sigmoid(values: np.ndarray) -> np.ndarray:
     result: np.ndarray = 1.0 / (1.0 + np.exp(-values))
     return result
-
-
-def concatenate(parts: Sequence[IonicEstimates]) -> IonicEstimates:
-    """Join estimates of several batches."""
-    return IonicEstimates(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))

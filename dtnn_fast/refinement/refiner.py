@@ -18,7 +18,7 @@ from ..crystals.crystal import Crystal, Rejected
 from ..crystals.elements import NONMETALS, atomic_masses
 from ..model.lattice_model import LatticeModel, LatticeResponse
 from ..model.predictor import Predictor, mean_permittivity
-from ..phonons import SOFTEST, frequencies, gamma_modes, ionic_tensor
+from ..phonons import E2_OVER_EPS0, SOFTEST, compliance, frequencies, gamma_modes, ionic_tensor
 from ..symmetry import find_forbidden_ionic_responses, with_operations
 from .ionic_join import IonicEstimates, IonicJoin
 
@@ -26,9 +26,11 @@ from .ionic_join import IonicEstimates, IonicJoin
 MAX_ATOMS = 400
 # Squared mode charge from which a mode counts as polar. e^2
 _POLAR = 0.05
-# Stiffness below which a mode counts as unstable, and below which a polar mode is close to it. Instabilities of 0.05
-# are within the errors of force constants. eV/Angstrom^2
-UNSTABLE_BELOW, SOFT_BELOW = -0.05, 1.0
+# Stiffness below which a mode counts as unstable, and below which a polar mode is close to it. Instabilities of 0.1 are
+# within the errors of force constants. eV/Angstrom^2
+UNSTABLE_BELOW, SOFT_BELOW = -0.1, 1.0
+# A single mode with more than this in the mean of the ionic tensor is close to an instability, too.
+LARGE_SHARE = 15.0
 _BATCH_ATOMS = 512
 
 # Force constants of crystals by a potential, in their order; `Rejected` says why there are none.
@@ -50,6 +52,7 @@ class Refinement:
         ionic_mean_error: error bar of its mean; None without.
         modes: frequencies of the modes at q = 0, in rising order; negative for an instability. [3 N - 3], THz.
         softest: stiffness of the softest mode, and of the softest polar mode; infinite without one. eV/Angstrom^2.
+        largest_share: largest part that a mode has in the mean of the lattice's ionic tensor.
         born_charges: [N, 3, 3], e.
         remarks: what a user should know, one line each.
     """
@@ -64,6 +67,7 @@ class Refinement:
     ionic_mean_error: float | None
     modes: np.ndarray
     softest: tuple[float, float]
+    largest_share: float
     born_charges: np.ndarray
     remarks: list[str] = field(default_factory=list)
 
@@ -87,7 +91,7 @@ class Refinement:
     @property
     def is_nearly_ferroelectric(self) -> bool:
         """Whether a polar mode is unstable or so soft that the ionic tensor depends on details."""
-        return self.softest[1] < SOFT_BELOW
+        return self.softest[1] < SOFT_BELOW or self.largest_share > LARGE_SHARE
 
 
 class Refiner:
@@ -210,6 +214,7 @@ class Refiner:
             lattice = ionic_tensor(response.force_constants, response.born_charges, volume, SOFTEST)
         polar = np.square(modes.polarity).sum(1) > _POLAR
         softest = (_least(modes.stiffness), _least(modes.stiffness[polar] if not forbidden else polar[:0]))
+        shares = np.square(modes.polarity).sum(1) * compliance(modes.stiffness, SOFTEST) * E2_OVER_EPS0 / (3.0 * volume)
         ionic, bars = lattice, None
         if self.join is not None:
             estimates = IonicEstimates(direct[None], lattice[None], np.array([softest[1]]))
@@ -226,6 +231,7 @@ class Refiner:
             None if bars is None else float(bars[1][0]),
             frequencies(response.force_constants, atomic_masses(crystal.atomic_numbers)),
             softest,
+            0.0 if forbidden else float(shares.max(initial=0.0)),
             response.born_charges,
         )
         refinement.remarks.extend(_remarks(refinement))
@@ -244,8 +250,8 @@ def _remarks(refinement: Refinement) -> Iterator[str]:
         )
     if refinement.is_nearly_ferroelectric:
         yield (
-            f"close to a ferroelectric instability: a polar mode has a stiffness of {refinement.softest[1]:.2f} "
-            "eV/Angstrom^2, on whose details the ionic tensor depends"
+            f"close to a ferroelectric instability: the softest polar mode has {refinement.softest[1]:.2f} "
+            f"eV/Angstrom^2, and one mode makes {refinement.largest_share:.1f} of the ionic mean, which depends on its details"
         )
     direct, lattice = (float(mean_permittivity(tensor)) for tensor in (refinement.direct, refinement.lattice))
     if abs(lattice - direct) > 0.5 * max(lattice, direct, 2.0):

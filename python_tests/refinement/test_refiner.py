@@ -60,7 +60,7 @@ def test_the_lattice_tensor_is_that_of_its_charges_and_force_constants(direct, l
 
 def test_the_join_and_its_error_bars_are_applied(direct, lattice, crystals):
     calibration = replace(direct.mean_calibrations[0], sizes=(1.0,), factors=(2.0,), size_weight=0.1, vacuum=0.0)
-    join = IonicJoin((0.5, 0.1, 0.0, 0.2), 1.1, calibration, calibration)
+    join = IonicJoin((0.5, 0.2), 1.1, calibration, calibration)
     for result in Refiner(direct, lattice, join).refine(crystals):
         estimates = IonicEstimates(result.direct[None], result.lattice[None], np.array([result.softest[1]]))
         np.testing.assert_allclose(result.ionic, join.join(estimates)[0])
@@ -69,7 +69,7 @@ def test_the_join_and_its_error_bars_are_applied(direct, lattice, crystals):
 
 
 def test_what_symmetry_forbids_is_exactly_zero(direct, lattice):
-    join = IonicJoin((0.5, 0.1, 0.0, 0.2), 1.1)
+    join = IonicJoin((0.5, 0.2), 1.1)
     (result,) = Refiner(direct, lattice, join).refine([DIAMOND])
     for tensor in (result.direct, result.lattice, result.ionic):
         np.testing.assert_array_equal(tensor, 0.0)
