@@ -251,7 +251,8 @@ def _remarks(refinement: Refinement) -> Iterator[str]:
     if refinement.is_nearly_ferroelectric:
         yield (
             f"close to a ferroelectric instability: the softest polar mode has {refinement.softest[1]:.2f} "
-            f"eV/Angstrom^2, and one mode makes {refinement.largest_share:.1f} of the ionic mean, which depends on its details"
+            f"eV/Angstrom^2, and one mode makes {refinement.largest_share:.1f} of the ionic mean, which depends on its "
+            "details"
         )
     direct, lattice = (float(mean_permittivity(tensor)) for tensor in (refinement.direct, refinement.lattice))
     if abs(lattice - direct) > 0.5 * max(lattice, direct, 2.0):
