@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +24,8 @@ from ..nn.saved_folder import read_settings, write_settings
 
 FORMAT = "dtnn_fast training_set 1"
 SETTINGS_FILE, LATENTS_FILE = "training_set.json", "training_latents.safetensors"
+# Points whose distances are computed together.
+_SEARCHED = 256
 # Share of the training crystals that are nearer to another training crystal than `distance_limit`.
 _NEAR = 0.99
 
@@ -58,9 +61,8 @@ class TrainingSet:
             for z in np.unique(crystal.atomic_numbers).tolist():
                 counts[z] = counts.get(z, 0) + 1
         kept = latents.astype(np.float16)
-        distances = _distances(kept, kept)
-        np.fill_diagonal(distances, np.inf)
-        limit = float(np.quantile(distances.min(axis=1), _NEAR)) if len(kept) > 1 else np.inf
+        distances = _Points(kept).nearest(kept, are_these=True)
+        limit = float(np.quantile(distances, _NEAR)) if len(kept) > 1 else np.inf
         return cls(dict(sorted(counts.items())), kept, limit, tuple(crystal.formula for crystal in crystals))
 
     @classmethod
@@ -96,15 +98,17 @@ class TrainingSet:
         same = [row for row, known in enumerate(self.formulas) if known == formula]
         if not same:
             return np.full(len(latents), np.inf)
-        nearest: np.ndarray = _distances(latents, self.latents[same]).min(axis=1)
-        return nearest
+        return _Points(self.latents[same]).nearest(latents)
+
+    @cached_property
+    def _points(self) -> _Points:
+        return _Points(self.latents)
 
     def relative_distances(self, latents: np.ndarray) -> np.ndarray:
         """Compute the distances to the nearest training crystal, over `distance_limit`. [B, C] -> [B]."""
         if not self.distance_limit > 0:
             return np.zeros(len(latents))
-        relative: np.ndarray = _distances(latents, self.latents).min(axis=1) / self.distance_limit
-        return relative
+        return self._points.nearest(latents) / self.distance_limit
 
 
 def save_training_set(training_set: TrainingSet | None, folder: Path) -> None:
@@ -232,9 +236,40 @@ class TrainingDistances:
         return mean
 
 
-def _distances(points: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Euclidean distances. [B, C], [n, C] -> [B, n]."""
-    a, b = points.astype(np.float64), others.astype(np.float64)
-    squares = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2.0 * a @ b.T
-    distances: np.ndarray = np.sqrt(np.maximum(squares, 0.0))
-    return distances
+class _Points:
+    """Points among which nearest ones are searched: in float32, a few hundred at a time; distances are in float64.
+
+    Args:
+        points: [n, C].
+    """
+
+    def __init__(self, points: np.ndarray) -> None:
+        self.points = points
+        # Around their mean, float32 keeps the digits of the differences.
+        self.center = points.mean(0, dtype=np.float64) if len(points) else np.zeros(points.shape[1:])
+        self.centered = (points - self.center).astype(np.float32)
+        self.squares = np.square(self.centered).sum(1)
+
+    def nearest(self, others: np.ndarray, are_these: bool = False) -> np.ndarray:
+        """Compute Euclidean distances to the nearest point.
+
+        Args:
+            others: [B, C].
+            are_these: whether they are the points themselves, which are not their own neighbors.
+
+        Returns:
+            [B], infinite where there is no point.
+        """
+        distances = np.full(len(others), np.inf)
+        if len(self.points) <= int(are_these):
+            return distances
+        for start in range(0, len(others), _SEARCHED):
+            part = others[start : start + _SEARCHED].astype(np.float64)
+            products = (part - self.center).astype(np.float32) @ self.centered.T
+            squares = self.squares - 2.0 * products
+            if are_these:
+                rows = np.arange(len(part))
+                squares[rows, start + rows] = np.inf
+            found = self.points[squares.argmin(1)].astype(np.float64)
+            distances[start : start + _SEARCHED] = np.sqrt(np.square(part - found).sum(1))
+        return distances
