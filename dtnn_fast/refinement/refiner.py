@@ -156,7 +156,9 @@ class Refiner:
         """Say why a crystal that the models could read cannot be refined."""
         if crystal.num_atoms > self.max_atoms:
             return f"too large to refine: expected at most {self.max_atoms} atoms in the cell, got {crystal.num_atoms}"
-        if not NONMETALS.intersection(crystal.atomic_numbers.tolist()):
+        # A crystal with a published tensor or band gap is an insulator, such as CsAu and some half-Heusler crystals.
+        is_known_insulator = bool(crystal.targets) or crystal.info.get("band_gap_ev", 0.0) > 0.0
+        if NONMETALS.isdisjoint(crystal.atomic_numbers.tolist()) and not is_known_insulator:
             return "made of metals only: a metal has no static dielectric tensor"
         return None
 

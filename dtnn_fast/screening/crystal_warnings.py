@@ -68,8 +68,8 @@ TITLES = {
     WarningCode.SYMMETRY_BREACH: "a tensor that breaks the symmetry of the crystal",
     WarningCode.ERROR_BAR_EXCEEDS_VALUE: "error bar exceeds the value",
 }
-# The prediction means nothing: the structure is no bulk insulator, or an element alone, which the model has never seen
-# (hexagonal diamond gets 14 instead of 6), or the error bar is larger than the value.
+# The prediction means nothing: the structure is no bulk insulator, or an element alone, of which the model has seen a
+# handful and most are metals, or the error bar is larger than the value.
 UNRELIABLE = frozenset(
     {
         WarningCode.BOHR,
@@ -213,7 +213,7 @@ def _element_warnings(crystal: Crystal) -> list[CrystalWarning]:
         text = "made of metals only: most such crystals are metals, which have no dielectric constant"
         warnings.append(CrystalWarning(WarningCode.METALS_ONLY, text))
     if len(elements) == 1:
-        text = "an element alone: no training crystal is one"
+        text = "an element alone: few training crystals are"
         warnings.append(CrystalWarning(WarningCode.SINGLE_ELEMENT, text))
     return warnings
 
