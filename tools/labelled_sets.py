@@ -2,6 +2,7 @@
 """Join published sets of labelled crystals into one packed set for `dtnn-fast train`.
 
 python tools/labelled_sets.py labelled.npz dielectric_petousis2017.jsonl.gz mp_dielectric_2125.jsonl.gz ... phonondb.npz
+python tools/labelled_sets.py rest.npz --whole whole.npz dielectric_petousis2017.jsonl.gz ... phonondb.npz
 
 The JSON lines hold a crystal each: source, functional, id, cell (or lattice_angstrom), atomic_numbers, frac (or
 frac_coords), and what there is of eps_electronic, eps_ionic, eps_total, born, matches_labelled (ids of the bundled
@@ -98,6 +99,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", type=Path)
     parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument(
+        "--whole",
+        type=Path,
+        help="put crystals with all three tensors of PBE, which dtnn-fast train can split, into this file instead",
+    )
     arguments = parser.parse_args()
     kept: list[Crystal] = []
     faults: Counter[str] = Counter()
@@ -111,7 +117,15 @@ def main() -> None:
             faults.update(f"{path.name}: {label.label}: {label.fault.value}" for label in dropped)
             if cleaned.has_label:
                 kept.append(replace(cleaned, source=""))
-    write_packed(arguments.output, with_operations(kept), {"source": "tools/labelled_sets.py", "dropped": faults})
+    kept = with_operations(kept)
+    provenance = {"source": "tools/labelled_sets.py", "dropped": faults}
+    if arguments.whole:
+        is_whole = [len(crystal.targets) == 3 and crystal.info["functional"] == "PBE" for crystal in kept]
+        whole = [crystal for crystal, chosen in zip(kept, is_whole, strict=True) if chosen]
+        kept = [crystal for crystal, chosen in zip(kept, is_whole, strict=True) if not chosen]
+        write_packed(arguments.whole, whole, provenance)
+        print(f"{len(whole)} crystals in {arguments.whole}")
+    write_packed(arguments.output, kept, provenance)
     for fault, count in sorted(faults.items()):
         print(f"{count:6} {fault}")
     print(f"{len(kept)} crystals in {arguments.output}")
