@@ -43,14 +43,10 @@ def evaluate_on_textbook(model: str, output: Path, markdown: Path | None, thread
 def _refine_textbook(predictor: Predictor) -> list[Refinement]:
     """Refine the textbook crystals by the lattice model that belongs to the bundled model."""
     from ..datasets.textbook_crystals import load_textbook
-    from ..model.bundled_model import BUNDLED_LATTICE_MODEL, bundled_lattice_folder
-    from ..model.lattice_model import LatticeModel
-    from ..refinement.ionic_join import IonicJoin
-    from ..refinement.refiner import Refinement, Refiner
+    from ..refinement.bundled_refiner import bundled_refiner
+    from ..refinement.refiner import Refinement
 
-    join = IonicJoin.load(bundled_lattice_folder())
-    refiner = Refiner(predictor, LatticeModel.from_pretrained(BUNDLED_LATTICE_MODEL), join)
-    results = refiner.refine([one.crystal for one in load_textbook()])
+    results = bundled_refiner(predictor).refine([one.crystal for one in load_textbook()])
     return [result for result in results if isinstance(result, Refinement)]
 
 

@@ -23,10 +23,15 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..crystals.crystal import Rejected
+    from collections.abc import Iterator, Sequence
+
+    from ..crystals.crystal import Crystal, Rejected
+    from ..model.predictor import Predictor
     from ..screening.store import ScreenedCrystals
 
 
+# The model whose lattice model comes with the package, and how many crystals are a few.
+REFINED_MODEL, MOST_REFINED = "dielectric", 100
 _ERROR_BARS = (
     "± error bars hold for nine of ten validation crystals: beside the mean that of the mean, beside the tensor that "
     "of the mean absolute error over its six elements."
@@ -65,6 +70,14 @@ def predict(
             "<id>/BORN for each crystal. Needs a model with Born charges, and phonopy.",
         ),
     ] = None,
+    refine: Annotated[
+        bool,
+        typer.Option(
+            "--refine/--no-refine",
+            help="Add the ionic tensor by lattice dynamics, as dtnn-fast refine does: with the bundled model "
+            f"'{REFINED_MODEL}' and up to {MOST_REFINED} crystals.",
+        ),
+    ] = True,
     threads: ThreadsOption = None,
     device: DeviceOption = "cpu",
 ) -> None:
@@ -78,6 +91,9 @@ def predict(
 
     Models with Born effective charges add them to the JSON, in e, as [atom, field, displacement], with the elements and
     positions of the atoms in the order of the file.
+
+    The line "refined" has the means of ionic and total tensor by lattice dynamics, and the lowest mode at q = 0; the
+    JSON has all of it. See dtnn-fast refine.
 
     Lines "warning: ..." say where the model does not apply, or where its numbers cannot be right.
 
@@ -95,10 +111,13 @@ def predict(
         )
     found = find_files(files)
     wants_charges = predictor.has_born_charges and (as_json or output is not None or born is not None)
-    screened, rejected = screen_crystals(predictor, read_files(found.files), born_charges=wants_charges)
+    items = list(read_files(found.files))
+    screened, rejected = screen_crystals(predictor, items, born_charges=wants_charges)
     rejected = found.rejected + rejected
     require_some(len(screened), rejected, ", ".join(map(str, files)))
     content = _to_json(screened, rejected, model)
+    if refine and model == REFINED_MODEL and device == "cpu" and len(screened) <= MOST_REFINED:
+        _add_refined(content["crystals"], predictor, items)
     if as_json:
         typer.echo(json.dumps(content, indent=2))
     else:
@@ -114,6 +133,33 @@ def predict(
     if output is not None:
         output.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     exit_with(rejected, "the reasons are above")
+
+
+def _add_refined(entries: list[dict[str, Any]], predictor: Predictor, items: Sequence[Crystal | Rejected]) -> None:
+    """Add to the entries of crystals what lattice dynamics says; nothing to those that cannot be refined."""
+    from ..crystals.crystal import Crystal
+    from ..refinement.bundled_refiner import bundled_refiner
+    from ..refinement.refiner import Refinement
+    from .refine import refinement_to_json
+
+    by_id = {entry["id"]: entry for entry in entries}
+    crystals = [item for item in items if isinstance(item, Crystal) and item.id in by_id]
+    for result in bundled_refiner(predictor).refine(crystals):
+        if isinstance(result, Refinement):
+            entry = by_id[result.crystal.id]
+            known = refinement_to_json(result)
+            entry["refined"] = {name: value for name, value in known.items() if name not in entry}
+
+
+def _refined_text(refined: dict[str, Any]) -> Iterator[str]:
+    def mean(name: str) -> str:
+        error = refined[f"{name}_error"]
+        return f"{refined[name]:.3f}" + ("" if error is None else f" ± {error:.3f}")
+
+    lowest = refined["lowest_frequency_thz"]
+    modes = "" if lowest is None else f"   lowest mode {lowest:.2f} THz"
+    yield f"  refined    ionic mean {mean('ionic_mean')}   total mean {mean('total_mean')}{modes}"
+    yield from (f"  warning: {remark}" for remark in refined["remarks"])
 
 
 def _write_born_files(folder: Path, screened: ScreenedCrystals) -> None:
@@ -190,5 +236,7 @@ def _as_text(crystal: dict[str, Any]) -> str:
         ends = [" " * len(tensor_error), tensor_error, " " * len(tensor_error)]
         rows = zip(starts, matrix, ends, numbers, strict=True)
         lines += [f"{start}[{row} ]{end}   {text}" for start, row, end, text in rows]
+    if "refined" in crystal:
+        lines += _refined_text(crystal["refined"])
     lines += [f"  warning: {warning}" for warning in crystal["warnings"]]
     return "\n".join([*lines, ""])

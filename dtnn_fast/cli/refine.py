@@ -158,7 +158,7 @@ def refine(
         "potential": potential,
         "softening": factor,
         "unit": "relative permittivity, in the Cartesian frame of the lattice vectors; Angstrom, THz, eV/Angstrom^2, e",
-        "crystals": [_to_json(one) for one in refined],
+        "crystals": [refinement_to_json(one) for one in refined],
         "rejected": [{"id": r.id, "source": r.source, "reason": r.reason} for r in rejected],
     }
     if as_json:
@@ -228,7 +228,8 @@ def _numbers(one: Refinement) -> dict[str, Any]:
     }
 
 
-def _to_json(one: Refinement) -> dict[str, Any]:
+def refinement_to_json(one: Refinement) -> dict[str, Any]:
+    """Everything that is known of a refined crystal, as plain values."""
     return {
         **_numbers(one),
         "source": one.crystal.source,
