@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ..crystals.crystal import Crystal
-from ..crystals.elements import symbol
+from ..crystals.elements import atomic_masses, symbol
 from ..datasets.bundled import load_labelled
 from ..datasets.splits import split_by_group
 from ..encoders.build import save_encoder
@@ -23,7 +23,7 @@ from ..encoders.native import NativeEncoder
 from ..errors import DTNNError
 from ..model.decoder import DecoderConfig
 from ..model.lattice_model import LatticeModel, LatticeModelConfig, LatticeResponse
-from ..phonons import SOFTEST, gamma_modes, ionic_tensor
+from ..phonons import SOFTEST, frequencies, gamma_modes, ionic_tensor
 from .held_out import without_held_out
 from .lattice_loss import TERMS, LatticeLabels
 from .lattice_training import LatticeData, LatticeEpoch, LatticeSettings, LatticeTrainer
@@ -182,9 +182,10 @@ def lattice_errors(model: LatticeModel, crystals: Sequence[Crystal]) -> dict[str
 
     Returns:
         "ionic" by functional: of crystals with a published ionic tensor, count, "mae_ten", "median_ten", and
-        `ranking_quality`. "force_constants": relative mean error of the elements; of the softest mode in
-        eV/Angstrom^2; the unstable crystals, how many were found, and how many stable ones were called unstable.
-        "born_charges": mean error and mean size of a component in e, for all atoms and by element.
+        `ranking_quality`. "force_constants": relative mean error of the elements; error of the softest mode in
+        eV/Angstrom^2, and of the frequencies, in rising order, in THz; the unstable crystals, how many were found, and
+        how many stable ones were called unstable. "born_charges": mean error and mean size of a component in e, for all
+        atoms and by element.
     """
     responses = predict_for_functionals(model, crystals)
     return {
@@ -217,7 +218,7 @@ def _ionic_errors(crystals: Sequence[Crystal], responses: Sequence[LatticeRespon
 
 
 def _force_constant_errors(crystals: Sequence[Crystal], responses: Sequence[LatticeResponse]) -> dict[str, Any]:
-    relative, softest, is_unstable, found_unstable = [], [], [], []
+    relative, softest, is_unstable, found_unstable, of_modes = [], [], [], [], []
     for crystal, response in zip(crystals, responses, strict=True):
         if crystal.force_constants is None or crystal.num_atoms < 2:
             continue
@@ -226,6 +227,9 @@ def _force_constant_errors(crystals: Sequence[Crystal], responses: Sequence[Latt
         charges = np.zeros((crystal.num_atoms, 3, 3))
         lowest = [gamma_modes(matrix, charges).stiffness[0] for matrix in (response.force_constants, expected)]
         softest.append(abs(lowest[0] - lowest[1]))
+        masses = atomic_masses(crystal.atomic_numbers)
+        modes = [frequencies(matrix, masses) for matrix in (response.force_constants, expected)]
+        of_modes.append(np.abs(modes[0] - modes[1]).mean())
         found_unstable.append(lowest[0] < _UNSTABLE)
         is_unstable.append(lowest[1] < _UNSTABLE)
     if not relative:
@@ -235,6 +239,7 @@ def _force_constant_errors(crystals: Sequence[Crystal], responses: Sequence[Latt
         "count": len(relative),
         "relative_error": float(np.mean(relative)),
         "softest_mode_error": float(np.mean(softest)),
+        "frequency_error_thz": float(np.mean(of_modes)),
         "unstable": int(true.sum()),
         "unstable_found": int((true & found).sum()),
         "stable_called_unstable": int((~true & found).sum()),
