@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Dielectric tensors of inorganic crystals from the Dielectric Tensor Neural Network (arXiv 2405.09052).
 
-``DTNN`` is the model and ``Ensemble`` the mean of several models on different encoders. ``dtnn_fast.ops`` has the
-operations that they are built from, and ``dtnn_fast.reference`` a readable implementation of each.
+``DTNN`` is the model, ``Ensemble`` the mean of several models on different encoders, and ``LatticeModel`` gives Born
+charges and force constants. ``dtnn_fast.ops`` has the operations that they are built from, and ``dtnn_fast.reference``
+a readable implementation of each.
 Names are imported when first used, so that ``dtnn_fast.numpy`` works without torch and start-up is quick.
 """
 
@@ -12,14 +13,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["DTNN", "Ensemble", "__version__", "use_backend"]
+__all__ = ["DTNN", "Ensemble", "LatticeModel", "__version__", "use_backend"]
 
 if TYPE_CHECKING:
     from ._backend import use_backend
     from .model.dtnn import DTNN
     from .model.ensemble_model import Ensemble
+    from .model.lattice_model import LatticeModel
 
-_MODULE_OF_NAME = {"DTNN": ".model.dtnn", "Ensemble": ".model.ensemble_model", "use_backend": "._backend"}
+_MODULE_OF_NAME = {
+    "DTNN": ".model.dtnn",
+    "Ensemble": ".model.ensemble_model",
+    "LatticeModel": ".model.lattice_model",
+    "use_backend": "._backend",
+}
 _SUBMODULES = {
     "crystals",
     "datasets",
@@ -29,7 +36,10 @@ _SUBMODULES = {
     "nn",
     "numpy",
     "ops",
+    "phonons",
+    "potentials",
     "reference",
+    "refinement",
     "screening",
     "training",
 }
