@@ -24,7 +24,7 @@ from .ionic_join import IonicEstimates, IonicJoin
 
 # Larger cells are rejected: the modes of 1,200 displacements take minutes, and such crystals were never learned.
 MAX_ATOMS = 400
-# Squared mode charge from which a mode counts as polar. e^2
+# Squared mode charge, per primitive cell, from which a mode counts as polar. e^2
 _POLAR = 0.05
 # Stiffness below which a mode counts as unstable, and below which a polar mode is close to it. Instabilities of 0.1 are
 # within the errors of force constants. eV/Angstrom^2
@@ -214,7 +214,8 @@ class Refiner:
         lattice = zero
         if not forbidden and crystal.num_atoms > 1:
             lattice = ionic_tensor(response.force_constants, response.born_charges, volume, SOFTEST)
-        polar = np.square(modes.polarity).sum(1) > _POLAR
+        # Squared charges of a mode grow with the cell: a supercell has the polar modes of its primitive cell.
+        polar = np.square(modes.polarity).sum(1) > _POLAR * _num_primitive_cells(crystal)
         softest = (_least(modes.stiffness), _least(modes.stiffness[polar] if not forbidden else polar[:0]))
         shares = np.square(modes.polarity).sum(1) * compliance(modes.stiffness, SOFTEST) * E2_OVER_EPS0 / (3.0 * volume)
         ionic, bars = lattice, None
@@ -238,6 +239,13 @@ class Refiner:
         )
         refinement.remarks.extend(_remarks(refinement))
         return refinement
+
+
+def _num_primitive_cells(crystal: Crystal) -> int:
+    """Count the primitive cells in the cell, by the operations that only translate; 1 where they are unknown."""
+    if crystal.operations is None:
+        return 1
+    return max(1, int((crystal.operations.rotations == np.eye(3, dtype=np.int32)).all((1, 2)).sum()))
 
 
 def _least(stiffness: np.ndarray) -> float:

@@ -11,7 +11,9 @@ from model_cases import labelled
 
 from dtnn_fast import DTNN
 from dtnn_fast.crystals.crystal import Crystal, Rejected
+from dtnn_fast.datasets.bundled import load_screening
 from dtnn_fast.phonons import SOFTEST, ionic_tensor
+from dtnn_fast.refinement.bundled_refiner import bundled_refiner
 from dtnn_fast.refinement.ionic_join import IonicEstimates, IonicJoin
 from dtnn_fast.refinement.refiner import Refinement, Refiner
 from dtnn_fast.symmetry import with_operations
@@ -66,6 +68,23 @@ def test_the_join_and_its_error_bars_are_applied(direct, lattice, crystals):
         np.testing.assert_allclose(result.ionic, join.join(estimates)[0])
         assert result.ionic_error == pytest.approx(join.error_bars(estimates)[0][0])
         assert result.total_mean_error >= max(result.ionic_mean_error, result.electronic_mean_error)
+
+
+def test_a_supercell_has_the_tensor_and_softest_polar_mode_of_its_primitive_cell(direct):
+    # Both have modes whose squared charge reaches the threshold of polar modes only in several cells together.
+    crystals = [crystal for crystal in load_screening() if crystal.id in ("mp-34293", "mp-764673")]
+    assert len(crystals) == 2
+
+    def double(crystal):
+        positions = np.concatenate([crystal.positions, crystal.positions + crystal.cell[2]])
+        cell = crystal.cell * np.array([[1.0], [1.0], [2.0]])
+        return Crystal.make(crystal.id, np.tile(crystal.atomic_numbers, 2), positions, cell)
+
+    refiner = bundled_refiner(direct)
+    doubled = refiner.refine([double(crystal) for crystal in crystals])
+    for one, two in zip(refiner.refine(crystals), doubled, strict=True):
+        assert two.softest[1] == pytest.approx(one.softest[1], abs=1e-3)
+        np.testing.assert_allclose(two.ionic, one.ionic, rtol=1e-4, atol=1e-4)
 
 
 def test_what_symmetry_forbids_is_exactly_zero(direct, lattice):
