@@ -120,7 +120,7 @@ def refine(
 
     from ..crystals.crystal import Crystal, Rejected
     from ..model.lattice_model import LatticeModel
-    from ..refinement.ranked_ids import choose, read_best_ids
+    from ..refinement.ranked_ids import choose, read_best
     from ..refinement.refiner import Refiner
     from ..screening.sources import open_source
 
@@ -139,7 +139,7 @@ def refine(
     except ValueError as error:
         raise typer.BadParameter(str(error).removeprefix("Refiner: "), param_hint="--model") from error
     found = open_source(paths or [], refiner.elements or ())
-    items = list(choose(found.read(), read_best_ids(ranking, best)) if ranking is not None else found.read())
+    items = list(choose(found.read(), read_best(ranking, best)) if ranking is not None else found.read())
     if relax and loaded is not None:
         items = [_relaxed(item, loaded) if isinstance(item, Crystal) else item for item in items]
     refined: list[Refinement] = []

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import DTNNError
 from .config import LARGEST_SEED
 from .console import command_line, stderr, stdout
-from .options import ThreadsOption, parse_layers
+from .options import ThreadsOption, describe, parse_layers
 
 if TYPE_CHECKING:
     from ..crystals.crystal import Crystal
@@ -132,6 +133,8 @@ def train_lattice(
         f"{len(usable):,} crystals with labels of the lattice, {len(crystals) - len(usable):,} without, "
         f"{len(rejected):,} rejected"
     )
+    if not usable and rejected:
+        raise DTNNError(f"train-lattice: nothing to learn from: {describe(rejected[0])}")
     folder = output or Path("runs") / f"lattice-{time.strftime('%Y%m%d-%H%M%S')}"
     settings = LatticeSettings(seed=seed, epochs=epochs, learning_rate=learning_rate, weight_decay=weight_decay)
     results = train_lattice_run(

@@ -4,40 +4,68 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ..crystals.crystal import Crystal, Rejected
 from ..errors import BadFileError
 
 
-def read_best_ids(path: Path, count: int) -> list[str]:
-    """Read the ids of the first ranks.
+class Ranked(NamedTuple):
+    """A crystal of a ranking.
+
+    Args:
+        id: its id.
+        formula: its formula; empty where the ranking has none.
+    """
+
+    id: str
+    formula: str = ""
+
+
+def read_best(path: Path, count: int) -> list[Ranked]:
+    """Read the crystals of the first ranks.
 
     Args:
         path: ranking.csv of a screening, or the screening's folder.
         count: number of crystals, at most.
 
     Raises:
-        BadFileError: the file is missing or is no ranking.
+        BadFileError: the file is missing, is no ranking, lists no crystal, or lacks an id.
     """
     file = path / "ranking.csv" if path.is_dir() else path
     try:
-        with file.open(newline="", encoding="utf-8") as lines:
+        with file.open(newline="", encoding="utf-8-sig") as lines:  # spreadsheets write a byte order mark
             rows = csv.DictReader(lines)
             if rows.fieldnames is None or not {"rank", "id"} <= set(rows.fieldnames):
                 raise BadFileError(f"{file}: expected ranking.csv of dtnn-fast screen, with the columns rank and id")
-            return [row["id"] for row, _ in zip(rows, range(count), strict=False)]
+            best = []
+            for row in itertools.islice(rows, count):
+                if not row["id"]:
+                    raise BadFileError(f"{file}: line {rows.line_num} has no id")
+                best.append(Ranked(row["id"], row.get("formula") or ""))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadFileError(f"{file}: cannot be read: {error}") from error
+    if not best:
+        raise BadFileError(f"{file}: the ranking lists no crystal")
+    return best
 
 
-def choose(items: Iterable[Crystal | Rejected], ids: Sequence[str]) -> Iterator[Crystal | Rejected]:
-    """Pick crystals by id, in the order of the ids; those that are not there are rejected."""
-    wanted = set(ids)
+def choose(items: Iterable[Crystal | Rejected], ranked: Sequence[Ranked]) -> Iterator[Crystal | Rejected]:
+    """Pick crystals by id, in the order of the ranking; those that are missing or have another formula are rejected."""
+    wanted = {one.id for one in ranked}
     found: dict[str, Crystal] = {}
     for item in items:
         if isinstance(item, Crystal) and item.id in wanted:
             found.setdefault(item.id, item)
-    for id in ids:
-        yield found.get(id) or Rejected(id, "", "ranked, but not among the given files: give those that were screened")
+    for id, formula in ranked:
+        crystal = found.get(id)
+        if crystal is None:
+            yield Rejected(id, "", "ranked, but not among the given files: give those that were screened")
+        elif formula and crystal.formula != formula:
+            reason = f"the ranking has {formula} by this id, the file {crystal.formula}: give those that were screened"
+            yield Rejected(id, crystal.source, reason)
+        else:
+            yield crystal

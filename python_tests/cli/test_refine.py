@@ -83,6 +83,26 @@ def test_the_best_of_a_ranking(refine, files):
     assert [entry["id"] for entry in content["rejected"]] == ["lost"]
 
 
+def test_a_ranking_of_other_crystals_with_the_same_ids_is_noticed(refine, files):
+    first, second = CRYSTALS[:2]
+    text = f"rank,id,formula\n1,{first.id},Xx99\n2,{second.id},{second.formula}\n"
+    (files / "elsewhere.csv").write_text(text, encoding="utf-8-sig")  # as spreadsheets do
+    result = refine(files / "crystals.npz", "--ranking", files / "elsewhere.csv", "--json")
+    assert result.exit_code == 3
+    content = json.loads(result.stdout)
+    assert [entry["id"] for entry in content["crystals"]] == [second.id]
+    assert "Xx99" in content["rejected"][0]["reason"]
+
+
+@pytest.mark.parametrize(("text", "message"), [("rank,id\n", "lists no crystal"), ("rank,id\n1\n", "line 2 has no id")])
+def test_rankings_without_ids_are_refused(refine, files, text, message):
+    (files / "empty.csv").write_text(text)
+    result = refine(files / "crystals.npz", "--ranking", files / "empty.csv")
+    assert result.exit_code == 2
+    assert "empty.csv" in result.stderr
+    assert message in result.stderr
+
+
 def test_files_that_are_no_ranking_are_refused(refine, files):
     (files / "other.csv").write_text("a,b\n1,2\n")
     result = refine(files / "crystals.npz", "--ranking", files / "other.csv")

@@ -118,3 +118,10 @@ def test_data_without_such_labels_are_refused(program, files):
     result = program("train-lattice", files / "bare.npz", "--encoder", files / "encoder", *SMALL, "-o", files / "no")
     assert result.exit_code == 2
     assert not (files / "no").exists()
+
+
+def test_a_file_without_labels_of_the_lattice_is_named(program, files):
+    result = program("train-lattice", files / "nowhere.npz", "-o", files / "none")
+    assert result.exit_code == 2
+    assert "nowhere.npz" in result.stderr
+    assert "no such file" in result.stderr
