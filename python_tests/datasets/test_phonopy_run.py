@@ -82,7 +82,11 @@ def with_text(name, text):
         (with_text("phonopy.conf", "DIM = 2 2\n"), "supercell or primitive cell cannot be read"),
         (with_text("phonopy.conf", CONF.replace("2 2 2", "3 3 3")), "phonopy cannot read mp-1265"),
         (with_text("BORN", "# nothing\n1 2 3\n"), "phonopy cannot read mp-1265"),
-        (with_text("FORCE_SETS", "64\n1\n\n1\n0.01 0 0\n0 0\n"), "phonopy cannot read mp-1265"),
+        (
+            with_text("FORCE_SETS", "64\n1\n\n1\n0.01 0 0\n0 0\n"),
+            "cannot read mp-1265: FORCE_SETS: expected 198 numbers .*, got 8",
+        ),
+        (with_text("FORCE_SETS", "64\n1\n\none\n"), "cannot read mp-1265: FORCE_SETS: could not convert"),
         (with_text("POSCAR-unitcell", "no structure"), "phonopy cannot read mp-1265"),
     ],
 )

@@ -91,6 +91,7 @@ def _load(load: Callable[..., Any], folder: Path, id: str) -> Any:
     if forces is not None:
         options["force_constants_filename"] = str(files[forces])
     elif "FORCE_SETS" in files:
+        _check_force_sets(files["FORCE_SETS"], folder, id)
         options["force_sets_filename"] = str(files["FORCE_SETS"])
     if "BORN" in files:
         options["born_filename"] = str(files["BORN"])
@@ -102,6 +103,30 @@ def _load(load: Callable[..., Any], folder: Path, id: str) -> Any:
         raise BadCrystalError(
             f"{id}: phonopy cannot read {folder.name}: {type(error).__name__}: {' '.join(str(error).split())}"
         ) from error
+
+
+def _check_force_sets(path: Path, folder: Path, id: str) -> None:
+    """Count the numbers of a FORCE_SETS file, before phonopy's compiled parts take what is there for whole arrays.
+
+    The file starts with the number of atoms and of displacements; each displacement has the number of its atom, a
+    vector, and a force on every atom. The other form, six numbers a line, is phonopy's to check.
+    """
+    lines = [line.partition("#")[0].split() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    words = [word for line in lines for word in line]
+    first = next((line for line in lines if line), [])
+    if len(first) != 1 or len(words) < 2:
+        return
+    try:
+        num_atoms, num_displacements = int(words[0]), int(words[1])
+        numbers = [float(word) for word in words]
+    except ValueError as error:
+        raise BadCrystalError(f"{id}: phonopy cannot read {folder.name}: {path.name}: {error}") from error
+    expected = 2 + num_displacements * (4 + 3 * num_atoms)
+    if len(numbers) != expected:
+        raise BadCrystalError(
+            f"{id}: phonopy cannot read {folder.name}: {path.name}: expected {expected} numbers for "
+            f"{num_displacements} displacements of {num_atoms} atoms, got {len(numbers)}"
+        )
 
 
 def _read_settings(path: Path, id: str) -> dict[str, Any]:
