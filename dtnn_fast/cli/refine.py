@@ -116,6 +116,8 @@ def refine(
         raise typer.BadParameter("expected --potential with --relax, --softening and --trust")
     if output is not None and output.suffix not in (".json", ".csv"):
         raise typer.BadParameter(f"expected a name that ends in .json or .csv, got {output}", param_hint="--output")
+    if output is not None and not output.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {output.parent}", param_hint="--output")
     predictor = load_model(model, threads, "cpu", "refine")
 
     from ..crystals.crystal import Crystal, Rejected
@@ -141,7 +143,11 @@ def refine(
     found = open_source(paths or [], refiner.elements or ())
     items = list(choose(found.read(), read_best(ranking, best)) if ranking is not None else found.read())
     if relax and loaded is not None:
-        items = [_relaxed(item, loaded) if isinstance(item, Crystal) else item for item in items]
+        # Not those that are rejected afterwards: a large cell takes hours.
+        items = [
+            _relaxed(item, loaded) if isinstance(item, Crystal) and refiner.reason_against(item) is None else item
+            for item in items
+        ]
     refined: list[Refinement] = []
     rejected: list[Rejected] = list(found.rejected)
     start = time.perf_counter()

@@ -136,7 +136,7 @@ class Refiner:
                 checked.append(item)
                 continue
             error = next(errors)
-            reason = self._why_not(item) if error is None else None
+            reason = self.reason_against(item) if error is None else None
             if error is not None:
                 checked.append(Rejected.from_error(error, item.id, item.source))
             else:
@@ -152,7 +152,7 @@ class Refiner:
             num_atoms += size
         yield from self._refine_batch(batch)
 
-    def _why_not(self, crystal: Crystal) -> str | None:
+    def reason_against(self, crystal: Crystal) -> str | None:
         """Say why a crystal that the models could read cannot be refined."""
         if crystal.num_atoms > self.max_atoms:
             return f"too large to refine: expected at most {self.max_atoms} atoms in the cell, got {crystal.num_atoms}"

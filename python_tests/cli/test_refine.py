@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -115,6 +116,7 @@ def test_files_that_are_no_ranking_are_refused(refine, files):
     [
         ([], "files or folders of crystals, or --ranking"),
         (["X", "-o", "out.txt"], ".json or .csv"),
+        (["X", "-o", "nowhere/out.json"], "there is no folder nowhere"),
         (["X", "--relax"], "--potential"),
         (["X", "--potential", "unheard"], "file of Nequix"),
         (["X", "--potential", "missing.nqx"], "missing.nqx"),
@@ -159,3 +161,24 @@ def test_a_potential_takes_the_place_of_the_force_constants(refine, files, monke
     matrix, volume = 6.0 * np.eye(3 * crystal.num_atoms), abs(np.linalg.det(crystal.cell))
     expected = ionic_tensor(matrix, np.array(entry["born_charges"]), volume, SOFTEST)
     np.testing.assert_allclose(entry["ionic"], expected, rtol=1e-6, atol=1e-9)
+
+
+def test_only_crystals_that_can_be_refined_are_relaxed(refine, files, monkeypatch):
+    from dtnn_fast import potentials
+    from dtnn_fast.phonons import ForceConstants
+
+    relaxed = []
+
+    def relax(crystal, potential):
+        relaxed.append(crystal.id)
+        return SimpleNamespace(crystal=crystal)
+
+    def constants(crystals, potential, **_):
+        return (ForceConstants(3.0 * np.eye(3 * crystal.num_atoms), 0.0, 0.0, 1) for crystal in crystals)
+
+    monkeypatch.setattr(potentials, "load_potential", lambda name, **_: SimpleNamespace(name="stiff"))
+    monkeypatch.setattr(potentials, "relax", relax)
+    monkeypatch.setattr(potentials, "gamma_force_constants", constants)
+    result = refine(files / "mixed.npz", "--potential", "stiff", "--relax", "--json")
+    assert result.exit_code == 3
+    assert relaxed == [CRYSTALS[0].id, "second"]  # not copper
