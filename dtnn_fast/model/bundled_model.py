@@ -25,3 +25,8 @@ def bundled_folder() -> Path:
 def bundled_lattice_folder() -> Path:
     """Return the folder of the bundled `LatticeModel`."""
     return Path(str(resources.files("dtnn_fast"))) / "weights" / "lattice"
+
+
+def bundled_encoder_folder() -> Path:
+    """Return the folder of the encoder that the bundled models started from; see `dtnn_fast.encoders`."""
+    return Path(str(resources.files("dtnn_fast"))) / "weights" / "distilled"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..crystals.crystal import Crystal
 from ..crystals.elements import MAX_ATOMIC_NUMBER
-from ..encoders.build import Encoder, EncoderConfig, build_encoder, encoder_config
+from ..encoders.build import Encoder, EncoderConfig, build_encoder, encoder_config, load_encoder
 from ..encoders.built_bonds import built_bond_channels, with_built_bonds
 from ..encoders.native import NativeEncoder, NativeEncoderConfig
 from ..encoders.pretrained import PretrainedEncoder
@@ -26,7 +26,7 @@ from ..nn.reduced_graph import build_inference_graph, build_unfolding_graph
 from ..nn.saved_folder import CONFIG_FILE, load_weights, put_weights, read_settings, save_folder
 from ..typed_settings import from_plain
 from .born_charges import BornChargeReadout
-from .bundled_model import BUNDLED_MODELS, bundled_folder
+from .bundled_model import BUNDLED_MODELS, bundled_encoder_folder, bundled_folder
 from .decoder import Decoder, DecoderConfig
 from .decoder_inputs import take_layer
 from .error_calibration import ErrorCalibration
@@ -503,17 +503,18 @@ def member_of_key(key: str) -> int:
 
 
 def bundled_encoder(num_layers: int | None = None) -> NativeEncoder:
-    """Load the encoder of the bundled model, which was distilled from a pretrained potential.
+    """Load the bundled encoder that was distilled from a pretrained potential, and has seen no label of any crystal.
+
+    The encoders of the bundled models started from it and learned labels, so that they are no start for a model whose
+    errors on these crystals shall be measured.
 
     Args:
-        num_layers: number of layers, from the first; None for all that the model reads.
+        num_layers: number of layers, from the first; None for all that it has.
 
     Raises:
         ValueError: the encoder has fewer layers.
     """
-    encoder = DTNN.from_pretrained("dielectric").encoder
-    if not isinstance(encoder, NativeEncoder):
-        raise BadFileError(f"{bundled_folder()}: expected a native encoder")
+    encoder = load_encoder(bundled_encoder_folder())
     wanted = encoder.num_layers if num_layers is None else num_layers
     if not 1 <= wanted <= encoder.num_layers:
         raise ValueError(f"the bundled encoder has {encoder.num_layers} layers, got {num_layers}")

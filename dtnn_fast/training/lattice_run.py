@@ -25,7 +25,7 @@ from ..model.decoder import DecoderConfig
 from ..model.lattice_model import LatticeModel, LatticeModelConfig, LatticeResponse
 from ..phonons import SOFTEST, frequencies, gamma_modes, ionic_tensor
 from .held_out import without_held_out
-from .lattice_loss import TERMS, LatticeLabels
+from .lattice_loss import TERMS
 from .lattice_training import LatticeData, LatticeEpoch, LatticeSettings, LatticeTrainer
 from .metrics import crystal_errors, ranking_quality
 from .run_folder import MODEL_FOLDER, RESULTS_FILE, data_digest, is_new, write_record
@@ -48,7 +48,12 @@ class HeldOut(StrEnum):
 
 def usable_crystals(crystals: Sequence[Crystal]) -> list[Crystal]:
     """Select the crystals with force constants, Born charges or an ionic tensor, of two atoms or more."""
-    return [crystal for crystal in crystals if crystal.num_atoms > 1 and LatticeLabels.of(crystal).names]
+    return [
+        crystal
+        for crystal in crystals
+        if crystal.num_atoms > 1
+        and (crystal.force_constants is not None or crystal.born_charges is not None or "ionic" in crystal.targets)
+    ]
 
 
 def hold_out(crystals: Sequence[Crystal], choice: HeldOut, seed: int) -> tuple[list[Crystal], list[Crystal]]:

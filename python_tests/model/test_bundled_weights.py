@@ -8,13 +8,17 @@ from functools import cache
 
 import numpy as np
 import pytest
+import torch
 
 from dtnn_fast import DTNN
 from dtnn_fast.datasets.bundled import load_labelled
 from dtnn_fast.datasets.textbook_crystals import load_textbook
+from dtnn_fast.encoders.latent_cache import encoder_digest
 from dtnn_fast.model.bundled_model import bundled_folder, bundled_lattice_folder
+from dtnn_fast.model.dtnn import bundled_encoder
 from dtnn_fast.model.error_calibration import ErrorCalibration
 from dtnn_fast.model.lattice_model import LatticeModel
+from dtnn_fast.nn.saved_folder import load_weights
 from dtnn_fast.screening.engine import screen_crystals
 from dtnn_fast.symmetry import with_operations
 from dtnn_fast.training.metrics import METRICS, crystal_errors, summarise
@@ -90,3 +94,13 @@ def test_the_lattice_model_knows_rocksalt():
     expected = np.where(known.atomic_numbers == 12, 1.98, -1.98)
     np.testing.assert_allclose(charges, expected, rtol=0.05)
     assert (bundled_lattice_folder() / "join.json").is_file()
+
+
+def test_the_distilled_encoder_is_not_the_one_that_learned_labels():
+    """Whoever trains with --encoder distilled measures honest errors on the bundled crystals."""
+    distilled = bundled_encoder().state_dict()
+    for folder in (bundled_folder(), bundled_lattice_folder()):
+        learned = load_weights(folder)
+        assert not torch.equal(distilled["embedding.weight"], learned["encoder.embedding.weight"])
+    started = json.loads((bundled_lattice_folder() / "training.json").read_text(encoding="utf-8"))["settings"]["start"]
+    assert encoder_digest(bundled_encoder()) == started
