@@ -89,7 +89,7 @@ class EncoderSection:
 
     name: str = setting(
         "native",
-        "native (random weights), distilled (the encoder of the bundled model), a pretrained potential (sevennet-0, "
+        "native (random weights), distilled (bundled, of SevenNet-0), a pretrained potential (sevennet-0, "
         "sevennet-l3i5; needs the extra sevennet), or the folder of a saved encoder.",
     )
     channels: tuple[int, int, int] = setting(

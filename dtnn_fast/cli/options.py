@@ -98,7 +98,7 @@ EncoderOption = Annotated[
         "--encoder",
         metavar="native|distilled|sevennet-0|sevennet-l3i5|FOLDER",
         show_default="native",
-        help="Encoder. native: random weights, trained. distilled (encoder of the bundled model), sevennet-... (needs "
+        help="Encoder. native: random weights, trained. distilled (bundled, of SevenNet-0), sevennet-... (needs "
         "the extra sevennet), FOLDER (of a saved encoder): fixed weights, run once per crystal.",
         rich_help_panel="The model",
     ),

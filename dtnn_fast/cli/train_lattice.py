@@ -36,7 +36,7 @@ def train_lattice(
         str,
         typer.Option(
             metavar="distilled|FOLDER",
-            help="Native encoder to start from: that of the bundled model, or of a saved model. It is trained too.",
+            help="Native encoder to start from: the bundled one of SevenNet-0, or a saved one. It is trained too.",
             rich_help_panel=_MODEL,
         ),
     ] = "distilled",

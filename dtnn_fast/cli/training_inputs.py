@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..nn.latents import Channels
 
 
-# The encoder of the model that comes with the package.
+# The encoder that comes with the package, distilled from SevenNet-0.
 BUNDLED_ENCODER = "distilled"
 
 

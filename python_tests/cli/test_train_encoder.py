@@ -11,7 +11,7 @@ import torch
 from dtnn_fast.cli.options import parse_layers
 from dtnn_fast.encoders import Channels, NativeEncoder, NativeEncoderConfig
 from dtnn_fast.encoders.build import load_encoder, save_encoder
-from dtnn_fast.model.dtnn import DTNN
+from dtnn_fast.model.dtnn import DTNN, bundled_encoder
 from dtnn_fast.model.ensemble_model import Ensemble
 from dtnn_fast.model.load_predictor import load_predictor
 from dtnn_fast.training.run_folder import load_predictions
@@ -231,7 +231,7 @@ def test_the_bundled_encoder(program, data, tmp_path):
     folder, cache = tmp_path / "run", tmp_path / "cache"
     result = program("train", data, "--encoder", "distilled", "--layer", "2", "--cache", cache, *SMALL, "-o", folder)
     assert result.exit_code == 0
-    ours, theirs = (DTNN.from_pretrained(name).encoder.state_dict() for name in (folder / "model", "dielectric"))
+    ours, theirs = DTNN.from_pretrained(folder / "model").encoder.state_dict(), bundled_encoder().state_dict()
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
