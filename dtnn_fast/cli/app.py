@@ -21,6 +21,7 @@ from .evaluate import evaluate
 from .export import export
 from .info import info
 from .predict import predict
+from .rank import rank
 from .refine import refine
 from .screen import screen
 from .train import train
@@ -68,6 +69,6 @@ def _program_options(
     pass
 
 
-for _command in (screen, predict, refine, train, train_lattice, ensemble, tune, distill, evaluate, export, info):
+for _command in (screen, rank, predict, refine, train, train_lattice, ensemble, tune, distill, evaluate, export, info):
     app.command(cls=SettingsCommand if _command in (train, tune, distill) else Command)(_command)
 app.add_typer(data, name="data")

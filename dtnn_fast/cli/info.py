@@ -21,7 +21,7 @@ _OPTIONAL = {
     "gemmi": "CIF",
     "ase": "ASE Atoms",
     "moyopy": "crystal systems",
-    "pyarrow": "predictions.parquet",
+    "pyarrow": "part-000000-0000.parquet",
     "matplotlib": "plot.png",
     "sevenn": "encoders and potentials sevennet-0 and sevennet-l3i5",
     "nequix": "potentials in files of Nequix",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TaskID,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ..tuning.objective import Objective
     from ..tuning.study import Study
 
+LINE_SECONDS = 30  # between lines of a screening
 LINES_EVERY = 10  # epochs or records between lines where the output is not a terminal
 
 
@@ -233,29 +235,26 @@ class DistillProgress:
 
 
 class ScreeningProgress:
-    """A progress bar on a terminal, with crystals per second.
+    """A progress bar on a terminal, with the rate, the number of rejected crystals and the time left; else lines.
 
-    Args:
-        unit: what the bar counts: files or crystals.
-        total: how many there are.
+    It has the methods of `screening.screening_run.ScreeningEvents`, which cannot be imported here without torch.
     """
 
-    def __init__(self, unit: str, total: int) -> None:
-        console = stderr()
+    def __init__(self) -> None:
+        self.console = stderr()
         self._bar = Progress(
-            _text_column(unit),
-            MofNCompleteColumn(),
+            TaskProgressColumn(),
             BarColumn(),
             TimeElapsedColumn(),
             _text_column("left"),
             TimeRemainingColumn(),
             _text_column("{task.description}"),
-            console=console,
-            disable=not console.is_terminal,
+            console=self.console,
+            disable=not self.console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=total)
-        self._count = 0
-        self._start = time.perf_counter()
+        self._count = self._rejected = 0
+        self._whole = self._done = self._at_start = 0.0
+        self._start = self._last_line = time.perf_counter()
 
     def __enter__(self) -> ScreeningProgress:
         self._bar.start()
@@ -264,22 +263,44 @@ class ScreeningProgress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def advancing(self, files: Iterable[Path]) -> Iterator[Path]:
-        """Pass files on, and move the bar after each."""
-        for file in files:
-            yield file
-            self._bar.advance(self._task)
+    def on_start(self, done: int, whole: int) -> None:
+        """Begin where an earlier start ended."""
+        self._whole, self._done, self._at_start = whole, done, done
+        self._task = self._bar.add_task("", total=max(whole, 1), completed=done)
+        if done:
+            self.console.print(f"going on after {100 * done / max(whole, 1):.0f} % of the input, which is done")
 
-    def count(self, number: int) -> None:
-        """Note that some crystals are done."""
+    def on_crystals(self, number: int) -> None:
+        """Count crystals that are done."""
         self._count += number
-        speed = self._count / (time.perf_counter() - self._start)
-        self._bar.update(self._task, description=f"{self._count:,} crystals, {speed:,.0f}/s")
+        self._show()
 
-    def count_and_advance(self, number: int) -> None:
-        """Note that some crystals are done, where the bar counts crystals."""
-        self._bar.advance(self._task, number)
-        self.count(number)
+    def on_piece(self, size: float, num_rejected: int) -> None:
+        """Move the bar, and where the output is no terminal print a line from time to time."""
+        self._rejected += num_rejected
+        self._done += size
+        self._bar.advance(self._task, size)
+        self._show()
+        now = time.perf_counter()
+        if self._bar.disable and now - self._last_line > LINE_SECONDS:
+            self._last_line = now
+            part, seconds = self._done / max(self._whole, 1), now - self._start
+            new = self._done - self._at_start
+            left = f", {seconds * (self._whole - self._done) / new / 60:.0f} min left" if new else ""
+            self.console.print(f"{100 * part:.1f} %: {self._text()}{left}")
+
+    def on_message(self, message: str) -> None:
+        """Print a line above the bar."""
+        self.console.print(message, style="yellow")
+
+    def _text(self) -> str:
+        speed = self._count / (time.perf_counter() - self._start)
+        rejected = f", {self._rejected:,} rejected" if self._rejected else ""
+        return f"{self._count:,} crystals, {speed:,.0f}/s{rejected}"
+
+    def _show(self) -> None:
+        if not self._bar.disable:
+            self._bar.update(self._task, description=self._text())
 
 
 class FetchProgress:

@@ -1,34 +1,68 @@
 # SPDX-License-Identifier: MIT
-"""The command screen."""
+"""dtnn-fast screen: predict the dielectric tensors of many crystals, and rank the crystals."""
 
 from __future__ import annotations
 
 import json
-import tempfile
+import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from ..errors import BadFileError
-from . import STOPPED
+from ..errors import BadFileError, DTNNError
+from . import SOME_REJECTED, STOPPED
 from .console import command_line, stderr, stdout
-from .options import CRYSTAL_FILES, DeviceOption, ModelOption, ThreadsOption, exit_with, load_model, require_some
+from .options import CRYSTAL_FILES, DeviceOption, ModelOption, ThreadsOption, describe, load_model
 from .progress import ScreeningProgress
+from .ranking_options import (
+    RANKING_FILE,
+    UNRANKED_FILE,
+    DuplicatesOption,
+    ElementsOption,
+    LowestOption,
+    ParetoOption,
+    PrototypeOption,
+    SortByOption,
+    TopOption,
+    UnreliableOption,
+    WhereOption,
+    WithoutOption,
+    split_elements,
+    warn_few,
+    write_and_print,
+)
 
 if TYPE_CHECKING:
-    from ..crystals.crystal import Rejected
     from ..model.predictor import Predictor
-    from ..screening.sources import CrystalSource
-    from ..screening.store import ScreenedCrystals
+    from ..screening.input_chunks import ScreeningInput
+    from ..screening.parts import Parts
+    from ..screening.ranking import RankingRules
+    from ..screening.screening_run import ScreeningOptions
 
-RESULT_FILES = ("predictions.parquet", "ranking.csv", "rejected.csv", "plot.png", "summary.json")
-_DAGGER = "†"
-_WARNED = "!"
+REJECTED_FILE, PLOT_FILE, SUMMARY_FILE = "rejected.csv", "plot.png", "summary.json"
+RESULT_FILES = (RANKING_FILE, UNRANKED_FILE, REJECTED_FILE, PLOT_FILE, SUMMARY_FILE)
+# Raw files of fewer bytes are read in this process: another one takes a second to start.
+_BYTES_FOR_READERS = 4 * 2**20
+_RUN_PANEL = "The run"
+_NO_FAILURES: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True)
+class _Results:
+    """What a finished screening needs for its files."""
+
+    parts: Parts
+    model: str
+    rules: RankingRules
+    top: int
+    find_duplicates: bool
+    others_rejected: Sequence[Any]
+    facts: Mapping[str, Any]
 
 
 def screen(
@@ -47,43 +81,63 @@ def screen(
             "--output",
             "-o",
             file_okay=False,
-            help="Folder for the results, created if missing. Replaces the results of an earlier screening there.",
+            help="Folder for the results, created if missing. A screening that was stopped goes on there.",
         ),
     ] = Path("screening"),
-    top: Annotated[
-        int,
-        typer.Option(min=0, help="Number of crystals in the printed table, 0 for no table. ranking.csv lists all."),
-    ] = 20,
-    sort_by: Annotated[
-        str,
-        typer.Option(
-            help="Rank by this number of the total dielectric tensor: mean (a third of the trace), e1, e2 or e3 "
-            "(principal values from small to large) or anisotropy (e3 - e1). Names such as electronic_mean or "
-            "ionic_anisotropy select another tensor."
-        ),
-    ] = "mean",
-    lowest_first: Annotated[
-        bool,
-        typer.Option("--lowest-first", help="Rank small values first, for low-k dielectrics; otherwise large first."),
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Removes the parts of an earlier screening in --output first.")
     ] = False,
-    rank_unreliable: Annotated[
+    top: TopOption = 20,
+    sort_by: SortByOption = None,
+    lowest_first: LowestOption = False,
+    rank_unreliable: UnreliableOption = False,
+    where: WhereOption = None,
+    elements: ElementsOption = "",
+    without: WithoutOption = "",
+    per_prototype: PrototypeOption = None,
+    pareto: ParetoOption = False,
+    rank_duplicates: DuplicatesOption = False,
+    find_duplicates: Annotated[
         bool,
         typer.Option(
-            "--rank-unreliable",
-            help="Ranks crystals whose warnings say that the prediction means nothing among the others; otherwise they "
-            "come last. These are metals, elements alone, slabs and molecules in a box, lengths in a wrong unit, and "
-            "crystals whose error bar exceeds the value.",
+            "--find-duplicates/--no-find-duplicates",
+            help="Whether crystals with the structure of an earlier one are marked (by pymatgen's StructureMatcher).",
+            rich_help_panel=_RUN_PANEL,
         ),
-    ] = False,
+    ] = True,
     born_charges: Annotated[
         bool,
         typer.Option(
             "--born-charges",
-            help="Predicts the Born effective charges of all atoms too, in e, and writes them into "
-            "predictions.parquet with the atoms' elements and positions, in the order of the file. Needs a model with "
-            "Born charges (dtnn-fast train with training.born_weight).",
+            help="Predicts the Born effective charges of all atoms too, in e, and writes them into the parts, in the "
+            "order of the file. Needs a model with Born charges (dtnn-fast train with training.born_weight).",
         ),
     ] = False,
+    shard: Annotated[
+        str,
+        typer.Option(
+            help="Screen one share of the input, such as 3/8, the third of eight, into the same folder; --merge then "
+            "makes the ranking.",
+            rich_help_panel=_RUN_PANEL,
+        ),
+    ] = "1/1",
+    merge: Annotated[
+        bool,
+        typer.Option(
+            "--merge",
+            help="Predicts nothing: checks that all shares are in --output, and makes the ranking.",
+            rich_help_panel=_RUN_PANEL,
+        ),
+    ] = False,
+    readers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            show_default="by the size of the input and the number of cores",
+            help="Number of processes that read crystals and find their symmetry; 0 for none.",
+            rich_help_panel=_RUN_PANEL,
+        ),
+    ] = None,
     batch_atoms: Annotated[
         int | None,
         typer.Option(
@@ -91,6 +145,7 @@ def screen(
             show_default="1024 on the CPU; on a GPU by its free memory",
             help="Maximum number of atoms that are computed together, except for one larger crystal. Fewer need less "
             "memory.",
+            rich_help_panel=_RUN_PANEL,
         ),
     ] = None,
     threads: ThreadsOption = None,
@@ -98,88 +153,89 @@ def screen(
 ) -> None:
     """Predict the dielectric tensors of many crystals, and rank the crystals.
 
-    Write predictions.parquet (all tensors), ranking.csv, rejected.csv (crystals that could not be used, and why),
+    Write part-*.parquet (tensors, structures, and what the source says of each crystal), ranking.csv, unranked.csv
+    (crystals that are left out of the ranking, and why), rejected.csv (crystals that could not be used, and why),
     plot.png and summary.json. A crystal that cannot be used never stops the others.
 
     Tensors are in the Cartesian frame in which a file gives the cell. A CIF gives no such frame: c is along z, and a in
-    the plane of x and z, as in pymatgen. predictions.parquet lists the lattice vectors, and describes its columns.
+    the plane of x and z, as in pymatgen. The parts list the lattice vectors, and describe their columns.
 
-    The columns warnings and warning_codes say where the model does not apply, or where its numbers cannot be right. The
-    printed table marks these crystals with an exclamation mark.
+    The columns warnings and warning_codes say where the model does not apply, or where its numbers cannot be right.
 
-    Ctrl-C stops early, and writes the results of the crystals predicted until then.
+    Stopped at any moment, by Ctrl-C, SIGTERM or a crash, the same command goes on where it was. Ctrl-C and SIGTERM
+    write the results of the crystals predicted until then.
 
-    Exit code: 0 all crystals were predicted, 3 some were rejected, 2 nothing could be done, 130 stopped by Ctrl-C.
+    Exit code: 0 all crystals were predicted, 3 some were rejected, 2 nothing could be done, 130 stopped by Ctrl-C or
+    SIGTERM.
     """
-    predictor = load_model(model, threads, device, "screen")
+    from ..screening.input_chunks import plan_bundled, plan_files
+    from ..screening.ranking import RankingRules
+    from ..screening.screening_run import ScreeningOptions, make_manifest, output_parts, parse_shard
 
-    from ..crystals.crystal import write_rejected
-    from ..screening.predictions_file import write_parquet
-    from ..screening.ranking import rank, resolve_sort_column, write_ranking
-    from ..screening.report import plot_screening
-    from ..screening.sources import open_source
-    from ..screening.store import count_warnings
+    with _sigterm_as_ctrl_c():
+        rules = RankingRules(
+            *(sort_by, lowest_first, where, split_elements(elements), split_elements(without), rank_unreliable),
+            *(rank_duplicates, per_prototype, pareto),
+        )
+        predictor = load_model(model, threads, device, "screen")
+        _check_charges(predictor, born_charges)
+        _check_rules(rules, predictor.targets)
+        parts = output_parts(output)
+        _check_folder(output)
+        share = parse_shard(shard)
+        with parts.locked(share.name):
+            if fresh:
+                parts.remove()
+            try:
+                inputs = plan_files(paths) if paths else plan_bundled(predictor.elements)
+            except KeyboardInterrupt:
+                # Before the first prediction, for example while folders are listed.
+                _print_stopped(0)
+                raise typer.Exit(STOPPED) from None
+            if inputs.notice:
+                stderr().print(inputs.notice)
+            if not inputs.chunks:
+                _refuse_nothing(inputs, paths or [])
+            options = ScreeningOptions(batch_atoms, born_charges, _num_readers(readers, inputs, device), share)
+            parts.begin(make_manifest(predictor, model, inputs, list(map(str, paths or [])), options, command_line()))
+            if merge:
+                seconds, stopped, failures = 0.0, False, _NO_FAILURES
+            else:
+                seconds, stopped, failures = _screen(predictor, model, inputs, parts, options)
+            if share.of > 1 and not merge:
+                _end_share(parts, share.name, stopped)
+                return
+            if merge or not stopped:
+                from ..screening.finish import require_all_chunks
 
-    targets = predictor.targets
-    _check_charges(predictor, born_charges)
-    batch_atoms = batch_atoms or predictor.default_batch_atoms()
+                require_all_chunks(parts, len(inputs.chunks))
+            facts = {
+                "seconds": round(seconds, 3),
+                "stopped": stopped,
+                "left_out_for_unknown_elements": inputs.num_left_out,
+                "symmetry_not_used": len(failures),
+                "born_charges": born_charges,
+            }
+            results = _Results(parts, model, rules, top, find_duplicates and not stopped, inputs.rejected, facts)
+            _write_results(results)
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM, which queue systems send before they kill, end the work as Ctrl-C does."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
     try:
-        sort_column = resolve_sort_column(sort_by, targets)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--sort-by") from None
-    _prepare_folder(output)
-
-    start = time.perf_counter()
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not in the main thread, where Python allows no handlers
+        yield
+        return
     try:
-        source = open_source(paths or [], predictor.elements)
-        if source.notice:
-            stderr().print(source.notice)
-        screened, rejected, stopped, failures = _screen(predictor, source, batch_atoms, born_charges)
-    except KeyboardInterrupt:
-        # Before the first prediction, for example while folders are listed.
-        _print_stopped(0)
-        raise typer.Exit(STOPPED) from None
-    seconds = time.perf_counter() - start
-    if stopped:
-        _print_stopped(len(screened))
-        if not screened:
-            raise typer.Exit(STOPPED)
-
-    write_rejected(output / "rejected.csv", rejected)
-    require_some(len(screened), rejected, ", ".join(map(str, paths or [])))
-    columns = screened.columns(ranked_target=sort_column.partition("_")[0])
-    order = rank(columns, sort_column, lowest_first, unreliable_last=not rank_unreliable)
-    write_parquet(output / "predictions.parquet", screened, model)
-    write_ranking(output / "ranking.csv", columns, order, targets)
-    plot_screening(output / "plot.png", screened, order)
-    summary = {
-        "command": command_line(),
-        "model": model,
-        "targets": list(targets),
-        "sorted_by": sort_column,
-        "lowest_first": lowest_first,
-        "rank_unreliable": rank_unreliable,
-        "batch_atoms": batch_atoms,
-        "born_charges": born_charges,
-        "predicted": len(screened),
-        "rejected": len(rejected),
-        "warnings": count_warnings(columns),
-        "left_out_for_unknown_elements": source.num_left_out,
-        "symmetry_not_used": len(failures),
-        "seconds": round(seconds, 3),
-        "crystals_per_second": round(len(screened) / seconds, 2),
-        "stopped": stopped,
-    }
-    _write_summary(output / "summary.json", summary)
-    if top:
-        rows = order[:top].tolist()
-        _print_ranking(stdout(), columns, rows, targets, sort_column, lowest_first)
-        _print_warnings(stdout(), columns, rows, rank_unreliable)
-    _print_end(len(screened), seconds, failures)
-    stdout().print(f"results: {', '.join(str(output / name) for name in RESULT_FILES)}")
-    if stopped:
-        raise typer.Exit(STOPPED)
-    exit_with(rejected, f"see {output / 'rejected.csv'}")
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check_charges(predictor: Predictor, born_charges: bool) -> None:
@@ -189,13 +245,24 @@ def _check_charges(predictor: Predictor, born_charges: bool) -> None:
         )
 
 
-def _prepare_folder(output: Path) -> None:
-    """Create the folder for the results, and check before hours of work that they can be written there."""
+def _check_rules(rules: RankingRules, targets: Sequence[str]) -> None:
+    """Find what can be wrong in an expression before hours of work; columns of the source are not known yet."""
+    from ..screening.ranking import check_expressions
+
+    try:
+        check_expressions(rules, targets)
+    except DTNNError as error:
+        raise typer.BadParameter(str(error), param_hint="--sort-by, --where, --elements") from None
+
+
+def _check_folder(output: Path) -> None:
+    """Check before hours of work that results can be written."""
+    import tempfile
+
     from ..errors import optional_import
 
-    optional_import("pyarrow", extra="cli", purpose="write predictions.parquet")
-    optional_import("matplotlib", extra="cli", purpose="draw plot.png")
-    output.mkdir(parents=True, exist_ok=True)
+    for package, purpose in (("pyarrow", "write parts"), ("duckdb", "rank crystals"), ("matplotlib", "draw plot.png")):
+        optional_import(package, extra="cli", purpose=purpose)
     for name in RESULT_FILES:
         if (output / name).is_dir():
             raise BadFileError(f"{output / name}: is a folder, where a file of results must go")
@@ -206,147 +273,158 @@ def _prepare_folder(output: Path) -> None:
         raise BadFileError(f"{output}: results cannot be written there: {error.strerror or error}") from error
 
 
+def _refuse_nothing(inputs: ScreeningInput, paths: Sequence[Path]) -> None:
+    from ..formats.reading import known_file_names
+
+    if inputs.rejected:
+        more = f" (and {len(inputs.rejected) - 1} more)" if len(inputs.rejected) > 1 else ""
+        raise DTNNError(f"nothing could be predicted: {describe(inputs.rejected[0])}{more}")
+    raise DTNNError(f"no crystals found in {', '.join(map(str, paths))}: expected files named {known_file_names()}")
+
+
+def _num_readers(asked: int | None, inputs: ScreeningInput, device: str) -> int:
+    """Choose the number of reading processes, where the user does not."""
+    import os
+
+    if asked is not None:
+        return asked
+    if inputs.in_memory or sum(chunk.size for chunk in inputs.chunks) < _BYTES_FOR_READERS:
+        return 0
+    cores = len(os.sched_getaffinity(0))
+    # On the CPU the model needs the cores too. A reader keeps up with one or two threads of the model.
+    return max(1, cores // 3) if device == "cpu" else max(1, cores - 1)
+
+
 def _screen(
-    predictor: Predictor, source: CrystalSource, batch_atoms: int, born_charges: bool
-) -> tuple[ScreenedCrystals, list[Rejected], bool, dict[str, str]]:
+    predictor: Predictor, model: str, inputs: ScreeningInput, parts: Parts, options: ScreeningOptions
+) -> tuple[float, bool, Mapping[str, str]]:
     """Screen with a progress bar.
 
     Returns:
-        The predicted crystals, the rejected, whether Ctrl-C ended it, and for each crystal whose symmetry could not be
-        used the reason.
+        Seconds, whether Ctrl-C ended it, and for each crystal whose symmetry could not be used the reason.
     """
     from ..nn.reduced_graph import collected_failures
-    from ..screening.engine import ScreeningStopped, screen_crystals
+    from ..screening.screening_run import run_screening
 
-    with collected_failures() as failures, ScreeningProgress(source.unit, source.total) as progress:
-        on_done = progress.count if source.unit == "files" else progress.count_and_advance
-        crystals = source.read(progress.advancing)
-        try:
-            screened, rejected = screen_crystals(predictor, crystals, batch_atoms, on_done, born_charges)
-            stopped = False
-        except ScreeningStopped as stop:
-            screened, rejected, stopped = stop.screened, stop.rejected, True
-    return screened, [*source.rejected, *rejected], stopped, failures
-
-
-def _print_end(num_predicted: int, seconds: float, failures: Mapping[str, str]) -> None:
-    """Print how long it took, and how many crystals took longer because their symmetry could not be used."""
-    stderr().print(f"{num_predicted:,} crystals in {seconds:.1f} s ({num_predicted / seconds:.0f} per second)")
+    start = time.perf_counter()
+    with collected_failures() as failures, ScreeningProgress() as progress:
+        counts = run_screening(predictor, model, inputs, parts, options, progress)
+    seconds = time.perf_counter() - start
+    done = counts.predicted + counts.rejected
+    if counts.stopped:
+        _print_stopped(counts.predicted)
+    elif done:
+        stderr().print(
+            f"{counts.predicted:,} crystals in {seconds:.1f} s ({counts.predicted / seconds:.0f} per second)"
+        )
+    else:
+        stderr().print("all crystals were predicted by an earlier start; --fresh predicts them anew")
     if failures:
         label, reason = next(iter(failures.items()))
         stderr().print(
             f"the symmetry of {len(failures):,} crystals could not be used, so all their atoms were computed: "
             f"{label}: {reason}"
         )
+    return seconds, counts.stopped, failures
 
 
 def _print_stopped(num_predicted: int) -> None:
     stderr().print(
-        f"stopped: {num_predicted:,} crystals were predicted, the remaining crystals were skipped", style="yellow"
+        f"stopped: {num_predicted:,} crystals were predicted, the remaining crystals were skipped; the same command "
+        "goes on",
+        style="yellow",
     )
+
+
+def _end_share(parts: Parts, name: str, stopped: bool) -> None:
+    if stopped:
+        raise typer.Exit(STOPPED)
+    stdout().print(f"{name} is done: {parts.folder}. When all shares are, --merge makes the ranking")
+
+
+def _write_results(results: _Results) -> None:
+    from ..screening.finish import make_ids_unique, mark_duplicates, write_rejected_csv
+    from ..screening.ranking import open_ranking
+    from ..screening.report import plot_screening
+
+    folder, files = results.parts.folder, results.parts.part_files()
+    renamed = make_ids_unique(files)
+    if renamed:
+        stderr().print(f"{renamed:,} ids occurred before, and have a suffix such as #2")
+    num_rejected = write_rejected_csv(folder / REJECTED_FILE, results.parts, results.others_rejected)
+    if results.find_duplicates and mark_duplicates(files) is None:
+        stderr().print("duplicates were not searched for: pymatgen is not installed (pip install 'dtnn-fast[io]')")
+    if not files:
+        raise typer.Exit(STOPPED)
+    with _keeping_predictions(folder), open_ranking([folder], results.rules) as ranking:
+        num_predicted = ranking.count_all()
+        if not num_predicted:
+            if results.facts["stopped"]:
+                raise typer.Exit(STOPPED)
+            _refuse_all(results, num_rejected)
+        written = write_and_print(ranking, folder, results.top)
+        warn_few(ranking)
+        plot_screening(folder / PLOT_FILE, ranking)
+        summary = {
+            "command": command_line(),
+            "model": results.model,
+            "targets": list(ranking.targets),
+            "sorted_by": ranking.value_name,
+            "lowest_first": results.rules.lowest_first,
+            "rank_unreliable": results.rules.rank_unreliable,
+            "predicted": num_predicted,
+            "ranked": ranking.count(),
+            "not_ranked": ranking.reasons(),
+            "rejected": num_rejected,
+            "warnings": ranking.warning_counts(),
+            **results.facts,
+        }
+    _write_summary(folder / SUMMARY_FILE, summary)
+    others = [folder / name for name in (REJECTED_FILE, PLOT_FILE, SUMMARY_FILE)]
+    parts_text = str(files[0]) if len(files) == 1 else f"{folder / 'part-*.parquet'} ({len(files)})"
+    stdout().print(f"results: {', '.join([parts_text, *map(str, [*written, *others])])}")
+    if results.facts["stopped"]:
+        raise typer.Exit(STOPPED)
+    if num_rejected:
+        stderr().print(f"{num_rejected:,} rejected: see {folder / REJECTED_FILE}", style="yellow")
+        raise typer.Exit(SOME_REJECTED)
+
+
+@contextmanager
+def _keeping_predictions(folder: Path) -> Iterator[None]:
+    """Say that nothing is lost where a ranking fails, for example by a column that no source has."""
+    from ..screening.ranking import RankingError
+
+    try:
+        yield
+    except RankingError as error:
+        raise DTNNError(f"{error}\nThe predictions are in {folder}: rank them with dtnn-fast rank {folder}") from error
+
+
+def _refuse_all(results: _Results, num_rejected: int) -> None:
+    """Say why nothing was predicted.
+
+    Raises:
+        DTNNError: always.
+    """
+    from itertools import chain
+
+    from ..formats.reading import known_file_names
+    from ..screening.finish import rejected_of
+
+    first = next(chain(results.others_rejected, rejected_of(results.parts)), None)
+    if first is None:
+        raise DTNNError(f"no crystals found: expected files named {known_file_names()}")
+    more = f" (and {num_rejected - 1} more)" if num_rejected > 1 else ""
+    raise DTNNError(f"nothing could be predicted: {describe(first)}{more}")
 
 
 def _write_summary(path: Path, summary: dict[str, Any]) -> None:
     import torch
 
+    from ..files import replacing
     from ..training.run_folder import versions
 
     content = {**summary, "threads": torch.get_num_threads(), "versions": versions()}
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def _print_ranking(
-    console: Console,
-    columns: Mapping[str, Any],
-    rows: Sequence[int],
-    targets: Sequence[str],
-    sort_column: str,
-    lowest_first: bool,
-) -> None:
-    """Print the first crystals of a ranking.
-
-    Args:
-        console: console to print to.
-        columns: of `ScreenedCrystals.columns`.
-        rows: row indices, from the first rank.
-        targets: of the model.
-        sort_column: the column of the ranking.
-        lowest_first: whether small values have the first ranks.
-    """
-    from ..datasets.bundled import labelled_index
-    from ..screening.store import MEAN_ERROR, TENSOR_ERROR
-
-    ranked_target, _, ranked_number = sort_column.partition("_")
-    # The mean of every target, all numbers of the ranked tensor, and the sort column if it is none of them.
-    listed_targets = [ranked_target, *(target for target in reversed(targets) if target != ranked_target)]
-    number_columns = [f"{target}_mean" for target in listed_targets]
-    number_columns += [f"{ranked_target}_{number}" for number in ("e1", "e2", "e3", "anisotropy")]
-    if sort_column not in number_columns:
-        number_columns.append(sort_column)
-    tensor_error = f"{ranked_target}_{TENSOR_ERROR}"
-    if tensor_error in columns:
-        number_columns.append(tensor_error)
-    direction = "lowest" if lowest_first else "highest"
-    title = f"Relative permittivity, ranked by {ranked_number} of the {ranked_target} tensor, {direction} first"
-    table = Table(title=title, box=None)
-    table.add_column("rank", justify="right")
-    # Ids are never cut, as the other texts would be on a narrow terminal.
-    table.add_column("id", overflow="fold")
-    for name in ("formula", "crystal system"):
-        table.add_column(name)
-    for name in number_columns:
-        target, _, number = name.partition("_")
-        heading = f"{target} {number}" if number == "mean" or target != ranked_target else number.replace("_", " ")
-        table.add_column(heading, justify="right", style="bold" if name == sort_column else "")
-    for place, row in enumerate(rows, start=1):
-        mark = f" {_DAGGER}" if columns["labelled"][row] else ""
-        mark += f" {_WARNED}" if columns["warnings"][row] else ""
-        numbers = [_with_error(columns, name, row) for name in number_columns]
-        system = columns["crystal_system"][row] or "-"
-        table.add_row(str(place), columns["id"][row] + mark, columns["formula"][row], system, *numbers)
-    console.print(table)
-    if tensor_error in columns:
-        mean_error = "± is the error bar of the mean, " if f"{ranked_target}_{MEAN_ERROR}" in columns else ""
-        console.print(
-            f"{mean_error}tensor error that of the {ranked_target} tensor: of the mean absolute error over its six "
-            "elements. Error bars hold for nine of ten validation crystals."
-        )
-    if any(columns["labelled"][row] for row in rows):
-        console.print(
-            f"{_DAGGER} known from DFPT: has the structure of one of the {len(labelled_index())} bundled labelled "
-            "crystals. The bundled model was trained on most of them."
-        )
-    console.print(
-        f"e1 <= e2 <= e3 are the principal values of the {ranked_target} tensor, anisotropy is e3 - e1. Not valid for "
-        "metals: whether a crystal has a band gap is not predicted, so check it before use."
-    )
-
-
-def _with_error(columns: Mapping[str, Any], name: str, row: int) -> str:
-    """Write a number of the table, with its error bar behind it where it has one."""
-    error_bar = columns.get(f"{name}_error")
-    return f"{columns[name][row]:.2f}" + ("" if error_bar is None else f" ± {error_bar[row]:.2f}")
-
-
-def _print_warnings(console: Console, columns: dict[str, Any], rows: Sequence[int], rank_unreliable: bool) -> None:
-    """Print what the marks of the ranking mean, by warning, and how many crystals are ranked last.
-
-    Args:
-        console: where to.
-        columns: of `ScreenedCrystals.columns`.
-        rows: row indices of the printed crystals, from the first rank.
-        rank_unreliable: whether crystals whose predictions mean nothing are ranked among the others.
-    """
-    from ..screening.crystal_warnings import TITLES
-    from ..screening.ranking import is_unreliable
-
-    for code, title in TITLES.items():
-        places = [place for place, row in enumerate(rows, start=1) if code in columns["warning_codes"][row].split()]
-        if places:
-            console.print(f"{_WARNED} {title}: rank {', '.join(map(str, places))}")
-    num_last = int(is_unreliable(columns).sum())
-    if num_last and not rank_unreliable:
-        console.print(
-            f"{num_last:,} crystals are ranked last, because their warnings say that the prediction means nothing "
-            "(--rank-unreliable ranks them among the others)."
-        )
+    with replacing(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..crystals.bonding import Bonding, describe_bonding, widest_gap
+from ..crystals.charge_balance import is_charge_balanced
 from ..crystals.crystal import Crystal
 from ..crystals.elements import NOBLE_GASES, NONMETALS, SYMBOLS, covalent_radii
 from ..model.predictor import Predictor
@@ -44,6 +45,7 @@ class WarningCode(StrEnum):
     UNUSUAL_DENSITY = "unusual_density"
     METALS_ONLY = "metals_only"
     SINGLE_ELEMENT = "single_element"
+    NOT_CHARGE_BALANCED = "not_charge_balanced"
     NO_BONDS = "no_bonds"
     GAP = "gap"
     FEW_TRAINING_CRYSTALS = "few_training_crystals"
@@ -60,6 +62,7 @@ TITLES = {
     WarningCode.UNUSUAL_DENSITY: "unusual density",
     WarningCode.METALS_ONLY: "made of metals only",
     WarningCode.SINGLE_ELEMENT: "an element alone",
+    WarningCode.NOT_CHARGE_BALANCED: "no oxidation states that add up to zero: likely a metal",
     WarningCode.NO_BONDS: "atoms without a neighbor within the cutoff of the model",
     WarningCode.GAP: "a slab, wires or molecules with a gap wider than the cutoff of the model",
     WarningCode.FEW_TRAINING_CRYSTALS: "few training crystals with one of the elements",
@@ -81,6 +84,8 @@ UNRELIABLE = frozenset(
         WarningCode.ERROR_BAR_EXCEEDS_VALUE,
     }
 )
+# Not ranked unless asked for: also what looks like a metal, and what lies outside of what the model has learned.
+OFF_THE_LIST = UNRELIABLE | {WarningCode.NOT_CHARGE_BALANCED, WarningCode.FAR_FROM_TRAINING}
 
 
 class CrystalWarning(NamedTuple):
@@ -115,6 +120,7 @@ def structure_warnings(
         warnings = [
             *_length_warnings(crystal, bonding),
             *_element_warnings(crystal),
+            *_charge_warnings(crystal),
             *_bond_warnings(crystal, bonding, cutoff),
             *_rare_element_warnings(crystal, counts),
         ]
@@ -216,6 +222,17 @@ def _element_warnings(crystal: Crystal) -> list[CrystalWarning]:
         text = "an element alone: few training crystals are"
         warnings.append(CrystalWarning(WarningCode.SINGLE_ELEMENT, text))
     return warnings
+
+
+def _charge_warnings(crystal: Crystal) -> list[CrystalWarning]:
+    """Warn of compounds such as FeSi and HfRu2Si, which are metals, unless a gap or tensor is known."""
+    numbers = crystal.atomic_numbers.tolist()
+    is_compound = len(set(numbers)) > 1 and not NONMETALS.isdisjoint(numbers)
+    is_known_insulator = bool(crystal.targets) or crystal.info.get("band_gap_ev", 0.0) > 0.0
+    if not is_compound or is_known_insulator or is_charge_balanced(numbers):
+        return []
+    text = "its elements have no common oxidation states that add up to zero: likely a metal"
+    return [CrystalWarning(WarningCode.NOT_CHARGE_BALANCED, text)]
 
 
 _SHAPES = {2: "layers or a slab", 1: "chains or wires", 0: "molecules or clusters"}

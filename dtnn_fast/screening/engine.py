@@ -56,6 +56,7 @@ def screen_crystals(
     batch_atoms: int | None = None,
     on_done: Callable[[int], None] = lambda number: None,
     born_charges: bool = False,
+    are_prepared: bool = False,
 ) -> ScreeningResult:
     """Predict the tensors of all targets of a model for a stream of crystals.
 
@@ -66,6 +67,8 @@ def screen_crystals(
             `Predictor.default_batch_atoms`.
         on_done: called with the number of crystals finished since the last call.
         born_charges: whether Born effective charges are predicted too; see `PredictedAtoms`.
+        are_prepared: whether the crystals come from `Preparation.prepare`, which has checked them and searched for
+            their symmetry.
 
     Returns:
         The predicted crystals in the order of the stream, and the rejected: crystals that could not be read, did not
@@ -78,7 +81,7 @@ def screen_crystals(
     if born_charges and not model.has_born_charges:
         raise ValueError("screen_crystals: expected a model of Born charges, got one that was trained without")
     known_elements = frozenset(model.elements) or None
-    search_from = _search_from_atoms(model)
+    search_from = search_from_atoms(model)
     batch_atoms = batch_atoms or model.default_batch_atoms()
     stream = iter(items)
     # Finished chunks, then the current one, so that Ctrl-C loses nothing.
@@ -88,7 +91,10 @@ def screen_crystals(
             while True:
                 chunk = _Chunk(model, born_charges)
                 chunks.append(chunk)
-                chunk.fill(islice(stream, CHUNK_SIZE), known_elements, on_done, search_from)
+                if are_prepared:
+                    chunk.crystals += (item for item in islice(stream, CHUNK_SIZE) if isinstance(item, Crystal))
+                else:
+                    chunk.fill(islice(stream, CHUNK_SIZE), known_elements, on_done, search_from)
                 if not chunk.crystals and not chunk.rejected:
                     break
                 for batch in crystal_batches(chunk.crystals, batch_atoms):
@@ -124,12 +130,13 @@ def crystal_warnings(structure: Any, model: Predictor) -> list[CrystalWarning]:
 
 
 class _Prediction(NamedTuple):
-    """The tensors of a crystal by target, error bars of tensors and means if the model has them, warnings, charges."""
+    """The tensors of a crystal by target, error bars if the model has them, warnings, distance, charges."""
 
     tensors: dict[str, np.ndarray]
     tensor_errors: dict[str, float]
     mean_errors: dict[str, float]
     warnings: list[CrystalWarning]
+    training_distance: float | None
     born_charges: np.ndarray | None
 
 
@@ -203,11 +210,18 @@ class _Chunk:
         screened = ScreenedCrystals.of(predicted, tensors, tensor_errors, mean_errors, find_systems)
         charges = [p.born_charges for p in predictions if p.born_charges is not None]
         atoms = PredictedAtoms.of(predicted, charges) if self.born_charges else None
-        return replace(screened, structure_warnings=[p.warnings for p in predictions], atoms=atoms), rejected
+        distances = [p.training_distance for p in predictions]
+        known = np.array(distances, dtype=np.float64) if distances and None not in distances else None
+        warnings = [p.warnings for p in predictions]
+        return replace(screened, structure_warnings=warnings, training_distances=known, atoms=atoms), rejected
 
 
-def _search_from_atoms(model: Predictor) -> int | None:
-    """Return the number of atoms from which a search for operations pays; None where it never does."""
+def search_from_atoms(model: Predictor) -> int | None:
+    """Return the number of atoms from which a search for operations pays; None where it never does.
+
+    Args:
+        model: the model that will predict the crystals.
+    """
     is_on_gpu = any(parameter.is_cuda for parameter in model.parameters())
     return None if is_on_gpu or not model.uses_operations else SEARCH_FROM_ATOMS * torch.get_num_threads()
 
@@ -225,7 +239,8 @@ def _predict(model: Predictor, crystals: Sequence[Crystal], born_charges: bool) 
         with TrainingDistances(model.encoders_with_training_sets()) as distances:
             predict = model.predict_batch_with_charges if born_charges else model.predict_batch_with_errors
             batch = predict(crystals)
-        warnings = structure_warnings(crystals, model, distances.relative())
+        training_distances = distances.relative()
+        warnings = structure_warnings(crystals, model, training_distances)
     except Exception as error:
         if len(crystals) == 1:
             return [f"the model failed: {str(error) or type(error).__name__}"]
@@ -238,6 +253,7 @@ def _predict(model: Predictor, crystals: Sequence[Crystal], born_charges: bool) 
             {target: float(values[index]) for target, values in batch.tensor_errors.items()},
             {target: float(values[index]) for target, values in batch.mean_errors.items()},
             warnings[index],
+            None if training_distances is None else float(training_distances[index]),
             None if batch.born_charges is None else batch.born_charges[index],
         )
         outcomes.append(_find_infinite(prediction) or prediction)

@@ -1,20 +1,179 @@
 # SPDX-License-Identifier: MIT
-"""Ranking of predicted crystals by one number, and its CSV file."""
+"""Ranking of predicted crystals with DuckDB, over parts on disk that need not fit into memory."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .crystal_warnings import UNRELIABLE
-from .store import DESCRIPTIONS, MEAN_ERROR, PRINCIPAL_VALUES, TENSOR_ERROR
+from ..crystals.elements import atomic_number
+from ..errors import BadFileError, DTNNError, optional_import
+from .crystal_warnings import OFF_THE_LIST
+from .kept_columns import NUMBERS
+from .parts import Parts
+from .store import DESCRIPTIONS
 
-RANKED_NUMBERS = ("mean", *PRINCIPAL_VALUES, "anisotropy")
-_WARNING_COLUMNS = ("warnings", "warning_codes")
+FIGURE_OF_MERIT = "figure_of_merit"
+RANKED_NUMBERS = ("mean", "e1", "e2", "e3", "anisotropy")
+# Written first; then all numbers, then what the source has.
+_FIRST_COLUMNS = ("id", "formula", "crystal_system", "space_group", "num_atoms", "labelled")
+_LAST_COLUMNS = ("prototype", "duplicate_of", "source", "warnings", "warning_codes")
+_NOT_IN_CSV = frozenset(
+    {"lattice_vectors", "species_at_sites", "cartesian_site_positions", "atomic_numbers", "positions", "born_charges"}
+    | {"elements", "nsites", "place", "why_not_ranked", "rank_value", "rank_group"}
+)
+_TENSOR_PARTS = ("_xx", "_yy", "_zz", "_yz", "_xz", "_xy")
+
+
+@dataclass(frozen=True)
+class RankingRules:
+    """What is ranked, and by what.
+
+    Args:
+        by: an SQL expression over the columns, for example ``total_mean`` or ``band_gap * total_mean``; None for the
+            figure of merit band_gap * total_mean where the gap is known, and behind these the mean of the total tensor.
+        lowest_first: small values have the first ranks.
+        where: an SQL condition; crystals that do not meet it, or where it is unknown, are left out.
+        elements: symbols of which a crystal must have all.
+        without_elements: symbols of which a crystal must have none.
+        rank_unreliable: whether crystals whose warnings are in `OFF_THE_LIST` are ranked too.
+        rank_duplicates: whether crystals that are marked as duplicates of others are ranked too.
+        most_of_prototype: largest number of ranked crystals of one prototype; None for any.
+        pareto: whether only crystals are ranked to which no other is superior in both band gap and ranked value.
+    """
+
+    by: str | None = None
+    lowest_first: bool = False
+    where: str | None = None
+    elements: tuple[str, ...] = ()
+    without_elements: tuple[str, ...] = ()
+    rank_unreliable: bool = False
+    rank_duplicates: bool = False
+    most_of_prototype: int | None = None
+    pareto: bool = False
+
+
+class RankingError(DTNNError):
+    """An expression of a ranking is wrong, or names a column that the parts do not have."""
+
+
+class Ranking:
+    """Crystals of a screening in an order; made by `open_ranking`.
+
+    Args:
+        connection: to DuckDB, with the tables ``crystals``, ``ranked`` and ``unranked``.
+        targets: tensors that were predicted.
+        rules: how they are ranked.
+    """
+
+    def __init__(self, connection: Any, targets: tuple[str, ...], rules: RankingRules) -> None:
+        self.connection, self.targets, self.rules = connection, targets, rules
+
+    @property
+    def value_name(self) -> str:
+        """What the crystals are ranked by, in words."""
+        if self.rules.by is not None:
+            return self.rules.by
+        main = main_target(self.targets)
+        return f"figure of merit (band gap x {main} mean) where the gap is known, then {main} mean"
+
+    def columns(self) -> dict[str, str]:
+        """Return the columns that expressions can use, and their types in SQL."""
+        rows = self.connection.execute("DESCRIBE crystals").fetchall()
+        return {row[0]: row[1] for row in rows if row[0] != "place"}
+
+    def count(self) -> int:
+        """Return the number of ranked crystals."""
+        return int(self.connection.execute("SELECT count(*) FROM ranked").fetchall()[0][0])
+
+    def count_all(self) -> int:
+        """Return the number of predicted crystals."""
+        return int(self.connection.execute("SELECT count(*) FROM crystals").fetchall()[0][0])
+
+    def count_unranked(self) -> int:
+        """Return the number of crystals that are not ranked, although they meet the conditions."""
+        return int(self.connection.execute("SELECT count(*) FROM unranked").fetchall()[0][0])
+
+    def reasons(self) -> dict[str, int]:
+        """Count the crystals that are not ranked, by reason; one crystal may have several."""
+        query = (
+            "SELECT reason, count(*) FROM (SELECT unnest(string_split(why_not_ranked, ' ')) AS reason FROM unranked) "
+            "GROUP BY reason ORDER BY count(*) DESC, reason"
+        )
+        return dict(self.connection.execute(query).fetchall())
+
+    def warning_counts(self) -> dict[str, int]:
+        """Count the predicted crystals with each warning."""
+        query = (
+            "SELECT code, count(*) FROM (SELECT unnest(string_split(warning_codes, ' ')) AS code FROM crystals "
+            "WHERE warning_codes <> '') GROUP BY code ORDER BY code"
+        )
+        return dict(self.connection.execute(query).fetchall())
+
+    def top(self, count: int) -> list[dict[str, Any]]:
+        """Return the crystals of the first ranks with all columns, the first rank first."""
+        return _rows(self.connection.execute(f"SELECT * FROM ranked ORDER BY rank LIMIT {int(count)}"))
+
+    def points(self, most: int, num_first: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Return what a figure of all predicted crystals needs.
+
+        Args:
+            most: largest number of crystals; of more, a random sample that is always the same.
+            num_first: number of crystals of the first ranks, which are always among them.
+
+        Returns:
+            Columns formula, labelled, and the means, anisotropies and published means of the targets, and the rows of
+            the first ranks, the first rank first.
+        """
+        names = {row[0] for row in self.connection.execute("DESCRIBE crystals").fetchall()}
+        numbers = [f"{target}_{name}" for target in self.targets for name in ("mean", "anisotropy", "published_mean")]
+        chosen = ", ".join(["place", "formula", "labelled", *(name for name in numbers if name in names)])
+        first = self.connection.execute(
+            f"SELECT {chosen} FROM ranked ORDER BY rank LIMIT {int(num_first)}"
+        ).fetchnumpy()
+        sample = f" USING SAMPLE reservoir({int(most)} ROWS) REPEATABLE (0)" if self.count_all() > most else ""
+        others = self.connection.execute(f"SELECT {chosen} FROM crystals{sample}").fetchnumpy()
+        is_first = np.isin(others["place"], first["place"])
+        columns = {name: np.concatenate([_filled(first[name]), _filled(others[name][~is_first])]) for name in first}
+        return columns, np.arange(len(first["place"]))
+
+    def write(self, ranking: Path, unranked: Path) -> None:
+        """Write the ranked crystals as CSV, best first, and those that are not, with the reasons.
+
+        Args:
+            ranking: a path; replaces a file there.
+            unranked: a path; replaces a file there.
+
+        Raises:
+            BadFileError: a file cannot be written.
+        """
+        names = [row[0] for row in self.connection.execute("DESCRIBE ranked").fetchall()]
+        numbers = [
+            name
+            for name in names
+            if name not in {*_FIRST_COLUMNS, *_LAST_COLUMNS, *_NOT_IN_CSV, "rank", FIGURE_OF_MERIT}
+        ]
+        numbers = [name for name in numbers if not name.endswith(_TENSOR_PARTS)]
+        columns = ["rank", *_FIRST_COLUMNS, FIGURE_OF_MERIT, *numbers, *_LAST_COLUMNS]
+        chosen = ", ".join(_rounded(name, self.targets) for name in columns if name in {*names, "rank"})
+        self._copy(f"SELECT {chosen} FROM ranked ORDER BY rank", ranking)
+        listed = ", ".join(_rounded(name, self.targets) for name in columns if name in names and name != "rank")
+        self._copy(f"SELECT why_not_ranked, {listed} FROM unranked ORDER BY place", unranked)
+
+    def _copy(self, query: str, path: Path) -> None:
+        from ..files import replacing
+
+        try:
+            with replacing(path) as unfinished:
+                target = str(unfinished).replace("'", "''")
+                self.connection.execute(f"COPY ({query}) TO '{target}' (HEADER, FORMAT csv)")
+        except (OSError, _duckdb().Error) as error:
+            raise BadFileError(f"{path}: cannot be written: {error}") from error
 
 
 def main_target(targets: Sequence[str]) -> str:
@@ -23,68 +182,182 @@ def main_target(targets: Sequence[str]) -> str:
 
 
 def sort_columns(targets: Sequence[str]) -> list[str]:
-    """List the columns that crystals can be ranked by."""
+    """List the columns of the predicted tensors that crystals can be ranked by."""
     return [f"{target}_{name}" for target in targets for name in DESCRIPTIONS]
 
 
-def resolve_sort_column(name: str, targets: Sequence[str]) -> str:
-    """Complete a short name: "mean" becomes "total_mean" and the like.
+def complete_column(name: str, targets: Sequence[str]) -> str:
+    """Complete a short name: "mean" becomes "total_mean" and the like; other expressions stay as they are."""
+    return f"{main_target(targets)}_{name}" if name in DESCRIPTIONS else name
+
+
+@contextmanager
+def open_ranking(folders: Sequence[Path], rules: RankingRules) -> Iterator[Ranking]:
+    """Rank the crystals of screenings.
+
+    Args:
+        folders: of screenings; crystals of several are ranked together.
+        rules: how.
 
     Raises:
-        ValueError: the model does not predict such a column.
+        BadFileError: a folder has no parts, or one cannot be read.
+        RankingError: an expression is wrong, or a column is missing.
+        MissingPackageError: duckdb is not installed.
     """
-    column = f"{main_target(targets)}_{name}" if name in DESCRIPTIONS else name
-    if column not in sort_columns(targets):
-        numbers, prefixes = ", ".join(RANKED_NUMBERS), ", ".join(f"{target}_" for target in targets)
-        raise ValueError(f"expected one of {numbers}, alone or after {prefixes}; got {name!r}")
-    return column
+    files = [file for folder in folders for file in Parts(folder).part_files()] if folders else []
+    if not files:
+        raise BadFileError(f"{', '.join(map(str, folders))}: no part of a screening there: run dtnn-fast screen first")
+    duckdb = _duckdb()
+    with duckdb.connect() as connection:
+        connection.execute("SET preserve_insertion_order = true")
+        try:
+            targets = _make_crystals(connection, files)
+            if rules.by is not None:
+                rules = replace(rules, by=complete_column(rules.by, targets))
+            _make_ranked(connection, targets, rules)
+        except (duckdb.BinderException, duckdb.ParserException, duckdb.ConversionException) as error:
+            raise RankingError(f"the ranking cannot be made: {_first_lines(error)}") from error
+        except duckdb.Error as error:
+            raise BadFileError(f"the parts cannot be read: {_first_lines(error)}") from error
+        yield Ranking(connection, targets, rules)
 
 
-def is_unreliable(columns: dict[str, Any]) -> np.ndarray:
-    """Find the crystals with a warning that the prediction means nothing, one of `UNRELIABLE`. [B], bool.
+def check_expressions(rules: RankingRules, targets: Sequence[str]) -> None:
+    """Check the grammar of a ranking's expressions, and the symbols of its elements, before there are any parts.
 
     Args:
-        columns: of `ScreenedCrystals.columns`.
+        rules: the rules.
+        targets: tensors that will be predicted.
+
+    Raises:
+        DTNNError: an expression is no SQL expression, `by` is a single name that is no predicted number or column that
+            sources have, or an element does not exist.
+        MissingPackageError: duckdb is not installed.
     """
-    return np.array([not UNRELIABLE.isdisjoint(codes.split()) for codes in columns["warning_codes"]], dtype=bool)
+    for name in (*rules.elements, *rules.without_elements):
+        _symbol(name)
+    duckdb = _duckdb()
+    if rules.by is not None and rules.by.isidentifier():
+        known = {*sort_columns(targets), FIGURE_OF_MERIT, "refractive_index", "training_distance", *NUMBERS}
+        if complete_column(rules.by, targets) not in known and rules.by.startswith(("electronic_", "ionic_", "total_")):
+            numbers = ", ".join(RANKED_NUMBERS)
+            raise DTNNError(
+                f"expected one of {numbers}, alone or after {', '.join(f'{target}_' for target in targets)}; "
+                f"got {rules.by!r}"
+            )
+    for expression in (rules.by, rules.where):
+        if expression is None:
+            continue
+        try:
+            duckdb.extract_statements(f"SELECT ({expression}) FROM crystals")
+        except duckdb.Error as error:
+            raise DTNNError(f"expected an SQL expression, got {expression!r}: {_first_lines(error)}") from error
 
 
-def rank(columns: dict[str, Any], by: str, lowest_first: bool = False, unreliable_last: bool = False) -> np.ndarray:
-    """Order the rows by one column; rows with equal values keep their order.
+def _make_crystals(connection: Any, files: Sequence[Path]) -> tuple[str, ...]:
+    """Make the view of all predicted crystals; return the predicted targets."""
+    listed = ", ".join("'" + str(file).replace("'", "''") + "'" for file in files)
+    source = f"read_parquet([{listed}], union_by_name = true)"
+    names = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
+    targets = tuple(target for target in ("electronic", "ionic", "total") if f"{target}_mean" in names)
+    if not targets:
+        raise DTNNError("the parts have no predicted tensor")
+    more = ["num_atoms AS nsites", "list_sort(list_distinct(species_at_sites)) AS elements"]
+    more.append(f"band_gap * {main_target(targets)}_mean AS {FIGURE_OF_MERIT}")
+    # Rows have the order of the input.
+    connection.execute(
+        f"CREATE VIEW crystals AS SELECT row_number() OVER () AS place, *, {', '.join(more)} FROM {source}"
+    )
+    return targets
 
-    Args:
-        columns: of `ScreenedCrystals.columns`.
-        by: name of a column of numbers.
-        lowest_first: small values first instead of large values.
-        unreliable_last: crystals of `is_unreliable` come behind all others.
 
-    Returns:
-        Row indices from the first rank. [B], int64.
+def _make_ranked(connection: Any, targets: tuple[str, ...], rules: RankingRules) -> None:
+    mean = f"{main_target(targets)}_mean"
+    value = f"({rules.by})" if rules.by is not None else f"coalesce({FIGURE_OF_MERIT}, {mean})"
+    group = "0" if rules.by is not None else f"CASE WHEN {FIGURE_OF_MERIT} IS NULL THEN 1 ELSE 0 END"
+    codes = ", ".join(f"'{code}'" for code in sorted(OFF_THE_LIST))
+    reasons = [f"[code FOR code IN string_split(warning_codes, ' ') IF code IN ({codes})]"]
+    if rules.rank_unreliable:
+        reasons = ["CAST([] AS VARCHAR[])"]
+    reasons.append(f"CASE WHEN {value} IS NULL THEN ['no_value'] ELSE [] END")
+    if not rules.rank_unreliable:
+        reasons.append("CASE WHEN band_gap <= 0 THEN ['no_band_gap'] ELSE [] END")
+    if not rules.rank_duplicates:
+        reasons.append("CASE WHEN duplicate_of IS NOT NULL THEN ['duplicate'] ELSE [] END")
+    conditions = [f"coalesce(({rules.where}), false)"] if rules.where else []
+    conditions += [f"list_contains(elements, '{_symbol(name)}')" for name in rules.elements]
+    conditions += [f"NOT list_contains(elements, '{_symbol(name)}')" for name in rules.without_elements]
+    joined = " || ".join(reasons)
+    connection.execute(
+        f"CREATE TEMP TABLE judged AS SELECT place, {value} AS rank_value, {group} AS rank_group, prototype, band_gap, "
+        f"array_to_string({joined}, ' ') AS why_not_ranked FROM crystals"
+        + (f" WHERE {' AND '.join(conditions)}" if conditions else "")
+    )
+    direction = "ASC" if rules.lowest_first else "DESC"
+    order = f"rank_group, rank_value {direction}, place"
+    kept = "SELECT place, rank_group, rank_value, prototype, band_gap FROM judged WHERE why_not_ranked = ''"
+    if rules.pareto:
+        better = "max" if not rules.lowest_first else "min"
+        sign = ">" if not rules.lowest_first else "<"
+        kept = (
+            f"SELECT * EXCLUDE (best) FROM (SELECT *, {better}(rank_value) OVER (ORDER BY band_gap DESC, rank_value "
+            f"{direction}, place ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS best FROM ({kept}) "
+            f"WHERE band_gap IS NOT NULL) WHERE best IS NULL OR rank_value {sign} best"
+        )
+    if rules.most_of_prototype is not None:
+        kept = (
+            f"SELECT * FROM ({kept}) QUALIFY prototype IS NULL OR "
+            f"row_number() OVER (PARTITION BY prototype ORDER BY {order}) <= {int(rules.most_of_prototype)}"
+        )
+    connection.execute(
+        f"CREATE TEMP TABLE places AS SELECT row_number() OVER (ORDER BY {order}) AS rank, place, rank_value "
+        f"FROM ({kept})"
+    )
+    connection.execute(
+        "CREATE VIEW ranked AS SELECT rank, rank_value, crystals.* FROM places JOIN crystals USING (place)"
+    )
+    connection.execute(
+        "CREATE VIEW unranked AS SELECT why_not_ranked, crystals.* FROM judged JOIN crystals USING (place) "
+        "WHERE why_not_ranked <> ''"
+    )
+
+
+def _symbol(name: str) -> str:
+    """Check the symbol of an element.
+
+    Raises:
+        DTNNError: there is no such element.
     """
-    values = np.asarray(columns[by])
-    order = np.argsort(values if lowest_first else -values, kind="stable")
-    return order[np.argsort(is_unreliable(columns)[order], kind="stable")] if unreliable_last else order
+    try:
+        atomic_number(name)
+    except ValueError as error:
+        raise DTNNError(f"expected the symbol of an element, got {name!r}") from error
+    return name
 
 
-def write_ranking(path: Path, columns: dict[str, Any], order: np.ndarray, targets: Sequence[str]) -> None:
-    """Write the ranked crystals as CSV.
+def _rounded(name: str, targets: Sequence[str]) -> str:
+    quoted = f'"{name}"'
+    if name.startswith(tuple(f"{target}_" for target in targets)) or name in (
+        *(FIGURE_OF_MERIT, "refractive_index", "training_distance"),
+    ):
+        return f"CAST(round({quoted}, 4) AS DECIMAL(18, 4)) AS {quoted}"
+    return quoted
 
-    Args:
-        path: of the file.
-        columns: of `ScreenedCrystals.columns`.
-        order: row indices from the first rank; see `rank`. [B].
-        targets: of the model.
-    """
-    names = ("mean", MEAN_ERROR, *RANKED_NUMBERS[1:], TENSOR_ERROR)
-    possible = [f"{target}_{name}" for target in targets for name in names]
-    numbers = [name for name in possible if name in columns]
-    texts = ["id", "formula", "crystal_system", "num_atoms", "source"]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["rank", *texts, "labelled", *numbers, *_WARNING_COLUMNS])
-        for place, row in enumerate(order.tolist(), start=1):
-            text_cells = ["" if columns[name][row] is None else columns[name][row] for name in texts]
-            is_labelled = str(bool(columns["labelled"][row])).lower()
-            number_cells = [f"{columns[name][row]:.4f}" for name in numbers]
-            warning_cells = [columns[name][row] for name in _WARNING_COLUMNS]
-            writer.writerow([place, *text_cells, is_labelled, *number_cells, *warning_cells])
+
+def _filled(values: Any) -> np.ndarray:
+    """Put NaN for missing numbers."""
+    filled: np.ndarray = values.filled(np.nan) if np.ma.isMaskedArray(values) and values.dtype.kind == "f" else values
+    return np.asarray(filled)
+
+
+def _rows(result: Any) -> list[dict[str, Any]]:
+    names = [column[0] for column in result.description]
+    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+
+def _first_lines(error: Exception) -> str:
+    return " ".join(str(error).split("\n\n")[0].split())
+
+
+def _duckdb() -> Any:
+    return optional_import("duckdb", extra="cli", purpose="rank crystals")

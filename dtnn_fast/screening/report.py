@@ -3,22 +3,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..model.predictor import mean_permittivity
 from ..plotting import BLUE, OCHRE, RED, label_points, log_axis, mark_panels, picture, plain_numbers, subscripts
-from .ranking import main_target
-from .store import ScreenedCrystals
+from .ranking import Ranking, main_target
+from .store import PUBLISHED_MEAN
 
 _UNLABELLED, _LABELLED, _HIGHLIGHT = BLUE, OCHRE, RED
 # The panel of published values is drawn from this number of them on.
 _MIN_PUBLISHED = 20
+# More points than these hide each other.
+_MOST_POINTS = 50_000
 
 
-def plot_screening(path: Path, screened: ScreenedCrystals, order: np.ndarray, num_names: int = 10) -> None:
+def plot_screening(path: Path, ranking: Ranking, num_names: int = 10) -> None:
     """Draw a screening as a PNG.
 
     Panel a shows the ionic against the electronic permittivity, b the distribution of the mean permittivity, and c the
@@ -26,22 +28,23 @@ def plot_screening(path: Path, screened: ScreenedCrystals, order: np.ndarray, nu
 
     Args:
         path: path of the picture.
-        screened: at least one crystal.
-        order: row indices from the highest rank. [B].
+        ranking: of at least one crystal; of very many, a random sample is drawn.
         num_names: number of first ranks that are marked with their formula.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
     """
-    target = main_target(screened.targets)
-    published, predicted = mean_permittivity(screened.known[target]), mean_permittivity(screened.tensors[target])
+    target = main_target(ranking.targets)
+    columns, first = ranking.points(_MOST_POINTS, num_names)
+    predicted = columns[f"{target}_mean"]
+    published = columns.get(f"{target}_{PUBLISHED_MEAN}", np.full(len(predicted), np.nan))
     # The axes of panel c are logarithmic.
     comparable = np.isfinite(published) & (published > 0.0) & (predicted > 0.0)
     with_parity = int(comparable.sum()) >= _MIN_PUBLISHED
     with picture(path, width=12.4 if with_parity else 8.8, height=3.9) as figure:
         axes = figure.subplots(1, 3 if with_parity else 2, width_ratios=[1.35, 0.95, 1] if with_parity else [1.25, 1])
-        names = _draw_map(figure, axes[0], screened, order[:num_names], target)
-        _draw_histogram(axes[1], predicted, screened.labelled, target)
+        names = _draw_map(figure, axes[0], columns, first, target)
+        _draw_histogram(axes[1], predicted, columns["labelled"], target)
         if with_parity:
             _draw_parity(axes[2], published[comparable], predicted[comparable], target)
         mark_panels(axes)
@@ -49,21 +52,20 @@ def plot_screening(path: Path, screened: ScreenedCrystals, order: np.ndarray, nu
 
 
 def _draw_map(
-    figure: Any, axis: Any, screened: ScreenedCrystals, first_rows: np.ndarray, target: str
+    figure: Any, axis: Any, columns: Mapping[str, np.ndarray], first_rows: np.ndarray, target: str
 ) -> list[tuple[float, float, str]]:
     """Draw the ionic against the electronic permittivity, coloured by anisotropy; or the anisotropy against the mean.
 
     Returns:
         Places and formulas of the first crystals.
     """
-    principal = np.linalg.eigvalsh(screened.tensors[target])
-    anisotropy = principal[:, 2] - principal[:, 0]
-    if {"electronic", "ionic"} <= set(screened.targets):
-        x, y = mean_permittivity(screened.tensors["electronic"]), mean_permittivity(screened.tensors["ionic"])
+    anisotropy = columns[f"{target}_anisotropy"]
+    if {"electronic_mean", "ionic_mean"} <= columns.keys():
+        x, y = columns["electronic_mean"], columns["ionic_mean"]
         axis.set(xlabel=r"mean electronic permittivity $\varepsilon_\infty$")
         axis.set(ylabel=r"mean ionic permittivity $\varepsilon_{ion}$")
     else:
-        x, y = mean_permittivity(screened.tensors[target]), anisotropy
+        x, y = columns[f"{target}_mean"], anisotropy
         axis.set(xlabel=f"mean {target} permittivity", ylabel=r"anisotropy $\varepsilon_3-\varepsilon_1$")
     # The most anisotropic crystals on top; the colour scale ends before a few extremes would wash out the rest.
     rows = np.argsort(anisotropy)
@@ -84,7 +86,7 @@ def _draw_map(
     bar.set_label(rf"anisotropy of the {target} tensor $\varepsilon_3-\varepsilon_1$")
     bar.outline.set_linewidth(0.5)
     axis.scatter(x[first_rows], y[first_rows], s=34, facecolors="none", edgecolors=_HIGHLIGHT, linewidths=0.9)
-    return [(x[row], y[row], subscripts(screened.formulas[row])) for row in first_rows.tolist()]
+    return [(x[row], y[row], subscripts(columns["formula"][row])) for row in first_rows.tolist()]
 
 
 def _draw_histogram(axis: Any, means: np.ndarray, is_labelled: np.ndarray, target: str) -> None:

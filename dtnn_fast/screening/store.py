@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..crystals.crystal import Crystal
+from ..crystals.elements import SYMBOLS
 from ..datasets.bundled import labelled_index
 from ..model.predictor import mean_permittivity
 from ..symmetry import known_crystal_system
 from .crystal_warnings import CrystalWarning, WarningCode, prediction_warnings
+from .kept_columns import kept_columns
 
 # The six unique elements of a symmetric tensor, in the order of docs/conventions.md.
 TENSOR_ELEMENTS = {"xx": (0, 0), "yy": (1, 1), "zz": (2, 2), "yz": (1, 2), "xz": (0, 2), "xy": (0, 1)}
@@ -32,6 +34,8 @@ DESCRIPTIONS = {
 }
 # Columns of the error bars, which an ensemble gives.
 TENSOR_ERROR, MEAN_ERROR = "tensor_error", "mean_error"
+# Column of the mean of the tensor that the source states.
+PUBLISHED_MEAN = "published_mean"
 ERROR_DESCRIPTIONS = {
     TENSOR_ERROR: "error bar of the tensor: the mean absolute error of its six elements is below it for nine of ten "
     "crystals that the model was calibrated on",
@@ -84,6 +88,8 @@ class ScreenedCrystals:
         mean_errors: error bars of the means by target, if the model has them; see `DTNN.predict_mean_with_errors`. [B]
             each, float64.
         structure_warnings: what speaks against predicting the crystals; see `warnings`. [B].
+        crystals: the crystals themselves, for `columns`. [B].
+        training_distances: see `TrainingDistances.relative`; None for a model without training set. [B], float64.
         atoms: their atoms with Born charges; None where these were not asked for.
     """
 
@@ -99,6 +105,8 @@ class ScreenedCrystals:
     errors: dict[str, np.ndarray] = field(default_factory=dict)
     mean_errors: dict[str, np.ndarray] = field(default_factory=dict)
     structure_warnings: list[list[CrystalWarning]] = field(default_factory=list)
+    crystals: list[Crystal] = field(default_factory=list)
+    training_distances: np.ndarray | None = None
     atoms: PredictedAtoms | None = None
 
     def __len__(self) -> int:
@@ -139,6 +147,7 @@ class ScreenedCrystals:
             np.array([index.find(crystal) is not None for crystal in crystals], dtype=bool),
             dict(errors or {}),
             dict(mean_errors or {}),
+            crystals=list(crystals),
         )
 
     @classmethod
@@ -158,6 +167,8 @@ class ScreenedCrystals:
             {target: np.concatenate([table.errors[target] for table in tables]) for target in first.errors},
             {target: np.concatenate([table.mean_errors[target] for table in tables]) for target in first.mean_errors},
             [warnings for table in tables for warnings in table.structure_warnings],
+            [crystal for table in tables for crystal in table.crystals],
+            _join_distances([table.training_distances for table in tables if len(table)]),
             None if first.atoms is None else PredictedAtoms.join([table.atoms for table in tables if table.atoms]),
         )
 
@@ -185,7 +196,7 @@ class ScreenedCrystals:
         return [[*a, *b] for a, b in zip(about_structures, about_predictions, strict=True)]
 
     def columns(self, ranked_target: str | None = None) -> dict[str, Any]:
-        """Return the columns that are written: names, warnings, atoms, and for each target those of `tensor_columns`.
+        """Return the columns that are written: names, structures, warnings, and for each target `tensor_columns`.
 
         Args:
             ranked_target: see `warnings`.
@@ -197,7 +208,12 @@ class ScreenedCrystals:
             "source": self.sources,
             "num_atoms": self.num_atoms,
             "crystal_system": self.systems,
+            "space_group": [crystal.info.get("space_group") for crystal in self.crystals],
+            "prototype": [crystal.info.get("prototype") for crystal in self.crystals],
+            "duplicate_of": [crystal.info.get("duplicate_of") for crystal in self.crystals],
             "lattice_vectors": self.lattice_vectors,
+            "species_at_sites": [[SYMBOLS[z] for z in crystal.atomic_numbers.tolist()] for crystal in self.crystals],
+            "cartesian_site_positions": [crystal.positions for crystal in self.crystals],
             "labelled": self.labelled,
             "warnings": ["; ".join(warning.text for warning in of_crystal) for of_crystal in warnings],
             "warning_codes": [
@@ -209,7 +225,20 @@ class ScreenedCrystals:
         for target, tensors in self.tensors.items():
             columns |= {f"{target}_{name}": values for name, values in tensor_columns(tensors).items()}
             columns |= {f"{target}_{name}": by_target[target] for name, by_target in self.error_bars.items()}
-        return columns
+            published = mean_permittivity(self.known[target])
+            if np.isfinite(published).any():
+                columns[f"{target}_{PUBLISHED_MEAN}"] = published
+        if "electronic" in self.tensors:
+            # Below 1 only where the prediction is wrong.
+            columns["refractive_index"] = np.sqrt(np.maximum(columns["electronic_mean"], 0.0))
+        if self.training_distances is not None:
+            columns["training_distance"] = self.training_distances
+        return columns | kept_columns([crystal.info for crystal in self.crystals], columns)
+
+
+def _join_distances(distances: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    known = [values for values in distances if values is not None]
+    return np.concatenate(known) if known and len(known) == len(distances) else None
 
 
 def tensor_columns(tensors: np.ndarray) -> dict[str, np.ndarray]:

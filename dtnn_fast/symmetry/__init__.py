@@ -5,12 +5,14 @@
 - ``operations.py``: the symmetry operations in a crystal's own cell, for reduced graphs
 - ``crystal_systems.py``: the crystal system of a space group and of a crystal
 - ``tensor_symmetry.py``: what a point group allows of a tensor; the IEEE standard frame
+- ``prototype.py``: the structure type in one text
 - ``infrared.py``: whether symmetry forbids the ionic part
 """
 
 from .crystal_systems import CRYSTAL_SYSTEMS, UNKNOWN, crystal_system, crystal_system_of_group, known_crystal_system
 from .infrared import find_forbidden_ionic_responses, forbids_ionic_response, has_infrared_active_modes
 from .operations import SNAP_TOLERANCE, find_operations, with_operations
+from .prototype import SymmetryFacts, describe_symmetry
 from .space_group import MAX_ATOMS, CrystalSymmetry, find_symmetry, space_group_number
 from .tensor_symmetry import from_ieee_frame, symmetrised, symmetry_violation
 
@@ -20,8 +22,10 @@ __all__ = [
     "SNAP_TOLERANCE",
     "UNKNOWN",
     "CrystalSymmetry",
+    "SymmetryFacts",
     "crystal_system",
     "crystal_system_of_group",
+    "describe_symmetry",
     "find_forbidden_ionic_responses",
     "find_operations",
     "find_symmetry",

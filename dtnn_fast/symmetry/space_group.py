@@ -120,6 +120,32 @@ def find_primitive_symmetry(crystal: Crystal, symprec: float) -> PrimitiveSymmet
     )
 
 
+class SiteOrbits(NamedTuple):
+    """Orbits of the atoms of a crystal under its space group.
+
+    Args:
+        space_group: international number, 1 to 230.
+        orbits: for each atom the first atom of its orbit. [N], int64
+        site_symmetries: Hermann-Mauguin symbol of the site symmetry of each atom. [N]
+        num_primitive_cells: how many primitive cells the cell holds.
+    """
+
+    space_group: int
+    orbits: np.ndarray
+    site_symmetries: list[str]
+    num_primitive_cells: int
+
+
+def find_orbits(crystal: Crystal, symprec: float = SYMPREC) -> SiteOrbits | None:
+    """Find the orbits of atoms and their site symmetries; see `find_symmetry` for arguments, None and errors."""
+    found = _moyo_dataset(crystal, symprec)
+    if found is None:
+        return None
+    orbits = np.asarray(found.orbits, dtype=np.int64)
+    cells = round(crystal.num_atoms / len(found.prim_std_cell.positions))
+    return SiteOrbits(int(found.number), orbits, list(found.site_symmetry_symbols), cells)
+
+
 def find_cell_operations(crystal: Crystal, symprec: float) -> tuple[np.ndarray, np.ndarray] | None:
     """Find the operations in the cell of the crystal, without those that the shape of a supercell breaks.
 
@@ -161,6 +187,11 @@ def _moyo_dataset(crystal: Crystal, symprec: float) -> Any:
         )
     except ValueError:
         return None
+    except SystemError as error:
+        # Ctrl-C, where it comes while moyopy writes a warning.
+        if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise
     except BaseException as error:
         # A panic in Rust, which is no Exception.
         if type(error).__name__ != "PanicException":

@@ -56,12 +56,12 @@ def test_screen_names_its_folder(program, crystals, tiny_model, tmp_path, output
     place = tmp_path / output
     result = program("screen", crystals, "--model", tiny_model, "--output", place)
     assert result.exit_code == 0
-    assert f"results: {place / 'predictions.parquet'}, {place / 'ranking.csv'}" in result.stdout
+    assert f"results: {place / 'part-000000-0000.parquet'}, {place / 'ranking.csv'}" in result.stdout
     assert (place / "ranking.csv").exists()
 
 
 def test_ids_stand_in_the_tables_of_screen_and_predict(program, crystals, tiny_model, tmp_path):
-    result = program("screen", crystals, "--model", tiny_model, "--output", tmp_path / "out")
+    result = program("screen", crystals, "--model", tiny_model, "--output", tmp_path / "out", "--rank-duplicates")
     assert [line.split()[1] for line in lines_of(result.stdout) if re.match(r"\d+ ", line)] == TEXTS
     result = program("predict", crystals, "--model", tiny_model)
     assert [line.split()[0] for line in lines_of(result.stdout) if "2 atoms" in line] == TEXTS
@@ -122,14 +122,19 @@ def test_data_info(program, tmp_path):
 
 def test_progress_bars(monkeypatch):
     file = io.StringIO()
-    terminal = Console(file=file, force_terminal=True, width=200, markup=False, emoji=False)
+    terminal = Console(file=file, force_terminal=True, width=200, markup=False, emoji=False, highlight=False)
     monkeypatch.setattr(progress, "stderr", lambda: terminal)
     with progress.FetchProgress() as bar:
         bar.show("tensors[/x] :smile:", 1, 2)
-    with progress.ScreeningProgress("files [red]", 2) as bar:
-        bar.count(1)
+    with progress.ScreeningProgress() as bar:
+        bar.on_start(0, 10)
+        bar.on_crystals(3)
+        bar.on_piece(5, 2)
+        bar.on_message("part[/x] :smile:")
     assert "tensors[/x] :smile:" in file.getvalue()
-    assert "files [red]" in file.getvalue()
+    assert "part[/x] :smile:" in file.getvalue()
+    assert "2 rejected" in file.getvalue()
+    assert "50%" in file.getvalue()
 
 
 def test_markup_is_off_in_every_command():

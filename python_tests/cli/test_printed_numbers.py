@@ -92,7 +92,7 @@ def screened(program, tmp_path_factory, labelled):
             "frac_coords": (positions @ np.linalg.inv(cell)).tolist(),
         }
         (folder / f"mine-{number}.jsonl").write_text(json.dumps(row))
-    result = program("screen", folder, "--output", output)
+    result = program("screen", folder, "--output", output, "--rank-duplicates", "--rank-unreliable")
     assert result.exit_code == 0, result.stderr
     return folder, output, result.stdout
 
@@ -114,7 +114,7 @@ def test_the_dagger_marks_the_same_crystal_not_the_same_name(screened):
     assert "†" not in line
     assert "mine-0 †" in printed
     assert "† known from DFPT: has the structure of one of the 955 bundled labelled crystals" in printed
-    table = parquet.read_table(output / "predictions.parquet").to_pydict()
+    table = parquet.read_table(output / "part-000000-0000.parquet").to_pydict()
     assert dict(zip(table["id"], table["labelled"], strict=True)) == {"mp-441": False, "mine-0": True, "mine-1": True}
 
 
@@ -123,7 +123,7 @@ def test_every_table_has_the_error_bars_of_mean_and_tensor(screened, program):
     crystals = {c.id: c for path in sorted(folder.iterdir()) for c in read_crystals(path)}
     model = DTNN.from_pretrained("dielectric")
     rows = ranking(output)
-    table = parquet.read_table(output / "predictions.parquet")
+    table = parquet.read_table(output / "part-000000-0000.parquet")
     of_parquet = {row["id"]: row for row in table.to_pylist()}
     shown = json.loads(program("predict", folder, "--json").stdout)
     of_json = {crystal["id"]: crystal for crystal in shown["crystals"]}

@@ -95,7 +95,7 @@ def test_screen_folder_with_good_and_bad(program, folder, tiny_model, tmp_path):
     for name, (_, word) in BAD.items():
         assert word in rejected[name], name
 
-    predictions = parquet.read_table(output / "predictions.parquet")
+    predictions = parquet.read_table(output / "part-000000-0000.parquet")
     crystals = [crystal for name in sorted(GOOD) for crystal in read_crystals(folder / name)]
     by_id = {row["id"]: row for row in predictions.to_pylist()}
     assert len(predictions) == len(by_id) == len(crystals) == 42
@@ -118,8 +118,12 @@ def test_screen_folder_with_good_and_bad(program, folder, tiny_model, tmp_path):
     assert b"permittivity" in predictions.schema.field("total_mean").metadata[b"unit"]
 
     ranking = table(output / "ranking.csv")
-    means = [float(row["total_mean"]) for row in ranking]
+    # Figures of merit first, then means of crystals without a known gap.
+    known = [float(row["figure_of_merit"]) for row in ranking if row["figure_of_merit"]]
+    assert known == sorted(known, reverse=True)
+    means = [float(row["total_mean"]) for row in ranking[len(known) :]]
     assert means == sorted(means, reverse=True)
+    assert not any(row["figure_of_merit"] for row in ranking[len(known) :])
     assert [int(row["rank"]) for row in ranking] == list(range(1, 43))
     assert sum(row["labelled"] == "true" for row in ranking) == 40
     assert ranking[0]["formula"] in result.stdout
@@ -159,8 +163,9 @@ def test_names_that_are_not_utf8_lose_nothing(program, tiny_model, tmp_path):
         pytest.skip("file names are UTF-8 on this system")
     result = program("screen", folder, "--model", tiny_model, "--output", output)
     assert result.exit_code == 3
-    assert {row["id"] for row in table(output / "ranking.csv")} == {"\\ud800", "b", "\\udcff"}
-    assert len(parquet.read_table(output / "predictions.parquet")) == 3
+    ranked, unranked = table(output / "ranking.csv"), table(output / "unranked.csv")
+    assert {row["id"] for row in [*ranked, *unranked]} == {"\\ud800", "b", "\\udcff"}
+    assert len(parquet.read_table(output / "part-000000-0000.parquet")) == 3
     assert [row["id"] for row in table(output / "rejected.csv")] == ["\\udcfe.cif"]
 
 
@@ -194,10 +199,23 @@ def test_predict_prints_what_cannot_be_written(program, folder, tiny_model, tmp_
     assert "NaCl   cubic   8 atoms" in result.stdout
 
 
-def test_screen_bad_sort_column(program, tiny_model):
-    result = program("screen", "--model", tiny_model, "--sort-by", "price")
+@pytest.mark.parametrize("options", [("--sort-by", "total_price"), ("--where", "price <"), ("--elements", "Qq")])
+def test_screen_refuses_wrong_rankings_before_the_work(program, tiny_model, tmp_path, monkeypatch, options):
+    monkeypatch.setattr("dtnn_fast.screening.screening_run.screen_crystals", None)  # must not be called
+    result = program("screen", "--model", tiny_model, "-o", tmp_path / "out", *options)
+    assert result.exit_code == 2
+    assert options[1].split()[0] in result.stderr
+
+
+def test_a_column_that_no_source_has_leaves_the_predictions(program, tiny_model, folder, tmp_path):
+    """Columns of sources are known at the end only."""
+    result = program("screen", folder / "nacl.cif", "--model", tiny_model, "-o", tmp_path, "--sort-by", "price")
     assert result.exit_code == 2
     assert "price" in result.stderr
+    assert "rank them with dtnn-fast rank" in " ".join(result.stderr.split())
+    result = program("rank", tmp_path, "--sort-by", "e3")
+    assert result.exit_code == 0
+    assert "NaCl" in result.stdout
 
 
 def test_predict_prints_tensors(program, folder, tiny_model):
@@ -245,7 +263,7 @@ def test_ctrl_c_keeps_what_was_predicted(program, folder, tiny_model, tmp_path, 
     result = program("screen", folder, "--model", tiny_model, "--output", output, "--batch-atoms", 1)
     assert result.exit_code == 130
     assert "stopped: 5 crystals were predicted, the remaining crystals were skipped" in " ".join(result.stderr.split())
-    assert len(parquet.read_table(output / "predictions.parquet")) == len(table(output / "ranking.csv")) == 5
+    assert len(parquet.read_table(output / "part-000000-0000.parquet")) == len(table(output / "ranking.csv")) == 5
     assert len(table(output / "rejected.csv")) == len(BAD)
     assert imread(output / "plot.png").size
     summary = json.loads((output / "summary.json").read_text())
@@ -262,11 +280,14 @@ def test_ctrl_c_before_the_first_prediction(program, folder, tiny_model, tmp_pat
     if where == "model":
         interrupt_after(monkeypatch, 0)
     else:
-        monkeypatch.setattr("dtnn_fast.screening.sources.find_files", interrupted)
+        monkeypatch.setattr("dtnn_fast.screening.input_chunks.find_files", interrupted)
     result = program("screen", folder, "--model", tiny_model, "--output", output)
     assert result.exit_code == 130
     assert "stopped: 0 crystals were predicted" in result.stderr
-    assert not any(output.iterdir())
+    assert not {path.name for path in output.iterdir()} & {"ranking.csv", "plot.png", "summary.json"}
+    monkeypatch.undo()
+    assert program("screen", folder, "--model", tiny_model, "--output", output).exit_code == 3
+    assert len(parquet.read_table(output / "part-000000-0000.parquet")) == 42
 
 
 def test_links_to_folders_are_said_to_be_skipped(program, folder, tiny_model, tmp_path):

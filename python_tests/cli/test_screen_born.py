@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`dtnn-fast screen --born-charges`: the charges of all atoms in predictions.parquet."""
+"""`dtnn-fast screen --born-charges`: the charges of all atoms in part-000000-0000.parquet."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_charges_stand_in_the_order_of_the_files(program, files):
     arguments = ("screen", files / "input", "--model", files / "model", "-o", output, "--batch-atoms", 64)
     result = program(*arguments, "--born-charges")
     assert result.exit_code == 3, result.stderr  # one file is damaged
-    predictions = parquet.read_table(output / "predictions.parquet")
+    predictions = parquet.read_table(output / "part-000000-0000.parquet")
     rows = {row["id"]: row for row in predictions.to_pylist()}
     crystals = [c for name in ("crystals.npz", "fluorite.cif") for c in read_crystals(files / "input" / name)]
     assert rows.keys() == {crystal.id for crystal in crystals}
@@ -80,8 +80,9 @@ def test_charges_stand_in_the_order_of_the_files(program, files):
         largest = max(largest, np.abs(expected).max())
     assert largest > 0.05
     assert json.loads((output / "summary.json").read_text())["born_charges"] is True
-    program(*arguments)
-    without = parquet.read_table(output / "predictions.parquet")
+    assert "other settings" in program(*arguments).stderr
+    assert program(*arguments, "--fresh").exit_code == 3
+    without = parquet.read_table(output / "part-000000-0000.parquet")
     assert without.column_names == [n for n in predictions.column_names if n not in COLUMNS]
     np.testing.assert_allclose(without["total_mean"], predictions["total_mean"], rtol=1e-5, atol=1e-5)
 
@@ -91,7 +92,7 @@ COLUMNS = {"atomic_numbers": None, "positions": b"Angstrom", "born_charges": b"e
 
 def test_columns_say_units_and_axes(program, files):
     program("screen", files / "input", "--model", files / "model", "-o", files / "out", "--born-charges")
-    table = parquet.read_table(files / "out" / "predictions.parquet")
+    table = parquet.read_table(files / "out" / "part-000000-0000.parquet")
     for name, unit in COLUMNS.items():
         metadata = table.schema.field(name).metadata
         assert metadata.get(b"unit") == unit
@@ -110,7 +111,7 @@ def test_an_ensemble_of_models_with_charges(program, files):
         "screen", files / "input" / "fluorite.cif", "--model", files / "ensemble", "-o", out, "--born-charges"
     )
     assert result.exit_code == 0, result.stderr
-    (row,) = parquet.read_table(out / "predictions.parquet").to_pylist()
+    (row,) = parquet.read_table(out / "part-000000-0000.parquet").to_pylist()
     (crystal,) = read_crystals(files / "input" / "fluorite.cif")
     (expected,) = Ensemble.from_pretrained(files / "ensemble").predict_born_charges(crystal)
     np.testing.assert_allclose(values(row, "born_charges"), expected, atol=1e-5)

@@ -66,16 +66,18 @@ def test_screen(program, folder, tmp_path):
     result = program("screen", folder, "--output", output)
     assert result.exit_code == 3
     ranking = table(output / "ranking.csv")
-    assert {record["id"] for record in ranking[:2]} == {"magnesia", "salt"}
-    assert all(record["warnings"] == record["warning_codes"] == "" for record in ranking[:2])
-    assert {record["id"] for record in ranking[2:]} == UNRELIABLE.keys()
-    assert all(record["warnings"] for record in ranking[2:])
+    assert {record["id"] for record in ranking} == {"magnesia", "salt"}
+    assert all(record["warnings"] == record["warning_codes"] == "" for record in ranking)
+    unranked = table(output / "unranked.csv")
+    assert {record["id"] for record in unranked} == UNRELIABLE.keys()
+    assert all(set(record["why_not_ranked"].split()) <= set(record["warning_codes"].split()) for record in unranked)
+    assert all(record["why_not_ranked"] and record["warnings"] for record in unranked)
     reasons = {record["id"]: record["reason"] for record in table(output / "rejected.csv")}
     assert "atoms 2 (O) and 3 (O), counted from 0, are 0.455 Angstrom apart" in reasons["zirconia"]
     assert "bonds are about 0.51 times the usual length" in reasons["half"]
 
-    by_id = {record["id"]: record for record in parquet.read_table(output / "predictions.parquet").to_pylist()}
-    assert {record["id"]: record["warnings"] for record in ranking} == {
+    by_id = {record["id"]: record for record in parquet.read_table(output / "part-000000-0000.parquet").to_pylist()}
+    assert {record["id"]: record["warnings"] for record in [*ranking, *unranked]} == {
         name: record["warnings"] for name, record in by_id.items()
     }
     assert by_id["methane"]["warning_codes"].split()[0] == "gap"
@@ -84,11 +86,10 @@ def test_screen(program, folder, tmp_path):
         "an element alone: few training crystals are",
     ]
 
-    lines = [line.split() for line in result.stdout.splitlines()]
-    marked = {words[1] for words in lines if len(words) > 2 and words[2] == "!"}
-    assert marked == UNRELIABLE.keys()
-    assert "! made of metals only: rank" in result.stdout
-    assert "7 crystals are ranked last" in result.stdout
+    assert "!" not in result.stdout
+    printed = " ".join(result.stdout.split())
+    assert "7 crystals are not ranked (unranked.csv lists them): " in printed
+    assert "a slab, wires or molecules with a gap wider than the cutoff of the model: 3" in printed
     assert json.loads((output / "summary.json").read_text())["warnings"]["gap"] == 3
 
 
@@ -98,8 +99,12 @@ def test_screen_with_unreliable_crystals_among_the_others(program, folder, tmp_p
     means = [float(record["total_mean"]) for record in ranking]
     assert means == sorted(means, reverse=True)
     assert ranking[0]["id"] in {"aluminium", "copper"}
+    lines = [line.split() for line in result.stdout.splitlines()]
+    marked = {words[1] for words in lines if len(words) > 2 and words[2] == "!"}
+    assert marked == UNRELIABLE.keys()
     assert f"1  {ranking[0]['id']} !" in result.stdout
-    assert "ranked last" not in result.stdout
+    assert "! made of metals only: rank" in result.stdout
+    assert "not ranked" not in result.stdout
 
 
 def test_predict(program, folder):

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: MIT
+"""The input of a screening, cut into chunks that are read independently, always in the same way.
+
+Chunks and the pieces of a chunk depend on the input alone, so that a screening that was stopped can go on, several
+processes can share one, and all of them write the same files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from ..crystals.crystal import Crystal, Rejected
+from ..datasets.bundled import load_screening
+from ..errors import BadFileError, DTNNError
+from ..formats.crystal_shards import packed_shards, read_shard
+from ..formats.file_ids import default_id, unique_default_ids, with_file_id
+from ..formats.find_files import find_files, read_files
+
+# Small files are read together up to these limits; a larger file is a chunk of its own.
+FILES_TOGETHER, BYTES_TOGETHER = 4096, 64 * 2**20
+# A piece ends with the crystal that reaches one of these.
+PIECE_CRYSTALS, PIECE_ATOMS = 4096, 65_536
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some crystals of the input: those of some files, or of a range of crystals in memory.
+
+    Args:
+        files: files to read, in order.
+        file_ids: the id of each file, which stands in for its default id.
+        start: number of the first crystal in memory; used where there are no files.
+        stop: number behind the last one.
+        size: bytes of the files, or number of crystals, for the progress.
+    """
+
+    files: tuple[str, ...] = ()
+    file_ids: tuple[str, ...] = ()
+    start: int = 0
+    stop: int = 0
+    size: int = 0
+
+    def read(self, in_memory: Sequence[Crystal] = (), skipped: Collection[str] = ()) -> Iterator[Crystal | Rejected]:
+        """Read the crystals; what cannot be read gives a Rejected and never stops the others.
+
+        Args:
+            in_memory: the crystals in memory, for a chunk without files.
+            skipped: files that are known to end the process that reads them; each gives a Rejected.
+        """
+        if not self.files:
+            yield from in_memory[self.start : self.stop]
+        for name, file_id in zip(self.files, self.file_ids, strict=True):
+            yield from self.read_file(name, file_id, skipped)
+
+    @staticmethod
+    def read_file(name: str, file_id: str, skipped: Collection[str] = ()) -> Iterator[Crystal | Rejected]:
+        """Read one file of a chunk; see `read`."""
+        path = Path(name)
+        if name in skipped:
+            yield Rejected(
+                path.name, name, "the process that read it was killed: it may need more memory than there is"
+            )
+            return
+        if _is_shard(path):
+            try:
+                yield from read_shard(path)
+            except BadFileError as error:
+                yield Rejected.from_error(error, path.name, name)
+            return
+        default = default_id(path)
+        for item in read_files([path], unique_ids=False):
+            yield with_file_id(item, default, file_id)
+
+
+class ScreeningInput(NamedTuple):
+    """Everything that is screened.
+
+    Args:
+        chunks: in order.
+        in_memory: crystals that are not in files.
+        rejected: given paths that are missing or cannot be read.
+        num_left_out: bundled crystals that are left out because the model does not know all their elements.
+        notice: one line for the user about what is screened or skipped; may be empty.
+        sha256: a checksum of the names, sizes and times of change of the files, or of the crystals in memory.
+    """
+
+    chunks: list[Chunk]
+    in_memory: Sequence[Crystal] = ()
+    rejected: Sequence[Rejected] = ()
+    num_left_out: int = 0
+    notice: str = ""
+    sha256: str = ""
+
+    @property
+    def unit(self) -> str:
+        """What `Chunk.size` counts: "crystals" or "bytes"."""
+        return "crystals" if self.in_memory else "bytes"
+
+
+def plan_files(paths: Sequence[Path]) -> ScreeningInput:
+    """Cut files and folders into chunks.
+
+    Args:
+        paths: files, folders of files, and folders of ``dtnn-fast pack``.
+    """
+    files: list[Path] = []
+    others: list[Path] = []
+    rejected: list[Rejected] = []
+    for path in paths:
+        try:
+            shards = packed_shards(path)
+        except DTNNError as error:
+            rejected.append(Rejected.from_error(error, path.name, str(path)))
+            continue
+        if shards is None:
+            others.append(path)
+        else:
+            files += shards
+    found = find_files(others)
+    notice = ""
+    if found.skipped:
+        links = " and links to folders" if any(path.is_dir() for path in found.skipped) else ""
+        number = "1 file" if len(found.skipped) == 1 else f"{len(found.skipped):,} files"
+        notice = f"skipped {number} of unknown format{links}, such as {found.skipped[0]}"
+    files = list(dict.fromkeys([*files, *found.files]))
+    ids = unique_default_ids(files)
+    digest = hashlib.sha256()
+    sizes = []
+    for file in files:
+        size, changed = _size_and_time(file)
+        sizes.append(size)
+        digest.update(f"{file}\0{size}\0{changed}\n".encode("utf-8", "surrogateescape"))
+    chunks = list(_group(files, sizes, [ids[file] for file in files]))
+    return ScreeningInput(chunks, (), [*rejected, *found.rejected], 0, notice, digest.hexdigest())
+
+
+def plan_crystals(crystals: Sequence[Crystal], notice: str = "", num_left_out: int = 0) -> ScreeningInput:
+    """Cut crystals in memory into chunks.
+
+    Args:
+        crystals: the crystals.
+        notice: see `ScreeningInput`.
+        num_left_out: see `ScreeningInput`.
+    """
+    digest = hashlib.sha256()
+    for crystal in crystals:
+        digest.update(crystal.id.encode())
+        for array in (crystal.atomic_numbers, crystal.positions, crystal.cell):
+            digest.update(array.tobytes())
+    starts = range(0, len(crystals), PIECE_CRYSTALS)
+    ends = [min(start + PIECE_CRYSTALS, len(crystals)) for start in starts]
+    chunks = [Chunk(start=start, stop=stop, size=stop - start) for start, stop in zip(starts, ends, strict=True)]
+    return ScreeningInput(chunks, crystals, (), num_left_out, notice, digest.hexdigest())
+
+
+def plan_bundled(known_elements: Collection[int]) -> ScreeningInput:
+    """Cut the bundled crystals that can be insulators into chunks.
+
+    Args:
+        known_elements: atomic numbers that the model knows; empty for all. Crystals with others are left out.
+    """
+    bundled = load_screening()
+    known = frozenset(known_elements)
+    usable = [crystal for crystal in bundled if not known or known.issuperset(crystal.atomic_numbers.tolist())]
+    num_left_out = len(bundled) - len(usable)
+    notice = (
+        f"screening {len(usable):,} of the {len(bundled):,} bundled crystals that can be insulators; "
+        f"{num_left_out:,} have elements that the model does not know"
+    )
+    return plan_crystals(usable, notice, num_left_out)
+
+
+class Piece(NamedTuple):
+    """Consecutive items of a chunk.
+
+    Args:
+        number: place among the pieces of the chunk, from 0.
+        items: crystals, and a Rejected for each one that cannot be read.
+        is_last: whether the chunk ends with it.
+    """
+
+    number: int
+    items: list[Crystal | Rejected]
+    is_last: bool
+
+
+def pieces(items: Iterable[Crystal | Rejected]) -> Iterator[Piece]:
+    """Cut the items of a chunk into pieces of up to `PIECE_CRYSTALS` items or `PIECE_ATOMS` atoms; at least one piece.
+
+    Args:
+        items: of `Chunk.read`.
+    """
+    number, num_atoms = 0, 0
+    gathered: list[Crystal | Rejected] = []
+    for item in items:
+        if len(gathered) >= PIECE_CRYSTALS or num_atoms >= PIECE_ATOMS:
+            yield Piece(number, gathered, False)
+            number, num_atoms, gathered = number + 1, 0, []
+        gathered.append(item)
+        num_atoms += item.num_atoms if isinstance(item, Crystal) else 0
+    yield Piece(number, gathered, True)
+
+
+def _group(files: Sequence[Path], sizes: Sequence[int], ids: Sequence[str]) -> Iterator[Chunk]:
+    start, total = 0, 0
+    for place, size in enumerate(sizes):
+        if place > start and (place - start >= FILES_TOGETHER or total + size > BYTES_TOGETHER):
+            yield _chunk(files, ids, start, place, total)
+            start, total = place, 0
+        total += size
+    if files:
+        yield _chunk(files, ids, start, len(files), total)
+
+
+def _chunk(files: Sequence[Path], ids: Sequence[str], start: int, stop: int, size: int) -> Chunk:
+    names = tuple(str(file) for file in files[start:stop])
+    # Empty files count too, or a folder of them would have no progress.
+    return Chunk(names, tuple(ids[start:stop]), size=size + len(names))
+
+
+def _size_and_time(file: Path) -> tuple[int, int]:
+    try:
+        found = os.stat(file)
+    except OSError:  # reading will say why
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
+def _is_shard(path: Path) -> bool:
+    return path.name.startswith("shard-") and path.suffix == ".parquet"

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: MIT
+"""A screening into a folder, piece by piece; stopped at any moment, it goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+
+from ..errors import DTNNError
+from ..model.predictor import Predictor
+from .engine import SEARCH_TO_ATOMS, ScreeningStopped, screen_crystals, search_from_atoms
+from .input_chunks import ScreeningInput
+from .parts import Parts
+from .predictions_file import arrow_table
+from .preparation import Preparation
+from .readers import PreparedPiece, prepared_pieces
+
+
+class Shard(NamedTuple):
+    """A share of a screening that several jobs do together: the chunks whose number, modulo `of`, is `number`.
+
+    Args:
+        number: from 0.
+        of: number of shares.
+    """
+
+    number: int = 0
+    of: int = 1
+
+    def chunks(self, num_chunks: int) -> list[int]:
+        """List the numbers of the chunks of this share."""
+        return list(range(self.number, num_chunks, self.of))
+
+    @property
+    def name(self) -> str:
+        """A name for the share's lock."""
+        return "screening" if self.of == 1 else f"shard-{self.number + 1}-of-{self.of}"
+
+
+@dataclass(frozen=True)
+class ScreeningOptions:
+    """How a screening runs; nothing of it changes the results, but for `born_charges`.
+
+    Args:
+        batch_atoms: largest number of atoms in a batch, except for one larger crystal; None for what fits the device.
+        born_charges: whether Born effective charges are predicted too.
+        num_readers: processes that read and prepare crystals; 0 for none.
+        shard: the share of this process.
+    """
+
+    batch_atoms: int | None = None
+    born_charges: bool = False
+    num_readers: int = 0
+    shard: Shard = field(default_factory=Shard)
+
+
+class ScreeningEvents(Protocol):
+    """What a screening tells while it runs."""
+
+    def on_start(self, done: int, whole: int) -> None:
+        """Say how much of the input an earlier start has done; both in `Chunk.size`."""
+        return
+
+    def on_crystals(self, number: int) -> None:
+        """Count crystals that were predicted or rejected."""
+        return
+
+    def on_piece(self, size: float, num_rejected: int) -> None:
+        """Count a piece that was written: its share of the input, and its rejected crystals."""
+        return
+
+    def on_message(self, message: str) -> None:
+        """Show one line about something that was healed."""
+        return
+
+
+class SilentEvents(ScreeningEvents):
+    """For those who need not know."""
+
+
+class ScreeningCounts(NamedTuple):
+    """What one start of a screening did.
+
+    Args:
+        predicted: number of crystals that it predicted.
+        rejected: number of crystals that it rejected.
+        stopped: whether Ctrl-C or SIGTERM ended it.
+    """
+
+    predicted: int
+    rejected: int
+    stopped: bool
+
+
+def run_screening(
+    model: Predictor,
+    model_name: str,
+    inputs: ScreeningInput,
+    parts: Parts,
+    options: ScreeningOptions,
+    events: ScreeningEvents | None = None,
+) -> ScreeningCounts:
+    """Predict all crystals of an input that have no part in the folder yet, and write their parts.
+
+    Args:
+        model: the model.
+        model_name: recorded in the parts.
+        inputs: of `plan_files` and the like.
+        parts: the folder; `Parts.begin` was called.
+        options: how it runs.
+        events: told what happens.
+
+    Returns:
+        What was done. On KeyboardInterrupt the crystals predicted until then are in a part that is marked incomplete.
+
+    Raises:
+        BadFileError: a part cannot be written.
+    """
+    events = events or SilentEvents()
+    damaged = lambda path, reason: events.on_message(f"{path}: damaged, and computed again: {reason}")  # noqa: E731
+    done = parts.done(damaged)
+    finished = parts.finished_chunks()
+    chunks = [number for number in options.shard.chunks(len(inputs.chunks)) if number not in finished]
+    sizes = [chunk.size for chunk in inputs.chunks]
+    whole = sum(sizes[number] for number in options.shard.chunks(len(sizes)))
+    events.on_start(whole - sum(sizes[number] for number in chunks), whole)
+    search_from = search_from_atoms(model)
+    preparation = Preparation(
+        tuple(sorted(model.elements)), None if search_from is None else (search_from, SEARCH_TO_ATOMS)
+    )
+    counts = ScreeningCounts(0, 0, False)
+    stream = prepared_pieces(inputs, chunks, done, preparation, options.num_readers, events.on_message)
+    try:
+        for piece in stream:
+            predicted, rejected, stopped = _do_piece(model, model_name, piece, parts, options, events)
+            counts = ScreeningCounts(counts.predicted + predicted, counts.rejected + rejected, stopped)
+            # The number of pieces of a chunk is not known before its end.
+            events.on_piece(sizes[piece.chunk] if piece.is_last else 0, rejected)
+            if stopped:
+                break
+    except KeyboardInterrupt:
+        return counts._replace(stopped=True)
+    finally:
+        stream.close()  # type: ignore[attr-defined]
+    return counts
+
+
+def _do_piece(
+    model: Predictor,
+    model_name: str,
+    piece: PreparedPiece,
+    parts: Parts,
+    options: ScreeningOptions,
+    events: ScreeningEvents,
+) -> ScreeningCounts:
+    events.on_crystals(len(piece.rejected))
+    try:
+        screened, failed = screen_crystals(
+            model, piece.crystals, options.batch_atoms, events.on_crystals, options.born_charges, are_prepared=True
+        )
+        stopped = False
+    except ScreeningStopped as stop:
+        screened, failed, stopped = stop.screened, stop.rejected, True
+    rejected = [*piece.rejected, *failed]
+    if not stopped or screened or rejected:
+        table = arrow_table(screened, model_name)
+        parts.write(piece.chunk, piece.piece, table, rejected, is_complete=not stopped, is_last=piece.is_last)
+    return ScreeningCounts(len(screened), len(rejected), stopped)
+
+
+def model_sha256(model: Predictor) -> str:
+    """Compute a checksum of a model's weights, targets and elements.
+
+    Args:
+        model: a loaded model.
+    """
+    digest = hashlib.sha256(f"{model.targets} {model.elements}".encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def make_manifest(
+    model: Predictor, model_name: str, inputs: ScreeningInput, paths: list[str], options: ScreeningOptions, command: str
+) -> dict[str, Any]:
+    """Make the manifest of a screening; see `Parts.begin`."""
+    return {
+        "model": {"name": model_name, "targets": list(model.targets), "sha256": model_sha256(model)},
+        "source": {"paths": paths, "num_chunks": len(inputs.chunks), "sha256": inputs.sha256},
+        "settings": {"born_charges": options.born_charges},
+        "command": command,
+    }
+
+
+def parse_shard(text: str) -> Shard:
+    """Read a share such as "3/8", the third of eight.
+
+    Raises:
+        DTNNError: it has another form.
+    """
+    number, _, of = text.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise DTNNError(f"expected a share such as 3/8, the third of eight, got {text!r}")
+    return Shard(int(number) - 1, int(of))
+
+
+def output_parts(folder: Path) -> Parts:
+    """Create the folder of a screening if it is missing, and open it.
+
+    Raises:
+        DTNNError: it cannot be created.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DTNNError(f"{folder}: cannot be created: {error.strerror or error}") from error
+    return Parts(folder)
