@@ -14,7 +14,8 @@ import numpy as np
 
 from ..crystals.bonding import Bonding, describe_bonding, widest_gap
 from ..crystals.crystal import Crystal
-from ..crystals.elements import NOBLE_GASES, NONMETALS, SYMBOLS, covalent_radii
+from ..crystals.elements import NOBLE_GASES, SYMBOLS, covalent_radii
+from ..crystals.insulators import is_metals_only
 from ..model.predictor import Predictor
 
 # Without a model that has one. Angstrom
@@ -207,9 +208,7 @@ def _length_warnings(crystal: Crystal, bonding: Bonding) -> list[CrystalWarning]
 def _element_warnings(crystal: Crystal) -> list[CrystalWarning]:
     elements = set(crystal.atomic_numbers.tolist())
     warnings = []
-    # A crystal with a published tensor or band gap is an insulator, such as CsAu and some half-Heusler crystals.
-    is_known_insulator = bool(crystal.targets) or crystal.info.get("band_gap_ev", 0.0) > 0.0
-    if NONMETALS.isdisjoint(elements) and not is_known_insulator:
+    if is_metals_only(crystal):
         text = "made of metals only: most such crystals are metals, which have no dielectric constant"
         warnings.append(CrystalWarning(WarningCode.METALS_ONLY, text))
     if len(elements) == 1:
