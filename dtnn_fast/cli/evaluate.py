@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .console import command_line, stderr, stdout
+from .console import command_line, counted, stderr, stdout
 from .options import DeviceOption, ModelOption, RunCleanOption, RunDataOption, SplitBy, ThreadsOption, exit_with
 
 REJECTED_FILE, ERRORS_FILE, RANKING_FILE = "rejected.csv", "errors.csv", "ranking.csv"
@@ -142,6 +142,6 @@ def evaluate(
         *(picture for _, picture in pictures),
         *([markdown] if markdown else []),
     ]
-    stderr().print(f"{len(evaluation.runs)} runs compared on {len(crystals)} crystals")
+    stderr().print(f"{counted(len(evaluation.runs), 'run')} compared on {counted(len(crystals), 'crystal')}")
     stdout().print(f"results: {', '.join(map(str, written))}")
     exit_with(evaluation.rejected, f"see {output / REJECTED_FILE}")

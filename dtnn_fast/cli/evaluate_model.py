@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DTNNError
-from .console import command_line, stderr, stdout
+from .console import command_line, counted, stderr, stdout
 from .error_tables import print_tables
 from .options import exit_with, load_model, require_some
 
@@ -92,7 +92,7 @@ def evaluate_on_labelled(
         raise DTNNError(f"evaluate: no labelled crystal in {', '.join(map(str, files))}{reason}")
     output.mkdir(parents=True, exist_ok=True)
     write_labelled(output / LABELLED_FILE, evaluation)
-    stderr().print(f"{len(evaluation.crystals)} labelled crystals predicted")
+    stderr().print(f"{counted(len(evaluation.crystals), 'labelled crystal')} predicted")
     _finish("Labelled crystals", labelled_tables(evaluation), evaluation.rejected, output, LABELLED_FILE, markdown)
 
 

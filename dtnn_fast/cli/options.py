@@ -198,6 +198,13 @@ def describe(rejected: Rejected) -> str:
     return f"{where}{name}: {' '.join(rejected.reason.split())}"
 
 
+def list_rejected(rejected: Sequence[Rejected], predicted: int) -> None:
+    """Print why crystals were rejected; not for the only one given, which `require_some` names."""
+    if predicted or len(rejected) > 1:
+        for reject in rejected:
+            stderr().print(f"rejected: {describe(reject)}", style="yellow")
+
+
 def require_some(predicted: int, rejected: Sequence[Rejected], what: str, done: str = "predicted") -> None:
     """Check that at least one crystal was predicted, or what `done` says.
 

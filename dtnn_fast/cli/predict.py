@@ -19,6 +19,7 @@ from .options import (
     ThreadsOption,
     describe,
     exit_with,
+    list_rejected,
     load_model,
     require_some,
 )
@@ -127,8 +128,7 @@ def predict(
             stdout().print(_as_text(crystal))
         if content["crystals"] and screened.error_bars:
             stdout().print(_ERROR_BARS)
-    for reject in rejected:
-        stderr().print(f"rejected: {describe(reject)}", style="yellow")
+    list_rejected(rejected, len(screened))
     if born is not None and len(screened):
         _write_born_files(born, screened)
     # After printing, so that nothing is lost when the file cannot be written.
@@ -243,7 +243,7 @@ def _to_json(screened: ScreenedCrystals, rejected: list[Rejected], model: str) -
 
 def _as_text(crystal: dict[str, Any]) -> str:
     system = crystal["crystal_system"] or "crystal system unknown"
-    lines = [f"{crystal['id']}   {crystal['formula']}   {system}   {crystal['num_atoms']} atoms"]
+    lines = [f"{crystal['id']}   {crystal['formula']}   {system}   {counted(crystal['num_atoms'], 'atom')}"]
     for target, values in crystal["tensors"].items():
         matrix = [" ".join(f"{round(value, 3) + 0.0:9.3f}" for value in row) for row in values["tensor"]]
         principal = "  ".join(f"{value:.3f}" for value in values["principal_values"])

@@ -22,7 +22,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from .console import stderr
+from .console import counted, stderr
 
 if TYPE_CHECKING:
     from ..crystals.crystal import Rejected
@@ -274,7 +274,7 @@ class ScreeningProgress:
         """Note that some crystals are done."""
         self._count += number
         speed = self._count / (time.perf_counter() - self._start)
-        self._bar.update(self._task, description=f"{self._count:,} crystals, {speed:,.0f}/s")
+        self._bar.update(self._task, description=f"{counted(self._count, 'crystal')}, {speed:,.0f}/s")
 
     def count_and_advance(self, number: int) -> None:
         """Note that some crystals are done, where the bar counts crystals."""

@@ -21,8 +21,8 @@ from .options import (
     LatticeOption,
     ModelOption,
     ThreadsOption,
-    describe,
     exit_with,
+    list_rejected,
     load_model,
     require_some,
 )
@@ -151,8 +151,7 @@ def refine(
     for result in refiner.refine(items):
         (rejected if isinstance(result, Rejected) else refined).append(result)  # type: ignore[arg-type]
     seconds = time.perf_counter() - start
-    for reject in rejected:
-        stderr().print(f"rejected: {describe(reject)}", style="yellow")
+    list_rejected(rejected, len(refined))
     content = {
         "dtnn_fast_version": __version__,
         "model": model,

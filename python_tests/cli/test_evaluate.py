@@ -162,7 +162,7 @@ def test_runs_by_structure_and_by_system(program, few_crystals, tmp_path):
     for kind, other in (("structures", "systems"), ("systems", "structures")):
         result = program("evaluate", tmp_path / "runs", "--data", few_crystals, "--split-by", kind, "-o", output)
         assert result.exit_code == 3
-        assert "1 runs compared on 30 crystals" in result.stderr
+        assert "1 run compared on 30 crystals" in result.stderr
         (left,) = table(output / "rejected.csv")
         assert left["source"] == str(tmp_path / "runs" / other)
         assert f"evaluate it with --split-by {other}" in left["reason"]
