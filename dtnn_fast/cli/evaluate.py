@@ -9,7 +9,16 @@ from typing import Annotated
 import typer
 
 from .console import command_line, counted, stderr, stdout
-from .options import DeviceOption, ModelOption, RunCleanOption, RunDataOption, SplitBy, ThreadsOption, exit_with
+from .options import (
+    BUNDLED_MODEL,
+    DeviceOption,
+    ModelOption,
+    RunCleanOption,
+    RunDataOption,
+    SplitBy,
+    ThreadsOption,
+    exit_with,
+)
 
 REJECTED_FILE, ERRORS_FILE, RANKING_FILE = "rejected.csv", "errors.csv", "ranking.csv"
 
@@ -39,7 +48,16 @@ def evaluate(
             "packed set; may be given several times. Crystals that the model was trained on are told apart.",
         ),
     ] = None,
-    model: ModelOption = "dielectric",
+    model: ModelOption = BUNDLED_MODEL,
+    lattice: Annotated[
+        str | None,
+        typer.Option(
+            metavar="lattice|FOLDER",
+            show_default="the bundled one for the bundled --model; otherwise, no tensors are refined",
+            help="With --textbook: model of Born charges and force constants that refines the ionic tensors, the "
+            "bundled one, or one of dtnn-fast train-lattice.",
+        ),
+    ] = None,
     output: Annotated[
         Path,
         typer.Option(
@@ -94,18 +112,20 @@ def evaluate(
     Others are listed in rejected.csv and never stop the rest.
 
     With --textbook or --labelled, --model is evaluated instead: means of thirty textbook crystals beside theory and
-    experiment in textbook.csv, or errors on labelled crystals and labelled.csv. --clean then drops labels that cannot
-    be right.
+    experiment in textbook.csv, with those refined by --lattice, or errors on labelled crystals and labelled.csv.
+    --clean then drops labels that cannot be right.
 
     Exit code: 0 everything was used, 3 some runs or crystals were rejected or lack splits, 2 nothing could be compared.
     """
     if bool(runs) + textbook + bool(labelled) != 1:
         raise typer.BadParameter("expected either run folders, --textbook or --labelled FILE", param_hint="RUNS")
+    if lattice is not None and not textbook:
+        raise typer.BadParameter("refines the textbook crystals: expected it with --textbook", param_hint="--lattice")
     if textbook or labelled:
         from .evaluate_model import evaluate_on_labelled, evaluate_on_textbook
 
         if textbook:
-            evaluate_on_textbook(model, output, markdown, threads, device)
+            evaluate_on_textbook(model, lattice, output, markdown, threads, device)
         else:
             evaluate_on_labelled(labelled or [], model, output, markdown, clean, threads, device)
         return

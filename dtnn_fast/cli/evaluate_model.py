@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from ..errors import DTNNError
 from .console import command_line, counted, stderr, stdout
 from .error_tables import print_tables
-from .options import exit_with, load_model, require_some
+from .options import BUNDLED_LATTICE, BUNDLED_MODEL, describe, exit_with, load_model, require_some
 
 if TYPE_CHECKING:
     from ..crystals.crystal import Rejected
@@ -18,18 +20,24 @@ if TYPE_CHECKING:
     from ..model.predictor import Predictor
     from ..refinement.refiner import Refinement
 
-# The model whose lattice model comes with the package.
-BUNDLED_MODEL = "dielectric"
 REJECTED_FILE, TEXTBOOK_FILE, LABELLED_FILE = "rejected.csv", "textbook.csv", "labelled.csv"
 
 
-def evaluate_on_textbook(model: str, output: Path, markdown: Path | None, threads: int | None, device: str) -> None:
-    """Predict the textbook crystals; print and write their table."""
+def evaluate_on_textbook(
+    model: str, lattice: str | None, output: Path, markdown: Path | None, threads: int | None, device: str
+) -> None:
+    """Predict the textbook crystals, refine them by a lattice model, and print and write their table.
+
+    Without `lattice`, the bundled model is refined by its own; other models are not refined.
+    """
     predictor = load_model(model, threads, device, "evaluate")
     from ..evaluation.textbook import evaluate_textbook, textbook_tables, write_textbook
 
-    refined = _refine_textbook(predictor) if model == BUNDLED_MODEL else []
-    evaluation = evaluate_textbook(predictor, model, refined={one.crystal.id: one.ionic for one in refined})
+    name = model if lattice is None else f"{model}, refined by {lattice}"
+    if lattice is None and model == BUNDLED_MODEL:
+        lattice = BUNDLED_LATTICE
+    refined = [] if lattice is None else _refine_textbook(predictor, model, lattice)
+    evaluation = evaluate_textbook(predictor, name, refined={one.crystal.id: one.ionic for one in refined})
     if not evaluation.predictions:
         require_some(0, evaluation.rejected, "the textbook crystals")
     output.mkdir(parents=True, exist_ok=True)
@@ -40,14 +48,23 @@ def evaluate_on_textbook(model: str, output: Path, markdown: Path | None, thread
     _finish("Textbook crystals", tables, evaluation.rejected, output, TEXTBOOK_FILE, markdown)
 
 
-def _refine_textbook(predictor: Predictor) -> list[Refinement]:
-    """Refine the textbook crystals by the lattice model that belongs to the bundled model."""
+def _refine_textbook(predictor: Predictor, model: str, lattice: str) -> list[Refinement]:
+    """Refine the textbook crystals; say which are not."""
+    from ..crystals.crystal import Rejected
     from ..datasets.textbook_crystals import load_textbook
-    from ..refinement.bundled_refiner import bundled_refiner
-    from ..refinement.refiner import Refinement
+    from ..refinement.bundled_refiner import load_refiner
 
-    results = bundled_refiner(predictor).refine([one.crystal for one in load_textbook()])
-    return [result for result in results if isinstance(result, Refinement)]
+    try:
+        refiner = load_refiner(predictor, model, lattice)
+    except ValueError as error:
+        raise typer.BadParameter(str(error).removeprefix("Refiner: "), param_hint="--model") from error
+    refined = []
+    for result in refiner.refine([one.crystal for one in load_textbook()]):
+        if isinstance(result, Rejected):
+            stderr().print(f"not refined: {describe(result)}")
+        else:
+            refined.append(result)
+    return refined
 
 
 def _instability_table(refined: Sequence[Refinement]) -> ErrorTable:

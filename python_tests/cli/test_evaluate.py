@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from lattice_cases import random_lattice_model
 
 from dtnn_fast.training.run_folder import RunPredictions, load_predictions, save_predictions
 
@@ -191,6 +192,39 @@ class TestModels:
         result = program("evaluate", "--textbook", "--model", tiny_model, "-o", tmp_path / "out")
         assert result.exit_code == 0, result.stderr
         assert "the model does not say what it was trained on" in result.stdout
+
+    def test_another_lattice_model(self, program, tiny_model, tmp_path):
+        random_lattice_model().save(tmp_path / "lattice")
+
+        def refined(*arguments):
+            result = program("evaluate", "--textbook", *arguments, "-o", tmp_path / "out", "--threads", 1)
+            assert result.exit_code == 0, result.stderr
+            return result, {row["id"]: row["ionic_refined"] for row in table(tmp_path / "out" / "textbook.csv")}
+
+        _, by_bundled = refined()
+        result, by_other = refined("--lattice", tmp_path / "lattice")
+        assert f"dielectric, refined by {tmp_path / 'lattice'}" in result.stdout
+        assert by_other["Si"] == by_bundled["Si"] == "0"
+        assert by_other["MgO"] != by_bundled["MgO"]
+        _, of_tiny = refined("--model", tiny_model, "--lattice", tmp_path / "lattice")
+        # Lattice dynamics alone does not depend on the direct model.
+        assert float(of_tiny["MgO"]) == pytest.approx(float(by_other["MgO"]), rel=1e-4)
+        _, without = refined("--model", tiny_model)
+        assert set(without.values()) == {""}
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--labelled", "a.jsonl", "--lattice", "lattice"], "expected it with --textbook"),
+            (["--textbook", "--lattice", "nowhere"], "nowhere"),
+            (["--textbook", "--model", "dielectric-total", "--lattice", "lattice"], "electronic and ionic"),
+        ],
+    )
+    def test_wrong_lattice_models(self, program, arguments, message, tmp_path):
+        result = program("evaluate", *arguments, "-o", tmp_path / "out")
+        assert result.exit_code == 2
+        assert message in " ".join(result.stderr.replace("│", " ").split())
+        assert not (tmp_path / "out").exists()
 
     def test_labelled(self, program, few_crystals, tmp_path):
         result = program(
