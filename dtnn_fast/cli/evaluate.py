@@ -53,9 +53,9 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="lattice|FOLDER",
-            show_default="the bundled one for the bundled --model; otherwise, no tensors are refined",
-            help="With --textbook: model of Born charges and force constants that refines the ionic tensors, the "
-            "bundled one, or one of dtnn-fast train-lattice.",
+            show_default="with --textbook and the bundled --model the bundled one; otherwise, nothing is refined",
+            help="With --textbook or --labelled: model of Born charges and force constants that refines the ionic "
+            "tensors as dtnn-fast refine does, the bundled one, or one of dtnn-fast train-lattice.",
         ),
     ] = None,
     output: Annotated[
@@ -112,22 +112,22 @@ def evaluate(
     Others are listed in rejected.csv and never stop the rest.
 
     With --textbook or --labelled, --model is evaluated instead: means of thirty textbook crystals beside theory and
-    experiment in textbook.csv, with those refined by --lattice, or errors on labelled crystals and labelled.csv.
-    --clean then drops labels that cannot be right.
+    experiment in textbook.csv, or errors on labelled crystals and labelled.csv. --clean then drops labels that cannot
+    be right. With --lattice, refined tensors are evaluated too; those of labelled crystals are in refined.csv.
 
     Exit code: 0 everything was used, 3 some runs or crystals were rejected or lack splits, 2 nothing could be compared.
     """
     if bool(runs) + textbook + bool(labelled) != 1:
         raise typer.BadParameter("expected either run folders, --textbook or --labelled FILE", param_hint="RUNS")
-    if lattice is not None and not textbook:
-        raise typer.BadParameter("refines the textbook crystals: expected it with --textbook", param_hint="--lattice")
+    if lattice is not None and runs:
+        raise typer.BadParameter("expected it with --textbook or --labelled, got run folders", param_hint="--lattice")
     if textbook or labelled:
         from .evaluate_model import evaluate_on_labelled, evaluate_on_textbook
 
         if textbook:
             evaluate_on_textbook(model, lattice, output, markdown, threads, device)
         else:
-            evaluate_on_labelled(labelled or [], model, output, markdown, clean, threads, device)
+            evaluate_on_labelled(labelled or [], model, lattice, output, markdown, clean, threads, device)
         return
     from ..crystals.crystal import write_rejected
     from ..errors import optional_import

@@ -215,7 +215,7 @@ class TestModels:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["--labelled", "a.jsonl", "--lattice", "lattice"], "expected it with --textbook"),
+            (["runs", "--lattice", "lattice"], "expected it with --textbook or --labelled"),
             (["--textbook", "--lattice", "nowhere"], "nowhere"),
             (["--textbook", "--model", "dielectric-total", "--lattice", "lattice"], "electronic and ionic"),
         ],
@@ -253,6 +253,35 @@ class TestModels:
             assert (("wrong", "electronic label dropped") in rejected) == (flag == "--clean")
             rows = table(tmp_path / "out" / "labelled.csv")
             assert str(sum(bool(row["electronic_label"]) for row in rows)) == labels
+
+    def test_labelled_crystals_are_refined(self, program, few_crystals, tmp_path):
+        lines = few_crystals.read_text().splitlines()[:8]
+        row = json.loads(lines[0])
+        large = row | {
+            "id": "large",
+            "atomic_numbers": row["atomic_numbers"] * 300,
+            "frac_coords": [
+                [x / 300 + n / 300, y, z] for n in range(300) for x, y, z in (c for c in row["frac_coords"])
+            ],
+            "lattice_angstrom": [[300 * x for x in row["lattice_angstrom"][0]], *row["lattice_angstrom"][1:]],
+        }
+        (tmp_path / "crystals.jsonl").write_text("\n".join([*lines, json.dumps(large)]))
+        (tmp_path / "notes.txt").write_text("no crystal")
+        result = program("evaluate", "--labelled", tmp_path, "--lattice", "lattice", "-o", tmp_path / "out")
+        assert result.exit_code == 3, result.stderr
+        assert "skipped 1 file" in result.stderr
+        assert "ionic: errors of dielectric, refined by lattice" in result.stdout
+        refused = {row["id"]: row["reason"] for row in table(tmp_path / "out" / "rejected.csv")}
+        assert refused["large"].startswith("not refined: too large")
+        direct = {row["id"]: row for row in table(tmp_path / "out" / "labelled.csv")}
+        refined = {row["id"]: row for row in table(tmp_path / "out" / "refined.csv")}
+        assert direct.keys() - refined.keys() == {"large"}
+        results = json.loads(program("refine", tmp_path / "crystals.jsonl", "--json", "--threads", 1).stdout)
+        for entry in results["crystals"]:
+            row = refined[entry["id"]]
+            assert float(row["ionic_mean"]) == pytest.approx(entry["ionic_mean"], rel=1e-3, abs=1e-3)
+            assert float(row["total_error_bar"]) == pytest.approx(entry["total_mean_error"], rel=1e-3, abs=1e-3)
+            assert row["ionic_label"] == direct[entry["id"]]["ionic_label"]
 
     def test_crystals_without_labels_are_an_error(self, program, few_crystals, tmp_path):
         row = json.loads(few_crystals.read_text().splitlines()[0])
