@@ -288,8 +288,8 @@ def _remarks(refinement: Refinement) -> Iterator[str]:
         share = refinement.soft_share if is_soft else refinement.largest_share
         which = f"modes below {SOFT_BELOW:g} eV/Angstrom^2 make" if is_soft else "one mode makes"
         yield (
-            f"close to a ferroelectric instability: {which} {share:.1f} of the ionic mean, for which lattice dynamics "
-            f"gives {lattice:.1f} and which depends on details"
+            f"close to a ferroelectric instability: {which} {share:.1f} of the ionic mean of {lattice:.1f} (lattice "
+            "dynamics), which depends on details"
         )
     if abs(lattice - direct) > 0.5 * max(lattice, direct, 2.0):
         yield f"the direct prediction ({direct:.1f}) and lattice dynamics ({lattice:.1f}) disagree"
