@@ -39,6 +39,11 @@ def print_error(message: str) -> None:
     _console(stderr=True).print(Text.assemble(("error: ", "bold red"), (one_line, "red")), soft_wrap=True)
 
 
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun: 1 crystal, 1,234 crystals."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 @functools.cache
 def command_line() -> str:
     """Return the command as it was typed, for the records of a run."""

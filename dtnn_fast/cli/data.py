@@ -17,7 +17,7 @@ from rich.table import Table
 from ..errors import BadFileError, DTNNError
 from . import STOPPED
 from .command import Command
-from .console import stderr, stdout
+from .console import counted, stderr, stdout
 from .progress import FetchProgress
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def fetch(
     write_dropped(dropped_file, fetched.dropped)
     _print_counts(stdout(), fetched.provenance)
     if not fetched.kept:
-        raise DTNNError(f"all {len(fetched.dropped):,} rows were dropped: see {dropped_file}")
+        raise DTNNError(f"no row is left: {counted(len(fetched.dropped), 'row')} dropped, see {dropped_file}")
     num_asymmetric = fetched.provenance["dropped"].get(DropReason.WRONG_SYMMETRY.value, 0)
     if num_asymmetric > _WRONG_FRAME_FRACTION * (len(fetched.kept) + num_asymmetric):
         other = FrameName.ieee if rules.frame is TensorFrame.cell else FrameName.cell
@@ -236,12 +236,14 @@ def _print_packed_set(console: Console, crystals: Sequence[Crystal], provenance:
         table.add_row("cite", str(text))
     elements = {int(z) for crystal in crystals for z in np.unique(crystal.atomic_numbers)}
     num_atoms = sum(crystal.num_atoms for crystal in crystals)
-    table.add_row("crystals", f"{len(crystals):,} of {len(elements)} elements, {num_atoms:,} atoms")
+    table.add_row("crystals", f"{len(crystals):,} of {counted(len(elements), 'element')}, {counted(num_atoms, 'atom')}")
     for name in ("electronic", "ionic", "total"):
         means = [np.trace(crystal.targets[name]) / 3 for crystal in crystals if name in crystal.targets]
         if means:
             low, median, high = np.quantile(means, [0, 0.5, 1])
-            table.add_row(f"{name}, mean", f"{len(means):,} tensors: median {median:.3g}, from {low:.3g} to {high:.3g}")
+            table.add_row(
+                f"{name}, mean", f"{counted(len(means), 'tensor')}: median {median:.3g}, from {low:.3g} to {high:.3g}"
+            )
     console.print(table)
 
 

@@ -17,7 +17,7 @@ from ..evaluation.tables import METRIC_NAMES
 from ..symmetry import CRYSTAL_SYSTEMS
 from ..training.error_bars import FEWEST_CRYSTALS
 from ..training.metrics import HIGH_PERMITTIVITY, METRICS, over_splits
-from .console import stderr, stdout
+from .console import counted, stderr, stdout
 
 
 def print_errors(console: Console, result: Mapping[str, Any], title: str) -> None:
@@ -70,7 +70,8 @@ def _print_charges(console: Console, result: Mapping[str, Any]) -> None:
     tested = errors["test"]
     console.print(
         f"Born charges: mean absolute error {tested['mae']:.3f} e a component, of {tested['mean_size']:.3f} e, over "
-        f"{tested['atoms']:,} atoms of {tested['crystals']:,} test crystals (dtnn-fast evaluate lists the elements)"
+        f"{counted(tested['atoms'], 'atom')} of {counted(tested['crystals'], 'test crystal')} (dtnn-fast evaluate "
+        "lists the elements)"
     )
 
 
@@ -125,7 +126,7 @@ def summarise_splits(console: Console, folder: Path, results: Mapping[int, Mappi
 
 def print_summary(console: Console, summary: Mapping[str, Any], seeds: Sequence[int]) -> None:
     """Print mean and standard deviation of the test errors over the splits; see `over_splits`."""
-    table = Table(title=f"Test errors, mean ± standard deviation over {len(seeds)} splits", box=None)
+    table = Table(title=f"Test errors, mean ± standard deviation over {counted(len(seeds), 'split')}", box=None)
     table.add_column("target")
     table.add_column("model")
     for metric in METRICS:

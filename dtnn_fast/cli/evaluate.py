@@ -8,8 +8,17 @@ from typing import Annotated
 
 import typer
 
-from .console import command_line, stderr, stdout
-from .options import DeviceOption, ModelOption, RunCleanOption, RunDataOption, SplitBy, ThreadsOption, exit_with
+from .console import command_line, counted, stderr, stdout
+from .options import (
+    BUNDLED_MODEL,
+    DeviceOption,
+    ModelOption,
+    RunCleanOption,
+    RunDataOption,
+    SplitBy,
+    ThreadsOption,
+    exit_with,
+)
 
 REJECTED_FILE, ERRORS_FILE, RANKING_FILE = "rejected.csv", "errors.csv", "ranking.csv"
 
@@ -39,7 +48,16 @@ def evaluate(
             "packed set; may be given several times. Crystals that the model was trained on are told apart.",
         ),
     ] = None,
-    model: ModelOption = "dielectric",
+    model: ModelOption = BUNDLED_MODEL,
+    lattice: Annotated[
+        str | None,
+        typer.Option(
+            metavar="lattice|FOLDER",
+            show_default="with --textbook and the bundled --model the bundled one; otherwise, nothing is refined",
+            help="With --textbook or --labelled: model of Born charges and force constants that refines the ionic "
+            "tensors as dtnn-fast refine does, the bundled one, or one of dtnn-fast train-lattice.",
+        ),
+    ] = None,
     output: Annotated[
         Path,
         typer.Option(
@@ -95,19 +113,21 @@ def evaluate(
 
     With --textbook or --labelled, --model is evaluated instead: means of thirty textbook crystals beside theory and
     experiment in textbook.csv, or errors on labelled crystals and labelled.csv. --clean then drops labels that cannot
-    be right.
+    be right. With --lattice, refined tensors are evaluated too; those of labelled crystals are in refined.csv.
 
     Exit code: 0 everything was used, 3 some runs or crystals were rejected or lack splits, 2 nothing could be compared.
     """
     if bool(runs) + textbook + bool(labelled) != 1:
         raise typer.BadParameter("expected either run folders, --textbook or --labelled FILE", param_hint="RUNS")
+    if lattice is not None and runs:
+        raise typer.BadParameter("expected it with --textbook or --labelled, got run folders", param_hint="--lattice")
     if textbook or labelled:
         from .evaluate_model import evaluate_on_labelled, evaluate_on_textbook
 
         if textbook:
-            evaluate_on_textbook(model, output, markdown, threads, device)
+            evaluate_on_textbook(model, lattice, output, markdown, threads, device)
         else:
-            evaluate_on_labelled(labelled or [], model, output, markdown, clean, threads, device)
+            evaluate_on_labelled(labelled or [], model, lattice, output, markdown, clean, threads, device)
         return
     from ..crystals.crystal import write_rejected
     from ..errors import optional_import
@@ -142,6 +162,6 @@ def evaluate(
         *(picture for _, picture in pictures),
         *([markdown] if markdown else []),
     ]
-    stderr().print(f"{len(evaluation.runs)} runs compared on {len(crystals)} crystals")
+    stderr().print(f"{counted(len(evaluation.runs), 'run')} compared on {counted(len(crystals), 'crystal')}")
     stdout().print(f"results: {', '.join(map(str, written))}")
     exit_with(evaluation.rejected, f"see {output / REJECTED_FILE}")

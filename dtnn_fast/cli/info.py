@@ -13,7 +13,7 @@ from rich.table import Table
 from .. import __version__
 from ..errors import DTNNError
 from ..files import read_json_object
-from .console import stdout
+from .console import counted, stdout
 
 # Purpose of each optional package, by the name it is imported with.
 _OPTIONAL = {
@@ -87,7 +87,10 @@ def _describe_training(path: Path) -> list[tuple[str, str]]:
         for target, by_part in record.get("errors", {}).items():
             errors = by_part["test"]["all"]
             rows.append(
-                (f"{target} error", f"MAE_ten {errors['mae_ten']:.3f} on {errors['count']} crystals kept for testing")
+                (
+                    f"{target} error",
+                    f"MAE_ten {errors['mae_ten']:.3f} on {counted(errors['count'], 'crystal')} kept for testing",
+                )
             )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return [("training.json", f"cannot be read: {error}")]

@@ -26,6 +26,9 @@ CRYSTAL_FILES = (
     "packed sets (.npz) of dtnn-fast data fetch."
 )
 
+# The bundled models that belong together: copies of names in the package, which is too slow to import for --help.
+BUNDLED_MODEL, BUNDLED_LATTICE = "dielectric", "lattice"
+
 ModelOption = Annotated[
     str,
     typer.Option(
@@ -33,6 +36,13 @@ ModelOption = Annotated[
         "-m",
         help="'dielectric' (electronic, ionic and total), 'dielectric-total', 'dielectric-electronic', "
         "'dielectric-ionic', or the folder of a model from dtnn-fast train or dtnn-fast ensemble.",
+    ),
+]
+LatticeOption = Annotated[
+    str,
+    typer.Option(
+        metavar="lattice|FOLDER",
+        help="Model of Born charges and force constants: the bundled one, or one of dtnn-fast train-lattice.",
     ),
 ]
 RunDataOption = Annotated[
@@ -188,8 +198,15 @@ def describe(rejected: Rejected) -> str:
     return f"{where}{name}: {' '.join(rejected.reason.split())}"
 
 
-def require_some(predicted: int, rejected: Sequence[Rejected], what: str) -> None:
-    """Check that at least one crystal was predicted.
+def list_rejected(rejected: Sequence[Rejected], predicted: int) -> None:
+    """Print why crystals were rejected; not for the only one given, which `require_some` names."""
+    if predicted or len(rejected) > 1:
+        for reject in rejected:
+            stderr().print(f"rejected: {describe(reject)}", style="yellow")
+
+
+def require_some(predicted: int, rejected: Sequence[Rejected], what: str, done: str = "predicted") -> None:
+    """Check that at least one crystal was predicted, or what `done` says.
 
     Raises:
         DTNNError: with the first reason.
@@ -201,7 +218,7 @@ def require_some(predicted: int, rejected: Sequence[Rejected], what: str) -> Non
 
         raise DTNNError(f"no crystals found in {what}: expected files named {known_file_names()}")
     more = f" (and {len(rejected) - 1} more)" if len(rejected) > 1 else ""
-    raise DTNNError(f"nothing could be predicted: {describe(rejected[0])}{more}")
+    raise DTNNError(f"nothing could be {done}: {describe(rejected[0])}{more}")
 
 
 def exit_with(rejected: Sequence[Rejected], where: str) -> None:

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import __version__
-from .console import stderr, stdout
+from .console import counted, stderr, stdout
 from .options import (
+    BUNDLED_MODEL,
     CRYSTAL_FILES,
     DeviceOption,
     ModelOption,
     ThreadsOption,
     describe,
     exit_with,
+    list_rejected,
     load_model,
     require_some,
 )
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
     from ..screening.store import ScreenedCrystals
 
 
-# The model whose lattice model comes with the package, and how many crystals are a few.
-REFINED_MODEL, MOST_REFINED = "dielectric", 100
+# How many crystals are a few.
+MOST_REFINED = 100
 _ERROR_BARS = (
     "± error bars hold for nine of ten validation crystals: beside the mean that of the mean, beside the tensor that "
     "of the mean absolute error over its six elements."
@@ -47,7 +49,7 @@ def predict(
             help=CRYSTAL_FILES,
         ),
     ],
-    model: ModelOption = "dielectric",
+    model: ModelOption = BUNDLED_MODEL,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON for other programs. By default, print text.")
     ] = False,
@@ -75,7 +77,7 @@ def predict(
         typer.Option(
             "--refine/--no-refine",
             help="Add the ionic tensor by lattice dynamics, as dtnn-fast refine does: with the bundled model "
-            f"'{REFINED_MODEL}' and up to {MOST_REFINED} crystals.",
+            f"'{BUNDLED_MODEL}' and up to {MOST_REFINED} crystals on the CPU.",
         ),
     ] = True,
     threads: ThreadsOption = None,
@@ -93,7 +95,7 @@ def predict(
     positions of the atoms in the order of the file.
 
     The line "refined" has the means of ionic and total tensor by lattice dynamics, and the lowest mode at q = 0; the
-    JSON has all of it. See dtnn-fast refine.
+    JSON has all of it, or the reason as "not_refined". See dtnn-fast refine.
 
     Lines "warning: ..." say where the model does not apply, or where its numbers cannot be right.
 
@@ -101,54 +103,74 @@ def predict(
     """
     predictor = load_model(model, threads, device, "predict")
 
-    from ..formats.find_files import find_files, read_files
     from ..screening.engine import screen_crystals
+    from ..screening.sources import open_source
 
     if born is not None and not (predictor.has_born_charges and "electronic" in predictor.targets):
         raise typer.BadParameter(
             "needs a model of electronic tensors and Born charges (dtnn-fast train with training.born_weight)",
             param_hint="--born",
         )
-    found = find_files(files)
+    found = open_source(files, predictor.elements)
+    if found.notice:
+        stderr().print(found.notice)
     wants_charges = predictor.has_born_charges and (as_json or output is not None or born is not None)
-    items = list(read_files(found.files))
+    items = list(found.read())
     screened, rejected = screen_crystals(predictor, items, born_charges=wants_charges)
-    rejected = found.rejected + rejected
-    require_some(len(screened), rejected, ", ".join(map(str, files)))
+    rejected = [*found.rejected, *rejected]
     content = _to_json(screened, rejected, model)
-    if refine and model == REFINED_MODEL and device == "cpu" and len(screened) <= MOST_REFINED:
-        _add_refined(content["crystals"], predictor, items)
+    if refine and model == BUNDLED_MODEL and len(screened):
+        _refine(content["crystals"], predictor, items, device)
     if as_json:
         typer.echo(json.dumps(content, indent=2))
     else:
         for crystal in content["crystals"]:
             stdout().print(_as_text(crystal))
-        if screened.error_bars:
+        if content["crystals"] and screened.error_bars:
             stdout().print(_ERROR_BARS)
-    for reject in rejected:
-        stderr().print(f"rejected: {describe(reject)}", style="yellow")
-    if born is not None:
+    list_rejected(rejected, len(screened))
+    if born is not None and len(screened):
         _write_born_files(born, screened)
     # After printing, so that nothing is lost when the file cannot be written.
     if output is not None:
         output.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    require_some(len(screened), rejected, ", ".join(map(str, files)))
     exit_with(rejected, "the reasons are above")
 
 
-def _add_refined(entries: list[dict[str, Any]], predictor: Predictor, items: Sequence[Crystal | Rejected]) -> None:
-    """Add to the entries of crystals what lattice dynamics says; nothing to those that cannot be refined."""
-    from ..crystals.crystal import Crystal
+def _refine(
+    entries: list[dict[str, Any]], predictor: Predictor, items: Sequence[Crystal | Rejected], device: str
+) -> None:
+    """Add to the entries of crystals what lattice dynamics says, or say why it is missing."""
+    if len(entries) > MOST_REFINED:
+        stderr().print(
+            f"not refined: more than {MOST_REFINED} crystals; dtnn-fast refine gives the ionic tensors of all "
+            f"{len(entries):,} by lattice dynamics (--no-refine leaves out this line)"
+        )
+        return
+    if device != "cpu":
+        stderr().print(f"not refined: lattice dynamics runs on the CPU, these were predicted on {device}")
+        return
+    from ..crystals.crystal import Crystal, Rejected
     from ..refinement.bundled_refiner import bundled_refiner
-    from ..refinement.refiner import Refinement
-    from .refine import refinement_to_json
+    from .refined_output import refinement_to_json
 
     by_id = {entry["id"]: entry for entry in entries}
     crystals = [item for item in items if isinstance(item, Crystal) and item.id in by_id]
+    failed: list[Rejected] = []
     for result in bundled_refiner(predictor).refine(crystals):
-        if isinstance(result, Refinement):
-            entry = by_id[result.crystal.id]
-            known = refinement_to_json(result)
-            entry["refined"] = {name: value for name, value in known.items() if name not in entry}
+        if isinstance(result, Rejected):
+            by_id[result.id]["not_refined"] = result.reason
+            failed.append(result)
+            continue
+        entry = by_id[result.crystal.id]
+        known = refinement_to_json(result)
+        entry["refined"] = {name: value for name, value in known.items() if name not in entry}
+        # Those about the structure are in the entry.
+        entry["refined"]["warnings"] = [text for text in known["warnings"] if text not in entry["warnings"]]
+    if failed:
+        more = f" (and {counted(len(failed) - 1, 'more crystal')})" if len(failed) > 1 else ""
+        stderr().print(f"not refined: {describe(failed[0])}{more}")
 
 
 def _refined_text(refined: dict[str, Any]) -> Iterator[str]:
@@ -159,7 +181,8 @@ def _refined_text(refined: dict[str, Any]) -> Iterator[str]:
     lowest = refined["lowest_frequency_thz"]
     modes = "" if lowest is None else f"   lowest mode {lowest:.2f} THz"
     yield f"  refined    ionic mean {mean('ionic_mean')}   total mean {mean('total_mean')}{modes}"
-    yield from (f"  warning: {remark}" for remark in refined["remarks"])
+    yield from (f"  warning: {text}" for text in refined["remarks"])
+    yield from (f"  warning: refined: {text}" for text in refined["warnings"])
 
 
 def _write_born_files(folder: Path, screened: ScreenedCrystals) -> None:
@@ -220,7 +243,7 @@ def _to_json(screened: ScreenedCrystals, rejected: list[Rejected], model: str) -
 
 def _as_text(crystal: dict[str, Any]) -> str:
     system = crystal["crystal_system"] or "crystal system unknown"
-    lines = [f"{crystal['id']}   {crystal['formula']}   {system}   {crystal['num_atoms']} atoms"]
+    lines = [f"{crystal['id']}   {crystal['formula']}   {system}   {counted(crystal['num_atoms'], 'atom')}"]
     for target, values in crystal["tensors"].items():
         matrix = [" ".join(f"{round(value, 3) + 0.0:9.3f}" for value in row) for row in values["tensor"]]
         principal = "  ".join(f"{value:.3f}" for value in values["principal_values"])
@@ -236,6 +259,8 @@ def _as_text(crystal: dict[str, Any]) -> str:
         ends = [" " * len(tensor_error), tensor_error, " " * len(tensor_error)]
         rows = zip(starts, matrix, ends, numbers, strict=True)
         lines += [f"{start}[{row} ]{end}   {text}" for start, row, end, text in rows]
+    if "not_refined" in crystal:
+        lines.append(f"  not refined: {crystal['not_refined']}")
     if "refined" in crystal:
         lines += _refined_text(crystal["refined"])
     lines += [f"  warning: {warning}" for warning in crystal["warnings"]]

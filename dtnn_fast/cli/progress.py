@@ -23,7 +23,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from .console import stderr
+from .console import counted, stderr
 
 if TYPE_CHECKING:
     from ..crystals.crystal import Rejected
@@ -296,7 +296,7 @@ class ScreeningProgress:
     def _text(self) -> str:
         speed = self._count / (time.perf_counter() - self._start)
         rejected = f", {self._rejected:,} rejected" if self._rejected else ""
-        return f"{self._count:,} crystals, {speed:,.0f}/s{rejected}"
+        return f"{counted(self._count, 'crystal')}, {speed:,.0f}/s{rejected}"
 
     def _show(self) -> None:
         if not self._bar.disable:

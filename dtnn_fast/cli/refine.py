@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -11,24 +10,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from .. import __version__
 from ..errors import DTNNError
-from .console import stderr, stdout
-from .options import CRYSTAL_FILES, ModelOption, ThreadsOption, describe, exit_with, load_model, require_some
+from .console import counted, stderr
+from .options import (
+    BUNDLED_LATTICE,
+    BUNDLED_MODEL,
+    CRYSTAL_FILES,
+    LatticeOption,
+    ModelOption,
+    ThreadsOption,
+    exit_with,
+    list_rejected,
+    load_model,
+    require_some,
+)
+from .refined_output import print_refinements, refinement_to_json, write_refinements
 
 if TYPE_CHECKING:
     from ..crystals.crystal import Crystal, Rejected
     from ..potentials import Potential
-    from ..refinement.ionic_join import IonicJoin
     from ..refinement.refiner import ForceConstantSource, Refinement
 
-_COLUMNS = (
-    *("id", "formula", "num_atoms", "electronic_mean", "ionic_direct_mean", "ionic_lattice_mean", "ionic_mean"),
-    *("ionic_mean_error", "total_mean", "total_mean_error", "lowest_frequency_thz", "softest_polar_stiffness"),
-    *("unstable", "nearly_ferroelectric", "remarks"),
-)
+_BEST = 20
 # How much softer SevenNet-0's force constants at q = 0 are than DFT's: its ionic tensors of 106 crystals of the phonon
 # database, with DFT's charges, are 1.23 times as large (median).
 _SOFTENING = {"sevennet-0": 1.23}
@@ -51,15 +56,12 @@ def refine(
             "screened.",
         ),
     ] = None,
-    best: Annotated[int, typer.Option(min=1, help="With --ranking: how many crystals from the first rank.")] = 20,
-    model: ModelOption = "dielectric",
-    lattice: Annotated[
-        str,
-        typer.Option(
-            metavar="lattice|FOLDER",
-            help="Model of Born charges and force constants: the bundled one, or one of dtnn-fast train-lattice.",
-        ),
-    ] = "lattice",
+    best: Annotated[
+        int | None,
+        typer.Option(min=1, show_default="20", help="With --ranking: how many crystals from the first rank."),
+    ] = None,
+    model: ModelOption = BUNDLED_MODEL,
+    lattice: LatticeOption = BUNDLED_LATTICE,
     potential: Annotated[
         str | None,
         typer.Option(
@@ -110,23 +112,16 @@ def refine(
 
     Exit code: 0 all crystals were refined, 3 some were rejected (stderr says why), 2 nothing could be done.
     """
-    if not paths and ranking is None:
-        raise typer.BadParameter("expected files or folders of crystals, or --ranking", param_hint="PATHS")
+    _check_options(paths, ranking, best, output)
     if potential is None and (relax or softening is not None or trust):
         raise typer.BadParameter("expected --potential with --relax, --softening and --trust")
-    if output is not None and output.suffix not in (".json", ".csv"):
-        raise typer.BadParameter(f"expected a name that ends in .json or .csv, got {output}", param_hint="--output")
-    if output is not None and not output.parent.is_dir():
-        raise typer.BadParameter(f"there is no folder {output.parent}", param_hint="--output")
     predictor = load_model(model, threads, "cpu", "refine")
 
     from ..crystals.crystal import Crystal, Rejected
-    from ..model.lattice_model import LatticeModel
+    from ..refinement.bundled_refiner import load_refiner
     from ..refinement.ranked_ids import choose, read_best
-    from ..refinement.refiner import Refiner
     from ..screening.sources import open_source
 
-    lattice_model = LatticeModel.from_pretrained(lattice)
     source: ForceConstantSource | None = None
     loaded = None
     if potential is not None:
@@ -135,13 +130,15 @@ def refine(
         loaded = load_potential(potential, trust=trust)
         source = _by_potential(loaded, max_atoms)
     factor = softening or _SOFTENING.get(potential or "", 1.0)
-    join = _join(model, lattice, potential)
     try:
-        refiner = Refiner(predictor, lattice_model, join, source, factor, max_atoms)
+        refiner = load_refiner(predictor, model, lattice, source, factor, max_atoms)
     except ValueError as error:
         raise typer.BadParameter(str(error).removeprefix("Refiner: "), param_hint="--model") from error
     found = open_source(paths or [], refiner.elements or ())
-    items = list(choose(found.read(), read_best(ranking, best)) if ranking is not None else found.read())
+    # That about the bundled crystals is of a screening.
+    if paths and found.notice:
+        stderr().print(found.notice)
+    items = list(choose(found.read(), read_best(ranking, best or _BEST)) if ranking is not None else found.read())
     if relax and loaded is not None:
         # Not those that are rejected afterwards: a large cell takes hours.
         items = [
@@ -154,9 +151,7 @@ def refine(
     for result in refiner.refine(items):
         (rejected if isinstance(result, Rejected) else refined).append(result)  # type: ignore[arg-type]
     seconds = time.perf_counter() - start
-    for reject in rejected:
-        stderr().print(f"rejected: {describe(reject)}", style="yellow")
-    require_some(len(refined), rejected, ", ".join(map(str, paths or [])))
+    list_rejected(rejected, len(refined))
     content = {
         "dtnn_fast_version": __version__,
         "model": model,
@@ -169,22 +164,26 @@ def refine(
     }
     if as_json:
         typer.echo(json.dumps(content, indent=2))
-    else:
-        _print_table(refined, join is not None)
-        stderr().print(f"{len(refined):,} crystals in {seconds:.1f} s")
+    elif refined:
+        print_refinements(refined, refiner.join is not None)
+        stderr().print(f"{counted(len(refined), 'crystal')} in {seconds:.1f} s")
     if output is not None:
-        _write(output, content, refined)
+        write_refinements(output, content, refined)
+    require_some(len(refined), rejected, ", ".join(map(str, paths or [])), "refined")
     exit_with(rejected, "the reasons are above")
 
 
-def _join(model: str, lattice: str, potential: str | None) -> IonicJoin | None:
-    """Load the join that was fitted to this pair of models: it comes with the bundled ones."""
-    from ..model.bundled_model import BUNDLED_LATTICE_MODEL, bundled_lattice_folder
-    from ..refinement.ionic_join import IonicJoin
-
-    if model != "dielectric" or lattice != BUNDLED_LATTICE_MODEL or potential is not None:
-        return None
-    return IonicJoin.load(bundled_lattice_folder())
+def _check_options(paths: Sequence[Path] | None, ranking: Path | None, best: int | None, output: Path | None) -> None:
+    if not paths and ranking is None:
+        raise typer.BadParameter("expected files or folders of crystals, or --ranking", param_hint="PATHS")
+    if best is not None and ranking is None:
+        raise typer.BadParameter(
+            "needs a ranking to take the best of: give the folder of a screening by --ranking", param_hint="--best"
+        )
+    if output is not None and output.suffix not in (".json", ".csv"):
+        raise typer.BadParameter(f"expected a name that ends in .json or .csv, got {output}", param_hint="--output")
+    if output is not None and not output.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {output.parent}", param_hint="--output")
 
 
 def _by_potential(potential: Potential, max_atoms: int) -> ForceConstantSource:
@@ -206,96 +205,3 @@ def _relaxed(crystal: Crystal, potential: Potential) -> Crystal | Rejected:
         return relax(crystal, potential).crystal
     except DTNNError as error:
         return Rejected.from_error(error, crystal.id, crystal.source)
-
-
-def _numbers(one: Refinement) -> dict[str, Any]:
-    """The numbers of a crystal, by `_COLUMNS`."""
-    from ..model.predictor import mean_permittivity
-
-    def mean(tensor: Any) -> float:
-        return float(mean_permittivity(tensor))
-
-    return {
-        "id": one.crystal.id,
-        "formula": one.crystal.formula,
-        "num_atoms": one.crystal.num_atoms,
-        "electronic_mean": mean(one.electronic),
-        "ionic_direct_mean": mean(one.direct),
-        "ionic_lattice_mean": mean(one.lattice),
-        "ionic_mean": mean(one.ionic),
-        "ionic_mean_error": one.ionic_mean_error,
-        "total_mean": mean(one.total),
-        "total_mean_error": one.total_mean_error,
-        "lowest_frequency_thz": float(one.modes[0]) if len(one.modes) else None,
-        "softest_polar_stiffness": one.softest[1] if one.softest[1] < float("inf") else None,
-        "unstable": one.is_unstable,
-        "nearly_ferroelectric": one.is_nearly_ferroelectric,
-        "remarks": one.remarks,
-    }
-
-
-def refinement_to_json(one: Refinement) -> dict[str, Any]:
-    """Everything that is known of a refined crystal, as plain values."""
-    return {
-        **_numbers(one),
-        "source": one.crystal.source,
-        "lattice_vectors": one.crystal.cell.tolist(),
-        "electronic": one.electronic.tolist(),
-        "ionic_direct": one.direct.tolist(),
-        "ionic_lattice": one.lattice.tolist(),
-        "ionic": one.ionic.tolist(),
-        "ionic_error": one.ionic_error,
-        "total": one.total.tolist(),
-        "frequencies_thz": one.modes.tolist(),
-        "born_charges": one.born_charges.tolist(),
-    }
-
-
-def _write(path: Path, content: dict[str, Any], refined: Sequence[Refinement]) -> None:
-    if path.suffix == ".json":
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        return
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(_COLUMNS)
-        for one in refined:
-            numbers = {**_numbers(one), "remarks": "; ".join(one.remarks)}
-            writer.writerow([_cell(numbers[name]) for name in _COLUMNS])
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
-def _print_table(refined: Sequence[Refinement], is_joined: bool) -> None:
-    table = Table(title="Relative permittivity (means, a third of the trace)", box=None)
-    table.add_column("id", overflow="fold")
-    table.add_column("formula")
-    for name in ("electronic", "ionic direct", "ionic by lattice", "ionic refined", "total", "lowest mode, THz"):
-        table.add_column(name, justify="right", style="bold" if name == "total" else "")
-    for one in refined:
-        numbers = _numbers(one)
-        bar, total_bar = (
-            "" if error is None else f" ± {error:.2f}" for error in (one.ionic_mean_error, one.total_mean_error)
-        )
-        lowest = numbers["lowest_frequency_thz"]
-        table.add_row(
-            one.crystal.id + (" !" if one.remarks else ""),
-            one.crystal.formula,
-            f"{numbers['electronic_mean']:.2f}",
-            f"{numbers['ionic_direct_mean']:.2f}",
-            f"{numbers['ionic_lattice_mean']:.2f}",
-            f"{numbers['ionic_mean']:.2f}{bar}",
-            f"{numbers['total_mean']:.2f}{total_bar}",
-            "-" if lowest is None else f"{lowest:.2f}",
-        )
-    stdout().print(table)
-    if not is_joined:
-        stdout().print("The refined ionic tensor is that of lattice dynamics alone, without error bars.")
-    for one in refined:
-        for remark in one.remarks:
-            stdout().print(f"! {one.crystal.id}: {remark}")

@@ -22,7 +22,7 @@ from .config import (
     default_text,
     settings_text,
 )
-from .console import command_line, stderr, stdout
+from .console import command_line, counted, stderr, stdout
 from .options import (
     CacheOption,
     DeviceOption,
@@ -258,7 +258,7 @@ def _train(
         folder.mkdir(parents=True, exist_ok=True)
         write_rejected(folder / "rejected.csv", rejected)
         stderr().print(
-            f"{len(crystals)} crystals to learn from, "
+            f"{counted(len(crystals), 'crystal')} to learn from, "
             + (f"{len(more)} more with some labels, " if more else "")
             + f"{len(rejected)} rejected"
             + (f" (reasons in {folder / 'rejected.csv'})" if rejected else "")

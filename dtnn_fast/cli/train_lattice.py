@@ -12,7 +12,7 @@ import typer
 
 from ..errors import DTNNError
 from .config import LARGEST_SEED
-from .console import command_line, stderr, stdout
+from .console import command_line, counted, stderr, stdout
 from .options import ThreadsOption, describe, parse_layers
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def train_lattice(
     crystals, rejected = load_partial_data(data, chosen.elements)
     usable = usable_crystals(crystals)
     stderr().print(
-        f"{len(usable):,} crystals with labels of the lattice, {len(crystals) - len(usable):,} without, "
+        f"{counted(len(usable), 'crystal')} with labels of the lattice, {len(crystals) - len(usable):,} without, "
         f"{len(rejected):,} rejected"
     )
     if not usable and rejected:
@@ -148,7 +148,7 @@ def train_lattice(
         functionals=_functionals(usable, functional),
         on_epoch=_print_epoch,
         on_start=lambda trainer: stderr().print(
-            f"run: {folder}   {len(trainer.data):,} crystals to learn from"
+            f"run: {folder}   {counted(len(trainer.data), 'crystal')} to learn from"
             + (f", resuming after epoch {len(trainer.history)}" if trainer.history else "")
         ),
     )
@@ -178,7 +178,8 @@ def _print_epoch(trainer: LatticeTrainer, epoch: LatticeEpoch) -> None:
 def _print_results(held_out: dict[str, Any]) -> None:
     """Print the errors on what was held out."""
     for functional, errors in held_out["ionic"].items():
-        text = f"ionic tensor, {functional}, {errors['count']} held-out crystals: MAE_ten {errors['mae_ten']:.3f}"
+        text = f"ionic tensor, {functional}, {counted(errors['count'], 'held-out crystal')}: "
+        text += f"MAE_ten {errors['mae_ten']:.3f}"
         text += f", median {errors['median_ten']:.3f}"
         if "spearman" in errors:
             text += f", Spearman {errors['spearman']:.3f}, top tenth found {errors['recall_top_tenth']:.0%}"
@@ -186,7 +187,7 @@ def _print_results(held_out: dict[str, Any]) -> None:
     springs = held_out["force_constants"]
     if springs["count"]:
         stdout().print(
-            f"force constants, {springs['count']} crystals: relative error {springs['relative_error']:.3f}; "
+            f"force constants, {counted(springs['count'], 'crystal')}: relative error {springs['relative_error']:.3f}; "
             f"{springs['unstable_found']} of {springs['unstable']} unstable ones found, "
             f"{springs['stable_called_unstable']} stable ones called unstable",
             markup=False,
@@ -194,7 +195,7 @@ def _print_results(held_out: dict[str, Any]) -> None:
     charges = held_out["born_charges"]
     if charges["atoms"]:
         stdout().print(
-            f"Born charges, {charges['atoms']} atoms: error {charges['mae']:.3f} e a component, mean size "
+            f"Born charges, {counted(charges['atoms'], 'atom')}: error {charges['mae']:.3f} e a component, mean size "
             f"{charges['mean_size']:.3f} e",
             markup=False,
         )

@@ -30,7 +30,7 @@ from .config import (
     default_text,
     settings_text,
 )
-from .console import command_line, stderr, stdout
+from .console import command_line, counted, stderr, stdout
 from .options import CacheOption, EncoderOption, JointOption, TargetOption, ThreadsOption, parse_splits, target_names
 from .progress import TuningProgress
 
@@ -201,7 +201,9 @@ def _tune(settings: TuneConfig, output: Path, cache: Path | None, threads: int |
     study = Study(output, identity, settings.training.epochs, settings.search.seed)
     (output / SETTINGS_FILE).write_text(settings_text("tune", settings), encoding="utf-8")
     write_rejected(output / "rejected.csv", rejected)
-    stderr().print(f"{len(crystals)} crystals, {len(rejected)} rejected; {len(study.finished)} trials so far")
+    stderr().print(
+        f"{counted(len(crystals), 'crystal')}, {len(rejected)} rejected; {counted(len(study.finished), 'trial')} so far"
+    )
 
     trainers = TrainerFactory(
         crystals,
@@ -215,7 +217,7 @@ def _tune(settings: TuneConfig, output: Path, cache: Path | None, threads: int |
     _report(settings, study, start, fixed, output)
     if not is_complete:
         stderr().print(
-            f"stopped after {len(study.finished)} trials, which are in {study.path}: the same command continues",
+            f"stopped after {counted(len(study.finished), 'trial')}, kept in {study.path}: the same command continues",
             style="yellow",
         )
         raise typer.Exit(STOPPED)
@@ -238,7 +240,7 @@ def _report(
     write_trials(folder / TRIALS_FILE, trials, fixed)
     if best is None:
         reason = trials[0].user_attrs.get("reason", "given up early")
-        raise DTNNError(f"tune: none of {len(trials)} trials was trained to the end: {reason}")
+        raise DTNNError(f"tune: none of {counted(len(trials), 'trial')} was trained to the end: {reason}")
     found = best_settings(start, best, fixed)
     (folder / BEST_SETTINGS_FILE).write_text(settings_text("train", train_config(settings, found)), encoding="utf-8")
     command = shlex.join(["dtnn-fast", "train", "--config", str(folder / BEST_SETTINGS_FILE)])
@@ -295,7 +297,7 @@ def _print_best(console: Console, study: Study, fixed: Mapping[str, Value]) -> N
     complete = sorted((t for t in study.finished if t.state.name == "COMPLETE"), key=lambda trial: trial.value)
     num_pruned = len(study.finished) - len(complete)
     table = Table(
-        title=f"The best of {len(study.finished)} trials",
+        title=f"The best of {counted(len(study.finished), 'trial')}",
         caption=f"{num_pruned} were given up early" if num_pruned else None,
         box=None,
     )

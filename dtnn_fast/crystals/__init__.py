@@ -10,6 +10,7 @@
 - ``lattice.py``: reduced cells and the closest pair of atoms
 - ``structure_index.py``: `StructureIndex`, which finds a crystal among known ones whatever its name and cell
 - ``elements.py``: symbols, atomic numbers and formulas
+- ``insulators.py``: metals and known insulators
 """
 
 from .checks import check_crystal

@@ -168,6 +168,38 @@ def evaluate_labelled(
     return LabelledEvaluation(name, crystals, screened, known, [*rejected, *unpredicted])
 
 
+def refined_evaluation(
+    evaluation: LabelledEvaluation,
+    name: str,
+    tensors: Mapping[str, Mapping[str, np.ndarray]],
+    mean_errors: Mapping[str, Mapping[str, float]],
+) -> LabelledEvaluation:
+    """Put other tensors in place of the predicted ones, of the crystals that have them.
+
+    Args:
+        evaluation: the predictions of the direct model.
+        name: name for the tables.
+        tensors: by target, each by the crystals' ids; the same ids for each target. [3, 3] each.
+        mean_errors: error bars of the means, likewise; empty without.
+    """
+    ids = set(next(iter(tensors.values()), {}))
+    rows = [row for row, crystal in enumerate(evaluation.crystals) if crystal.id in ids]
+    crystals = [evaluation.crystals[row] for row in rows]
+    screened = ScreenedCrystals.of(
+        crystals,
+        {
+            target: np.array([by_id[c.id] for c in crystals], dtype=float).reshape(-1, 3, 3)
+            for target, by_id in tensors.items()
+        },
+        mean_errors={
+            target: np.array([by_id[c.id] for c in crystals], dtype=float) for target, by_id in mean_errors.items()
+        },
+        find_systems=False,
+    )
+    known = None if evaluation.known is None else evaluation.known[rows]
+    return LabelledEvaluation(name, crystals, screened, known, [])
+
+
 # Columns of the table of a target: heading and name in `LabelErrors.values`.
 _COLUMNS = {
     "MAE_ten": "mae_ten",

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..crystals.checks import check_crystal
 from ..crystals.crystal import Crystal
+from ..crystals.insulators import info_without_labels
 from ..errors import BadCrystalError, DTNNError, optional_import
 from ..phonons import DisplacementPlan
 from ..symmetry import with_operations
@@ -23,7 +24,7 @@ class Relaxed(NamedTuple):
 
     Args:
         crystal: with the positions, the cell and the operations after the relaxation, without labels: they belong to
-            the structure before.
+            the structure before. A known insulator stays known (`crystals.insulators`).
         num_steps: of the optimizer.
         energy_change: of the cell, negative. eV
         volume_ratio: volume after over volume before.
@@ -102,6 +103,7 @@ def relax(
         means={},
         born_charges=None,
         force_constants=None,
+        info=info_without_labels(crystal),
     )
     check_crystal(relaxed)
     return Relaxed(relaxed, int(optimizer.nsteps), float(atoms.get_potential_energy()) - first_energy, ratio)

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""The refiner of the bundled models, whose join was fitted to this pair."""
+"""Refiners by the names of their models; the bundled two have a join, which was fitted to this pair."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from ..model.bundled_model import BUNDLED_LATTICE_MODEL, bundled_lattice_folder
 from ..model.lattice_model import LatticeModel
 from ..model.predictor import Predictor
 from .ionic_join import IonicJoin
-from .refiner import Refiner
+from .refiner import MAX_ATOMS, ForceConstantSource, Refiner
+
+# The direct model of the pair.
+BUNDLED_DIRECT_MODEL = "dielectric"
 
 
 def bundled_refiner(predictor: Predictor) -> Refiner:
@@ -19,5 +24,31 @@ def bundled_refiner(predictor: Predictor) -> Refiner:
     Raises:
         BadFileError: the files of the bundled lattice model are missing or damaged.
     """
-    lattice = LatticeModel.from_pretrained(BUNDLED_LATTICE_MODEL)
-    return Refiner(predictor, lattice, IonicJoin.load(bundled_lattice_folder()))
+    return load_refiner(predictor, BUNDLED_DIRECT_MODEL)
+
+
+def load_refiner(
+    predictor: Predictor,
+    model: str,
+    lattice: str | Path = BUNDLED_LATTICE_MODEL,
+    force_constants: ForceConstantSource | None = None,
+    softening: float = 1.0,
+    max_atoms: int = MAX_ATOMS,
+) -> Refiner:
+    """Load the lattice model of a refiner, and the join if both models are the bundled ones.
+
+    Args:
+        predictor: direct model of electronic and ionic tensors.
+        model: name or folder that it was loaded from.
+        lattice: "lattice", or the folder of a lattice model.
+        force_constants: see `Refiner`; the join does not fit them.
+        softening: see `Refiner`.
+        max_atoms: see `Refiner`.
+
+    Raises:
+        BadFileError: there is no such lattice model, or its files are damaged.
+        ValueError: the direct model lacks the electronic or the ionic tensor.
+    """
+    is_pair = (model, str(lattice)) == (BUNDLED_DIRECT_MODEL, BUNDLED_LATTICE_MODEL) and force_constants is None
+    join = IonicJoin.load(bundled_lattice_folder()) if is_pair else None
+    return Refiner(predictor, LatticeModel.from_pretrained(lattice), join, force_constants, softening, max_atoms)

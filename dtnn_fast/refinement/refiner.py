@@ -15,22 +15,26 @@ import numpy as np
 
 from ..crystals.checks import check_crystals
 from ..crystals.crystal import Crystal, Rejected
-from ..crystals.elements import NONMETALS, atomic_masses
+from ..crystals.elements import atomic_masses
+from ..crystals.insulators import is_metals_only
 from ..model.lattice_model import LatticeModel, LatticeResponse
 from ..model.predictor import Predictor, mean_permittivity
+from ..model.training_set import TrainingDistances
 from ..phonons import E2_OVER_EPS0, SOFTEST, compliance, frequencies, gamma_modes, ionic_tensor
-from ..symmetry import find_forbidden_ionic_responses, with_operations
+from ..screening.crystal_warnings import CrystalWarning, prediction_warnings, structure_warnings
+from ..symmetry import find_forbidden_ionic_responses, known_crystal_system, with_operations
 from .ionic_join import IonicEstimates, IonicJoin
 
 # Larger cells are rejected: the modes of 1,200 displacements take minutes, and such crystals were never learned.
 MAX_ATOMS = 400
 # Squared mode charge, per primitive cell, from which a mode counts as polar. e^2
 _POLAR = 0.05
-# Stiffness below which a mode counts as unstable, and below which a polar mode is close to it. Instabilities of 0.1 are
-# within the errors of force constants. eV/Angstrom^2
+# Stiffness below which a mode counts as unstable, and below which it counts as soft. Instabilities of 0.1 are within
+# the errors of force constants. eV/Angstrom^2
 UNSTABLE_BELOW, SOFT_BELOW = -0.1, 1.0
-# A single mode with more than this in the mean of the ionic tensor is close to an instability, too.
-LARGE_SHARE = 15.0
+# A crystal is close to a ferroelectric instability where soft modes make more than this part of the permittivity, or a
+# single mode more than this of the ionic mean. docs/refine.md has the errors of the crystals that this marks.
+SOFT_PART, LARGE_SHARE = 0.3, 15.0
 _BATCH_ATOMS = 512
 
 # Force constants of crystals by a potential, in their order; `Rejected` says why there are none.
@@ -53,8 +57,11 @@ class Refinement:
         modes: frequencies of the modes at q = 0, in rising order; negative for an instability. [3 N - 3], THz.
         softest: stiffness of the softest mode, and of the softest polar mode; infinite without one. eV/Angstrom^2.
         largest_share: largest part that a mode has in the mean of the lattice's ionic tensor.
+        soft_share: what the soft modes, those below `SOFT_BELOW`, have in it together.
         born_charges: [N, 3, 3], e.
-        remarks: what a user should know, one line each.
+        remarks: what the modes say that a user should know, one line each.
+        warnings: what speaks against structure and tensors, as for `screen_crystals`; the crystal system is known only
+            where the crystal states it.
     """
 
     crystal: Crystal
@@ -68,8 +75,10 @@ class Refinement:
     modes: np.ndarray
     softest: tuple[float, float]
     largest_share: float
+    soft_share: float
     born_charges: np.ndarray
     remarks: list[str] = field(default_factory=list)
+    warnings: list[CrystalWarning] = field(default_factory=list)
 
     @property
     def total(self) -> np.ndarray:
@@ -90,8 +99,9 @@ class Refinement:
 
     @property
     def is_nearly_ferroelectric(self) -> bool:
-        """Whether a polar mode is unstable or so soft that the ionic tensor depends on details."""
-        return self.softest[1] < SOFT_BELOW or self.largest_share > LARGE_SHARE
+        """Whether unstable or soft modes make so much of the permittivity that it depends on details."""
+        static = float(mean_permittivity(self.electronic + self.lattice))
+        return self.soft_share > SOFT_PART * static or self.largest_share > LARGE_SHARE
 
 
 class Refiner:
@@ -156,9 +166,7 @@ class Refiner:
         """Say why a crystal that the models could read cannot be refined."""
         if crystal.num_atoms > self.max_atoms:
             return f"too large to refine: expected at most {self.max_atoms} atoms in the cell, got {crystal.num_atoms}"
-        # A crystal with a published tensor or band gap is an insulator, such as CsAu and some half-Heusler crystals.
-        is_known_insulator = bool(crystal.targets) or crystal.info.get("band_gap_ev", 0.0) > 0.0
-        if NONMETALS.isdisjoint(crystal.atomic_numbers.tolist()) and not is_known_insulator:
+        if is_metals_only(crystal):
             return "made of metals only: a metal has no static dielectric tensor"
         return None
 
@@ -170,8 +178,10 @@ class Refiner:
             yield next(of_crystals) if isinstance(item, Crystal) else item
 
     def _refine_crystals(self, crystals: Sequence[Crystal]) -> list[Refinement | Rejected]:
-        with self.predictor.evaluating():
+        caught = TrainingDistances(self.predictor.encoders_with_training_sets())
+        with self.predictor.evaluating(), caught as distances:
             predicted = self.predictor.predict_batch_with_errors(crystals)
+        warnings = structure_warnings(crystals, self.predictor, distances.relative())
         responses = self.lattice.predict(list(crystals))
         failures: dict[int, Rejected] = {}
         if self.force_constants is not None:
@@ -187,16 +197,17 @@ class Refiner:
                 results.append(failures[index])
                 continue
             bars = predicted.mean_errors.get("electronic")
-            results.append(
-                self._refine_one(
-                    crystal,
-                    predicted.tensors["electronic"][index],
-                    None if bars is None else float(bars[index]),
-                    predicted.tensors["ionic"][index],
-                    responses[index],
-                    bool(forbidden[index]),
-                )
+            refinement = self._refine_one(
+                crystal,
+                predicted.tensors["electronic"][index],
+                None if bars is None else float(bars[index]),
+                predicted.tensors["ionic"][index],
+                responses[index],
+                bool(forbidden[index]),
             )
+            refinement.remarks.extend(_remarks(refinement))
+            refinement.warnings.extend([*warnings[index], *_prediction_warnings(refinement)])
+            results.append(refinement)
         return results
 
     def _refine_one(
@@ -218,12 +229,14 @@ class Refiner:
         polar = np.square(modes.polarity).sum(1) > _POLAR * _num_primitive_cells(crystal)
         softest = (_least(modes.stiffness), _least(modes.stiffness[polar] if not forbidden else polar[:0]))
         shares = np.square(modes.polarity).sum(1) * compliance(modes.stiffness, SOFTEST) * E2_OVER_EPS0 / (3.0 * volume)
+        if forbidden:
+            shares = np.zeros_like(shares)
         ionic, bars = lattice, None
         if self.join is not None:
             estimates = IonicEstimates(direct[None], lattice[None], np.array([softest[1]]))
             ionic = self.join.join(estimates)[0]  # zero where symmetry forbids both
             bars = self.join.error_bars(estimates)
-        refinement = Refinement(
+        return Refinement(
             crystal,
             electronic,
             electronic_mean_error,
@@ -234,11 +247,10 @@ class Refiner:
             None if bars is None else float(bars[1][0]),
             frequencies(response.force_constants, atomic_masses(crystal.atomic_numbers)),
             softest,
-            0.0 if forbidden else float(shares.max(initial=0.0)),
+            float(shares.max(initial=0.0)),
+            float(shares[modes.stiffness < SOFT_BELOW].sum()),
             response.born_charges,
         )
-        refinement.remarks.extend(_remarks(refinement))
-        return refinement
 
 
 def _num_primitive_cells(crystal: Crystal) -> int:
@@ -252,18 +264,32 @@ def _least(stiffness: np.ndarray) -> float:
     return float(stiffness.min()) if len(stiffness) else float("inf")
 
 
+def _prediction_warnings(refinement: Refinement) -> list[CrystalWarning]:
+    tensors = {"electronic": refinement.electronic, "ionic": refinement.ionic, "total": refinement.total}
+    bars = {"electronic": refinement.electronic_mean_error, "total": refinement.total_mean_error}
+    system = known_crystal_system(refinement.crystal, search=False)
+    (warnings,) = prediction_warnings(
+        {name: tensor[None] for name, tensor in tensors.items()},
+        {name: np.array([bar]) for name, bar in bars.items() if bar is not None},
+        [system],
+    )
+    return warnings
+
+
 def _remarks(refinement: Refinement) -> Iterator[str]:
+    direct, lattice = (float(mean_permittivity(tensor)) for tensor in (refinement.direct, refinement.lattice))
     if refinement.is_unstable:
         yield (
             f"unstable: a mode of {refinement.modes[0]:.2f} THz lowers the energy, so the crystal takes another "
             "structure when it is cold, and the ionic tensor means little"
         )
     if refinement.is_nearly_ferroelectric:
+        is_soft = refinement.soft_share > refinement.largest_share
+        share = refinement.soft_share if is_soft else refinement.largest_share
+        which = f"modes below {SOFT_BELOW:g} eV/Angstrom^2 make" if is_soft else "one mode makes"
         yield (
-            f"close to a ferroelectric instability: the softest polar mode has {refinement.softest[1]:.2f} "
-            f"eV/Angstrom^2, and one mode makes {refinement.largest_share:.1f} of the ionic mean, which depends on its "
-            "details"
+            f"close to a ferroelectric instability: {which} {share:.1f} of the ionic mean of {lattice:.1f} (lattice "
+            "dynamics), which depends on details"
         )
-    direct, lattice = (float(mean_permittivity(tensor)) for tensor in (refinement.direct, refinement.lattice))
     if abs(lattice - direct) > 0.5 * max(lattice, direct, 2.0):
         yield f"the direct prediction ({direct:.1f}) and lattice dynamics ({lattice:.1f}) disagree"

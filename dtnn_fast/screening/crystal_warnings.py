@@ -16,6 +16,7 @@ from ..crystals.bonding import Bonding, describe_bonding, widest_gap
 from ..crystals.charge_balance import is_charge_balanced
 from ..crystals.crystal import Crystal
 from ..crystals.elements import NOBLE_GASES, NONMETALS, SYMBOLS, covalent_radii
+from ..crystals.insulators import is_known_insulator, is_metals_only
 from ..model.predictor import Predictor
 
 # Without a model that has one. Angstrom
@@ -213,9 +214,7 @@ def _length_warnings(crystal: Crystal, bonding: Bonding) -> list[CrystalWarning]
 def _element_warnings(crystal: Crystal) -> list[CrystalWarning]:
     elements = set(crystal.atomic_numbers.tolist())
     warnings = []
-    # A crystal with a published tensor or band gap is an insulator, such as CsAu and some half-Heusler crystals.
-    is_known_insulator = bool(crystal.targets) or crystal.info.get("band_gap_ev", 0.0) > 0.0
-    if NONMETALS.isdisjoint(elements) and not is_known_insulator:
+    if is_metals_only(crystal):
         text = "made of metals only: most such crystals are metals, which have no dielectric constant"
         warnings.append(CrystalWarning(WarningCode.METALS_ONLY, text))
     if len(elements) == 1:
@@ -228,8 +227,7 @@ def _charge_warnings(crystal: Crystal) -> list[CrystalWarning]:
     """Warn of compounds such as FeSi and HfRu2Si, which are metals, unless a gap or tensor is known."""
     numbers = crystal.atomic_numbers.tolist()
     is_compound = len(set(numbers)) > 1 and not NONMETALS.isdisjoint(numbers)
-    is_known_insulator = bool(crystal.targets) or crystal.info.get("band_gap_ev", 0.0) > 0.0
-    if not is_compound or is_known_insulator or is_charge_balanced(numbers):
+    if not is_compound or is_known_insulator(crystal) or is_charge_balanced(numbers):
         return []
     text = "its elements have no common oxidation states that add up to zero: likely a metal"
     return [CrystalWarning(WarningCode.NOT_CHARGE_BALANCED, text)]

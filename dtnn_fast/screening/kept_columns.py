@@ -6,22 +6,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from ..crystals.insulators import BAND_GAP_NAMES
+
 # Names of the same number in different sources, the preferred one first: ours, the Materials Project, Alexandria, WBM,
 # GNoME, JARVIS, OQMD and matbench.
 _ALIASES = {
-    "band_gap": (
-        *(
-            "band_gap_ev",
-            "band_gap",
-            "bandgap",
-            "Bandgap",
-            "band_gap_ind",
-            "bandgap_pbe",
-            "gap_pbe",
-            "optb88vdw_bandgap",
-        ),
-        *("_mp_band_gap", "_alexandria_band_gap", "_oqmd_band_gap", "_gnome_bandgap", "gap"),
-    ),
+    "band_gap": BAND_GAP_NAMES,
     "e_above_hull": (
         *("e_above_hull_ev_per_atom", "e_above_hull", "energy_above_hull", "ehull", "hull_distance"),
         *("e_above_hull_mp2020_corrected_ppd_mp", "_alexandria_hull_distance", "_oqmd_stability"),

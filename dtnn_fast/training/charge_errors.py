@@ -113,29 +113,14 @@ class ChargePredictions:
         """Compute the errors by part, as results.json holds them.
 
         Returns:
-            For each part with crystals "crystals", "atoms", "mae" (mean absolute error of a component, e), "mean_size"
-            (mean absolute component of the labels, e), and "by_element" with these four for each element by its
-            symbol, in the order of the atomic numbers.
+            For each part with crystals what `charge_errors` gives.
         """
         parts = {part: self.select(part) for part in ("test", "validation")}
-        return {part: selected._summarise() for part, selected in parts.items() if len(selected.ids)}
-
-    def _summarise(self) -> dict[str, Any]:
-        errors = np.abs(self.predicted - self.expected).mean((1, 2))
-        sizes = np.abs(self.expected).mean((1, 2))
-        crystal = np.repeat(np.arange(len(self.ids)), self.num_atoms)
-
-        def describe(atoms: np.ndarray) -> dict[str, Any]:
-            return {
-                "crystals": len(np.unique(crystal[atoms])),
-                "atoms": int(atoms.sum()),
-                "mae": float(errors[atoms].mean()),
-                "mean_size": float(sizes[atoms].mean()),
-            }
-
-        elements = np.unique(self.atomic_numbers).tolist()
-        by_element = {symbol(z): describe(self.atomic_numbers == z) for z in elements}
-        return {**describe(np.ones(len(crystal), dtype=bool)), "by_element": by_element}
+        return {
+            part: charge_errors(selected.num_atoms, selected.atomic_numbers, selected.predicted, selected.expected)
+            for part, selected in parts.items()
+            if len(selected.ids)
+        }
 
     def save(self, path: Path) -> None:
         """Write an .npz with an array for each field."""
@@ -155,6 +140,37 @@ class ChargePredictions:
                 return cls(**{name: archive[name] for name in archive.files})
         except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
             raise BadFileError(f"{path}: not the Born charges of a run: {error}") from error
+
+
+def charge_errors(
+    num_atoms: np.ndarray, atomic_numbers: np.ndarray, predicted: np.ndarray, expected: np.ndarray
+) -> dict[str, Any]:
+    """Compute the errors of Born charges of crystals, at least one, whose atoms follow each other.
+
+    Args:
+        num_atoms: of each crystal. [n], int64.
+        atomic_numbers: [N], int64.
+        predicted: [N, 3, 3], e.
+        expected: [N, 3, 3], e.
+
+    Returns:
+        "crystals", "atoms", "mae" (mean absolute error of a component, e), "mean_size" (mean absolute component of the
+        labels, e), and "by_element" with these four for each element by its symbol, in the order of the atomic numbers.
+    """
+    errors = np.abs(predicted - expected).mean((1, 2))
+    sizes = np.abs(expected).mean((1, 2))
+    crystal = np.repeat(np.arange(len(num_atoms)), num_atoms)
+
+    def describe(atoms: np.ndarray) -> dict[str, Any]:
+        return {
+            "crystals": len(np.unique(crystal[atoms])),
+            "atoms": int(atoms.sum()),
+            "mae": float(errors[atoms].mean()),
+            "mean_size": float(sizes[atoms].mean()),
+        }
+
+    by_element = {symbol(z): describe(atomic_numbers == z) for z in np.unique(atomic_numbers).tolist()}
+    return {**describe(np.ones(len(crystal), dtype=bool)), "by_element": by_element}
 
 
 def _is_known(model: DTNN, crystal: Crystal) -> bool:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ..crystals.crystal import Crystal
-from ..crystals.elements import atomic_masses, symbol
+from ..crystals.elements import atomic_masses
 from ..datasets.bundled import load_labelled
 from ..datasets.splits import split_by_group
 from ..encoders.build import save_encoder
@@ -24,6 +24,7 @@ from ..errors import DTNNError
 from ..model.decoder import DecoderConfig
 from ..model.lattice_model import LatticeModel, LatticeModelConfig, LatticeResponse
 from ..phonons import SOFTEST, frequencies, gamma_modes, ionic_tensor
+from .charge_errors import charge_errors
 from .held_out import without_held_out
 from .lattice_loss import TERMS
 from .lattice_training import LatticeData, LatticeEpoch, LatticeSettings, LatticeTrainer
@@ -189,8 +190,7 @@ def lattice_errors(model: LatticeModel, crystals: Sequence[Crystal]) -> dict[str
         "ionic" by functional: of crystals with a published ionic tensor, count, "mae_ten", "median_ten", and
         `ranking_quality`. "force_constants": relative mean error of the elements; error of the softest mode in
         eV/Angstrom^2, and of the frequencies, in rising order, in THz; the unstable crystals, how many were found, and
-        how many stable ones were called unstable. "born_charges": mean error and mean size of a component in e, for all
-        atoms and by element.
+        how many stable ones were called unstable. "born_charges": see `charge_errors`; {"atoms": 0} without labels.
     """
     responses = predict_for_functionals(model, crystals)
     return {
@@ -252,20 +252,17 @@ def _force_constant_errors(crystals: Sequence[Crystal], responses: Sequence[Latt
 
 
 def _born_charge_errors(crystals: Sequence[Crystal], responses: Sequence[LatticeResponse]) -> dict[str, Any]:
-    by_element: dict[str, list[tuple[float, float]]] = {}
-    for crystal, response in zip(crystals, responses, strict=True):
-        if crystal.born_charges is None:
-            continue
-        errors = np.abs(response.born_charges - crystal.born_charges).mean((1, 2))
-        sizes = np.abs(crystal.born_charges).mean((1, 2))
-        for z, error, size in zip(crystal.atomic_numbers.tolist(), errors.tolist(), sizes.tolist(), strict=True):
-            by_element.setdefault(symbol(z), []).append((error, size))
-
-    def summary(pairs: Sequence[tuple[float, float]]) -> Mapping[str, float]:
-        errors, sizes = zip(*pairs, strict=True)
-        return {"atoms": len(pairs), "mae": float(np.mean(errors)), "mean_size": float(np.mean(sizes))}
-
-    if not by_element:
+    pairs = [
+        (crystal, response.born_charges, crystal.born_charges)
+        for crystal, response in zip(crystals, responses, strict=True)
+        if crystal.born_charges is not None
+    ]
+    if not pairs:
         return {"atoms": 0}
-    everything = [pair for pairs in by_element.values() for pair in pairs]
-    return {**summary(everything), "elements": {name: summary(pairs) for name, pairs in sorted(by_element.items())}}
+    labelled, predicted, expected = zip(*pairs, strict=True)
+    return charge_errors(
+        np.array([crystal.num_atoms for crystal in labelled]),
+        np.concatenate([crystal.atomic_numbers for crystal in labelled]),
+        np.concatenate(predicted),
+        np.concatenate(expected),
+    )

@@ -12,7 +12,7 @@ from rich.console import Console
 
 import dtnn_fast.cli
 from dtnn_fast.cli import progress
-from dtnn_fast.cli.console import stderr, stdout
+from dtnn_fast.cli.console import counted, stderr, stdout
 from dtnn_fast.cli.info import _OPTIONAL
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.formats.packed_set import write_packed
@@ -21,6 +21,13 @@ from dtnn_fast.formats.packed_set import write_packed
 TEXTS = ["[red]", "a[/bold]", "my[relaxed]", "[/]", ":smile:", "[link=x]y", "x[1", "\\[y]"]
 CSCL = {"lattice_angstrom": (4 * np.eye(3)).tolist(), "atomic_numbers": [55, 17]}
 SMALL = ["--set", "encoder.channels=8,4,4", "--set", "decoder.latent=8", "--epochs", "1", "--layer", "1"]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 crystals"), (1, "1 crystal"), (2, "2 crystals"), (1234, "1,234 crystals")]
+)
+def test_numbers_with_their_noun(number, text):
+    assert counted(number, "crystal") == text
 
 
 @pytest.fixture

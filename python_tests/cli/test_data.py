@@ -144,7 +144,7 @@ def test_no_crystal_left(program, tmp_path, table):
     target = tmp_path / "none.npz"
     result = program("data", "fetch", "matminer", "--file", table, "-o", target)
     assert result.exit_code == 2
-    assert "all 3 rows were dropped" in result.stderr
+    assert "no row is left: 3 rows dropped" in result.stderr
     assert not target.exists()
     assert target.with_suffix(".dropped.csv").exists()
 

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from lattice_cases import random_lattice_model
 
 from dtnn_fast.training.run_folder import RunPredictions, load_predictions, save_predictions
 
@@ -162,7 +163,7 @@ def test_runs_by_structure_and_by_system(program, few_crystals, tmp_path):
     for kind, other in (("structures", "systems"), ("systems", "structures")):
         result = program("evaluate", tmp_path / "runs", "--data", few_crystals, "--split-by", kind, "-o", output)
         assert result.exit_code == 3
-        assert "1 runs compared on 30 crystals" in result.stderr
+        assert "1 run compared on 30 crystals" in result.stderr
         (left,) = table(output / "rejected.csv")
         assert left["source"] == str(tmp_path / "runs" / other)
         assert f"evaluate it with --split-by {other}" in left["reason"]
@@ -192,6 +193,39 @@ class TestModels:
         assert result.exit_code == 0, result.stderr
         assert "the model does not say what it was trained on" in result.stdout
 
+    def test_another_lattice_model(self, program, tiny_model, tmp_path):
+        random_lattice_model().save(tmp_path / "lattice")
+
+        def refined(*arguments):
+            result = program("evaluate", "--textbook", *arguments, "-o", tmp_path / "out", "--threads", 1)
+            assert result.exit_code == 0, result.stderr
+            return result, {row["id"]: row["ionic_refined"] for row in table(tmp_path / "out" / "textbook.csv")}
+
+        _, by_bundled = refined()
+        result, by_other = refined("--lattice", tmp_path / "lattice")
+        assert f"dielectric, refined by {tmp_path / 'lattice'}" in result.stdout
+        assert by_other["Si"] == by_bundled["Si"] == "0"
+        assert by_other["MgO"] != by_bundled["MgO"]
+        _, of_tiny = refined("--model", tiny_model, "--lattice", tmp_path / "lattice")
+        # Lattice dynamics alone does not depend on the direct model.
+        assert float(of_tiny["MgO"]) == pytest.approx(float(by_other["MgO"]), rel=1e-4)
+        _, without = refined("--model", tiny_model)
+        assert set(without.values()) == {""}
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["runs", "--lattice", "lattice"], "expected it with --textbook or --labelled"),
+            (["--textbook", "--lattice", "nowhere"], "nowhere"),
+            (["--textbook", "--model", "dielectric-total", "--lattice", "lattice"], "electronic and ionic"),
+        ],
+    )
+    def test_wrong_lattice_models(self, program, arguments, message, tmp_path):
+        result = program("evaluate", *arguments, "-o", tmp_path / "out")
+        assert result.exit_code == 2
+        assert message in " ".join(result.stderr.replace("│", " ").split())
+        assert not (tmp_path / "out").exists()
+
     def test_labelled(self, program, few_crystals, tmp_path):
         result = program(
             "evaluate", "--labelled", few_crystals, "-o", tmp_path / "out", "--markdown", tmp_path / "a.md"
@@ -219,6 +253,35 @@ class TestModels:
             assert (("wrong", "electronic label dropped") in rejected) == (flag == "--clean")
             rows = table(tmp_path / "out" / "labelled.csv")
             assert str(sum(bool(row["electronic_label"]) for row in rows)) == labels
+
+    def test_labelled_crystals_are_refined(self, program, few_crystals, tmp_path):
+        lines = few_crystals.read_text().splitlines()[:8]
+        row = json.loads(lines[0])
+        large = row | {
+            "id": "large",
+            "atomic_numbers": row["atomic_numbers"] * 300,
+            "frac_coords": [
+                [x / 300 + n / 300, y, z] for n in range(300) for x, y, z in (c for c in row["frac_coords"])
+            ],
+            "lattice_angstrom": [[300 * x for x in row["lattice_angstrom"][0]], *row["lattice_angstrom"][1:]],
+        }
+        (tmp_path / "crystals.jsonl").write_text("\n".join([*lines, json.dumps(large)]))
+        (tmp_path / "notes.txt").write_text("no crystal")
+        result = program("evaluate", "--labelled", tmp_path, "--lattice", "lattice", "-o", tmp_path / "out")
+        assert result.exit_code == 3, result.stderr
+        assert "skipped 1 file" in result.stderr
+        assert "ionic: errors of dielectric, refined by lattice" in result.stdout
+        refused = {row["id"]: row["reason"] for row in table(tmp_path / "out" / "rejected.csv")}
+        assert refused["large"].startswith("not refined: too large")
+        direct = {row["id"]: row for row in table(tmp_path / "out" / "labelled.csv")}
+        refined = {row["id"]: row for row in table(tmp_path / "out" / "refined.csv")}
+        assert direct.keys() - refined.keys() == {"large"}
+        results = json.loads(program("refine", tmp_path / "crystals.jsonl", "--json", "--threads", 1).stdout)
+        for entry in results["crystals"]:
+            row = refined[entry["id"]]
+            assert float(row["ionic_mean"]) == pytest.approx(entry["ionic_mean"], rel=1e-3, abs=1e-3)
+            assert float(row["total_error_bar"]) == pytest.approx(entry["total_mean_error"], rel=1e-3, abs=1e-3)
+            assert row["ionic_label"] == direct[entry["id"]]["ionic_label"]
 
     def test_crystals_without_labels_are_an_error(self, program, few_crystals, tmp_path):
         row = json.loads(few_crystals.read_text().splitlines()[0])

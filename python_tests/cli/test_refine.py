@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from bonding_examples import magnesia_slab, rock_salt, scaled
 from lattice_cases import random_lattice_model
 from model_cases import small_crystals
 
@@ -118,6 +119,7 @@ def test_files_that_are_no_ranking_are_refused(refine, files):
         (["X", "-o", "out.txt"], ".json or .csv"),
         (["X", "-o", "nowhere/out.json"], "there is no folder nowhere"),
         (["X", "--relax"], "--potential"),
+        (["X", "--best", "3"], "folder of a screening by --ranking"),
         (["X", "--potential", "unheard"], "file of Nequix"),
         (["X", "--potential", "missing.nqx"], "missing.nqx"),
     ],
@@ -127,6 +129,51 @@ def test_wrong_arguments(refine, files, arguments, message):
     result = refine(*paths)
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_warnings_about_the_structure(refine, files):
+    slab, bohr = replace(magnesia_slab(), id="slab"), replace(scaled(rock_salt(), 1.8897), id="bohr")
+    write_packed(files / "doubtful.npz", [slab, bohr, CRYSTALS[0]], {})
+    result = refine(files / "doubtful.npz", "-o", files / "doubtful.csv")
+    assert result.exit_code == 0, result.stderr
+    assert "! slab: warning: layers or a slab" in result.stdout
+    assert "! bohr: warning: bonds are about" in result.stdout
+    rows = {row["id"]: row for row in csv.DictReader((files / "doubtful.csv").open())}
+    assert "gap" in rows["slab"]["warning_codes"].split()
+    assert "bohr" in rows["bohr"]["warning_codes"].split()
+    assert "lengths in Bohr?" in rows["bohr"]["warnings"]
+    content = json.loads(refine(files / "doubtful.npz", "--json").stdout)
+    for entry in content["crystals"]:
+        assert "; ".join(entry["warnings"]) == rows[entry["id"]]["warnings"]
+        assert " ".join(entry["warning_codes"]) == rows[entry["id"]]["warning_codes"]
+
+
+def test_nothing_refined_is_an_empty_result(refine, files):
+    copper = Crystal.from_fractional("Cu", [29], [[0, 0, 0]], 1.8 * np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]))
+    write_packed(files / "metal.npz", [copper], {})
+    result = refine(files / "metal.npz", files / "broken.cif", "--json", "-o", files / "nothing.json")
+    assert result.exit_code == 2
+    assert "nothing could be refined" in result.stderr
+    content = json.loads(result.stdout)
+    assert content["crystals"] == []
+    assert {entry["id"] for entry in content["rejected"]} >= {"Cu"}
+    assert len(content["rejected"]) == 2
+    assert json.loads((files / "nothing.json").read_text()) == content
+
+
+def test_skipped_files_are_named(refine, tmp_path):
+    write_packed(tmp_path / "crystals.npz", CRYSTALS[:1], {})
+    (tmp_path / "notes.txt").write_text("no crystal")
+    result = refine(tmp_path)
+    assert result.exit_code == 0, result.stderr
+    assert f"skipped 1 file of unknown format, such as {tmp_path / 'notes.txt'}" in result.stderr
+    assert "1 crystal in" in result.stderr
+
+
+def test_the_bundled_crystals_of_a_ranking_are_not_announced_as_a_screening(refine, tmp_path):
+    (tmp_path / "ranking.csv").write_text("rank,id\n1,mp-34293\n")
+    result = refine("--ranking", tmp_path)
+    assert "screening" not in result.stderr
 
 
 def test_models_without_the_ionic_tensor_are_refused(program, files):
@@ -182,3 +229,26 @@ def test_only_crystals_that_can_be_refined_are_relaxed(refine, files, monkeypatc
     result = refine(files / "mixed.npz", "--potential", "stiff", "--relax", "--json")
     assert result.exit_code == 3
     assert relaxed == [CRYSTALS[0].id, "second"]  # not copper
+
+
+def test_a_relaxed_insulator_of_metals_is_refined(program, files, monkeypatch):
+    pytest.importorskip("ase")
+    from dtnn_fast import potentials
+
+    gold = Crystal.from_fractional("CsAu", [55, 79], [[0, 0, 0], [0.5] * 3], 4.2 * np.eye(3))
+    crystals = [replace(gold, id="metal"), replace(gold, id="insulator", targets={"total": np.eye(3)})]
+    write_packed(files / "gold.npz", crystals, {})
+
+    class Still(potentials.Potential):
+        """A potential without forces anywhere, so that a relaxation ends at once."""
+
+        def evaluate(self, crystals):
+            still = [np.zeros((crystal.num_atoms, 3)) for crystal in crystals]
+            return [potentials.PotentialResult(0.0, forces, np.zeros((3, 3))) for forces in still]
+
+    monkeypatch.setattr(potentials, "load_potential", lambda name, **_: Still("still", None))
+    result = program("refine", files / "gold.npz", "--potential", "still", "--relax", "--json", "--threads", 1)
+    assert result.exit_code == 3, result.stderr
+    content = json.loads(result.stdout)
+    assert [entry["id"] for entry in content["crystals"]] == ["insulator"]
+    assert [entry["id"] for entry in content["rejected"]] == ["metal"]

@@ -66,7 +66,7 @@ def test_a_large_thermal_cell(program, tiny_model, tmp_path):
     assert "spglib" not in result.stderr
     result = program("predict", file, "--model", tiny_model)
     assert result.exit_code == 0
-    assert "MgO   crystal system unknown   5184 atoms" in result.stdout
+    assert "MgO   crystal system unknown   5,184 atoms" in result.stdout
 
 
 @pytest.mark.parametrize(("phase", "count"), [("batch", 5), ("search", 1)])

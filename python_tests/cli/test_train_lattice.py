@@ -57,9 +57,8 @@ def test_a_run_learns_and_is_recorded(program, files):
     held_out = results["held_out"]
     # Held-out crystals with an element that no five crystals have taught are not tested.
     assert 0 < held_out["crystals"] <= 80 - results["crystals"]
-    assert held_out["born_charges"]["atoms"] == sum(
-        one["atoms"] for one in held_out["born_charges"]["elements"].values()
-    )
+    charges = held_out["born_charges"]
+    assert charges["atoms"] == sum(one["atoms"] for one in charges["by_element"].values())
     lines = [line for line in result.stderr.splitlines() if line.startswith("epoch")]
     assert len(lines) == 3
     model = LatticeModel.from_pretrained(run / "model")

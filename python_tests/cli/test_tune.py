@@ -69,7 +69,7 @@ def test_ctrl_c_keeps_the_study(program, few_crystals, tmp_path, monkeypatch):
         patch.setattr(Objective, "__call__", interrupted)
         stopped = program(*arguments)
     assert stopped.exit_code == 130
-    assert "stopped after 1 trials" in stopped.stderr
+    assert "stopped after 1 trial, kept in" in stopped.stderr
     assert json.loads((tmp_path / "best.json").read_text())["trial"] == 0
     assert program(*arguments).exit_code == 0
     assert len(trials(tmp_path)) == 2

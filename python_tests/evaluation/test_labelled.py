@@ -10,7 +10,13 @@ import torch
 
 from dtnn_fast.crystals.crystal import Crystal, Rejected
 from dtnn_fast.datasets.bundled import load_labelled
-from dtnn_fast.evaluation.labelled import LabelledEvaluation, evaluate_labelled, labelled_tables, write_labelled
+from dtnn_fast.evaluation.labelled import (
+    LabelledEvaluation,
+    evaluate_labelled,
+    labelled_tables,
+    refined_evaluation,
+    write_labelled,
+)
 from dtnn_fast.model.dtnn import DTNN
 from dtnn_fast.model.training_set import TrainingSet, mean_scalars
 from dtnn_fast.screening.store import ScreenedCrystals
@@ -64,6 +70,31 @@ def test_errors_of_tensors_diagonals_and_means_are_those_worked_out_by_hand():
     assert evaluation.errors("total", np.array([3])) is None
     single = evaluation.errors("total", np.array([2]))
     assert single.values.keys() == {"mae_mean", "median_mean", "covered"}
+
+
+def test_refined_tensors_take_the_place_of_those_that_have_them(tmp_path):
+    labels = [{"targets": {"total": n * np.eye(3)}} for n in (2.0, 4.0, 6.0)]
+    direct = by_hand(labels, [9.0 * np.eye(3)] * 3, [1.0] * 3, [True, False, True])
+    refined = refined_evaluation(
+        direct,
+        "refined",
+        {"total": {"c2": 6.5 * np.eye(3), "c1": 4.1 * np.eye(3)}},
+        {"total": {"c2": 0.1, "c1": 0.2}},
+    )
+    assert [crystal.id for crystal in refined.crystals] == ["c1", "c2"]
+    assert {name: rows.tolist() for name, rows in refined.groups().items()} == {
+        "all": [0, 1],
+        "trained on": [1],
+        "not trained on": [0],
+    }
+    errors = refined.errors("total", np.arange(2))
+    assert errors.values["mae_mean"] == pytest.approx(0.3)
+    assert errors.values["covered"] == 0.5
+    for nothing in ({}, {"total": {}}):
+        empty = refined_evaluation(direct, "refined", nothing, {})
+        assert empty.crystals == []
+        labelled_tables(empty)
+        write_labelled(tmp_path / "empty.csv", empty)
 
 
 def test_groups_by_training_and_functional():

@@ -12,6 +12,7 @@ from pair_potential import crystals_of_many_groups, pair_energy, pair_forces, pa
 from potential_cases import PairPotential, named, rocksalt, without
 
 from dtnn_fast.crystals.crystal import Crystal
+from dtnn_fast.crystals.insulators import is_known_insulator
 from dtnn_fast.errors import BadCrystalError
 from dtnn_fast.potentials import relax
 from dtnn_fast.symmetry import find_operations
@@ -94,6 +95,8 @@ def test_labels_belong_to_the_structure_before():
     crystal = relax(labelled, PairPotential()).crystal
     assert not crystal.has_label
     assert crystal.force_constants is None
+    assert is_known_insulator(crystal)
+    assert not is_known_insulator(relax(rocksalt(), PairPotential()).crystal)
 
 
 @pytest.mark.parametrize(

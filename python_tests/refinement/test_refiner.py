@@ -6,16 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from bonding_examples import methane
 from lattice_cases import random_lattice_model
 from model_cases import labelled
 
 from dtnn_fast import DTNN
 from dtnn_fast.crystals.crystal import Crystal, Rejected
 from dtnn_fast.datasets.bundled import load_screening
+from dtnn_fast.datasets.textbook_crystals import load_textbook
 from dtnn_fast.phonons import SOFTEST, ionic_tensor
 from dtnn_fast.refinement.bundled_refiner import bundled_refiner
 from dtnn_fast.refinement.ionic_join import IonicEstimates, IonicJoin
-from dtnn_fast.refinement.refiner import Refinement, Refiner
+from dtnn_fast.refinement.refiner import SOFT_BELOW, Refinement, Refiner
 from dtnn_fast.symmetry import with_operations
 
 DIAMOND = Crystal.from_fractional(
@@ -85,6 +87,7 @@ def test_a_supercell_has_the_tensor_and_softest_polar_mode_of_its_primitive_cell
     for one, two in zip(refiner.refine(crystals), doubled, strict=True):
         assert two.softest[1] == pytest.approx(one.softest[1], abs=1e-3)
         np.testing.assert_allclose(two.ionic, one.ionic, rtol=1e-4, atol=1e-4)
+        assert two.soft_share == pytest.approx(one.soft_share, rel=1e-3, abs=1e-4)
 
 
 def test_what_symmetry_forbids_is_exactly_zero(direct, lattice):
@@ -144,6 +147,26 @@ def test_soft_and_unstable_crystals_are_marked(direct, lattice, crystals, stiffn
     assert any("unstable:" in remark for remark in result.remarks) == unstable
     assert any("ferroelectric" in remark for remark in result.remarks) == soft
     assert (result.modes[0] < 0) == unstable
+    # Every mode is soft, or none.
+    assert result.soft_share == pytest.approx(np.trace(result.lattice) / 3 if soft else 0.0)
+
+
+def test_soft_modes_that_hardly_matter_mark_no_instability(direct):
+    """A molecule in a box turns and moves nearly freely, and some of these modes are polar."""
+    water = Crystal.make("water", [8, 1, 1], [[0, 0, 0], [0.757, 0.586, 0], [-0.757, 0.586, 0]], 12.0 * np.eye(3))
+    hydrogen_fluoride = Crystal.make("HF", [9, 1], [[0, 0, 0], [0, 0, 0.917]], 12.0 * np.eye(3))
+    found = list(bundled_refiner(direct).refine([water, hydrogen_fluoride, methane()]))
+    assert any(result.softest[1] < SOFT_BELOW for result in found)
+    for result in found:
+        assert not result.is_nearly_ferroelectric
+        assert not any("ferroelectric" in remark for remark in result.remarks)
+
+
+def test_textbook_crystals_near_an_instability(direct):
+    known = {one.crystal.id: one for one in load_textbook()}
+    soft, stiff = ("SrTiO3", "KTaO3", "TiO2-rutile", "CsPbBr3"), ("NaCl", "MgO", "GaN", "LiNbO3", "HfO2", "Si")
+    results = bundled_refiner(direct).refine([known[id].crystal for id in (*soft, *stiff)])
+    assert [result.is_nearly_ferroelectric for result in results] == [True] * len(soft) + [False] * len(stiff)
 
 
 def test_models_without_the_tensors_are_refused(lattice):

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: MIT
+"""Prediction by a model that computes with graphs: graphs of crystals in, arrays for each crystal out."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..crystals.crystal import Crystal
+from ..encoders.build import Encoder
+from ..encoders.native import NativeEncoder
+from ..nn.atom_images import AtomImages
+from ..nn.graph import CrystalGraph, build_graph
+from ..nn.latents import EncodedCrystals
+from ..nn.reduced_graph import build_inference_graph, build_unfolding_graph
+from .predictor import Predictor
+
+
+class GraphPredictor(Predictor):
+    """A predictor with one encoder, which reads graphs of crystals; those with known operations are reduced."""
+
+    encoder: Encoder
+
+    @abstractmethod
+    def encode(self, graph: CrystalGraph) -> EncodedCrystals:
+        """Compute the latents of a graph."""
+
+    @abstractmethod
+    def member_tensors(self, crystals: CrystalGraph | EncodedCrystals) -> dict[str, Tensor]:
+        """Compute the tensors of each member by target. [members, B, 3, 3]."""
+
+    @abstractmethod
+    def born_charges(self, crystals: CrystalGraph | EncodedCrystals) -> Tensor:
+        """Compute Born effective charges of the atoms of a graph. [N, 3, 3], e."""
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameters."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the parameters."""
+        return next(self.parameters()).dtype
+
+    @property
+    def bond_cutoff(self) -> float:
+        """See `Predictor.bond_cutoff`."""
+        return float(max(self.encoder.cutoffs))
+
+    def graph(self, crystals: Sequence[Crystal]) -> CrystalGraph:
+        """Build the graph of crystals for this model, on its device and in its dtype."""
+        return build_graph(crystals, self.encoder.cutoffs, self.dtype, self.device)
+
+    @property
+    def uses_operations(self) -> bool:
+        """See `Predictor.uses_operations`."""
+        return isinstance(self.encoder, NativeEncoder)
+
+    def inference_graph(self, crystals: Sequence[Crystal]) -> CrystalGraph:
+        """Build the graph of crystals as `graph` does, with one atom and one bond of each orbit where it can.
+
+        These are the crystals with `operations`, of a model that `uses_operations`. Positions carry no gradients there.
+        """
+        if not self.uses_operations or all(crystal.operations is None for crystal in crystals):
+            return self.graph(crystals)
+        return build_inference_graph(crystals, self.encoder.cutoffs, self.dtype).to(self.device)
+
+    def predict_members(self, crystals: Sequence[Crystal]) -> dict[str, np.ndarray]:
+        """See `Predictor.predict_members`."""
+        # Below no_grad each operation is still called in Python: a fifth of the time of a small crystal.
+        with torch.inference_mode():
+            members = self.member_tensors(self.inference_graph(crystals))
+            return {target: values.double().cpu().numpy() for target, values in members.items()}
+
+    def predict_batch_charges(self, crystals: Sequence[Crystal]) -> list[np.ndarray]:
+        """See `Predictor.predict_batch_charges`."""
+        with torch.inference_mode():
+            graph, images = self._unfolding_graph(crystals)
+            return _charges_by_crystal(self.born_charges(graph), images, crystals)
+
+    def predict_members_and_charges(
+        self, crystals: Sequence[Crystal]
+    ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+        """See `Predictor.predict_members_and_charges`."""
+        with torch.inference_mode():
+            graph, images = self._unfolding_graph(crystals)
+            encoded = self.encode(graph)
+            charges = _charges_by_crystal(self.born_charges(encoded), images, crystals)
+            members = self.member_tensors(encoded)
+            return {target: values.double().cpu().numpy() for target, values in members.items()}, charges
+
+    def _unfolding_graph(self, crystals: Sequence[Crystal]) -> tuple[CrystalGraph, AtomImages | None]:
+        """Build `inference_graph` with the images of its atoms."""
+        if not self.uses_operations or all(crystal.operations is None for crystal in crystals):
+            return self.graph(crystals), None
+        graph, images = build_unfolding_graph(crystals, self.encoder.cutoffs, self.dtype)
+        return graph.to(self.device), images
+
+
+def _charges_by_crystal(values: Tensor, images: AtomImages | None, crystals: Sequence[Crystal]) -> list[np.ndarray]:
+    """Turn the charges of a graph's atoms into those of each crystal's atoms, which sum to zero exactly."""
+    values = values.double().cpu()
+    every = (values if images is None else images.unfold(values)).numpy()
+    counts = np.cumsum([crystal.num_atoms for crystal in crystals])
+    # The readout cannot subtract the mean of the antisymmetric parts where it sees one atom of each orbit.
+    return [part - part.mean(0) for part in np.split(every, counts[:-1])]
