@@ -13,18 +13,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["DTNN", "Ensemble", "LatticeModel", "__version__", "use_backend"]
+__all__ = ["DTNN", "Ensemble", "LatticeModel", "__version__", "screen", "use_backend"]
 
 if TYPE_CHECKING:
     from ._backend import use_backend
     from .model.dtnn import DTNN
     from .model.ensemble_model import Ensemble
     from .model.lattice_model import LatticeModel
+    from .screening.screen_function import screen
 
 _MODULE_OF_NAME = {
     "DTNN": ".model.dtnn",
     "Ensemble": ".model.ensemble_model",
     "LatticeModel": ".model.lattice_model",
+    "screen": ".screening.screen_function",
     "use_backend": "._backend",
 }
 _SUBMODULES = {

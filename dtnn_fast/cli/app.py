@@ -20,6 +20,7 @@ from .ensemble import ensemble
 from .evaluate import evaluate
 from .export import export
 from .info import info
+from .pack import pack
 from .predict import predict
 from .rank import rank
 from .refine import refine
@@ -69,6 +70,20 @@ def _program_options(
     pass
 
 
-for _command in (screen, rank, predict, refine, train, train_lattice, ensemble, tune, distill, evaluate, export, info):
+for _command in (
+    screen,
+    rank,
+    pack,
+    predict,
+    refine,
+    train,
+    train_lattice,
+    ensemble,
+    tune,
+    distill,
+    evaluate,
+    export,
+    info,
+):
     app.command(cls=SettingsCommand if _command in (train, tune, distill) else Command)(_command)
 app.add_typer(data, name="data")

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import typer
 
 from ..errors import BadFileError, DTNNError
 from . import SOME_REJECTED, STOPPED
-from .console import command_line, stderr, stdout
+from .console import command_line, counted, stderr, stdout
 from .options import CRYSTAL_FILES, DeviceOption, ModelOption, ThreadsOption, describe, load_model
 from .progress import ScreeningProgress
 from .ranking_options import (
@@ -36,6 +35,7 @@ from .ranking_options import (
     warn_few,
     write_and_print,
 )
+from .stop_signals import sigterm_as_ctrl_c
 
 if TYPE_CHECKING:
     from ..model.predictor import Predictor
@@ -172,7 +172,7 @@ def screen(
     from ..screening.ranking import RankingRules
     from ..screening.screening_run import ScreeningOptions, make_manifest, output_parts, parse_shard
 
-    with _sigterm_as_ctrl_c():
+    with sigterm_as_ctrl_c():
         rules = RankingRules(
             *(sort_by, lowest_first, where, split_elements(elements), split_elements(without), rank_unreliable),
             *(rank_duplicates, per_prototype, pareto),
@@ -218,24 +218,6 @@ def screen(
             }
             results = _Results(parts, model, rules, top, find_duplicates and not stopped, inputs.rejected, facts)
             _write_results(results)
-
-
-@contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM, which queue systems send before they kill, end the work as Ctrl-C does."""
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not in the main thread, where Python allows no handlers
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _check_charges(predictor: Predictor, born_charges: bool) -> None:
@@ -315,7 +297,7 @@ def _screen(
         _print_stopped(counts.predicted)
     elif done:
         stderr().print(
-            f"{counts.predicted:,} crystals in {seconds:.1f} s ({counts.predicted / seconds:.0f} per second)"
+            f"{counted(counts.predicted, 'crystal')} in {seconds:.1f} s ({counts.predicted / seconds:.0f} per second)"
         )
     else:
         stderr().print("all crystals were predicted by an earlier start; --fresh predicts them anew")

@@ -36,6 +36,9 @@ _DENSE_FILLING, _THIN_VOLUME = 1.7, 125.0
 _SYMMETRY_TOLERANCE = 0.05
 # Smaller negative values are rounding errors.
 _NEGATIVE_TOLERANCE = 0.01
+# By the rule of T. S. Moss (Proc. Phys. Soc. B 63, 167, 1950), n^4 times the gap is 95 eV: a crystal with a larger
+# electronic permittivity n^2 has a gap below 0.24 eV or none. Germanium has 16.
+_ELECTRONIC_OF_SMALL_GAP = 20.0
 
 
 class WarningCode(StrEnum):
@@ -51,6 +54,7 @@ class WarningCode(StrEnum):
     GAP = "gap"
     FEW_TRAINING_CRYSTALS = "few_training_crystals"
     FAR_FROM_TRAINING = "far_from_training"
+    SMALL_GAP = "small_gap"
     NEGATIVE_PART = "negative_part"
     SYMMETRY_BREACH = "symmetry_breach"
     ERROR_BAR_EXCEEDS_VALUE = "error_bar_exceeds_value"
@@ -68,6 +72,7 @@ TITLES = {
     WarningCode.GAP: "a slab, wires or molecules with a gap wider than the cutoff of the model",
     WarningCode.FEW_TRAINING_CRYSTALS: "few training crystals with one of the elements",
     WarningCode.FAR_FROM_TRAINING: "unlike all training crystals",
+    WarningCode.SMALL_GAP: "an electronic part like that of a metal",
     WarningCode.NEGATIVE_PART: "a principal value below its bound",
     WarningCode.SYMMETRY_BREACH: "a tensor that breaks the symmetry of the crystal",
     WarningCode.ERROR_BAR_EXCEEDS_VALUE: "error bar exceeds the value",
@@ -86,7 +91,11 @@ UNRELIABLE = frozenset(
     }
 )
 # Not ranked unless asked for: also what looks like a metal, and what lies outside of what the model has learned.
-OFF_THE_LIST = UNRELIABLE | {WarningCode.NOT_CHARGE_BALANCED, WarningCode.FAR_FROM_TRAINING}
+OFF_THE_LIST = UNRELIABLE | {
+    WarningCode.NOT_CHARGE_BALANCED,
+    WarningCode.SMALL_GAP,
+    WarningCode.FAR_FROM_TRAINING,
+}
 
 
 class CrystalWarning(NamedTuple):
@@ -137,6 +146,7 @@ def prediction_warnings(
     mean_errors: Mapping[str, np.ndarray],
     systems: Sequence[str | None],
     ranked_target: str | None = None,
+    known_insulators: Sequence[bool] | None = None,
 ) -> list[list[CrystalWarning]]:
     """Find predictions that cannot be right, or that say nothing.
 
@@ -146,6 +156,7 @@ def prediction_warnings(
         systems: crystal systems, None where unknown. [B].
         ranked_target: a target whose error bar is judged in any case. The ionic part is not judged otherwise, since it
             is small in many crystals whose electronic and total permittivities are well predicted.
+        known_insulators: whether tensors or band gaps of the crystals are published; None where that is unknown. [B].
 
     Returns:
         Warnings for each crystal.
@@ -158,6 +169,12 @@ def prediction_warnings(
             limit = "below 0" if target == "ionic" else "below 1, the permittivity of vacuum"
             text = f"a principal value of the {target} tensor is {limit}: {lowest[row]:.2f}"
             results[row].append(CrystalWarning(WarningCode.NEGATIVE_PART, text))
+    if "electronic" in tensors:
+        electronic = np.trace(tensors["electronic"], axis1=1, axis2=2) / 3.0
+        for row in np.flatnonzero(electronic > _ELECTRONIC_OF_SMALL_GAP).tolist():
+            if known_insulators is None or not known_insulators[row]:
+                text = f"an electronic permittivity of {electronic[row]:.0f} is that of a metal or of a tiny band gap"
+                results[row].append(CrystalWarning(WarningCode.SMALL_GAP, text))
     for row, breach in enumerate(_worst_breaches(tensors, systems)):
         if breach is not None:
             results[row].append(breach)

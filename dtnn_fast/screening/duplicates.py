@@ -4,15 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from ..crystals.crystal import Crystal
+from ..crystals.structure_index import LARGEST_VOLUME_DIFFERENCE
 from ..errors import optional_import
 
 
 def find_duplicates(crystals: Sequence[Crystal]) -> list[int | None]:
     """Find crystals that have the structure of an earlier one, by pymatgen's StructureMatcher.
 
-    Volumes are compared too: the matcher scales them, and a candidate at another volume is another crystal.
+    Volumes per atom are compared too, within 5 %: a crystal under pressure, or a candidate at another volume, is another
+    one.
 
     Args:
         crystals: of one composition, in the order of the input.
@@ -26,14 +31,20 @@ def find_duplicates(crystals: Sequence[Crystal]) -> list[int | None]:
     matching = optional_import("pymatgen.analysis.structure_matcher", extra="io", purpose="find duplicate structures")
     structures = optional_import("pymatgen.core", extra="io", purpose="find duplicate structures")
     matcher = matching.StructureMatcher(scale=False)
-    firsts: list[tuple[int, object]] = []
+    firsts: list[tuple[int, float, Any]] = []
     found: list[int | None] = []
     for number, crystal in enumerate(crystals):
         structure = structures.Structure(
             crystal.cell, crystal.atomic_numbers.tolist(), crystal.positions, coords_are_cartesian=True
         )
-        match = next((place for place, first in firsts if matcher.fit(first, structure)), None)
+        volume = abs(float(np.linalg.det(crystal.cell))) / crystal.num_atoms
+        alike = (
+            place
+            for place, of_first, first in firsts
+            if abs(of_first / volume - 1.0) <= LARGEST_VOLUME_DIFFERENCE and matcher.fit(first, structure)
+        )
+        match = next(alike, None)
         found.append(match)
         if match is None:
-            firsts.append((number, structure))
+            firsts.append((number, volume, structure))
     return found

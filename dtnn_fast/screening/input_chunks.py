@@ -209,7 +209,9 @@ def pieces(items: Iterable[Crystal | Rejected]) -> Iterator[Piece]:
 def _group(files: Sequence[Path], sizes: Sequence[int], ids: Sequence[str]) -> Iterator[Chunk]:
     start, total = 0, 0
     for place, size in enumerate(sizes):
-        if place > start and (place - start >= FILES_TOGETHER or total + size > BYTES_TOGETHER):
+        is_full = place - start >= FILES_TOGETHER or total + size > BYTES_TOGETHER
+        # A shard is a chunk of its own, so that many processes can share a packed folder.
+        if place > start and (is_full or _is_shard(files[place]) or _is_shard(files[start])):
             yield _chunk(files, ids, start, place, total)
             start, total = place, 0
         total += size

@@ -19,7 +19,7 @@ from ..files import read_json_object
 
 FORMAT = "dtnn_fast screening 1"
 MANIFEST_FILE = "manifest.json"
-_PART = re.compile(r"(part|rejected)-(\d{6})-(\d{4})\.parquet")
+_PART = re.compile(r"(part|shard|rejected)-(\d{6})-(\d{4})\.parquet")
 _UNFINISHED = ".unfinished"
 # Whether a part has all crystals of its piece, and whether its chunk ends with it.
 _COMPLETE, _LAST = b"dtnn_fast_complete", b"dtnn_fast_last"
@@ -33,14 +33,15 @@ class Parts:
 
     Args:
         folder: an existing folder.
+        stem: first word of the names of parts: "part" for predictions, "shard" for packed crystals.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, stem: str = "part") -> None:
+        self.folder, self.stem = folder, stem
 
     def part(self, chunk: int, piece: int) -> Path:
         """Return the path of the predictions of a piece."""
-        return self.folder / f"part-{chunk:06d}-{piece:04d}.parquet"
+        return self.folder / f"{self.stem}-{chunk:06d}-{piece:04d}.parquet"
 
     def rejected(self, chunk: int, piece: int) -> Path:
         """Return the path of the rejected crystals of a piece; there is no such file where none was rejected."""
@@ -48,7 +49,7 @@ class Parts:
 
     def part_files(self) -> list[Path]:
         """List the parts in the order of the input."""
-        return self._files("part")
+        return self._files(self.stem)
 
     def rejected_files(self) -> list[Path]:
         """List the files of rejected crystals in the order of the input."""
@@ -156,16 +157,16 @@ class Parts:
         if before is None:
             if self.part_files():
                 raise DTNNError(
-                    f"{self.folder}: has parts of a screening without its {MANIFEST_FILE}: choose another --output, or "
+                    f"{self.folder}: has {self.stem} files without their {MANIFEST_FILE}: choose another --output, or "
                     "--fresh to remove them"
                 )
             write_text_synced(self.folder / MANIFEST_FILE, json.dumps({"format": FORMAT, **manifest}, indent=2) + "\n")
             return
         for key, what in (("model", "another model"), ("source", "other files"), ("settings", "other settings")):
-            if before.get(key) != json.loads(json.dumps(manifest[key])):
+            if before.get(key) != json.loads(json.dumps(manifest.get(key))):
                 raise DTNNError(
-                    f"{self.folder}: holds a screening of {what}: choose another --output, or --fresh to replace it"
-                    f"{_difference(before.get(key), manifest[key])}"
+                    f"{self.folder}: holds what was made of {what}: choose another --output, or --fresh to replace it"
+                    f"{_difference(before.get(key), manifest.get(key))}"
                 )
 
     @contextmanager
@@ -183,7 +184,7 @@ class Parts:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 if error.errno in (errno.EACCES, errno.EAGAIN):
-                    raise DTNNError(f"{self.folder}: another process is screening into this folder") from None
+                    raise DTNNError(f"{self.folder}: another process is writing into this folder") from None
                 # File systems without locks: two processes at a time are the user's care there.
             # The file stays: another process may have opened it by now.
             yield

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ..crystals.checks import check_crystals
 from ..crystals.crystal import Crystal, Rejected
 from ..errors import MissingPackageError
-from ..symmetry import describe_symmetry, with_operations
+from ..symmetry import describe_symmetry, in_standard_cell, with_operations
 
 # Crystals that are checked in one native call.
 CHECKED_TOGETHER = 64
@@ -37,11 +37,13 @@ class Preparation:
         known_elements: atomic numbers that the model knows; empty for all.
         search_operations: smallest and largest number of atoms of the crystals whose symmetry operations are searched
             for; None for no search.
+        cell: "primitive" or "conventional" for crystals in such a cell instead of their own; None to keep it.
         describe: whether space group, crystal system and prototype are found, unless the crystal has its prototype.
     """
 
     known_elements: tuple[int, ...] = ()
     search_operations: tuple[int, int] | None = None
+    cell: str | None = None
     describe: bool = True
 
     def prepare(self, items: Iterable[Crystal | Rejected]) -> Prepared:
@@ -68,6 +70,8 @@ class Preparation:
                 prepared.crystals.append(self._with_symmetry(item))
 
     def _with_symmetry(self, crystal: Crystal) -> Crystal:
+        if self.cell is not None:
+            crystal = in_standard_cell(crystal, primitive=self.cell == "primitive")
         if self.search_operations is not None:
             smallest, largest = self.search_operations
             if smallest <= crystal.num_atoms <= largest:

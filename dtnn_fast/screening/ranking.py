@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -118,6 +118,15 @@ class Ranking:
     def top(self, count: int) -> list[dict[str, Any]]:
         """Return the crystals of the first ranks with all columns, the first rank first."""
         return _rows(self.connection.execute(f"SELECT * FROM ranked ORDER BY rank LIMIT {int(count)}"))
+
+    def table(self, metadata: Mapping[str, str] | None = None) -> Any:
+        """Return the ranked crystals as a `pyarrow.Table` in memory, best first.
+
+        Args:
+            metadata: recorded in the table.
+        """
+        relation = self.connection.sql("SELECT * EXCLUDE (place, rank_value) FROM ranked ORDER BY rank")
+        return relation.to_arrow_table().replace_schema_metadata(dict(metadata or {}))
 
     def points(self, most: int, num_first: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Return what a figure of all predicted crystals needs.

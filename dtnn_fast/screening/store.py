@@ -12,6 +12,7 @@ import numpy as np
 
 from ..crystals.crystal import Crystal
 from ..crystals.elements import SYMBOLS
+from ..crystals.insulators import is_known_insulator
 from ..datasets.bundled import labelled_index
 from ..model.predictor import mean_permittivity
 from ..symmetry import known_crystal_system
@@ -190,7 +191,8 @@ class ScreenedCrystals:
             ranked_target: a target whose error bar is judged in any case; see `prediction_warnings`.
         """
         about_predictions = prediction_warnings(
-            self.tensors, self.mean_errors or self.errors, self.systems, ranked_target
+            *(self.tensors, self.mean_errors or self.errors, self.systems, ranked_target),
+            [is_known_insulator(crystal) for crystal in self.crystals] or None,
         )
         about_structures = self.structure_warnings or [[] for _ in self.ids]
         return [[*a, *b] for a, b in zip(about_structures, about_predictions, strict=True)]

@@ -6,6 +6,7 @@
 - ``crystal_systems.py``: the crystal system of a space group and of a crystal
 - ``tensor_symmetry.py``: what a point group allows of a tensor; the IEEE standard frame
 - ``prototype.py``: the structure type in one text
+- ``standard_cells.py``: primitive and conventional cells
 - ``infrared.py``: whether symmetry forbids the ionic part
 """
 
@@ -14,6 +15,7 @@ from .infrared import find_forbidden_ionic_responses, forbids_ionic_response, ha
 from .operations import SNAP_TOLERANCE, find_operations, with_operations
 from .prototype import SymmetryFacts, describe_symmetry
 from .space_group import MAX_ATOMS, CrystalSymmetry, find_symmetry, space_group_number
+from .standard_cells import in_standard_cell
 from .tensor_symmetry import from_ieee_frame, symmetrised, symmetry_violation
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "forbids_ionic_response",
     "from_ieee_frame",
     "has_infrared_active_modes",
+    "in_standard_cell",
     "known_crystal_system",
     "space_group_number",
     "symmetrised",

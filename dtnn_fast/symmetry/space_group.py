@@ -146,6 +146,31 @@ def find_orbits(crystal: Crystal, symprec: float = SYMPREC) -> SiteOrbits | None
     return SiteOrbits(int(found.number), orbits, list(found.site_symmetry_symbols), cells)
 
 
+class StandardCell(NamedTuple):
+    """A cell of a crystal in the setting of the International Tables, in the frame of the crystal.
+
+    Args:
+        basis: rows are lattice vectors. [3, 3], float64, Angstrom
+        fractional: atoms at their symmetric positions. [N, 3], float64
+        atomic_numbers: [N], int64
+    """
+
+    basis: np.ndarray
+    fractional: np.ndarray
+    atomic_numbers: np.ndarray
+
+
+def find_standard_cell(crystal: Crystal, symprec: float, primitive: bool) -> StandardCell | None:
+    """Find the primitive or conventional cell; see `find_symmetry` for other arguments, None and errors."""
+    found = _moyo_dataset(crystal, symprec)
+    if found is None:
+        return None
+    cell, linear = (found.prim_std_cell, found.prim_std_linear) if primitive else (found.std_cell, found.std_linear)
+    return StandardCell(
+        np.asarray(linear).T @ crystal.cell, np.asarray(cell.positions), np.asarray(cell.numbers, dtype=np.int64)
+    )
+
+
 def find_cell_operations(crystal: Crystal, symprec: float) -> tuple[np.ndarray, np.ndarray] | None:
     """Find the operations in the cell of the crystal, without those that the shape of a supercell breaks.
 

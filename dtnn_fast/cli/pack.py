@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""dtnn-fast pack: put crystals from any files into one folder of Parquet shards."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import DTNNError
+from . import SOME_REJECTED, STOPPED
+from .console import command_line, counted, stderr, stdout
+from .options import CRYSTAL_FILES
+from .progress import ScreeningProgress
+from .stop_signals import sigterm_as_ctrl_c
+
+REJECTED_FILE = "rejected.csv"
+
+
+class Cell(StrEnum):
+    """Cells that crystals are packed in."""
+
+    given = "given"
+    primitive = "primitive"
+    conventional = "conventional"
+
+
+def pack(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATHS", show_default=False, help=CRYSTAL_FILES)],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            file_okay=False,
+            help="Folder for the shards, created if missing. Packing that was stopped goes on there.",
+        ),
+    ] = Path("packed"),
+    cell: Annotated[
+        Cell,
+        typer.Option(help="Cell of the packed crystals: as given, or the primitive or conventional one, not rotated."),
+    ] = Cell.given,
+    symmetry: Annotated[
+        bool,
+        typer.Option("--symmetry/--no-symmetry", help="Whether space groups, prototypes and operations are found."),
+    ] = True,
+    find_duplicates: Annotated[
+        bool,
+        typer.Option(
+            "--find-duplicates/--no-find-duplicates",
+            help="Whether crystals with the structure of an earlier one are marked (by pymatgen's StructureMatcher).",
+        ),
+    ] = True,
+    readers: Annotated[
+        int | None,
+        typer.Option(min=0, show_default="one for each core", help="Number of processes; 0 for this one only."),
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Removes what an earlier start packed into --output.")] = False,
+) -> None:
+    """Pack crystals from any files into one folder of Parquet shards, which dtnn-fast screen reads.
+
+    Each row has the structure in OPTIMADE's names, what the source says of the crystal, its space group, prototype and
+    symmetry operations, and the id of an earlier crystal with the same structure. A crystal that cannot be used is
+    listed in rejected.csv and never stops the others. Stopped at any moment, the same command goes on.
+
+    Exit code: 0 all crystals were packed, 3 some were rejected, 2 nothing could be done, 130 stopped by Ctrl-C or
+    SIGTERM.
+    """
+    from ..formats.reading import known_file_names
+    from ..screening.finish import require_all_chunks, write_rejected_csv
+    from ..screening.input_chunks import plan_files
+    from ..screening.packing import PackingEvents, PackingOptions, finish_packing, pack_crystals, packing_manifest
+    from ..screening.parts import Parts
+    from ..screening.screening_run import output_parts
+
+    with sigterm_as_ctrl_c():
+        num_readers = len(os.sched_getaffinity(0)) if readers is None else readers
+        options = PackingOptions(None if cell is Cell.given else str(cell), symmetry, find_duplicates, num_readers)
+        parts = Parts(output_parts(output).folder, "shard")
+        with parts.locked("packing"):
+            if fresh:
+                parts.remove()
+            inputs = plan_files(paths)
+            if inputs.notice:
+                stderr().print(inputs.notice)
+            manifest = packing_manifest(inputs, list(map(str, paths)), options, command_line())
+            parts.begin(manifest)
+            try:
+                with ScreeningProgress() as progress:
+                    events = PackingEvents(
+                        progress.on_start, progress.on_crystals, progress.on_piece, progress.on_message
+                    )
+                    pack_crystals(inputs, parts, options, events)
+                require_all_chunks(parts, len(inputs.chunks))
+                counts = finish_packing(parts, options, manifest)
+            except KeyboardInterrupt:
+                stderr().print("stopped; the same command goes on", style="yellow")
+                raise typer.Exit(STOPPED) from None
+            num_rejected = write_rejected_csv(output / REJECTED_FILE, parts, inputs.rejected)
+    if not counts.crystals:
+        raise DTNNError(
+            f"nothing could be packed of {', '.join(map(str, paths))}: "
+            + (f"see {output / REJECTED_FILE}" if num_rejected else f"expected files named {known_file_names()}")
+        )
+    facts = [f"{counted(counts.crystals, 'crystal')} in {counted(counts.shards, 'shard')}"]
+    if counts.duplicates is not None:
+        facts.append(f"{counted(counts.duplicates, 'duplicate')} marked")
+    if counts.renamed:
+        facts.append(f"{counted(counts.renamed, 'id')} made unique by a suffix such as #2")
+    stdout().print(f"{output}: {', '.join(facts)}")
+    if num_rejected:
+        stderr().print(f"{num_rejected:,} rejected: see {output / REJECTED_FILE}", style="yellow")
+        raise typer.Exit(SOME_REJECTED)

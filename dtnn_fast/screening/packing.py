@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: MIT
+"""Packing of crystals from any files into one folder of Parquet shards, which is read faster and by many processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..formats.crystal_shards import FORMAT, LIST_FILE, crystals_to_table
+from .finish import make_ids_unique, mark_duplicates
+from .input_chunks import ScreeningInput
+from .parts import Parts, write_text_synced
+from .preparation import Preparation
+from .readers import prepared_pieces
+
+# Symmetry operations are stored of crystals of up to this size: larger ones can take long to search.
+SEARCH_TO_ATOMS = 200
+
+
+@dataclass(frozen=True)
+class PackingOptions:
+    """How crystals are packed.
+
+    Args:
+        cell: "primitive" or "conventional" for crystals in such cells; None to keep them as they are.
+        find_symmetry: whether space group, prototype and symmetry operations are found and stored.
+        find_duplicates: whether crystals with the structure of an earlier one are marked.
+        num_readers: processes that read; 0 for none.
+    """
+
+    cell: str | None = None
+    find_symmetry: bool = True
+    find_duplicates: bool = True
+    num_readers: int = 0
+
+
+class PackingEvents(NamedTuple):
+    """What is told while packing.
+
+    Args:
+        on_start: called with the size that an earlier start has done, and the whole size.
+        on_crystals: called with numbers of crystals that were packed or rejected.
+        on_piece: called with the size and the number of rejected crystals of each piece.
+        on_message: called with a line about something that was healed.
+    """
+
+    on_start: Callable[[int, int], None] = lambda done, whole: None
+    on_crystals: Callable[[int], None] = lambda number: None
+    on_piece: Callable[[float, int], None] = lambda size, rejected: None
+    on_message: Callable[[str], None] = lambda message: None
+
+
+class PackedCounts(NamedTuple):
+    """What a packed folder holds.
+
+    Args:
+        crystals: number of crystals.
+        shards: number of shards.
+        renamed: number of ids that occurred before.
+        duplicates: number of marked duplicates; None where they were not searched for.
+    """
+
+    crystals: int
+    shards: int
+    renamed: int
+    duplicates: int | None
+
+
+def packing_manifest(inputs: ScreeningInput, paths: list[str], options: PackingOptions, command: str) -> dict[str, Any]:
+    """Make the manifest of a packed folder; see `Parts.begin`."""
+    return {
+        "model": None,
+        "source": {"paths": paths, "num_chunks": len(inputs.chunks), "sha256": inputs.sha256},
+        "settings": {"cell": options.cell, "find_symmetry": options.find_symmetry},
+        "command": command,
+    }
+
+
+def pack_crystals(
+    inputs: ScreeningInput, parts: Parts, options: PackingOptions, events: PackingEvents | None = None
+) -> None:
+    """Write the shards of all pieces that have none yet.
+
+    Args:
+        inputs: of `plan_files`.
+        parts: the folder, with the stem "shard"; `Parts.begin` was called.
+        options: how it is done.
+        events: told what happens.
+
+    Raises:
+        BadFileError: a shard cannot be written.
+        KeyboardInterrupt: Ctrl-C; the shards until then stay, and the next call goes on.
+    """
+    events = events or PackingEvents()
+    message = events.on_message
+    done = parts.done(lambda path, reason: message(f"{path}: damaged, and made again: {reason}"))
+    finished = parts.finished_chunks()
+    chunks = [number for number in range(len(inputs.chunks)) if number not in finished]
+    sizes = [chunk.size for chunk in inputs.chunks]
+    events.on_start(sum(sizes) - sum(sizes[number] for number in chunks), sum(sizes))
+    search = (1, SEARCH_TO_ATOMS) if options.find_symmetry else None
+    preparation = Preparation((), search, options.cell, options.find_symmetry)
+    for piece in prepared_pieces(inputs, chunks, done, preparation, options.num_readers, message):
+        table = crystals_to_table(piece.crystals)
+        parts.write(piece.chunk, piece.piece, table, piece.rejected, is_complete=True, is_last=piece.is_last)
+        events.on_crystals(len(piece.crystals) + len(piece.rejected))
+        events.on_piece(sizes[piece.chunk] if piece.is_last else 0, len(piece.rejected))
+
+
+def finish_packing(parts: Parts, options: PackingOptions, manifest: dict[str, Any]) -> PackedCounts:
+    """Make ids unique, mark duplicates, and list the shards with their checksums in ``packed.json``.
+
+    Args:
+        parts: the folder, with all shards.
+        options: see `PackingOptions`.
+        manifest: of `packing_manifest`; its source and command go into the list.
+    """
+    files = parts.part_files()
+    renamed = make_ids_unique(files)
+    duplicates = mark_duplicates(files) if options.find_duplicates and options.find_symmetry else None
+    counts = [_num_rows(file) for file in files]
+    num_crystals = sum(counts)
+    shards = [
+        {"name": file.name, "crystals": count, "sha256": _sha256(file)}
+        for file, count in zip(files, counts, strict=True)
+    ]
+    listing = {
+        "format": FORMAT,
+        "crystals": num_crystals,
+        "duplicates": duplicates,
+        "source": manifest["source"],
+        "settings": manifest["settings"],
+        "command": manifest["command"],
+        "shards": shards,
+    }
+    write_text_synced(parts.folder / LIST_FILE, json.dumps(listing, indent=2) + "\n")
+    return PackedCounts(num_crystals, len(files), renamed, duplicates)
+
+
+def _num_rows(file: Path) -> int:
+    from pyarrow import parquet
+
+    return int(parquet.read_metadata(file).num_rows)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
