@@ -25,7 +25,7 @@ LAYERS = [
     {"nn"},
     {"encoders"},
     {"model", "potentials"},
-    {"training", "screening"},
+    {"training", "screening", "candidates"},
     {"distillation", "evaluation", "tuning", "refinement"},
     {"cli"},
 ]

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from .. import __version__
 from ..errors import DTNNError
 from . import FATAL
+from .candidates import candidates
 from .command import Command
 from .config import SettingsCommand
 from .console import print_error
@@ -68,6 +69,9 @@ def _program_options(
     pass
 
 
-for _command in (screen, predict, refine, train, train_lattice, ensemble, tune, distill, evaluate, export, info):
+_COMMANDS = (
+    *(screen, predict, refine, candidates, train, train_lattice, ensemble, tune, distill, evaluate, export, info),
+)
+for _command in _COMMANDS:
     app.command(cls=SettingsCommand if _command in (train, tune, distill) else Command)(_command)
 app.add_typer(data, name="data")

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import functools
 from importlib import resources
 from pathlib import Path
+
+from ..files import read_json_object
 
 # Targets by name. The folder holds the three targets on one encoder; a name picks all of them, or one.
 BUNDLED_MODELS = {
@@ -30,3 +33,9 @@ def bundled_lattice_folder() -> Path:
 def bundled_encoder_folder() -> Path:
     """Return the folder of the encoder that the bundled models started from; see `dtnn_fast.encoders`."""
     return Path(str(resources.files("dtnn_fast"))) / "weights" / "distilled"
+
+
+@functools.cache
+def bundled_elements() -> frozenset[int]:
+    """Return the atomic numbers that the bundled model knows."""
+    return frozenset(read_json_object(bundled_folder() / "config.json")["elements"])

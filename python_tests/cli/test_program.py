@@ -27,6 +27,7 @@ def python(code):
         ["evaluate"],
         ["export"],
         ["distill"],
+        ["candidates"],
         ["info"],
         ["data", "fetch"],
     ],

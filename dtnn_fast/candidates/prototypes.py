@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: MIT
+"""Prototypes: structures that several crystals share with other elements.
+
+A prototype has roles, which ions fill: one role for each element, with all the sites of that element.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, permutations, product
+from math import gcd
+from typing import NamedTuple
+
+import numpy as np
+
+from ..crystals.crystal import Crystal
+from ..crystals.structure_index import LARGEST_DISTANCE, SIMILAR_DISTANCE, pair_distribution
+from ..datasets.bundled import LABELLED_SOURCE, STRUCTURES_SOURCE
+from ..numpy import neighbor_list
+from ..symmetry.space_group import space_group_number
+from .ions import Ion, IonTable, guess_ions
+
+_BOND_CUTOFF = 5.0  # Angstrom
+# A cation and an anion are bonded up to this many times the distance to the nearest ion of opposite charge.
+_BONDED = 1.25
+# Crystals that differ by less have one prototype, whatever their space group. Substitution does not change distances of
+# this kind, so candidates of different prototypes are never the same crystal by `StructureIndex.find`.
+_SAME_DISTANCE = 2 * LARGEST_DISTANCE
+# Crystals of more elements than this are no parents: their substitutions are too many to list.
+MOST_ROLES = 6
+
+
+class Parent(NamedTuple):
+    """A crystal whose elements can be replaced.
+
+    Args:
+        crystal: the crystal.
+        elements: atomic number of each role of its prototype.
+        ions: ion of each role.
+        bonds: number of bonds between cations and anions that end at each role. [K], float64
+        shortest: shortest distance between two roles, infinite beyond 5 Angstrom. [K, K], float64, Angstrom
+    """
+
+    crystal: Crystal
+    elements: tuple[int, ...]
+    ions: tuple[Ion, ...]
+    bonds: np.ndarray
+    shortest: np.ndarray
+
+
+@dataclass
+class Prototype:
+    """Crystals of one structure with other elements.
+
+    Args:
+        name: anonymous formula, space group, and id of its first crystal, such as ``"ABC3 221 mp-5229"``.
+        counts: number of atoms of each role in the reduced formula.
+        symmetries: permutations of the roles that leave the structure as it is, the identity first.
+        parents: the crystals.
+    """
+
+    name: str
+    counts: tuple[int, ...]
+    symmetries: tuple[tuple[int, ...], ...]
+    parents: list[Parent] = field(default_factory=list)
+
+
+class _Anonymous(NamedTuple):
+    """A crystal without its elements, which are sorted by `kinds`: number in the reduced formula and sign.
+
+    Args:
+        crystal: the crystal.
+        ions: ion by atomic number.
+        elements: atomic numbers, by kind. [K]
+        kinds: of the elements. [K]
+        space_group: its number, None where unknown.
+        pairs: distribution of distances between each two elements. [K, K, bins], float64
+    """
+
+    crystal: Crystal
+    ions: dict[int, Ion]
+    elements: tuple[int, ...]
+    kinds: tuple[tuple[int, int], ...]
+    space_group: int | None
+    pairs: np.ndarray
+
+
+def find_prototypes(
+    crystals: Iterable[Crystal], table: IonTable, max_atoms: int
+) -> tuple[list[Prototype], dict[str, int]]:
+    """Sort crystals by prototype: same counts of cations and anions, and same distances.
+
+    Distances are compared in units of the cube root of the volume per atom, as `structure_index` does. Crystals with
+    the same distances have one prototype, mirror images and tiny distortions included. So have crystals of one space
+    group with similar distances (`structure_index.SIMILAR_DISTANCE` from the prototype's first crystal).
+
+    Args:
+        crystals: crystals that passed `check_crystal`.
+        table: of `load_ions`.
+        max_atoms: larger crystals are left out.
+
+    Returns:
+        The prototypes in the order of their first crystals, and the number of crystals left out by reason.
+    """
+    by_kind: defaultdict[tuple[tuple[int, int], ...], list[tuple[int, _Anonymous]]] = defaultdict(list)
+    left_out: Counter[str] = Counter()
+    for place, crystal in enumerate(crystals):
+        reason, ions = _ions_of_parent(crystal, table, max_atoms)
+        if ions is None:
+            left_out[reason] += 1
+            continue
+        anonymous = _without_elements(crystal, ions)
+        by_kind[anonymous.kinds].append((place, anonymous))
+    prototypes: list[tuple[int, Prototype]] = []
+    for members in by_kind.values():
+        places, anonymous_crystals = zip(*members, strict=True)
+        prototypes += [(places[first], prototype) for first, prototype in _group(anonymous_crystals)]
+    return [prototype for _, prototype in sorted(prototypes, key=lambda pair: pair[0])], dict(left_out)
+
+
+def _group(members: Sequence[_Anonymous]) -> Iterator[tuple[int, Prototype]]:
+    """Yield the prototypes of crystals of one kind, each with the place of its first crystal."""
+    kinds = members[0].kinds
+    orders = _orders(kinds)
+    distances = _distances(members, orders)
+    nearest, best = distances.min(axis=0), distances.argmin(axis=0)
+    # Place of the element of each role, by member, for each prototype by its first member.
+    found: dict[int, dict[int, tuple[int, ...]]] = {}
+    done: set[int] = set()
+    for first, member in enumerate(members):
+        if first in done:
+            continue
+        places = _connected(first, nearest <= _SAME_DISTANCE, best, orders)
+        done |= places.keys()
+        similar = [
+            other
+            for other in found
+            if nearest[other, first] <= SIMILAR_DISTANCE and members[other].space_group == member.space_group
+        ]
+        if similar and member.space_group is not None:
+            known = min(similar, key=lambda other: nearest[other, first])
+            step = orders[best[known, first]]
+            found[known] |= {k: tuple(order[role] for role in step) for k, order in places.items()}
+        else:
+            found[first] = places
+    counts = tuple(count for count, _ in kinds)
+    for first, places in found.items():
+        name = f"{_anonymous_formula(counts)} {members[first].space_group or 'P?'} {members[first].crystal.id}"
+        own = distances[:, first, first]
+        symmetries = tuple(order for order, d in zip(orders, own, strict=True) if d <= SIMILAR_DISTANCE)
+        parents = [_parent(members[k], order) for k, order in sorted(places.items())]
+        yield first, Prototype(name, counts, symmetries, parents)
+
+
+def _connected(
+    first: int, is_same: np.ndarray, best: np.ndarray, orders: Sequence[tuple[int, ...]]
+) -> dict[int, tuple[int, ...]]:
+    """Follow the links from one crystal to all that have its structure, and hand the roles on from each to the next."""
+    found = {first: orders[0]}
+    queue = [first]
+    while queue:
+        known = queue.pop()
+        for other in np.flatnonzero(is_same[known]).tolist():
+            if other not in found:
+                step = orders[best[known, other]]
+                found[other] = tuple(step[place] for place in found[known])
+                queue.append(other)
+    return found
+
+
+def _orders(kinds: Sequence[tuple[int, int]]) -> list[tuple[int, ...]]:
+    """List the permutations of elements of equal kind, which are neighbors; the identity first."""
+    blocks: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+    for place, kind in enumerate(kinds):
+        blocks[kind].append(place)
+    return [tuple(chain.from_iterable(choice)) for choice in product(*map(permutations, blocks.values()))]
+
+
+def _distances(members: Sequence[_Anonymous], orders: Sequence[tuple[int, ...]]) -> np.ndarray:
+    """Compute `structure_index.distribution_distance` of each two crystals, the second one in each order. [P, N, N]"""
+    half = np.tril_indices(len(orders[0]))
+    pairs = np.stack([member.pairs for member in members])
+    pairs /= np.linalg.norm(pairs[:, half[0], half[1]], axis=(1, 2))[:, None, None, None]
+    as_is = pairs[:, half[0], half[1]].reshape(len(members), -1)
+    moved = (pairs[:, np.array(order)[half[0]], np.array(order)[half[1]]].reshape(as_is.shape) for order in orders)
+    return np.stack([1.0 - as_is @ rows.T for rows in moved])
+
+
+def _ions_of_parent(crystal: Crystal, table: IonTable, max_atoms: int) -> tuple[str, dict[int, Ion] | None]:
+    if crystal.num_atoms > max_atoms:
+        return "too many atoms", None
+    counts = Counter(sorted(crystal.atomic_numbers.tolist()))
+    if not 2 <= len(counts) <= MOST_ROLES:
+        return f"not 2 to {MOST_ROLES} elements", None
+    ions = guess_ions(counts, table)
+    if ions is None:
+        return "no oxidation states that add up to zero, one for each element", None
+    return "", ions
+
+
+def _space_group(crystal: Crystal) -> int | None:
+    if crystal.source in (LABELLED_SOURCE, STRUCTURES_SOURCE):
+        return int(crystal.info["space_group"])
+    return space_group_number(crystal)
+
+
+def _without_elements(crystal: Crystal, ions: dict[int, Ion]) -> _Anonymous:
+    present, counts = np.unique(crystal.atomic_numbers, return_counts=True)
+    divisor = gcd(*counts.tolist())
+    signs = [1 if ions[z].charge > 0 else -1 for z in present.tolist()]
+    kinds = [(count // divisor, sign) for count, sign in zip(counts.tolist(), signs, strict=True)]
+    order = sorted(range(len(kinds)), key=lambda place: (kinds[place], place))
+    rows = pair_distribution(crystal)
+    pairs = np.empty((len(present), len(present), rows.shape[-1]))
+    first, second = np.tril_indices(len(present))  # the order of `pair_distribution`
+    pairs[first, second] = rows
+    pairs[second, first] = rows
+    return _Anonymous(
+        crystal,
+        ions,
+        tuple(present[order].tolist()),
+        tuple(kinds[place] for place in order),
+        _space_group(crystal),
+        pairs[np.ix_(order, order)],
+    )
+
+
+def _parent(member: _Anonymous, order: Sequence[int]) -> Parent:
+    crystal = member.crystal
+    elements = tuple(member.elements[place] for place in order)
+    ions = tuple(member.ions[z] for z in elements)
+    role_of_element = {z: role for role, z in enumerate(elements)}
+    role = np.array([role_of_element[z] for z in crystal.atomic_numbers.tolist()])
+    charges = np.array([ion.charge for ion in ions])
+    center, neighbor, length = neighbor_list(
+        "ijd", crystal.positions, _BOND_CUTOFF, crystal.cell, crystal.pbc, num_threads=1
+    )
+    shortest = np.full((len(elements), len(elements)), np.inf)
+    np.minimum.at(shortest, (role[center], role[neighbor]), length)
+    is_opposite = charges[role[center]] * charges[role[neighbor]] < 0
+    nearest = np.full(crystal.num_atoms, np.inf)
+    np.minimum.at(nearest, center[is_opposite], length[is_opposite])
+    is_bond = is_opposite & (length <= _BONDED * nearest[center])
+    ends = np.concatenate([role[center[is_bond]], role[neighbor[is_bond]]])
+    bonds = np.bincount(ends, minlength=len(elements)).astype(np.float64)
+    return Parent(crystal, elements, ions, bonds, shortest)
+
+
+def _anonymous_formula(counts: Sequence[int]) -> str:
+    letters = "ABCDEFGHIJ"
+    return "".join(
+        letter + (str(count) if count > 1 else "") for letter, count in zip(letters, sorted(counts), strict=False)
+    )
