@@ -15,6 +15,7 @@ from ..crystals.crystal import Crystal
 from ..crystals.elements import SYMBOLS
 from ..errors import BadFileError, optional_import
 from ..files import replacing
+from ..formats.json_lines import json_row
 
 # Crystals in a file of a folder, and in a row group, which is what is in memory at once.
 SHARD_ROWS = 50_000
@@ -154,14 +155,7 @@ def _lists(pa: Any, values: Any, lengths: Sequence[int]) -> Any:
 
 
 def _json_line(crystal: Crystal) -> str:
-    row = {
-        "id": crystal.id,
-        "lattice_angstrom": crystal.cell.tolist(),
-        "atomic_numbers": crystal.atomic_numbers.tolist(),
-        "frac_coords": (crystal.positions @ np.linalg.inv(crystal.cell)).tolist(),
-        **crystal.info,
-    }
-    return json.dumps(row) + "\n"
+    return json.dumps(json_row(crystal)) + "\n"
 
 
 def _cif_block(crystal: Crystal) -> str:

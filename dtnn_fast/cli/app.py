@@ -16,6 +16,7 @@ from .command import Command
 from .config import SettingsCommand
 from .console import print_error
 from .data import data
+from .dfpt import dfpt
 from .distill import distill
 from .ensemble import ensemble
 from .evaluate import evaluate
@@ -70,7 +71,7 @@ def _program_options(
 
 
 _COMMANDS = (
-    *(screen, predict, refine, candidates, train, train_lattice, ensemble, tune, distill, evaluate, export, info),
+    *(screen, predict, refine, candidates, dfpt, train, train_lattice, ensemble, tune, distill, evaluate, export, info),
 )
 for _command in _COMMANDS:
     app.command(cls=SettingsCommand if _command in (train, tune, distill) else Command)(_command)

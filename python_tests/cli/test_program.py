@@ -28,6 +28,7 @@ def python(code):
         ["export"],
         ["distill"],
         ["candidates"],
+        ["dfpt"],
         ["info"],
         ["data", "fetch"],
     ],
