@@ -30,6 +30,8 @@ _BONDED = 1.25
 _SAME_DISTANCE = 2 * LARGEST_DISTANCE
 # Crystals of more elements than this are no parents: their substitutions are too many to list.
 MOST_ROLES = 6
+# Parents of one anonymous formula: all of them are compared with each other. Of the bundled crystals, about 300 have the most common one.
+MOST_OF_A_KIND = 3_000
 
 
 class Parent(NamedTuple):
@@ -111,8 +113,11 @@ def find_prototypes(
         if ions is None:
             left_out[reason] += 1
             continue
-        anonymous = _without_elements(crystal, ions)
-        by_kind[anonymous.kinds].append((place, anonymous))
+        kinds = _kinds(crystal, ions)
+        if len(by_kind[kinds]) == MOST_OF_A_KIND:
+            left_out[f"a formula that {MOST_OF_A_KIND:,} parents have already"] += 1
+            continue
+        by_kind[kinds].append((place, _without_elements(crystal, ions)))
     prototypes: list[tuple[int, Prototype]] = []
     for members in by_kind.values():
         places, anonymous_crystals = zip(*members, strict=True)
@@ -124,8 +129,7 @@ def _group(members: Sequence[_Anonymous]) -> Iterator[tuple[int, Prototype]]:
     """Yield the prototypes of crystals of one kind, each with the place of its first crystal."""
     kinds = members[0].kinds
     orders = _orders(kinds)
-    distances = _distances(members, orders)
-    nearest, best = distances.min(axis=0), distances.argmin(axis=0)
+    nearest, best, own = _nearest(members, orders)
     # Place of the element of each role, by member, for each prototype by its first member.
     found: dict[int, dict[int, tuple[int, ...]]] = {}
     done: set[int] = set()
@@ -148,8 +152,7 @@ def _group(members: Sequence[_Anonymous]) -> Iterator[tuple[int, Prototype]]:
     counts = tuple(count for count, _ in kinds)
     for first, places in found.items():
         name = f"{_anonymous_formula(counts)} {members[first].space_group or 'P?'} {members[first].crystal.id}"
-        own = distances[:, first, first]
-        symmetries = tuple(order for order, d in zip(orders, own, strict=True) if d <= SIMILAR_DISTANCE)
+        symmetries = tuple(order for order, d in zip(orders, own[:, first], strict=True) if d <= SIMILAR_DISTANCE)
         parents = [_parent(members[k], order) for k, order in sorted(places.items())]
         yield first, Prototype(name, counts, symmetries, parents)
 
@@ -178,14 +181,30 @@ def _orders(kinds: Sequence[tuple[int, int]]) -> list[tuple[int, ...]]:
     return [tuple(chain.from_iterable(choice)) for choice in product(*map(permutations, blocks.values()))]
 
 
-def _distances(members: Sequence[_Anonymous], orders: Sequence[tuple[int, ...]]) -> np.ndarray:
-    """Compute `structure_index.distribution_distance` of each two crystals, the second one in each order. [P, N, N]"""
+def _nearest(
+    members: Sequence[_Anonymous], orders: Sequence[tuple[int, ...]]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compute `structure_index.distribution_distance` of each two crystals, the second one in the best order.
+
+    Returns:
+        The distances [N, N], float64; the place of the best order [N, N], int64; and the distance of each crystal from
+        itself in each order [P, N], float64.
+    """
     half = np.tril_indices(len(orders[0]))
     pairs = np.stack([member.pairs for member in members])
     pairs /= np.linalg.norm(pairs[:, half[0], half[1]], axis=(1, 2))[:, None, None, None]
     as_is = pairs[:, half[0], half[1]].reshape(len(members), -1)
-    moved = (pairs[:, np.array(order)[half[0]], np.array(order)[half[1]]].reshape(as_is.shape) for order in orders)
-    return np.stack([1.0 - as_is @ rows.T for rows in moved])
+    nearest = np.full((len(members), len(members)), np.inf)
+    best = np.zeros(nearest.shape, dtype=np.int64)
+    own = np.empty((len(orders), len(members)))
+    for place, order in enumerate(orders):
+        moved = pairs[:, np.array(order)[half[0]], np.array(order)[half[1]]].reshape(as_is.shape)
+        distances = 1.0 - as_is @ moved.T
+        is_better = distances < nearest
+        nearest[is_better] = distances[is_better]
+        best[is_better] = place
+        own[place] = np.diagonal(distances)
+    return nearest, best, own
 
 
 def _ions_of_parent(crystal: Crystal, table: IonTable, max_atoms: int) -> tuple[str, dict[int, Ion] | None]:
@@ -206,11 +225,21 @@ def _space_group(crystal: Crystal) -> int | None:
     return space_group_number(crystal)
 
 
-def _without_elements(crystal: Crystal, ions: dict[int, Ion]) -> _Anonymous:
+def _kind_of_element(crystal: Crystal, ions: dict[int, Ion]) -> list[tuple[int, int]]:
+    """Return number in the reduced formula and sign of each element, by atomic number."""
     present, counts = np.unique(crystal.atomic_numbers, return_counts=True)
     divisor = gcd(*counts.tolist())
     signs = [1 if ions[z].charge > 0 else -1 for z in present.tolist()]
-    kinds = [(count // divisor, sign) for count, sign in zip(counts.tolist(), signs, strict=True)]
+    return [(count // divisor, sign) for count, sign in zip(counts.tolist(), signs, strict=True)]
+
+
+def _kinds(crystal: Crystal, ions: dict[int, Ion]) -> tuple[tuple[int, int], ...]:
+    return tuple(sorted(_kind_of_element(crystal, ions)))
+
+
+def _without_elements(crystal: Crystal, ions: dict[int, Ion]) -> _Anonymous:
+    present = np.unique(crystal.atomic_numbers)
+    kinds = _kind_of_element(crystal, ions)
     order = sorted(range(len(kinds)), key=lambda place: (kinds[place], place))
     rows = pair_distribution(crystal)
     pairs = np.empty((len(present), len(present), rows.shape[-1]))
