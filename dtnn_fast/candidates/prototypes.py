@@ -30,7 +30,8 @@ _BONDED = 1.25
 _SAME_DISTANCE = 2 * LARGEST_DISTANCE
 # Crystals of more elements than this are no parents: their substitutions are too many to list.
 MOST_ROLES = 6
-# Parents of one anonymous formula: all of them are compared with each other. Of the bundled crystals, about 300 have the most common one.
+# Parents of one anonymous formula, which are all compared with each other. Of the bundled crystals, about 300 have the
+# most common one.
 MOST_OF_A_KIND = 3_000
 
 

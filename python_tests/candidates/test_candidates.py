@@ -117,6 +117,20 @@ class TestPrototypes:
         assert sorted(left_out.values()) == [1, 1, 1]
         assert "too many atoms" in left_out
 
+    def test_no_more_crystals_of_a_kind_than_can_be_compared(self, table, monkeypatch):
+        monkeypatch.setattr("dtnn_fast.candidates.prototypes.MOST_OF_A_KIND", 2)
+        crystals = [rock_salt(a, x, 5.0) for a, x in (("Na", "Cl"), ("K", "Cl"), ("Mg", "O"))]
+        crystals.append(perovskite("Ba", "Ti", "O", 4.0))
+        prototypes, left_out = find_prototypes(crystals, table, 40)
+        assert [len(prototype.parents) for prototype in prototypes] == [2, 1]
+        assert left_out == {"a formula that 2 parents have already": 1}
+
+    def test_a_crystal_without_a_known_space_group_is_a_parent(self, table, monkeypatch):
+        monkeypatch.setattr("dtnn_fast.candidates.prototypes.space_group_number", lambda crystal: None)
+        (prototype,), _ = find_prototypes([rock_salt("Na", "Cl", 5.6), rock_salt("Mg", "O", 4.2)], table, 40)
+        assert prototype.name == "AB P? NaCl"
+        assert len(prototype.parents) == 2
+
 
 class TestSubstitutions:
     """The list is that of a search over all combinations."""
