@@ -29,7 +29,7 @@ RADIOACTIVE = frozenset({atomic_number(name) for name in ("Tc", "Pm", "Po", "At"
 # Probabilities of substitutions, from likely to unlikely: the first that leaves enough candidates is the limit.
 PROBABILITIES = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 # The limit leaves this many times the candidates that are asked for, so that there is a choice.
-_CHOICE = 1.2
+_CHOICE = 1.1
 # Crystals that are checked at once.
 _BATCH = 1000
 

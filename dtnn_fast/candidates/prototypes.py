@@ -17,9 +17,8 @@ import numpy as np
 
 from ..crystals.crystal import Crystal
 from ..crystals.structure_index import LARGEST_DISTANCE, SIMILAR_DISTANCE, pair_distribution
-from ..datasets.bundled import LABELLED_SOURCE, STRUCTURES_SOURCE
 from ..numpy import neighbor_list
-from ..symmetry.space_group import space_group_number
+from ..symmetry.space_group import SYMPREC, find_primitive_symmetry
 from .ions import Ion, IonTable, guess_ions
 
 _BOND_CUTOFF = 5.0  # Angstrom
@@ -78,7 +77,7 @@ class _Anonymous(NamedTuple):
         ions: ion by atomic number.
         elements: atomic numbers, by kind. [K]
         kinds: of the elements. [K]
-        space_group: its number, None where unknown.
+        lattice: space group and number of atoms of the primitive cell, None where unknown.
         pairs: distribution of distances between each two elements. [K, K, bins], float64
     """
 
@@ -86,7 +85,7 @@ class _Anonymous(NamedTuple):
     ions: dict[int, Ion]
     elements: tuple[int, ...]
     kinds: tuple[tuple[int, int], ...]
-    space_group: int | None
+    lattice: tuple[int, int] | None
     pairs: np.ndarray
 
 
@@ -97,7 +96,8 @@ def find_prototypes(
 
     Distances are compared in units of the cube root of the volume per atom, as `structure_index` does. Crystals with
     the same distances have one prototype, mirror images and tiny distortions included. So have crystals of one space
-    group with similar distances (`structure_index.SIMILAR_DISTANCE` from the prototype's first crystal).
+    group and size of the primitive cell with similar distances (`structure_index.SIMILAR_DISTANCE`). Prototypes are the
+    connected groups.
 
     Args:
         crystals: crystals that passed `check_crystal`.
@@ -129,44 +129,35 @@ def find_prototypes(
 def _group(members: Sequence[_Anonymous]) -> Iterator[tuple[int, Prototype]]:
     """Yield the prototypes of crystals of one kind, each with the place of its first crystal."""
     kinds = members[0].kinds
+    counts = tuple(count for count, _ in kinds)
     orders = _orders(kinds)
     nearest, best, own = _nearest(members, orders)
-    # Place of the element of each role, by member, for each prototype by its first member.
-    found: dict[int, dict[int, tuple[int, ...]]] = {}
+    names = {member.lattice for member in members if member.lattice is not None}
+    number_of_name = {name: number for number, name in enumerate(sorted(names))}
+    # Crystals without a known lattice have different negative numbers.
+    lattices = np.array([number_of_name.get(m.lattice, -1 - k) for k, m in enumerate(members)])  # type: ignore[arg-type]
+    is_linked = (nearest <= _SAME_DISTANCE) | ((nearest <= SIMILAR_DISTANCE) & (lattices[:, None] == lattices))
     done: set[int] = set()
     for first, member in enumerate(members):
         if first in done:
             continue
-        places = _connected(first, nearest <= _SAME_DISTANCE, best, orders)
+        places = _connected(first, is_linked, best, orders)
         done |= places.keys()
-        similar = [
-            other
-            for other in found
-            if nearest[other, first] <= SIMILAR_DISTANCE and members[other].space_group == member.space_group
-        ]
-        if similar and member.space_group is not None:
-            known = min(similar, key=lambda other: nearest[other, first])
-            step = orders[best[known, first]]
-            found[known] |= {k: tuple(order[role] for role in step) for k, order in places.items()}
-        else:
-            found[first] = places
-    counts = tuple(count for count, _ in kinds)
-    for first, places in found.items():
-        name = f"{_anonymous_formula(counts)} {members[first].space_group or 'P?'} {members[first].crystal.id}"
+        group = "P?" if member.lattice is None else member.lattice[0]
+        name = f"{_anonymous_formula(counts)} {group} {member.crystal.id}"
         symmetries = tuple(order for order, d in zip(orders, own[:, first], strict=True) if d <= SIMILAR_DISTANCE)
-        parents = [_parent(members[k], order) for k, order in sorted(places.items())]
-        yield first, Prototype(name, counts, symmetries, parents)
+        yield first, Prototype(name, counts, symmetries, [_parent(members[k], places[k]) for k in sorted(places)])
 
 
 def _connected(
-    first: int, is_same: np.ndarray, best: np.ndarray, orders: Sequence[tuple[int, ...]]
+    first: int, is_linked: np.ndarray, best: np.ndarray, orders: Sequence[tuple[int, ...]]
 ) -> dict[int, tuple[int, ...]]:
     """Follow the links from one crystal to all that have its structure, and hand the roles on from each to the next."""
     found = {first: orders[0]}
     queue = [first]
     while queue:
         known = queue.pop()
-        for other in np.flatnonzero(is_same[known]).tolist():
+        for other in np.flatnonzero(is_linked[known]).tolist():
             if other not in found:
                 step = orders[best[known, other]]
                 found[other] = tuple(step[place] for place in found[known])
@@ -220,10 +211,9 @@ def _ions_of_parent(crystal: Crystal, table: IonTable, max_atoms: int) -> tuple[
     return "", ions
 
 
-def _space_group(crystal: Crystal) -> int | None:
-    if crystal.source in (LABELLED_SOURCE, STRUCTURES_SOURCE):
-        return int(crystal.info["space_group"])
-    return space_group_number(crystal)
+def _lattice(crystal: Crystal) -> tuple[int, int] | None:
+    symmetry = find_primitive_symmetry(crystal, SYMPREC)
+    return None if symmetry is None else (symmetry.space_group, len(symmetry.fractional))
 
 
 def _kind_of_element(crystal: Crystal, ions: dict[int, Ion]) -> list[tuple[int, int]]:
@@ -252,7 +242,7 @@ def _without_elements(crystal: Crystal, ions: dict[int, Ion]) -> _Anonymous:
         ions,
         tuple(present[order].tolist()),
         tuple(kinds[place] for place in order),
-        _space_group(crystal),
+        _lattice(crystal),
         pairs[np.ix_(order, order)],
     )
 
