@@ -30,8 +30,10 @@ _MODULE_OF_NAME = {
     "use_backend": "._backend",
 }
 _SUBMODULES = {
+    "candidates",
     "crystals",
     "datasets",
+    "dfpt",
     "encoders",
     "formats",
     "model",

@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("docs", "benchmarks", "dtnn_fast", "python_tests")
 PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))])
 LONGEST_LINE = 120
-# Written by `benchmarks/run.sh` and by `dtnn-fast evaluate --markdown`, not by hand.
-GENERATED = ("benchmarks/results/", "docs/results.md", "docs/textbook.md")
+# Written by `benchmarks/run.sh`, `dtnn-fast evaluate --markdown` and tools, not by hand.
+GENERATED = ("benchmarks/results/", "docs/results.md", "docs/textbook.md", "docs/paper_finds.md")
 GENERATED_PART = re.compile(r"<!-- (\w+): begin -->.*?<!-- \1: end -->", re.DOTALL)
 # The changelog tells of files and names that exist no more.
 HISTORY = ("CHANGELOG.md",)

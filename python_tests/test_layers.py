@@ -25,8 +25,8 @@ LAYERS = [
     {"nn"},
     {"encoders"},
     {"model", "potentials"},
-    {"training", "screening"},
-    {"distillation", "evaluation", "tuning", "refinement"},
+    {"training", "screening", "candidates"},
+    {"distillation", "evaluation", "tuning", "refinement", "dfpt"},
     {"cli"},
 ]
 # The switch between native operations and reference implementations imports the latter when first asked for them.

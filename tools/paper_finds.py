@@ -23,9 +23,9 @@ _TEXT = """# The finds of the paper's authors
 The authors of arXiv 2405.09052 published tensors of 76 crystals that their screenings had found and that they computed
 with DFPT (PBE): 35 with a high permittivity and band gap, 41 with a high anisotropy. For {num} of them we have a
 structure. None of these tensors was used for training. The table has means and anisotropies (largest minus smallest
-principal value) of the tensors, and the rank that the prediction would have among the {candidates:,} bundled candidates
-that `dtnn-fast screen` ranks: by mean total permittivity for the first search, by anisotropy of the total tensor for the
-second.
+principal value) of the tensors, and the rank that the prediction would have among the {candidates:,} bundled
+candidates that `dtnn-fast screen` ranks: by mean total permittivity for the first search, by anisotropy of the total
+tensor for the second.
 
 `dtnn-fast screen` made the candidates' predictions, `tools/paper_finds.py` this page. DFPT values of 1.00 for an
 electronic mean are in the published table. The error bars (±) hold for nine of ten crystals of the bundled kind.

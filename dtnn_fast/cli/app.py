@@ -11,10 +11,12 @@ from typer.core import TyperGroup
 from .. import __version__
 from ..errors import DTNNError
 from . import FATAL
+from .candidates import candidates
 from .command import Command
 from .config import SettingsCommand
 from .console import print_error
 from .data import data
+from .dfpt import dfpt
 from .distill import distill
 from .ensemble import ensemble
 from .evaluate import evaluate
@@ -70,20 +72,10 @@ def _program_options(
     pass
 
 
-for _command in (
-    screen,
-    rank,
-    pack,
-    predict,
-    refine,
-    train,
-    train_lattice,
-    ensemble,
-    tune,
-    distill,
-    evaluate,
-    export,
-    info,
-):
+_COMMANDS = (
+    *(screen, rank, pack, candidates, predict, refine, dfpt),
+    *(train, train_lattice, ensemble, tune, distill, evaluate, export, info),
+)
+for _command in _COMMANDS:
     app.command(cls=SettingsCommand if _command in (train, tune, distill) else Command)(_command)
 app.add_typer(data, name="data")

@@ -108,7 +108,8 @@ def pair_distribution(crystal: Crystal) -> np.ndarray:
         crystal: a crystal that passed `check_crystal`.
 
     Returns:
-        Density at equidistant lengths per atom, for each two of the sorted elements. [E (E + 1) / 2, bins], float64
+        Density at equidistant lengths per atom, for each two of the sorted elements, in the order (0, 0), (1, 0),
+        (1, 1), (2, 0) and so on. [E (E + 1) / 2, bins], float64
     """
     unit = _volume_per_atom(crystal) ** (1.0 / 3.0)
     elements, element_of_atom = np.unique(crystal.atomic_numbers, return_inverse=True)

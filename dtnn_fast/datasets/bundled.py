@@ -70,6 +70,13 @@ def load_structures() -> list[Crystal]:
     return crystals
 
 
+def load_all() -> list[Crystal]:
+    """Load the labelled crystals and then the others whose ids are new, metals included."""
+    crystals = load_labelled()
+    ids = {crystal.id for crystal in crystals}
+    return crystals + [crystal for crystal in load_structures() if crystal.id not in ids]
+
+
 def load_screening() -> list[Crystal]:
     """Load the crystals for a screening without arguments: the crystals of both sets that can be insulators.
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..crystals.crystal import Crystal
 from ..crystals.elements import COVALENT_RADII, SUBSTITUTION_GROUPS
+from ..crystals.substitution import replace_elements
 
 
 def substitutes(element: int, allowed: Collection[int]) -> list[int]:
@@ -51,9 +52,7 @@ def substitute_elements(crystal: Crystal, rng: np.random.Generator, allowed: Col
         return None
     numbers = np.array([new_elements[z] for z in crystal.atomic_numbers.tolist()], dtype=np.int64)
     scale = COVALENT_RADII[numbers].sum() / COVALENT_RADII[crystal.atomic_numbers].sum()
-    return replace(
-        crystal, operations=None, atomic_numbers=numbers, positions=scale * crystal.positions, cell=scale * crystal.cell
-    )
+    return replace_elements(crystal, new_elements, scale)
 
 
 def strain(crystal: Crystal, deviation: float, rng: np.random.Generator) -> Crystal:

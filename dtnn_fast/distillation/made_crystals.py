@@ -19,7 +19,8 @@ import numpy as np
 from ..crystals.checks import check_crystal
 from ..crystals.crystal import Crystal, Rejected
 from ..crystals.elements import COVALENT_RADII
-from ..datasets.bundled import load_labelled, load_structures
+from ..crystals.substitution import SMALLEST_RATIO
+from ..datasets.bundled import load_all
 from ..errors import BadCrystalError, DTNNError
 from ..formats.find_files import find_files, read_files
 from ..numpy import neighbor_list
@@ -27,8 +28,6 @@ from .crystal_variants import rattle, strain, substitute_elements
 
 # `Crystal.source` of made crystals.
 MADE_SOURCE = "made"
-# Atoms closer than this part of the sum of their covalent radii overlap; the smallest in a bundled crystal is 0.649.
-SMALLEST_RATIO = 0.64
 BOND_CUTOFF = 5.0  # Angstrom
 # Tries per wanted crystal: making ends even where every variant of the sources is dropped.
 _MAX_TRIES = 5
@@ -95,9 +94,7 @@ def load_sources(paths: Sequence[Path] = ()) -> tuple[list[Crystal], list[Reject
         DTNNError: no crystal can be read.
     """
     if not paths:
-        crystals = load_labelled()
-        ids = {crystal.id for crystal in crystals}
-        return crystals + [crystal for crystal in load_structures() if crystal.id not in ids], []
+        return load_all(), []
     files = find_files(paths)
     items = list(read_files(files.files))
     crystals = [item for item in items if isinstance(item, Crystal)]

@@ -114,6 +114,29 @@ def labels_of_row(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def json_row(crystal: Crystal) -> dict[str, Any]:
+    """Return a crystal as the JSON object of a line, with its labels and `info`; `read_jsonl` gives it back.
+
+    Args:
+        crystal: periodic in all directions.
+    """
+    tensors = {f"eps_{name}": tensor.tolist() for name, tensor in crystal.targets.items()}
+    diagonals = {f"eps_{name}_diagonal": values.tolist() for name, values in crystal.diagonals.items()}
+    means = {f"eps_{name}_mean": mean for name, mean in crystal.means.items()}
+    arrays = {"born_charges": crystal.born_charges, "force_constants": crystal.force_constants}
+    return {
+        **{key: value for key, value in crystal.info.items() if key not in _NOT_INFO},
+        "id": crystal.id,
+        "lattice_angstrom": crystal.cell.tolist(),
+        "atomic_numbers": crystal.atomic_numbers.tolist(),
+        "frac_coords": (crystal.positions @ np.linalg.inv(crystal.cell)).tolist(),
+        **tensors,
+        **diagonals,
+        **means,
+        **{key: array.tolist() for key, array in arrays.items() if array is not None},
+    }
+
+
 def _numbers(key: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
     try:
         array = np.array(values, dtype=np.float64)

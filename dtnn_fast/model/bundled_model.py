@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import functools
 from importlib import resources
 from pathlib import Path
 
 from ..encoders.build import load_encoder
 from ..encoders.native import NativeEncoder
+from ..files import read_json_object
 
 # Targets by name. The folder holds the three targets on one encoder; a name picks all of them, or one.
 BUNDLED_MODELS = {
@@ -52,3 +54,9 @@ def bundled_encoder(num_layers: int | None = None) -> NativeEncoder:
     if not 1 <= wanted <= encoder.num_layers:
         raise ValueError(f"the bundled encoder has {encoder.num_layers} layers, got {num_layers}")
     return encoder.first_layers(wanted).eval()
+
+
+@functools.cache
+def bundled_elements() -> frozenset[int]:
+    """Return the atomic numbers that the bundled model knows."""
+    return frozenset(read_json_object(bundled_folder() / "config.json")["elements"])

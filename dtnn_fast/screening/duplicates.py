@@ -16,8 +16,8 @@ from ..errors import optional_import
 def find_duplicates(crystals: Sequence[Crystal]) -> list[int | None]:
     """Find crystals that have the structure of an earlier one, by pymatgen's StructureMatcher.
 
-    Volumes per atom are compared too, within 5 %: a crystal under pressure, or a candidate at another volume, is another
-    one.
+    Volumes per atom are compared too, within 5 %: a crystal under pressure, or a candidate at another volume, is
+    another one.
 
     Args:
         crystals: of one composition, in the order of the input.

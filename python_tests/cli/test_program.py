@@ -27,6 +27,8 @@ def python(code):
         ["evaluate"],
         ["export"],
         ["distill"],
+        ["candidates"],
+        ["dfpt"],
         ["info"],
         ["data", "fetch"],
     ],
