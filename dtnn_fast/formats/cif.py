@@ -21,6 +21,7 @@ from ..crystals.lattice import closest_pair_within
 from ..errors import BadCrystalError, BadFileError, optional_import
 from .cif_block import NOT_GIVEN, CifBlock, as_number, items_of
 from .cif_symmetry import Operations, StatedSymmetry, expand, find_operations
+from .compressed import uncompressed_name
 
 _FORMULA_PART = re.compile(r"([A-Z][a-z]?)(\d*\.?\d*)")
 # Formulas are often rounded; a missing atom changes a ratio by more than this in all but the largest cells.
@@ -76,7 +77,7 @@ def read_cif(path: Path, text: str) -> Iterator[Crystal | Rejected]:
                 f"{path}: the file is truncated or incomplete: a cell, but no atoms (_atom_site_fract_x)"
             )
         raise BadFileError(f"{path}: not a CIF file with a crystal: no atoms (_atom_site_fract_x)")
-    stem = path.name.removesuffix(".gz").rsplit(".", 1)[0]
+    stem = uncompressed_name(path.name).rsplit(".", 1)[0]
     repeated = Counter(block.name for block in with_atoms)
     for number, block in enumerate(with_atoms, start=1):
         name = block.name if repeated[block.name] == 1 else f"{block.name}:{number}"

@@ -17,6 +17,7 @@ from ..crystals.crystal import Crystal, Rejected
 from ..errors import BadFileError
 from ..files import parse_json
 from .cif import read_cif
+from .compressed import COMPRESSIONS, uncompressed_name
 from .extxyz import read_extxyz
 from .json_file import read_json
 from .json_lines import read_jsonl
@@ -32,7 +33,7 @@ class FileFormat(NamedTuple):
         name: name for messages.
         suffixes: endings of file names, in lower case.
         read: the reader. It takes the path and the text of the file; the text is empty for a binary format.
-        is_text: whether files are text; these may also be compressed by gzip and end in .gz.
+        is_text: whether files are text; these may also be compressed and end in .gz, .bz2 or .xz.
     """
 
     name: str
@@ -55,7 +56,7 @@ _POSCAR_NAME = re.compile(r"(?:poscar|contcar)(?:[-_.].*)?")
 
 def file_format_of(path: Path) -> str | None:
     """Return the format of a file by its name: a key of `FILE_FORMATS`, or None where it is unknown."""
-    name = path.name.lower().removesuffix(".gz")
+    name = uncompressed_name(path.name.lower())
     for key, file_format in FILE_FORMATS.items():
         if name.endswith(file_format.suffixes):
             return key
@@ -78,7 +79,7 @@ def known_file_names() -> str:
     """List the endings and names of files that can be read, for messages."""
     text = [suffix for known in FILE_FORMATS.values() if known.is_text for suffix in known.suffixes]
     binary = [suffix for known in FILE_FORMATS.values() if not known.is_text for suffix in known.suffixes]
-    return f"{', '.join(text)}, POSCAR or CONTCAR, each also with .gz, or {', '.join(binary)}"
+    return f"{', '.join(text)}, POSCAR or CONTCAR, each also with {', '.join(COMPRESSIONS)}, or {', '.join(binary)}"
 
 
 def _content_hint(path: Path) -> str:
@@ -98,7 +99,7 @@ def read_crystals(path: Path | str) -> list[Crystal | Rejected]:
 
     Args:
         path: a file whose name tells its format: .jsonl, .cif, .vasp, .poscar, POSCAR, CONTCAR, .extxyz, .xyz or .json,
-            each also with .gz, or .npz.
+            each also with .gz, .bz2 or .xz, or .npz.
 
     Returns:
         In the order of the file, a Crystal, or a Rejected with the reason where a crystal cannot be read.
