@@ -12,7 +12,7 @@ import stat
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 from ..errors import BadFileError
 
@@ -98,7 +98,7 @@ def byte_chunks(path: Path, file: IO[bytes]) -> Iterator[bytes]:
     if first and not first.startswith(compression.magic):
         raise BadFileError(f"{path}: named {ending} but not compressed by {compression.name}")
     if first:
-        yield from _decompressed(path, compression, _Rewound(first, counted), counted)
+        yield from _decompressed(path, compression, cast(IO[bytes], _Rewound(first, counted)), counted)
 
 
 def _decompressed(path: Path, compression: Compression, file: IO[bytes], counted: _CountedFile) -> Iterator[bytes]:
@@ -133,8 +133,8 @@ def check_expansion(path: Path, num_bytes: int, num_compressed: int) -> None:
     """
     if num_bytes > RATIO_FREE_BYTES and num_bytes > MAX_RATIO * max(1, num_compressed):
         raise BadFileError(
-            f"{path}: looks like a decompression bomb: {num_compressed:,} bytes expand to more than {num_bytes:,}, over "
-            f"{MAX_RATIO} times as many"
+            f"{path}: looks like a decompression bomb: {num_compressed:,} bytes expand to more than {num_bytes:,}, "
+            f"over {MAX_RATIO} times as many"
         )
 
 

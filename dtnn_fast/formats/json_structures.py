@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,21 +12,25 @@ import numpy as np
 from ..crystals.crystal import Crystal, Rejected
 from ..crystals.elements import atomic_number
 from ..errors import BadCrystalError
+from .scalars import Scalar, scalars_of
 
-# Where a document holds its structure, the first that is there.
+# Where a document holds its structure, the first that is there. The entries are those of the WBM set.
 STRUCTURE_KEYS = (
-    *("structure", "final_structure", "relaxed_structure", "atoms", "attributes", "output", "initial_structure"),
+    *("structure", "final_structure", "relaxed_structure", "atoms", "computed_structure_entry", "cse"),
+    *("attributes", "output", "initial_structure"),
 )
 # Where a document holds its id, the first that is there.
 _ID_KEYS = (*("material_id", "entry_id", "mat_id", "structure_id", "jid", "id", "task_id", "_id", "name"),)
 # Inner objects that may hold the id: of pymatgen's entries and of ASE's rows.
 _ID_HOLDERS = ("data", "key_value_pairs")
+# Inner objects whose scalars are kept; those of `symmetry` (Materials Project) with its name in front.
+_SCALAR_HOLDERS = {"data": "", "key_value_pairs": "", "properties": "", "symmetry": "symmetry."}
 _MOLECULES = ("Molecule", "IMolecule")
 _OCCUPANCY_TOLERANCE = 1e-8
 
 
 def read_document(document: Any, default_id: str, source: str) -> Crystal | Rejected:
-    """Read one structure, or one document that holds a structure.
+    """Read one structure, or one document that holds a structure; scalars beside it go to `Crystal.info`.
 
     Args:
         document: parsed JSON.
@@ -38,7 +43,7 @@ def read_document(document: Any, default_id: str, source: str) -> Crystal | Reje
     try:
         if structure is None:
             raise BadCrystalError(_why_no_structure(document))
-        return form.read(structure, name, source)
+        return replace(form.read(structure, name, source), info=scalars_beside(document, name))
     except BadCrystalError as error:
         return Rejected.from_error(error, name, source)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
@@ -61,6 +66,31 @@ def structure_of(document: Any) -> Mapping[str, Any] | None:
         if structure is not None:
             return structure
     return None
+
+
+def scalars_beside(document: Mapping[str, Any], id: str) -> dict[str, Scalar]:
+    """Return the scalars of a document beside its structure, under the names of the document.
+
+    These are the scalars of every object on the way to the structure, the outer one first where two have one name, and
+    of their objects `data`, `key_value_pairs`, `properties` and `symmetry`. An id is left out where it is the crystal's.
+
+    Args:
+        document: holds a structure (see `structure_of`).
+        id: the id of the crystal.
+    """
+    kept: dict[str, Scalar] = {}
+    level: Mapping[str, Any] | None = document
+    while level is not None:
+        form = _form_of(level)
+        if form is None or form.has_scalars:
+            kept = scalars_of(level, form.keys if form else ()) | kept
+        for holder, prefix in _SCALAR_HOLDERS.items():
+            inner = level.get(holder)
+            if isinstance(inner, Mapping) and structure_of(inner) is None:
+                kept = scalars_of(inner, prefix=prefix) | kept
+        inside = (level.get(key) for key in STRUCTURE_KEYS)
+        level = None if form else next((inner for inner in inside if structure_of(inner) is not None), None)
+    return {key: value for key, value in kept.items() if not (key in _ID_KEYS and str(value) == id)}
 
 
 def _form_of(document: Mapping[str, Any]) -> _Form | None:
@@ -193,16 +223,20 @@ class _Form(NamedTuple):
         name: name of the package or standard, for messages.
         keys: names that such a structure has.
         read: takes structure, id and source; it raises KeyError, ValueError or TypeError for what is not in the form.
+        has_scalars: whether scalars beside these keys are properties, not a part of the structure.
     """
 
     name: str
     keys: frozenset[str]
     read: Callable[[Mapping[str, Any], str, str], Crystal]
+    has_scalars: bool
 
 
 _FORMS = (
-    _Form("pymatgen", frozenset({"lattice", "sites"}), _read_pymatgen),
-    _Form("OPTIMADE", frozenset({"lattice_vectors", "cartesian_site_positions", "species_at_sites"}), _read_optimade),
-    _Form("JARVIS", frozenset({"lattice_mat", "coords", "elements"}), _read_jarvis),
-    _Form("ASE", frozenset({"numbers", "positions"}), _read_ase),
+    _Form("pymatgen", frozenset({"lattice", "sites"}), _read_pymatgen, False),
+    _Form(
+        "OPTIMADE", frozenset({"lattice_vectors", "cartesian_site_positions", "species_at_sites"}), _read_optimade, True
+    ),
+    _Form("JARVIS", frozenset({"lattice_mat", "coords", "elements"}), _read_jarvis, False),
+    _Form("ASE", frozenset({"numbers", "positions"}), _read_ase, True),
 )
