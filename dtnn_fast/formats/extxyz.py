@@ -18,7 +18,7 @@ from ..crystals.crystal import Crystal, Rejected
 from ..crystals.elements import atomic_number
 from ..errors import BadCrystalError, BadFileError
 from .file_ids import default_id
-from .scalars import parse_scalar, scalars_of
+from .scalars import Scalar, parse_scalar, scalars_of
 from .text_files import lines_of, parse_number
 
 # key=value: the key bare or in quotes; the value in quotes, braces or brackets where it has blanks.
@@ -58,7 +58,7 @@ def stream_extxyz(path: Path, chunks: Iterable[str]) -> Iterator[Crystal | Rejec
         path: the file, for names and messages.
         chunks: its text in parts.
     """
-    lines = (line for line, _ in lines_of(path, chunks))
+    lines: Iterator[str] = (line for line, _ in lines_of(path, chunks))
     stem = default_id(path)
     frame = row = 0
     waiting = True
@@ -112,12 +112,22 @@ def _read_frame(body: list[str], number: int, frame_id: str, source: str) -> Cry
         name = frame_id if id_key is None else entries[id_key]
         cell, periodic = _cell(entries)
         numbers, positions = _atoms(entries, body[1:], number + 1)
-        info = {spelling[key]: parse_scalar(value) for key, value in entries.items() if key not in (*_NOT_INFO, id_key)}
-        return Crystal.make(name, numbers, positions, cell, periodic, source=source, info=scalars_of(info))
+        return Crystal.make(
+            name, numbers, positions, cell, periodic, source=source, info=_info(entries, spelling, id_key)
+        )
     except BadCrystalError as error:
         return Rejected.from_error(error, name, source)
     except ValueError as error:
         return Rejected(name, source, f"not a frame of extended XYZ: {error}")
+
+
+def _info(entries: dict[str, str], spelling: dict[str, str], id_key: str | None) -> dict[str, Scalar]:
+    """Return what the comment line says beside the structure, under the names as they are spelled."""
+    others = (key for key in entries if key not in _NOT_INFO and key != id_key)
+    # T and F are booleans here, as in pbc="T T F".
+    return scalars_of(
+        {spelling[key]: {"T": True, "F": False}.get(entries[key], parse_scalar(entries[key])) for key in others}
+    )
 
 
 def _entries(comment: str) -> tuple[dict[str, str], dict[str, str]]:

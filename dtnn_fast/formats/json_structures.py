@@ -19,6 +19,7 @@ STRUCTURE_KEYS = (
     *("structure", "final_structure", "relaxed_structure", "atoms", "computed_structure_entry", "cse"),
     *("attributes", "output", "initial_structure"),
 )
+OPTIMADE_KEYS = ("lattice_vectors", "cartesian_site_positions", "species_at_sites")
 # Where a document holds its id, the first that is there.
 _ID_KEYS = (*("material_id", "entry_id", "mat_id", "structure_id", "jid", "id", "task_id", "_id", "name"),)
 # Inner objects that may hold the id: of pymatgen's entries and of ASE's rows.
@@ -72,7 +73,7 @@ def scalars_beside(document: Mapping[str, Any], id: str) -> dict[str, Scalar]:
     """Return the scalars of a document beside its structure, under the names of the document.
 
     These are the scalars of every object on the way to the structure, the outer one first where two have one name, and
-    of their objects `data`, `key_value_pairs`, `properties` and `symmetry`. An id is left out where it is the crystal's.
+    of their objects `data`, `key_value_pairs`, `properties` and `symmetry`. The crystal's own id is left out.
 
     Args:
         document: holds a structure (see `structure_of`).
@@ -234,9 +235,7 @@ class _Form(NamedTuple):
 
 _FORMS = (
     _Form("pymatgen", frozenset({"lattice", "sites"}), _read_pymatgen, False),
-    _Form(
-        "OPTIMADE", frozenset({"lattice_vectors", "cartesian_site_positions", "species_at_sites"}), _read_optimade, True
-    ),
+    _Form("OPTIMADE", frozenset(OPTIMADE_KEYS), _read_optimade, True),
     _Form("JARVIS", frozenset({"lattice_mat", "coords", "elements"}), _read_jarvis, False),
     _Form("ASE", frozenset({"numbers", "positions"}), _read_ase, True),
 )

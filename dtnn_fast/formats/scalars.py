@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Scalars that stand beside a structure in a document or row: band gaps, energies, licences, which `Crystal.info` keeps."""
+"""Scalars beside a structure in a document or row, which `Crystal.info` keeps: band gaps, energies, licences."""
 
 from __future__ import annotations
 

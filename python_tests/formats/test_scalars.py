@@ -87,7 +87,7 @@ def test_scalars_of_tables_and_comment_lines(tmp_path):
     path.write_text(f"1\n{words}\nPo 0 0 0\n")
     (crystal,) = read_crystals(path)
     assert crystal.id == "x"
-    assert crystal.info == {"bandGap": 1.5, "stable": "T", "n": 3, "mp_id": "mp-1"}
+    assert crystal.info == {"bandGap": 1.5, "stable": True, "n": 3, "mp_id": "mp-1"}
 
 
 @pytest.mark.parametrize(
