@@ -11,7 +11,7 @@
 
 from .find_files import FoundFiles, expand_paths, read_files
 from .packed_set import PackedSet, read_packed, write_packed
-from .reading import FILE_FORMATS, FileFormat, file_format_of, read_crystals
+from .reading import FILE_FORMATS, FileFormat, file_format_of, iter_crystals, read_crystals
 
 __all__ = [
     "FILE_FORMATS",
@@ -20,6 +20,7 @@ __all__ = [
     "PackedSet",
     "expand_paths",
     "file_format_of",
+    "iter_crystals",
     "read_crystals",
     "read_files",
     "read_packed",

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from ..crystals.crystal import Crystal, Rejected
 from ..errors import BadFileError, MissingPackageError
 from .file_ids import RepeatedIds, default_id, unique_default_ids, with_file_id
-from .reading import file_format_of, read_crystals, require_file_format
+from .reading import file_format_of, iter_crystals, require_file_format
 
 
 class FoundFiles(NamedTuple):
@@ -93,7 +93,7 @@ def expand_paths(paths: Iterable[Path | str]) -> FoundFiles:
 def read_files(
     files: Iterable[Path], listed: Iterable[Path] | None = None, unique_ids: bool = True
 ) -> Iterator[Crystal | Rejected]:
-    """Read files one after the other, with one file in memory at a time.
+    """Read files one after the other; large files are read in parts (see `iter_crystals`).
 
     The ids of the crystals are unique. Where crystals are named by their files and the names repeat, parent folders
     stand in front: ``mp-1/structure``; this does not depend on the order of the files. Where another id occurs again,
@@ -105,7 +105,8 @@ def read_files(
         unique_ids: False to keep all ids as they are in the files, to find crystals that occur twice.
 
     Returns:
-        Each crystal, or a Rejected where it cannot be read; a file that cannot be read at all gives one Rejected.
+        Each crystal, or a Rejected where it cannot be read; a file that cannot be read, or not to its end, gives one
+        Rejected.
     """
     if unique_ids and listed is None:
         files = listed = list(files)
@@ -118,12 +119,12 @@ def read_files(
             yield repeated.rename(named) if unique_ids and isinstance(named, Crystal) else named
 
 
-def _read_file(file: Path) -> Sequence[Crystal | Rejected]:
+def _read_file(file: Path) -> Iterator[Crystal | Rejected]:
     try:
-        return read_crystals(file)
+        yield from iter_crystals(file)
     except (BadFileError, MissingPackageError) as error:
-        return [Rejected.from_error(error, file.name, str(file))]
+        yield Rejected.from_error(error, file.name, str(file))
     except MemoryError:
-        return [Rejected(file.name, str(file), "there is not enough memory to read the file")]
+        yield Rejected(file.name, str(file), "there is not enough memory to read the file")
     except RecursionError:
-        return [Rejected(file.name, str(file), "its values are nested too deeply to be read")]
+        yield Rejected(file.name, str(file), "its values are nested too deeply to be read")

@@ -239,3 +239,5 @@ _FORMS = (
     _Form("JARVIS", frozenset({"lattice_mat", "coords", "elements"}), _read_jarvis, False),
     _Form("ASE", frozenset({"numbers", "positions"}), _read_ase, True),
 )
+# Keys of an object that is a structure itself.
+FORM_KEYS = frozenset().union(*(form.keys for form in _FORMS))

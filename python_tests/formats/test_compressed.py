@@ -83,7 +83,7 @@ def test_data_compressed_twice(tmp_path):
 @pytest.mark.parametrize("name", ["a.cif", "a.jsonl", "a.json", "a.xyz"])
 def test_a_bomb_is_refused_before_it_fills_the_memory(tmp_path, name, ending):
     path = tmp_path / f"{name}{ending}"
-    data = COMPRESS[ending](b"[" * (RATIO_FREE_BYTES * 6))
+    data = COMPRESS[ending](b"[" + b" " * (RATIO_FREE_BYTES * 6))
     assert len(data) * MAX_RATIO < RATIO_FREE_BYTES * 6
     path.write_bytes(data)
     tracemalloc.start()
