@@ -21,7 +21,10 @@ STRUCTURE_KEYS = (
 )
 OPTIMADE_KEYS = ("lattice_vectors", "cartesian_site_positions", "species_at_sites")
 # Where a document holds its id, the first that is there.
-_ID_KEYS = (*("material_id", "entry_id", "mat_id", "structure_id", "jid", "id", "task_id", "_id", "name"),)
+_ID_KEYS = (
+    *("material_id", "entry_id", "mat_id", "structure_id", "jid", "id", "immutable_id"),
+    *("task_id", "_id", "name"),
+)
 # Inner objects that may hold the id: of pymatgen's entries and of ASE's rows.
 _ID_HOLDERS = ("data", "key_value_pairs")
 # Inner objects whose scalars are kept; those of `symmetry` (Materials Project) with its name in front.
@@ -38,7 +41,7 @@ def read_document(document: Any, default_id: str, source: str) -> Crystal | Reje
         default_id: the id, if the document has none.
         source: where it came from, for messages.
     """
-    name = _id_of(document, default_id)
+    name = id_of(document, default_id)
     structure = structure_of(document)
     form = _FORMS[0] if structure is None else _form_of(structure) or _FORMS[0]
     try:
@@ -98,7 +101,13 @@ def _form_of(document: Mapping[str, Any]) -> _Form | None:
     return next((form for form in _FORMS if form.keys <= document.keys()), None)
 
 
-def _id_of(document: Any, default: str) -> str:
+def id_of(document: Any, default: str) -> str:
+    """Return the id that a document has at its top, in `data` or in `key_value_pairs`.
+
+    Args:
+        document: parsed JSON.
+        default: the id where it has none.
+    """
     if not isinstance(document, Mapping):
         return default
     for holder in (document, *(document.get(key) for key in _ID_HOLDERS)):
@@ -187,6 +196,9 @@ def _read_optimade(structure: Mapping[str, Any], name: str, source: str) -> Crys
         raise BadCrystalError(f"nsites is {nsites}, but species_at_sites has {len(sites)} entries")
     numbers = [_atomic_number(site, index) for index, site in enumerate(sites)]
     dimensions = structure.get("dimension_types")
+    num_periodic = structure.get("nperiodic_dimensions")
+    if dimensions is None and num_periodic not in (None, 3):
+        raise BadCrystalError(f"nperiodic_dimensions is {num_periodic}: a crystal is periodic in three directions")
     pbc = True if dimensions is None else [bool(periodic) for periodic in dimensions]
     positions, cell = structure["cartesian_site_positions"], structure["lattice_vectors"]
     return Crystal.make(name, numbers, positions, cell, pbc, source=source)

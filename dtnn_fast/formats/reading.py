@@ -24,6 +24,7 @@ from .json_file import read_json
 from .json_lines import read_jsonl, stream_jsonl
 from .json_stream import stream_json
 from .packed_set import read_npz
+from .parquet_file import read_parquet
 from .poscar import read_poscar
 from .text_files import NUMBER_PATTERN, TextFile, read_text, split_lines
 
@@ -53,6 +54,7 @@ FILE_FORMATS = {
     "extxyz": FileFormat("extended XYZ", (".extxyz", ".xyz"), read_extxyz, stream_extxyz),
     "json": FileFormat("JSON", (".json",), read_json, stream_json),
     "npz": FileFormat("packed set", (".npz",), read_npz, is_text=False),
+    "parquet": FileFormat("Parquet", (".parquet",), read_parquet, is_text=False),
 }
 # POSCAR, CONTCAR, and common variants: POSCAR_relaxed, POSCAR-2, POSCAR.mp-149
 _POSCAR_NAME = re.compile(r"(?:poscar|contcar)(?:[-_.].*)?")

@@ -6,6 +6,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 from .text_files import parse_number
@@ -26,6 +28,8 @@ def scalar(value: Any) -> Scalar | None:
     """
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
         value = value.item()
+    if isinstance(value, date | Decimal):  # in Parquet
+        value = value.isoformat() if isinstance(value, date) else float(value)
     if isinstance(value, str):
         return value if value and len(value) <= MAX_TEXT else None
     if isinstance(value, bool):
