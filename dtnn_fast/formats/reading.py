@@ -10,13 +10,14 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
 from ..crystals.crystal import Crystal, Rejected
 from ..errors import BadFileError
 from ..files import parse_json
+from .archives import ARCHIVE_SUFFIXES, read_archive
 from .cif import read_cif
 from .compressed import COMPRESSIONS, open_file, uncompressed_name
 from .extxyz import read_extxyz, stream_extxyz
@@ -47,6 +48,18 @@ class FileFormat(NamedTuple):
     is_text: bool = True
 
 
+def _read_archive(path: Path, text: str) -> Iterator[Crystal | Rejected]:
+    """Read the text files of an archive; `text` is not used."""
+    return read_archive(path, lambda file: file_format_of(file) is not None, _read_member)
+
+
+def _read_member(path: Path, file: IO[bytes]) -> Iterator[Crystal | Rejected]:
+    key = require_file_format(path)
+    if not FILE_FORMATS[key].is_text:
+        raise BadFileError(f"{path}: {FILE_FORMATS[key].name} inside of an archive: unpack it first")
+    return _read_text_file(TextFile(path, file), key)
+
+
 FILE_FORMATS = {
     "jsonl": FileFormat("JSON lines", (".jsonl",), read_jsonl, stream_jsonl),
     "cif": FileFormat("CIF", (".cif", ".mcif"), read_cif),
@@ -55,6 +68,7 @@ FILE_FORMATS = {
     "json": FileFormat("JSON", (".json",), read_json, stream_json),
     "npz": FileFormat("packed set", (".npz",), read_npz, is_text=False),
     "parquet": FileFormat("Parquet", (".parquet",), read_parquet, is_text=False),
+    "archive": FileFormat("archive", ARCHIVE_SUFFIXES, _read_archive, is_text=False),
 }
 # POSCAR, CONTCAR, and common variants: POSCAR_relaxed, POSCAR-2, POSCAR.mp-149
 _POSCAR_NAME = re.compile(r"(?:poscar|contcar)(?:[-_.].*)?")
