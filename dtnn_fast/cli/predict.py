@@ -111,7 +111,7 @@ def predict(
         )
     found = find_files(files)
     wants_charges = predictor.has_born_charges and (as_json or output is not None or born is not None)
-    items = list(read_files(found.files))
+    items = list(read_files(found.files, tables=found.tables))
     screened, rejected = screen_crystals(predictor, items, born_charges=wants_charges)
     rejected = found.rejected + rejected
     require_some(len(screened), rejected, ", ".join(map(str, files)))

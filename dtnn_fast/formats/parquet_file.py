@@ -78,6 +78,24 @@ def iter_parquet_rows(path: Path | str, row_groups: Sequence[int] | None = None)
         raise BadFileError(f"{path}: not a Parquet file, or damaged: {_first_line(error)}") from error
 
 
+def has_structures(path: Path) -> bool:
+    """Return whether a Parquet file has the columns of structures.
+
+    Args:
+        path: the file.
+
+    Raises:
+        BadFileError: the file is missing or damaged.
+        MissingPackageError: pyarrow is not installed.
+    """
+    parquet = optional_import("pyarrow.parquet", extra="cli", purpose="read Parquet files")
+    arrow = optional_import("pyarrow", extra="cli", purpose="read Parquet files")
+    try:
+        return set(OPTIMADE_KEYS) <= set(parquet.read_schema(path).names)
+    except (arrow.ArrowException, OSError) as error:
+        raise BadFileError(f"{path}: not a Parquet file, or damaged: {_first_line(error)}") from error
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 

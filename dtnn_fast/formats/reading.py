@@ -18,8 +18,10 @@ from ..crystals.crystal import Crystal, Rejected
 from ..errors import BadFileError
 from ..files import parse_json
 from .archives import ARCHIVE_SUFFIXES, read_archive
+from .ase_database import read_ase_database
 from .cif import read_cif
 from .compressed import COMPRESSIONS, open_file, uncompressed_name
+from .csv_file import read_csv, stream_csv
 from .extxyz import read_extxyz, stream_extxyz
 from .json_file import read_json
 from .json_lines import read_jsonl, stream_jsonl
@@ -66,8 +68,10 @@ FILE_FORMATS = {
     "poscar": FileFormat("POSCAR", (".vasp", ".poscar"), read_poscar),
     "extxyz": FileFormat("extended XYZ", (".extxyz", ".xyz"), read_extxyz, stream_extxyz),
     "json": FileFormat("JSON", (".json",), read_json, stream_json),
+    "csv": FileFormat("CSV", (".csv",), read_csv, stream_csv),
     "npz": FileFormat("packed set", (".npz",), read_npz, is_text=False),
     "parquet": FileFormat("Parquet", (".parquet",), read_parquet, is_text=False),
+    "ase_db": FileFormat("ASE database", (".db",), read_ase_database, is_text=False),
     "archive": FileFormat("archive", ARCHIVE_SUFFIXES, _read_archive, is_text=False),
 }
 # POSCAR, CONTCAR, and common variants: POSCAR_relaxed, POSCAR-2, POSCAR.mp-149
@@ -118,8 +122,8 @@ def read_crystals(path: Path | str) -> list[Crystal | Rejected]:
     """Read all crystals of a file; their physics is not checked (see `check_crystal`).
 
     Args:
-        path: a file whose name tells its format: .jsonl, .cif, .vasp, .poscar, POSCAR, CONTCAR, .extxyz, .xyz or .json,
-            each also with .gz, .bz2 or .xz, or .npz.
+        path: a file whose name tells its format: .jsonl, .cif, .vasp, .poscar, POSCAR, CONTCAR, .extxyz, .xyz, .json or
+            .csv, each also with .gz, .bz2 or .xz; or .npz, .parquet, .db, .zip or .tar.
 
     Returns:
         In the order of the file, a Crystal, or a Rejected with the reason where a crystal cannot be read.
@@ -167,8 +171,9 @@ def _read_text_file(text_file: TextFile, format_by_name: str) -> Iterator[Crysta
         chunks = text_file.chunks()
         start = next(chunks)
     format_by_content = _guess_file_format(start)
-    # JSON and JSON lines are left to their readers, which parse the whole text.
-    if format_by_content not in (None, format_by_name) and {format_by_content, format_by_name} != {"json", "jsonl"}:
+    # JSON and JSON lines are left to their readers, which parse the whole text; cells of CSV hold texts of any format.
+    is_either = {format_by_content, format_by_name} == {"json", "jsonl"} or format_by_name == "csv"
+    if format_by_content not in (None, format_by_name) and not is_either:
         looks_like = FILE_FORMATS[format_by_content].name
         raise BadFileError(f"{path}: named as {file_format.name}, but it looks like {looks_like}")
     if file_format.stream is None or text_file.is_whole:
