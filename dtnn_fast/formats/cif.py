@@ -67,7 +67,8 @@ def read_cif(path: Path, text: str) -> Iterator[Crystal | Rejected]:
         # Level 0: repeated tags are judged below, where they matter.
         document = cif.read_string(text, check_level=0)
     except (ValueError, RuntimeError) as error:
-        raise BadFileError(f"{path}: not valid CIF: {_plain_error(error)}") from error
+        hint = "; is the file truncated?" if "number of values in loop" in str(error) else ""
+        raise BadFileError(f"{path}: not valid CIF: {_plain_error(error)}{hint}") from error
     blocks = [CifBlock(block.name, items_of(block)) for block in document]
     # Journals put text into separate blocks, without a crystal.
     with_atoms = [block for block in blocks if block.has_atoms]
