@@ -149,9 +149,11 @@ def iter_crystals(path: Path | str) -> Iterator[Crystal | Rejected]:
         MissingPackageError: the format needs an optional package.
     """
     path = Path(path)
-    if path.is_dir():
-        raise BadFileError(f"{path}: is a folder: list its files with expand_paths")
-    format_by_name = require_file_format(path)
+    format_by_name = file_format_of(path)
+    if format_by_name is None:
+        if path.is_dir():
+            raise BadFileError(f"{path}: is a folder: list its files with expand_paths")
+        format_by_name = require_file_format(path)
     file_format = FILE_FORMATS[format_by_name]
     if not file_format.is_text:
         yield from _without_warnings(file_format.read(path, ""))
