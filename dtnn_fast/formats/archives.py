@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import io
+import lzma
 import stat
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -25,6 +28,7 @@ TAR_SUFFIXES = (".tar",)
 SHORT_TAR_SUFFIXES = {".tgz": ".gz", ".tbz2": ".bz2", ".tbz": ".bz2", ".txz": ".xz"}
 ARCHIVE_SUFFIXES = (*ZIP_SUFFIXES, *TAR_SUFFIXES, *SHORT_TAR_SUFFIXES)
 _ENCRYPTED = 0x1
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, struct.error)
 
 # Reads a member: its name as a path, and its bytes.
 ReadMember = Callable[[Path, IO[bytes]], Iterator[Crystal | Rejected]]
@@ -92,8 +96,8 @@ def _read_member(file: Path, member: _Member, read: ReadMember) -> Iterator[Crys
             yield from read(file, data)
     except (BadFileError, MissingPackageError) as error:
         yield Rejected.from_error(error, file.name, str(file))
-    except (zipfile.BadZipFile, tarfile.TarError, NotImplementedError, RuntimeError) as error:
-        # A checksum that does not fit, a compression that Python does not know, or a nesting that is too deep.
+    except (*_DAMAGED, NotImplementedError, RuntimeError) as error:
+        # Damaged data, a compression that Python does not know, or values that are nested too deeply.
         yield Rejected(file.name, str(file), f"cannot be unpacked: {error}")
 
 
@@ -115,20 +119,20 @@ def _zip_members(path: Path) -> Iterator[_Member]:
         try:
             archive = zipfile.ZipFile(file)
             entries = archive.infolist()
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
+        except (*_DAMAGED, NotImplementedError, ValueError) as error:
             raise BadFileError(f"{path}: the archive is damaged or truncated: {error}") from error
         if sum(entry.compress_size for entry in entries) > path.stat().st_size:
             # Members that share their data, as in a bomb that is flat.
             raise BadFileError(f"{path}: looks like a decompression bomb: its members overlap")
         for entry in entries:
-            if entry.is_dir():
+            if entry.filename.endswith("/"):
                 continue
             refusal = _refusal(entry.filename)
             if entry.flag_bits & _ENCRYPTED:
                 refusal = "is encrypted: unpack the archive first"
             elif stat.S_ISLNK(entry.external_attr >> 16):
                 refusal = "is a link"
-            yield _Member(entry.filename, refusal, partial(_open_in_zip, path, archive, entry))
+            yield _Member(entry.filename or "?", refusal, partial(_open_in_zip, path, archive, entry))
 
 
 def _open_in_zip(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> IO[bytes]:
@@ -211,11 +215,11 @@ def _tar_members(path: Path) -> Iterator[_Member]:
                         refusal = f"is a link to {entry.linkname}"
                     elif not entry.isfile():
                         refusal = "is a pipe or a device, not a file"
-                    yield _Member(entry.name, refusal, partial(_open_in_tar, archive, entry))
+                    yield _Member(entry.name or "?", refusal, partial(_open_in_tar, archive, entry))
             # At a header that is cut off or damaged, tarfile just ends.
             if not file.ends_in_zeros():
                 raise BadFileError(f"{path}: the archive is damaged or truncated: its end is missing")
-        except (tarfile.TarError, EOFError, OSError) as error:
+        except _DAMAGED as error:
             raise BadFileError(f"{path}: the archive is damaged or truncated: {error}") from error
 
 

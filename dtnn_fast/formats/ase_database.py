@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -65,10 +66,10 @@ def is_ase_database(path: Path) -> bool:
     with open_file(path) as file:
         if file.read(len(_MAGIC)) != _MAGIC:
             return False
-    with closing(sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)) as connection:
+    with closing(sqlite3.connect(f"file:{quote(os.fsencode(path.absolute()))}?mode=ro", uri=True)) as connection:
         try:
             found = connection.execute("SELECT COUNT(*) FROM sqlite_master WHERE name='systems'").fetchone()
-        except sqlite3.Error:
+        except (sqlite3.Error, ValueError):
             return True
     return bool(found[0])
 

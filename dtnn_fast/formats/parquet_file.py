@@ -15,6 +15,7 @@ import numpy as np
 from ..crystals.crystal import Crystal, Rejected
 from ..errors import BadFileError, optional_import
 from ..files import parse_json
+from .compressed import open_file
 from .file_ids import default_id
 from .json_structures import OPTIMADE_KEYS, id_of, read_document
 
@@ -61,7 +62,7 @@ def iter_parquet_rows(path: Path | str, row_groups: Sequence[int] | None = None)
     parquet = optional_import("pyarrow.parquet", extra="cli", purpose="read Parquet files")
     arrow = optional_import("pyarrow", extra="cli", purpose="read Parquet files")
     try:
-        with parquet.ParquetFile(path) as file:
+        with open_file(path) as data, parquet.ParquetFile(data) as file:
             columns = _columns_to_read(path, file.schema_arrow)
             sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
             chosen = range(len(sizes)) if row_groups is None else row_groups
@@ -72,9 +73,9 @@ def iter_parquet_rows(path: Path | str, row_groups: Sequence[int] | None = None)
                 for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=columns):
                     yield from _read_batch(path, batch, number)
                     number += len(batch)
-    except FileNotFoundError:
-        raise BadFileError(f"{path}: there is no such file") from None
-    except (arrow.ArrowException, OSError) as error:
+    except BadFileError:
+        raise
+    except (arrow.ArrowException, OSError, ValueError) as error:
         raise BadFileError(f"{path}: not a Parquet file, or damaged: {_first_line(error)}") from error
 
 
@@ -91,8 +92,11 @@ def has_structures(path: Path) -> bool:
     parquet = optional_import("pyarrow.parquet", extra="cli", purpose="read Parquet files")
     arrow = optional_import("pyarrow", extra="cli", purpose="read Parquet files")
     try:
-        return set(OPTIMADE_KEYS) <= set(parquet.read_schema(path).names)
-    except (arrow.ArrowException, OSError) as error:
+        with open_file(path) as data:
+            return set(OPTIMADE_KEYS) <= set(parquet.read_schema(data).names)
+    except BadFileError:
+        raise
+    except (arrow.ArrowException, OSError, ValueError) as error:
         raise BadFileError(f"{path}: not a Parquet file, or damaged: {_first_line(error)}") from error
 
 
