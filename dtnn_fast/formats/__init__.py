@@ -10,7 +10,7 @@
 - ``cif.py``, ``extxyz.py``, ``json_file.py``, ``json_lines.py``, ``poscar.py``, ``csv_file.py``, ``ase_database.py``,
   ``archives.py``: the reader of each other format
 - ``json_structures.py``, ``json_containers.py``: structures in JSON, and the containers that hold them
-- ``json_stream.py``, ``json_tokens.py``: the same in large files, entry by entry
+- ``json_stream.py``, ``json_tokens.py``, ``cif_stream.py``: the same in large files, entry by entry
 - ``text_files.py``, ``compressed.py``, ``csv_rows.py``, ``scalars.py``: text, decompression, rows, values
 - ``file_ids.py``: ids of crystals that are named after files
 """

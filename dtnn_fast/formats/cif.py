@@ -62,6 +62,9 @@ _SYSTEM_TAGS = ("_space_group_crystal_system", "_symmetry_cell_setting")
 _NUMBER_TAGS = ("_space_group_it_number", "_symmetry_int_tables_number")
 
 
+NO_CRYSTAL = "not a CIF file with a crystal: no atoms (_atom_site_fract_x)"
+
+
 def read_cif(path: Path, text: str) -> Iterator[Crystal | Rejected]:
     """Read the crystals of a CIF file; symmetry is expanded, disorder is rejected.
 
@@ -84,7 +87,7 @@ def read_cif(path: Path, text: str) -> Iterator[Crystal | Rejected]:
             raise BadFileError(
                 f"{path}: the file is truncated or incomplete: a cell, but no atoms (_atom_site_fract_x)"
             )
-        raise BadFileError(f"{path}: not a CIF file with a crystal: no atoms (_atom_site_fract_x)")
+        raise BadFileError(f"{path}: {NO_CRYSTAL}")
     stem = uncompressed_name(path.name).rsplit(".", 1)[0]
     repeated = Counter(block.name for block in with_atoms)
     for number, block in enumerate(with_atoms, start=1):

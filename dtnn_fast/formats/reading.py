@@ -20,6 +20,7 @@ from ..files import parse_json
 from .archives import ARCHIVE_SUFFIXES, read_archive
 from .ase_database import read_ase_database
 from .cif import read_cif
+from .cif_stream import stream_cif
 from .compressed import COMPRESSIONS, open_file, uncompressed_name
 from .csv_file import read_csv, stream_csv
 from .extxyz import read_extxyz, stream_extxyz
@@ -64,7 +65,7 @@ def _read_member(path: Path, file: IO[bytes]) -> Iterator[Crystal | Rejected]:
 
 FILE_FORMATS = {
     "jsonl": FileFormat("JSON lines", (".jsonl",), read_jsonl, stream_jsonl),
-    "cif": FileFormat("CIF", (".cif", ".mcif"), read_cif),
+    "cif": FileFormat("CIF", (".cif", ".mcif"), read_cif, stream_cif),
     "poscar": FileFormat("POSCAR", (".vasp", ".poscar"), read_poscar),
     "extxyz": FileFormat("extended XYZ", (".extxyz", ".xyz"), read_extxyz, stream_extxyz),
     "json": FileFormat("JSON", (".json",), read_json, stream_json),
@@ -138,8 +139,8 @@ def read_crystals(path: Path | str) -> list[Crystal | Rejected]:
 def iter_crystals(path: Path | str) -> Iterator[Crystal | Rejected]:
     """Read the crystals of a file one after the other, as `read_crystals` does.
 
-    Text of more than `text_files.WHOLE_BYTES` in JSON, JSON lines, extended XYZ and CSV is read in parts, so that a
-    file of any length takes little memory. Archives, Parquet files and databases are always read in parts.
+    Text of more than `text_files.WHOLE_BYTES` in CIF, JSON, JSON lines, extended XYZ and CSV is read in parts, so that
+    a file of any length takes little memory. Archives, Parquet files and databases are always read in parts.
 
     Args:
         path: as in `read_crystals`.

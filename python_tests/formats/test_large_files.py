@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_bad_files import EXTXYZ, ROW
+from test_bad_files import CIF, EXTXYZ, ROW
 from test_json_structures import CONTAINERS, ENTRY, STRUCTURE
 
 from dtnn_fast.crystals.crystal import Crystal, Rejected
@@ -160,6 +160,42 @@ def test_lines_and_frames(tmp_path, in_parts, name, text):
     items, message_in_parts = items_of(path)
     assert list(map(summary, items)) == list(map(summary, expected))
     assert message_in_parts == message
+
+
+TEXT_FIELD = "_publ_section_title\n;\ndata_not_a_block _atom_site_\ndata_x\n;\n"
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        [CIF],
+        [f"data_global\n{TEXT_FIELD}", CIF],
+        [f"# comment\ndata_global\n{TEXT_FIELD}", CIF, CIF.replace("data_PtO2", "DATA_other") + TEXT_FIELD],
+        [CIF, CIF.replace("data_PtO2", "data_half").replace("  1\n", "  0.5\n")],
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_blocks_of_cif(tmp_path, in_parts, blocks, end):
+    path = tmp_path / "a.cif"
+    path.write_bytes("\n".join(blocks).replace("\n", end).encode())
+    expected = read_crystals(path)
+    in_parts()
+    assert list(map(summary, iter_crystals(path))) == list(map(summary, expected))
+
+
+def test_a_damaged_block_among_good_ones(tmp_path, in_parts):
+    path = tmp_path / "a.cif"
+    path.write_text("\n".join([CIF, "data_bad\nloop_\n_a\n_b\n1", CIF, CIF.replace("data_PtO2", "data_y")]))
+    in_parts()
+    first, bad, again, last = iter_crystals(path)
+    assert [item.id for item in (first, again, last)] == ["a:PtO2", "a:PtO2:3", "a:y"]
+    assert (bad.id, bad.source) == ("a:bad", f"{path} (data_bad)")
+    assert "not valid CIF" in bad.reason
+    path.write_text("\n".join(["data_bad\nloop_\n_a\n_b\n1", CIF]))
+    assert [item.id for item in iter_crystals(path)] == ["a:bad", "a:PtO2"]
+    path.write_text("data_x\n_a 1\n" * 3)
+    with pytest.raises(BadFileError, match="no atoms"):
+        read_crystals(path)
 
 
 json_values = st.recursive(
