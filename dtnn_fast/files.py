@@ -20,7 +20,7 @@ from .errors import BadFileError, FetchError
 
 # Nested values that the parser of Python's library takes without harm to the stack: its own limit of recursion.
 _MAX_NESTING = 1000
-_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]')
 
 
 def parse_json(text: str | bytes, object_pairs_hook: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
@@ -34,8 +34,20 @@ def parse_json(text: str | bytes, object_pairs_hook: Callable[[list[tuple[str, A
         ValueError: it is not valid JSON, or the hook refuses an object.
         RecursionError: it is nested too deeply.
     """
-    # Libraries raise Python's limit of recursion (symfc, which phonopy imports, to 100,000), and then a deeply nested
-    # text overflows the stack of the parser, which ends the process.
+    check_nesting(text)
+    return json.loads(text, object_pairs_hook=object_pairs_hook)
+
+
+def check_nesting(text: str | bytes) -> None:
+    """Refuse JSON that is nested so deeply that its parser might overflow the stack, which would end the process.
+
+    Args:
+        text: the text, UTF-8 where it is bytes.
+
+    Raises:
+        RecursionError: it is nested too deeply.
+    """
+    # Libraries raise Python's limit of recursion (symfc, which phonopy imports, to 100,000); below it, Python checks.
     if sys.getrecursionlimit() > 10 * _MAX_NESTING:
         text = text if isinstance(text, str) else text.decode("utf-8")
         depth = 0
@@ -44,7 +56,6 @@ def parse_json(text: str | bytes, object_pairs_hook: Callable[[list[tuple[str, A
             depth += (symbol in "[{") - (symbol in "]}")
             if depth > _MAX_NESTING:
                 raise RecursionError(f"more than {_MAX_NESTING} values inside of each other")
-    return json.loads(text, object_pairs_hook=object_pairs_hook)
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

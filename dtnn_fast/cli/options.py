@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 # Help of arguments; a copy of the formats in the package, which is too slow to import for --help. A test compares them.
 CRYSTAL_FILES = (
-    "Files of crystals, or folders that hold them: CIF, POSCAR, extxyz, pymatgen JSON or .jsonl (also as .gz), or "
-    "packed sets (.npz) of dtnn-fast data fetch."
+    "Files of crystals, or folders that hold them: CIF, POSCAR, extxyz, JSON of pymatgen, OPTIMADE, JARVIS and ASE, "
+    ".jsonl or CSV with a column of structures (each also as .gz, .bz2 or .xz); Parquet with OPTIMADE's names; "
+    "databases of ASE (.db); packed sets (.npz) of data fetch; archives of such files (.zip, .tar, .tar.gz, .tar.bz2, "
+    ".tar.xz). A CSV of properties by id beside them is joined to the crystals."
 )
 
 # The bundled models that belong together: copies of names in the package, which is too slow to import for --help.

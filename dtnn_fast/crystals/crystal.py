@@ -253,4 +253,4 @@ def _escape_surrogates(text: str) -> str:
 
     These are lone surrogates: from JSON ("\ud800"), or from a byte in a file name that is not UTF-8.
     """
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -19,8 +19,9 @@ from ..crystals.crystal import Crystal, Rejected
 from ..crystals.elements import COVALENT_RADII, SYMBOLS, atomic_number, formula
 from ..crystals.lattice import closest_pair_within
 from ..errors import BadCrystalError, BadFileError, optional_import
-from .cif_block import NOT_GIVEN, CifBlock, as_number, items_of
+from .cif_block import NOT_GIVEN, CifBlock, as_number, items_of, plain_numbers
 from .cif_symmetry import Operations, StatedSymmetry, expand, find_operations
+from .compressed import uncompressed_name
 
 _FORMULA_PART = re.compile(r"([A-Z][a-z]?)(\d*\.?\d*)")
 # Formulas are often rounded; a missing atom changes a ratio by more than this in all but the largest cells.
@@ -50,8 +51,18 @@ _SITE_TAGS = (
     "_atom_site_disorder_group",
     "_atom_site_attached_hydrogens",
 )
+# Values of these tags that say nothing unusual.
+_USUAL = {
+    tag: frozenset((*NOT_GIVEN, *words))
+    for tag, words in zip(
+        _SITE_TAGS, (("1", "1.0", "1.00", "1.000", "1.0000"), ("d", "calc"), ("0",), ("0",)), strict=True
+    )
+}
 _SYSTEM_TAGS = ("_space_group_crystal_system", "_symmetry_cell_setting")
 _NUMBER_TAGS = ("_space_group_it_number", "_symmetry_int_tables_number")
+
+
+NO_CRYSTAL = "not a CIF file with a crystal: no atoms (_atom_site_fract_x)"
 
 
 def read_cif(path: Path, text: str) -> Iterator[Crystal | Rejected]:
@@ -66,7 +77,8 @@ def read_cif(path: Path, text: str) -> Iterator[Crystal | Rejected]:
         # Level 0: repeated tags are judged below, where they matter.
         document = cif.read_string(text, check_level=0)
     except (ValueError, RuntimeError) as error:
-        raise BadFileError(f"{path}: not valid CIF: {_plain_error(error)}") from error
+        hint = "; is the file truncated?" if "number of values in loop" in str(error) else ""
+        raise BadFileError(f"{path}: not valid CIF: {_plain_error(error)}{hint}") from error
     blocks = [CifBlock(block.name, items_of(block)) for block in document]
     # Journals put text into separate blocks, without a crystal.
     with_atoms = [block for block in blocks if block.has_atoms]
@@ -75,8 +87,8 @@ def read_cif(path: Path, text: str) -> Iterator[Crystal | Rejected]:
             raise BadFileError(
                 f"{path}: the file is truncated or incomplete: a cell, but no atoms (_atom_site_fract_x)"
             )
-        raise BadFileError(f"{path}: not a CIF file with a crystal: no atoms (_atom_site_fract_x)")
-    stem = path.name.removesuffix(".gz").rsplit(".", 1)[0]
+        raise BadFileError(f"{path}: {NO_CRYSTAL}")
+    stem = uncompressed_name(path.name).rsplit(".", 1)[0]
     repeated = Counter(block.name for block in with_atoms)
     for number, block in enumerate(with_atoms, start=1):
         name = block.name if repeated[block.name] == 1 else f"{block.name}:{number}"
@@ -93,7 +105,7 @@ class _Site(NamedTuple):
 
     label: str
     atomic_number: int
-    position: np.ndarray
+    position: Sequence[float]
 
 
 def _plain_error(error: Exception) -> str:
@@ -184,20 +196,33 @@ def _sites(block: CifBlock) -> list[_Site]:
     symbols = column("_atom_site_type_symbol")
     columns = {tag: column(tag) for tag in _SITE_TAGS}
     formula_elements = {name for name, _ in _FORMULA_PART.findall(block.value("_chemical_formula_sum") or "")}
+    # Most files have nothing unusual, and then whole columns are judged and read at once.
+    is_usual = all(_USUAL[tag].issuperset(values) for tag, values in columns.items())
+    numbers = [plain_numbers(axis) for axis in axes]
+    elements: dict[str, int] = {}
     sites = []
     for place in range(count):
         label = labels[place]
-        _check_site(place, label, columns)
-        number = _element(symbols[place], label, formula_elements)
-        xyz = []
-        for name, axis in zip("xyz", axes, strict=True):
-            if axis[place] in NOT_GIVEN:
-                raise BadCrystalError(f"_atom_site_fract_{name} of {label} is not given")
-            xyz.append(as_number(axis[place], f"_atom_site_fract_{name} of {label}"))
-        sites.append(_Site(label, number, np.array(xyz)))
+        if not is_usual:
+            _check_site(place, label, columns)
+        symbol = symbols[place]
+        number = elements.get(symbol) or _element(symbol, label, formula_elements)
+        if symbol not in NOT_GIVEN:
+            elements[symbol] = number
+        xyz = [
+            _coordinate(axis[place], name, label) if known is None else known[place]
+            for name, axis, known in zip("xyz", axes, numbers, strict=True)
+        ]
+        sites.append(_Site(label, number, xyz))
     if not sites:
         raise BadCrystalError("the loop of atoms is empty")
     return sites
+
+
+def _coordinate(text: str, name: str, label: str) -> float:
+    if text in NOT_GIVEN:
+        raise BadCrystalError(f"_atom_site_fract_{name} of {label} is not given")
+    return as_number(text, f"_atom_site_fract_{name} of {label}")
 
 
 def _check_site(place: int, label: str, columns: Mapping[str, Sequence[str]]) -> None:
@@ -273,15 +298,20 @@ def _atoms(
 ) -> tuple[list[int], np.ndarray]:
     """All atoms of the cell, checked against the formula."""
     numbers: list[int] = []
-    positions = []
-    for site in sites:
-        try:
-            images = expand(site.position, operations, cell)
-        except BadCrystalError as error:
-            raise BadCrystalError(f"{site.label}: {error}") from error
-        positions.append(images)
-        numbers += [site.atomic_number] * len(images)
-    fractional = np.concatenate(positions)
+    listed = np.array([site.position for site in sites])
+    if len(operations.rotations) == 1:  # the identity
+        numbers = [site.atomic_number for site in sites]
+        fractional = listed - np.floor(listed)
+    else:
+        positions = []
+        for site, position in zip(sites, listed, strict=True):
+            try:
+                images = expand(position, operations, cell)
+            except BadCrystalError as error:
+                raise BadCrystalError(f"{site.label}: {error}") from error
+            positions.append(images)
+            numbers += [site.atomic_number] * len(images)
+        fractional = np.concatenate(positions)
     if is_choice:
         overlap = _overlapping_pair(numbers, fractional, cell)
         if overlap is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..errors import BadCrystalError
@@ -13,6 +14,9 @@ from ..errors import BadCrystalError
 NOT_GIVEN = (".", "?", "")
 # Loops of other categories, such as reflections, are long and not read.
 _USED = ("_atom_site", "_cell", "_chemical", "_space_group", "_symmetry")
+_QUOTES = frozenset(("'", '"', ";", ""))
+# No number can match in two ways, so that long columns take no more than linear time.
+_PLAIN_NUMBERS = re.compile(r"(?:[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+) )+")
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\(\d+\))?")
 
 
@@ -38,7 +42,8 @@ class CifBlock(NamedTuple):
         values = self.items.get(tag, ())
         if isinstance(values, _Conflict):
             raise BadCrystalError(f"{tag} stands in the block twice, with different values")
-        return [_unquoted(value) for value in values]
+        # Values without quotes have no blanks around them.
+        return [_unquoted(value) if value[:1] in _QUOTES else value for value in values]
 
     def value(self, *tags: str) -> str | None:
         """The first given value of some tags."""
@@ -77,6 +82,7 @@ class _Conflict(list[str]):
     """The values of a tag that stands in a block twice with different values."""
 
 
+@lru_cache(maxsize=1024)
 def _plain_tag(tag: str) -> str:
     return tag.lower().replace(".", "_")
 
@@ -87,6 +93,11 @@ def _unquoted(value: str) -> str:
     if value.startswith(";"):
         return value[1:].rstrip("\r\n;").strip()
     return value.strip()
+
+
+def plain_numbers(texts: Sequence[str]) -> list[float] | None:
+    """Read a column of numbers, or return None where one is not a plain decimal number; see `as_number`."""
+    return [*map(float, texts)] if _PLAIN_NUMBERS.fullmatch(" ".join(texts) + " ") else None
 
 
 def as_number(text: str, what: str) -> float:

@@ -18,6 +18,7 @@ from ..errors import BadCrystalError, optional_import
 MERGE_DISTANCE = 0.05  # Angstrom
 # Images of a special position agree to this part of the cell.
 _GRID = 100_000
+_GRID_WEIGHTS = np.array([_GRID * _GRID, _GRID, 1])
 # Relative change of the metric under an operation that still counts as keeping the lattice: cells have few digits.
 _METRIC_TOLERANCE = 5e-3
 # What the ICSD writes behind a Hermann-Mauguin symbol, as extensions of the International Tables.
@@ -129,20 +130,22 @@ def expand(position: np.ndarray, operations: Operations, cell: np.ndarray) -> np
     Raises:
         BadCrystalError: some copies are so close that they cannot be told apart or taken for one.
     """
-    if len(operations.rotations) == 1:
-        return (position - np.floor(position))[None]
     images = operations.rotations @ position + operations.translations
     shifts = images - position
     steps = np.rint(shifts)
-    fixed = np.linalg.norm((shifts - steps) @ cell, axis=1) < MERGE_DISTANCE
-    if fixed.sum() > 1:
-        special = (images[fixed] - steps[fixed]).mean(axis=0)
+    offsets = (shifts - steps) @ cell
+    fixed = (offsets * offsets).sum(axis=1) < MERGE_DISTANCE**2
+    num_fixed = int(np.count_nonzero(fixed))
+    if num_fixed > 1:
+        special = (images[fixed] - steps[fixed]).sum(axis=0) / num_fixed
         images = operations.rotations @ special + operations.translations
         # Images of a special position agree up to rounding.
         steps_of_grid = np.rint((images - np.floor(images)) * _GRID).astype(np.int64) % _GRID
-        _, first = np.unique(steps_of_grid @ np.array([_GRID * _GRID, _GRID, 1]), return_index=True)
-        images = images[np.sort(first)]
-        if len(images) * fixed.sum() != len(operations.rotations):
+        keys = (steps_of_grid @ _GRID_WEIGHTS).tolist()
+        # The first image of each place, in order.
+        first = {key: place for place, key in reversed([*enumerate(keys)])}
+        images = images[sorted(first.values())]
+        if len(images) * num_fixed != len(operations.rotations):
             raise BadCrystalError("it is so close to a special position that its copies by symmetry overlap")
     return images - np.floor(images)
 
@@ -321,7 +324,9 @@ def _check_number(stated: StatedSymmetry, operations: Operations) -> None:
 
 def _violation(operations: Operations, metric: np.ndarray) -> str | None:
     """The first operation that changes the metric of the lattice, or None."""
-    turned = np.einsum("aji,jk,akl->ail", operations.rotations, metric, operations.rotations)
+    if len(operations.rotations) == 1:  # the identity
+        return None
+    turned = operations.rotations.transpose(0, 2, 1) @ metric @ operations.rotations
     lengths = np.sqrt(np.diag(metric))
     change = np.abs(turned - metric) / np.outer(lengths, lengths)
     wrong = change.max(axis=(1, 2)) > _METRIC_TOLERANCE

@@ -134,6 +134,11 @@ def packed_shards(folder: Path) -> list[Path] | None:
     return shards
 
 
+def is_shard(schema: Any) -> bool:
+    """Tell whether a Parquet file is a shard, by its `pyarrow.Schema`."""
+    return bool((schema.metadata or {}).get(b"dtnn_fast_format", b"").decode() == FORMAT)
+
+
 def read_shard(path: Path, row_groups: Sequence[int] | None = None) -> Iterator[Crystal | Rejected]:
     """Read a shard, one row group in memory at a time.
 
@@ -149,9 +154,8 @@ def read_shard(path: Path, row_groups: Sequence[int] | None = None) -> Iterator[
     parquet = optional_import("pyarrow.parquet", extra="cli", purpose=_PURPOSE)
     try:
         with parquet.ParquetFile(path) as file:
-            about = (file.schema_arrow.metadata or {}).get(b"dtnn_fast_format", b"").decode()
-            if about != FORMAT:
-                raise BadFileError(f"{path}: expected a shard of dtnn-fast pack (format {FORMAT!r}), got {about!r}")
+            if not is_shard(file.schema_arrow):
+                raise BadFileError(f"{path}: expected a shard of dtnn-fast pack (format {FORMAT!r})")
             for group in range(file.num_row_groups) if row_groups is None else row_groups:
                 yield from crystals_of_table(file.read_row_group(group))
     except (OSError, pa.ArrowException, ValueError, KeyError) as error:

@@ -7,7 +7,8 @@ https://github.com/libAtoms/extxyz is the grammar. Keys are compared without reg
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,8 @@ from ..crystals.crystal import Crystal, Rejected
 from ..crystals.elements import atomic_number
 from ..errors import BadCrystalError, BadFileError
 from .file_ids import default_id
-from .text_files import parse_number, split_lines
+from .scalars import Scalar, parse_scalar, scalars_of
+from .text_files import lines_of, parse_number
 
 # key=value: the key bare or in quotes; the value in quotes, braces or brackets where it has blanks.
 _ENTRY = re.compile(
@@ -29,6 +31,10 @@ _ENTRY = re.compile(
 _OTHER_WORD = re.compile(r"""\s*(?:(?P<quoted>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')(?=\s|,|$)|\S+)""")
 _ID_KEYS = ("id", "material_id", "name", "label")
 _BOOLEANS = {"T": True, "TRUE": True, "1": True, "F": False, "FALSE": False, "0": False}
+# What describes the structure itself.
+_NOT_INFO = ("lattice", "properties", "pbc", "scaled", "fractional", "direct")
+# No crystal has more; a larger number is damage, and the whole file would be read for it.
+_MAX_ATOMS = 10_000_000
 _FRACTIONAL_KEYS = ("scaled", "fractional", "direct")
 
 
@@ -36,57 +42,98 @@ def read_extxyz(path: Path, text: str) -> Iterator[Crystal | Rejected]:
     """Read the frames of an extended XYZ file.
 
     A frame without ``Lattice="..."`` is a molecule and is rejected. Its id is the value of id=, material_id=, name= or
-    label= on the comment line, otherwise the file name with the number of the frame, from 1.
+    label= on the comment line, otherwise the file name with the number of the frame, from 1. Other scalars of the
+    comment line go to `Crystal.info`.
 
     Raises:
         BadFileError: a frame does not begin with the number of atoms, or the file ends before the frame does.
     """
-    lines = split_lines(text)
+    return stream_extxyz(path, [text])
+
+
+def stream_extxyz(path: Path, chunks: Iterable[str]) -> Iterator[Crystal | Rejected]:
+    """Read a large file as `read_extxyz` does, with one frame in memory.
+
+    Args:
+        path: the file, for names and messages.
+        chunks: its text in parts.
+    """
+    lines: Iterator[str] = (line for line, _ in lines_of(path, chunks))
     stem = default_id(path)
-    row = frame = 0
-    while row < len(lines):
-        if not lines[row].strip():
-            row += 1
-            continue
+    frame = row = 0
+    waiting = True
+    while waiting:
+        row, first = _next_line(lines, row)
+        if first is None:
+            return
         frame += 1
-        if not re.fullmatch(r"[0-9]{1,18}", lines[row].strip()):
+        if not re.fullmatch(r"[0-9]{1,18}", first.strip()):
             raise BadFileError(
-                f"{path}: not an extended XYZ file: line {row + 1}: expected the number of atoms of frame {frame}, "
-                f"got {lines[row].strip()[:60]!r}"
+                f"{path}: not an extended XYZ file: line {row}: expected the number of atoms of frame {frame}, "
+                f"got {first.strip()[:60]!r}"
             )
-        count = int(lines[row])
-        end = row + 2 + count
-        if end > len(lines):
+        count = int(first)
+        body = list(islice(lines, min(count, _MAX_ATOMS) + 1))
+        if len(body) < min(count, _MAX_ATOMS) + 1:
             raise BadFileError(
-                f"{path}: the file is truncated: frame {frame} has {count} atoms and must end at line {end}, "
-                f"but the file ends at line {len(lines)}"
+                f"{path}: the file is truncated: frame {frame} has {count} atoms and must end at line "
+                f"{row + 1 + count}, but the file ends at line {row + len(body)}"
             )
-        # A file with a single crystal is named by the file alone.
-        is_single = frame == 1 and not any(line.strip() for line in lines[end:])
-        frame_id = stem if is_single else f"{stem}:{frame}"
-        source = str(path) if is_single else f"{path}:{row + 1}"
-        yield _read_frame(lines, row, end, frame_id, source)
+        if count > _MAX_ATOMS:
+            raise BadFileError(f"{path}: line {row}: frame {frame} has {count:,} atoms, more than {_MAX_ATOMS:,}")
+        end, following = row + len(body), None
+        if frame == 1:
+            # A file with a single crystal is named by the file alone.
+            end, following = _next_line(lines, end)
+            waiting = following is not None
+            if following is not None:
+                lines = chain([following], lines)
+                end -= 1
+        frame_id, source = (f"{stem}:{frame}", f"{path}:{row}") if waiting else (stem, str(path))
+        yield _read_frame(body, row + 1, frame_id, source)
         row = end
 
 
-def _read_frame(lines: list[str], row: int, end: int, frame_id: str, source: str) -> Crystal | Rejected:
-    """Read the frame in lines row..end; its first line is the number of atoms, its second the comment."""
+def _next_line(lines: Iterator[str], row: int) -> tuple[int, str | None]:
+    """Return the next line that is not blank and its number from 1, or None at the end; `row` is the last number."""
+    for line in lines:
+        row += 1
+        if line.strip():
+            return row, line
+    return row, None
+
+
+def _read_frame(body: list[str], number: int, frame_id: str, source: str) -> Crystal | Rejected:
+    """Read a frame: its comment line, which is line `number` of the file, and its atoms."""
     name = frame_id
     try:
-        entries = _entries(lines[row + 1])
-        name = next((entries[key] for key in _ID_KEYS if entries.get(key)), frame_id)
+        entries, spelling = _entries(body[0])
+        id_key = next((key for key in _ID_KEYS if entries.get(key)), None)
+        name = frame_id if id_key is None else entries[id_key]
         cell, periodic = _cell(entries)
-        numbers, positions = _atoms(entries, lines, row + 2, end)
-        return Crystal.make(name, numbers, positions, cell, periodic, source=source)
+        numbers, positions = _atoms(entries, body[1:], number + 1)
+        return Crystal.make(
+            name, numbers, positions, cell, periodic, source=source, info=_info(entries, spelling, id_key)
+        )
     except BadCrystalError as error:
         return Rejected.from_error(error, name, source)
     except ValueError as error:
         return Rejected(name, source, f"not a frame of extended XYZ: {error}")
 
 
-def _entries(comment: str) -> dict[str, str]:
-    """Return the values on the comment line by key in lower case."""
+def _info(entries: dict[str, str], spelling: dict[str, str], id_key: str | None) -> dict[str, Scalar]:
+    """Return what the comment line says beside the structure, under the names as they are spelled."""
+    others = (key for key in entries if key not in _NOT_INFO and key != id_key)
+    # T and F are booleans here, as in pbc="T T F".
+    return scalars_of(
+        {spelling[key]: {"T": True, "F": False}.get(entries[key], parse_scalar(entries[key])) for key in others}
+    )
+
+
+def _entries(comment: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the values on the comment line by key in lower case, and how each key is spelled."""
     entries: dict[str, str] = {}
+    spelling: dict[str, str] = {}
     place = 0
     while place < len(comment):
         match = _ENTRY.match(comment, place)
@@ -99,7 +146,9 @@ def _entries(comment: str) -> dict[str, str]:
             place = word.end()
             continue
         place = match.end()
-        key = (match["quoted_key"] if match["key"] is None else match["key"]).lower()
+        written = match["quoted_key"] if match["key"] is None else match["key"]
+        key = written.lower()
+        spelling.setdefault(key, written)
         value = next(
             match[group] for group in ("double", "single", "braces", "brackets", "bare") if match[group] is not None
         )
@@ -107,7 +156,7 @@ def _entries(comment: str) -> dict[str, str]:
             value = re.sub(r"\\(.)", lambda escape: "\n" if escape[1] == "n" else escape[1], value)
         if entries.setdefault(key, value) != value:
             raise ValueError(f"{key}= stands twice on the comment line, with different values")
-    return entries
+    return entries, spelling
 
 
 def _cell(entries: dict[str, str]) -> tuple[np.ndarray, list[bool]]:
@@ -145,40 +194,40 @@ class _Columns(NamedTuple):
     is_plain: bool = False
 
 
-def _atoms(entries: dict[str, str], lines: list[str], begin: int, end: int) -> tuple[list[int], list[list[float]]]:
+def _atoms(entries: dict[str, str], lines: list[str], first_number: int) -> tuple[list[int], list[list[float]]]:
     columns = _columns(entries["properties"]) if "properties" in entries else _Columns(0, None, 1, 4, True)
     numbers = []
     positions = []
-    for row in range(begin, end):
-        words = lines[row].split()
+    for number, line in enumerate(lines, start=first_number):
+        words = line.split()
         if len(words) < columns.total:
             raise ValueError(
-                f"line {row + 1}: expected an atom, got {lines[row].strip()!r}: {columns.total} columns are needed"
+                f"line {number}: expected an atom, got {line.strip()!r}: {columns.total} columns are needed"
             )
         if len(words) > columns.total:
             expected = "symbol x y z, as there is no Properties=" if columns.is_plain else "as in Properties"
-            raise ValueError(f"line {row + 1}: expected {columns.total} columns ({expected}), got {len(words)}")
-        numbers.append(_atomic_number(columns, words, row))
+            raise ValueError(f"line {number}: expected {columns.total} columns ({expected}), got {len(words)}")
+        numbers.append(_atomic_number(columns, words, number))
         position = [parse_number(word) for word in words[columns.position : columns.position + 3]]
         if None in position:
-            raise ValueError(f"line {row + 1}: expected a position, got {lines[row].strip()!r}")
-        positions.append([number for number in position if number is not None])
+            raise ValueError(f"line {number}: expected a position, got {line.strip()!r}")
+        positions.append([value for value in position if value is not None])
     return numbers, positions
 
 
-def _atomic_number(columns: _Columns, words: list[str], row: int) -> int:
+def _atomic_number(columns: _Columns, words: list[str], line_number: int) -> int:
     named = set()
     if columns.number is not None or (columns.is_plain and words[0].isdecimal()):
         word = words[columns.number or 0]
         if not re.fullmatch(r"[0-9]{1,9}", word):
-            raise ValueError(f"line {row + 1}: expected an atomic number, got {word!r}")
+            raise ValueError(f"line {line_number}: expected an atomic number, got {word!r}")
         named.add(int(word))
     elif columns.symbol is not None:
         named.add(atomic_number(words[columns.symbol]))
     if columns.number is not None and columns.symbol is not None:
         named.add(atomic_number(words[columns.symbol]))
     if len(named) > 1:
-        raise ValueError(f"line {row + 1}: the element and the atomic number disagree: {' '.join(words)!r}")
+        raise ValueError(f"line {line_number}: the element and the atomic number disagree: {' '.join(words)!r}")
     return named.pop()
 
 

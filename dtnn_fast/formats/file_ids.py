@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..crystals.crystal import Crystal, Rejected
+from .compressed import uncompressed_name
 
 # VASP calls all its files POSCAR or CONTCAR, so the folder tells which crystal it is.
-_NAMED_BY_FOLDER = re.compile(r"(?:POSCAR|CONTCAR)(?:\.gz)?", re.IGNORECASE)
+_NAMED_BY_FOLDER = re.compile(r"(?:POSCAR|CONTCAR)(?:\.(?:gz|bz2|xz))?", re.IGNORECASE)
 # POSCAR.mp-149 and CONTCAR.relaxed have no ending that says what they are.
 _ENDS_IN_NAME = re.compile(r"(?:POSCAR|CONTCAR)\.", re.IGNORECASE)
 
@@ -28,7 +29,7 @@ def default_id(path: Path) -> str:
     if _NAMED_BY_FOLDER.fullmatch(path.name):
         folder = path.resolve().parent.name
         return f"{folder}/{path.name}" if folder else path.name
-    name = re.sub(r"\.gz$", "", path.name, flags=re.IGNORECASE)
+    name = uncompressed_name(path.name)
     if _ENDS_IN_NAME.match(name) and not name.lower().endswith((".vasp", ".poscar", ".json", ".cif")):
         return name
     return name.rsplit(".", 1)[0]

@@ -10,8 +10,19 @@ from typing import NamedTuple
 
 from ..crystals.crystal import Crystal, Rejected
 from ..errors import BadFileError, MissingPackageError
+from .ase_database import is_ase_database
+from .compressed import open_file
+from .crystal_shards import LIST_FILE, packed_shards
+from .csv_file import csv_content
 from .file_ids import RepeatedIds, default_id, unique_default_ids, with_file_id
-from .reading import file_format_of, read_crystals, require_file_format
+from .parquet_file import has_structures
+from .property_table import PropertyTable
+from .reading import file_format_of, iter_crystals, require_file_format
+
+_Paths = dict[Path, None]
+# Formats whose endings are common for other data too: in folders, files without structures are skipped.
+_LOOK_INSIDE = {"parquet": has_structures, "ase_db": is_ase_database}
+_SCREENING_MARK = b'"dtnn_fast screening'
 
 
 class FoundFiles(NamedTuple):
@@ -23,11 +34,13 @@ class FoundFiles(NamedTuple):
             lead in circles.
         rejected: folders that cannot be read, and for `find_files` also paths that are missing, unreadable or of
             unknown format.
+        tables: tables of properties by id (`PropertyTable`), which are joined to the crystals of the files.
     """
 
     files: list[Path]
     skipped: list[Path]
     rejected: list[Rejected]
+    tables: Sequence[Path] = ()
 
 
 def find_files(paths: Iterable[Path | str]) -> FoundFiles:
@@ -40,6 +53,7 @@ def find_files(paths: Iterable[Path | str]) -> FoundFiles:
     files: dict[Path, None] = {}
     skipped: dict[Path, None] = {}
     rejected: dict[Rejected, None] = {}
+    tables: dict[Path, None] = {}
     for path in paths:
         try:
             found = expand_paths([path])
@@ -53,11 +67,15 @@ def find_files(paths: Iterable[Path | str]) -> FoundFiles:
         files |= dict.fromkeys(found.files)
         skipped |= dict.fromkeys(found.skipped)
         rejected |= dict.fromkeys(found.rejected)
-    return FoundFiles(list(files), list(skipped), list(rejected))
+        tables |= dict.fromkeys(found.tables)
+    return FoundFiles(list(files), list(skipped), list(rejected), list(tables))
 
 
 def expand_paths(paths: Iterable[Path | str]) -> FoundFiles:
     """Replace each folder by the files of a known format in it and in all its subfolders, sorted.
+
+    CSV files without a column of structures are tables of properties, or skipped where they have no ids either. Folders
+    of earlier screenings inside of a given folder are skipped.
 
     Args:
         paths: files and folders.
@@ -68,6 +86,7 @@ def expand_paths(paths: Iterable[Path | str]) -> FoundFiles:
     files: dict[Path, None] = {}
     skipped: dict[Path, None] = {}
     rejected: dict[Rejected, None] = {}
+    tables: dict[Path, None] = {}
 
     def reject(error: OSError) -> None:
         folder = Path(error.filename)
@@ -78,22 +97,55 @@ def expand_paths(paths: Iterable[Path | str]) -> FoundFiles:
         if not path.is_dir():
             if not path.exists():
                 raise BadFileError(f"{path}: there is no such file or folder")
-            require_file_format(path)
-            files[path] = None
+            is_table = require_file_format(path) == "csv" and csv_content(path) == "properties"
+            (tables if is_table else files)[path] = None
             continue
         for folder, subfolders, names in os.walk(path, onerror=reject):
             subfolders.sort()
             skipped |= dict.fromkeys(link for link in (Path(folder, name) for name in subfolders) if link.is_symlink())
+            shards = packed_shards(Path(folder)) if LIST_FILE in names else None
+            if shards is not None:
+                files |= dict.fromkeys(shards)
+                subfolders.clear()
+                continue
+            if "manifest.json" in names and Path(folder) != path and _is_screening(Path(folder, "manifest.json")):
+                skipped[Path(folder)] = None
+                subfolders.clear()
+                continue
             for name in sorted(names):
                 file = Path(folder, name)
-                (skipped if file_format_of(file) is None else files)[file] = None
-    return FoundFiles(list(files), list(skipped), list(rejected))
+                _group_of(file, files, skipped, tables)[file] = None
+    return FoundFiles(list(files), list(skipped), list(rejected), list(tables))
+
+
+def _is_screening(manifest: Path) -> bool:
+    """Return whether a folder holds a screening, whose tables list the crystals of other files."""
+    try:
+        with open_file(manifest) as file:
+            return _SCREENING_MARK in file.read(1 << 16)
+    except BadFileError:
+        return False
+
+
+def _group_of(file: Path, files: _Paths, skipped: _Paths, tables: _Paths) -> _Paths:
+    """Return where a file of a folder belongs."""
+    file_format = file_format_of(file)
+    try:
+        if file_format == "csv":
+            return {"structures": files, "properties": tables, "other": skipped}[csv_content(file)]
+        is_other = file_format in _LOOK_INSIDE and not _LOOK_INSIDE[file_format](file)
+    except (BadFileError, MissingPackageError):
+        return files  # which gives the reason when it is read
+    return skipped if is_other or file_format is None else files
 
 
 def read_files(
-    files: Iterable[Path], listed: Iterable[Path] | None = None, unique_ids: bool = True
+    files: Iterable[Path],
+    listed: Iterable[Path] | None = None,
+    unique_ids: bool = True,
+    tables: Iterable[Path | PropertyTable] = (),
 ) -> Iterator[Crystal | Rejected]:
-    """Read files one after the other, with one file in memory at a time.
+    """Read files one after the other; large files are read in parts (see `iter_crystals`).
 
     The ids of the crystals are unique. Where crystals are named by their files and the names repeat, parent folders
     stand in front: ``mp-1/structure``; this does not depend on the order of the files. Where another id occurs again,
@@ -102,28 +154,39 @@ def read_files(
     Args:
         files: the files that `find_files` or `expand_paths` listed.
         listed: all these files, where `files` can be iterated only once and with effects, as a progress bar; else None.
+        tables: tables of properties, which are joined to the crystals by their ids in the files; a table that cannot be
+            read gives a Rejected. Pass `PropertyTable` to count the ids without a crystal afterwards.
         unique_ids: False to keep all ids as they are in the files, to find crystals that occur twice.
 
     Returns:
-        Each crystal, or a Rejected where it cannot be read; a file that cannot be read at all gives one Rejected.
+        Each crystal, or a Rejected where it cannot be read; a file that cannot be read, or not to its end, gives one
+        Rejected.
     """
     if unique_ids and listed is None:
         files = listed = list(files)
     file_ids = unique_default_ids(listed or ()) if unique_ids else {}
     repeated = RepeatedIds()
+    joined: list[PropertyTable] = []
+    for table in tables:
+        try:
+            joined.append(table if isinstance(table, PropertyTable) else PropertyTable.read(table))
+        except (BadFileError, OSError) as error:
+            yield Rejected.from_error(error, Path(str(table)).name, str(table))
     for file in files:
         default = default_id(file)
         for item in _read_file(file):
+            for known in joined:
+                item = known.join(item) if isinstance(item, Crystal) else item  # noqa: PLW2901
             named = with_file_id(item, default, file_ids.get(file, default))
             yield repeated.rename(named) if unique_ids and isinstance(named, Crystal) else named
 
 
-def _read_file(file: Path) -> Sequence[Crystal | Rejected]:
+def _read_file(file: Path) -> Iterator[Crystal | Rejected]:
     try:
-        return read_crystals(file)
+        yield from iter_crystals(file)
     except (BadFileError, MissingPackageError) as error:
-        return [Rejected.from_error(error, file.name, str(file))]
+        yield Rejected.from_error(error, file.name, str(file))
     except MemoryError:
-        return [Rejected(file.name, str(file), "there is not enough memory to read the file")]
+        yield Rejected(file.name, str(file), "there is not enough memory to read the file")
     except RecursionError:
-        return [Rejected(file.name, str(file), "its values are nested too deeply to be read")]
+        yield Rejected(file.name, str(file), "its values are nested too deeply to be read")

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from typing import Any
 
+from ..errors import BadFileError
 from .json_structures import STRUCTURE_KEYS, structure_of
 
 # Keys under which programs and databases put the list: pymatgen's and Alexandria's entries, the responses of the
 # Materials Project and of OPTIMADE.
-_LIST_KEYS = ("entries", "data", "response", "results", "structures", "documents", "docs")
+LIST_KEYS = ("entries", "data", "response", "results", "structures", "documents", "docs")
 _MAX_DEPTH = 4
 
 
@@ -30,26 +32,44 @@ def documents_in(value: Any, stem: str) -> list[tuple[str, Any]]:
     Raises:
         ValueError: a table has columns, an index and rows that do not fit.
     """
-    found = list(_documents(value))
-    names = []
-    for number, (label, _) in enumerate(found, start=1):
-        is_number = label is None or label.isdecimal()
-        if is_number and len(found) == 1:
-            names.append(stem)
-        elif is_number:
-            names.append(f"{stem}:{label or number}")
+    return [(name, document) for name, document, _ in named(documents_of_value(value), stem)]
+
+
+def named(documents: Iterable[tuple[str | None, Any]], stem: str) -> Iterator[tuple[str, Any, bool]]:
+    """Name documents as `documents_in` says.
+
+    Args:
+        documents: pairs of key or None, and document.
+        stem: the id of the file.
+
+    Returns:
+        Id, document, and whether it is the only one.
+    """
+    rest = iter(documents)
+    first = list(islice(rest, 1))
+    second: list[tuple[str | None, Any]] = []
+    error = None
+    try:
+        second = list(islice(rest, 1))
+    except BadFileError as caught:  # the first one comes before what is wrong with the file
+        error = caught
+    is_only = not second and error is None
+    for number, (label, document) in enumerate(chain(first, second, rest), start=1):
+        if label is None or label.isdecimal():
+            yield stem if is_only else f"{stem}:{label or number}", document, is_only
         else:
-            names.append(str(label))
-    return [(name, document) for name, (_, document) in zip(names, found, strict=True)]
+            yield label, document, is_only
+        if error is not None:
+            raise error
 
 
-def _documents(value: Any, label: str | None = None) -> Iterator[tuple[str | None, Any]]:
-    """Yield (key or None, document)."""
+def documents_of_value(value: Any, label: str | None = None) -> Iterator[tuple[str | None, Any]]:
+    """Yield (key or None, document) of a document or a container, which has the key `label` itself."""
     if structure_of(value) is not None or not _holds_structure(value):
         yield label, value
     elif isinstance(value, list):
         for entry in value:
-            yield from _documents_of_entry(entry)
+            yield from documents_of_entry(entry)
     else:
         yield from _documents_by_key(value)
 
@@ -61,26 +81,26 @@ def _documents_by_key(value: Mapping[str, Any]) -> Iterator[tuple[str | None, An
     elif isinstance(value.get("ids"), list) and all(str(row) in value for row in value["ids"]):
         # The JSON database of ASE.
         yield from ((str(row), value[str(row)]) for row in value["ids"])
-    elif any(_holds_structure(value.get(key)) for key in _LIST_KEYS):
-        for key in _LIST_KEYS:
+    elif any(_holds_structure(value.get(key)) for key in LIST_KEYS):
+        for key in LIST_KEYS:
             if _holds_structure(value.get(key)):
-                yield from _documents(value[key])
+                yield from documents_of_value(value[key])
     elif _is_table_by_columns(value):
         for row in next(iter(value.values())):
-            yield row, _row({column: cells[row] for column, cells in value.items()})
+            yield row, row_document({column: cells[row] for column, cells in value.items()})
     else:
         for key, entry in value.items():
             if not key.startswith("@"):  # @module, @class and @version of pymatgen
-                yield from _documents(entry, key)
+                yield from documents_of_value(entry, key)
 
 
-def _documents_of_entry(entry: Any) -> Iterator[tuple[str | None, Any]]:
+def documents_of_entry(entry: Any) -> Iterator[tuple[str | None, Any]]:
     """Yield the documents of an entry of a list: a document, a row of a table without names, or a container."""
     cells = [cell for cell in entry if structure_of(cell) is not None] if isinstance(entry, list) else []
     if len(cells) == 1:
         yield None, cells[0]
     elif isinstance(entry, Mapping) and structure_of(entry) is None:
-        yield from _documents(entry)
+        yield from documents_of_value(entry)
     else:
         yield None, entry
 
@@ -102,9 +122,23 @@ def _rows_of_split_table(table: Mapping[str, Any]) -> Iterator[tuple[str | None,
     if not isinstance(index, list) or len(index) != len(rows):
         raise ValueError(f"its index and its data have different lengths: {len(rows)} rows")
     for label, cells in zip(index, rows, strict=True):
-        if not isinstance(cells, list) or len(cells) != len(columns):
-            raise ValueError(f"expected rows of {len(columns)} columns, got {str(cells)[:60]!r}")
-        yield None if label is None else str(label), _row(dict(zip(columns, cells, strict=True)))
+        yield split_row(columns, cells, label)
+
+
+def split_row(columns: Sequence[str], cells: Any, label: Any) -> tuple[str | None, Any]:
+    """Return key and document of a row of a table.
+
+    Args:
+        columns: their names.
+        cells: the values of the row.
+        label: of the row, or None.
+
+    Raises:
+        ValueError: the row has another number of cells.
+    """
+    if not isinstance(cells, list) or len(cells) != len(columns):
+        raise ValueError(f"expected rows of {len(columns)} columns, got {str(cells)[:60]!r}")
+    return None if label is None else str(label), row_document(dict(zip(map(str, columns), cells, strict=True)))
 
 
 def _is_table_by_columns(value: Mapping[str, Any]) -> bool:
@@ -119,8 +153,8 @@ def _is_table_by_columns(value: Mapping[str, Any]) -> bool:
     return same_rows and (len(holding) == 1 or any(name in STRUCTURE_KEYS for name in holding))
 
 
-def _row(cells: dict[str, Any]) -> dict[str, Any]:
-    """Return a row as a document: its structure is under a known key, whatever the column is called."""
+def row_document(cells: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of a table (cells by column) as a document, with its structure under a known key."""
     if structure_of(cells) is None:
         structures = [cell for cell in cells.values() if structure_of(cell) is not None]
         if len(structures) == 1:

@@ -16,6 +16,11 @@ from .file_ids import default_id
 from .json_containers import documents_in
 from .json_structures import read_document, structure_of
 
+NO_STRUCTURE = (
+    'no structure in it: expected pymatgen\'s Structure.as_dict(), documents with a "structure", or structures of '
+    "OPTIMADE, JARVIS or ASE"
+)
+
 
 def read_json(path: Path, text: str) -> Iterator[Crystal | Rejected]:
     """Read the structures of a JSON file.
@@ -49,10 +54,7 @@ def read_json(path: Path, text: str) -> Iterator[Crystal | Rejected]:
     if not any(structure_of(document) is not None for _, document in documents):
         classes = sorted(set(_classes_in(value)))
         got = f", got {', '.join(classes)}" if classes else ""
-        raise BadFileError(
-            f'{path}: no structure in it: expected pymatgen\'s Structure.as_dict(), documents with a "structure", or '
-            f"structures of OPTIMADE, JARVIS or ASE{got}"
-        )
+        raise BadFileError(f"{path}: {NO_STRUCTURE}{got}")
     for name, document in documents:
         yield read_document(document, name, str(path) if len(documents) == 1 else f"{path} ({name})")
 
@@ -76,10 +78,10 @@ def parse_document(text: str) -> Any:
         ValueError: it is not valid JSON, or a key occurs twice in one object.
         RecursionError: it is nested too deeply.
     """
-    return parse_json(text, object_pairs_hook=_object)
+    return parse_json(text, object_pairs_hook=object_of_pairs)
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def object_of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Build an object; Python would silently keep the last of several equal keys."""
     values = dict(pairs)
     if len(values) < len(pairs):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from .file_ids import default_id
 from .json_file import parse_document
 from .json_structures import read_document, structure_of
 from .packed_labels import TENSORS
-from .text_files import split_lines
+from .text_files import lines_of
 
 _REQUIRED_KEYS = ("atomic_numbers", "lattice_angstrom", "frac_coords")
 _LABEL_SHAPES = {f"eps_{name}{part}": shape for name in TENSORS for part, shape in (("_diagonal", (3,)), ("_mean", ()))}
@@ -34,11 +34,20 @@ def read_jsonl(path: Path, text: str) -> Iterator[Crystal | Rejected]:
     Raises:
         BadFileError: the last line is cut off, or no line is a JSON object.
     """
-    lines = split_lines(text)
-    is_complete = text.endswith(("\n", "\r"))
+    return stream_jsonl(path, [text], text)
+
+
+def stream_jsonl(path: Path, chunks: Iterable[str], whole: str = "") -> Iterator[Crystal | Rejected]:
+    """Read a large file as `read_jsonl` does, with one line in memory.
+
+    Args:
+        path: the file, for names and messages.
+        chunks: its text in parts.
+        whole: the whole text where it is known, for a hint where no line is a JSON object.
+    """
     has_object = False
     stem = default_id(path)
-    for number, line in enumerate(lines, start=1):
+    for number, (line, has_end) in enumerate(lines_of(path, chunks), start=1):
         if not line.strip():
             continue
         source = f"{path}:{number}"
@@ -46,14 +55,14 @@ def read_jsonl(path: Path, text: str) -> Iterator[Crystal | Rejected]:
         try:
             row = parse_document(line)
         except (ValueError, RecursionError) as error:
-            if number == len(lines) and has_object and not is_complete:
+            if not has_end and has_object:
                 raise BadFileError(f"{path}: the file is truncated: line {number} breaks off") from error
             yield Rejected(line_label, source, f"not valid JSON: {error}")
             continue
         has_object = has_object or isinstance(row, Mapping)
         yield _read_row(row, line_label, source, f"{stem}:{number}")
     if not has_object:
-        hint = "; it looks like one JSON document, whose name should end in .json" if _is_json_document(text) else ""
+        hint = "; it looks like one JSON document, whose name should end in .json" if _is_json_document(whole) else ""
         raise BadFileError(f"{path}: no line is a JSON object{hint}")
 
 

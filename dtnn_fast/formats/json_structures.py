@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,34 +12,42 @@ import numpy as np
 from ..crystals.crystal import Crystal, Rejected
 from ..crystals.elements import atomic_number
 from ..errors import BadCrystalError
+from .scalars import Scalar, scalars_of
 
-# Where a document holds its structure, the first that is there.
+# Where a document holds its structure, the first that is there. The entries are those of the WBM set.
 STRUCTURE_KEYS = (
-    *("structure", "final_structure", "relaxed_structure", "atoms", "attributes", "output", "initial_structure"),
+    *("structure", "final_structure", "relaxed_structure", "atoms", "computed_structure_entry", "cse"),
+    *("attributes", "output", "initial_structure"),
 )
+OPTIMADE_KEYS = ("lattice_vectors", "cartesian_site_positions", "species_at_sites")
 # Where a document holds its id, the first that is there.
-_ID_KEYS = (*("material_id", "entry_id", "mat_id", "structure_id", "jid", "id", "task_id", "_id", "name"),)
+_ID_KEYS = (
+    *("material_id", "entry_id", "mat_id", "structure_id", "jid", "id", "immutable_id"),
+    *("task_id", "_id", "name"),
+)
 # Inner objects that may hold the id: of pymatgen's entries and of ASE's rows.
 _ID_HOLDERS = ("data", "key_value_pairs")
+# Inner objects whose scalars are kept; those of `symmetry` (Materials Project) with its name in front.
+_SCALAR_HOLDERS = {"data": "", "key_value_pairs": "", "properties": "", "symmetry": "symmetry."}
 _MOLECULES = ("Molecule", "IMolecule")
 _OCCUPANCY_TOLERANCE = 1e-8
 
 
 def read_document(document: Any, default_id: str, source: str) -> Crystal | Rejected:
-    """Read one structure, or one document that holds a structure.
+    """Read one structure, or one document that holds a structure; scalars beside it go to `Crystal.info`.
 
     Args:
         document: parsed JSON.
         default_id: the id, if the document has none.
         source: where it came from, for messages.
     """
-    name = _id_of(document, default_id)
+    name = id_of(document, default_id)
     structure = structure_of(document)
     form = _FORMS[0] if structure is None else _form_of(structure) or _FORMS[0]
     try:
         if structure is None:
             raise BadCrystalError(_why_no_structure(document))
-        return form.read(structure, name, source)
+        return replace(form.read(structure, name, source), info=scalars_beside(document, name))
     except BadCrystalError as error:
         return Rejected.from_error(error, name, source)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
@@ -63,11 +72,42 @@ def structure_of(document: Any) -> Mapping[str, Any] | None:
     return None
 
 
+def scalars_beside(document: Mapping[str, Any], id: str) -> dict[str, Scalar]:
+    """Return the scalars of a document beside its structure, under the names of the document.
+
+    These are the scalars of every object on the way to the structure, the outer one first where two have one name, and
+    of their objects `data`, `key_value_pairs`, `properties` and `symmetry`. The crystal's own id is left out.
+
+    Args:
+        document: holds a structure (see `structure_of`).
+        id: the id of the crystal.
+    """
+    kept: dict[str, Scalar] = {}
+    level: Mapping[str, Any] | None = document
+    while level is not None:
+        form = _form_of(level)
+        if form is None or form.has_scalars:
+            kept = scalars_of(level, form.keys if form else ()) | kept
+        for holder, prefix in _SCALAR_HOLDERS.items():
+            inner = level.get(holder)
+            if isinstance(inner, Mapping) and structure_of(inner) is None:
+                kept = scalars_of(inner, prefix=prefix) | kept
+        inside = (level.get(key) for key in STRUCTURE_KEYS)
+        level = None if form else next((inner for inner in inside if structure_of(inner) is not None), None)
+    return {key: value for key, value in kept.items() if not (key in _ID_KEYS and str(value) == id)}
+
+
 def _form_of(document: Mapping[str, Any]) -> _Form | None:
     return next((form for form in _FORMS if form.keys <= document.keys()), None)
 
 
-def _id_of(document: Any, default: str) -> str:
+def id_of(document: Any, default: str) -> str:
+    """Return the id that a document has at its top, in `data` or in `key_value_pairs`.
+
+    Args:
+        document: parsed JSON.
+        default: the id where it has none.
+    """
     if not isinstance(document, Mapping):
         return default
     for holder in (document, *(document.get(key) for key in _ID_HOLDERS)):
@@ -156,6 +196,9 @@ def _read_optimade(structure: Mapping[str, Any], name: str, source: str) -> Crys
         raise BadCrystalError(f"nsites is {nsites}, but species_at_sites has {len(sites)} entries")
     numbers = [_atomic_number(site, index) for index, site in enumerate(sites)]
     dimensions = structure.get("dimension_types")
+    num_periodic = structure.get("nperiodic_dimensions")
+    if dimensions is None and num_periodic not in (None, 3):
+        raise BadCrystalError(f"nperiodic_dimensions is {num_periodic}: a crystal is periodic in three directions")
     pbc = True if dimensions is None else [bool(periodic) for periodic in dimensions]
     positions, cell = structure["cartesian_site_positions"], structure["lattice_vectors"]
     return Crystal.make(name, numbers, positions, cell, pbc, source=source)
@@ -193,16 +236,20 @@ class _Form(NamedTuple):
         name: name of the package or standard, for messages.
         keys: names that such a structure has.
         read: takes structure, id and source; it raises KeyError, ValueError or TypeError for what is not in the form.
+        has_scalars: whether scalars beside these keys are properties, not a part of the structure.
     """
 
     name: str
     keys: frozenset[str]
     read: Callable[[Mapping[str, Any], str, str], Crystal]
+    has_scalars: bool
 
 
 _FORMS = (
-    _Form("pymatgen", frozenset({"lattice", "sites"}), _read_pymatgen),
-    _Form("OPTIMADE", frozenset({"lattice_vectors", "cartesian_site_positions", "species_at_sites"}), _read_optimade),
-    _Form("JARVIS", frozenset({"lattice_mat", "coords", "elements"}), _read_jarvis),
-    _Form("ASE", frozenset({"numbers", "positions"}), _read_ase),
+    _Form("pymatgen", frozenset({"lattice", "sites"}), _read_pymatgen, False),
+    _Form("OPTIMADE", frozenset(OPTIMADE_KEYS), _read_optimade, True),
+    _Form("JARVIS", frozenset({"lattice_mat", "coords", "elements"}), _read_jarvis, False),
+    _Form("ASE", frozenset({"numbers", "positions"}), _read_ase, True),
 )
+# Keys of an object that is a structure itself.
+FORM_KEYS = frozenset().union(*(form.keys for form in _FORMS))

@@ -19,6 +19,7 @@ from ..crystals.crystal import Crystal, Rejected
 from ..crystals.operations import SymmetryOperations
 from ..errors import BadFileError
 from ..files import parse_json, replacing
+from .compressed import COMPRESSED_ENDING
 from .packed_labels import TENSORS, check_labels, find_damaged_labels, label_arrays, split_labels
 
 FORMAT = "dtnn_fast crystals 1"
@@ -160,8 +161,8 @@ def read_npz(path: Path, text: str = "") -> Iterator[Crystal | Rejected]:
     Raises:
         BadFileError: the file is damaged, or of another format.
     """
-    if path.suffix.lower() == ".gz":
-        raise BadFileError(f"{path}: an .npz is compressed already: unpack the .gz first")
+    if COMPRESSED_ENDING.search(path.name):
+        raise BadFileError(f"{path}: an .npz is compressed already: unpack the {path.suffix} first")
     yield from read_packed(path).items
 
 

@@ -7,6 +7,7 @@ processes can share one, and all of them write the same files.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -15,11 +16,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..crystals.crystal import Crystal, Rejected
-from ..datasets.bundled import load_screening
-from ..errors import BadFileError, DTNNError
-from ..formats.crystal_shards import packed_shards, read_shard
+from ..errors import BadFileError
 from ..formats.file_ids import default_id, unique_default_ids, with_file_id
-from ..formats.find_files import find_files, read_files
+from ..formats.find_files import read_files
+from ..formats.property_table import PropertyTable
+from .sources import open_source
 
 # Small files are read together up to these limits; a larger file is a chunk of its own.
 FILES_TOGETHER, BYTES_TOGETHER = 4096, 64 * 2**20
@@ -34,6 +35,7 @@ class Chunk:
     Args:
         files: files to read, in order.
         file_ids: the id of each file, which stands in for its default id.
+        tables: tables of properties, which are joined to the crystals by their ids.
         start: number of the first crystal in memory; used where there are no files.
         stop: number behind the last one.
         size: bytes of the files, or number of crystals, for the progress.
@@ -41,6 +43,7 @@ class Chunk:
 
     files: tuple[str, ...] = ()
     file_ids: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
     start: int = 0
     stop: int = 0
     size: int = 0
@@ -57,8 +60,7 @@ class Chunk:
         for name, file_id in zip(self.files, self.file_ids, strict=True):
             yield from self.read_file(name, file_id, skipped)
 
-    @staticmethod
-    def read_file(name: str, file_id: str, skipped: Collection[str] = ()) -> Iterator[Crystal | Rejected]:
+    def read_file(self, name: str, file_id: str, skipped: Collection[str] = ()) -> Iterator[Crystal | Rejected]:
         """Read one file of a chunk; see `read`."""
         path = Path(name)
         if name in skipped:
@@ -66,14 +68,8 @@ class Chunk:
                 path.name, name, "the process that read it was killed: it may need more memory than there is"
             )
             return
-        if _is_shard(path):
-            try:
-                yield from read_shard(path)
-            except BadFileError as error:
-                yield Rejected.from_error(error, path.name, name)
-            return
         default = default_id(path)
-        for item in read_files([path], unique_ids=False):
+        for item in read_files([path], unique_ids=False, tables=[_load_table(table) for table in self.tables]):
             yield with_file_id(item, default, file_id)
 
 
@@ -108,35 +104,26 @@ def plan_files(paths: Sequence[Path]) -> ScreeningInput:
     Args:
         paths: files, folders of files, and folders of ``dtnn-fast pack``.
     """
-    files: list[Path] = []
-    others: list[Path] = []
-    rejected: list[Rejected] = []
-    for path in paths:
+    source = open_source(paths, ())
+    rejected = list(source.rejected)
+    tables = []
+    for table in source.tables:
         try:
-            shards = packed_shards(path)
-        except DTNNError as error:
-            rejected.append(Rejected.from_error(error, path.name, str(path)))
-            continue
-        if shards is None:
-            others.append(path)
-        else:
-            files += shards
-    found = find_files(others)
-    notice = ""
-    if found.skipped:
-        links = " and links to folders" if any(path.is_dir() for path in found.skipped) else ""
-        number = "1 file" if len(found.skipped) == 1 else f"{len(found.skipped):,} files"
-        notice = f"skipped {number} of unknown format{links}, such as {found.skipped[0]}"
-    files = list(dict.fromkeys([*files, *found.files]))
-    ids = unique_default_ids(files)
+            _load_table(str(table))
+            tables.append(str(table))
+        except (BadFileError, OSError) as error:
+            rejected.append(Rejected.from_error(error, table.name, str(table)))
     digest = hashlib.sha256()
+    for file in source.tables:
+        digest.update(f"{file}\0{_size_and_time(file)}\n".encode("utf-8", "surrogateescape"))
     sizes = []
-    for file in files:
+    for file in source.files:
         size, changed = _size_and_time(file)
         sizes.append(size)
         digest.update(f"{file}\0{size}\0{changed}\n".encode("utf-8", "surrogateescape"))
-    chunks = list(_group(files, sizes, [ids[file] for file in files]))
-    return ScreeningInput(chunks, (), [*rejected, *found.rejected], 0, notice, digest.hexdigest())
+    ids = unique_default_ids(source.files)
+    chunks = list(_group(source.files, sizes, [ids[file] for file in source.files], tuple(tables)))
+    return ScreeningInput(chunks, (), rejected, 0, source.notice, digest.hexdigest())
 
 
 def plan_crystals(crystals: Sequence[Crystal], notice: str = "", num_left_out: int = 0) -> ScreeningInput:
@@ -164,15 +151,8 @@ def plan_bundled(known_elements: Collection[int]) -> ScreeningInput:
     Args:
         known_elements: atomic numbers that the model knows; empty for all. Crystals with others are left out.
     """
-    bundled = load_screening()
-    known = frozenset(known_elements)
-    usable = [crystal for crystal in bundled if not known or known.issuperset(crystal.atomic_numbers.tolist())]
-    num_left_out = len(bundled) - len(usable)
-    notice = (
-        f"screening {len(usable):,} of the {len(bundled):,} bundled crystals that can be insulators; "
-        f"{num_left_out:,} have elements that the model does not know"
-    )
-    return plan_crystals(usable, notice, num_left_out)
+    source = open_source([], known_elements)
+    return plan_crystals(source.crystals, source.notice, source.num_left_out)
 
 
 class Piece(NamedTuple):
@@ -206,23 +186,29 @@ def pieces(items: Iterable[Crystal | Rejected]) -> Iterator[Piece]:
     yield Piece(number, gathered, True)
 
 
-def _group(files: Sequence[Path], sizes: Sequence[int], ids: Sequence[str]) -> Iterator[Chunk]:
+def _group(files: Sequence[Path], sizes: Sequence[int], ids: Sequence[str], tables: tuple[str, ...]) -> Iterator[Chunk]:
     start, total = 0, 0
     for place, size in enumerate(sizes):
         is_full = place - start >= FILES_TOGETHER or total + size > BYTES_TOGETHER
         # A shard is a chunk of its own, so that many processes can share a packed folder.
         if place > start and (is_full or _is_shard(files[place]) or _is_shard(files[start])):
-            yield _chunk(files, ids, start, place, total)
+            yield _chunk(files, ids, tables, slice(start, place), total)
             start, total = place, 0
         total += size
     if files:
-        yield _chunk(files, ids, start, len(files), total)
+        yield _chunk(files, ids, tables, slice(start, len(files)), total)
 
 
-def _chunk(files: Sequence[Path], ids: Sequence[str], start: int, stop: int, size: int) -> Chunk:
-    names = tuple(str(file) for file in files[start:stop])
+def _chunk(files: Sequence[Path], ids: Sequence[str], tables: tuple[str, ...], which: slice, size: int) -> Chunk:
+    names = tuple(str(file) for file in files[which])
     # Empty files count too, or a folder of them would have no progress.
-    return Chunk(names, tuple(ids[start:stop]), size=size + len(names))
+    return Chunk(names, tuple(ids[which]), tables, size=size + len(names))
+
+
+@functools.cache
+def _load_table(path: str) -> PropertyTable:
+    """Read a table once in each process."""
+    return PropertyTable.read(path)
 
 
 def _size_and_time(file: Path) -> tuple[int, int]:

@@ -19,6 +19,7 @@ class CrystalSource:
     Args:
         files: files to read, in order.
         crystals: crystals in memory; either these or files.
+        tables: tables of properties, which are joined to the crystals of the files by their ids.
         rejected: given paths that are missing or cannot be read.
         num_left_out: number of crystals that are not screened because the model does not know all their elements.
         notice: one line for the user about what is screened or skipped; may be empty.
@@ -26,6 +27,7 @@ class CrystalSource:
 
     files: Sequence[Path] = ()
     crystals: Sequence[Crystal] = ()
+    tables: Sequence[Path] = ()
     rejected: Sequence[Rejected] = ()
     num_left_out: int = 0
     notice: str = ""
@@ -49,7 +51,7 @@ class CrystalSource:
             track_files: passes the files on, for example to move a progress bar after each.
         """
         yield from self.crystals
-        yield from read_files(track_files(self.files), self.files)
+        yield from read_files(track_files(self.files), self.files, tables=self.tables)
 
 
 def open_source(paths: Sequence[Path], known_elements: Collection[int]) -> CrystalSource:
@@ -70,7 +72,7 @@ def _given_files(paths: Sequence[Path]) -> CrystalSource:
         links = " and links to folders" if any(path.is_dir() for path in found.skipped) else ""
         files = "1 file" if len(found.skipped) == 1 else f"{len(found.skipped):,} files"
         notice = f"skipped {files} of unknown format{links}, such as {found.skipped[0]}"
-    return CrystalSource(files=found.files, rejected=found.rejected, notice=notice)
+    return CrystalSource(files=found.files, tables=found.tables, rejected=found.rejected, notice=notice)
 
 
 def _bundled_crystals(known_elements: Collection[int]) -> CrystalSource:

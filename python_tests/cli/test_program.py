@@ -47,6 +47,7 @@ def test_help_does_not_import_torch(command):
 
 def test_the_help_lists_all_file_formats_and_shows_defaults_without_parentheses(program):
     names = {"jsonl": ".jsonl", "cif": "CIF", "poscar": "POSCAR", "extxyz": "extxyz", "json": "JSON", "npz": ".npz"}
+    names |= {"parquet": "Parquet", "archive": ".zip, .tar", "csv": "CSV", "ase_db": ".db"}
     assert names.keys() == FILE_FORMATS.keys()
     assert all(name in CRYSTAL_FILES for name in names.values())
     for command in ("screen", "predict"):

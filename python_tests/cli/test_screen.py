@@ -280,7 +280,7 @@ def test_ctrl_c_before_the_first_prediction(program, folder, tiny_model, tmp_pat
     if where == "model":
         interrupt_after(monkeypatch, 0)
     else:
-        monkeypatch.setattr("dtnn_fast.screening.input_chunks.find_files", interrupted)
+        monkeypatch.setattr("dtnn_fast.screening.sources.find_files", interrupted)
     result = program("screen", folder, "--model", tiny_model, "--output", output)
     assert result.exit_code == 130
     assert "stopped: 0 crystals were predicted" in result.stderr

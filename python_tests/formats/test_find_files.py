@@ -7,7 +7,7 @@ import pytest
 
 from dtnn_fast.crystals.crystal import Rejected
 from dtnn_fast.formats.find_files import find_files, read_files
-from dtnn_fast.formats.reading import read_crystals
+from dtnn_fast.formats.reading import iter_crystals
 
 POSCAR = "Po\n1.0\n3 0 0\n0 3 0\n0 0 3\nPo\n1\nDirect\n0 0 0\n"
 
@@ -17,9 +17,9 @@ def test_a_file_that_exhausts_the_program_is_rejected(tmp_path, monkeypatch, err
     def read(file):
         if file.name == "b.vasp":
             raise error
-        return read_crystals(file)
+        return iter_crystals(file)
 
-    monkeypatch.setattr("dtnn_fast.formats.find_files.read_crystals", read)
+    monkeypatch.setattr("dtnn_fast.formats.find_files.iter_crystals", read)
     files = [tmp_path / name for name in ("a.vasp", "b.vasp", "c.vasp")]
     for file in files:
         file.write_text(POSCAR)
