@@ -327,7 +327,7 @@ def _end_share(parts: Parts, name: str, stopped: bool) -> None:
 def _write_results(results: _Results) -> None:
     from ..screening.finish import make_ids_unique, mark_duplicates, write_rejected_csv
     from ..screening.ranking import open_ranking
-    from ..screening.report import plot_screening
+    from ..screening.screening_plot import plot_screening
 
     folder, files = results.parts.folder, results.parts.part_files()
     renamed = make_ids_unique(files)
