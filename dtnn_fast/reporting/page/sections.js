@@ -1,0 +1,128 @@
+"use strict";
+// The sections of the page, from top to bottom, and its start.
+
+const section = (id, title, hint, ...children) => el("section", { id, "data-title": title },
+  el("div", {}, el("h2", {}, title), hint ? el("p", { class: "note" }, hint) : null), children);
+const counts = content.counts;
+
+function overview() {
+  const tile = (value, label) => el("div", { class: "card tile" }, el("b", {}, thousands(value)), el("span", {}, label));
+  return el("section", { id: "overview" }, el("div", { class: "tiles" },
+    tile(counts.predicted, "crystals predicted"), tile(counts.with_gap, "with a known band gap"),
+    tile(counts.ranked, "ranked"), tile(counts.warned, "with warnings"),
+    counts.duplicates ? tile(counts.duplicates, "duplicates, ranked once") : null,
+    counts.labelled ? tile(counts.labelled, "known by DFPT") : null, tile(counts.rejected, "rejected")));
+}
+
+function periodicTable(table) {
+  const { total, cells } = content.elements, largest = Math.max(1, ...cells.map((cell) => cell.count));
+  const buttons = new Map();
+  const grid = el("div", { class: "elements" }, cells.map((cell) => {
+    const part = cell.count / largest;
+    const button = el("button", {
+      type: "button", disabled: !cell.count, "aria-pressed": "false", "data-element": cell.symbol,
+      style: `grid-row:${cell.row};grid-column:${cell.column}`,
+      title: `${cell.symbol}: in ${cell.count} of the first ${total}, in ${(100 * cell.share).toFixed(1)} % of all crystals`,
+      onclick: () => { table.toggleElement(cell.symbol); document.getElementById("shortlist").scrollIntoView(); },
+    }, el("b", {}, cell.symbol), cell.count ? el("span", {}, String(cell.count)) : null);
+    buttons.set(cell.symbol, { button, part });
+    return button;
+  }), el("div", { class: "gap", style: "grid-row:8" }));
+  const scale = el("i");
+  const paint = () => {
+    const dark = document.documentElement.dataset.theme === "dark";
+    const opacity = (part) => (part ? 0.14 + 0.86 * Math.sqrt(part) : 0);
+    for (const { button, part } of buttons.values()) {
+      if (!part) continue;
+      button.style.background = color(`--candidates/${opacity(part).toFixed(3)}`);
+      button.style.color = opacity(part) > 0.62 ? (dark ? "#0b1016" : "#ffffff") : color("--text");
+    }
+    scale.style.background = `linear-gradient(90deg, ${[0.002, 0.25, 0.5, 0.75, 1]
+      .map((part) => `${color(`--candidates/${opacity(part).toFixed(3)}`)} ${100 * part}%`).join(", ")})`;
+  };
+  themeListeners.push(paint);
+  table.onelements = () => buttons.forEach(({ button }, symbol) =>
+    button.setAttribute("aria-pressed", String(table.elements.has(symbol))));
+  return el("div", { class: "card figure" }, el("h3", {}, `Elements among the first ${total}`),
+    el("p", { class: "note" }, "Number of these crystals that have the element. Choose elements to filter the table."), grid,
+    el("div", { class: "scale" }, "1", scale, `${largest} crystals`));
+}
+
+function shortlist(table, panel, alone) {
+  const hint = `Ranked by ${content.ranked_by}. ± is the error bar of the mean, which holds for nine of ten validation crystals.`;
+  const title = content.kind === "screening" ? `The first ${thousands(content.crystals.length)}` : "Crystals";
+  if (alone) return section("shortlist", "Crystal", null, el("div", { class: "shortlist alone" }, panel.element));
+  return section("shortlist", title, content.kind === "screening" ? hint : null,
+    el("div", { class: "shortlist" }, table.element, panel.element));
+}
+
+function rejectedSection() {
+  const { total, groups, others, rows } = content.rejected;
+  if (!total) return section("rejected", "Rejected", "No crystal was rejected.");
+  let group = null, limit = 200;
+  const body = el("tbody"), status = el("p", { class: "note status", id: "rejected-status", role: "status" });
+  const search = el("input", { type: "search", id: "rejected-text", placeholder: "id, file or reason", oninput: () => fill() });
+  const more = el("button", { type: "button", class: "quiet", onclick: () => { limit += 500; fill(); } }, "Show more");
+  const buttons = groups.map((entry, index) => el("button", { type: "button", class: "group", "aria-pressed": "false",
+    onclick: () => { group = group === index ? null : index; limit = 200; fill(); } },
+    el("b", {}, thousands(entry.count)), el("span", {}, entry.reason),
+    el("i", { style: `width:${(100 * entry.count) / groups[0].count}%` })));
+  function fill() {
+    const text = search.value.trim().toLowerCase();
+    const found = rows.filter((row) => (group === null || row[3] === group) &&
+      (!text || row.slice(0, 3).join(" ").toLowerCase().includes(text)));
+    body.replaceChildren(...found.slice(0, limit).map((row) => el("tr", {}, row.slice(0, 3).map((value) => el("td", {}, value)))));
+    buttons.forEach((button, index) => button.setAttribute("aria-pressed", String(index === group)));
+    const part = rows.length < total ? ` This page lists ${thousands(rows.length)} of them, some of each reason; the folder has all.` : "";
+    status.textContent = `${thousands(found.length)} listed, ${thousands(total)} rejected.${part}`;
+    more.hidden = found.length <= limit;
+  }
+  fill();
+  const list = el("div", { class: "card table-card" },
+    el("div", { class: "filters" }, el("label", { class: "field grow" }, "search", search)), status,
+    el("div", { class: "scroll", tabindex: "-1" }, el("table", { class: "list" },
+      el("thead", {}, el("tr", {}, ["id", "source", "reason"].map((name) => el("th", { scope: "col" }, name)))), body), more));
+  const rare = others ? el("p", { class: "note" }, `${plural(others, "crystal", "crystals")} for rarer reasons.`) : null;
+  return section("rejected", "Rejected", `${plural(total, "crystal was", "crystals were")} not predicted, by reason.`,
+    groups.length ? el("div", { class: "reasons" }, el("div", { class: "card groups" }, buttons, rare), list) : list);
+}
+
+function provenance() {
+  const rows = content.provenance.flatMap(([name, text]) => [el("dt", {}, name),
+    el("dd", { class: ["screening", "report"].includes(name) ? "code" : null }, text)]);
+  return section("provenance", "Provenance", null, el("dl", { class: "card origin" }, rows));
+}
+
+function start() {
+  startTheme();
+  const alone = content.kind === "prediction" && content.crystals.length === 1;
+  const table = new CrystalTable(), panel = new CrystalPanel(alone);
+  const cards = content.figures.map(figureCard), [merit, ...densities] = cards;
+  const parts = content.kind === "screening" ? [
+    overview(),
+    section("best", "Band gap and permittivity", "Choose a point of the first ranks to see its crystal.",
+      el("div", { class: "best" }, merit, periodicTable(table))),
+    shortlist(table, panel, false),
+    section("densities", "Training crystals and candidates", "Contours enclose 10, 30, 50, 70 and 90 % of the crystals.",
+      el("div", { class: "pair" }, densities)),
+  ] : [shortlist(table, panel, alone)];
+  if (content.kind === "screening" || counts.rejected) parts.push(rejectedSection());
+  parts.push(provenance());
+  document.getElementById("main").replaceChildren(...parts);
+  document.getElementById("nav").append(el("div", {}, parts.filter((part) => part.dataset.title)
+    .map((part) => el("a", { href: `#${part.id}` }, part.dataset.title))));
+  document.getElementById("lead").textContent = content.kind === "screening"
+    ? `Dielectric tensors predicted by dtnn-fast ${content.version}; the ${thousands(counts.training)} bundled crystals ` +
+      "with tensors from DFPT stand for the training set."
+    : `Relative permittivities predicted by dtnn-fast ${content.version}, in the Cartesian frame of the lattice vectors.`;
+  const licence = document.getElementById("licence-3dmol").textContent;
+  document.getElementById("foot").append(
+    `${content.figures.length ? "Figures by plotly.js (MIT, © Plotly). " : ""}Structures by 3Dmol.js (BSD-3-Clause, © University of Pittsburgh and contributors).`,
+    el("details", {}, el("summary", {}, "Licence of 3Dmol.js"), el("pre", {}, licence)));
+  cards.forEach((card) => card.start());
+  setTheme(document.documentElement.dataset.theme);
+  if (content.crystals.length) select(content.crystals[0].id, alone);
+  document.body.dataset.ready = "true";
+}
+
+start();
