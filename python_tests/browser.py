@@ -96,7 +96,9 @@ class Tab:
             details = parameters["exceptionDetails"]
             self.errors.append(details.get("exception", {}).get("description", details["text"]))
         elif method == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "warning", "assert"):
-            self.errors.append(" ".join(str(value.get("value", value.get("description"))) for value in parameters["args"]))
+            self.errors.append(
+                " ".join(str(value.get("value", value.get("description"))) for value in parameters["args"])
+            )
         elif method == "Log.entryAdded" and parameters["entry"]["level"] in ("error", "warning"):
             self.errors.append(parameters["entry"]["text"])
 
@@ -116,7 +118,9 @@ class Tab:
     def run(self, script: str) -> Any:
         """Evaluate JavaScript, await it if it is a promise, and return its value."""
         self._deadline = time.monotonic() + _SECONDS
-        answer = self.send("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True, userGesture=True)
+        answer = self.send(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True, userGesture=True
+        )
         if "exceptionDetails" in answer:
             details = answer["exceptionDetails"]
             raise AssertionError(details.get("exception", {}).get("description", details["text"]))

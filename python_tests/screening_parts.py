@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as parquet
+from pyarrow import parquet
 
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.crystals.elements import SYMBOLS
@@ -77,7 +77,10 @@ def part_row(crystal: Crystal, tensors: Mapping[str, np.ndarray], **values: Any)
     }
     for target, tensor in tensors.items():
         row |= {f"{target}_{name}": float(value[0]) for name, value in tensor_columns(tensor[None]).items()}
-        row |= {f"{target}_tensor_error": 0.05 * row[f"{target}_mean"], f"{target}_mean_error": 0.08 * row[f"{target}_mean"]}
+        row |= {
+            f"{target}_tensor_error": 0.05 * row[f"{target}_mean"],
+            f"{target}_mean_error": 0.08 * row[f"{target}_mean"],
+        }
     if "electronic" in tensors:
         row["refractive_index"] = float(np.sqrt(max(row["electronic_mean"], 0.0)))
     return row | values
@@ -125,7 +128,9 @@ def write_screening(
         write_part(folder / f"part-000000-{piece:04d}.parquet", rows[first : first + rows_of_part])
     if rejected:
         columns = [pa.array(list(values), type=pa.string()) for values in zip(*rejected, strict=True)]
-        parquet.write_table(pa.table(columns, names=["id", "source", "reason"]), folder / "rejected-000000-0000.parquet")
+        parquet.write_table(
+            pa.table(columns, names=["id", "source", "reason"]), folder / "rejected-000000-0000.parquet"
+        )
     with (folder / "ranking.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["rank", "id", "formula"])

@@ -26,7 +26,7 @@ LAYERS = [
     {"encoders"},
     {"model", "potentials"},
     {"training", "screening"},
-    {"distillation", "evaluation", "tuning", "refinement"},
+    {"distillation", "evaluation", "tuning", "refinement", "reporting"},
     {"cli"},
 ]
 # The switch between native operations and reference implementations imports the latter when first asked for them.

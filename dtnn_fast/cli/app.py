@@ -22,6 +22,7 @@ from .export import export
 from .info import info
 from .predict import predict
 from .refine import refine
+from .report import report
 from .screen import screen
 from .train import train
 from .train_lattice import train_lattice
@@ -68,6 +69,19 @@ def _program_options(
     pass
 
 
-for _command in (screen, predict, refine, train, train_lattice, ensemble, tune, distill, evaluate, export, info):
+for _command in (
+    screen,
+    predict,
+    report,
+    refine,
+    train,
+    train_lattice,
+    ensemble,
+    tune,
+    distill,
+    evaluate,
+    export,
+    info,
+):
     app.command(cls=SettingsCommand if _command in (train, tune, distill) else Command)(_command)
 app.add_typer(data, name="data")

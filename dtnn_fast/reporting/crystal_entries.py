@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..crystals.elements import SYMBOLS, covalent_radii
+from ..crystals.elements import NONMETALS, SYMBOLS, covalent_radii
 from ..screening.store import MEAN_ERROR, TENSOR_ELEMENTS, TENSOR_ERROR
 
 # Larger cells are not drawn, and of a long list those behind this number of atoms in all.
@@ -130,6 +130,11 @@ def radii_of(entries: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     symbols = sorted({symbol for entry in entries for symbol in entry["elements"] if symbol in numbers})
     radii = covalent_radii(np.array([numbers[symbol] for symbol in symbols], dtype=np.int64))
     return dict(zip(symbols, _rounded(radii, 4), strict=True))
+
+
+def nonmetal_symbols() -> list[str]:
+    """Return the symbols of nonmetals and metalloids: bonds between other elements are not drawn."""
+    return [SYMBOLS[z] for z in sorted(NONMETALS)]
 
 
 def _is_finite(values: Any, shape: tuple[int, ...]) -> bool:

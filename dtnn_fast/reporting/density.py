@@ -68,15 +68,18 @@ def enclosed_fractions(counts: np.ndarray) -> np.ndarray:
     Returns:
         For each cell the fraction of the density in cells that are denser, itself included: 0 < f <= 1. [rows, columns].
     """
-    total = counts.sum()
+    total = float(counts.sum())
     density = counts / total
+    widths = []
     for axis in (0, 1):
         places = np.arange(counts.shape[axis])
-        marginal = density.sum(axis=1 - axis)
+        marginal = counts.sum(axis=1 - axis) / total
         mean = (marginal * places).sum()
         deviation = float(np.sqrt((marginal * (places - mean) ** 2).sum()))
         # At least a cell, so that lines stay smooth.
-        density = _smooth(density, max(deviation * float(total) ** (-1 / 6), 1.0), axis, reflect_low=axis == 0)
+        widths.append(max(deviation * total ** (-1 / 6), 1.0))
+    for axis, width in enumerate(widths):
+        density = _smooth(density, width, axis, reflect_low=axis == 0)
     order = np.argsort(density, axis=None)[::-1]
     fractions = np.empty(density.size)
     fractions[order] = np.cumsum(density.ravel()[order]) / density.sum()

@@ -11,6 +11,8 @@ from ..crystals.elements import SYMBOLS
 
 _NOBLE_GASES = (2, 10, 18, 36, 54, 86, 118)
 _LARGEST = 103
+# Elements in fewer entries are not called enriched.
+_FEWEST_ENRICHED, _MOST_ENRICHED = 4, 6
 
 
 def place_in_table(z: int) -> tuple[int, int]:
@@ -38,7 +40,8 @@ def count_elements(entries: Sequence[Mapping[str, Any]], shares: Mapping[str, fl
         shares: fraction of all crystals of the screening with an element, by symbol.
 
     Returns:
-        `total` and `cells` of the periodic table: symbol, row, column, number of entries, and fraction of all crystals.
+        `total`; `cells` of the periodic table: symbol, row, column, number of entries, and fraction of all crystals; and
+        `enriched`, the symbols that are most frequent compared with all crystals, the most enriched first.
     """
     counts = Counter(symbol for entry in entries for symbol in entry["elements"])
     cells = [
@@ -51,7 +54,13 @@ def count_elements(entries: Sequence[Mapping[str, Any]], shares: Mapping[str, fl
         }
         for z in _shown(counts, shares)
     ]
-    return {"total": len(entries), "cells": cells}
+    ratios = {
+        symbol: count / len(entries) / shares[symbol]
+        for symbol, count in counts.items()
+        if count >= _FEWEST_ENRICHED and shares.get(symbol)
+    }
+    best = sorted((symbol for symbol, ratio in ratios.items() if ratio > 1.5), key=lambda symbol: -ratios[symbol])
+    return {"total": len(entries), "cells": cells, "enriched": best[:_MOST_ENRICHED]}
 
 
 def _shown(*seen: Iterable[str]) -> Iterable[int]:

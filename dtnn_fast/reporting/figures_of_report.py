@@ -59,22 +59,27 @@ def density_figure(
             traces.append({"type": "scatter", "mode": "markers", "x": list(xs), "y": list(ys), "marker": marker})
         elif total:
             filled = name == "training"
+            # The lowest cells reach down to gap 0, and so do the contours.
+            levels = 1.0 - enclosed_fractions(counts[name])
+            levels = np.concatenate([levels[:1], levels])
             traces.append(
                 {
                     "type": "contour",
                     "x": x,
-                    "y": y,
-                    "z": [_rounded(row, 3) for row in enclosed_fractions(counts[name])],
+                    "y": [0.0, *y],
+                    # Larger inside, since plotly.js paints a contour over those of smaller values.
+                    "z": [_rounded(row, 3) for row in levels],
                     "autocontour": False,
                     "contours": {**_CONTOURS, "coloring": "fill" if filled else "none"},
-                    "colorscale": [[0, f"--{name}/0.6"], [0.9, f"--{name}/0.12"], [0.901, f"--{name}/0"]]
-                    + [[1, f"--{name}/0"]],
+                    # Opacities add up from the outermost contour to the innermost.
+                    "colorscale": [[0, f"--{name}/0"], [0.099, f"--{name}/0"], [0.1, f"--{name}/0.17"]]
+                    + [[1, f"--{name}/0.17"]],
                     "zmin": 0.0,
                     "zmax": 1.0,
                     "line": {"color": f"--{name}", "width": 0.6 if filled else 1.6},
                     "showscale": False,
                     "hovertemplate": f"{label}<br>ε %{{x:.3g}}, gap %{{y:.2f}} eV<br>"
-                    "in the densest %{z:.0%}<extra></extra>",
+                    "%{z:.0%} of them lie where there are fewer<extra></extra>",
                 }
             )
         else:
@@ -111,11 +116,12 @@ def density_figure(
     if has_strip:
         layout["yaxis2"] = {
             "domain": [0.0, 0.17],
-            "title": {"text": "gap<br>unknown"},
+            "title": {"text": ""},
             "rangemode": "tozero",
             "nticks": 3,
             "fixedrange": True,
         }
+        layout["annotations"] = [_strip_label(0.17)]
     return {"data": traces, "layout": layout}
 
 
@@ -174,7 +180,7 @@ def merit_figure(
             "customdata": [row["id"] for row in ordered],
             "marker": {
                 "color": _rounded([row["figure_of_merit"] for row in ordered]),
-                "colorscale": "Viridis",
+                "colorscale": [[k / 3, f"--merit{k + 1}"] for k in range(4)],
                 "cmin": 0.0,
                 "cmax": end,
                 "size": [9 if row["rank"] is not None else 5 for row in ordered],
@@ -231,13 +237,21 @@ def merit_figure(
             "range": [-1, 1],
             "showticklabels": False,
             "showgrid": False,
-            "title": {"text": "gap<br>unknown"},
+            "title": {"text": ""},
             "fixedrange": True,
         }
+        layout["annotations"] = [_strip_label(0.09)]
     return {"data": traces, "layout": layout}
 
 
 _LEGEND_ABOVE = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "xanchor": "left"}
+
+
+def _strip_label(top: float) -> dict[str, Any]:
+    """Write what a strip below the main panel shows, above its left end; `top` is a fraction of the height."""
+    font = {"color": "--muted", "size": 11.5}
+    place = {"xref": "paper", "yref": "paper", "x": 0, "y": top, "xanchor": "left", "yanchor": "bottom"}
+    return {"text": "without a known gap", "font": font, **place}
 
 
 def _log_axis(title: str, low: float, high: float) -> dict[str, Any]:

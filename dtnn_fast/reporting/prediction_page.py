@@ -12,7 +12,7 @@ import numpy as np
 from .. import __version__
 from ..crystals.crystal import Crystal
 from ..crystals.elements import SYMBOLS
-from .crystal_entries import add_structures, radii_of, tensor_entry
+from .crystal_entries import add_structures, nonmetal_symbols, radii_of, tensor_entry
 from .html_page import write_page
 from .provenance import provenance_of
 
@@ -43,6 +43,7 @@ def write_prediction_page(path: Path, prediction: Mapping[str, Any], crystals: S
         "ranked_by": "the order of the files",
         "crystals": entries,
         "radii": radii_of(entries),
+        "nonmetals": nonmetal_symbols(),
         "figures": [],
         "rejected": {"total": len(rejected), "groups": [], "others": len(rejected), "rows": rejected},
         "provenance": [

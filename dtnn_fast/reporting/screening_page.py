@@ -11,7 +11,7 @@ import numpy as np
 from .. import __version__
 from ..crystals.crystal import Crystal
 from ..datasets.bundled import load_labelled
-from .crystal_entries import add_structures, entry_of_row, radii_of
+from .crystal_entries import add_structures, entry_of_row, nonmetal_symbols, radii_of
 from .density import Grid
 from .element_counts import count_elements
 from .figures_of_report import FEWEST_FOR_CONTOURS, density_figure, merit_figure
@@ -79,6 +79,7 @@ def screening_content(screening: ScreeningFolder, top: int, command: str) -> dic
         "ranked_by": _describe_ranking(screening, main),
         "crystals": entries,
         "radii": radii_of(entries),
+        "nonmetals": nonmetal_symbols(),
         "elements": count_elements(entries, _element_shares(screening, counts["predicted"])),
         "figures": figures,
         "rejected": rejected,

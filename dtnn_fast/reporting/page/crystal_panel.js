@@ -1,18 +1,17 @@
 "use strict";
 // The panel of the selected crystal: structure in 3D, tensors, error bars, warnings.
 
-const TARGET_NAMES = { electronic: "electronic", ionic: "ionic", total: "total" };
-
 class CrystalPanel {
   constructor(wide) {
     this.crystal = null;
+    this.wide = wide;
     this.options = { target: content.main_target, ellipsoid: true, repeats: 1 };
     this.stage = el("div", { class: "stage", id: "stage" });
     this.view = new StructureView(this.stage);
     this.head = el("div", { class: "panel-head" });
     this.warnings = el("ul", { class: "warnings" });
     this.legend = el("div", { class: "legend" });
-    this.tensor = el("div", { id: "tensor" });
+    this.tensor = el("div", { id: "tensor", class: "tensors" });
     this.facts = el("dl", { class: "facts" });
     this.element = el("aside", { class: `card panel${wide ? " wide" : ""}`, id: "panel", "aria-label": "Selected crystal" },
       this.head, this.warnings,
@@ -26,11 +25,11 @@ class CrystalPanel {
 
   controls() {
     this.segments = content.targets.map((target) => el("button", { type: "button", "data-target": target,
-      onclick: () => { this.options.target = target; this.refresh(true); } }, TARGET_NAMES[target]));
+      onclick: () => { this.options.target = target; this.refresh(true); } }, target));
     const toggle = (label, change) => el("label", { class: "check" }, el("input", { type: "checkbox", onchange: change }), label);
     const ellipsoid = toggle("ellipsoid", (event) => { this.options.ellipsoid = event.target.checked; this.redraw(true); });
     ellipsoid.firstChild.checked = true;
-    const cells = toggle("2 × 2 × 2 cells", (event) => {
+    const cells = toggle("2×2×2", (event) => {
       this.options.repeats = event.target.checked ? 2 : 1; this.redraw(false);
     });
     return el("div", { class: "controls" }, el("div", { class: "segments", role: "group", "aria-label": "Tensor" },
@@ -50,7 +49,7 @@ class CrystalPanel {
     const crystal = this.crystal;
     if (!crystal) return;
     if (!crystal.tensors[this.options.target]) this.options.target = Object.keys(crystal.tensors).at(-1) ?? null;
-    const places = [crystal.crystal_system, isNumber(crystal.space_group) ? `space group ${crystal.space_group}` : null,
+    const places = [crystal.crystal_system, isNumber(crystal.space_group) ? `space group\u00a0${crystal.space_group}` : null,
       isNumber(crystal.num_atoms) ? plural(crystal.num_atoms, "atom", "atoms") : null];
     this.head.replaceChildren(
       el("div", {}, el("h3", {}, formulaOf(crystal.formula)),
@@ -68,7 +67,8 @@ class CrystalPanel {
     }
     this.legend.replaceChildren(...crystal.elements.map((symbol) =>
       el("span", {}, el("i", { style: `background:${elementColor(symbol)}` }), symbol)));
-    this.tensor.replaceChildren(tensorBlock(crystal.tensors[this.options.target], this.options.target));
+    const targets = this.wide ? content.targets.filter((target) => crystal.tensors[target]).reverse() : [this.options.target];
+    this.tensor.replaceChildren(...targets.map((target) => tensorBlock(crystal.tensors[target], target, this.wide)));
     this.facts.replaceChildren(...factsOf(crystal).flatMap(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
     this.redraw(keepView);
   }
@@ -80,11 +80,11 @@ class CrystalPanel {
   }
 }
 
-function tensorBlock(tensor, target) {
+function tensorBlock(tensor, target, titled) {
   if (!tensor) return el("p", { class: "hint" }, "no tensor");
   const cells = (row) => row.map((value) => el("td", {}, fixed(value, 2)));
   const direction = (axis) => `(${axis.map((value) => fixed(value, 2)).join(", ")})`;
-  return el("div", { style: "display:grid;gap:.7rem" },
+  return el("div", { class: "tensor-block" }, titled ? el("h4", {}, target) : null,
     el("div", { class: "tensor" },
       el("table", { class: "matrix", "aria-label": `${target} tensor` }, tensor.tensor.map((row) => el("tr", {}, cells(row)))),
       el("dl", { class: "facts", style: "grid-template-columns:1fr" },

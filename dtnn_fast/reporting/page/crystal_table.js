@@ -12,7 +12,7 @@ const numberColumn = (key, label, title, decimals, descending) => ({
 });
 
 const COLUMNS = [
-  { ...numberColumn("rank", "rank", "Place in the ranking", 0, false), always: true },
+  { ...numberColumn("rank", content.kind === "screening" ? "rank" : "no.", "Place in the ranking or among the files", 0, false), always: true },
   { key: "formula", label: "crystal", title: "Formula and id", text: true, value: (crystal) => crystal.formula ?? "",
     cell: (crystal) => [el("button", { type: "button", class: "name" }, formulaOf(crystal.formula)),
       el("span", { class: "id", title: crystal.id }, crystal.id)], always: true },
@@ -91,7 +91,7 @@ class CrystalTable {
   filters() {
     const changed = { oninput: () => this.update() };
     const field = (label, control, size = "") => el("label", { class: `field ${size}` }, label, control);
-    this.text = el("input", { type: "search", id: "filter-text", placeholder: "Ba Ti, perovskite id, cubic …", ...changed });
+    this.text = el("input", { type: "search", id: "filter-text", placeholder: "Ba Ti, mp-5229, cubic …", ...changed });
     const systems = [...new Set(content.crystals.map((crystal) => crystal.crystal_system).filter(Boolean))].sort();
     this.system = el("select", { id: "filter-system", onchange: () => this.update() }, el("option", { value: "" }, "all"),
       systems.map((system) => el("option", { value: system }, system)));

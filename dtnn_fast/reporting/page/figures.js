@@ -3,8 +3,8 @@
 
 /** Replace names of colours inside of data or layout by colours. */
 function withColors(value) {
-  if (typeof value === "string") return /^--[a-z]+(\/[\d.]+)?$/.test(value) ? color(value) : value;
-  if (Array.isArray(value)) return typeof value[0] === "number" ? value : value.map(withColors);
+  if (typeof value === "string") return /^--[a-z]+\d?(\/[\d.]+)?$/.test(value) ? color(value) : value;
+  if (Array.isArray(value)) return value.map(withColors);
   if (value && typeof value === "object") {
     return Object.fromEntries(Object.entries(value).map(([name, inner]) =>
       [name, name === "text" || name === "customdata" ? inner : withColors(inner)]));
@@ -28,8 +28,10 @@ function themedLayout(layout, width) {
   return {
     ...themed,
     font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: color("--text") },
+    annotations: withColors(layout.annotations ?? []).map((note) => ({ showarrow: false, ...note })),
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    margin: { l: 10, r: 14, t: 12, b: 10 }, dragmode: "zoom",
+    margin: { l: 10, r: 14, t: 12, b: 10 }, dragmode: "zoom", colorway: [color("--candidates")],
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: color("--muted"), activecolor: color("--text") },
     hoverlabel: {
       bgcolor: color("--surface"), bordercolor: color("--line"),
       font: { color: color("--text"), family: getComputedStyle(document.body).fontFamily },
@@ -37,15 +39,16 @@ function themedLayout(layout, width) {
   };
 }
 
-const plotConfig = { responsive: true, displaylogo: false, showLink: false, plotlyServerURL: "",
-  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+// Without the bar of buttons where it would cover the legend.
+const plotConfig = (width) => ({ responsive: true, displaylogo: false, displayModeBar: width > 560 ? "hover" : false,
+  modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] });
 
 function figureCard(figure) {
   const plot = el("div", { class: "plot", id: `plot-${figure.id}`, role: "img", "aria-label": figure.title });
   const card = el("figure", { class: "card figure", style: "margin:0" }, el("h3", {}, figure.title), plot,
     figure.notes.length ? el("figcaption", { class: "note" }, figure.notes.join(" ")) : null);
   const draw = () => window.Plotly.react(plot, withColors(figure.data), themedLayout(figure.layout, plot.clientWidth),
-    plotConfig);
+    plotConfig(plot.clientWidth));
   card.start = () => {
     draw();
     themeListeners.push(draw);

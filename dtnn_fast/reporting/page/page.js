@@ -41,7 +41,7 @@ function withError(value, error, decimals) {
   return parts;
 }
 
-const plural = (count, one, many) => `${thousands(count)} ${count === 1 ? one : many}`;
+const plural = (count, one, many) => `${thousands(count)}\u00a0${count === 1 ? one : many}`;
 
 // Colours ---------------------------------------------------------------------------------------------------------
 

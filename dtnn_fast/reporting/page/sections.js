@@ -44,8 +44,21 @@ function periodicTable(table) {
   table.onelements = () => buttons.forEach(({ button }, symbol) =>
     button.setAttribute("aria-pressed", String(table.elements.has(symbol))));
   return el("div", { class: "card figure" }, el("h3", {}, `Elements among the first ${total}`),
-    el("p", { class: "note" }, "Number of these crystals that have the element. Choose elements to filter the table."), grid,
-    el("div", { class: "scale" }, "1", scale, `${largest} crystals`));
+    el("p", { class: "note" }, "Number of these crystals with the element. Choose elements to filter the table."), grid,
+    el("div", { class: "scale" }, "1", scale, `${largest} crystals`), enrichedElements(total, cells));
+}
+
+/** Elements that are more frequent among the first ranks than among all crystals, as pairs of bars. */
+function enrichedElements(total, cells) {
+  const found = content.elements.enriched.map((symbol) => cells.find((cell) => cell.symbol === symbol));
+  if (!found.length) return null;
+  const largest = Math.max(...found.map((cell) => cell.count / total));
+  const bar = (share, kind) => el("span", { class: `bar ${kind}` }, el("i", { style: `width:${(100 * share) / largest}%` }),
+    el("span", {}, `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`));
+  return el("div", { class: "enriched" }, el("h4", {}, "More frequent than among all crystals"),
+    el("p", { class: "note" }, el("i", { class: "key first" }), ` of the first ${total}  `, el("i", { class: "key" }), " of all crystals"),
+    found.map((cell) => el("div", { class: "pair-of-bars" }, el("b", {}, cell.symbol),
+      el("div", {}, bar(cell.count / total, "first"), bar(cell.share, "all")))));
 }
 
 function shortlist(table, panel, alone) {
@@ -115,6 +128,10 @@ function start() {
     ? `Dielectric tensors predicted by dtnn-fast ${content.version}; the ${thousands(counts.training)} bundled crystals ` +
       "with tensors from DFPT stand for the training set."
     : `Relative permittivities predicted by dtnn-fast ${content.version}, in the Cartesian frame of the lattice vectors.`;
+  if (content.kind === "prediction") {
+    const names = content.crystals.slice(0, 3).flatMap((crystal, k) => [k ? ", " : "", ...formulaOf(crystal.formula)]);
+    document.querySelector("h1").replaceChildren("Dielectric tensors: ", ...names, content.crystals.length > 3 ? ", …" : "");
+  }
   const licence = document.getElementById("licence-3dmol").textContent;
   document.getElementById("foot").append(
     `${content.figures.length ? "Figures by plotly.js (MIT, © Plotly). " : ""}Structures by 3Dmol.js (BSD-3-Clause, © University of Pittsburgh and contributors).`,

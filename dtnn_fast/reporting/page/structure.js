@@ -42,8 +42,12 @@ function findBonds(atoms) {
   const bonds = atoms.map(() => []);
   if (atoms.length > MOST_BONDED) return bonds;
   const radii = atoms.map((atom) => content.radii[atom.symbol] ?? 1.5);
+  const nonmetals = new Set(content.nonmetals);
+  const isMetal = atoms.map((atom) => !nonmetals.has(atom.symbol)), onlyMetals = isMetal.every(Boolean);
   for (let i = 0; i < atoms.length; i++) {
     for (let j = i + 1; j < atoms.length; j++) {
+      // Lines between metals hide the polyhedra of their anions.
+      if (isMetal[i] && isMetal[j] && !onlyMetals) continue;
       const d = add(atoms[i].place, scaled(atoms[j].place, -1));
       const limit = BOND_TOLERANCE * (radii[i] + radii[j]);
       if (dot(d, d) < limit * limit) { bonds[i].push(j); bonds[j].push(i); }
@@ -91,20 +95,22 @@ class StructureView {
     if (!structure) return this.say(crystal.no_structure ?? "no structure");
     if (!this.viewer) {
       try {
-        this.viewer = $3Dmol.createViewer(this.stage, { backgroundAlpha: 0, antialias: true, disableFog: true });
+        this.viewer = $3Dmol.createViewer(this.stage, { antialias: true, disableFog: true });
       } catch { this.viewer = null; }
       if (!this.viewer) return this.say("This browser cannot draw in 3D (WebGL is off).");
       this.viewer.setProjection("orthographic");
     }
     const viewer = this.viewer, view = keepView ? viewer.getView() : null;
     viewer.removeAllModels(); viewer.removeAllShapes(); viewer.removeAllLabels();
+    viewer.setBackgroundColor(color("--raised"), 1);
     this.drawAtoms(structure, repeats);
     this.drawCell(structure.lattice, repeats);
     const tensor = crystal.tensors[target];
     const drawn = ellipsoid && tensor ? this.drawEllipsoid(structure.lattice, tensor, repeats) : false;
     if (view) viewer.setView(view);
     else {
-      viewer.zoomTo(); viewer.rotate(-80, "x"); viewer.rotate(-22, "y"); viewer.rotate(8, "x"); viewer.zoom(0.92);
+      // c upwards, seen a little from above and from the side.
+      viewer.zoomTo(); viewer.rotate(-90, "vx"); viewer.rotate(-24, "vy"); viewer.rotate(10, "vx"); viewer.zoom(1.5);
     }
     viewer.render();
     this.shown = { id: crystal.id, target, ellipsoid: drawn, atoms: this.numAtoms };
@@ -149,7 +155,7 @@ class StructureView {
   }
 
   label(text, place, token) {
-    this.viewer.addLabel(text, { position: point(place), fontSize: 14, fontColor: color(token), backgroundOpacity: 0,
+    this.viewer.addLabel(text, { position: point(place), fontSize: 17, bold: true, fontColor: color(token), backgroundOpacity: 0,
       showBackground: false, inFront: true, alignment: "center" });
   }
 
@@ -163,11 +169,11 @@ class StructureView {
     const semiAxes = sizes.map((size) => Math.max(size / largest, 0.02) * longest);
     const center = combine([0.5 * repeats, 0.5 * repeats, 0.5 * repeats], lattice);
     const shade = color("--ellipsoid");
-    this.viewer.addCustom({ ...ellipsoidMesh(center, tensor.axes, semiAxes), color: shade, alpha: 0.42 });
+    this.viewer.addCustom({ ...ellipsoidMesh(center, tensor.axes, semiAxes), color: shade, opacity: 0.7 });
     tensor.axes.forEach((axis, k) => {
       const reach = scaled(axis, semiAxes[k] + 0.35);
       this.viewer.addCylinder({ start: point(add(center, scaled(reach, -1))), end: point(add(center, reach)),
-        radius: 0.05, color: color("--accent"), fromCap: 2, toCap: 2 });
+        radius: 0.06, color: color("--accent"), fromCap: 2, toCap: 2 });
       this.label(`ε${"₁₂₃"[k]}`, add(center, scaled(axis, semiAxes[k] + 0.85)), "--accent");
     });
     return true;
