@@ -17,7 +17,9 @@ from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.crystals.elements import SYMBOLS
 from dtnn_fast.screening.store import tensor_columns
 
-TARGETS = ("electronic", "ionic", "total")
+# Names of files and crystals that would be dangerous as markup.
+HOSTILE_ID = "</script><script>window.hacked = 1</script>"
+HOSTILE_TEXT = "<img src=x onerror='window.hacked = 2'> & <a href='javascript:window.hacked = 3'>&lt;b&gt;</a>"
 _TYPES = {
     "id": pa.string(),
     "formula": pa.string(),

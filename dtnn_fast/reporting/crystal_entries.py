@@ -78,8 +78,8 @@ def tensor_entry(
     principal, vectors = np.linalg.eigh(tensor)
     axes = vectors.T
     # Right-handed, with the largest component of the first two positive: the same axes on every machine.
-    for axis in axes[:2]:
-        axis *= np.sign(axis[np.argmax(np.abs(axis).round(6))]) or 1.0
+    for k in (0, 1):
+        axes[k] *= np.sign(axes[k][np.argmax(np.abs(axes[k]).round(6))])
     axes[2] = np.cross(axes[0], axes[1])
     return {
         "tensor": _rounded(tensor),

@@ -36,7 +36,7 @@ class Grid(NamedTuple):
         """Band gap at the centers of the cells. [rows], float64, eV."""
         return self.top / self.rows * (np.arange(self.rows) + 0.5)
 
-    def count(self, permittivities: np.ndarray, gaps: np.ndarray) -> np.ndarray:
+    def count_points(self, permittivities: np.ndarray, gaps: np.ndarray) -> np.ndarray:
         """Count points by cell; points outside of the grid are not counted.
 
         Args:
@@ -66,7 +66,8 @@ def enclosed_fractions(counts: np.ndarray) -> np.ndarray:
         counts: number of points in each cell, at least one in all. [rows, columns]; row 0 is at gap 0.
 
     Returns:
-        For each cell the fraction of the density in cells that are denser, itself included: 0 < f <= 1. [rows, columns].
+        For each cell the fraction of the density in cells that are denser, itself included: 0 < f <= 1.
+        [rows, columns].
     """
     total = float(counts.sum())
     density = counts / total

@@ -40,8 +40,8 @@ def count_elements(entries: Sequence[Mapping[str, Any]], shares: Mapping[str, fl
         shares: fraction of all crystals of the screening with an element, by symbol.
 
     Returns:
-        `total`; `cells` of the periodic table: symbol, row, column, number of entries, and fraction of all crystals; and
-        `enriched`, the symbols that are most frequent compared with all crystals, the most enriched first.
+        `total`; `cells` of the periodic table: symbol, row, column, number of entries, and fraction of all crystals;
+        and `enriched`, the symbols that are most frequent compared with all crystals, the most enriched first.
     """
     counts = Counter(symbol for entry in entries for symbol in entry["elements"])
     cells = [

@@ -72,8 +72,12 @@ def density_figure(
                     "autocontour": False,
                     "contours": {**_CONTOURS, "coloring": "fill" if filled else "none"},
                     # Opacities add up from the outermost contour to the innermost.
-                    "colorscale": [[0, f"--{name}/0"], [0.099, f"--{name}/0"], [0.1, f"--{name}/0.17"]]
-                    + [[1, f"--{name}/0.17"]],
+                    "colorscale": [
+                        [0, f"--{name}/0"],
+                        [0.099, f"--{name}/0"],
+                        [0.1, f"--{name}/0.17"],
+                        [1, f"--{name}/0.17"],
+                    ],
                     "zmin": 0.0,
                     "zmax": 1.0,
                     "line": {"color": f"--{name}", "width": 0.6 if filled else 1.6},
@@ -99,7 +103,7 @@ def density_figure(
                 "hovertemplate": "no known gap<br>ε about %{x:.3g}: %{y:,} candidates<extra></extra>",
             }
         )
-    layout = {
+    layout: dict[str, Any] = {
         "xaxis": {
             **_log_axis(AXIS_NAMES[target], 10.0**grid.low, 10.0**grid.high),
             "anchor": "y2" if has_strip else "y",
@@ -188,7 +192,11 @@ def merit_figure(
                     "color": "--surface",
                     "width": [0.8 if row["rank"] is not None else 0 for row in ordered],
                 },
-                "colorbar": {"title": {"text": "gap × ε (eV)", "side": "right"}, "thickness": 10, "outlinewidth": 0},
+                "colorbar": {
+                    "title": {"text": "gap \u00d7 ε (eV)", "side": "right"},
+                    "thickness": 10,
+                    "outlinewidth": 0,
+                },
             },
             "hovertemplate": "%{text}<extra></extra>",
             "showlegend": False,
@@ -221,7 +229,7 @@ def merit_figure(
                 "showlegend": False,
             }
         )
-    layout = {
+    layout: dict[str, Any] = {
         "xaxis": {**_log_axis(AXIS_NAMES[target], low, high), "anchor": "y2" if has_strip else "y"},
         "yaxis": {
             "title": {"text": "band gap (eV)"},

@@ -45,8 +45,8 @@ def group_rejected(folder: ScreeningFolder) -> dict[str, Any]:
     places = {group["pattern"]: place for place, group in enumerate(found)}
     # The same number of each reason, so that a frequent one does not hide the others.
     rows = folder.query(
-        "SELECT id, source, reason, pattern FROM (SELECT *, row_number() OVER (PARTITION BY pattern ORDER BY id, source) "
-        f"AS place FROM rejected_patterns) ORDER BY place, pattern LIMIT {_MOST_LISTED}"
+        "SELECT id, source, reason, pattern FROM (SELECT *, row_number() OVER (PARTITION BY pattern ORDER BY id, "
+        f"source) AS place FROM rejected_patterns) ORDER BY place, pattern LIMIT {_MOST_LISTED}"
     )
     listed = [
         [_clip(row["id"]), _clip(row["source"]), _clip(row["reason"]), places.get(row["pattern"])] for row in rows

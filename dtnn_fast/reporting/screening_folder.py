@@ -36,6 +36,9 @@ _OPTIONAL_COLUMNS = {
     "lattice_vectors": "DOUBLE[][]",
     "num_atoms": "BIGINT",
 }
+_READ_CSV = (
+    "read_csv(?, header = true, all_varchar = true, delim = ',', quote = '\"', escape = '\"', max_line_size = 10000000)"
+)
 # Without any of these a part is none of ours.
 _NEEDED_COLUMNS = ("id", "formula")
 
@@ -116,13 +119,7 @@ class ScreeningFolder:
         return read_json_object(path) if path.exists() else None
 
     def _open_parts(self, parts: Sequence[Path]) -> None:
-        files = [_escape_glob(part) for part in parts]
-        try:
-            relation = self._connection.read_parquet(files, union_by_name=True)
-            relation.create_view("stored_parts")
-        except self._duckdb.Error as error:
-            raise BadFileError(f"{self.path}: the screening cannot be read: {_one_line(error)}") from error
-        self.columns = dict(zip(relation.columns, map(str, relation.types), strict=True))
+        self.columns = self._view_files(parts, "stored_parts")
         self.targets = tuple(target for target in TARGETS if f"{target}_mean" in self.columns)
         missing = [name for name in _NEEDED_COLUMNS if name not in self.columns]
         if missing or not self.targets:
@@ -140,21 +137,29 @@ class ScreeningFolder:
             f"{added} FROM stored_parts"
         )
 
+    def _view_files(self, files: Sequence[Path], name: str) -> list[str]:
+        """Make a view of Parquet files, and return its columns."""
+        try:
+            relation = self._connection.read_parquet([_escape_glob(file) for file in files], union_by_name=True)
+            relation.create_view(name)
+            columns: list[str] = relation.columns
+        except self._duckdb.Error as error:
+            raise BadFileError(f"{self.path}: the screening cannot be read: {_one_line(error)}") from error
+        return columns
+
     def _open_ranking(self) -> None:
         """Make the view ranking of rank and id: from ranking.csv, or by the figure of merit where it is missing."""
         path = self.path / "ranking.csv"
         self.has_ranking_file = path.exists()
         if self.has_ranking_file:
-            sql = "CREATE TABLE ranking AS SELECT CAST(rank AS BIGINT) AS rank, id FROM read_csv(?, {})".format(
-                "header = true, all_varchar = true, delim = ',', quote = '\"', escape = '\"', max_line_size = 10000000"
-            )
+            sql = f"CREATE TABLE ranking AS SELECT CAST(rank AS BIGINT) AS rank, id FROM {_READ_CSV}"
             values = [_escape_glob(path)]
         else:
             codes = ", ".join(f"'{code}'" for code in sorted(UNRELIABLE))
             sql = (
                 "CREATE TABLE ranking AS SELECT row_number() OVER (ORDER BY figure_of_merit DESC NULLS LAST, "
-                "eps DESC NULLS LAST, id) AS rank, id FROM parts WHERE duplicate_of IS NULL AND eps IS NOT NULL AND NOT "
-                f"list_has_any(string_split(coalesce(warning_codes, ''), ' '), [{codes}])"
+                "eps DESC NULLS LAST, id) AS rank, id FROM parts WHERE duplicate_of IS NULL AND eps IS NOT NULL "
+                f"AND NOT list_has_any(string_split(coalesce(warning_codes, ''), ' '), [{codes}])"
             )
             values = []
         self.query(sql, values)
@@ -164,15 +169,10 @@ class ScreeningFolder:
         files = sorted(self.path.glob(_REJECTED_PARTS))
         table = self.path / "rejected.csv"
         if files:
-            relation = self._connection.read_parquet([_escape_glob(file) for file in files], union_by_name=True)
-            relation.create_view("stored_rejected")
+            self._view_files(files, "stored_rejected")
             self.query("CREATE VIEW rejected AS SELECT id, source, reason FROM stored_rejected")
         elif table.exists():
-            self.query(
-                "CREATE TABLE rejected AS SELECT id, source, reason FROM read_csv(?, header = true, all_varchar = true, "
-                "delim = ',', quote = '\"', escape = '\"', max_line_size = 10000000)",
-                [_escape_glob(table)],
-            )
+            self.query(f"CREATE TABLE rejected AS SELECT id, source, reason FROM {_READ_CSV}", [_escape_glob(table)])
         else:
             self.query("CREATE TABLE rejected (id VARCHAR, source VARCHAR, reason VARCHAR)")
 

@@ -98,8 +98,8 @@ def _counts(screening: ScreeningFolder) -> dict[str, int]:
 def _describe_ranking(screening: ScreeningFolder, main: str) -> str:
     if not screening.has_ranking_file:
         return (
-            f"figure of merit (band gap × {main} permittivity) where the gap is known, then {main} permittivity: this "
-            "folder has no ranking.csv"
+            f"figure of merit (band gap times {main} permittivity) where the gap is known, then {main} permittivity: "
+            "this folder has no ranking.csv"
         )
     for record in (screening.summary, screening.manifest):
         for values in (record or {}, (record or {}).get("settings") or {}):
@@ -188,7 +188,7 @@ def _density(screening: ScreeningFolder, target: str, training: list[Crystal]) -
             without_gap[cell["cx"]] += cell["n"]
         elif 0 <= cell["cy"] < grid.rows:
             candidates[cell["cy"], cell["cx"]] += cell["n"]
-    counts = {"training": grid.count(positive[:, 0], positive[:, 1]), "candidates": candidates}
+    counts = {"training": grid.count_points(positive[:, 0], positive[:, 1]), "candidates": candidates}
     points = {}
     if 0 < candidates.sum() < FEWEST_FOR_CONTOURS:
         rows = screening.query(

@@ -119,16 +119,21 @@ function factsOf(crystal) {
   return facts.filter(([, value]) => value !== null && value !== undefined && value !== "");
 }
 
-/** Save the structure for other programs; atoms are listed element by element. */
-function savePoscar(crystal) {
+/** Write the structure as POSCAR; atoms are listed element by element. */
+function poscarOf(crystal) {
   const { lattice, species, positions } = crystal.structure;
   const symbols = [...new Set(species)], row = (values) => values.map((value) => value.toFixed(8)).join("  ");
   const comment = `${crystal.formula} ${crystal.id}`.replace(/[^\x20-\x7e]/g, "?");
   const lines = [comment, "1.0", ...lattice.map(row), symbols.join(" "),
     symbols.map((symbol) => species.filter((other) => other === symbol).length).join(" "), "Cartesian",
     ...symbols.flatMap((symbol) => positions.filter((_, index) => species[index] === symbol).map(row))];
-  const link = el("a", { href: URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/plain" })),
+  return lines.join("\n") + "\n";
+}
+
+function savePoscar(crystal) {
+  const link = el("a", { href: URL.createObjectURL(new Blob([poscarOf(crystal)], { type: "text/plain" })),
     download: `${crystal.id.replace(/[^\w.-]+/g, "_")}.vasp` });
   link.click();
-  URL.revokeObjectURL(link.href);
+  // The browser reads the address a moment later.
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }

@@ -14,7 +14,7 @@ const numberColumn = (key, label, title, decimals, descending) => ({
 const COLUMNS = [
   { ...numberColumn("rank", content.kind === "screening" ? "rank" : "no.", "Place in the ranking or among the files", 0, false), always: true },
   { key: "formula", label: "crystal", title: "Formula and id", text: true, value: (crystal) => crystal.formula ?? "",
-    cell: (crystal) => [el("button", { type: "button", class: "name" }, formulaOf(crystal.formula)),
+    cell: (crystal) => [el("button", { type: "button", class: "name" }, formulaOf(crystal.formula)), " ", marksOf(crystal),
       el("span", { class: "id", title: crystal.id }, crystal.id)], always: true },
   { key: "crystal_system", label: "system", title: "Crystal system", text: true, value: (crystal) => crystal.crystal_system ?? null,
     cell: (crystal) => crystal.crystal_system ?? "–" },
@@ -29,12 +29,14 @@ const COLUMNS = [
     cell: (crystal) => fixed(crystal.tensors[content.main_target]?.anisotropy, 1) },
   numberColumn("refractive_index", "n", "Refractive index", 2, true),
   numberColumn("e_above_hull", "E hull (eV/atom)", "Energy above the convex hull, eV/atom", 3, false),
-  { key: "warnings", label: "marks", title: "Number of warnings; DFPT: the tensor is known", text: true, descending: true,
-    value: (crystal) => crystal.warnings.length,
-    cell: (crystal) => [crystal.warnings.length ? el("span", { class: "mark", title: crystal.warnings.join("\n") },
-      plural(crystal.warnings.length, "warning", "warnings")) : null, " ",
-      crystal.labelled ? el("span", { class: "tag", title: "The tensor is known from DFPT" }, "DFPT") : null] },
 ];
+
+/** Marks beside the formula, where no narrow screen hides them. */
+function marksOf(crystal) {
+  return [crystal.warnings.length ? el("span", { class: "mark", title: crystal.warnings.join("\n") },
+    plural(crystal.warnings.length, "warning", "warnings")) : null,
+  crystal.labelled ? el("span", { class: "tag", title: "The tensor is known from DFPT" }, "DFPT") : null];
+}
 
 const whiskerOf = (crystal) => {
   const tensor = crystal.tensors[content.main_target];
@@ -103,7 +105,7 @@ class CrystalTable {
       field("system", this.system),
       has("band_gap") ? field("gap at least (eV)", this.gap, "small") : null,
       has("e_above_hull") ? field("E hull at most", this.hull, "small") : null,
-      has("warnings") ? el("label", { class: "check" }, this.clean, "without warnings") : null,
+      content.crystals.some((crystal) => crystal.warnings.length) ? el("label", { class: "check" }, this.clean, "without warnings") : null,
       el("button", { type: "button", class: "quiet", id: "reset", onclick: () => this.reset() }, "Reset"));
   }
 
