@@ -133,12 +133,20 @@ def write_screening(
         parquet.write_table(
             pa.table(columns, names=["id", "source", "reason"]), folder / "rejected-000000-0000.parquet"
         )
+    order = merit_order(rows) if ranked is None else list(ranked)
     with (folder / "ranking.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["rank", "id", "formula"])
         formulas = {row["id"]: row["formula"] for row in rows}
-        for rank, id in enumerate(merit_order(rows) if ranked is None else ranked, start=1):
+        for rank, id in enumerate(order, start=1):
             writer.writerow([rank, id, formulas[id]])
+    left = [(id, row) for row in rows if (id := row["id"]) not in set(order)]
+    with (folder / "unranked.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["why_not_ranked", "id"])
+        for id, row in left:
+            codes = [*row["warning_codes"].split(), *(["duplicate"] if row["duplicate_of"] else [])]
+            writer.writerow([" ".join(codes), id])
     manifest = {
         "format": "dtnn_fast screening 1",
         "model": {"name": "dielectric", "sha256": "0" * 64},

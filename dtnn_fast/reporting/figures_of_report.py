@@ -244,6 +244,7 @@ def merit_figure(
             "domain": [0.0, 0.09],
             "range": [-1, 1],
             "showticklabels": False,
+            "ticklen": 0,
             "showgrid": False,
             "title": {"text": ""},
             "fixedrange": True,

@@ -40,7 +40,7 @@ def write_prediction_page(path: Path, prediction: Mapping[str, Any], crystals: S
         "counts": {"predicted": len(entries), "rejected": len(rejected)},
         "targets": targets,
         "main_target": "total" if "total" in targets else targets[-1],
-        "ranked_by": "the order of the files",
+        "ranked_by": "In the order of the files",
         "crystals": entries,
         "radii": radii_of(entries),
         "nonmetals": nonmetal_symbols(),

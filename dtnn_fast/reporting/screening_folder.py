@@ -85,6 +85,22 @@ class ScreeningFolder:
         """End the connection to DuckDB."""
         self._connection.close()
 
+    def not_ranked(self) -> list[tuple[str, int]]:
+        """Count the predicted crystals that are not ranked, by code of the reason; one crystal may have several.
+
+        Returns:
+            Codes and counts, most frequent first; empty without unranked.csv.
+        """
+        path = self.path / "unranked.csv"
+        if not path.exists():
+            return []
+        rows = self.query(
+            "SELECT code, count(*) AS n FROM (SELECT unnest(string_split(why_not_ranked, ' ')) AS code FROM "
+            f"{_READ_CSV}) GROUP BY code ORDER BY n DESC, code",
+            [_escape_glob(path)],
+        )
+        return [(row["code"], row["n"]) for row in rows]
+
     @property
     def main_target(self) -> str:
         """The target that crystals are ranked by: the total tensor if there is one."""
@@ -163,16 +179,25 @@ class ScreeningFolder:
             )
             values = []
         self.query(sql, values)
+        lost = self.query("SELECT id FROM ranking WHERE id NOT IN (SELECT id FROM parts) LIMIT 1")
+        if lost:
+            raise BadFileError(
+                f"{path}: ranks {lost[0]['id']}, which no part has: it belongs to another screening. Write it again "
+                "with dtnn-fast rank, or remove it"
+            )
 
     def _open_rejected(self) -> None:
-        """Make the view rejected of id, source and reason: from the parts, or rejected.csv where there are none."""
+        """Make the table rejected of id, source and reason: from rejected.csv, or the parts of an unfinished screening.
+
+        rejected.csv also has what was rejected before anything was read, such as missing files.
+        """
         files = sorted(self.path.glob(_REJECTED_PARTS))
         table = self.path / "rejected.csv"
-        if files:
+        if table.exists():
+            self.query(f"CREATE TABLE rejected AS SELECT id, source, reason FROM {_READ_CSV}", [_escape_glob(table)])
+        elif files:
             self._view_files(files, "stored_rejected")
             self.query("CREATE VIEW rejected AS SELECT id, source, reason FROM stored_rejected")
-        elif table.exists():
-            self.query(f"CREATE TABLE rejected AS SELECT id, source, reason FROM {_READ_CSV}", [_escape_glob(table)])
         else:
             self.query("CREATE TABLE rejected (id VARCHAR, source VARCHAR, reason VARCHAR)")
 

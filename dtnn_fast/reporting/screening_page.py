@@ -11,6 +11,7 @@ import numpy as np
 from .. import __version__
 from ..crystals.crystal import Crystal
 from ..datasets.bundled import load_labelled
+from ..screening.crystal_warnings import TITLES
 from .crystal_entries import add_structures, entry_of_row, nonmetal_symbols, radii_of
 from .density import Grid
 from .element_counts import count_elements
@@ -23,8 +24,7 @@ from .screening_folder import ScreeningFolder
 # Points of the figure of gap against permittivity beside the first ranks and the Pareto front, and of its strip.
 _SAMPLE, _SAMPLE_OF_STRIP = 3000, 600
 _LARGEST_FRONT = 300
-# Structures are read for the first ranks only; a query for all other columns of these crystals goes first.
-_STRUCTURE_COLUMNS = ("lattice_vectors", "species_at_sites", "cartesian_site_positions")
+_TITLES: dict[str, str] = {str(code): title for code, title in TITLES.items()}
 
 
 def write_screening_report(path: Path, folder: Path, top: int, command: str) -> int:
@@ -83,6 +83,7 @@ def screening_content(screening: ScreeningFolder, top: int, command: str) -> dic
         "elements": count_elements(entries, _element_shares(screening, counts["predicted"])),
         "figures": figures,
         "rejected": rejected,
+        "not_ranked": [[_TITLES.get(code, code.replace("_", " ")), count] for code, count in screening.not_ranked()],
         "provenance": provenance_of(screening.manifest, screening.summary, command),
     }
 
@@ -98,15 +99,15 @@ def _counts(screening: ScreeningFolder) -> dict[str, int]:
 def _describe_ranking(screening: ScreeningFolder, main: str) -> str:
     if not screening.has_ranking_file:
         return (
-            f"figure of merit (band gap times {main} permittivity) where the gap is known, then {main} permittivity: "
-            "this folder has no ranking.csv"
+            f"Ranked by the figure of merit (band gap times {main} permittivity) where the gap is known, then {main} "
+            "permittivity, since this folder has no ranking.csv"
         )
     for record in (screening.summary, screening.manifest):
         for values in (record or {}, (record or {}).get("settings") or {}):
             described = values.get("ranked_by") or values.get("sorted_by") if isinstance(values, dict) else None
             if isinstance(described, str):
-                return described
-    return "the order of ranking.csv"
+                return f"Ranked by {described}"
+    return "In the order of ranking.csv"
 
 
 def _first_ranks(screening: ScreeningFolder, top: int) -> list[dict[str, Any]]:

@@ -112,6 +112,14 @@ def test_rejected_crystals_are_grouped_by_reason(content, rejected):
     assert all(row[3] == 0 for row in listed["rows"] if row[0].startswith("r-"))
 
 
+def test_reasons_for_not_being_ranked_are_counted(content, rows, ranked):
+    left = [row for row in rows if row["id"] not in set(ranked)]
+    metals = sum("metals_only" in row["warning_codes"] for row in left)
+    duplicates = sum(row["duplicate_of"] is not None for row in left)
+    assert metals > duplicates > 0
+    assert content["not_ranked"] == [["made of metals only", metals], ["duplicate", duplicates]]
+
+
 def test_provenance_has_commands_and_checksums(content):
     listed = dict(content["provenance"])
     assert listed["screening"] == "dtnn-fast screen crystals -o screening"
@@ -136,9 +144,8 @@ def test_an_unfinished_screening_is_ranked_by_the_figure_of_merit(folder, rows, 
     assert content["rejected"]["total"] == 0
 
 
-def test_rejected_csv_is_read_where_there_are_no_parts(folder, rejected, tmp_path):
-    copied = shutil.copytree(folder, tmp_path / "older")
-    (copied / "rejected-000000-0000.parquet").unlink()
+def test_rejected_csv_is_complete_and_read_before_the_parts(folder, tmp_path):
+    copied = shutil.copytree(folder, tmp_path / "complete")
     (copied / "rejected.csv").write_text('id,source,reason\na,b,"with, comma ""and"" quotes"\n', encoding="utf-8")
     with ScreeningFolder(copied) as screening:
         content = screening_content(screening, 5, "")
@@ -180,7 +187,10 @@ def test_what_cannot_be_read_is_named(folder, tmp_path):
     (other / "ranking.csv").write_text("rank,id\none,a\n", encoding="utf-8")
     with pytest.raises(BadFileError, match="one"):
         ScreeningFolder(other)
-    shutil.copy(folder / "ranking.csv", other)
+    (other / "ranking.csv").write_text("rank,id\n1,lost\n", encoding="utf-8")
+    with pytest.raises(BadFileError, match=r"ranking\.csv: ranks lost, which no part has"):
+        ScreeningFolder(other)
+    (other / "ranking.csv").unlink()
     (other / "rejected-000000-0000.parquet").write_bytes(b"PAR1")
     with pytest.raises(BadFileError, match=r"rejected-000000-0000\.parquet"):
         ScreeningFolder(other)

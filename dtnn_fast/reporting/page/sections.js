@@ -62,7 +62,7 @@ function enrichedElements(total, cells) {
 }
 
 function shortlist(table, panel, alone) {
-  const hint = `Ranked by ${content.ranked_by}. ± is the error bar of the mean, which holds for nine of ten validation crystals.`;
+  const hint = `${content.ranked_by}. ± is the error bar of the mean, which holds for nine of ten validation crystals.`;
   const title = content.kind === "screening" ? `The first ${thousands(content.crystals.length)}` : "Crystals";
   if (alone) return section("shortlist", "Crystal", null, el("div", { class: "shortlist alone" }, panel.element));
   return section("shortlist", title, content.kind === "screening" ? hint : null,
@@ -71,7 +71,8 @@ function shortlist(table, panel, alone) {
 
 function rejectedSection() {
   const { total, groups, others, rows } = content.rejected;
-  if (!total) return section("rejected", "Rejected", "No crystal was rejected.");
+  const unranked = notRanked();
+  if (!total) return section("rejected", "Rejected", "No crystal was rejected.", unranked);
   let group = null, limit = 200;
   const body = el("tbody"), status = el("p", { class: "note status", id: "rejected-status", role: "status" });
   const search = el("input", { type: "search", id: "rejected-text", placeholder: "id, file or reason", oninput: () => fill() });
@@ -97,7 +98,17 @@ function rejectedSection() {
       el("thead", {}, el("tr", {}, ["id", "source", "reason"].map((name) => el("th", { scope: "col" }, name)))), body), more));
   const rare = others ? el("p", { class: "note" }, `${plural(others, "crystal", "crystals")} for rarer reasons.`) : null;
   return section("rejected", "Rejected", `${plural(total, "crystal was", "crystals were")} not predicted, by reason.`,
-    groups.length ? el("div", { class: "reasons" }, el("div", { class: "card groups" }, buttons, rare), list) : list);
+    groups.length ? el("div", { class: "reasons" }, el("div", { class: "card groups" }, buttons, rare), list) : list, unranked);
+}
+
+/** Crystals that were predicted but are off the list; one may have several reasons. */
+function notRanked() {
+  const reasons = content.not_ranked ?? [];
+  if (!reasons.length) return null;
+  return el("div", { class: "card groups", id: "not-ranked" }, el("h3", {}, "Predicted, but not ranked"),
+    el("p", { class: "note" }, "Number of crystals for each reason; one may have several. unranked.csv lists them."),
+    reasons.map(([text, count]) => el("div", { class: "group", style: "cursor:default" }, el("b", {}, thousands(count)),
+      el("span", {}, text), el("i", { style: `width:${(100 * count) / reasons[0][1]}%` }))));
 }
 
 function provenance() {
