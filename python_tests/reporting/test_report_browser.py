@@ -3,6 +3,7 @@
 
 import io
 import json
+import re
 import time
 
 import browser
@@ -93,6 +94,10 @@ def test_it_opens_offline_with_all_sections(tab, page, rows, ranked):
         "Provenance",
     ]
     assert shown_ids(tab) == ranked[:40]
+    said = tab.run("document.getElementById('main').innerText")
+    # NaN3 is a crystal.
+    assert re.findall(r"\[object|\bundefined\b|\bNaN\b|\bnull\b|Infinity", said) == []
+    assert "DFPT" in tab.run("document.querySelector('.crystals tbody').innerText")
     assert f"{len(rows)}" in tab.run("document.getElementById('overview').innerText")
     # Every figure is drawn: a point for each ranked crystal with a gap, and contours.
     known = [row for row in rows if row["id"] in set(ranked) and row["band_gap"] is not None]
@@ -280,7 +285,7 @@ def test_the_structure_is_saved_as_poscar(tab, tmp_path, rows):
     tab.send("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     chosen = next(row for row in rows if row["id"] in shown_ids(tab) and len(set(row["species_at_sites"])) > 2)
     tab.click(f'.crystals tr[data-id="{chosen["id"]}"]')
-    tab.click("#panel .panel-head button")
+    tab.click("#save")
     path = tmp_path / f"{chosen['id']}.vasp"
     until = time.monotonic() + 20
     while not path.exists() and time.monotonic() < until:

@@ -11,11 +11,12 @@ class CrystalPanel {
     this.head = el("div", { class: "panel-head" });
     this.warnings = el("ul", { class: "warnings" });
     this.legend = el("div", { class: "legend" });
+    this.save = el("button", { type: "button", class: "quiet", id: "save", onclick: () => savePoscar(this.crystal) }, "Save POSCAR");
     this.tensor = el("div", { id: "tensor", class: "tensors" });
     this.facts = el("dl", { class: "facts" });
     this.element = el("aside", { class: `card panel${wide ? " wide" : ""}`, id: "panel", "aria-label": "Selected crystal" },
       this.head, this.warnings,
-      el("div", { class: "viewer-column" }, this.controls(), this.stage, this.legend, el("p", { class: "hint" },
+      el("div", { class: "viewer-column" }, this.controls(), this.stage, el("div", { class: "below-stage" }, this.legend, this.save), el("p", { class: "hint" },
         "Drag to turn, scroll to zoom. Semi-axes of the ellipsoid lie along the principal axes, and are proportional " +
         "to the principal values of the tensor.")),
       el("div", { class: "facts-column" }, this.tensor, this.facts));
@@ -55,9 +56,8 @@ class CrystalPanel {
       el("div", {}, el("h3", {}, formulaOf(crystal.formula)),
         el("p", {}, crystal.id, crystal.source && crystal.source !== crystal.id ? ` · ${crystal.source}` : ""),
         el("p", {}, places.filter(Boolean).join(" · "))),
-      el("div", { class: "controls" },
-        crystal.structure ? el("button", { type: "button", class: "quiet", onclick: () => savePoscar(crystal) }, "Save POSCAR") : null,
-        el("button", { type: "button", class: "quiet close", onclick: () => select(null) }, "Close")));
+      el("button", { type: "button", class: "quiet close", onclick: () => select(null) }, "Close"));
+    this.save.hidden = !crystal.structure;
     this.warnings.replaceChildren(...crystal.warnings.map((text) => el("li", {}, text)));
     this.warnings.hidden = !crystal.warnings.length;
     this.element.classList.toggle("no-warnings", !crystal.warnings.length);
