@@ -51,6 +51,8 @@ def _named(value: Any, name: str) -> str:
         return _text(value)
     names = value.get(name)
     lines = names if isinstance(names, list) else [names]
+    if name == "paths" and lines == []:
+        lines = ["the crystals that come with dtnn-fast"]
     shown = [_text(line) for line in lines[:_MOST_PATHS]]
     if len(lines) > _MOST_PATHS:
         shown.append(f"and {len(lines) - _MOST_PATHS:,} more")
@@ -67,4 +69,6 @@ def _listed(value: Any) -> str:
 def _text(value: Any) -> str:
     if value is None or value in ("", []):
         return _NOT_RECORDED
+    if isinstance(value, list) and all(isinstance(inner, str) for inner in value):
+        return ", ".join(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

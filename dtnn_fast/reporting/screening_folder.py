@@ -175,6 +175,7 @@ class ScreeningFolder:
             sql = (
                 "CREATE TABLE ranking AS SELECT row_number() OVER (ORDER BY figure_of_merit DESC NULLS LAST, "
                 "eps DESC NULLS LAST, id) AS rank, id FROM parts WHERE duplicate_of IS NULL AND eps IS NOT NULL "
+                "AND coalesce(band_gap, 1) > 0 "
                 f"AND NOT list_has_any(string_split(coalesce(warning_codes, ''), ' '), [{codes}])"
             )
             values = []

@@ -25,6 +25,11 @@ from .screening_folder import ScreeningFolder
 _SAMPLE, _SAMPLE_OF_STRIP = 3000, 600
 _LARGEST_FRONT = 300
 _TITLES: dict[str, str] = {str(code): title for code, title in TITLES.items()}
+_TITLES |= {
+    "no_value": "no value to rank by",
+    "no_band_gap": "a metal: its source states no band gap",
+    "duplicate": "the structure of an earlier crystal",
+}
 
 
 def write_screening_report(path: Path, folder: Path, top: int, command: str) -> int:
@@ -71,7 +76,7 @@ def screening_content(screening: ScreeningFolder, top: int, command: str) -> dic
     ]
     return {
         "kind": "screening",
-        "title": f"Screening report: {screening.path.resolve().name}",
+        "title": "Screening report" + (f": {name}" if (name := screening.path.resolve().name) != "screening" else ""),
         "version": __version__,
         "counts": {**counts, "rejected": rejected["total"], "training": len(training)},
         "targets": list(screening.targets),

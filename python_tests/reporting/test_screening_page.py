@@ -11,6 +11,7 @@ import screening_parts
 from pyarrow import parquet
 
 from dtnn_fast.errors import BadFileError
+from dtnn_fast.reporting.provenance import provenance_of
 from dtnn_fast.reporting.screening_folder import ScreeningFolder
 from dtnn_fast.reporting.screening_page import screening_content, write_screening_report
 
@@ -117,7 +118,10 @@ def test_reasons_for_not_being_ranked_are_counted(content, rows, ranked):
     metals = sum("metals_only" in row["warning_codes"] for row in left)
     duplicates = sum(row["duplicate_of"] is not None for row in left)
     assert metals > duplicates > 0
-    assert content["not_ranked"] == [["made of metals only", metals], ["duplicate", duplicates]]
+    assert content["not_ranked"] == [
+        ["made of metals only", metals],
+        ["the structure of an earlier crystal", duplicates],
+    ]
 
 
 def test_provenance_has_commands_and_checksums(content):
@@ -128,6 +132,15 @@ def test_provenance_has_commands_and_checksums(content):
     assert "1" * 64 in listed["input"]
     assert "torch 2.13.0" in listed["versions"]
     assert "missing files" not in listed
+
+
+def test_input_of_a_screening_of_the_bundled_crystals():
+    manifest = {"source": {"paths": [], "sha256": "a"}, "model": {"name": "dielectric", "targets": ["total", "ionic"]}}
+    listed = dict(provenance_of(manifest, {"settings": {}, "versions": {"torch": "2.13"}}, "dtnn-fast report x"))
+    assert listed["input"] == "the crystals that come with dtnn-fast\nsha256 a"
+    assert listed["model"] == "dielectric\ntargets total, ionic"
+    assert listed["settings"] == "not recorded"
+    assert listed["screening"] == "not recorded"
 
 
 def test_an_unfinished_screening_is_ranked_by_the_figure_of_merit(folder, rows, tmp_path):

@@ -10,7 +10,7 @@ function overview() {
   return el("section", { id: "overview" }, el("div", { class: "tiles" },
     tile(counts.predicted, "crystals predicted"), tile(counts.with_gap, "with a known band gap"),
     tile(counts.ranked, "ranked"), tile(counts.warned, "with warnings"),
-    counts.duplicates ? tile(counts.duplicates, "duplicates, ranked once") : null,
+    counts.duplicates ? tile(counts.duplicates, "duplicates") : null,
     counts.labelled ? tile(counts.labelled, "known by DFPT") : null, tile(counts.rejected, "rejected")));
 }
 
