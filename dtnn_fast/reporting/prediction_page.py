@@ -16,6 +16,9 @@ from .crystal_entries import add_structures, nonmetal_symbols, radii_of, tensor_
 from .html_page import write_page
 from .provenance import provenance_of
 
+# What is known of a prediction, of what `provenance_of` lists, and how it is called.
+_LABELS = {"report": "command", "written": "written", "model": "model"}
+
 
 def write_prediction_page(path: Path, prediction: Mapping[str, Any], crystals: Sequence[Crystal], command: str) -> None:
     """Write predicted crystals as one HTML file that needs no network.
@@ -47,7 +50,7 @@ def write_prediction_page(path: Path, prediction: Mapping[str, Any], crystals: S
         "figures": [],
         "rejected": {"total": len(rejected), "groups": [], "others": len(rejected), "rows": rejected},
         "provenance": [
-            row for row in provenance_of(record, record, command) if row[0] in ("report", "written", "model")
+            [_LABELS[name], text] for name, text in provenance_of(record, record, command) if name in _LABELS
         ],
     }
     write_page(path, content)

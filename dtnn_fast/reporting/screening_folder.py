@@ -145,7 +145,8 @@ class ScreeningFolder:
         gap = _finite("band_gap") if "band_gap" in self.columns else "NULL::DOUBLE"
         absent = [name for name in _OPTIONAL_COLUMNS if name not in self.columns and name != "band_gap"]
         added = "".join(f", NULL::{_OPTIONAL_COLUMNS[name]} AS {name}" for name in absent)
-        computed = [name for name in ("band_gap", "eps", "figure_of_merit") if name in self.columns]
+        # Names of ours win over those of a source; `rank` is that of the view ranking.
+        computed = [name for name in ("band_gap", "eps", "figure_of_merit", "rank") if name in self.columns]
         replaced = f"* EXCLUDE ({', '.join(computed)})" if computed else "*"
         eps = _finite(f"{self.main_target}_mean")
         self.query(
@@ -204,7 +205,8 @@ class ScreeningFolder:
 
 
 def _finite(column: str) -> str:
-    return f"CASE WHEN isfinite({column}::DOUBLE) THEN {column}::DOUBLE END"
+    number = f"TRY_CAST({column} AS DOUBLE)"
+    return f"CASE WHEN isfinite({number}) THEN {number} END"
 
 
 def _escape_glob(path: Path) -> str:

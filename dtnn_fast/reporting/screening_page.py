@@ -117,7 +117,8 @@ def _describe_ranking(screening: ScreeningFolder, main: str) -> str:
 
 def _first_ranks(screening: ScreeningFolder, top: int) -> list[dict[str, Any]]:
     rows = screening.query(
-        "SELECT ranking.rank, parts.* FROM ranking JOIN parts USING (id) WHERE rank <= ? ORDER BY rank", [top]
+        "SELECT parts.*, ranking.rank FROM ranking JOIN parts USING (id) WHERE ranking.rank <= ? ORDER BY ranking.rank",
+        [top],
     )
     entries = [entry_of_row(row, screening.targets) for row in rows]
     add_structures(entries, rows)
@@ -135,8 +136,8 @@ def _element_shares(screening: ScreeningFolder, total: int) -> dict[str, float]:
 def _merit(screening: ScreeningFolder, top: int) -> dict[str, Any]:
     """Make Fig. 6d: a sample of the ranked crystals with a gap, all of the first ranks, and the Pareto front."""
     screening.query(
-        "CREATE OR REPLACE TEMP TABLE merits AS SELECT id, formula, eps, band_gap, figure_of_merit, rank FROM parts "
-        "JOIN ranking USING (id) WHERE eps > 0"
+        "CREATE OR REPLACE TEMP TABLE merits AS SELECT id, formula, eps, band_gap, figure_of_merit, ranking.rank "
+        "FROM parts JOIN ranking USING (id) WHERE eps > 0"
     )
     columns = "id, formula, eps, band_gap, figure_of_merit, CASE WHEN rank <= ? THEN rank END AS rank"
     front = screening.query(

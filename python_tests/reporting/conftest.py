@@ -26,7 +26,8 @@ def rows():
     tensors = screening_parts.random_tensors(rng, len(chosen))
     made = []
     for k, crystal in enumerate(chosen):
-        values = {}
+        # Columns of a source whose names the queries use for something else.
+        values = {"rank": -1.0, "eps": -1.0, "figure_of_merit": -1.0}
         if not crystal.targets and k % 2 and k > 0:
             values["band_gap"] = float(rng.gamma(3.0, 0.9))
         if k % 10 == 9:

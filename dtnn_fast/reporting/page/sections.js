@@ -113,7 +113,7 @@ function notRanked() {
 
 function provenance() {
   const rows = content.provenance.flatMap(([name, text]) => [el("dt", {}, name),
-    el("dd", { class: ["screening", "report"].includes(name) ? "code" : null }, text)]);
+    el("dd", { class: ["screening", "report", "command"].includes(name) ? "code" : null }, text)]);
   return section("provenance", "Provenance", null, el("dl", { class: "card origin" }, rows));
 }
 
