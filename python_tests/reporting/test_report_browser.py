@@ -190,6 +190,31 @@ def test_a_click_shows_the_structure_with_its_ellipsoid(tab, ranked):
     assert stage_colors(tab) != with_ellipsoid
 
 
+@pytest.mark.parametrize("width", [1440, 390])
+def test_every_crystal_stands_upright_and_inside_of_the_stage(tab, page, ranked, width):
+    """Along z, where the cell of a CIF has c, is up, also after other crystals; the corners of the cell are visible."""
+    tab.resize(width, 900)
+    tab.open(page)
+    for id in (ranked[4], ranked[9], "cubic-perovskite"):
+        tab.click(f'.crystals tr[data-id="{id}"]')
+        low, high = tab.run("panel.view.viewer.modelToScreen([{x: 0, y: 0, z: 0}, {x: 0, y: 0, z: 1}])")
+        assert high["x"] == pytest.approx(low["x"], abs=1)
+        assert high["y"] < low["y"] - 5
+        corners = "[0, 1].flatMap((u) => [0, 1].flatMap((v) => [0, 1].map((w) => point(combine([u, v, w], lattice)))))"
+        lattice = f"const lattice = crystalsById.get('{id}').structure.lattice"
+        places = tab.run(f"(() => {{ {lattice}; return panel.view.viewer.modelToScreen({corners}); }})()")
+        box = tab.run("document.getElementById('stage').getBoundingClientRect().toJSON()")
+        top = tab.run("window.scrollY") + box["top"]
+        spread = []
+        for axis, start, size in (("x", box["left"], box["width"]), ("y", top, box["height"])):
+            values = [place[axis] - start for place in places]
+            assert min(values) > 0
+            assert max(values) < size
+            assert (min(values) + max(values)) / 2 == pytest.approx(size / 2, abs=3)
+            spread.append((max(values) - min(values)) / size)
+        assert max(spread) > 0.6
+
+
 def test_the_ellipsoid_is_that_of_the_tensor(tab):
     """Its points x fulfil |T^-1 x| = 1 for a tensor T with the semi-axes as principal values; normals point outward."""
     rng = np.random.default_rng(0)

@@ -69,7 +69,8 @@ class CrystalPanel {
       el("span", {}, el("i", { style: `background:${elementColor(symbol)}` }), symbol)));
     const targets = this.wide ? content.targets.filter((target) => crystal.tensors[target]).reverse() : [this.options.target];
     this.tensor.replaceChildren(...targets.map((target) => tensorBlock(crystal.tensors[target], target, this.wide)));
-    this.facts.replaceChildren(...factsOf(crystal).flatMap(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+    this.facts.replaceChildren(...factsOf(crystal).flatMap(([name, value]) => el("div", { class: String(value).length > 22 && !Array.isArray(value) ? "long" : null },
+      el("dt", {}, name), el("dd", {}, value))));
     this.redraw(keepView);
   }
 

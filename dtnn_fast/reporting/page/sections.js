@@ -117,10 +117,13 @@ function provenance() {
   return section("provenance", "Provenance", null, el("dl", { class: "card origin" }, rows));
 }
 
+let panel = null;
+
 function start() {
   startTheme();
   const alone = content.kind === "prediction" && content.crystals.length === 1;
-  const table = new CrystalTable(), panel = new CrystalPanel(alone);
+  const table = new CrystalTable();
+  panel = new CrystalPanel(alone);
   const cards = content.figures.map(figureCard), [merit, ...densities] = cards;
   const parts = content.kind === "screening" ? [
     overview(),

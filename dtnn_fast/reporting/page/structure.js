@@ -110,12 +110,31 @@ class StructureView {
     if (view) viewer.setView(view);
     else {
       // c upwards, seen a little from above and from the side.
-      viewer.zoomTo(); viewer.rotate(-90, "vx"); viewer.rotate(-24, "vy"); viewer.rotate(10, "vx"); viewer.zoom(1.5);
+      viewer.zoomTo();
+      const center = combine([repeats / 2, repeats / 2, repeats / 2], structure.lattice);
+      viewer.setView([...scaled(center, -1), viewer.getView()[3], 0, 0, 0, 1]);
+      viewer.rotate(-90, "vx"); viewer.rotate(-24, "vy"); viewer.rotate(10, "vx");
+      this.fit(structure.lattice, repeats);
     }
     viewer.render();
     this.shown = { id: crystal.id, target, ellipsoid: drawn, atoms: this.numAtoms };
     this.stage.dataset.shown = JSON.stringify(this.shown);
     return true;
+  }
+
+  /** Zoom so that the cell with its labels, whose center is in the middle, fills the stage. */
+  fit(lattice, repeats) {
+    // Half of an atom and a label beyond the corners.
+    const reach = [-0.08, 1.08].map((value) => value * repeats);
+    const corners = reach.flatMap((u) => reach.flatMap((v) => reach.map((w) => point(combine([u, v, w], lattice)))));
+    this.viewer.render();
+    const places = this.viewer.modelToScreen(corners);
+    const [width, height] = ["x", "y"].map((axis) => {
+      const values = places.map((place) => place[axis]);
+      return Math.max(...values) - Math.min(...values);
+    });
+    const ratio = Math.min(this.stage.clientWidth / width, this.stage.clientHeight / height);
+    if (Number.isFinite(ratio)) this.viewer.zoom(0.94 * ratio);
   }
 
   say(text) {
