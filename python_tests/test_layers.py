@@ -26,7 +26,7 @@ LAYERS = [
     {"encoders"},
     {"model", "potentials"},
     {"training", "screening", "candidates"},
-    {"distillation", "evaluation", "tuning", "refinement", "dfpt"},
+    {"distillation", "evaluation", "tuning", "refinement", "dfpt", "reporting"},
     {"cli"},
 ]
 # The switch between native operations and reference implementations imports the latter when first asked for them.

@@ -26,6 +26,7 @@ from .pack import pack
 from .predict import predict
 from .rank import rank
 from .refine import refine
+from .report import report
 from .screen import screen
 from .train import train
 from .train_lattice import train_lattice
@@ -73,7 +74,7 @@ def _program_options(
 
 
 _COMMANDS = (
-    *(screen, rank, pack, candidates, predict, refine, dfpt),
+    *(screen, rank, report, pack, candidates, predict, refine, dfpt),
     *(train, train_lattice, ensemble, tune, distill, evaluate, export, info),
 )
 for _command in _COMMANDS:

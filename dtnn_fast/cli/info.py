@@ -23,6 +23,8 @@ _OPTIONAL = {
     "moyopy": "crystal systems",
     "pyarrow": "part-000000-0000.parquet",
     "matplotlib": "plot.png",
+    "duckdb": "reports",
+    "plotly": "figures of reports",
     "sevenn": "encoders and potentials sevennet-0 and sevennet-l3i5",
     "nequix": "potentials in files of Nequix",
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import __version__
-from .console import counted, stderr, stdout
+from .console import command_line, counted, stderr, stdout
 from .options import (
     BUNDLED_MODEL,
     CRYSTAL_FILES,
@@ -61,6 +61,16 @@ def predict(
             dir_okay=False,
             show_default=False,
             help="JSON file to write, with the content of --json. By default, no file is written.",
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            dir_okay=False,
+            show_default=False,
+            help="HTML page to write, which opens offline: the tensors with error bars and warnings, and each drawn as "
+            "an ellipsoid in its crystal.",
         ),
     ] = None,
     born: Annotated[
@@ -135,7 +145,16 @@ def predict(
     if output is not None:
         output.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     require_some(len(screened), rejected, ", ".join(map(str, files)))
+    if html is not None:
+        _write_html(html, content, items)
     exit_with(rejected, "the reasons are above")
+
+
+def _write_html(path: Path, content: dict[str, Any], items: Sequence[Crystal | Rejected]) -> None:
+    from ..crystals.crystal import Crystal
+    from ..reporting.prediction_page import write_prediction_page
+
+    write_prediction_page(path, content, [item for item in items if isinstance(item, Crystal)], command_line())
 
 
 def _refine(

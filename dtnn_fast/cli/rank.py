@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +25,9 @@ from .ranking_options import (
     warn_few,
     write_and_print,
 )
+
+if TYPE_CHECKING:
+    from ..screening.ranking import Ranking
 
 
 def rank(
@@ -81,4 +85,23 @@ def rank(
         folder.mkdir(parents=True, exist_ok=True)
         written = write_and_print(ranking, folder, top)
         warn_few(ranking)
+        _update_summary(folder / "summary.json", ranking)
     stdout().print(f"results: {', '.join(map(str, written))}")
+
+
+def _update_summary(path: Path, ranking: Ranking) -> None:
+    """Say in the summary of a screening how its ranking.csv is made now; reports show it."""
+    from ..files import read_json_object, replacing
+
+    if not path.exists():
+        return
+    summary = read_json_object(path) | {
+        "sorted_by": ranking.value_name,
+        "lowest_first": ranking.rules.lowest_first,
+        "rank_unreliable": ranking.rules.rank_unreliable,
+        "where": ranking.rules.where,
+        "ranked": ranking.count(),
+        "not_ranked": ranking.reasons(),
+    }
+    with replacing(path) as unfinished:
+        unfinished.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")

@@ -21,6 +21,7 @@ def python(code):
         [],
         ["screen"],
         ["predict"],
+        ["report"],
         ["train"],
         ["ensemble"],
         ["tune"],
