@@ -32,7 +32,7 @@ def test_the_page_is_written_into_the_folder(program, screening):
     assert f"report: {screening / 'report.html'}" in result.stdout
     content = content_of(screening / "report.html")
     assert len(content["crystals"]) == 40
-    assert dict(content["provenance"])["report"].startswith("dtnn-fast ")
+    assert dict(content["provenance"])["report"].startswith("dtnn-fast")
 
 
 def test_number_of_first_ranks_and_another_place(program, screening, tmp_path):
