@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,7 @@ class Crystal:
         periodic = np.asarray(pbc)
         if periodic.shape not in ((), (3,)) or periodic.dtype.kind not in "biu":
             raise BadCrystalError(f"{name}: expected `pbc` of one or three booleans, got {pbc!r}")
-        periodic = np.broadcast_to(periodic.astype(bool), (3,)).copy()
+        periodic = np.full(3, periodic, dtype=bool)
         return cls(id, numbers.astype(np.int64), xyz, lattice, periodic, **fields)
 
     @classmethod
@@ -139,7 +139,9 @@ class Crystal:
             BadCrystalError: a shape or dtype does not fit.
         """
         crystal = cls.make(id, atomic_numbers, fractional, cell, **fields)
-        return replace(crystal, positions=to_cartesian(crystal.positions, crystal.cell))
+        # The new object is still ours; a second one would check everything again.
+        object.__setattr__(crystal, "positions", to_cartesian(crystal.positions, crystal.cell))
+        return crystal
 
 
 def _to_floats(name: str, argument: str, values: Any) -> np.ndarray:

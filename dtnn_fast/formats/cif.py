@@ -51,6 +51,7 @@ _SITE_TAGS = (
     "_atom_site_disorder_group",
     "_atom_site_attached_hydrogens",
 )
+_NOT_GIVEN = frozenset(NOT_GIVEN)
 # Values of these tags that say nothing unusual.
 _USUAL = {
     tag: frozenset((*NOT_GIVEN, *words))
@@ -199,16 +200,16 @@ def _sites(block: CifBlock) -> list[_Site]:
     # Most files have nothing unusual, and then whole columns are judged and read at once.
     is_usual = all(_USUAL[tag].issuperset(values) for tag, values in columns.items())
     numbers = [plain_numbers(axis) for axis in axes]
-    elements: dict[str, int] = {}
+    if is_usual and None not in numbers and not _NOT_GIVEN.intersection(symbols):
+        elements = {
+            symbol: _element(symbol, label, formula_elements) for symbol, label in zip(symbols, labels, strict=True)
+        }
+        return [*map(_Site, labels, map(elements.__getitem__, symbols), zip(*numbers, strict=True))]
     sites = []
     for place in range(count):
         label = labels[place]
-        if not is_usual:
-            _check_site(place, label, columns)
-        symbol = symbols[place]
-        number = elements.get(symbol) or _element(symbol, label, formula_elements)
-        if symbol not in NOT_GIVEN:
-            elements[symbol] = number
+        _check_site(place, label, columns)
+        number = _element(symbols[place], label, formula_elements)
         xyz = [
             _coordinate(axis[place], name, label) if known is None else known[place]
             for name, axis, known in zip("xyz", axes, numbers, strict=True)

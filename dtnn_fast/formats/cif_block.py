@@ -58,14 +58,19 @@ def items_of(block: Any) -> dict[str, Sequence[str]]:
     """Collect the raw values of a block of gemmi by tag; see `CifBlock`."""
     items: dict[str, Sequence[str]] = {}
     for item in block:
-        if item.pair is not None:
-            tags, all_values = [item.pair[0]], [item.pair[1]]
-        elif item.loop is not None and item.loop.tags[0].lower().startswith(_USED):
-            tags, all_values = item.loop.tags, item.loop.values
+        # Each access of a member of gemmi's classes makes a copy.
+        pair = item.pair
+        if pair is not None:
+            tags, all_values = pair[:1], pair[1:]
         else:
-            continue
+            loop = item.loop
+            tags = loop.tags if loop is not None else []
+            if not tags or not tags[0].lower().startswith(_USED):
+                continue
+            all_values = loop.values
+        num_tags = len(tags)
         for place, tag in enumerate(map(_plain_tag, tags)):
-            values = all_values[place :: len(tags)]
+            values = all_values[place::num_tags]
             if tag not in items or not _is_given(items[tag]):
                 items[tag] = values
             elif _is_given(values) and [*map(_unquoted, items[tag])] != [*map(_unquoted, values)]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..crystals.crystal import Crystal
 from ..errors import BadFileError
-from .compressed import open_file
+from .compressed import open_file, uncompressed_name
 from .csv_rows import csv_rows, id_column
 from .scalars import Scalar, parse_scalar, scalars_of
 from .text_files import TextFile
@@ -83,9 +83,13 @@ class PropertyTable:
         """Return a crystal with its properties in `Crystal.info`; what it has under the same name stays.
 
         Args:
-            crystal: its id is looked up.
+            crystal: its id is looked up. An id with folders in front of it is looked up whole, then without them, and
+                a POSCAR or CONTCAR then by its folder.
         """
-        if crystal.id not in self.rows:
-            return crystal
-        self._matched.add(crystal.id)
-        return replace(crystal, info=self.properties_of(crystal.id) | crystal.info)
+        *folders, last = crystal.id.split("/")
+        is_vasp = bool(folders) and uncompressed_name(last).upper() in ("POSCAR", "CONTCAR")
+        for name in (crystal.id, folders[-1] if is_vasp else last):
+            if name in self.rows:
+                self._matched.add(name)
+                return replace(crystal, info=self.properties_of(name) | crystal.info)
+        return crystal

@@ -19,6 +19,7 @@ from dtnn_fast.errors import BadFileError
 from dtnn_fast.formats.find_files import expand_paths, find_files, read_files
 from dtnn_fast.formats.property_table import PropertyTable
 from dtnn_fast.formats.reading import read_crystals
+from dtnn_fast.screening.sources import open_source
 
 
 def csv_text(header, rows, **options):
@@ -150,6 +151,13 @@ def test_gnome(tmp_path):
     assert [item.info for item in read_files(found.files, tables=found.tables)] == [first.info, {}]
 
 
+def test_screening_joins_tables(tmp_path):
+    write(tmp_path / "abc.cif", CIF)
+    write(tmp_path / "summary.csv", SUMMARY)
+    (crystal,) = open_source([tmp_path / "abc.cif", tmp_path / "summary.csv"], []).read()
+    assert crystal.info["Bandgap"] == 1.5
+
+
 def test_wbm(tmp_path):
     """Lines of entries, and the summary by id."""
     entry = {"@class": "ComputedStructureEntry", "energy": -1.0, "structure": json.loads(JSON)}
@@ -170,6 +178,17 @@ def test_ids_are_joined_as_they_stand_in_the_files(tmp_path):
     found = find_files([tmp_path])
     items = list(read_files(found.files, tables=found.tables))
     assert [(item.id, item.info) for item in items] == [("b/mp-1", {"gap": 1.5}), ("c/mp-1", {"gap": 1.5})]
+
+
+@pytest.mark.parametrize(
+    ("id", "gap"),
+    [("mp-1", 1), ("a/mp-1", 1), ("x/mp-2/POSCAR", 2), ("mp-2/CONTCAR.gz", 2), ("b/c", 3), ("mp-1/x", None)],
+)
+def test_ids_with_folders(tmp_path, id, gap):
+    table = PropertyTable.read(write(tmp_path / "a.csv", "id,gap\nmp-1,1\nmp-2,2\nb/c,3\nc,4\n"))
+    crystal = table.join(Crystal.make(id, [8], [[0, 0, 0]], np.eye(3)))
+    assert crystal.info == ({} if gap is None else {"gap": gap})
+    assert table.num_unmatched == 4 - (gap is not None)
 
 
 def test_repeated_ids_in_a_table(tmp_path):
