@@ -45,15 +45,15 @@ def refine(
         typer.Argument(
             metavar="PATHS",
             show_default=False,
-            help=f"{CRYSTAL_FILES} Without a path, with --ranking, the crystals that come with dtnn-fast.",
+            help=f"{CRYSTAL_FILES} Without a path, with --ranking, the crystals of the screening.",
         ),
     ] = None,
     ranking: Annotated[
         Path | None,
         typer.Option(
             show_default=False,
-            help="Refine the best crystals of a screening: its folder, or its ranking.csv. PATHS are those that were "
-            "screened.",
+            help="Refine the best crystals of a screening: its folder, or its ranking.csv. PATHS, where given, are "
+            "those that were screened; else the structures are read from the screening.",
         ),
     ] = None,
     best: Annotated[
@@ -119,7 +119,7 @@ def refine(
 
     from ..crystals.crystal import Crystal, Rejected
     from ..refinement.bundled_refiner import load_refiner
-    from ..refinement.ranked_ids import choose, read_best
+    from ..refinement.ranked_ids import choose, read_best, read_screened
     from ..screening.sources import open_source
 
     source: ForceConstantSource | None = None
@@ -138,7 +138,14 @@ def refine(
     # That about the bundled crystals is of a screening.
     if paths and found.notice:
         stderr().print(found.notice)
-    items = list(choose(found.read(), read_best(ranking, best or _BEST)) if ranking is not None else found.read())
+    if ranking is None:
+        items = list(found.read())
+    else:
+        ranked = read_best(ranking, best or _BEST)
+        folder = ranking if ranking.is_dir() else ranking.parent
+        # Without parts, as older versions wrote screenings, they are the bundled crystals.
+        has_parts = not paths and any(folder.glob("part-*.parquet"))
+        items = list(choose(read_screened(folder, ranked) if has_parts else found.read(), ranked))
     if relax and loaded is not None:
         # Not those that are rejected afterwards: a large cell takes hours.
         items = [

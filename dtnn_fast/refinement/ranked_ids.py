@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..crystals.crystal import Crystal, Rejected
-from ..errors import BadFileError
+from ..errors import BadFileError, optional_import
+from ..formats.json_structures import read_document
 
 
 class Ranked(NamedTuple):
@@ -51,6 +52,35 @@ def read_best(path: Path, count: int) -> list[Ranked]:
     if not best:
         raise BadFileError(f"{file}: the ranking lists no crystal")
     return best
+
+
+def read_screened(folder: Path, ranked: Sequence[Ranked]) -> Iterator[Crystal | Rejected]:
+    """Read the structures of ranked crystals from the parts of their screening, in the order of the parts.
+
+    Args:
+        folder: of ``dtnn-fast screen``.
+        ranked: of `read_best`.
+
+    Raises:
+        BadFileError: the folder has no parts, or they cannot be read.
+        MissingPackageError: pyarrow is not installed.
+    """
+    arrow = optional_import("pyarrow", extra="cli", purpose="read a screening")
+    dataset = optional_import("pyarrow.dataset", extra="cli", purpose="read a screening")
+    parts = sorted(folder.glob("part-*.parquet"))
+    if not parts:
+        raise BadFileError(f"{folder}: expected the folder of a screening, with part-*.parquet; or give PATHS")
+    names = ["id", "lattice_vectors", "species_at_sites", "cartesian_site_positions", "band_gap"]
+    wanted = dataset.field("id").isin([one.id for one in ranked])
+    try:
+        table = dataset.dataset([str(part) for part in parts]).to_table(columns=names, filter=wanted)
+    except (OSError, ValueError, arrow.ArrowException) as error:
+        raise BadFileError(f"{folder}: the parts cannot be read: {error}") from error
+    for row in table.to_pylist():
+        item = read_document(row, row["id"], str(folder))
+        if isinstance(item, Crystal) and row["band_gap"] is not None:
+            item.info["band_gap"] = row["band_gap"]
+        yield item
 
 
 def choose(items: Iterable[Crystal | Rejected], ranked: Sequence[Ranked]) -> Iterator[Crystal | Rejected]:

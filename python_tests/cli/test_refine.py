@@ -85,6 +85,18 @@ def test_the_best_of_a_ranking(refine, files):
     assert [entry["id"] for entry in content["rejected"]] == ["lost"]
 
 
+def test_the_structures_of_a_ranking_come_from_its_screening(program, tiny_model, refine, files):
+    screened = files / "with_parts"
+    result = program("screen", files / "crystals.npz", "--model", tiny_model, "-o", screened, "--rank-unreliable")
+    assert result.exit_code == 0, result.stderr
+    alone = json.loads(refine("--ranking", screened, "--json").stdout)
+    given = json.loads(refine(files / "crystals.npz", "--ranking", screened, "--json").stdout)
+    assert len(alone["crystals"]) == len(CRYSTALS)
+    for found, expected in zip(alone["crystals"], given["crystals"], strict=True):
+        assert found["id"] == expected["id"]
+        np.testing.assert_allclose(found["ionic"], expected["ionic"], rtol=1e-4, atol=1e-5)
+
+
 def test_a_ranking_of_other_crystals_with_the_same_ids_is_noticed(refine, files):
     first, second = CRYSTALS[:2]
     text = f"rank,id,formula\n1,{first.id},Xx99\n2,{second.id},{second.formula}\n"
