@@ -183,11 +183,14 @@ def screen(
         parts = output_parts(output)
         _check_folder(output)
         share = parse_shard(shard)
-        with parts.locked(share.name):
-            if fresh:
-                parts.remove()
+        if fresh and share.of > 1:
+            raise typer.BadParameter(
+                "would remove the parts of other shares: remove the folder before the first one starts",
+                param_hint="--fresh with --shard",
+            )
+        with parts.locked("screening" if merge else share.name):
             try:
-                inputs = plan_files(paths) if paths else plan_bundled(predictor.elements)
+                inputs = plan_files(paths, output) if paths else plan_bundled(predictor.elements)
             except KeyboardInterrupt:
                 # Before the first prediction, for example while folders are listed.
                 _print_stopped(0)
@@ -196,6 +199,8 @@ def screen(
                 stderr().print(inputs.notice)
             if not inputs.chunks:
                 _refuse_nothing(inputs, paths or [])
+            if fresh:
+                parts.remove()
             options = ScreeningOptions(batch_atoms, born_charges, _num_readers(readers, inputs, device), share)
             parts.begin(make_manifest(predictor, model, inputs, list(map(str, paths or [])), options, command_line()))
             if merge:
@@ -348,7 +353,8 @@ def _write_results(results: _Results) -> None:
     from ..screening.report import plot_screening
 
     folder, files = results.parts.folder, results.parts.part_files()
-    renamed = make_ids_unique(files)
+    # Not before all parts are there: otherwise the suffixes would depend on what was done first.
+    renamed = 0 if results.facts["stopped"] else make_ids_unique(files)
     if renamed:
         stderr().print(f"{renamed:,} ids occurred before, and have a suffix such as #2")
     num_rejected = write_rejected_csv(folder / REJECTED_FILE, results.parts, results.others_rejected)

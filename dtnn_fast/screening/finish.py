@@ -14,8 +14,10 @@ import numpy as np
 from ..crystals.crystal import Crystal, Rejected
 from ..crystals.elements import atomic_number
 from ..errors import BadFileError, DTNNError, MissingPackageError, optional_import
+from ..files import replacing
 from .duplicates import find_duplicates
-from .parts import Parts, write_synced
+from .parts import Parts
+from .synced_files import write_synced
 
 
 class Row(NamedTuple):
@@ -142,7 +144,7 @@ def write_rejected_csv(path: Path, parts: Parts, others: Iterable[Rejected]) -> 
         Their number.
     """
     count = 0
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "source", "reason"])
         for reject in _chain(others, parts):
@@ -192,7 +194,7 @@ def _column(file: Path, name: str) -> list[Any]:
     try:
         values: list[Any] = parquet.read_table(file, columns=[name])[name].to_pylist()
     except (OSError, KeyError, pa.ArrowException) as error:
-        raise BadFileError(f"{file}: damaged: {error}") from error
+        raise BadFileError(f"{file}: damaged: {error}. Remove it and start again: it is computed anew") from error
     return values
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,12 @@ from ..formats.find_files import find_files, read_files
 FILES_TOGETHER, BYTES_TOGETHER = 4096, 64 * 2**20
 # A piece ends with the crystal that reaches one of these.
 PIECE_CRYSTALS, PIECE_ATOMS = 4096, 65_536
+# Files that a screening writes into its folder.
+_RESULT = re.compile(
+    r"(part|rejected)-\d{6}-\d{4}\.parquet|(manifest|summary)\.json|(ranking|unranked|rejected)\.csv|.*\.unfinished"
+)
+# Reason for what a reading process died on.
+KILLED = "was killed: it may need more memory than there is"
 
 
 @dataclass(frozen=True)
@@ -62,9 +69,7 @@ class Chunk:
         """Read one file of a chunk; see `read`."""
         path = Path(name)
         if name in skipped:
-            yield Rejected(
-                path.name, name, "the process that read it was killed: it may need more memory than there is"
-            )
+            yield Rejected(file_id, name, f"the process that read it {KILLED}")
             return
         if _is_shard(path):
             try:
@@ -102,11 +107,12 @@ class ScreeningInput(NamedTuple):
         return "crystals" if self.in_memory else "bytes"
 
 
-def plan_files(paths: Sequence[Path]) -> ScreeningInput:
+def plan_files(paths: Sequence[Path], output: Path | None = None) -> ScreeningInput:
     """Cut files and folders into chunks.
 
     Args:
         paths: files, folders of files, and folders of ``dtnn-fast pack``.
+        output: the folder of the screening, whose own results are no input; ``dtnn-fast screen .`` finds it too.
     """
     files: list[Path] = []
     others: list[Path] = []
@@ -127,7 +133,7 @@ def plan_files(paths: Sequence[Path]) -> ScreeningInput:
         links = " and links to folders" if any(path.is_dir() for path in found.skipped) else ""
         number = "1 file" if len(found.skipped) == 1 else f"{len(found.skipped):,} files"
         notice = f"skipped {number} of unknown format{links}, such as {found.skipped[0]}"
-    files = list(dict.fromkeys([*files, *found.files]))
+    files = list(dict.fromkeys(file for file in [*files, *found.files] if not _is_result(file, output)))
     ids = unique_default_ids(files)
     digest = hashlib.sha256()
     sizes = []
@@ -175,6 +181,32 @@ def plan_bundled(known_elements: Collection[int]) -> ScreeningInput:
     return plan_crystals(usable, notice, num_left_out)
 
 
+class PieceKey(NamedTuple):
+    """Checksums of the ids and numbers of atoms in a piece, which tell it from another one of the same number.
+
+    A file that could not be read once may be readable at the next start; crystals then stand in other pieces.
+
+    Args:
+        previous: `own` of the piece before; "" for the first one.
+        own: of this piece and all pieces before it.
+    """
+
+    previous: str = ""
+    own: str = ""
+
+    def following(self, items: Iterable[Crystal | Rejected]) -> PieceKey:
+        """Compute the key of the piece that follows.
+
+        Args:
+            items: of that piece.
+        """
+        digest = hashlib.sha256(self.own.encode())
+        for item in items:
+            size = str(item.num_atoms) if isinstance(item, Crystal) else "rejected"
+            digest.update(f"{item.id}\0{size}\n".encode("utf-8", "surrogatepass"))
+        return PieceKey(self.own, digest.hexdigest()[:32])
+
+
 class Piece(NamedTuple):
     """Consecutive items of a chunk.
 
@@ -182,11 +214,13 @@ class Piece(NamedTuple):
         number: place among the pieces of the chunk, from 0.
         items: crystals, and a Rejected for each one that cannot be read.
         is_last: whether the chunk ends with it.
+        key: tells it from a piece of the same number that an earlier start read.
     """
 
     number: int
     items: list[Crystal | Rejected]
     is_last: bool
+    key: PieceKey
 
 
 def pieces(items: Iterable[Crystal | Rejected]) -> Iterator[Piece]:
@@ -195,15 +229,16 @@ def pieces(items: Iterable[Crystal | Rejected]) -> Iterator[Piece]:
     Args:
         items: of `Chunk.read`.
     """
-    number, num_atoms = 0, 0
+    number, num_atoms, key = 0, 0, PieceKey()
     gathered: list[Crystal | Rejected] = []
     for item in items:
         if len(gathered) >= PIECE_CRYSTALS or num_atoms >= PIECE_ATOMS:
-            yield Piece(number, gathered, False)
+            key = key.following(gathered)
+            yield Piece(number, gathered, False, key)
             number, num_atoms, gathered = number + 1, 0, []
         gathered.append(item)
         num_atoms += item.num_atoms if isinstance(item, Crystal) else 0
-    yield Piece(number, gathered, True)
+    yield Piece(number, gathered, True, key.following(gathered))
 
 
 def _group(files: Sequence[Path], sizes: Sequence[int], ids: Sequence[str]) -> Iterator[Chunk]:
@@ -229,6 +264,10 @@ def _size_and_time(file: Path) -> tuple[int, int]:
     except OSError:  # reading will say why
         return 0, 0
     return found.st_size, found.st_mtime_ns
+
+
+def _is_result(file: Path, output: Path | None) -> bool:
+    return output is not None and _RESULT.fullmatch(file.name) is not None and file.parent.resolve() == output.resolve()
 
 
 def _is_shard(path: Path) -> bool:

@@ -122,11 +122,13 @@ def run_screening(
     """
     events = events or SilentEvents()
     damaged = lambda path, reason: events.on_message(f"{path}: damaged, and computed again: {reason}")  # noqa: E731
+    own = options.shard.chunks(len(inputs.chunks))
+    parts.remove_unfinished(own if options.shard.of > 1 else None)
     done = parts.done(damaged)
     finished = parts.finished_chunks()
-    chunks = [number for number in options.shard.chunks(len(inputs.chunks)) if number not in finished]
+    chunks = [number for number in own if number not in finished]
     sizes = [chunk.size for chunk in inputs.chunks]
-    whole = sum(sizes[number] for number in options.shard.chunks(len(sizes)))
+    whole = sum(sizes[number] for number in own)
     events.on_start(whole - sum(sizes[number] for number in chunks), whole)
     search_from = search_from_atoms(model)
     preparation = Preparation(
@@ -168,7 +170,9 @@ def _do_piece(
     rejected = [*piece.rejected, *failed]
     if not stopped or screened or rejected:
         table = arrow_table(screened, model_name)
-        parts.write(piece.chunk, piece.piece, table, rejected, is_complete=not stopped, is_last=piece.is_last)
+        parts.write(
+            piece.chunk, piece.piece, table, rejected, is_complete=not stopped, is_last=piece.is_last, key=piece.key
+        )
     return ScreeningCounts(len(screened), len(rejected), stopped)
 
 
