@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 from ..crystals.crystal import Crystal, Rejected
-from .input_chunks import Chunk, Piece
+from .input_chunks import KILLED, Chunk, Piece
 from .preparation import Preparation, Prepared
 
 

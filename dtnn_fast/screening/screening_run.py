@@ -12,7 +12,8 @@ import torch
 
 from ..errors import DTNNError
 from ..model.predictor import Predictor
-from .engine import SEARCH_TO_ATOMS, ScreeningStopped, screen_crystals, search_from_atoms
+from ..nn.batch_limit import BatchLimit
+from .engine import SEARCH_TO_ATOMS, ScreeningStopped, batch_limit, screen_crystals, search_from_atoms
 from .input_chunks import ScreeningInput
 from .parts import Parts
 from .predictions_file import arrow_table
@@ -135,10 +136,12 @@ def run_screening(
         tuple(sorted(model.elements)), None if search_from is None else (search_from, SEARCH_TO_ATOMS)
     )
     counts = ScreeningCounts(0, 0, False)
+    # Kept over all pieces: what ran out of memory once would again.
+    limit = batch_limit(model, options.batch_atoms)
     stream = prepared_pieces(inputs, chunks, done, preparation, options.num_readers, events.on_message)
     try:
         for piece in stream:
-            predicted, rejected, stopped = _do_piece(model, model_name, piece, parts, options, events)
+            predicted, rejected, stopped = _do_piece(model, model_name, piece, parts, options, limit, events)
             counts = ScreeningCounts(counts.predicted + predicted, counts.rejected + rejected, stopped)
             # The number of pieces of a chunk is not known before its end.
             events.on_piece(sizes[piece.chunk] if piece.is_last else 0, rejected)
@@ -157,12 +160,15 @@ def _do_piece(
     piece: PreparedPiece,
     parts: Parts,
     options: ScreeningOptions,
+    limit: BatchLimit,
     events: ScreeningEvents,
 ) -> ScreeningCounts:
     events.on_crystals(len(piece.rejected))
     try:
         screened, failed = screen_crystals(
-            model, piece.crystals, options.batch_atoms, events.on_crystals, options.born_charges, are_prepared=True
+            *(model, piece.crystals, options.batch_atoms, events.on_crystals, options.born_charges),
+            are_prepared=True,
+            limit=limit,
         )
         stopped = False
     except ScreeningStopped as stop:
