@@ -69,7 +69,7 @@ class Chunk:
         """Read one file of a chunk; see `read`."""
         path = Path(name)
         if name in skipped:
-            yield Rejected(file_id, name, f"the process that read it {KILLED}")
+            yield Rejected(path.name, name, f"the process that read it {KILLED}")
             return
         if _is_shard(path):
             try:
