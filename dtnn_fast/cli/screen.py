@@ -183,11 +183,14 @@ def screen(
         parts = output_parts(output)
         _check_folder(output)
         share = parse_shard(shard)
-        with parts.locked(share.name):
-            if fresh:
-                parts.remove()
+        if fresh and share.of > 1:
+            raise typer.BadParameter(
+                "would remove the parts of other shares: remove the folder before the first one starts",
+                param_hint="--fresh with --shard",
+            )
+        with parts.locked("screening" if merge else share.name):
             try:
-                inputs = plan_files(paths) if paths else plan_bundled(predictor.elements)
+                inputs = plan_files(paths, output) if paths else plan_bundled(predictor.elements)
             except KeyboardInterrupt:
                 # Before the first prediction, for example while folders are listed.
                 _print_stopped(0)
@@ -196,7 +199,11 @@ def screen(
                 stderr().print(inputs.notice)
             if not inputs.chunks:
                 _refuse_nothing(inputs, paths or [])
-            options = ScreeningOptions(batch_atoms, born_charges, _num_readers(readers, inputs, device), share)
+            if fresh:
+                parts.remove()
+            num_readers = _num_readers(readers, inputs, device)
+            _share_cores(threads, num_readers, inputs, device)
+            options = ScreeningOptions(batch_atoms, born_charges, num_readers, share)
             parts.begin(make_manifest(predictor, model, inputs, list(map(str, paths or [])), options, command_line()))
             if merge:
                 seconds, stopped, failures = 0.0, False, _NO_FAILURES
@@ -272,9 +279,28 @@ def _num_readers(asked: int | None, inputs: ScreeningInput, device: str) -> int:
         return asked
     if inputs.in_memory or sum(chunk.size for chunk in inputs.chunks) < _BYTES_FOR_READERS:
         return 0
-    cores = len(os.sched_getaffinity(0))
-    # On the CPU the model needs the cores too. A reader keeps up with one or two threads of the model.
-    return max(1, cores // 3) if device == "cpu" else max(1, cores - 1)
+    if _is_packed(inputs):
+        return 1
+    # To read a CIF and to find its symmetry takes about as long as to predict it on one thread.
+    return len(os.sched_getaffinity(0))
+
+
+def _is_packed(inputs: ScreeningInput) -> bool:
+    """Tell whether reading takes hardly any time, as of shards of dtnn-fast pack."""
+    from ..formats.crystal_shards import LIST_FILE
+
+    first = [Path(chunk.files[0]) for chunk in inputs.chunks if chunk.files]
+    return bool(first) and all((file.parent / LIST_FILE).exists() for file in first)
+
+
+def _share_cores(threads: int | None, num_readers: int, inputs: ScreeningInput, device: str) -> None:
+    """Leave cores to the readers, where the user does not say how many threads the model has."""
+    import os
+
+    import torch
+
+    if threads is None and device == "cpu" and num_readers and not _is_packed(inputs):
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
 
 
 def _screen(
@@ -330,7 +356,8 @@ def _write_results(results: _Results) -> None:
     from ..screening.screening_plot import plot_screening
 
     folder, files = results.parts.folder, results.parts.part_files()
-    renamed = make_ids_unique(files)
+    # Not before all parts are there: otherwise the suffixes would depend on what was done first.
+    renamed = 0 if results.facts["stopped"] else make_ids_unique(files)
     if renamed:
         stderr().print(f"{renamed:,} ids occurred before, and have a suffix such as #2")
     num_rejected = write_rejected_csv(folder / REJECTED_FILE, results.parts, results.others_rejected)

@@ -17,7 +17,7 @@ from ..crystals.crystal import Crystal, Rejected
 from ..errors import BadCrystalError
 from ..model.predictor import Predictor
 from ..model.training_set import TrainingDistances
-from ..nn.graph import crystal_batches
+from ..nn.batch_limit import BatchLimit, is_out_of_memory
 from ..symmetry import with_operations
 from .crystal_warnings import CrystalWarning, structure_warnings
 from .store import PredictedAtoms, ScreenedCrystals
@@ -57,6 +57,7 @@ def screen_crystals(
     on_done: Callable[[int], None] = lambda number: None,
     born_charges: bool = False,
     are_prepared: bool = False,
+    limit: BatchLimit | None = None,
 ) -> ScreeningResult:
     """Predict the tensors of all targets of a model for a stream of crystals.
 
@@ -69,6 +70,8 @@ def screen_crystals(
         born_charges: whether Born effective charges are predicted too; see `PredictedAtoms`.
         are_prepared: whether the crystals come from `Preparation.prepare`, which has checked them and searched for
             their symmetry.
+        limit: the size of batches, which is lowered where memory runs out; `batch_limit` makes one. It stands in for
+            `batch_atoms`, and can be kept for the next call. None for a new one.
 
     Returns:
         The predicted crystals in the order of the stream, and the rejected: crystals that could not be read, did not
@@ -82,7 +85,7 @@ def screen_crystals(
         raise ValueError("screen_crystals: expected a model of Born charges, got one that was trained without")
     known_elements = frozenset(model.elements) or None
     search_from = search_from_atoms(model)
-    batch_atoms = batch_atoms or model.default_batch_atoms()
+    limit = limit or batch_limit(model, batch_atoms)
     stream = iter(items)
     # Finished chunks, then the current one, so that Ctrl-C loses nothing.
     chunks: list[_Chunk | ScreeningResult] = []
@@ -97,8 +100,8 @@ def screen_crystals(
                     chunk.fill(islice(stream, CHUNK_SIZE), known_elements, on_done, search_from)
                 if not chunk.crystals and not chunk.rejected:
                     break
-                for batch in crystal_batches(chunk.crystals, batch_atoms):
-                    outcomes = _predict(model, [chunk.crystals[index] for index in batch], born_charges)
+                for batch in limit.batches(chunk.crystals):
+                    outcomes = _predict(model, [chunk.crystals[index] for index in batch], born_charges, limit)
                     chunk.outcomes.update(zip(batch, outcomes, strict=True))
                     on_done(len(batch))
                 chunks[-1] = chunk.finish()
@@ -216,6 +219,16 @@ class _Chunk:
         return replace(screened, structure_warnings=warnings, training_distances=known, atoms=atoms), rejected
 
 
+def batch_limit(model: Predictor, batch_atoms: int | None = None) -> BatchLimit:
+    """Make the limit of batches for a model on its device.
+
+    Args:
+        model: the model.
+        batch_atoms: see `screen_crystals`.
+    """
+    return BatchLimit(batch_atoms or model.default_batch_atoms(), model.bond_cutoff)
+
+
 def search_from_atoms(model: Predictor) -> int | None:
     """Return the number of atoms from which a search for operations pays; None where it never does.
 
@@ -233,8 +246,39 @@ def _join(chunks: Sequence[_Chunk | ScreeningResult]) -> ScreeningResult:
     return ScreenedCrystals.join(tables), [reject for _, rejected in finished for reject in rejected]
 
 
-def _predict(model: Predictor, crystals: Sequence[Crystal], born_charges: bool) -> list[_Prediction | str]:
+def _predict(
+    model: Predictor, crystals: Sequence[Crystal], born_charges: bool, limit: BatchLimit
+) -> list[_Prediction | str]:
     """Predict each crystal, or give the reason of its failure; a failing batch is halved until the culprit is alone."""
+    outcomes = _predict_batch(model, crystals, born_charges)
+    if isinstance(outcomes, list):
+        return outcomes
+    # Here the error is gone, and with it the tensors of the batch that failed.
+    if outcomes.out_of_memory:
+        limit.lower(crystals)
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+    if len(crystals) == 1:
+        return [f"the model failed: {outcomes.reason}"]
+    half = len(crystals) // 2
+    halves = range(half), range(half, len(crystals))
+    by_index: dict[int, _Prediction | str] = {}
+    for part in limit.batches(crystals) if outcomes.out_of_memory else halves:
+        predicted = _predict(model, [crystals[index] for index in part], born_charges, limit)
+        by_index.update(zip(part, predicted, strict=True))
+    return [by_index[index] for index in range(len(crystals))]
+
+
+class _Failure(NamedTuple):
+    """Why a batch failed."""
+
+    reason: str
+    out_of_memory: bool
+
+
+def _predict_batch(
+    model: Predictor, crystals: Sequence[Crystal], born_charges: bool
+) -> list[_Prediction | str] | _Failure:
     try:
         with TrainingDistances(model.encoders_with_training_sets()) as distances:
             predict = model.predict_batch_with_charges if born_charges else model.predict_batch_with_errors
@@ -242,10 +286,7 @@ def _predict(model: Predictor, crystals: Sequence[Crystal], born_charges: bool) 
         training_distances = distances.relative()
         warnings = structure_warnings(crystals, model, training_distances)
     except Exception as error:
-        if len(crystals) == 1:
-            return [f"the model failed: {str(error) or type(error).__name__}"]
-        half = len(crystals) // 2
-        return _predict(model, crystals[:half], born_charges) + _predict(model, crystals[half:], born_charges)
+        return _Failure(str(error) or type(error).__name__, is_out_of_memory(error))
     outcomes: list[_Prediction | str] = []
     for index in range(len(crystals)):
         prediction = _Prediction(

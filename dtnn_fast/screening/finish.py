@@ -6,16 +6,17 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from ..crystals.crystal import Crystal, Rejected
 from ..crystals.elements import atomic_number
 from ..errors import BadFileError, DTNNError, MissingPackageError, optional_import
+from ..files import replacing
 from .duplicates import find_duplicates
-from .parts import Parts, write_synced
+from .parts import Parts
+from .synced_files import write_synced
 
 
 class Row(NamedTuple):
@@ -56,25 +57,22 @@ def make_ids_unique(files: Sequence[Path]) -> int:
     Returns:
         The number of ids that were changed.
     """
-    ids = [_column(file, "id") for file in files]
-    # Only hashes of all ids are held sorted, 8 bytes each; texts of repeated ids only.
-    hashes = [np.fromiter(map(hash, column), np.int64, len(column)) for column in ids]
-    every = np.sort(np.concatenate(hashes)) if hashes else np.zeros(0, dtype=np.int64)
-    repeated = set(every[1:][every[1:] == every[:-1]].tolist())
-    if not repeated:
+    if not files:
         return 0
+    with _rows_of(files) as connection:
+        repeated = {
+            row[0] for row in connection.execute("SELECT id FROM rows GROUP BY id HAVING count(*) > 1").fetchall()
+        }
+        if not repeated:
+            return 0
+        taken = {row[0] for row in connection.execute("SELECT id FROM rows WHERE contains(id, '#')").fetchall()}
     counts: Counter[str] = Counter()
-    taken = {
-        name
-        for column, own in zip(ids, hashes, strict=True)
-        for name, h in zip(column, own, strict=True)
-        if "#" in name
-    }
     changed = 0
-    for file, column, own in zip(files, ids, hashes, strict=True):
-        new = list(column)
-        for row, (name, key) in enumerate(zip(column, own.tolist(), strict=True)):
-            if key not in repeated:
+    for file in files:
+        before = _column(file, "id")
+        new = list(before)
+        for row, name in enumerate(before):
+            if name not in repeated:
                 continue
             counts[name] += 1
             if counts[name] == 1:
@@ -83,8 +81,8 @@ def make_ids_unique(files: Sequence[Path]) -> int:
                 counts[name] += 1
             taken.add(unique)
             new[row] = unique
-        if new != column:
-            changed += sum(a != b for a, b in zip(new, column, strict=True))
+        if new != before:
+            changed += sum(a != b for a, b in zip(new, before, strict=True))
             _replace_column(file, "id", new)
     return changed
 
@@ -101,24 +99,18 @@ def mark_duplicates(files: Sequence[Path], on_group: Callable[[int], None] = lam
     Returns:
         The number of duplicates; None where pymatgen is not installed.
     """
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for number, file in enumerate(files):
-        keys = zip(*(_column(file, name) for name in ("prototype", _formula_column(file))), strict=True)
-        for place, key in enumerate(keys):
-            if key[0] is not None:
-                groups.setdefault(key, []).append(Row(number, place))
-    several = [rows for rows in groups.values() if len(rows) > 1]
-    wanted = {row for rows in several for row in rows}
-    crystals = dict(_crystals(files, wanted))
+    if not files:
+        return 0
     changes: dict[int, dict[int, str]] = {}
     count = 0
     try:
-        for rows in several:
-            found = find_duplicates([crystals[row] for row in rows])
-            on_group(len(rows))
-            for row, first in zip(rows, found, strict=True):
+        for group in _groups_alike(files):
+            crystals = dict(_crystals(files, group))
+            found = find_duplicates([crystals[row] for row in group])
+            on_group(len(group))
+            for row, first in zip(group, found, strict=True):
                 if first is not None:
-                    changes.setdefault(row.file, {})[row.row] = crystals[rows[first]].id
+                    changes.setdefault(row.file, {})[row.row] = crystals[group[first]].id
                     count += 1
     except MissingPackageError:
         return None
@@ -128,6 +120,39 @@ def mark_duplicates(files: Sequence[Path], on_group: Callable[[int], None] = lam
         if new != values:
             _replace_column(files[number], "duplicate_of", new)
     return count
+
+
+def _groups_alike(files: Sequence[Path]) -> Iterator[list[Row]]:
+    """Give the rows of equal formula and prototype, where there are several."""
+    with _rows_of(files, ("prototype", _formula_column(files[0]))) as connection:
+        groups = connection.execute(
+            "SELECT list(file ORDER BY file, row), list(row ORDER BY file, row) FROM rows WHERE prototype IS NOT NULL "
+            "GROUP BY key HAVING count(*) > 1 ORDER BY min(file), min(row)"
+        )
+        while batch := groups.fetchmany(1000):
+            for numbers, rows in batch:
+                yield [Row(file, row) for file, row in zip(numbers, rows, strict=True)]
+
+
+@contextmanager
+def _rows_of(files: Sequence[Path], key: Sequence[str] = ()) -> Iterator[Any]:
+    """Open a connection to DuckDB with the view rows: file and row numbers, id, prototype, and a key of columns."""
+    duckdb = optional_import("duckdb", extra="cli", purpose="compare ids and structures")
+    with duckdb.connect() as connection:
+        connection.execute("CREATE TABLE files (name VARCHAR, file INTEGER)")
+        connection.executemany("INSERT INTO files VALUES (?, ?)", [(str(f), n) for n, f in enumerate(files)])
+        listed = ", ".join("'" + str(file).replace("'", "''") + "'" for file in files)
+        keys = ", ".join(f'"{name}"' for name in key) or "id"
+        prototype = ", prototype" if key else ""
+        try:
+            connection.execute(
+                f"CREATE VIEW rows AS SELECT file, file_row_number AS row, id, ({keys}) AS key{prototype} FROM "
+                f"read_parquet([{listed}], filename = true, file_row_number = true, union_by_name = true) AS parts "
+                "JOIN files ON parts.filename = files.name"
+            )
+            yield connection
+        except duckdb.IOException as error:
+            raise BadFileError(f"{files[0].parent}: a part is damaged: {error}") from error
 
 
 def write_rejected_csv(path: Path, parts: Parts, others: Iterable[Rejected]) -> int:
@@ -142,7 +167,7 @@ def write_rejected_csv(path: Path, parts: Parts, others: Iterable[Rejected]) -> 
         Their number.
     """
     count = 0
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "source", "reason"])
         for reject in _chain(others, parts):
@@ -192,7 +217,7 @@ def _column(file: Path, name: str) -> list[Any]:
     try:
         values: list[Any] = parquet.read_table(file, columns=[name])[name].to_pylist()
     except (OSError, KeyError, pa.ArrowException) as error:
-        raise BadFileError(f"{file}: damaged: {error}") from error
+        raise BadFileError(f"{file}: damaged: {error}. Remove it and start again: it is computed anew") from error
     return values
 
 

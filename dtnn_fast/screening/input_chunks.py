@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,15 @@ from ..formats.property_table import PropertyTable
 from .sources import open_source
 
 # Small files are read together up to these limits; a larger file is a chunk of its own.
-FILES_TOGETHER, BYTES_TOGETHER = 4096, 64 * 2**20
+FILES_TOGETHER, BYTES_TOGETHER = 4096, 16 * 2**20
 # A piece ends with the crystal that reaches one of these.
 PIECE_CRYSTALS, PIECE_ATOMS = 4096, 65_536
+# Files that a screening writes into its folder.
+_RESULT = re.compile(
+    r"(part|rejected)-\d{6}-\d{4}\.parquet|(manifest|summary)\.json|(ranking|unranked|rejected)\.csv|.*\.unfinished"
+)
+# Reason for what a reading process died on.
+KILLED = "was killed: it may need more memory than there is"
 
 
 @dataclass(frozen=True)
@@ -64,9 +71,7 @@ class Chunk:
         """Read one file of a chunk; see `read`."""
         path = Path(name)
         if name in skipped:
-            yield Rejected(
-                path.name, name, "the process that read it was killed: it may need more memory than there is"
-            )
+            yield Rejected(path.name, name, f"the process that read it {KILLED}")
             return
         default = default_id(path)
         for item in read_files([path], unique_ids=False, tables=[_load_table(table) for table in self.tables]):
@@ -98,11 +103,12 @@ class ScreeningInput(NamedTuple):
         return "crystals" if self.in_memory else "bytes"
 
 
-def plan_files(paths: Sequence[Path]) -> ScreeningInput:
+def plan_files(paths: Sequence[Path], output: Path | None = None) -> ScreeningInput:
     """Cut files and folders into chunks.
 
     Args:
         paths: files, folders of files, and folders of ``dtnn-fast pack``.
+        output: the folder of the screening, whose own results are no input; ``dtnn-fast screen .`` finds it too.
     """
     source = open_source(paths, ())
     rejected = list(source.rejected)
@@ -113,16 +119,17 @@ def plan_files(paths: Sequence[Path]) -> ScreeningInput:
             tables.append(str(table))
         except (BadFileError, OSError) as error:
             rejected.append(Rejected.from_error(error, table.name, str(table)))
+    files = [file for file in source.files if not _is_result(file, output)]
     digest = hashlib.sha256()
     for file in source.tables:
         digest.update(f"{file}\0{_size_and_time(file)}\n".encode("utf-8", "surrogateescape"))
     sizes = []
-    for file in source.files:
+    for file in files:
         size, changed = _size_and_time(file)
         sizes.append(size)
         digest.update(f"{file}\0{size}\0{changed}\n".encode("utf-8", "surrogateescape"))
-    ids = unique_default_ids(source.files)
-    chunks = list(_group(source.files, sizes, [ids[file] for file in source.files], tuple(tables)))
+    ids = unique_default_ids(files)
+    chunks = list(_group(files, sizes, [ids[file] for file in files], tuple(tables)))
     return ScreeningInput(chunks, (), rejected, 0, source.notice, digest.hexdigest())
 
 
@@ -155,6 +162,32 @@ def plan_bundled(known_elements: Collection[int]) -> ScreeningInput:
     return plan_crystals(source.crystals, source.notice, source.num_left_out)
 
 
+class PieceKey(NamedTuple):
+    """Checksums of the ids and numbers of atoms in a piece, which tell it from another one of the same number.
+
+    A file that could not be read once may be readable at the next start; crystals then stand in other pieces.
+
+    Args:
+        previous: `own` of the piece before; "" for the first one.
+        own: of this piece and all pieces before it.
+    """
+
+    previous: str = ""
+    own: str = ""
+
+    def following(self, items: Iterable[Crystal | Rejected]) -> PieceKey:
+        """Compute the key of the piece that follows.
+
+        Args:
+            items: of that piece.
+        """
+        digest = hashlib.sha256(self.own.encode())
+        for item in items:
+            size = str(item.num_atoms) if isinstance(item, Crystal) else "rejected"
+            digest.update(f"{item.id}\0{size}\n".encode("utf-8", "surrogatepass"))
+        return PieceKey(self.own, digest.hexdigest()[:32])
+
+
 class Piece(NamedTuple):
     """Consecutive items of a chunk.
 
@@ -162,11 +195,13 @@ class Piece(NamedTuple):
         number: place among the pieces of the chunk, from 0.
         items: crystals, and a Rejected for each one that cannot be read.
         is_last: whether the chunk ends with it.
+        key: tells it from a piece of the same number that an earlier start read.
     """
 
     number: int
     items: list[Crystal | Rejected]
     is_last: bool
+    key: PieceKey
 
 
 def pieces(items: Iterable[Crystal | Rejected]) -> Iterator[Piece]:
@@ -175,23 +210,24 @@ def pieces(items: Iterable[Crystal | Rejected]) -> Iterator[Piece]:
     Args:
         items: of `Chunk.read`.
     """
-    number, num_atoms = 0, 0
+    number, num_atoms, key = 0, 0, PieceKey()
     gathered: list[Crystal | Rejected] = []
     for item in items:
         if len(gathered) >= PIECE_CRYSTALS or num_atoms >= PIECE_ATOMS:
-            yield Piece(number, gathered, False)
+            key = key.following(gathered)
+            yield Piece(number, gathered, False, key)
             number, num_atoms, gathered = number + 1, 0, []
         gathered.append(item)
         num_atoms += item.num_atoms if isinstance(item, Crystal) else 0
-    yield Piece(number, gathered, True)
+    yield Piece(number, gathered, True, key.following(gathered))
 
 
 def _group(files: Sequence[Path], sizes: Sequence[int], ids: Sequence[str], tables: tuple[str, ...]) -> Iterator[Chunk]:
     start, total = 0, 0
     for place, size in enumerate(sizes):
         is_full = place - start >= FILES_TOGETHER or total + size > BYTES_TOGETHER
-        # A shard is a chunk of its own, so that many processes can share a packed folder.
-        if place > start and (is_full or _is_shard(files[place]) or _is_shard(files[start])):
+        # A Parquet file is a chunk of its own, so that many processes can share a packed folder.
+        if place > start and (is_full or ".parquet" in (files[place].suffix, files[start].suffix)):
             yield _chunk(files, ids, tables, slice(start, place), total)
             start, total = place, 0
         total += size
@@ -219,5 +255,5 @@ def _size_and_time(file: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _is_shard(path: Path) -> bool:
-    return path.name.startswith("shard-") and path.suffix == ".parquet"
+def _is_result(file: Path, output: Path | None) -> bool:
+    return output is not None and _RESULT.fullmatch(file.name) is not None and file.parent.resolve() == output.resolve()

@@ -97,6 +97,7 @@ def pack_crystals(
     """
     events = events or PackingEvents()
     message = events.on_message
+    parts.remove_unfinished(None)
     done = parts.done(lambda path, reason: message(f"{path}: damaged, and made again: {reason}"))
     finished = parts.finished_chunks()
     chunks = [number for number in range(len(inputs.chunks)) if number not in finished]
@@ -106,7 +107,9 @@ def pack_crystals(
     preparation = Preparation((), search, options.cell, options.find_symmetry)
     for piece in prepared_pieces(inputs, chunks, done, preparation, options.num_readers, message):
         table = crystals_to_table(piece.crystals)
-        parts.write(piece.chunk, piece.piece, table, piece.rejected, is_complete=True, is_last=piece.is_last)
+        parts.write(
+            *(piece.chunk, piece.piece, table, piece.rejected), is_complete=True, is_last=piece.is_last, key=piece.key
+        )
         events.on_crystals(len(piece.crystals) + len(piece.rejected))
         events.on_piece(sizes[piece.chunk] if piece.is_last else 0, len(piece.rejected))
 

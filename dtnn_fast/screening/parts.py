@@ -8,21 +8,24 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..crystals.crystal import Rejected
 from ..errors import BadFileError, DTNNError, optional_import
 from ..files import read_json_object
+from .input_chunks import PieceKey
+from .synced_files import UNFINISHED, write_synced, write_text_synced
 
 FORMAT = "dtnn_fast screening 1"
 MANIFEST_FILE = "manifest.json"
 _PART = re.compile(r"(part|shard|rejected)-(\d{6})-(\d{4})\.parquet")
-_UNFINISHED = ".unfinished"
-# Whether a part has all crystals of its piece, and whether its chunk ends with it.
+# Whether a part has all crystals of its piece, whether its chunk ends with it, the number of rejected crystals, and
+# the two checksums of its `PieceKey`.
 _COMPLETE, _LAST = b"dtnn_fast_complete", b"dtnn_fast_last"
+_NUM_REJECTED, _PREVIOUS, _KEY = b"dtnn_fast_rejected", b"dtnn_fast_previous_piece", b"dtnn_fast_piece"
 
 
 class Parts:
@@ -62,9 +65,16 @@ class Parts:
         return [self.folder / name for name in names]
 
     def write(
-        self, chunk: int, piece: int, table: Any, rejected: Sequence[Rejected], is_complete: bool, is_last: bool
+        self,
+        chunk: int,
+        piece: int,
+        table: Any,
+        rejected: Sequence[Rejected],
+        is_complete: bool,
+        is_last: bool,
+        key: PieceKey = PieceKey(),  # noqa: B008  it cannot be changed
     ) -> None:
-        """Write a piece.
+        """Write a piece. With the last one of a chunk, parts of later pieces are removed: they are of an earlier start.
 
         Args:
             chunk: number of its chunk.
@@ -73,6 +83,7 @@ class Parts:
             rejected: its rejected crystals.
             is_complete: False where it was interrupted.
             is_last: whether the chunk ends with it.
+            key: `Piece.key`.
 
         Raises:
             BadFileError: the file cannot be written, for example because the disk is full. What was there before stays.
@@ -82,52 +93,93 @@ class Parts:
             write_synced(file, rejected_table(rejected))
         else:
             file.unlink(missing_ok=True)
-        about = {_COMPLETE: str(is_complete).encode(), _LAST: str(is_last).encode()}
+        about = {
+            _COMPLETE: str(is_complete).encode(),
+            _LAST: str(is_last).encode(),
+            _NUM_REJECTED: str(len(rejected)).encode(),
+            _PREVIOUS: key.previous.encode(),
+            _KEY: key.own.encode(),
+        }
+        if is_last and is_complete:
+            self._remove_behind(chunk, piece)
         write_synced(self.part(chunk, piece), table.replace_schema_metadata({**(table.schema.metadata or {}), **about}))
 
-    def done(self, on_damaged: Callable[[Path, str], None] = lambda path, reason: None) -> dict[int, set[int]]:
-        """List the pieces that are complete, and remove what a stopped process left half written.
+    def _remove_behind(self, chunk: int, last: int) -> None:
+        for file in [*self.part_files(), *self.rejected_files()]:
+            number, piece = _numbers(file)
+            if number == chunk and piece > last:
+                file.unlink(missing_ok=True)
+
+    def remove_unfinished(self, chunks: Collection[int] | None = None) -> None:
+        """Remove what stopped processes left half written.
 
         Args:
-            on_damaged: called with a part that cannot be read and the reason; it is computed again.
+            chunks: numbers of the chunks that no other process writes now; None for everything in the folder.
+        """
+        for left in self.folder.glob(f"*{UNFINISHED}"):
+            found = _PART.match(left.name)
+            if chunks is None or (found is not None and int(found[2]) in chunks):
+                left.unlink(missing_ok=True)
+
+    def done(self, on_damaged: Callable[[Path, str], None] = lambda path, reason: None) -> dict[int, dict[int, str]]:
+        """List the pieces that are complete.
+
+        Args:
+            on_damaged: called with a file that cannot be read and the reason; its piece is computed again.
 
         Returns:
-            Numbers of the pieces by chunk.
+            For each chunk the `PieceKey.own` of each complete piece, by the number of the piece.
         """
-        for left in self.folder.glob(f"*{_UNFINISHED}"):
-            left.unlink(missing_ok=True)
-        found: dict[int, set[int]] = {}
-        for file, about in self._each_about(on_damaged):
-            if about.get(_COMPLETE) == b"True":
-                chunk, piece = _numbers(file)
-                found.setdefault(chunk, set()).add(piece)
+        found: dict[int, dict[int, str]] = {}
+        for file, about in self._each_complete(on_damaged):
+            chunk, piece = _numbers(file)
+            found.setdefault(chunk, {})[piece] = about.get(_KEY, b"").decode()
         return found
 
     def finished_chunks(self) -> set[int]:
-        """List the chunks of which all pieces are complete."""
-        complete: dict[int, set[int]] = {}
-        last: dict[int, int] = {}
-        for file, about in self._each_about(lambda path, reason: None):
+        """List the chunks of which all pieces are complete, and each is the one that follows the one before."""
+        keys: dict[int, list[bytes]] = {}
+        finished: set[int] = set()
+        # In the order of chunks and pieces.
+        for file, about in self._each_complete(lambda path, reason: None):
             chunk, piece = _numbers(file)
-            if about.get(_COMPLETE) == b"True":
-                complete.setdefault(chunk, set()).add(piece)
-                if about.get(_LAST) == b"True":
-                    last[chunk] = piece
-        return {chunk for chunk, piece in last.items() if complete[chunk] >= set(range(piece + 1))}
+            before = keys.setdefault(chunk, [b""])
+            follows = len(before) == piece + 1 and before[-1] == about.get(_PREVIOUS, b"")
+            before.append(about.get(_KEY, b""))
+            if not follows:
+                # No further piece can follow.
+                before.clear()
+            finished.discard(chunk)
+            if follows and about.get(_LAST) == b"True":
+                finished.add(chunk)
+        return finished
 
-    def _each_about(self, on_damaged: Callable[[Path, str], None]) -> Iterator[tuple[Path, Mapping[bytes, bytes]]]:
+    def _each_complete(self, on_damaged: Callable[[Path, str], None]) -> Iterator[tuple[Path, Mapping[bytes, bytes]]]:
+        """Give each part of a complete piece with its metadata; both of its files can be read."""
         pa = optional_import("pyarrow", extra="cli", purpose="read the parts of a screening")
         parquet = optional_import("pyarrow.parquet", extra="cli", purpose="read the parts of a screening")
+        with_rejected = set(self.rejected_files())
         for file in self.part_files():
+            reading = file
             try:
-                yield file, parquet.read_schema(file).metadata or {}
-            except (OSError, pa.ArrowException) as error:
-                on_damaged(file, str(error))
+                about = parquet.read_schema(file).metadata or {}
+                expected = int(about.get(_NUM_REJECTED, b"0"))
+                rejected = self.rejected(*_numbers(file))
+                if expected or rejected in with_rejected:
+                    reading = rejected
+                    if (rows := parquet.read_metadata(reading).num_rows) != expected:
+                        on_damaged(reading, f"expected {expected} rejected crystals, got {rows}")
+                        continue
+            except (OSError, ValueError, pa.ArrowException) as error:
+                on_damaged(reading, str(error))
+                continue
+            if about.get(_COMPLETE) == b"True":
+                yield file, about
 
     def remove(self) -> None:
         """Remove all parts and the manifest, to begin anew."""
         (self.folder / MANIFEST_FILE).unlink(missing_ok=True)
-        for file in [*self.part_files(), *self.rejected_files(), *self.folder.glob(f"*{_UNFINISHED}")]:
+        for file in [*self.part_files(), *self.rejected_files(), *self.folder.glob(f"*{UNFINISHED}")]:
             file.unlink(missing_ok=True)
 
     def manifest(self) -> dict[str, Any] | None:
@@ -163,31 +215,51 @@ class Parts:
             write_text_synced(self.folder / MANIFEST_FILE, json.dumps({"format": FORMAT, **manifest}, indent=2) + "\n")
             return
         for key, what in (("model", "another model"), ("source", "other files"), ("settings", "other settings")):
-            if before.get(key) != json.loads(json.dumps(manifest.get(key))):
+            now = json.loads(json.dumps(manifest.get(key)))
+            # A model may have been moved; its weights count.
+            if _without_name(before.get(key)) != _without_name(now):
+                difference = _difference(before.get(key), now)
+                is_changed = key == "source" and not difference
+                other = "files that have changed since then (in size or time)" if is_changed else what
                 raise DTNNError(
-                    f"{self.folder}: holds what was made of {what}: choose another --output, or --fresh to replace it"
-                    f"{_difference(before.get(key), manifest.get(key))}"
+                    f"{self.folder}: holds what was made of {other}: choose another --output, or --fresh to replace it"
+                    f"{difference}"
                 )
 
     @contextmanager
     def locked(self, name: str = "screening") -> Iterator[None]:
         """Keep other processes from writing the same parts; a lock ends with its process, however that ends.
 
+        Shards of other names may be written at the same time, but not everything ("screening") and a shard.
+
         Args:
-            name: what is written: a shard, or everything.
+            name: what is written: a shard, or "screening" for everything.
 
         Raises:
             DTNNError: another process holds the lock.
         """
-        with (self.folder / f".{name}.lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno in (errno.EACCES, errno.EAGAIN):
-                    raise DTNNError(f"{self.folder}: another process is writing into this folder") from None
-                # File systems without locks: two processes at a time are the user's care there.
-            # The file stays: another process may have opened it by now.
+        # The files stay: another process may have opened them by now.
+        with ExitStack() as files:
+            everything = files.enter_context((self.folder / ".screening.lock").open("w"))
+            self._lock(everything, fcntl.LOCK_EX if name == "screening" else fcntl.LOCK_SH)
+            if name != "screening":
+                self._lock(files.enter_context((self.folder / f".{name}.lock").open("w")), fcntl.LOCK_EX)
             yield
+
+    def _lock(self, file: IO[str], kind: int) -> None:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise DTNNError(
+                    f"{self.folder}: another process is screening into this folder: wait for it, or choose another "
+                    "--output"
+                ) from None
+            # File systems without locks: two processes at a time are the user's care there.
+
+
+def _without_name(about: Any) -> Any:
+    return {key: value for key, value in about.items() if key != "name"} if isinstance(about, dict) else about
 
 
 def _difference(before: Any, now: Any) -> str:
@@ -208,49 +280,3 @@ def rejected_table(rejected: Sequence[Rejected]) -> Any:
     pa = optional_import("pyarrow", extra="cli", purpose="write Parquet files")
     names = ("id", "source", "reason")
     return pa.table({name: pa.array([getattr(one, name) for one in rejected], pa.string()) for name in names})
-
-
-def write_synced(path: Path, table: Any) -> None:
-    """Write a table of Arrow completely or not at all, also when the machine loses power.
-
-    Args:
-        path: the file.
-        table: a `pyarrow.Table`.
-
-    Raises:
-        BadFileError: it cannot be written.
-    """
-    parquet = optional_import("pyarrow.parquet", extra="cli", purpose="write Parquet files")
-
-    def write(unfinished: Path) -> None:
-        parquet.write_table(table, unfinished, compression="zstd")
-
-    _replace_synced(path, write)
-
-
-def write_text_synced(path: Path, text: str) -> None:
-    """Write a text completely or not at all; see `write_synced`."""
-    _replace_synced(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
-
-
-def _replace_synced(path: Path, write: Callable[[Path], Any]) -> None:
-    # Several processes may write the same manifest.
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}{_UNFINISHED}")
-    try:
-        try:
-            write(unfinished)
-            with unfinished.open("rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(unfinished, path)
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-        except OSError as error:
-            hint = ""
-            if error.errno == errno.ENOSPC or "No space left" in str(error):
-                hint = ". What is written stays: make room and start again with the same command"
-            raise BadFileError(f"{path}: cannot be written: {error.strerror or error}{hint}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)

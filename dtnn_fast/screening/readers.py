@@ -15,17 +15,21 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
 from ..crystals.crystal import Crystal, Rejected
-from .input_chunks import Chunk, ScreeningInput, pieces
-from .preparation import Preparation
+from ..errors import DTNNError
+from .input_chunks import Chunk, Piece, PieceKey, ScreeningInput, pieces
+from .preparation import Preparation, Prepared
+from .reader_announcements import WorkingOn, announced_files, announced_preparation
 
-# A chunk is given up after this many readers died on it.
-_MOST_DEATHS = 20
+# Where this many readers die one after the other without a single crystal in between, something else is wrong.
+_MOST_DEATHS_IN_A_ROW = 20
+# Where this many die before they name what they work on, they cannot work at all.
+_MOST_UNEXPLAINED_DEATHS = 3
 
 
 class PreparedPiece(NamedTuple):
@@ -37,6 +41,7 @@ class PreparedPiece(NamedTuple):
         crystals: prepared crystals.
         rejected: crystals that cannot be used.
         is_last: whether the chunk ends with it.
+        key: see `Piece`.
     """
 
     chunk: int
@@ -44,12 +49,13 @@ class PreparedPiece(NamedTuple):
     crystals: list[Crystal]
     rejected: list[Rejected]
     is_last: bool
+    key: PieceKey
 
 
 def prepared_pieces(
     inputs: ScreeningInput,
     chunks: Sequence[int],
-    done: Mapping[int, Collection[int]],
+    done: Mapping[int, Mapping[int, str]],
     preparation: Preparation,
     num_readers: int,
     on_message: Callable[[str], None] = lambda message: None,
@@ -59,17 +65,23 @@ def prepared_pieces(
     Args:
         inputs: the input.
         chunks: numbers of the chunks to read.
-        done: numbers of the pieces that are left out, by chunk.
+        done: pieces that are left out; see `Parts.done`. A piece of this number with another key is given.
         preparation: what is done with each crystal.
         num_readers: number of processes; 0 reads in this one. Crystals in memory are always read in this one.
         on_message: called with a line about a reader that died.
 
     Returns:
-        The pieces of a chunk in order; with several readers, those of different chunks mixed.
+        The pieces of a chunk in order; with several readers, those of different chunks mixed. Where a reader was killed
+        while it read a file of several pieces, pieces can come again, with other contents, which replace the first.
+
+    Raises:
+        DTNNError: readers are killed again and again.
     """
     if num_readers == 0 or inputs.in_memory:
         for number in chunks:
-            yield from _pieces_of(inputs.chunks[number], number, done.get(number, ()), preparation, inputs.in_memory)
+            items = inputs.chunks[number].read(inputs.in_memory)
+            for piece in _not_done(items, done.get(number, {})):
+                yield _prepared(number, piece, preparation.prepare(piece.items))
         return
     readers = _Readers(inputs, chunks, done, preparation, num_readers, on_message)
     try:
@@ -78,39 +90,35 @@ def prepared_pieces(
         readers.close()
 
 
-def _pieces_of(
-    chunk: Chunk,
-    number: int,
-    done: Collection[int],
-    preparation: Preparation,
-    in_memory: Sequence[Crystal] = (),
-    skipped: Collection[str] = (),
-    on_file: Callable[[str], None] | None = None,
-) -> Iterator[PreparedPiece]:
-    items: Iterable[Crystal | Rejected] = chunk.read(in_memory, skipped)
-    if on_file is not None:
-        items = _announced(chunk, skipped, on_file)
-    for piece in pieces(items):
-        if piece.number not in done:
-            prepared = preparation.prepare(piece.items)
-            yield PreparedPiece(number, piece.number, prepared.crystals, prepared.rejected, piece.is_last)
+def _not_done(items: Iterable[Crystal | Rejected], done: Mapping[int, str]) -> Iterator[Piece]:
+    return (piece for piece in pieces(items) if done.get(piece.number) != piece.key.own)
 
 
-def _announced(chunk: Chunk, skipped: Collection[str], on_file: Callable[[str], None]) -> Iterator[Crystal | Rejected]:
-    for name, file_id in zip(chunk.files, chunk.file_ids, strict=True):
-        on_file(name)
-        yield from chunk.read_file(name, file_id, skipped)
+def _prepared(chunk: int, piece: Piece, prepared: Prepared) -> PreparedPiece:
+    return PreparedPiece(chunk, piece.number, prepared.crystals, prepared.rejected, piece.is_last, piece.key)
 
 
 @dataclass
 class _Task:
-    """A chunk that is to be read, and what is known from readers that died on it."""
+    """A chunk that is to be read, and what is known from readers that died on it.
+
+    Args:
+        chunk: its number.
+        done: keys of the pieces that are not needed, by number.
+        skipped_files: files that killed a reader.
+        skipped_crystals: pieces and places of crystals that killed a reader.
+        at: what its reader announced last.
+        deaths: how many readers died.
+        unexplained: how many of them had not said what they work on.
+    """
 
     chunk: int
-    done: set[int]
-    skipped: set[str] = field(default_factory=set)
-    last_file: str | None = None
+    done: dict[int, str]
+    skipped_files: set[str] = field(default_factory=set)
+    skipped_crystals: set[tuple[int, int]] = field(default_factory=set)
+    at: WorkingOn | None = None
     deaths: int = 0
+    unexplained: int = 0
 
 
 class _Reader:
@@ -138,8 +146,18 @@ class _Reader:
 
     def start(self, task: _Task, chunk: Chunk) -> None:
         self.task = task
-        # After a death, the reader says which file it reads, so that the culprit is known.
-        self.send((task.chunk, chunk, task.done, task.skipped, task.deaths > 0))
+        task.at = None
+        # After a death, the reader says what it works on, so that the culprit is known.
+        self.send((task.chunk, chunk, task.done, task.skipped_files, task.skipped_crystals, task.deaths > 0))
+
+    def wait(self) -> int:
+        """Wait for the end of a reader whose connection is closed, and return its exit code."""
+        self.connection.close()
+        try:
+            return self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
 
     def close(self) -> None:
         self.connection.close()
@@ -152,13 +170,14 @@ class _Readers:
         self,
         inputs: ScreeningInput,
         chunks: Sequence[int],
-        done: Mapping[int, Collection[int]],
+        done: Mapping[int, Mapping[int, str]],
         preparation: Preparation,
         num_readers: int,
         on_message: Callable[[str], None],
     ) -> None:
         self._chunks, self._preparation, self._on_message = inputs.chunks, preparation, on_message
-        self._waiting = deque(_Task(number, set(done.get(number, ()))) for number in chunks)
+        self._waiting = deque(_Task(number, dict(done.get(number, {}))) for number in chunks)
+        self._deaths_in_a_row = 0
         self._readers = [_Reader(preparation) for _ in range(min(num_readers, len(self._waiting)))]
 
     def pieces(self) -> Iterator[PreparedPiece]:
@@ -172,47 +191,56 @@ class _Readers:
                 try:
                     message = pickle.loads(reader.connection.recv_bytes())
                 except (EOFError, OSError, pickle.UnpicklingError):
-                    yield from self._after_death(reader)
+                    self._after_death(reader)
                     continue
+                assert reader.task is not None
                 if message is None:
                     reader.task = None
+                    self._deaths_in_a_row = 0
                     self._give_work(reader)
-                elif isinstance(message, str):
-                    assert reader.task is not None
-                    reader.task.last_file = message
+                elif isinstance(message, WorkingOn):
+                    reader.task.at = message
                 else:
-                    assert reader.task is not None
-                    reader.task.done.add(message[1])
-                    yield PreparedPiece(*message)
+                    reader.task.done[message.piece] = message.key.own
+                    if message.crystals:
+                        self._deaths_in_a_row = 0
+                    yield message
 
     def _give_work(self, reader: _Reader) -> None:
         if self._waiting:
             task = self._waiting.popleft()
             reader.start(task, self._chunks[task.chunk])
 
-    def _after_death(self, reader: _Reader) -> Iterator[PreparedPiece]:
-        """Start another reader on the chunk; a file that two of them died on is skipped, and rejected."""
+    def _after_death(self, reader: _Reader) -> None:
+        """Start another reader on the chunk; the file or crystal that a second one dies on is rejected.
+
+        Raises:
+            DTNNError: this does not help.
+        """
         task = reader.task
         assert task is not None
-        reader.close()
-        code = reader.process.returncode
+        code = reader.wait()
         cause = f"by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"with exit code {code}"
-        task.deaths += 1
         where = ""
-        if task.last_file is not None:
-            task.skipped.add(task.last_file)
-            where = f", while it read {task.last_file}, which is rejected"
-            task.last_file = None
-        self._on_message(f"a reading process ended {cause}{where}; another one goes on")
+        if task.at is not None and task.at.file:
+            task.skipped_files.add(task.at.file)
+            where = f", while it read {task.at.file}"
+        elif task.at is not None:
+            task.skipped_crystals.add((task.at.piece, task.at.place))
+            where = f", while it searched the symmetry of {task.at.label}"
+        elif task.deaths:
+            task.unexplained += 1
+        task.deaths += 1
+        self._deaths_in_a_row += 1
+        if self._deaths_in_a_row >= _MOST_DEATHS_IN_A_ROW or task.unexplained >= _MOST_UNEXPLAINED_DEATHS:
+            raise DTNNError(
+                f"reading processes end again and again, the last one {cause}{where}. What is written stays: make room "
+                "in memory, or try --readers 0, which shows the error"
+            )
+        rejection = ", which is rejected" if where else ""
+        self._on_message(f"a reading process ended {cause}{where}{rejection}; another one goes on")
         self._readers[self._readers.index(reader)] = fresh = _Reader(self._preparation)
-        if task.deaths > _MOST_DEATHS:
-            reason = f"{task.deaths} processes that read these files were killed, the last one {cause}"
-            chunk = self._chunks[task.chunk]
-            rejected = [Rejected(id, name, reason) for id, name in zip(chunk.file_ids, chunk.files, strict=True)]
-            yield PreparedPiece(task.chunk, max(task.done, default=-1) + 1, [], rejected, True)
-            self._give_work(fresh)
-        else:
-            fresh.start(task, self._chunks[task.chunk])
+        fresh.start(task, self._chunks[task.chunk])
 
     def close(self) -> None:
         for reader in self._readers:
@@ -225,8 +253,9 @@ def run_reader(file_descriptor: int) -> None:
     Args:
         file_descriptor: of the connection.
     """
-    # Ctrl-C reaches all processes of a terminal; the one with the model decides what becomes of it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C reaches all processes of a terminal, SIGTERM all of a job: the one with the model decides what they mean.
+    for ignored in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)
     connection = Connection(file_descriptor)
 
     def send(message: Any) -> None:
@@ -235,10 +264,13 @@ def run_reader(file_descriptor: int) -> None:
     try:
         preparation = pickle.loads(connection.recv_bytes())
         while True:
-            number, chunk, done, skipped, names_files = pickle.loads(connection.recv_bytes())
-            on_file = send if names_files else None
-            for piece in _pieces_of(chunk, number, done, preparation, (), skipped, on_file):
-                send(tuple(piece))
+            number, chunk, done, files, crystals, is_announced = pickle.loads(connection.recv_bytes())
+            if is_announced:
+                for piece in _not_done(announced_files(chunk, files, send), done):
+                    send(_prepared(number, piece, announced_preparation(piece, preparation, crystals, send)))
+            else:
+                for piece in _not_done(chunk.read(), done):
+                    send(_prepared(number, piece, preparation.prepare(piece.items)))
             send(None)
     except (EOFError, OSError):
         pass

@@ -12,7 +12,8 @@ import torch
 
 from ..errors import DTNNError
 from ..model.predictor import Predictor
-from .engine import SEARCH_TO_ATOMS, ScreeningStopped, screen_crystals, search_from_atoms
+from ..nn.batch_limit import BatchLimit
+from .engine import SEARCH_TO_ATOMS, ScreeningStopped, batch_limit, screen_crystals, search_from_atoms
 from .input_chunks import ScreeningInput
 from .parts import Parts
 from .predictions_file import arrow_table
@@ -122,21 +123,28 @@ def run_screening(
     """
     events = events or SilentEvents()
     damaged = lambda path, reason: events.on_message(f"{path}: damaged, and computed again: {reason}")  # noqa: E731
+    own = options.shard.chunks(len(inputs.chunks))
+    parts.remove_unfinished(own if options.shard.of > 1 else None)
     done = parts.done(damaged)
     finished = parts.finished_chunks()
-    chunks = [number for number in options.shard.chunks(len(inputs.chunks)) if number not in finished]
+    chunks = [number for number in own if number not in finished]
     sizes = [chunk.size for chunk in inputs.chunks]
-    whole = sum(sizes[number] for number in options.shard.chunks(len(sizes)))
+    whole = sum(sizes[number] for number in own)
     events.on_start(whole - sum(sizes[number] for number in chunks), whole)
     search_from = search_from_atoms(model)
+    if search_from is not None and options.num_readers:
+        # Readers search while the model predicts, and each crystal with operations takes a third of the model's time.
+        search_from = 1
     preparation = Preparation(
         tuple(sorted(model.elements)), None if search_from is None else (search_from, SEARCH_TO_ATOMS)
     )
     counts = ScreeningCounts(0, 0, False)
+    # Kept over all pieces: what ran out of memory once would again.
+    limit = batch_limit(model, options.batch_atoms)
     stream = prepared_pieces(inputs, chunks, done, preparation, options.num_readers, events.on_message)
     try:
         for piece in stream:
-            predicted, rejected, stopped = _do_piece(model, model_name, piece, parts, options, events)
+            predicted, rejected, stopped = _do_piece(model, model_name, piece, parts, options, limit, events)
             counts = ScreeningCounts(counts.predicted + predicted, counts.rejected + rejected, stopped)
             # The number of pieces of a chunk is not known before its end.
             events.on_piece(sizes[piece.chunk] if piece.is_last else 0, rejected)
@@ -155,12 +163,15 @@ def _do_piece(
     piece: PreparedPiece,
     parts: Parts,
     options: ScreeningOptions,
+    limit: BatchLimit,
     events: ScreeningEvents,
 ) -> ScreeningCounts:
     events.on_crystals(len(piece.rejected))
     try:
         screened, failed = screen_crystals(
-            model, piece.crystals, options.batch_atoms, events.on_crystals, options.born_charges, are_prepared=True
+            *(model, piece.crystals, options.batch_atoms, events.on_crystals, options.born_charges),
+            are_prepared=True,
+            limit=limit,
         )
         stopped = False
     except ScreeningStopped as stop:
@@ -168,7 +179,9 @@ def _do_piece(
     rejected = [*piece.rejected, *failed]
     if not stopped or screened or rejected:
         table = arrow_table(screened, model_name)
-        parts.write(piece.chunk, piece.piece, table, rejected, is_complete=not stopped, is_last=piece.is_last)
+        parts.write(
+            piece.chunk, piece.piece, table, rejected, is_complete=not stopped, is_last=piece.is_last, key=piece.key
+        )
     return ScreeningCounts(len(screened), len(rejected), stopped)
 
 

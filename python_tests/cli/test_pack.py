@@ -86,7 +86,7 @@ def test_packing_goes_on_and_refuses_other_files(program, folder, tmp_path, monk
     (folder / "new.cif").write_text("data_y")
     result = program(*arguments)
     assert result.exit_code == 2
-    assert "other files" in result.stderr
+    assert "files that have changed" in result.stderr
     assert program(*arguments, "--fresh").exit_code == 3
 
 

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: MIT
+"""A screening that is killed, stopped, short of disk, damaged or shared goes on, and its results are the same."""
+
+import json
+import random
+import signal
+import time
+
+import numpy as np
+import pytest
+from screening_processes import Starter, results_of, rows_of
+
+NUM_FILES, IN_FILE = 6, 12
+
+
+@pytest.fixture(scope="module")
+def starter(tmp_path_factory):
+    starter = Starter(tmp_path_factory.mktemp("starts"))
+    yield starter
+    starter.close()
+
+
+@pytest.fixture(scope="module")
+def data(labelled, row_of, tmp_path_factory):
+    """Six files with crystals that occur twice, ids that occur twice, and rows that cannot be used."""
+    folder = tmp_path_factory.mktemp("crystals")
+    small = [crystal for crystal in labelled if crystal.num_atoms < 5]
+    for number in range(NUM_FILES):
+        rows = [row_of(crystal) for crystal in small[number * IN_FILE : (number + 1) * IN_FILE]]
+        rows.append(row_of(small[2 * number]))
+        rows.append({**row_of(small[100 + number]), "id": "again"})
+        rows.append({**row_of(small[120 + number]), "frac_coords": [[float(number), 0, 0]]})
+        (folder / f"{number}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def arguments(data, tiny_model):
+    return ["screen", data, "--model", tiny_model, "--threads", 1, "--top", 0, "--readers", 0]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(starter, arguments, tmp_path_factory):
+    """The folder of a screening that nothing stopped."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    code, output = starter.run(*arguments, "-o", folder)
+    assert code == 3, output
+    rows = rows_of(folder)
+    assert len(rows) == NUM_FILES * (IN_FILE + 2)
+    assert len({row["id"] for row in rows}) == len(rows)
+    assert sum(row["duplicate_of"] is not None for row in rows) >= NUM_FILES
+    assert len(rows_of(folder, "rejected")) == NUM_FILES
+    assert len(list(folder.glob("part-*"))) > 9
+    return folder
+
+
+def test_killed_at_twenty_moments(starter, arguments, undisturbed, tmp_path):
+    """kill -9 by the clock, and while a file is renamed, also of the ids and duplicates at the end."""
+    chance = random.Random(0)
+    kills = 0
+    for attempt in range(60):
+        if kills >= 20:
+            break
+        if attempt % 2:
+            start = starter.start(*arguments, "-o", tmp_path, die_at=chance.randint(1, 3), die_before=attempt % 4 == 1)
+        else:
+            start = starter.start(*arguments, "-o", tmp_path)
+            time.sleep(chance.uniform(0.02, 0.5))
+            start.send(signal.SIGKILL)
+        code = start.wait()
+        assert code in (-signal.SIGKILL, 3), start.output
+        kills += code == -signal.SIGKILL
+        if code == 3:
+            # It ended sooner: the next kills are of the work at the end, and of parts that are lost.
+            assert results_of(tmp_path) == results_of(undisturbed)
+            for part in chance.sample(sorted(tmp_path.glob("part-*")), 3):
+                part.unlink()
+    assert kills >= 20
+    code, output = starter.run(*arguments, "-o", tmp_path)
+    assert code == 3, output
+    assert results_of(tmp_path) == results_of(undisturbed)
+    assert not list(tmp_path.glob("*unfinished*"))
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT], [signal.SIGINT, signal.SIGINT]])
+def test_stopped(starter, arguments, undisturbed, tmp_path, signals):
+    start = starter.start(*arguments, "-o", tmp_path, "--batch-atoms", 1)
+    start.wait_for("batch", 20)
+    for number in signals:
+        start.send(number)
+        time.sleep(0.05)
+    assert start.wait() == 130, start.output
+    assert "Traceback" not in start.output
+    assert 0 < len(rows_of(tmp_path)) < len(rows_of(undisturbed))
+    # Another number of atoms in a batch would change the last digits.
+    code, output = starter.run(*arguments, "-o", tmp_path, "--batch-atoms", 1)
+    assert code == 3, output
+    assert_tables_are_close(rows_of(tmp_path), rows_of(undisturbed))
+
+
+def test_a_full_disk(starter, arguments, undisturbed, tmp_path):
+    """A limit of the file's size is the error that a test can make without a disk."""
+    sizes = sorted(part.stat().st_size for part in undisturbed.glob("part-*"))
+    code, output = starter.run(*arguments, "-o", tmp_path, file_bytes=sizes[len(sizes) // 2])
+    assert code == 2, output
+    assert "cannot be written" in output
+    assert "make room and start again with the same command" in " ".join(output.split())
+    assert "Traceback" not in output
+    assert not list(tmp_path.glob("*.unfinished"))
+    code, output = starter.run(*arguments, "-o", tmp_path)
+    assert code == 3, output
+    assert results_of(tmp_path) == results_of(undisturbed)
+
+
+@pytest.fixture
+def finished(starter, arguments, undisturbed, tmp_path):
+    """A copy of the screening that nothing stopped."""
+    for file in undisturbed.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", ["part", "rejected"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "missing"])
+def test_damaged_files(starter, arguments, undisturbed, finished, kind, damage):
+    file = sorted(finished.glob(f"{kind}-*"))[1]
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[: 700 if damage == "truncated" else 0])
+    code, output = starter.run(*arguments, "-o", finished)
+    assert code == 3, output
+    if damage != "missing":
+        assert file.name in "".join(output.split())
+        assert "computed again" in " ".join(output.split())
+    assert results_of(finished) == results_of(undisturbed)
+
+
+def test_another_model_changed_files_and_other_options_are_refused(
+    starter, arguments, data, undisturbed, finished, tmp_path_factory, labelled, row_of
+):
+    def refused(*changed):
+        code, output = starter.run(*changed, "-o", finished)
+        assert code == 2, output
+        assert results_of(finished) == results_of(undisturbed)
+        return " ".join(output.split())
+
+    assert "holds what was made of another model" in refused("screen", data, "--model", "dielectric-total")
+    more = tmp_path_factory.mktemp("more")
+    for file in data.iterdir():
+        (more / file.name).write_bytes(file.read_bytes())
+    assert "holds what was made of other files" in refused("screen", more, *arguments[2:])
+    file = data / "0.jsonl"
+    before = file.stat()
+    text = file.read_text()
+    file.write_text(text + "\n" + json.dumps(row_of(labelled[0])))
+    try:
+        assert "holds what was made of files that have changed since then" in refused(*arguments)
+    finally:
+        import os
+
+        file.write_text(text)
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    (finished / "manifest.json").write_text("{")
+    assert "manifest.json: cannot be read" in refused(*arguments)
+    (finished / "manifest.json").unlink()
+    assert "parts of a screening without its manifest.json" in refused(*arguments)
+    code, output = starter.run(*arguments, "-o", finished, "--fresh")
+    assert code == 3, output
+    assert results_of(finished) == results_of(undisturbed)
+
+
+def test_fresh_removes_nothing_where_the_input_is_wrong(starter, arguments, undisturbed, finished):
+    code, output = starter.run("screen", "/no/such.cif", *arguments[2:], "-o", finished, "--fresh")
+    assert code == 2
+    assert "there is no such file" in " ".join(output.split())
+    assert results_of(finished) == results_of(undisturbed)
+
+
+def test_two_processes_on_one_folder(starter, arguments, undisturbed, tmp_path):
+    first = starter.start(*arguments, "-o", tmp_path, "--batch-atoms", 1)
+    first.wait_for("batch")
+    for more in ([], ["--merge"], ["--shard", "1/3"]):
+        code, output = starter.run(*arguments, "-o", tmp_path, *more)
+        assert code == 2, output
+        assert "another process is screening into this folder" in " ".join(output.split())
+    assert first.wait() == 3, first.output
+    assert_tables_are_close(rows_of(tmp_path), rows_of(undisturbed))
+
+
+def test_shards_in_any_order_at_the_same_time(starter, arguments, undisturbed, tmp_path):
+    running = [starter.start(*arguments, "-o", tmp_path, "--shard", f"{number}/3") for number in (3, 1)]
+    running[0].wait_for("batch")
+    code, output = starter.run(*arguments, "-o", tmp_path, "--fresh", "--shard", "2/3")
+    assert code == 2, output
+    assert [start.wait() for start in running] == [0, 0], running[0].output + running[1].output
+    code, output = starter.run(*arguments, "-o", tmp_path, "--merge")
+    assert code == 2
+    assert "1 of 3 chunks are not screened yet (numbers 1)" in " ".join(output.split())
+    # What a killed process of another share left is not touched: it may be alive.
+    left = [tmp_path / f"part-00000{chunk}-0000.parquet.1.unfinished" for chunk in (0, 1)]
+    for file in left:
+        file.write_bytes(b"")
+    code, output = starter.run(*arguments, "-o", tmp_path, "--shard", "2/3")
+    assert code == 0, output
+    assert [file.exists() for file in left] == [True, False]
+    code, output = starter.run(*arguments, "-o", tmp_path, "--merge")
+    assert code == 3, output
+    assert results_of(tmp_path) == results_of(undisturbed)
+
+
+def test_the_results_are_no_input(starter, arguments, tmp_path, data):
+    for file in data.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    output_folder = tmp_path / "screening"
+    for _ in range(2):
+        code, output = starter.run("screen", tmp_path, *arguments[2:], "-o", output_folder)
+        assert code == 3, output
+    assert "all crystals were predicted by an earlier start" in output
+    assert len(rows_of(output_folder, "rejected")) == NUM_FILES
+
+
+def assert_tables_are_close(rows, expected, tolerance=1e-4):
+    """Compare all columns: numbers within the tolerance of docs/screening.md, the rest equal."""
+    assert [row["id"] for row in rows] == [row["id"] for row in expected]
+    for row, other in zip(rows, expected, strict=True):
+        assert row.keys() == other.keys()
+        for name, value in row.items():
+            if isinstance(value, float):
+                np.testing.assert_allclose(value, other[name], rtol=tolerance, atol=tolerance, err_msg=name)
+            else:
+                assert value == other[name], name
+
+
+@pytest.mark.parametrize("batch_atoms", [1, 17, 100_000])
+def test_any_batch_size(starter, arguments, undisturbed, tmp_path, batch_atoms):
+    code, output = starter.run(*arguments, "-o", tmp_path, "--batch-atoms", batch_atoms)
+    assert code == 3, output
+    assert_tables_are_close(rows_of(tmp_path), rows_of(undisturbed))
