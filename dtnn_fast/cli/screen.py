@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +16,7 @@ import typer
 from ..errors import BadFileError, DTNNError
 from . import SOME_REJECTED, STOPPED
 from .console import command_line, counted, stderr, stdout
-from .options import CRYSTAL_FILES, DeviceOption, ModelOption, ThreadsOption, describe, load_model
+from .options import CRYSTAL_FILES, ModelOption, ThreadsOption, describe, load_model
 from .progress import ScreeningProgress
 from .ranking_options import (
     RANKING_FILE,
@@ -35,6 +35,7 @@ from .ranking_options import (
     warn_few,
     write_and_print,
 )
+from .screen_devices import ALL_DEVICES, list_devices, screen_on_all
 from .stop_signals import sigterm_as_ctrl_c
 
 if TYPE_CHECKING:
@@ -149,7 +150,14 @@ def screen(
         ),
     ] = None,
     threads: ThreadsOption = None,
-    device: DeviceOption = "cpu",
+    device: Annotated[
+        str,
+        typer.Option(
+            help="Device to compute on: cpu, cuda, cuda:N for GPU number N, counted from 0, or all for all GPUs, with "
+            "a process for each one.",
+            rich_help_panel=_RUN_PANEL,
+        ),
+    ] = "cpu",
 ) -> None:
     """Predict the dielectric tensors of many crystals, and rank the crystals.
 
@@ -177,7 +185,8 @@ def screen(
             *(sort_by, lowest_first, where, split_elements(elements), split_elements(without), rank_unreliable),
             *(rank_duplicates, per_prototype, pareto),
         )
-        predictor = load_model(model, threads, device, "screen")
+        devices = list_devices() if device == ALL_DEVICES and not merge else []
+        predictor = load_model(model, threads, "cpu" if device == ALL_DEVICES else device, "screen")
         _check_charges(predictor, born_charges)
         _check_rules(rules, predictor.targets)
         parts = output_parts(output)
@@ -188,7 +197,9 @@ def screen(
                 "would remove the parts of other shares: remove the folder before the first one starts",
                 param_hint="--fresh with --shard",
             )
-        with parts.locked("screening" if merge else share.name):
+        lock_name = "screening" if merge else share.name
+        with ExitStack() as lock:
+            lock.enter_context(parts.locked(lock_name))
             try:
                 inputs = plan_files(paths, output) if paths else plan_bundled(predictor.elements)
             except KeyboardInterrupt:
@@ -207,6 +218,12 @@ def screen(
             parts.begin(make_manifest(predictor, model, inputs, list(map(str, paths or [])), options, command_line()))
             if merge:
                 seconds, stopped, failures = 0.0, False, _NO_FAILURES
+            elif devices:
+                # The processes take locks themselves.
+                lock.close()
+                seconds, stopped = screen_on_all(devices, paths or [], model, output, options, threads)
+                failures = _NO_FAILURES
+                lock.enter_context(parts.locked(lock_name))
             else:
                 seconds, stopped, failures = _screen(predictor, model, inputs, parts, options)
             if share.of > 1 and not merge:

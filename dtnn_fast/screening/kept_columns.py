@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from ..crystals.insulators import BAND_GAP_NAMES
 
@@ -31,6 +34,12 @@ DESCRIPTIONS = {
 UNITS = {"band_gap": "eV", "e_above_hull": "eV/atom"}
 # Facts about the crystal that have columns of their own.
 _OWN_COLUMNS = frozenset({"formula", "space_group", "crystal_system", "prototype", "wyckoff", "duplicate_of"})
+# Names that parts of other models or a ranking have: of sources, other meanings.
+_RESERVED = re.compile(
+    r"(electronic|ionic|total)_(xx|yy|zz|yz|xz|xy|mean|e[123]|anisotropy|(tensor|mean)_error|published_mean)"
+    r"|refractive_index|training_distance|atomic_numbers|positions|born_charges|duplicate_of"
+    r"|nsites|elements|figure_of_merit|rank|rank_value|rank_group|place|best|why_not_ranked"
+)
 # Columns that a source's own names must not hide get this in front.
 CLASH_PREFIX = "source_"
 
@@ -40,35 +49,66 @@ def kept_columns(infos: Sequence[Mapping[str, Any]], taken: Collection[str] = ()
 
     Args:
         infos: `Crystal.info` of each crystal. [B].
-        taken: names of other columns; equal names get ``source_`` in front.
+        taken: names of other columns. Names that equal one of them, or one that a ranking adds, get ``source_`` in
+            front, and a number behind where that is taken too. Capitals do not tell names apart, as in SQL.
 
     Returns:
         A list of B values for each column, None where a crystal has no value: ``band_gap`` (eV) and ``e_above_hull``
         (eV/atom) always, and every other entry that is a text, number or truth value. A column has one type: bool,
         int, float, or else text.
     """
-    taken = set(taken)
-    values: dict[str, list[Any]] = {name: [None] * len(infos) for name in NUMBERS}
-    for row, info in enumerate(infos):
-        for name, value in _columns_of(info).items():
-            column = CLASH_PREFIX + name if name in taken else name
-            values.setdefault(column, [None] * len(infos))[row] = value
+    rows = [_columns_of(info) for info in infos]
+    names = _unique_names({name for row in rows for name in row}, taken)
+    values: dict[str, list[Any]] = {name: [None] * len(rows) for name in NUMBERS}
+    for number, row in enumerate(rows):
+        for name, value in row.items():
+            values.setdefault(names[name], [None] * len(rows))[number] = value
     ordered = [*sorted(NUMBERS), *sorted(values.keys() - NUMBERS)]
     return {name: _of_one_type(values[name], name in NUMBERS) for name in ordered}
 
 
+def _unique_names(names: Collection[str], taken: Collection[str]) -> dict[str, str]:
+    """Choose the column of each name."""
+    used = {name.lower() for name in (*taken, *NUMBERS)}
+    columns = {name: name for name in names if name in NUMBERS}
+    clashing = {name for name in names if not name or name.lower() in used or _RESERVED.fullmatch(name.lower())}
+    # Names that clash with none of ours go first, and stay as they are where they can.
+    for name in sorted(set(names) - columns.keys(), key=lambda name: (name in clashing, name)):
+        column, number = _printable(name), 1
+        if name in clashing or column.lower() in used:
+            column = CLASH_PREFIX + column
+        base = column
+        while column.lower() in used:
+            number += 1
+            column = f"{base}_{number}"
+        used.add(column.lower())
+        columns[name] = column
+    return columns
+
+
 def _columns_of(info: Mapping[str, Any]) -> dict[str, Any]:
+    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in info.items()}
     columns = {
-        name: value
-        for name, value in info.items()
+        name: _printable(value) if isinstance(value, str) else value
+        for name, value in plain.items()
         if name not in _OWN_COLUMNS and name not in _OURS and isinstance(value, str | bool | int | float)
     }
     for canonical, aliases in _ALIASES.items():
-        found = next((info[alias] for alias in aliases if isinstance(info.get(alias), str | int | float)), None)
+        read = _number if canonical in NUMBERS else _text
+        found = next((value for alias in aliases if (value := read(plain.get(alias))) is not None), None)
         columns.pop(canonical, None)
         if found is not None:
             columns[canonical] = found
     return columns
+
+
+def _printable(text: str) -> str:
+    """Replace halves of characters, which JSON allows and UTF-8 does not."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _text(value: Any) -> str | None:
+    return _printable(str(value)) if isinstance(value, str | int | float) else None
 
 
 def _of_one_type(values: list[Any], is_number: bool) -> list[Any]:
@@ -88,6 +128,8 @@ def _of_one_type(values: list[Any], is_number: bool) -> list[Any]:
 
 def _number(value: Any) -> float | None:
     """Convert to a finite number; None where it is none."""
+    if isinstance(value, bool):
+        return None
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
