@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from ..screening.input_chunks import ScreeningInput
     from ..screening.parts import Parts
     from ..screening.ranking import RankingRules
+    from ..screening.ray_engine import RayOptions
     from ..screening.screening_run import ScreeningOptions
 
 REJECTED_FILE, PLOT_FILE, SUMMARY_FILE = "rejected.csv", "plot.png", "summary.json"
@@ -50,6 +52,13 @@ RESULT_FILES = (RANKING_FILE, UNRANKED_FILE, REJECTED_FILE, PLOT_FILE, SUMMARY_F
 _BYTES_FOR_READERS = 4 * 2**20
 _RUN_PANEL = "The run"
 _NO_FAILURES: Mapping[str, str] = {}
+
+
+class Engine(StrEnum):
+    """What runs a screening."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 @dataclass(frozen=True)
@@ -150,6 +159,24 @@ def screen(
     ] = None,
     threads: ThreadsOption = None,
     device: DeviceOption = "cpu",
+    engine: Annotated[
+        Engine,
+        typer.Option(
+            help="What runs the screening: this process with its readers, or Ray on this machine or a cluster; the "
+            "parts are the same. With ray, --threads (default 1) and --device (cpu or cuda) are those of each actor, "
+            "and Ray starts as many as there are cores or GPUs.",
+            rich_help_panel=_RUN_PANEL,
+        ),
+    ] = Engine.LOCAL,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            show_default="starts Ray on this machine",
+            help="Address of a running Ray cluster, such as auto or ray-head:6379, for --engine ray. All its nodes "
+            "must see the input and --output under the same paths.",
+            rich_help_panel=_RUN_PANEL,
+        ),
+    ] = None,
 ) -> None:
     """Predict the dielectric tensors of many crystals, and rank the crystals.
 
@@ -177,7 +204,13 @@ def screen(
             *(sort_by, lowest_first, where, split_elements(elements), split_elements(without), rank_unreliable),
             *(rank_duplicates, per_prototype, pareto),
         )
-        predictor = load_model(model, threads, device, "screen")
+        ray_options = _ray_options(engine, ray_address, threads, device, readers)
+        # With Ray the model goes to the devices of the actors.
+        predictor = (
+            load_model(model, threads, device, "screen")
+            if ray_options is None
+            else load_model(model, ray_options.threads, "cpu", "screen")
+        )
         _check_charges(predictor, born_charges)
         _check_rules(rules, predictor.targets)
         parts = output_parts(output)
@@ -201,7 +234,7 @@ def screen(
             if merge:
                 seconds, stopped, failures = 0.0, False, _NO_FAILURES
             else:
-                seconds, stopped, failures = _screen(predictor, model, inputs, parts, options)
+                seconds, stopped, failures = _screen(predictor, model, inputs, parts, options, ray_options)
             if share.of > 1 and not merge:
                 _end_share(parts, share.name, stopped)
                 return
@@ -295,8 +328,31 @@ def _num_readers(asked: int | None, inputs: ScreeningInput, device: str) -> int:
     return max(1, cores // 3) if device == "cpu" else max(1, cores - 1)
 
 
+def _ray_options(
+    engine: Engine, address: str | None, threads: int | None, device: str, readers: int | None
+) -> RayOptions | None:
+    """Check the options of Ray; None where it is not asked for."""
+    if engine is Engine.LOCAL:
+        if address is not None:
+            raise typer.BadParameter("needs --engine ray", param_hint="--ray-address")
+        return None
+    from ..screening.ray_engine import RayOptions, import_ray
+
+    if device not in ("cpu", "cuda"):
+        raise typer.BadParameter(f"--engine ray takes cpu or cuda, got {device!r}", param_hint="--device")
+    if readers is not None:
+        raise typer.BadParameter("--engine ray decides how many tasks read", param_hint="--readers")
+    import_ray()
+    return RayOptions(address, device, threads or 1)
+
+
 def _screen(
-    predictor: Predictor, model: str, inputs: ScreeningInput, parts: Parts, options: ScreeningOptions
+    predictor: Predictor,
+    model: str,
+    inputs: ScreeningInput,
+    parts: Parts,
+    options: ScreeningOptions,
+    ray_options: RayOptions | None,
 ) -> tuple[float, bool, Mapping[str, str]]:
     """Screen with a progress bar.
 
@@ -308,7 +364,12 @@ def _screen(
 
     start = time.perf_counter()
     with collected_failures() as failures, ScreeningProgress() as progress:
-        counts = run_screening(predictor, model, inputs, parts, options, progress)
+        if ray_options is None:
+            counts = run_screening(predictor, model, inputs, parts, options, progress)
+        else:
+            from ..screening.ray_engine import run_screening_on_ray
+
+            counts = run_screening_on_ray(predictor, model, inputs, parts, options, ray_options, progress)
     seconds = time.perf_counter() - start
     done = counts.predicted + counts.rejected
     if counts.stopped:

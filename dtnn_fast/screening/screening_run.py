@@ -121,25 +121,15 @@ def run_screening(
         BadFileError: a part cannot be written.
     """
     events = events or SilentEvents()
-    damaged = lambda path, reason: events.on_message(f"{path}: damaged, and computed again: {reason}")  # noqa: E731
-    done = parts.done(damaged)
-    finished = parts.finished_chunks()
-    chunks = [number for number in options.shard.chunks(len(inputs.chunks)) if number not in finished]
-    sizes = [chunk.size for chunk in inputs.chunks]
-    whole = sum(sizes[number] for number in options.shard.chunks(len(sizes)))
-    events.on_start(whole - sum(sizes[number] for number in chunks), whole)
-    search_from = search_from_atoms(model)
-    preparation = Preparation(
-        tuple(sorted(model.elements)), None if search_from is None else (search_from, SEARCH_TO_ATOMS)
-    )
+    chunks, done = find_remaining(inputs, parts, options, events)
     counts = ScreeningCounts(0, 0, False)
-    stream = prepared_pieces(inputs, chunks, done, preparation, options.num_readers, events.on_message)
+    stream = prepared_pieces(inputs, chunks, done, preparation_for(model), options.num_readers, events.on_message)
     try:
         for piece in stream:
-            predicted, rejected, stopped = _do_piece(model, model_name, piece, parts, options, events)
+            predicted, rejected, stopped = predict_piece(model, model_name, piece, parts, options, events)
             counts = ScreeningCounts(counts.predicted + predicted, counts.rejected + rejected, stopped)
             # The number of pieces of a chunk is not known before its end.
-            events.on_piece(sizes[piece.chunk] if piece.is_last else 0, rejected)
+            events.on_piece(inputs.chunks[piece.chunk].size if piece.is_last else 0, rejected)
             if stopped:
                 break
     except KeyboardInterrupt:
@@ -149,7 +139,40 @@ def run_screening(
     return counts
 
 
-def _do_piece(
+def find_remaining(
+    inputs: ScreeningInput, parts: Parts, options: ScreeningOptions, events: ScreeningEvents
+) -> tuple[list[int], dict[int, set[int]]]:
+    """Find out what earlier starts left to do, and say how much of the input they did.
+
+    Args:
+        inputs: of `plan_files` and the like.
+        parts: the folder.
+        options: which share is screened.
+        events: told of the start, and of damaged parts.
+
+    Returns:
+        Numbers of the chunks that are not finished, and of the pieces that are complete, by chunk.
+    """
+    done = parts.done(lambda path, reason: events.on_message(f"{path}: damaged, and computed again: {reason}"))
+    finished = parts.finished_chunks()
+    share = options.shard.chunks(len(inputs.chunks))
+    chunks = [number for number in share if number not in finished]
+    whole, remaining = (sum(inputs.chunks[number].size for number in numbers) for numbers in (share, chunks))
+    events.on_start(whole - remaining, whole)
+    return chunks, done
+
+
+def preparation_for(model: Predictor) -> Preparation:
+    """Choose how crystals are prepared for a model on its present device.
+
+    Args:
+        model: the model that will predict them.
+    """
+    search_from = search_from_atoms(model)
+    return Preparation(tuple(sorted(model.elements)), None if search_from is None else (search_from, SEARCH_TO_ATOMS))
+
+
+def predict_piece(
     model: Predictor,
     model_name: str,
     piece: PreparedPiece,
@@ -157,6 +180,7 @@ def _do_piece(
     options: ScreeningOptions,
     events: ScreeningEvents,
 ) -> ScreeningCounts:
+    """Predict a piece and write its part; see `run_screening`."""
     events.on_crystals(len(piece.rejected))
     try:
         screened, failed = screen_crystals(

@@ -1,0 +1,428 @@
+# SPDX-License-Identifier: MIT
+"""A screening on Ray Data: tasks read and prepare chunks, actors with a copy of the model predict and write the parts.
+
+Ray decides where and when each of them runs, and repeats what a lost process or node leaves undone. All nodes see the
+input and the folder of the parts under the same paths.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import socket
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import DTNNError, optional_import
+from .input_chunks import Chunk, ScreeningInput
+from .parts import Parts
+from .readers import PreparedPiece, prepared_pieces
+
+if TYPE_CHECKING:
+    from ..crystals.crystal import Crystal
+    from ..model.predictor import Predictor
+    from .preparation import Preparation
+    from .screening_run import ScreeningCounts, ScreeningEvents, ScreeningOptions
+
+# Ray repeats without end what a lost process leaves undone. A piece that kills its processes is left out after these.
+_MOST_ATTEMPTS = 4
+# Processes that read end after this many chunks, so that no memory that libraries lose adds up.
+_CHUNKS_PER_PROCESS = 64
+_GOES_ON = "What is written stays: the same command goes on"
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """Where and how a screening runs on Ray.
+
+    Args:
+        address: of a running cluster, such as "auto" or "ray-head:6379"; None starts Ray on this machine, for the time
+            of the screening.
+        device: "cpu", or "cuda" for one GPU for each actor.
+        threads: threads, and so cores, of each actor.
+        num_actors: number of actors; None for as many as the cluster has room for.
+    """
+
+    address: str | None = None
+    device: str = "cpu"
+    threads: int = 1
+    num_actors: int | None = None
+
+
+class _Work(NamedTuple):
+    """A chunk to read: its number, the pieces to leave out, and its crystals where they are not in files."""
+
+    number: int
+    chunk: Chunk
+    done: set[int]
+    in_memory: Sequence[Crystal]
+
+
+class _Reading(NamedTuple):
+    """What a task has read: a piece, or the reason why nothing can be read at all."""
+
+    piece: PreparedPiece | None
+    messages: list[str]
+    error: str = ""
+
+
+class _Outcome(NamedTuple):
+    """What became of a piece; an error ends the screening, at once unless `others_go_on`."""
+
+    chunk: int = 0
+    is_last: bool = False
+    predicted: int = 0
+    rejected: int = 0
+    failures: Mapping[str, str] = {}
+    messages: Sequence[str] = ()
+    error: str = ""
+    others_go_on: bool = False
+
+
+class _Place(NamedTuple):
+    """Paths that every node must see, absolute."""
+
+    working_folder: str
+    folder: str
+
+
+def run_screening_on_ray(
+    model: Predictor,
+    model_name: str,
+    inputs: ScreeningInput,
+    parts: Parts,
+    options: ScreeningOptions,
+    ray_options: RayOptions,
+    events: ScreeningEvents | None = None,
+) -> ScreeningCounts:
+    """Predict on Ray all crystals of an input that have no part in the folder yet; see `run_screening`.
+
+    Args:
+        model: the model, on the CPU.
+        model_name: recorded in the parts.
+        inputs: of `plan_files` and the like.
+        parts: the folder; `Parts.begin` was called.
+        options: how it runs; of `num_readers` Ray decides.
+        ray_options: where it runs.
+        events: told what happens.
+
+    Returns:
+        What was done. On KeyboardInterrupt pieces that are not finished are left to the next start.
+
+    Raises:
+        DTNNError: a part cannot be written, a node lacks the files, or Ray fails; what is written stays.
+    """
+    from ..nn.reduced_graph import report_failures
+    from .screening_run import ScreeningCounts, SilentEvents, find_remaining, preparation_for
+
+    events = events or SilentEvents()
+    ray = import_ray()
+    chunks, done = find_remaining(inputs, parts, options, events)
+    counts = ScreeningCounts(0, 0, False)
+    left_out: list[str] = []
+    if not chunks:
+        return counts
+    preparation = preparation_for(model)
+    if ray_options.device != "cpu":
+        # As `search_from_atoms` decides for a model on a GPU.
+        preparation = replace(preparation, search_operations=None)
+    place = _Place(os.getcwd(), str(parts.folder.absolute()))
+    try:
+        with _started(ray, ray_options):
+            _check_gpus(ray, ray_options, events)
+            stream = _outcomes(
+                ray,
+                [_work(inputs, number, done.get(number, set())) for number in chunks],
+                {"preparation": preparation, "place": place},
+                {
+                    "model": ray.put(model),
+                    "attempts": ray.remote(num_cpus=0)(Attempts).remote(),
+                    "model_name": model_name,
+                    "options": options,
+                    "place": place,
+                },
+                ray_options,
+            )
+            for outcome in stream:
+                for message in outcome.messages:
+                    events.on_message(message)
+                if outcome.error:
+                    left_out.append(outcome.error)
+                    if outcome.others_go_on:
+                        continue
+                    raise DTNNError(outcome.error)
+                report_failures(outcome.failures)
+                counts = counts._replace(
+                    predicted=counts.predicted + outcome.predicted, rejected=counts.rejected + outcome.rejected
+                )
+                events.on_crystals(outcome.predicted + outcome.rejected)
+                events.on_piece(inputs.chunks[outcome.chunk].size if outcome.is_last else 0, outcome.rejected)
+    except KeyboardInterrupt:
+        return counts._replace(stopped=True)
+    except (ray.exceptions.RayError, ConnectionError) as error:
+        raise DTNNError(f"Ray gave the screening up: {_last_line(error)}\n{_GOES_ON}") from error
+    if left_out:
+        more = f"\n(and {len(left_out) - 1} more pieces)" if len(left_out) > 1 else ""
+        raise DTNNError(f"{left_out[0]}{more}\nAll others are written: the same command tries these again")
+    return counts
+
+
+def import_ray() -> ModuleType:
+    """Import Ray Data.
+
+    Raises:
+        MissingPackageError: it is not installed.
+    """
+    # Nothing is reported to the authors of Ray, unless the user has switched that on.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Its core writes warnings about itself between the lines of the progress; errors are raised as well.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    optional_import("ray.data", extra="ray", purpose="screen with --engine ray")
+    return optional_import("ray", extra="ray", purpose="screen with --engine ray")
+
+
+@contextmanager
+def _started(ray: ModuleType, options: RayOptions) -> Iterator[None]:
+    """Start Ray on this machine, or join a cluster; a Ray that the caller has started is used and left running."""
+    if ray.is_initialized():
+        yield
+        return
+    handler = _handler_of_sigterm()
+    settings: dict[str, Any] = {"address": options.address, "log_to_driver": False, "logging_level": logging.ERROR}
+    if options.address is None:
+        # One core more than an actor takes, or there were none to read with.
+        cores = max(len(os.sched_getaffinity(0)), options.threads + 1)
+        settings.update(address="local", num_cpus=cores, include_dashboard=False)
+    try:
+        ray.init(**settings)
+        # Ray would end the process at once.
+        if handler is not None:
+            signal.signal(signal.SIGTERM, handler)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _handler_of_sigterm() -> Any:
+    try:
+        signal.signal(signal.SIGTERM, handler := signal.getsignal(signal.SIGTERM))
+    except (ValueError, TypeError):  # not in the main thread, or set by other code than Python's
+        return None
+    return handler
+
+
+def _check_gpus(ray: ModuleType, options: RayOptions, events: ScreeningEvents) -> None:
+    if options.device == "cpu" or ray.cluster_resources().get("GPU", 0) >= 1:
+        return
+    if options.address is None:
+        raise DTNNError(f"--engine ray: the device {options.device!r} needs a GPU; Ray finds none on this machine")
+    events.on_message("the Ray cluster has no GPU yet: the screening waits for one")
+
+
+def _work(inputs: ScreeningInput, number: int, done: set[int]) -> _Work:
+    chunk = inputs.chunks[number]
+    if chunk.files:
+        return _Work(number, chunk, done, ())
+    crystals = inputs.in_memory[chunk.start : chunk.stop]
+    return _Work(number, replace(chunk, start=0, stop=len(crystals)), done, crystals)
+
+
+def _outcomes(
+    ray: ModuleType,
+    works: Sequence[_Work],
+    for_reading: Mapping[str, Any],
+    for_prediction: Mapping[str, Any],
+    options: RayOptions,
+) -> Iterator[_Outcome]:
+    context = ray.data.DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    # Each piece goes to an actor as soon as it is read; by default Ray gathers 128 MB.
+    context.target_max_block_size = 1
+    size = {} if options.num_actors is None else {"size": options.num_actors}
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    with ray.data.DataContext.current(context):
+        rows = [{"pickled": pickle.dumps(work)} for work in works]
+        data = ray.data.from_items(rows, override_num_blocks=len(rows))
+        # `max_calls` also keeps Ray from reading in the actors: it joins stages of equal arguments.
+        read = data.map_batches(
+            read_chunks,
+            batch_size=1,
+            batch_format="pyarrow",
+            fn_kwargs=dict(for_reading),
+            num_cpus=1,
+            max_calls=_CHUNKS_PER_PROCESS,
+        )
+        predicted = read.map_batches(
+            PredictingActor,
+            batch_size=1,
+            batch_format="pyarrow",
+            fn_constructor_kwargs={**for_prediction, "device": options.device, "threads": options.threads},
+            compute=ray.data.ActorPoolStrategy(**size),
+            num_cpus=options.threads,
+            num_gpus=0 if options.device == "cpu" else 1,
+        )
+        for table in predicted.iter_batches(batch_size=None, batch_format="pyarrow"):
+            yield from _unpickled(table)
+
+
+def read_chunks(table: Any, preparation: Preparation, place: _Place) -> Iterator[Any]:
+    """Read and prepare chunks, as a task of Ray.
+
+    Args:
+        table: pickled `_Work`, a `pyarrow.Table`.
+        preparation: what is done with each crystal.
+        place: where the screening runs.
+
+    Returns:
+        Tables of one pickled `_Reading`.
+    """
+    for work in _unpickled(table):
+        messages: list[str] = []
+        try:
+            _enter(place)
+            if work.chunk.files and not any(map(os.path.lexists, work.chunk.files)):
+                raise DTNNError(
+                    f"{work.chunk.files[0]}: not found on the node {socket.gethostname()}: all nodes of a Ray cluster "
+                    "must see the input under the same path"
+                )
+            inputs = ScreeningInput([work.chunk], work.in_memory)
+            # A reader of its own survives files that kill it, as without Ray.
+            for piece in prepared_pieces(inputs, [0], {0: work.done}, preparation, 1, messages.append):
+                yield _pickled(_Reading(piece._replace(chunk=work.number), messages.copy()))
+                messages.clear()
+        except DTNNError as error:
+            yield _pickled(_Reading(None, messages, str(error)))
+
+
+class Attempts:
+    """An actor of Ray that counts how often each piece was begun: it survives the processes that predict."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[int, int]] = Counter()
+
+    def begin(self, chunk: int, piece: int) -> int:
+        """Count, and return the number of this attempt, from 1.
+
+        Args:
+            chunk: number of the chunk.
+            piece: number of the piece in it.
+        """
+        self._counts[chunk, piece] += 1
+        return self._counts[chunk, piece]
+
+
+class PredictingActor:
+    """An actor of Ray that holds the model, predicts pieces and writes their parts.
+
+    Args:
+        model: a reference of Ray to the model.
+        attempts: an actor `Attempts`.
+        model_name: recorded in the parts.
+        options: how the screening runs.
+        place: where it runs.
+        device: "cpu" or "cuda".
+        threads: number of threads on the CPU.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        attempts: Any,
+        model_name: str,
+        options: ScreeningOptions,
+        place: _Place,
+        device: str,
+        threads: int,
+    ) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self._reference, self._attempts, self._device = model, attempts, device
+        self._model: Predictor | None = None
+        self._model_name, self._options, self._place = model_name, options, place
+
+    def __call__(self, table: Any) -> Iterator[Any]:
+        """Predict pieces; what the user can mend comes back as an outcome with an error, not as a failure of Ray.
+
+        Args:
+            table: pickled `_Reading`, a `pyarrow.Table`.
+
+        Returns:
+            Tables of one pickled `_Outcome`.
+        """
+        for reading in _unpickled(table):
+            try:
+                yield _pickled(self._predict(reading))
+            except DTNNError as error:
+                yield _pickled(_Outcome(messages=reading.messages, error=str(error)))
+
+    def _predict(self, reading: _Reading) -> _Outcome:
+        from ..nn.reduced_graph import collected_failures
+        from .screening_run import SilentEvents, predict_piece
+
+        if reading.piece is None:
+            return _Outcome(messages=reading.messages, error=reading.error)
+        _enter(self._place)
+        ray, piece, parts = import_ray(), reading.piece, Parts(Path(self._place.folder))
+        if ray.get(self._attempts.begin.remote(piece.chunk, piece.piece)) > _MOST_ATTEMPTS:
+            return _Outcome(
+                messages=reading.messages,
+                error=f"piece {piece.piece} of chunk {piece.chunk}: {_MOST_ATTEMPTS} processes ended while they "
+                f"predicted its crystals ({_ends(piece.crystals)}): they may need more memory",
+                others_go_on=True,
+            )
+        if self._model is None:
+            self._model = self._load(ray)
+        with collected_failures() as failures:
+            counts = predict_piece(self._model, self._model_name, piece, parts, self._options, SilentEvents())
+        return _Outcome(piece.chunk, piece.is_last, counts.predicted, counts.rejected, dict(failures), reading.messages)
+
+    def _load(self, ray: ModuleType) -> Predictor:
+        from ..nn.devices import find_device
+
+        model: Predictor = ray.get(self._reference)
+        return model.to(find_device(self._device, "screen"))
+
+
+def _enter(place: _Place) -> None:
+    """Go where the screening was started, since paths may be relative.
+
+    Raises:
+        DTNNError: this node does not see the same files.
+    """
+    node = socket.gethostname()
+    for folder in (place.working_folder, place.folder):
+        if not os.path.isdir(folder):
+            raise DTNNError(
+                f"{folder}: not found on the node {node}: all nodes of a Ray cluster must see the working folder and "
+                "--output under the same paths"
+            )
+    if Parts(Path(place.folder)).manifest() is None:
+        raise DTNNError(f"{place.folder}: has no manifest on the node {node}: --output must be shared by all nodes")
+    os.chdir(place.working_folder)
+
+
+def _pickled(value: Any) -> Any:
+    pa = optional_import("pyarrow", extra="ray", purpose="pass crystals to Ray")
+    return pa.table({"pickled": pa.array([pickle.dumps(value, pickle.HIGHEST_PROTOCOL)], pa.large_binary())})
+
+
+def _unpickled(table: Any) -> Iterator[Any]:
+    for value in table["pickled"]:
+        yield pickle.loads(value.as_py())
+
+
+def _ends(crystals: Sequence[Crystal]) -> str:
+    return f"{crystals[0].id} to {crystals[-1].id}" if crystals else "none"
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
