@@ -409,7 +409,8 @@ def _write_results(results: _Results) -> None:
     from ..screening.report import plot_screening
 
     folder, files = results.parts.folder, results.parts.part_files()
-    renamed = make_ids_unique(files)
+    # Which crystal has an id first is not known before all parts are there.
+    renamed = 0 if results.facts["stopped"] else make_ids_unique(files)
     if renamed:
         stderr().print(f"{renamed:,} ids occurred before, and have a suffix such as #2")
     num_rejected = write_rejected_csv(folder / REJECTED_FILE, results.parts, results.others_rejected)

@@ -129,7 +129,7 @@ def run_screening_on_ray(
     left_out: list[str] = []
     if not chunks:
         return counts
-    preparation = preparation_for(model)
+    preparation = preparation_for(model, ray_options.threads)
     if ray_options.device != "cpu":
         # As `search_from_atoms` decides for a model on a GPU.
         preparation = replace(preparation, search_operations=None)
@@ -182,8 +182,6 @@ def import_ray() -> ModuleType:
     """
     # Nothing is reported to the authors of Ray, unless the user has switched that on.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Its core writes warnings about itself between the lines of the progress; errors are raised as well.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     optional_import("ray.data", extra="ray", purpose="screen with --engine ray")
     return optional_import("ray", extra="ray", purpose="screen with --engine ray")
 

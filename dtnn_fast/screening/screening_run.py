@@ -162,13 +162,14 @@ def find_remaining(
     return chunks, done
 
 
-def preparation_for(model: Predictor) -> Preparation:
+def preparation_for(model: Predictor, num_threads: int | None = None) -> Preparation:
     """Choose how crystals are prepared for a model on its present device.
 
     Args:
         model: the model that will predict them.
+        num_threads: with how many threads; None for those of torch in this process.
     """
-    search_from = search_from_atoms(model)
+    search_from = search_from_atoms(model, num_threads)
     return Preparation(tuple(sorted(model.elements)), None if search_from is None else (search_from, SEARCH_TO_ATOMS))
 
 
