@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,17 +84,24 @@ class Parts:
         about = {_COMPLETE: str(is_complete).encode(), _LAST: str(is_last).encode()}
         write_synced(self.part(chunk, piece), table.replace_schema_metadata({**(table.schema.metadata or {}), **about}))
 
-    def done(self, on_damaged: Callable[[Path, str], None] = lambda path, reason: None) -> dict[int, set[int]]:
+    def done(
+        self,
+        on_damaged: Callable[[Path, str], None] = lambda path, reason: None,
+        chunks: Collection[int] | None = None,
+    ) -> dict[int, set[int]]:
         """List the pieces that are complete, and remove what a stopped process left half written.
 
         Args:
             on_damaged: called with a part that cannot be read and the reason; it is computed again.
+            chunks: numbers of the chunks that nobody else writes now; only their leftovers are removed. None for all.
 
         Returns:
             Numbers of the pieces by chunk.
         """
         for left in self.folder.glob(f"*{_UNFINISHED}"):
-            left.unlink(missing_ok=True)
+            part = _PART.match(left.name)
+            if chunks is None or (part is not None and int(part[2]) in chunks):
+                left.unlink(missing_ok=True)
         found: dict[int, set[int]] = {}
         for file, about in self._each_about(on_damaged):
             if about.get(_COMPLETE) == b"True":

@@ -153,9 +153,11 @@ def find_remaining(
     Returns:
         Numbers of the chunks that are not finished, and of the pieces that are complete, by chunk.
     """
-    done = parts.done(lambda path, reason: events.on_message(f"{path}: damaged, and computed again: {reason}"))
-    finished = parts.finished_chunks()
     share = options.shard.chunks(len(inputs.chunks))
+    done = parts.done(
+        lambda path, reason: events.on_message(f"{path}: damaged, and computed again: {reason}"), frozenset(share)
+    )
+    finished = parts.finished_chunks()
     chunks = [number for number in share if number not in finished]
     whole, remaining = (sum(inputs.chunks[number].size for number in numbers) for numbers in (share, chunks))
     events.on_start(whole - remaining, whole)
