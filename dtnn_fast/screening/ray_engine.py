@@ -143,7 +143,7 @@ def run_screening_on_ray(
                 {"preparation": preparation, "place": place},
                 {
                     "model": ray.put(model),
-                    "attempts": ray.remote(num_cpus=0)(Attempts).remote(),
+                    "attempts": _start_counting(ray),
                     "model_name": model_name,
                     "options": options,
                     "place": place,
@@ -222,6 +222,13 @@ def _check_gpus(ray: ModuleType, options: RayOptions, events: ScreeningEvents) -
     if options.address is None:
         raise DTNNError(f"--engine ray: the device {options.device!r} needs a GPU; Ray finds none on this machine")
     events.on_message("the Ray cluster has no GPU yet: the screening waits for one")
+
+
+def _start_counting(ray: ModuleType) -> Any:
+    """Start an `Attempts` on the node of this process, which it shares its fate with, not on one that may be lost."""
+    strategies = optional_import("ray.util.scheduling_strategies", extra="ray", purpose="screen with --engine ray")
+    here = strategies.NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(Attempts).remote()
 
 
 def _work(inputs: ScreeningInput, number: int, done: set[int]) -> _Work:
