@@ -336,7 +336,8 @@ def _ray_options(
         if address is not None:
             raise typer.BadParameter("needs --engine ray", param_hint="--ray-address")
         return None
-    from ..screening.ray_engine import RayOptions, import_ray
+    from ..screening.ray_engine import RayOptions
+    from ..screening.ray_workers import import_ray
 
     if device not in ("cpu", "cuda"):
         raise typer.BadParameter(f"--engine ray takes cpu or cuda, got {device!r}", param_hint="--device")

@@ -98,16 +98,24 @@ class Parts:
         Returns:
             Numbers of the pieces by chunk.
         """
-        for left in self.folder.glob(f"*{_UNFINISHED}"):
-            part = _PART.match(left.name)
-            if chunks is None or (part is not None and int(part[2]) in chunks):
-                left.unlink(missing_ok=True)
+        self.remove_leftovers(chunks)
         found: dict[int, set[int]] = {}
         for file, about in self._each_about(on_damaged):
             if about.get(_COMPLETE) == b"True":
                 chunk, piece = _numbers(file)
                 found.setdefault(chunk, set()).add(piece)
         return found
+
+    def remove_leftovers(self, chunks: Collection[int] | None = None) -> None:
+        """Remove what killed processes left half written.
+
+        Args:
+            chunks: numbers of the chunks that nobody else writes now; None for everything.
+        """
+        for left in self.folder.glob(f"*{_UNFINISHED}"):
+            part = _PART.match(left.name)
+            if chunks is None or (part is not None and int(part[2]) in chunks):
+                left.unlink(missing_ok=True)
 
     def finished_chunks(self) -> set[int]:
         """List the chunks of which all pieces are complete."""

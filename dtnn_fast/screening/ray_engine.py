@@ -12,27 +12,21 @@ import os
 import pickle
 import signal
 import socket
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DTNNError, optional_import
-from .input_chunks import Chunk, ScreeningInput
+from .input_chunks import ScreeningInput
 from .parts import Parts
-from .readers import PreparedPiece, prepared_pieces
+from .ray_workers import Attempts, Outcome, Place, PredictingActor, Work, import_ray, read_chunks, unpickled
 
 if TYPE_CHECKING:
-    from ..crystals.crystal import Crystal
     from ..model.predictor import Predictor
-    from .preparation import Preparation
     from .screening_run import ScreeningCounts, ScreeningEvents, ScreeningOptions
 
-# Ray repeats without end what a lost process leaves undone. A piece that kills its processes is left out after these.
-_MOST_ATTEMPTS = 4
 # Processes that read end after this many chunks, so that no memory that libraries lose adds up.
 _CHUNKS_PER_PROCESS = 64
 _GOES_ON = "What is written stays: the same command goes on"
@@ -54,43 +48,6 @@ class RayOptions:
     device: str = "cpu"
     threads: int = 1
     num_actors: int | None = None
-
-
-class _Work(NamedTuple):
-    """A chunk to read: its number, the pieces to leave out, and its crystals where they are not in files."""
-
-    number: int
-    chunk: Chunk
-    done: set[int]
-    in_memory: Sequence[Crystal]
-
-
-class _Reading(NamedTuple):
-    """What a task has read: a piece, or the reason why nothing can be read at all."""
-
-    piece: PreparedPiece | None
-    messages: list[str]
-    error: str = ""
-
-
-class _Outcome(NamedTuple):
-    """What became of a piece; an error ends the screening, at once unless `others_go_on`."""
-
-    chunk: int = 0
-    is_last: bool = False
-    predicted: int = 0
-    rejected: int = 0
-    failures: Mapping[str, str] = {}
-    messages: Sequence[str] = ()
-    error: str = ""
-    others_go_on: bool = False
-
-
-class _Place(NamedTuple):
-    """Paths that every node must see, absolute."""
-
-    working_folder: str
-    folder: str
 
 
 def run_screening_on_ray(
@@ -133,7 +90,7 @@ def run_screening_on_ray(
     if ray_options.device != "cpu":
         # As `search_from_atoms` decides for a model on a GPU.
         preparation = replace(preparation, search_operations=None)
-    place = _Place(os.getcwd(), str(parts.folder.absolute()))
+    place = Place(os.getcwd(), str(parts.folder.absolute()), socket.gethostname())
     try:
         with _started(ray, ray_options):
             _check_gpus(ray, ray_options, events)
@@ -168,22 +125,12 @@ def run_screening_on_ray(
         return counts._replace(stopped=True)
     except (ray.exceptions.RayError, ConnectionError) as error:
         raise DTNNError(f"Ray gave the screening up: {_last_line(error)}\n{_GOES_ON}") from error
+    # Of actors that died, whose pieces others have written.
+    parts.remove_leftovers(frozenset(chunks))
     if left_out:
         more = f"\n(and {len(left_out) - 1} more pieces)" if len(left_out) > 1 else ""
         raise DTNNError(f"{left_out[0]}{more}\nAll others are written: the same command tries these again")
     return counts
-
-
-def import_ray() -> ModuleType:
-    """Import Ray Data.
-
-    Raises:
-        MissingPackageError: it is not installed.
-    """
-    # Nothing is reported to the authors of Ray, unless the user has switched that on.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    optional_import("ray.data", extra="ray", purpose="screen with --engine ray")
-    return optional_import("ray", extra="ray", purpose="screen with --engine ray")
 
 
 @contextmanager
@@ -231,21 +178,21 @@ def _start_counting(ray: ModuleType) -> Any:
     return ray.remote(num_cpus=0, scheduling_strategy=here)(Attempts).remote()
 
 
-def _work(inputs: ScreeningInput, number: int, done: set[int]) -> _Work:
+def _work(inputs: ScreeningInput, number: int, done: set[int]) -> Work:
     chunk = inputs.chunks[number]
     if chunk.files:
-        return _Work(number, chunk, done, ())
+        return Work(number, chunk, done, ())
     crystals = inputs.in_memory[chunk.start : chunk.stop]
-    return _Work(number, replace(chunk, start=0, stop=len(crystals)), done, crystals)
+    return Work(number, replace(chunk, start=0, stop=len(crystals)), done, crystals)
 
 
 def _outcomes(
     ray: ModuleType,
-    works: Sequence[_Work],
+    works: Sequence[Work],
     for_reading: Mapping[str, Any],
     for_prediction: Mapping[str, Any],
     options: RayOptions,
-) -> Iterator[_Outcome]:
+) -> Iterator[Outcome]:
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     # Each piece goes to an actor as soon as it is read; by default Ray gathers 128 MB.
@@ -274,158 +221,7 @@ def _outcomes(
             num_gpus=0 if options.device == "cpu" else 1,
         )
         for table in predicted.iter_batches(batch_size=None, batch_format="pyarrow"):
-            yield from _unpickled(table)
-
-
-def read_chunks(table: Any, preparation: Preparation, place: _Place) -> Iterator[Any]:
-    """Read and prepare chunks, as a task of Ray.
-
-    Args:
-        table: pickled `_Work`, a `pyarrow.Table`.
-        preparation: what is done with each crystal.
-        place: where the screening runs.
-
-    Returns:
-        Tables of one pickled `_Reading`.
-    """
-    for work in _unpickled(table):
-        messages: list[str] = []
-        try:
-            _enter(place)
-            if work.chunk.files and not any(map(os.path.lexists, work.chunk.files)):
-                raise DTNNError(
-                    f"{work.chunk.files[0]}: not found on the node {socket.gethostname()}: all nodes of a Ray cluster "
-                    "must see the input under the same path"
-                )
-            inputs = ScreeningInput([work.chunk], work.in_memory)
-            # A reader of its own survives files that kill it, as without Ray.
-            for piece in prepared_pieces(inputs, [0], {0: work.done}, preparation, 1, messages.append):
-                yield _pickled(_Reading(piece._replace(chunk=work.number), messages.copy()))
-                messages.clear()
-        except DTNNError as error:
-            yield _pickled(_Reading(None, messages, str(error)))
-
-
-class Attempts:
-    """An actor of Ray that counts how often each piece was begun: it survives the processes that predict."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[tuple[int, int]] = Counter()
-
-    def begin(self, chunk: int, piece: int) -> int:
-        """Count, and return the number of this attempt, from 1.
-
-        Args:
-            chunk: number of the chunk.
-            piece: number of the piece in it.
-        """
-        self._counts[chunk, piece] += 1
-        return self._counts[chunk, piece]
-
-
-class PredictingActor:
-    """An actor of Ray that holds the model, predicts pieces and writes their parts.
-
-    Args:
-        model: a reference of Ray to the model.
-        attempts: an actor `Attempts`.
-        model_name: recorded in the parts.
-        options: how the screening runs.
-        place: where it runs.
-        device: "cpu" or "cuda".
-        threads: number of threads on the CPU.
-    """
-
-    def __init__(
-        self,
-        model: Any,
-        attempts: Any,
-        model_name: str,
-        options: ScreeningOptions,
-        place: _Place,
-        device: str,
-        threads: int,
-    ) -> None:
-        import torch
-
-        torch.set_num_threads(threads)
-        self._reference, self._attempts, self._device = model, attempts, device
-        self._model: Predictor | None = None
-        self._model_name, self._options, self._place = model_name, options, place
-
-    def __call__(self, table: Any) -> Iterator[Any]:
-        """Predict pieces; what the user can mend comes back as an outcome with an error, not as a failure of Ray.
-
-        Args:
-            table: pickled `_Reading`, a `pyarrow.Table`.
-
-        Returns:
-            Tables of one pickled `_Outcome`.
-        """
-        for reading in _unpickled(table):
-            try:
-                yield _pickled(self._predict(reading))
-            except DTNNError as error:
-                yield _pickled(_Outcome(messages=reading.messages, error=str(error)))
-
-    def _predict(self, reading: _Reading) -> _Outcome:
-        from ..nn.reduced_graph import collected_failures
-        from .screening_run import SilentEvents, predict_piece
-
-        if reading.piece is None:
-            return _Outcome(messages=reading.messages, error=reading.error)
-        _enter(self._place)
-        ray, piece, parts = import_ray(), reading.piece, Parts(Path(self._place.folder))
-        if ray.get(self._attempts.begin.remote(piece.chunk, piece.piece)) > _MOST_ATTEMPTS:
-            return _Outcome(
-                messages=reading.messages,
-                error=f"piece {piece.piece} of chunk {piece.chunk}: {_MOST_ATTEMPTS} processes ended while they "
-                f"predicted its crystals ({_ends(piece.crystals)}): they may need more memory",
-                others_go_on=True,
-            )
-        if self._model is None:
-            self._model = self._load(ray)
-        with collected_failures() as failures:
-            counts = predict_piece(self._model, self._model_name, piece, parts, self._options, SilentEvents())
-        return _Outcome(piece.chunk, piece.is_last, counts.predicted, counts.rejected, dict(failures), reading.messages)
-
-    def _load(self, ray: ModuleType) -> Predictor:
-        from ..nn.devices import find_device
-
-        model: Predictor = ray.get(self._reference)
-        return model.to(find_device(self._device, "screen"))
-
-
-def _enter(place: _Place) -> None:
-    """Go where the screening was started, since paths may be relative.
-
-    Raises:
-        DTNNError: this node does not see the same files.
-    """
-    node = socket.gethostname()
-    for folder in (place.working_folder, place.folder):
-        if not os.path.isdir(folder):
-            raise DTNNError(
-                f"{folder}: not found on the node {node}: all nodes of a Ray cluster must see the working folder and "
-                "--output under the same paths"
-            )
-    if Parts(Path(place.folder)).manifest() is None:
-        raise DTNNError(f"{place.folder}: has no manifest on the node {node}: --output must be shared by all nodes")
-    os.chdir(place.working_folder)
-
-
-def _pickled(value: Any) -> Any:
-    pa = optional_import("pyarrow", extra="ray", purpose="pass crystals to Ray")
-    return pa.table({"pickled": pa.array([pickle.dumps(value, pickle.HIGHEST_PROTOCOL)], pa.large_binary())})
-
-
-def _unpickled(table: Any) -> Iterator[Any]:
-    for value in table["pickled"]:
-        yield pickle.loads(value.as_py())
-
-
-def _ends(crystals: Sequence[Crystal]) -> str:
-    return f"{crystals[0].id} to {crystals[-1].id}" if crystals else "none"
+            yield from unpickled(table)
 
 
 def _last_line(error: BaseException) -> str:

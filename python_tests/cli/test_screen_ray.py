@@ -11,14 +11,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers import num_threads
 from pyarrow import parquet
 
 from dtnn_fast.errors import DTNNError
 from dtnn_fast.model.load_predictor import load_predictor
-from dtnn_fast.screening import input_chunks, ray_engine
+from dtnn_fast.screening import input_chunks
 from dtnn_fast.screening.input_chunks import plan_crystals, plan_files
-from dtnn_fast.screening.ray_engine import Attempts, PredictingActor, RayOptions, run_screening_on_ray
+from dtnn_fast.screening.ray_engine import RayOptions, run_screening_on_ray
+from dtnn_fast.screening.ray_workers import (
+    Attempts,
+    Place,
+    PredictingActor,
+    Reading,
+    Work,
+    enter,
+    pickled,
+    read_chunks,
+    unpickled,
+)
 from dtnn_fast.screening.readers import PreparedPiece
 from dtnn_fast.screening.screening_run import (
     ScreeningOptions,
@@ -43,7 +55,7 @@ main()
 def ray():
     """Ray on this machine, with room for two actors and a task that reads; the tests together keep two cores busy."""
     ray = pytest.importorskip("ray", reason="the extra ray is not installed")
-    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=3, num_gpus=1, include_dashboard=False, log_to_driver=False)
     yield ray
     ray.shutdown()
 
@@ -164,9 +176,21 @@ def test_a_part_that_cannot_be_written_is_one_clear_error(ray, tiny_model, label
         run_screening_on_ray(model, "tiny", inputs, parts, OPTIONS, RayOptions())
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_actors_ask_for_a_gpu(ray, tiny_model, labelled, tmp_path):
+    """Ray is told of a GPU that torch does not see."""
+    model = load_predictor(str(tiny_model))
+    inputs = plan_crystals(labelled[:5])
+    parts = begin(tmp_path / "ray", model, inputs)
+    with pytest.raises(DTNNError, match=r"screen: the device 'cuda' needs GPU number 0, counted from 0; torch sees 0"):
+        run_screening_on_ray(model, "tiny", inputs, parts, OPTIONS, RayOptions(device="cuda"))
+    assert parts.part_files() == []
+
+
 def outcome_of(actor, piece):
-    reading = ray_engine._Reading(piece, ["a message"])
-    (outcome,) = (one for table in actor(ray_engine._pickled(reading)) for one in ray_engine._unpickled(table))
+    reading = Reading(piece, ["a message"])
+    (outcome,) = (one for table in actor(pickled(reading)) for one in unpickled(table))
     return outcome
 
 
@@ -175,7 +199,7 @@ def test_a_piece_that_kills_its_processes_is_left_out(ray, tiny_model, labelled,
     model = load_predictor(str(tiny_model))
     parts = begin(tmp_path, model, plan_crystals(labelled[:2]))
     attempts = ray.remote(num_cpus=0)(Attempts).remote()
-    place = ray_engine._Place(str(tmp_path), str(tmp_path))
+    place = Place(str(tmp_path), str(tmp_path), "elsewhere")
     piece = PreparedPiece(0, 0, labelled[:2], [], True)
     before = os.getcwd()
     try:
@@ -194,15 +218,15 @@ def test_a_node_without_the_files_says_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     here = str(tmp_path)
     with pytest.raises(DTNNError, match="must see the working folder and --output under the same paths"):
-        ray_engine._enter(ray_engine._Place(here, here + "/out"))
+        enter(Place(here, here + "/out", "elsewhere"))
     with pytest.raises(DTNNError, match="has no manifest on the node"):
-        ray_engine._enter(ray_engine._Place(here, here))
+        enter(Place(here, here, "elsewhere"))
     (tmp_path / "manifest.json").write_text('{"format": "dtnn_fast screening 1"}')
     chunk = input_chunks.Chunk(("in/a.cif",), ("a",), size=1)
-    work = ray_engine._Work(0, chunk, set(), ())
-    place = ray_engine._Place(here, here)
-    (table,) = ray_engine.read_chunks(ray_engine._pickled(work), None, place)
-    (reading,) = ray_engine._unpickled(table)
+    work = Work(0, chunk, set(), ())
+    place = Place(here, here, "elsewhere")
+    (table,) = read_chunks(pickled(work), None, place)
+    (reading,) = unpickled(table)
     assert reading.piece is None
     assert reading.error.startswith("in/a.cif: not found on the node ")
 
