@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from pyarrow import parquet
 
 from dtnn_fast.errors import DTNNError
 from dtnn_fast.model.load_predictor import load_predictor
-from dtnn_fast.screening import input_chunks
+from dtnn_fast.screening import input_chunks, ray_engine
 from dtnn_fast.screening.input_chunks import plan_crystals, plan_files
 from dtnn_fast.screening.ray_engine import RayOptions, run_screening_on_ray
 from dtnn_fast.screening.ray_workers import (
@@ -104,6 +105,7 @@ def assert_equal_tables(parts, others):
 class Heard(SilentEvents):
     def __init__(self):
         self.share, self.crystals, self.size = (0, 0), 0, 0
+        self.messages = []
 
     def on_start(self, done, whole):
         self.share = done, whole
@@ -113,6 +115,9 @@ class Heard(SilentEvents):
 
     def on_piece(self, size, num_rejected):
         self.size += size
+
+    def on_message(self, message):
+        self.messages.append(message)
 
 
 def kill_once(model, marker):
@@ -152,6 +157,8 @@ def test_two_actors_write_the_parts_of_the_plain_engine(ray, tiny_model, folder)
     again = run_screening_on_ray(model, "tiny", inputs, parts, OPTIONS, TWO_ACTORS, heard)
     assert (again.predicted, again.rejected) == (39, 1)
     assert_equal_tables(parts, plain)
+    assert len(heard.messages) == 1
+    assert heard.messages[0].startswith("ray/part-000005-0000.parquet: damaged, and computed again: ")
     assert run_screening_on_ray(model, "tiny", inputs, parts, OPTIONS, TWO_ACTORS).predicted == 0
 
 
@@ -178,14 +185,31 @@ def test_a_part_that_cannot_be_written_is_one_clear_error(ray, tiny_model, label
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_actors_ask_for_a_gpu(ray, tiny_model, labelled, tmp_path):
-    """Ray is told of a GPU that torch does not see."""
+def test_each_actor_asks_for_a_gpu_and_says_where_torch_sees_none(ray, tiny_model, labelled, tmp_path, monkeypatch):
+    """Ray is told of a GPU that is not there."""
+    asked, map_batches = [], ray.data.Dataset.map_batches
+
+    def note(data, function, **arguments):
+        asked.append((function.__name__, arguments["num_cpus"], arguments.get("num_gpus", 0)))
+        return map_batches(data, function, **arguments)
+
+    monkeypatch.setattr(ray.data.Dataset, "map_batches", note)
     model = load_predictor(str(tiny_model))
     inputs = plan_crystals(labelled[:5])
     parts = begin(tmp_path / "ray", model, inputs)
     with pytest.raises(DTNNError, match=r"screen: the device 'cuda' needs GPU number 0, counted from 0; torch sees 0"):
-        run_screening_on_ray(model, "tiny", inputs, parts, OPTIONS, RayOptions(device="cuda"))
+        run_screening_on_ray(model, "tiny", inputs, parts, OPTIONS, RayOptions(device="cuda", threads=2))
     assert parts.part_files() == []
+    assert asked == [("read_chunks", 1, 0), ("PredictingActor", 2, 1)]
+
+
+def test_without_a_gpu_on_this_machine_the_screening_does_not_wait_for_one():
+    """A cluster may start a node with a GPU later."""
+    nothing, heard = SimpleNamespace(cluster_resources=lambda: {"CPU": 2.0}), Heard()
+    with pytest.raises(DTNNError, match="'cuda' needs a GPU; Ray finds none on this machine"):
+        ray_engine._check_gpus(nothing, RayOptions(device="cuda"), heard)
+    ray_engine._check_gpus(nothing, RayOptions("auto", "cuda"), heard)
+    assert heard.messages == ["the Ray cluster has no GPU yet: the screening waits for one"]
 
 
 def outcome_of(actor, piece):
