@@ -7,10 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from helpers import num_threads
@@ -100,6 +100,14 @@ def assert_equal_tables(parts, others):
     assert ours.keys() == theirs.keys()
     for name, table in ours.items():
         assert table.equals(theirs[name], check_metadata=True), name
+
+
+def assert_equal_contents_but_ids(parts, others):
+    """After the end of a screening, ids that occur several times have suffixes."""
+    ours, theirs = tables(parts), tables(others)
+    assert ours.keys() == theirs.keys()
+    for name, table in ours.items():
+        assert table.drop_columns("id").equals(theirs[name].drop_columns("id"), check_metadata=True), name
 
 
 class Heard(SilentEvents):
@@ -293,27 +301,46 @@ def processes_with(mark):
     return found
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_program_ends_all_its_processes_and_goes_on(ray, tiny_model, folder, number):
-    model = load_predictor(str(tiny_model))
+@pytest.fixture
+def many_chunks(folder, tiny_model):
+    """Enough files to be stopped in the middle, and the folder of their screening without Ray."""
     for copy in range(4):
         for file in sorted((folder / "in").glob("?.jsonl")):
             (folder / "in" / f"{copy}{file.name}").write_text(file.read_text())
-    inputs = plan_files([Path("in")])
+    model, inputs = load_predictor(str(tiny_model)), plan_files([Path("in")])
     plain = begin("plain", model, inputs)
     run_screening(model, str(tiny_model), inputs, plain, OPTIONS)
+    return model, inputs, plain
 
-    mark = f"dtnn-fast-test-{os.getpid()}-{number}"
+
+@contextmanager
+def started_program(tiny_model, *options, **environment):
+    """The program in a process of its own, when it has written the first part."""
     command = [sys.executable, "-P", "-c", PROGRAM, "screen", "in", "--model", str(tiny_model), "--output", "out"]
-    environment = {**os.environ, "DTNN_TEST_MARK": mark}
     with subprocess.Popen(
-        [*command, "--engine", "ray"], env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        [*command, "--engine", "ray", *options],
+        env={**os.environ, **environment},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
     ) as process:
         parts = output_parts(Path("out"))
         deadline = time.monotonic() + 120
         while not parts.part_files() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
+        try:
+            yield process, parts
+        finally:
+            # One that does not end by itself must not keep the tests waiting.
+            process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_program_ends_all_its_processes_and_goes_on(ray, tiny_model, many_chunks, number):
+    model, inputs, plain = many_chunks
+    mark = f"dtnn-fast-test-{os.getpid()}-{number}"
+    with started_program(tiny_model, DTNN_TEST_MARK=mark) as (process, parts):
         process.send_signal(number)
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
@@ -322,9 +349,27 @@ def test_a_stopped_program_ends_all_its_processes_and_goes_on(ray, tiny_model, f
     while (left := processes_with(mark)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert left == []
-    written = len(parts.part_files())
-    assert 0 < written < len(inputs.chunks)
+    assert 0 < len(parts.part_files()) < len(inputs.chunks)
     counts = run_screening_on_ray(model, str(tiny_model), inputs, parts, OPTIONS, TWO_ACTORS)
     assert not counts.stopped
     assert_equal_tables(parts, plain)
-    assert len(np.unique([name for table in tables(plain).values() for name in table["id"].to_pylist()])) > 100
+
+
+@pytest.mark.slow
+def test_a_cluster_that_loses_the_only_node_with_actors(ray, tiny_model, many_chunks):
+    """The command runs on the head, which computes nothing; all others are lost, and a new one joins."""
+    from ray.cluster_utils import Cluster
+
+    _, inputs, plain = many_chunks
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        lost = cluster.add_node(num_cpus=2)
+        with started_program(tiny_model, "--ray-address", cluster.address, "--no-find-duplicates") as (process, parts):
+            cluster.remove_node(lost, allow_graceful=False)
+            assert 0 < len(parts.part_files()) < len(inputs.chunks)
+            cluster.add_node(num_cpus=2)
+            _, stderr = process.communicate(timeout=120)
+    finally:
+        cluster.shutdown()
+    assert process.returncode == 3, stderr
+    assert_equal_contents_but_ids(parts, plain)
