@@ -3,24 +3,21 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import BadFileError, DTNNError
-from . import SOME_REJECTED, STOPPED
+from . import STOPPED
 from .console import command_line, counted, stderr, stdout
-from .options import CRYSTAL_FILES, ModelOption, ThreadsOption, describe, load_model
+from .options import CRYSTAL_FILES, ModelOption, ThreadsOption, load_model
 from .progress import ScreeningProgress
 from .ranking_options import (
-    RANKING_FILE,
-    UNRANKED_FILE,
     DuplicatesOption,
     ElementsOption,
     LowestOption,
@@ -32,10 +29,9 @@ from .ranking_options import (
     WhereOption,
     WithoutOption,
     split_elements,
-    warn_few,
-    write_and_print,
 )
 from .screen_devices import ALL_DEVICES, list_devices, screen_on_all
+from .screening_results import RESULT_FILES, ScreeningResults, refuse_nothing, require_all, write_results
 from .stop_signals import sigterm_as_ctrl_c
 
 if TYPE_CHECKING:
@@ -43,27 +39,20 @@ if TYPE_CHECKING:
     from ..screening.input_chunks import ScreeningInput
     from ..screening.parts import Parts
     from ..screening.ranking import RankingRules
-    from ..screening.screening_run import ScreeningOptions
+    from ..screening.ray_engine import RayOptions
+    from ..screening.screening_run import ScreeningOptions, Shard
 
-REJECTED_FILE, PLOT_FILE, SUMMARY_FILE = "rejected.csv", "plot.png", "summary.json"
-RESULT_FILES = (RANKING_FILE, UNRANKED_FILE, REJECTED_FILE, PLOT_FILE, SUMMARY_FILE)
 # Raw files of fewer bytes are read in this process: another one takes a second to start.
 _BYTES_FOR_READERS = 4 * 2**20
 _RUN_PANEL = "The run"
 _NO_FAILURES: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True)
-class _Results:
-    """What a finished screening needs for its files."""
+class Engine(StrEnum):
+    """What runs a screening."""
 
-    parts: Parts
-    model: str
-    rules: RankingRules
-    top: int
-    find_duplicates: bool
-    others_rejected: Sequence[Any]
-    facts: Mapping[str, Any]
+    LOCAL = "local"
+    RAY = "ray"
 
 
 def screen(
@@ -158,6 +147,24 @@ def screen(
             rich_help_panel=_RUN_PANEL,
         ),
     ] = "cpu",
+    engine: Annotated[
+        Engine,
+        typer.Option(
+            help="What runs the screening: this process with its readers, or Ray on this machine or a cluster; the "
+            "parts are the same. With ray, --threads (default 1) and --device (cpu or cuda) are those of each actor, "
+            "and Ray starts as many as there are cores or GPUs.",
+            rich_help_panel=_RUN_PANEL,
+        ),
+    ] = Engine.LOCAL,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            show_default="starts Ray on this machine",
+            help="Address of a running Ray cluster, such as auto or ray-head:6379, for --engine ray. All its nodes "
+            "must see the input and --output under the same paths.",
+            rich_help_panel=_RUN_PANEL,
+        ),
+    ] = None,
 ) -> None:
     """Predict the dielectric tensors of many crystals, and rank the crystals.
 
@@ -185,18 +192,18 @@ def screen(
             *(sort_by, lowest_first, where, split_elements(elements), split_elements(without), rank_unreliable),
             *(rank_duplicates, per_prototype, pareto),
         )
+        ray_options = _ray_options(engine, ray_address, threads, device, readers)
         devices = list_devices() if device == ALL_DEVICES and not merge else []
-        predictor = load_model(model, threads, "cpu" if device == ALL_DEVICES else device, "screen")
+        # With Ray, and with all GPUs, the model goes to the devices of other processes.
+        is_elsewhere = ray_options is not None or device == ALL_DEVICES
+        model_threads = threads if ray_options is None else ray_options.threads
+        predictor = load_model(model, model_threads, "cpu" if is_elsewhere else device, "screen")
         _check_charges(predictor, born_charges)
         _check_rules(rules, predictor.targets)
         parts = output_parts(output)
         _check_folder(output)
         share = parse_shard(shard)
-        if fresh and share.of > 1:
-            raise typer.BadParameter(
-                "would remove the parts of other shares: remove the folder before the first one starts",
-                param_hint="--fresh with --shard",
-            )
+        _check_fresh(fresh, share)
         lock_name = "screening" if merge else share.name
         with ExitStack() as lock:
             lock.enter_context(parts.locked(lock_name))
@@ -209,11 +216,10 @@ def screen(
             if inputs.notice:
                 stderr().print(inputs.notice)
             if not inputs.chunks:
-                _refuse_nothing(inputs, paths or [])
+                refuse_nothing(inputs, paths or [])
             if fresh:
                 parts.remove()
-            num_readers = _num_readers(readers, inputs, device)
-            _share_cores(threads, num_readers, inputs, device)
+            num_readers = _share_cores(readers, threads, inputs, device)
             options = ScreeningOptions(batch_atoms, born_charges, num_readers, share)
             parts.begin(make_manifest(predictor, model, inputs, list(map(str, paths or [])), options, command_line()))
             if merge:
@@ -225,14 +231,12 @@ def screen(
                 failures = _NO_FAILURES
                 lock.enter_context(parts.locked(lock_name))
             else:
-                seconds, stopped, failures = _screen(predictor, model, inputs, parts, options)
+                seconds, stopped, failures = _screen(predictor, model, inputs, parts, options, ray_options)
             if share.of > 1 and not merge:
                 _end_share(parts, share.name, stopped)
                 return
             if merge or not stopped:
-                from ..screening.finish import require_all_chunks
-
-                require_all_chunks(parts, len(inputs.chunks))
+                require_all(parts, inputs)
             facts = {
                 "seconds": round(seconds, 3),
                 "stopped": stopped,
@@ -240,14 +244,22 @@ def screen(
                 "symmetry_not_used": len(failures),
                 "born_charges": born_charges,
             }
-            results = _Results(parts, model, rules, top, find_duplicates and not stopped, inputs.rejected, facts)
-            _write_results(results)
+            marks_duplicates = find_duplicates and not stopped
+            write_results(ScreeningResults(parts, model, rules, top, marks_duplicates, inputs.rejected, facts))
 
 
 def _check_charges(predictor: Predictor, born_charges: bool) -> None:
     if born_charges and not predictor.has_born_charges:
         raise typer.BadParameter(
             "needs a model with Born charges (dtnn-fast train with training.born_weight)", param_hint="--born-charges"
+        )
+
+
+def _check_fresh(fresh: bool, share: Shard) -> None:
+    if fresh and share.of > 1:
+        raise typer.BadParameter(
+            "would remove the parts of other shares: remove the folder before the first one starts",
+            param_hint="--fresh with --shard",
         )
 
 
@@ -279,15 +291,6 @@ def _check_folder(output: Path) -> None:
         raise BadFileError(f"{output}: results cannot be written there: {error.strerror or error}") from error
 
 
-def _refuse_nothing(inputs: ScreeningInput, paths: Sequence[Path]) -> None:
-    from ..formats.reading import known_file_names
-
-    if inputs.rejected:
-        more = f" (and {len(inputs.rejected) - 1} more)" if len(inputs.rejected) > 1 else ""
-        raise DTNNError(f"nothing could be predicted: {describe(inputs.rejected[0])}{more}")
-    raise DTNNError(f"no crystals found in {', '.join(map(str, paths))}: expected files named {known_file_names()}")
-
-
 def _num_readers(asked: int | None, inputs: ScreeningInput, device: str) -> int:
     """Choose the number of reading processes, where the user does not."""
     import os
@@ -310,18 +313,48 @@ def _is_packed(inputs: ScreeningInput) -> bool:
     return bool(first) and all((file.parent / LIST_FILE).exists() for file in first)
 
 
-def _share_cores(threads: int | None, num_readers: int, inputs: ScreeningInput, device: str) -> None:
-    """Leave cores to the readers, where the user does not say how many threads the model has."""
+def _share_cores(asked: int | None, threads: int | None, inputs: ScreeningInput, device: str) -> int:
+    """Choose the number of reading processes, and leave cores to them where the user does not say how many threads.
+
+    Returns:
+        The number of reading processes.
+    """
     import os
 
     import torch
 
+    num_readers = _num_readers(asked, inputs, device)
     if threads is None and device == "cpu" and num_readers and not _is_packed(inputs):
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
+    return num_readers
+
+
+def _ray_options(
+    engine: Engine, address: str | None, threads: int | None, device: str, readers: int | None
+) -> RayOptions | None:
+    """Check the options of Ray; None where it is not asked for."""
+    if engine is Engine.LOCAL:
+        if address is not None:
+            raise typer.BadParameter("needs --engine ray", param_hint="--ray-address")
+        return None
+    from ..screening.ray_engine import RayOptions
+    from ..screening.ray_workers import import_ray
+
+    if device not in ("cpu", "cuda"):
+        raise typer.BadParameter(f"--engine ray takes cpu or cuda, got {device!r}", param_hint="--device")
+    if readers is not None:
+        raise typer.BadParameter("--engine ray decides how many tasks read", param_hint="--readers")
+    import_ray()
+    return RayOptions(address, device, threads or 1)
 
 
 def _screen(
-    predictor: Predictor, model: str, inputs: ScreeningInput, parts: Parts, options: ScreeningOptions
+    predictor: Predictor,
+    model: str,
+    inputs: ScreeningInput,
+    parts: Parts,
+    options: ScreeningOptions,
+    ray_options: RayOptions | None,
 ) -> tuple[float, bool, Mapping[str, str]]:
     """Screen with a progress bar.
 
@@ -333,7 +366,12 @@ def _screen(
 
     start = time.perf_counter()
     with collected_failures() as failures, ScreeningProgress() as progress:
-        counts = run_screening(predictor, model, inputs, parts, options, progress)
+        if ray_options is None:
+            counts = run_screening(predictor, model, inputs, parts, options, progress)
+        else:
+            from ..screening.ray_engine import run_screening_on_ray
+
+            counts = run_screening_on_ray(predictor, model, inputs, parts, options, ray_options, progress)
     seconds = time.perf_counter() - start
     done = counts.predicted + counts.rejected
     if counts.stopped:
@@ -365,92 +403,3 @@ def _end_share(parts: Parts, name: str, stopped: bool) -> None:
     if stopped:
         raise typer.Exit(STOPPED)
     stdout().print(f"{name} is done: {parts.folder}. When all shares are, --merge makes the ranking")
-
-
-def _write_results(results: _Results) -> None:
-    from ..screening.finish import make_ids_unique, mark_duplicates, write_rejected_csv
-    from ..screening.ranking import open_ranking
-    from ..screening.screening_plot import plot_screening
-
-    folder, files = results.parts.folder, results.parts.part_files()
-    # Not before all parts are there: otherwise the suffixes would depend on what was done first.
-    renamed = 0 if results.facts["stopped"] else make_ids_unique(files)
-    if renamed:
-        stderr().print(f"{renamed:,} ids occurred before, and have a suffix such as #2")
-    num_rejected = write_rejected_csv(folder / REJECTED_FILE, results.parts, results.others_rejected)
-    if results.find_duplicates and mark_duplicates(files) is None:
-        stderr().print("duplicates were not searched for: pymatgen is not installed (pip install 'dtnn-fast[io]')")
-    if not files:
-        raise typer.Exit(STOPPED)
-    with _keeping_predictions(folder), open_ranking([folder], results.rules) as ranking:
-        num_predicted = ranking.count_all()
-        if not num_predicted:
-            if results.facts["stopped"]:
-                raise typer.Exit(STOPPED)
-            _refuse_all(results, num_rejected)
-        written = write_and_print(ranking, folder, results.top)
-        warn_few(ranking)
-        plot_screening(folder / PLOT_FILE, ranking)
-        summary = {
-            "command": command_line(),
-            "model": results.model,
-            "targets": list(ranking.targets),
-            "sorted_by": ranking.value_name,
-            "lowest_first": results.rules.lowest_first,
-            "rank_unreliable": results.rules.rank_unreliable,
-            "predicted": num_predicted,
-            "ranked": ranking.count(),
-            "not_ranked": ranking.reasons(),
-            "rejected": num_rejected,
-            "warnings": ranking.warning_counts(),
-            **results.facts,
-        }
-    _write_summary(folder / SUMMARY_FILE, summary)
-    others = [folder / name for name in (REJECTED_FILE, PLOT_FILE, SUMMARY_FILE)]
-    parts_text = str(files[0]) if len(files) == 1 else f"{folder / 'part-*.parquet'} ({len(files)})"
-    stdout().print(f"results: {', '.join([parts_text, *map(str, [*written, *others])])}")
-    if results.facts["stopped"]:
-        raise typer.Exit(STOPPED)
-    if num_rejected:
-        stderr().print(f"{num_rejected:,} rejected: see {folder / REJECTED_FILE}", style="yellow")
-        raise typer.Exit(SOME_REJECTED)
-
-
-@contextmanager
-def _keeping_predictions(folder: Path) -> Iterator[None]:
-    """Say that nothing is lost where a ranking fails, for example by a column that no source has."""
-    from ..screening.ranking import RankingError
-
-    try:
-        yield
-    except RankingError as error:
-        raise DTNNError(f"{error}\nThe predictions are in {folder}: rank them with dtnn-fast rank {folder}") from error
-
-
-def _refuse_all(results: _Results, num_rejected: int) -> None:
-    """Say why nothing was predicted.
-
-    Raises:
-        DTNNError: always.
-    """
-    from itertools import chain
-
-    from ..formats.reading import known_file_names
-    from ..screening.finish import rejected_of
-
-    first = next(chain(results.others_rejected, rejected_of(results.parts)), None)
-    if first is None:
-        raise DTNNError(f"no crystals found: expected files named {known_file_names()}")
-    more = f" (and {num_rejected - 1} more)" if num_rejected > 1 else ""
-    raise DTNNError(f"nothing could be predicted: {describe(first)}{more}")
-
-
-def _write_summary(path: Path, summary: dict[str, Any]) -> None:
-    import torch
-
-    from ..files import replacing
-    from ..training.run_folder import versions
-
-    content = {**summary, "threads": torch.get_num_threads(), "versions": versions()}
-    with replacing(path) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

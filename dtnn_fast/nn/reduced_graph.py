@@ -7,7 +7,7 @@ first made exactly symmetric, which moves atoms and lattice vectors by the toler
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -180,6 +180,17 @@ def collected_failures() -> Iterator[dict[str, str]]:
         yield failures
     finally:
         _FAILURES.reset(token)
+
+
+def report_failures(failures: Mapping[str, str]) -> None:
+    """Add failures of another process to those of the innermost `collected_failures`, if there is one.
+
+    Args:
+        failures: reasons by label.
+    """
+    collected = _FAILURES.get()
+    if collected is not None:
+        collected.update(failures)
 
 
 def build_inference_graph(

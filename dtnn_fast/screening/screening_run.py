@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -122,32 +122,21 @@ def run_screening(
         BadFileError: a part cannot be written.
     """
     events = events or SilentEvents()
-    damaged = lambda path, reason: events.on_message(f"{path}: damaged, and computed again: {reason}")  # noqa: E731
-    own = options.shard.chunks(len(inputs.chunks))
-    parts.remove_unfinished(own if options.shard.of > 1 else None)
-    done = parts.done(damaged)
-    finished = parts.finished_chunks()
-    chunks = [number for number in own if number not in finished]
-    sizes = [chunk.size for chunk in inputs.chunks]
-    whole = sum(sizes[number] for number in own)
-    events.on_start(whole - sum(sizes[number] for number in chunks), whole)
-    search_from = search_from_atoms(model)
-    if search_from is not None and options.num_readers:
-        # Readers search while the model predicts, and each crystal with operations takes a third of the model's time.
-        search_from = 1
-    preparation = Preparation(
-        tuple(sorted(model.elements)), None if search_from is None else (search_from, SEARCH_TO_ATOMS)
-    )
+    chunks, done = find_remaining(inputs, parts, options, events)
     counts = ScreeningCounts(0, 0, False)
     # Kept over all pieces: what ran out of memory once would again.
     limit = batch_limit(model, options.batch_atoms)
+    preparation = preparation_for(model)
+    if preparation.search_operations is not None and options.num_readers:
+        # Readers search while the model predicts, and a crystal with operations takes a third of the model's time.
+        preparation = replace(preparation, search_operations=(1, SEARCH_TO_ATOMS))
     stream = prepared_pieces(inputs, chunks, done, preparation, options.num_readers, events.on_message)
     try:
         for piece in stream:
-            predicted, rejected, stopped = _do_piece(model, model_name, piece, parts, options, limit, events)
+            predicted, rejected, stopped = predict_piece(model, model_name, piece, parts, options, limit, events)
             counts = ScreeningCounts(counts.predicted + predicted, counts.rejected + rejected, stopped)
             # The number of pieces of a chunk is not known before its end.
-            events.on_piece(sizes[piece.chunk] if piece.is_last else 0, rejected)
+            events.on_piece(inputs.chunks[piece.chunk].size if piece.is_last else 0, rejected)
             if stopped:
                 break
     except KeyboardInterrupt:
@@ -157,7 +146,42 @@ def run_screening(
     return counts
 
 
-def _do_piece(
+def find_remaining(
+    inputs: ScreeningInput, parts: Parts, options: ScreeningOptions, events: ScreeningEvents
+) -> tuple[list[int], dict[int, dict[int, str]]]:
+    """Find out what earlier starts left to do, and say how much of the input they did.
+
+    Args:
+        inputs: of `plan_files` and the like.
+        parts: the folder.
+        options: which share is screened.
+        events: told of the start, and of damaged parts.
+
+    Returns:
+        Numbers of the chunks that are not finished, and what `Parts.done` gives.
+    """
+    share = options.shard.chunks(len(inputs.chunks))
+    parts.remove_unfinished(share if options.shard.of > 1 else None)
+    done = parts.done(lambda path, reason: events.on_message(f"{path}: damaged, and computed again: {reason}"))
+    finished = parts.finished_chunks()
+    chunks = [number for number in share if number not in finished]
+    whole, remaining = (sum(inputs.chunks[number].size for number in numbers) for numbers in (share, chunks))
+    events.on_start(whole - remaining, whole)
+    return chunks, done
+
+
+def preparation_for(model: Predictor, num_threads: int | None = None) -> Preparation:
+    """Choose how crystals are prepared for a model on its present device.
+
+    Args:
+        model: the model that will predict them.
+        num_threads: with how many threads; None for those of torch in this process.
+    """
+    search_from = search_from_atoms(model, num_threads)
+    return Preparation(tuple(sorted(model.elements)), None if search_from is None else (search_from, SEARCH_TO_ATOMS))
+
+
+def predict_piece(
     model: Predictor,
     model_name: str,
     piece: PreparedPiece,
@@ -166,6 +190,7 @@ def _do_piece(
     limit: BatchLimit,
     events: ScreeningEvents,
 ) -> ScreeningCounts:
+    """Predict a piece and write its part; see `run_screening`."""
     events.on_crystals(len(piece.rejected))
     try:
         screened, failed = screen_crystals(

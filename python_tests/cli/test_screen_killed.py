@@ -164,7 +164,7 @@ def test_another_model_changed_files_and_other_options_are_refused(
     (finished / "manifest.json").write_text("{")
     assert "manifest.json: cannot be read" in refused(*arguments)
     (finished / "manifest.json").unlink()
-    assert "parts of a screening without its manifest.json" in refused(*arguments)
+    assert "part files without their manifest.json" in refused(*arguments)
     code, output = starter.run(*arguments, "-o", finished, "--fresh")
     assert code == 3, output
     assert results_of(finished) == results_of(undisturbed)

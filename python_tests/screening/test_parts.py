@@ -137,7 +137,7 @@ def test_the_manifest_says_what_the_parts_belong_to(parts, tmp_path):
     parts.begin({**MANIFEST, "command": "another", "model": {**MANIFEST["model"], "name": "/elsewhere/m"}})
     assert parts.manifest()["command"] == "dtnn-fast screen x"
     for changed, message in (
-        ({"model": {**MANIFEST["model"], "sha256": "9"}}, "a screening of another model"),
+        ({"model": {**MANIFEST["model"], "sha256": "9"}}, "made of another model"),
         ({"model": {**MANIFEST["model"], "targets": []}}, r"another model[\s\S]*targets: \['total'\] before, \[\] now"),
         ({"source": {**MANIFEST["source"], "paths": ["y"]}}, r"other files[\s\S]*paths: \['x'\] before, \['y'\] now"),
         ({"source": {**MANIFEST["source"], "sha256": "9"}}, "files that have changed since then"),
@@ -159,7 +159,7 @@ def test_another_manifest_is_an_error(parts, tmp_path, text):
 
 def test_parts_without_manifest_are_an_error(parts):
     write(parts, 0, "k0")
-    with pytest.raises(DTNNError, match=r"without its manifest\.json"):
+    with pytest.raises(DTNNError, match=r"without their manifest\.json"):
         parts.begin(MANIFEST)
 
 
