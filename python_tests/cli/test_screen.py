@@ -271,6 +271,26 @@ def test_ctrl_c_keeps_what_was_predicted(program, folder, tiny_model, tmp_path, 
     assert summary["predicted"] == 5
 
 
+def test_repeated_ids_get_suffixes_when_all_parts_are_there(program, few_crystals, tiny_model, tmp_path, monkeypatch):
+    """Before, the first of several is not known: other processes may write an earlier part later."""
+    row = few_crystals.read_text().splitlines()[0]
+    for name in "abc":
+        (tmp_path / f"{name}.jsonl").write_text(row)
+    monkeypatch.setattr("dtnn_fast.screening.input_chunks.FILES_TOGETHER", 1)
+    command = ["screen", *sorted(tmp_path.glob("?.jsonl")), "--model", tiny_model, "--output", tmp_path / "out"]
+    name = json.loads(row)["id"]
+
+    def ids():
+        return [parquet.read_table(part)["id"].to_pylist() for part in sorted((tmp_path / "out").glob("part-*"))]
+
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2)
+        assert program(*command).exit_code == 130
+    assert ids() == [[name], [name]]
+    assert program(*command).exit_code == 0
+    assert ids() == [[name], [f"{name}#2"], [f"{name}#3"]]
+
+
 @pytest.mark.parametrize("where", ["model", "listing"])
 def test_ctrl_c_before_the_first_prediction(program, folder, tiny_model, tmp_path, monkeypatch, where):
     def interrupted(paths):
