@@ -232,7 +232,7 @@ def test_a_piece_that_kills_its_processes_is_left_out(ray, tiny_model, labelled,
     parts = begin(tmp_path, model, plan_crystals(labelled[:2]))
     attempts = ray.remote(num_cpus=0)(Attempts).remote()
     place = Place(str(tmp_path), str(tmp_path), "elsewhere")
-    piece = PreparedPiece(0, 0, labelled[:2], [], True)
+    piece = PreparedPiece(0, 0, labelled[:2], [], True, input_chunks.PieceKey())
     before = os.getcwd()
     try:
         for number in range(1, 7):
@@ -255,7 +255,7 @@ def test_a_node_without_the_files_says_so(tmp_path, monkeypatch):
         enter(Place(here, here, "elsewhere"))
     (tmp_path / "manifest.json").write_text('{"format": "dtnn_fast screening 1"}')
     chunk = input_chunks.Chunk(("in/a.cif",), ("a",), size=1)
-    work = Work(0, chunk, set(), ())
+    work = Work(0, chunk, {}, ())
     place = Place(here, here, "elsewhere")
     (table,) = read_chunks(pickled(work), None, place)
     (reading,) = unpickled(table)
