@@ -43,8 +43,9 @@ def describe_symmetry(crystal: Crystal, symprec: float = SYMPREC) -> SymmetryFac
 
     The prototype is the composition with letters for the elements (rarest first), the space group, and for each element
     its orbits: the number of atoms in the primitive cell and their site symmetry. Cubic perovskites of all elements are
-    ``ABC3_221_1@m-3m_1@m-3m_3@4/mm.m``. Wyckoff letters are not used, since a shift of the origin exchanges them.
-    Of two space groups that are mirror images of each other it has the lower number. Different structures can have one prototype: those whose free coordinates differ much.
+    ``ABC3_221_1@m-3m_1@m-3m_3@4/mm.m``. Wyckoff letters are not used, since a shift of the origin exchanges them. Of
+    two space groups that are mirror images of each other it has the lower number. Different structures can have one
+    prototype: those whose free coordinates differ much.
 
     Args:
         crystal: a crystal that passed `check_crystal`.
