@@ -22,9 +22,7 @@ import duckdb, matplotlib.pyplot, pymatgen.analysis.structure_matcher
 import dtnn_fast.screening.finish, dtnn_fast.screening.ranking, dtnn_fast.screening.report
 from dtnn_fast.cli.app import app
 from dtnn_fast.model import load_predictor
-from dtnn_fast.screening import engine, input_chunks, screening_run, synced_files
-
-input_chunks.PIECE_CRYSTALS, input_chunks.FILES_TOGETHER = 7, 2
+from dtnn_fast.screening import engine
 
 def run(request):
     log = os.open(request["log"], os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
@@ -75,6 +73,12 @@ for line in sys.stdin:
     print(answer, flush=True)
 """
 
+# Read by every process at its start, also by those that read crystals.
+_SITE = """
+from dtnn_fast.screening import input_chunks
+input_chunks.PIECE_CRYSTALS, input_chunks.FILES_TOGETHER = 7, 2
+"""
+
 
 class Start:
     """A start of the program in a process of its own."""
@@ -111,12 +115,13 @@ class Starter:
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._count = folder, 0
+        (folder / "sitecustomize.py").write_text(_SITE)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", _SERVER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])},
         )
 
     def ask(self, request: dict[str, Any]) -> int:

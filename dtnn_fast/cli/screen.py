@@ -239,7 +239,8 @@ def screen(
                 "born_charges": born_charges,
             }
             results = _Results(parts, model, rules, top, find_duplicates and not stopped, inputs.rejected, facts)
-            _write_results(results)
+            with _ending_quietly():
+                _write_results(results)
 
 
 @contextmanager
@@ -411,6 +412,22 @@ def _write_results(results: _Results) -> None:
     if num_rejected:
         stderr().print(f"{num_rejected:,} rejected: see {folder / REJECTED_FILE}", style="yellow")
         raise typer.Exit(SOME_REJECTED)
+
+
+@contextmanager
+def _ending_quietly() -> Iterator[None]:
+    """Say that nothing is lost where Ctrl-C or SIGTERM comes after the predictions."""
+    try:
+        yield
+        return
+    except KeyboardInterrupt:
+        pass
+    except RuntimeError as error:
+        # What DuckDB makes of Ctrl-C.
+        if "interrupted" not in str(error).lower():
+            raise
+    stderr().print("stopped: the ranking is not complete; the same command makes it", style="yellow")
+    raise typer.Exit(STOPPED)
 
 
 @contextmanager
