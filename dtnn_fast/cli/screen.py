@@ -439,6 +439,11 @@ def _keeping_predictions(folder: Path) -> Iterator[None]:
         yield
     except RankingError as error:
         raise DTNNError(f"{error}\nThe predictions are in {folder}: rank them with dtnn-fast rank {folder}") from error
+    except OSError as error:
+        raise BadFileError(
+            f"{error.filename or folder}: results cannot be written: {error.strerror or error}. The predictions stay "
+            f"in {folder}: make room and start again with the same command"
+        ) from error
 
 
 def _refuse_all(results: _Results, num_rejected: int) -> None:
