@@ -276,3 +276,26 @@ def test_any_batch_size(starter, arguments, undisturbed, tmp_path, batch_atoms):
     code, output = starter.run(*arguments, "-o", tmp_path, "--batch-atoms", batch_atoms)
     assert code == 3, output
     assert_tables_are_close(rows_of(tmp_path), rows_of(undisturbed))
+
+
+@pytest.mark.parametrize("readers", [0, 1])
+def test_bad_files_with_names_that_are_not_utf8(starter, arguments, data, tmp_path, readers):
+    folder = os.fsencode(tmp_path / "crystals")
+    os.mkdir(folder)
+    with open(os.path.join(folder, b"good\xff.jsonl"), "wb") as file:
+        file.write((data / "0.jsonl").read_bytes())
+    for number in range(3):
+        with open(os.path.join(folder, b"bad\xfe%d.cif" % number), "w") as file:
+            file.write("<html>")
+    os.mkdir(os.path.join(folder, b"x.cif"))
+    output_folder = tmp_path / "out"
+    for _ in range(2):
+        code, output = starter.run(
+            "screen", tmp_path / "crystals", *arguments[2:-1], readers, "-o", output_folder, "--batch-atoms", 50
+        )
+        assert code == 3, output
+    assert len(rows_of(output_folder)) == IN_FILE + 2
+    rejected = rows_of(output_folder, "rejected")
+    assert len(rejected) == 4
+    assert sum("crystals/bad" in row["source"] for row in rejected) == 3
+    assert len((output_folder / "rejected.csv").read_text().splitlines()) == 5
