@@ -8,14 +8,16 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from pyarrow import parquet
 
+# `slow` is a pause before each batch, in seconds.
 # `die_at` kills the process when it renames a file for the n-th time: before or after the renaming.
 _SERVER = """
-import json, os, resource, signal, sys, traceback
+import json, os, resource, signal, sys, time, traceback
 import torch
 torch.set_num_threads(1)
 import duckdb, matplotlib.pyplot, pymatgen.analysis.structure_matcher
@@ -48,6 +50,7 @@ def run(request):
 
     def counting_predict(model, crystals, born_charges):
         print("batch", flush=True)
+        time.sleep(request["slow"])
         return predict(model, crystals, born_charges)
 
     engine._predict_batch = counting_predict
@@ -101,8 +104,6 @@ class Start:
 
     def wait_for(self, text: str, times: int = 1) -> None:
         """Wait until it has printed a text so many times; fails when it ends before."""
-        import time
-
         for _ in range(6000):
             if self.output.count(text) >= times:
                 return
@@ -132,13 +133,15 @@ class Starter:
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 
-    def start(self, *arguments: object, die_at: int = 0, die_before: bool = True, file_bytes: int = 0) -> Start:
+    def start(
+        self, *arguments: object, die_at: int = 0, die_before: bool = True, file_bytes: int = 0, slow: float = 0.0
+    ) -> Start:
         """Start the program with arguments."""
         self._count += 1
         log = self._folder / f"start-{self._count}.log"
         texts = [str(argument) for argument in arguments]
         request = {"arguments": texts, "log": str(log), "die_at": die_at, "die_before": die_before}
-        return Start(self, self.ask({**request, "file_bytes": file_bytes}), log)
+        return Start(self, self.ask({**request, "file_bytes": file_bytes, "slow": slow}), log)
 
     def run(self, *arguments: object, **how: Any) -> tuple[int, str]:
         """Start the program, and wait for it; returns its exit code and what it printed."""

@@ -105,7 +105,7 @@ def test_stopped_while_the_ranking_is_made(starter, arguments, undisturbed, tmp_
 
 @pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT], [signal.SIGINT, signal.SIGINT]])
 def test_stopped(starter, arguments, undisturbed, tmp_path, signals):
-    start = starter.start(*arguments, "-o", tmp_path, "--batch-atoms", 1)
+    start = starter.start(*arguments, "-o", tmp_path, "--batch-atoms", 1, slow=0.02)
     start.wait_for("batch", 20)
     for number in signals:
         start.send(number)
@@ -204,7 +204,7 @@ def test_fresh_removes_nothing_where_the_input_is_wrong(starter, arguments, undi
 
 
 def test_two_processes_on_one_folder(starter, arguments, undisturbed, tmp_path):
-    first = starter.start(*arguments, "-o", tmp_path, "--batch-atoms", 1)
+    first = starter.start(*arguments, "-o", tmp_path, "--batch-atoms", 1, slow=0.06)
     first.wait_for("batch")
     for more in ([], ["--merge"], ["--shard", "1/3"]):
         code, output = starter.run(*arguments, "-o", tmp_path, *more)
