@@ -8,23 +8,23 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from pyarrow import parquet
 
+# `slow` is a pause before each batch, in seconds.
 # `die_at` kills the process when it renames a file for the n-th time: before or after the renaming.
 _SERVER = """
-import json, os, resource, signal, sys, traceback
+import json, os, resource, signal, sys, time, traceback
 import torch
 torch.set_num_threads(1)
 import duckdb, matplotlib.pyplot, pymatgen.analysis.structure_matcher
 import dtnn_fast.screening.finish, dtnn_fast.screening.ranking, dtnn_fast.screening.screening_plot
 from dtnn_fast.cli.app import app
 from dtnn_fast.model import load_predictor
-from dtnn_fast.screening import engine, input_chunks, screening_run, synced_files
-
-input_chunks.PIECE_CRYSTALS, input_chunks.FILES_TOGETHER = 7, 2
+from dtnn_fast.screening import engine
 
 def run(request):
     log = os.open(request["log"], os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
@@ -50,6 +50,7 @@ def run(request):
 
     def counting_predict(model, crystals, born_charges):
         print("batch", flush=True)
+        time.sleep(request["slow"])
         return predict(model, crystals, born_charges)
 
     engine._predict_batch = counting_predict
@@ -75,6 +76,12 @@ for line in sys.stdin:
     print(answer, flush=True)
 """
 
+# Read by every process at its start, also by those that read crystals.
+_SITE = """
+from dtnn_fast.screening import input_chunks
+input_chunks.PIECE_CRYSTALS, input_chunks.FILES_TOGETHER = 7, 2
+"""
+
 
 class Start:
     """A start of the program in a process of its own."""
@@ -97,8 +104,6 @@ class Start:
 
     def wait_for(self, text: str, times: int = 1) -> None:
         """Wait until it has printed a text so many times; fails when it ends before."""
-        import time
-
         for _ in range(6000):
             if self.output.count(text) >= times:
                 return
@@ -111,12 +116,13 @@ class Starter:
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._count = folder, 0
+        (folder / "sitecustomize.py").write_text(_SITE)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", _SERVER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])},
         )
 
     def ask(self, request: dict[str, Any]) -> int:
@@ -127,13 +133,15 @@ class Starter:
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 
-    def start(self, *arguments: object, die_at: int = 0, die_before: bool = True, file_bytes: int = 0) -> Start:
+    def start(
+        self, *arguments: object, die_at: int = 0, die_before: bool = True, file_bytes: int = 0, slow: float = 0.0
+    ) -> Start:
         """Start the program with arguments."""
         self._count += 1
         log = self._folder / f"start-{self._count}.log"
         texts = [str(argument) for argument in arguments]
         request = {"arguments": texts, "log": str(log), "die_at": die_at, "die_before": die_before}
-        return Start(self, self.ask({**request, "file_bytes": file_bytes}), log)
+        return Start(self, self.ask({**request, "file_bytes": file_bytes, "slow": slow}), log)
 
     def run(self, *arguments: object, **how: Any) -> tuple[int, str]:
         """Start the program, and wait for it; returns its exit code and what it printed."""

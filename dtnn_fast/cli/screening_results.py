@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ..errors import DTNNError
+from ..errors import BadFileError, DTNNError
 from . import SOME_REJECTED, STOPPED
 from .console import command_line, stderr, stdout
 from .options import describe
@@ -76,6 +76,11 @@ def write_results(results: ScreeningResults) -> None:
         DTNNError: nothing was predicted, or the ranking fails.
         typer.Exit: 3 where crystals were rejected, 130 where it was stopped.
     """
+    with _ending_quietly():
+        _write_results(results)
+
+
+def _write_results(results: ScreeningResults) -> None:
     from ..screening.finish import make_ids_unique, mark_duplicates, write_rejected_csv
     from ..screening.ranking import open_ranking
     from ..screening.screening_plot import plot_screening
@@ -125,6 +130,22 @@ def write_results(results: ScreeningResults) -> None:
 
 
 @contextmanager
+def _ending_quietly() -> Iterator[None]:
+    """Say that nothing is lost where Ctrl-C or SIGTERM comes after the predictions."""
+    try:
+        yield
+        return
+    except KeyboardInterrupt:
+        pass
+    except RuntimeError as error:
+        # What DuckDB makes of Ctrl-C.
+        if "interrupted" not in str(error).lower():
+            raise
+    stderr().print("stopped: the ranking is not complete; the same command makes it", style="yellow")
+    raise typer.Exit(STOPPED)
+
+
+@contextmanager
 def _keeping_predictions(folder: Path) -> Iterator[None]:
     """Say that nothing is lost where a ranking fails, for example by a column that no source has."""
     from ..screening.ranking import RankingError
@@ -133,6 +154,11 @@ def _keeping_predictions(folder: Path) -> Iterator[None]:
         yield
     except RankingError as error:
         raise DTNNError(f"{error}\nThe predictions are in {folder}: rank them with dtnn-fast rank {folder}") from error
+    except OSError as error:
+        raise BadFileError(
+            f"{error.filename or folder}: results cannot be written: {error.strerror or error}. The predictions stay "
+            f"in {folder}: make room and start again with the same command"
+        ) from error
 
 
 def _refuse_all(results: ScreeningResults, num_rejected: int) -> None:

@@ -14,6 +14,13 @@ from ..crystals.crystal import Crystal
 from .crystal_systems import crystal_system_of_group
 from .space_group import SYMPREC, find_orbits
 
+# Pairs of space groups that a mirror exchanges; crystals and their mirror images have one prototype, and in their
+# frames the same tensors.
+_MIRROR_IMAGES = {
+    **{78: 76, 95: 91, 96: 92, 145: 144, 153: 151, 154: 152},
+    **{170: 169, 172: 171, 179: 178, 181: 180, 213: 212},
+}
+
 
 class SymmetryFacts(NamedTuple):
     """What is stored with a crystal about its symmetry.
@@ -36,8 +43,9 @@ def describe_symmetry(crystal: Crystal, symprec: float = SYMPREC) -> SymmetryFac
 
     The prototype is the composition with letters for the elements (rarest first), the space group, and for each element
     its orbits: the number of atoms in the primitive cell and their site symmetry. Cubic perovskites of all elements are
-    ``ABC3_221_1@m-3m_1@m-3m_3@4/mm.m``. Wyckoff letters are not used, since a shift of the origin exchanges them.
-    Different structures can have one prototype: those whose free coordinates differ much.
+    ``ABC3_221_1@m-3m_1@m-3m_3@4/mm.m``. Wyckoff letters are not used, since a shift of the origin exchanges them. Of
+    two space groups that are mirror images of each other it has the lower number. Different structures can have one
+    prototype: those whose free coordinates differ much.
 
     Args:
         crystal: a crystal that passed `check_crystal`.
@@ -64,11 +72,13 @@ def describe_symmetry(crystal: Crystal, symprec: float = SYMPREC) -> SymmetryFac
     letters = "".join(
         _letter(place) + (str(counts[z] // divisor) if counts[z] > divisor else "") for place, z in enumerate(order)
     )
-    group = found.space_group
+    group = _MIRROR_IMAGES.get(found.space_group, found.space_group)
     listed = "_".join(texts[z] for z in order)
     # The same elements on exchanged sites are another crystal: here the elements have a fixed order.
     named = "_".join(f"{z}:{counts[z] // divisor}:{texts[z]}" for z in sorted(counts))
-    return SymmetryFacts(group, crystal_system_of_group(group), f"{letters}_{group}_{listed}", f"{group}_{named}")
+    return SymmetryFacts(
+        found.space_group, crystal_system_of_group(group), f"{letters}_{group}_{listed}", f"{group}_{named}"
+    )
 
 
 def _letter(place: int) -> str:

@@ -258,3 +258,18 @@ def test_a_piece_is_prepared_alike_alone_and_together(tmp_path):
     for mine, other in zip(found.crystals, expected.crystals, strict=True):
         assert mine.info == other.info
         np.testing.assert_array_equal(mine.operations.rotations, other.operations.rotations)
+
+
+def test_signals_to_all_processes_of_a_job_leave_the_readers(tmp_path):
+    """The process with the model decides what Ctrl-C and SIGTERM mean."""
+    for number in range(4):
+        write(tmp_path / f"{number}.jsonl", 12)
+    inputs, messages = plan_files([tmp_path]), []
+    stream = prepared_pieces(inputs, [0], {}, Preparation(), 1, messages.append)
+    found = [next(stream)]
+    (reader,) = stream.gi_frame.f_locals["readers"]._readers
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(reader.process.pid, number)
+    found += stream
+    assert [piece.piece for piece in found] == list(range(10))
+    assert messages == []
