@@ -38,6 +38,7 @@ def test_strict_mypy_finds_all_types_and_wrong_uses(tmp_path):
         "dtnn_fast.ops.neighbour_list": "has no attribute",
         "dtnn_fast.DTNN.from_pretrained(3)": "incompatible type",
         "dtnn_fast.numpy.neighbor_list('i', [], half='no')": "incompatible type",
+        "dtnn_fast.ops.native_operations.bond_vectors(3)": "Missing positional arguments",
         "reveal_type(dtnn_fast.screen)": "where: str | None =",
     }
     script = tmp_path / "wrong.py"
@@ -76,3 +77,35 @@ def test_stub_of_the_numpy_module_has_its_functions_and_arguments():
             expected = f"NDArray[{kinds[dtype]}]" if dtype else ast.unparse(stated.annotation)
             assert (argument, expected) == (stated.arg, ast.unparse(stated.annotation))
             assert dtype or expected in ("float", "int", "bool")
+
+
+def test_types_of_the_native_operations_are_those_that_torch_knows():
+    torch = pytest.importorskip("torch")
+    ops = pytest.importorskip("dtnn_fast.ops")
+    names = {
+        "Tensor": "Tensor",
+        "Optional[Tensor]": "Tensor | None",
+        "List[float]": "Sequence[float]",
+        "SymInt": "int | SymInt",
+        **{name: name for name in ("int", "float", "bool", "str")},
+    }
+    schemas = {
+        schema.name.removeprefix("dtnn_fast::"): schema
+        for schema in torch._C._jit_get_all_schemas()
+        if schema.name.startswith("dtnn_fast::")
+    }
+    typed = {name: value for name, value in vars(ops.NativeOperations).items() if not name.startswith("_")}
+    assert set(typed) == set(schemas)
+    for name, schema in schemas.items():
+        signature = inspect.signature(typed[name])
+        parameters = list(signature.parameters.values())[1:]  # without self
+        assert [parameter.name for parameter in parameters] == [argument.name for argument in schema.arguments], name
+        for parameter, argument in zip(parameters, schema.arguments, strict=True):
+            # As text, a SymInt is an int.
+            kind = "SymInt" if argument.real_type.kind() == "SymIntType" else str(argument.type)
+            default = argument.default_value if argument.has_default_value() else inspect.Parameter.empty
+            assert (parameter.annotation, parameter.default) == (names[kind], default), (name, argument.name)
+        results = [names[str(result.type)] for result in schema.returns]
+        expected = f"tuple[{', '.join(results)}]" if len(results) > 1 else "".join(results) or "None"
+        assert signature.return_annotation == expected, name
+    assert ops.native_operations is torch.ops.dtnn_fast

@@ -39,6 +39,7 @@ lengths = bond_vectors(positions, cell, bonds.pairs, bonds.shifts).norm(dim=-1, 
 assert_type(bond_to_atom_sum(torch.exp(-lengths), bonds.pairs, bonds.row_ptr), torch.Tensor)
 assert_type(SkinNeighborList(cutoff=4.0, skin=1.0).update(positions, cell, pbc), NeighborList)
 assert_type(dtnn_fast.ops.nearest_neighbors(positions, cell, pbc, 4).pairs, torch.Tensor)
+assert_type(dtnn_fast.ops.native_operations.bond_reverses(*bonds), torch.Tensor)
 centers, distances = numpy_neighbor_list("id", positions.numpy(), 4.0, cell.numpy(), pbc.numpy())
 assert_type(dtnn_fast.numpy.neighbor_list("i", [[0.0, 0.0, 0.0]], 3.5), NDArray[Any] | tuple[NDArray[Any], ...])
 
