@@ -16,6 +16,25 @@ __version__ = "0.1.0"
 __all__ = ["DTNN", "Ensemble", "LatticeModel", "__version__", "screen", "use_backend"]
 
 if TYPE_CHECKING:
+    # Type checkers must know the submodules too: `__getattr__` would make each of them, and each misspelt name, Any.
+    from . import candidates as candidates
+    from . import crystals as crystals
+    from . import datasets as datasets
+    from . import dfpt as dfpt
+    from . import encoders as encoders
+    from . import errors as errors
+    from . import formats as formats
+    from . import model as model
+    from . import nn as nn
+    from . import numpy as numpy
+    from . import ops as ops
+    from . import phonons as phonons
+    from . import potentials as potentials
+    from . import reference as reference
+    from . import refinement as refinement
+    from . import screening as screening
+    from . import symmetry as symmetry
+    from . import training as training
     from ._backend import use_backend
     from .model.dtnn import DTNN
     from .model.ensemble_model import Ensemble
@@ -35,6 +54,7 @@ _SUBMODULES = {
     "datasets",
     "dfpt",
     "encoders",
+    "errors",
     "formats",
     "model",
     "nn",
@@ -45,16 +65,19 @@ _SUBMODULES = {
     "reference",
     "refinement",
     "screening",
+    "symmetry",
     "training",
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULE_OF_NAME:
-        return getattr(import_module(_MODULE_OF_NAME[name], __name__), name)
-    if name in _SUBMODULES:
-        return import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULE_OF_NAME:
+            return getattr(import_module(_MODULE_OF_NAME[name], __name__), name)
+        if name in _SUBMODULES:
+            return import_module(f".{name}", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

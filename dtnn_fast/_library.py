@@ -5,12 +5,20 @@ from __future__ import annotations
 
 import filecmp
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
+
+def _find_library() -> Path:
+    # Python's import system knows the place: after `pip install -e .` it is not beside this file, but in site-packages.
+    spec = find_spec(f"{__package__}._ops")
+    return Path(spec.origin if spec and spec.origin else Path(__file__).parent / "_ops.so")
+
+
 # To compare two builds: the variable names the file of another one.
-LIBRARY = Path(os.environ.get("DTNN_OPS_LIBRARY") or Path(__file__).parent / "_ops.so")
+LIBRARY = Path(os.environ.get("DTNN_OPS_LIBRARY") or _find_library())
 
 
 def load() -> None:

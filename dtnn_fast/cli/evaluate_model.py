@@ -16,8 +16,8 @@ from .options import BUNDLED_LATTICE, BUNDLED_MODEL, describe, exit_with, load_m
 
 if TYPE_CHECKING:
     from ..crystals.crystal import Crystal, Rejected
+    from ..evaluation.error_table import ErrorTable
     from ..evaluation.labelled import LabelledEvaluation
-    from ..evaluation.tables import ErrorTable
     from ..model.predictor import Predictor
     from ..refinement.refiner import Refinement
 

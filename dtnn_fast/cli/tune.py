@@ -163,7 +163,7 @@ def _tune(settings: TuneConfig, output: Path, cache: Path | None, threads: int |
     from ..errors import optional_import
     from ..model.decoder import DecoderConfig
     from ..model.dtnn import DTNNConfig
-    from ..training.train_run import data_digest
+    from ..training.run_folder import data_digest
     from ..training.training_settings import TrainingSettings
     from ..tuning.objective import Objective, TrainerFactory
     from ..tuning.search_space import parse_fixed, with_values

@@ -19,7 +19,8 @@ from ..model.trained_crystals import trained_on
 from ..screening.engine import screen_crystals
 from ..screening.store import ScreenedCrystals
 from ..training.metrics import HIGH_PERMITTIVITY, RANKING_METRICS, crystal_errors, ranking_of_means
-from .tables import RANKING_NAMES, Cell, ErrorTable, write_csv
+from .error_table import Cell, ErrorTable
+from .tables import RANKING_NAMES, write_csv
 
 UNKNOWN_FUNCTIONAL = "not stated"
 # Published tensors may stand in another frame than the cell; means and principal values do not depend on it.

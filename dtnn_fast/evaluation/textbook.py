@@ -15,7 +15,8 @@ from ..datasets.textbook_crystals import TextbookCrystal, load_textbook
 from ..model.predictor import Predictor, mean_permittivity
 from ..model.trained_crystals import trained_on
 from ..screening.engine import screen_crystals
-from .tables import Cell, ErrorTable, write_csv
+from .error_table import Cell, ErrorTable
+from .tables import write_csv
 
 # Largest relative error of a mean permittivity that counts as right.
 TOLERANCES = {"electronic": 0.15, "total": 0.25}

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import functools
-from importlib import resources
 from pathlib import Path
 
 from ..encoders.build import load_encoder
 from ..encoders.native import NativeEncoder
 from ..files import read_json_object
 
+# Beside the sources; importlib.resources has no single folder for a package that is installed by `pip install -e .`.
+_WEIGHTS = Path(__file__).parents[1] / "weights"
 # Targets by name. The folder holds the three targets on one encoder; a name picks all of them, or one.
 BUNDLED_MODELS = {
     "dielectric": ("electronic", "ionic", "total"),
@@ -24,17 +25,17 @@ BUNDLED_LATTICE_MODEL = "lattice"
 
 def bundled_folder() -> Path:
     """Return the folder of the bundled model."""
-    return Path(str(resources.files("dtnn_fast"))) / "weights" / "dielectric"
+    return _WEIGHTS / "dielectric"
 
 
 def bundled_lattice_folder() -> Path:
     """Return the folder of the bundled `LatticeModel`."""
-    return Path(str(resources.files("dtnn_fast"))) / "weights" / "lattice"
+    return _WEIGHTS / "lattice"
 
 
 def bundled_encoder_folder() -> Path:
     """Return the folder of the encoder that the bundled models started from; see `dtnn_fast.encoders`."""
-    return Path(str(resources.files("dtnn_fast"))) / "weights" / "distilled"
+    return _WEIGHTS / "distilled"
 
 
 def bundled_encoder(num_layers: int | None = None) -> NativeEncoder:

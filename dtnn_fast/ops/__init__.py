@@ -25,6 +25,7 @@ from .bond_vectors import bond_vectors
 from .bonds_within import BondsWithin, bonds_within
 from .decode import decode
 from .device_errors import check_device_errors, immediate_device_errors
+from .native_operations import NativeOperations, native_operations
 from .nearest_neighbors import nearest_neighbors
 from .neighbor_list import NeighborList, NeighborOrder, neighbor_list, neighbor_order
 from .neighbor_list_fixed import FixedNeighborList, neighbor_list_fixed
@@ -44,6 +45,7 @@ __all__ = [
     "FixedNeighborList",
     "FullToHalf",
     "MessageWeights",
+    "NativeOperations",
     "NeighborList",
     "NeighborOrder",
     "NestedNeighborLists",
@@ -64,6 +66,7 @@ __all__ = [
     "decode",
     "full_to_half",
     "immediate_device_errors",
+    "native_operations",
     "nearest_neighbors",
     "neighbor_list",
     "neighbor_list_fixed",

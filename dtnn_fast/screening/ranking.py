@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from .crystal_warnings import OFF_THE_LIST
 from .kept_columns import NUMBERS
 from .parts import Parts
 from .store import DESCRIPTIONS
+
+if TYPE_CHECKING:
+    import pyarrow
 
 FIGURE_OF_MERIT = "figure_of_merit"
 RANKED_NUMBERS = ("mean", "e1", "e2", "e3", "anisotropy")
@@ -119,7 +122,7 @@ class Ranking:
         """Return the crystals of the first ranks with all columns, the first rank first."""
         return _rows(self.connection.execute(f"SELECT * FROM ranked ORDER BY rank LIMIT {int(count)}"))
 
-    def table(self, metadata: Mapping[str, str] | None = None) -> Any:
+    def table(self, metadata: Mapping[str, str] | None = None) -> pyarrow.Table:
         """Return the ranked crystals as a `pyarrow.Table` in memory, best first.
 
         Args:

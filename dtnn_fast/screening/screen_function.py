@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..crystals.convert import to_crystals
 from ..errors import DTNNError
@@ -20,6 +20,9 @@ from .input_chunks import ScreeningInput, plan_bundled, plan_crystals, plan_file
 from .ranking import RankingRules, open_ranking
 from .screening_run import ScreeningOptions, make_manifest, output_parts, run_screening
 
+if TYPE_CHECKING:
+    import pyarrow
+
 
 def screen(
     source: Any = None,
@@ -29,7 +32,7 @@ def screen(
     by: str | None = None,
     rules: RankingRules | None = None,
     options: ScreeningOptions | None = None,
-) -> Any:
+) -> pyarrow.Table:
     """Predict and rank crystals; the same as ``dtnn-fast screen``.
 
     Args:

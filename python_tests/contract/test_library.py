@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Two copies of the compiled operations in one process: one is used, and programs are told."""
+"""Where the compiled operations are found, and two copies of them in one process: one is used, programs are told."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -62,3 +63,32 @@ def test_an_older_version_which_does_not_say_its_file(copy):
     done = run(copy, older, LOAD_PACKAGE)
     assert done.returncode == 1
     assert "got an older version, which the program loaded before" in done.stderr.splitlines()[-1]
+
+
+def test_sources_and_compiled_parts_in_two_folders_as_after_an_editable_install(tmp_path):
+    """``pip install -e .`` leaves the sources where they are, and puts the compiled parts into site-packages."""
+    package = Path(dtnn_fast.__file__).parent
+    sources, compiled = tmp_path / "project" / "dtnn_fast", tmp_path / "site-packages" / "dtnn_fast"
+    sources.mkdir(parents=True)
+    compiled.mkdir(parents=True)
+    for entry in package.iterdir():
+        if entry.suffix != ".so" and entry.name != "__pycache__":
+            (sources / entry.name).symlink_to(entry)
+    for name in ("__init__.py", "_library.py"):  # Path(__file__) of these must be the new folder
+        (sources / name).unlink()
+        shutil.copy(package / name, sources)
+    shutil.copy(_library.LIBRARY, compiled / "_ops.so")
+    code = (
+        f"import sys, torch; sys.path.insert(0, {str(sources.parent)!r})\n"
+        f"import dtnn_fast; dtnn_fast.__path__.insert(0, {str(compiled)!r})\n"
+        "import dtnn_fast.ops\n"
+        "from dtnn_fast import DTNN, _library\n"
+        "print(dtnn_fast.__file__, _library.LIBRARY, torch.ops.dtnn_fast.library_path())\n"
+        "print(DTNN.from_pretrained('dielectric-total').targets)"
+    )
+    command = [sys.executable, "-P", "-c", code]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    library = str(compiled / "_ops.so")
+    expected = [str(sources / "__init__.py"), library, library, "('total',)"]
+    assert (done.returncode, done.stdout.split()) == (0, expected), done.stderr
