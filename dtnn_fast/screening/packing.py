@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 from ..formats.crystal_shards import FORMAT, LIST_FILE, crystals_to_table
 from .finish import make_ids_unique, mark_duplicates
 from .input_chunks import ScreeningInput
-from .parts import Parts, write_text_synced
+from .parts import Parts
 from .preparation import Preparation
 from .readers import prepared_pieces
+from .synced_files import write_text_synced
 
 # Symmetry operations are stored of crystals of up to this size: larger ones can take long to search.
 SEARCH_TO_ATOMS = 200
