@@ -36,6 +36,7 @@ _SUBMODULES = {
     "dfpt",
     "encoders",
     "formats",
+    "integrations",
     "model",
     "nn",
     "numpy",
