@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from .dielectric_result import DielectricResult, dielectric_of
     from .energy_potential import EnergyPotential
     from .phonopy_nac import attach_nac
+    from .torch_sim_model import DTNNSimModel
 
 _MODULE_OF_NAME = {
     "DTNNCalculator": ".ase_calculator",
+    "DTNNSimModel": ".torch_sim_model",
     "DielectricResult": ".dielectric_result",
     "EnergyPotential": ".energy_potential",
     "attach_nac": ".phonopy_nac",
@@ -35,6 +37,7 @@ _MODULE_OF_NAME = {
 
 __all__ = [
     "DTNNCalculator",
+    "DTNNSimModel",
     "DielectricResult",
     "EnergyPotential",
     "attach_nac",

@@ -27,7 +27,8 @@ def tensor_readout(
         atom_scalar: isotropic parts s. [N, C], float32 or float64.
         atom_vector: vectors v. [N, 3, C], dtype of `atom_scalar`.
         atom_rank2: symmetric tensors t, stored xx yy zz yz xz xy. [N, 6, C], dtype of `atom_scalar`.
-        ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``, at least one; None for one crystal. [B+1], int64.
+        ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``, at least one. [B+1], int64; or give
+            `batch_idx`.
         batch_idx: index of each atom's crystal in place of `ptr`, not descending. The number of crystals is the last
             index plus 1, for which the host waits: not under torch.compile with fullgraph. [N], any integer dtype.
 
@@ -35,7 +36,7 @@ def tensor_readout(
         Symmetric tensors. [B, 3, 3], dtype of `atom_scalar`.
 
     Raises:
-        RuntimeError: a shape, dtype or device does not fit, `ptr` is not increasing from 0 to N.
+        RuntimeError: a shape, dtype or device does not fit, `ptr` and `batch_idx` are missing, `ptr` is not increasing from 0 to N.
 
     Example:
         >>> s, v, t = torch.ones(1, 1), torch.tensor([[[1.0], [0.0], [2.0]]]), torch.zeros(1, 6, 1)
@@ -45,8 +46,6 @@ def tensor_readout(
                  [2., 0., 5.]]])
     """
     ptr = ptr_of_batch("tensor_readout", atom_scalar.shape[0], ptr, batch_idx)
-    if ptr is None:
-        ptr = torch.arange(2, device=atom_scalar.device) * atom_scalar.shape[0]
     if uses_reference():
         return reference_implementations().tensor_readout(atom_scalar, atom_vector, atom_rank2, ptr)
     return torch.ops.dtnn_fast.tensor_readout(atom_scalar, atom_vector, atom_rank2, ptr)

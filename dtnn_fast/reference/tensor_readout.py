@@ -25,7 +25,7 @@ def tensor_readout(
     num_atoms = atom_scalar.shape[0]
     ptr = ptr_of_batch("tensor_readout", num_atoms, ptr, batch_idx)
     if ptr is None:
-        ptr = torch.tensor([0, num_atoms], device=atom_scalar.device)
+        raise RuntimeError("tensor_readout: expected `ptr` to be a tensor, got None")
     identity = torch.eye(3, dtype=atom_scalar.dtype, device=atom_scalar.device)
     isotropic = atom_scalar.sum(1)[:, None, None] * identity
     dyadic = atom_vector @ atom_vector.transpose(1, 2)
