@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .ase_calculator import DTNNCalculator
+    from .atomate2_maker import ScreenMaker, ScreenThenDFPTMaker
     from .data_frame import to_dataframe
     from .dielectric_result import DielectricResult, dielectric_of
     from .energy_potential import EnergyPotential
@@ -30,6 +31,8 @@ _MODULE_OF_NAME = {
     "DTNNSimModel": ".torch_sim_model",
     "DielectricResult": ".dielectric_result",
     "EnergyPotential": ".energy_potential",
+    "ScreenMaker": ".atomate2_maker",
+    "ScreenThenDFPTMaker": ".atomate2_maker",
     "attach_nac": ".phonopy_nac",
     "dielectric_of": ".dielectric_result",
     "to_dataframe": ".data_frame",
@@ -40,6 +43,8 @@ __all__ = [
     "DTNNSimModel",
     "DielectricResult",
     "EnergyPotential",
+    "ScreenMaker",
+    "ScreenThenDFPTMaker",
     "attach_nac",
     "dielectric_of",
     "to_dataframe",

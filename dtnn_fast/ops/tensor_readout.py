@@ -36,7 +36,7 @@ def tensor_readout(
         Symmetric tensors. [B, 3, 3], dtype of `atom_scalar`.
 
     Raises:
-        RuntimeError: a shape, dtype or device does not fit, `ptr` and `batch_idx` are missing, `ptr` is not increasing from 0 to N.
+        RuntimeError: a shape, dtype or device does not fit, `ptr` is missing or not increasing from 0 to N.
 
     Example:
         >>> s, v, t = torch.ones(1, 1), torch.tensor([[[1.0], [0.0], [2.0]]]), torch.zeros(1, 6, 1)

@@ -129,7 +129,7 @@ def test_what_the_model_cannot_compute_is_an_error():
         DTNNSimModel(energy_model(), dtype=torch.float16)
     isolated = state_of(crystals())
     isolated.pbc = False
-    with pytest.raises(BadCrystalError, match="periodic in all directions"):
+    with pytest.raises(BadCrystalError, match="periodic in all directions, got False"):
         model(isolated)
     two = state_of([bulk("MgO", "rocksalt", a=4.21)] * 2)
     two.system_idx = two.system_idx.flip(0)
