@@ -17,9 +17,9 @@ from ..nn.graph import CrystalGraph, nested_tiers
 from ..ops._batch_index import ptr_of_batch
 from .energy_potential import energy_derivatives
 
-_PURPOSE = "use the model of torch-sim"
-_torch_sim: Any = optional_import("torch_sim", extra="torchsim", purpose=_PURPOSE)
-_interface: Any = optional_import("torch_sim.models.interface", extra="torchsim", purpose=_PURPOSE)
+_PACKAGE = {"extra": "torchsim", "distribution": "torch-sim-atomistic", "purpose": "use the model of torch-sim"}
+_torch_sim: Any = optional_import("torch_sim", **_PACKAGE)
+_interface: Any = optional_import("torch_sim.models.interface", **_PACKAGE)
 
 
 class DTNNSimModel(_interface.ModelInterface):

@@ -67,8 +67,9 @@ def _check_values(op: str, index: Tensor, num_crystals: int, ascends: bool) -> N
             f"{op}: expected `batch_idx` sorted by crystal, got {int(index[atom])} at atom {atom} behind "
             f"{int(index[atom - 1])}: sort the atoms by it first"
         )
-    if len(index) and (int(index[0]) < 0 or int(index[-1]) >= num_crystals):
+    if len(index) and int(index[0]) < 0:
+        raise RuntimeError(f"{op}: expected `batch_idx` of 0 or more, got {int(index[0])}")
+    if len(index) and int(index[-1]) >= num_crystals:
         raise RuntimeError(
-            f"{op}: expected `batch_idx` from 0 to {num_crystals - 1}, since there are {num_crystals} crystals, got "
-            f"{int(index[0])} to {int(index[-1])}"
+            f"{op}: expected `batch_idx` below {num_crystals}, the number of crystals, got {int(index[-1])}"
         )

@@ -2,6 +2,8 @@
 """Predictions for structures of pymatgen, for phonopy and as a data frame of pandas."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -163,3 +165,27 @@ def test_unknown_names_are_no_attributes():
     assert set(package.__all__) == set(package._MODULE_OF_NAME) == set(dir(package))
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = package.no_such_name
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "extra", "distribution"),
+    [
+        ("DTNNCalculator", "ase", "io", "ase"),
+        ("DTNNSimModel", "torch_sim", "torchsim", "torch-sim-atomistic"),
+        ("ScreenMaker", "jobflow", "atomate2", "jobflow"),
+    ],
+)
+def test_a_missing_package_is_named_and_stops_no_other_name(name, package, extra, distribution):
+    code = f"""
+import sys
+sys.modules[{package!r}] = None
+import dtnn_fast.integrations as package
+package.dielectric_of, package.EnergyPotential, package.to_dataframe, package.attach_nac
+try:
+    package.{name}
+except ImportError as error:
+    print(type(error).__name__, error)
+"""
+    result = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert f"MissingPackageError {package} is needed to" in result.stdout
+    assert f'pip install "dtnn-fast[{extra}]" or pip install {distribution} (' in result.stdout
