@@ -113,16 +113,19 @@ class DTNNCalculator(_ase.Calculator):
             self.results: dict[str, Any] = {}
         try:
             if wanted & _DIELECTRIC:
-                self._calculate_dielectric()
+                self._calculate_dielectric("born_effective_charges" in wanted)
             if wanted & _ENERGY:
                 self._calculate_energy()
         except BadCrystalError as error:
             raise _ase.CalculationFailed(f"DTNNCalculator: {error}") from error
 
-    def _calculate_dielectric(self) -> None:
-        self._dielectric = dielectric_of(self.atoms, self.model, self.lattice)
+    def _calculate_dielectric(self, with_charges: bool) -> None:
+        # Both come from one prediction, which is kept as long as the tensor is.
+        if self._dielectric is None or "dielectric_tensor" not in self.results:
+            self._dielectric = dielectric_of(self.atoms, self.model, self.lattice)
         self.results["dielectric_tensor"] = self._dielectric.tensor(self.target)
-        if self._dielectric.born_charges is not None:
+        # Only when asked for: ASE cannot write atoms with such results into extxyz files.
+        if with_charges and self._dielectric.born_charges is not None:
             self.results["born_effective_charges"] = self._dielectric.born_charges
 
     def _calculate_energy(self) -> None:

@@ -10,6 +10,7 @@ from energy_cases import energy_model
 from model_cases import config
 
 pytest.importorskip("ase")
+import ase.io
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.calculator import CalculationFailed, PropertyNotImplementedError, all_properties
@@ -78,6 +79,25 @@ def test_results_are_kept_until_the_crystal_changes():
         second = atoms.calc.get_dielectric(atoms)
         assert computed.call_count == 2
     np.testing.assert_array_equal(second.total, DTNN.from_pretrained("dielectric").predict(atoms, "total")[0])
+
+
+def test_charges_and_tensor_are_one_prediction_and_atoms_can_be_written(tmp_path):
+    atoms = mgo()
+    atoms.calc = DTNNCalculator(energy=energy_model())
+    with patch.object(module, "dielectric_of", wraps=module.dielectric_of) as computed:
+        tensor = atoms.calc.get_property("dielectric_tensor", atoms)
+        atoms.get_potential_energy()
+        for name in ("atoms.extxyz", "atoms.traj"):
+            ase.io.write(tmp_path / name, atoms)
+            read = ase.io.read(tmp_path / name)
+            np.testing.assert_allclose(read.calc.results["dielectric_tensor"], tensor, atol=1e-6)
+            assert read.get_potential_energy() == pytest.approx(atoms.get_potential_energy())
+        assert atoms.calc.get_property("born_effective_charges", atoms).shape == (2, 3, 3)
+        assert computed.call_count == 1
+        atoms.positions[0] += 0.01
+        atoms.calc.get_property("born_effective_charges", atoms)
+        assert computed.call_count == 2
+        assert np.abs(atoms.calc.get_property("dielectric_tensor", atoms) - tensor).max() > 1e-6
 
 
 def test_forces_and_stress_are_the_derivatives_of_the_energy():

@@ -162,6 +162,20 @@ def test_compiled_with_one_graph_for_all_sizes():
             compiled(positions, cell, bad)
 
 
+class VectorsByIndex(torch.nn.Module):
+    def forward(self, positions, cell, index):
+        return vectors_by_index(positions, cell, index)
+
+
+def test_exported_for_any_numbers_of_atoms_and_crystals():
+    atoms, crystals = torch.export.Dim("atoms", min=2), torch.export.Dim("crystals", min=2)
+    shapes = ({0: atoms}, {0: crystals}, {0: atoms})
+    exported = torch.export.export(VectorsByIndex(), batch()[:3], dynamic_shapes=shapes).module()
+    for sizes in ((1, 1), (4, 0, 2)):
+        inputs = batch(sizes)[:3]
+        assert torch.equal(exported(*inputs), vectors_by_index(*inputs))
+
+
 def test_gradients_flow_as_with_ptr():
     positions, cell, index, ptr = batch()
     bonds = ops.neighbor_list(positions, cell, PBC, 3.0, ptr)
