@@ -100,6 +100,15 @@ def test_charges_and_tensor_are_one_prediction_and_atoms_can_be_written(tmp_path
         assert np.abs(atoms.calc.get_property("dielectric_tensor", atoms) - tensor).max() > 1e-6
 
 
+def test_a_direct_calculation_of_another_crystal_forgets_the_first():
+    calculator = DTNNCalculator(energy=energy_model())
+    calculator.calculate(mgo(), ["dielectric_tensor"])
+    calculator.calculate(mgo(0.1), ["energy"])
+    assert "dielectric_tensor" not in calculator.results
+    with pytest.raises(CalculationFailed, match="expected `atoms`, got None before any calculation"):
+        DTNNCalculator().calculate()
+
+
 def test_forces_and_stress_are_the_derivatives_of_the_energy():
     atoms = mgo(0.1)
     atoms.calc = DTNNCalculator(energy=energy_model())
