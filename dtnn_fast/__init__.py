@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from . import encoders as encoders
     from . import errors as errors
     from . import formats as formats
+    from . import integrations as integrations
     from . import model as model
     from . import nn as nn
     from . import numpy as numpy
@@ -56,6 +57,7 @@ _SUBMODULES = {
     "encoders",
     "errors",
     "formats",
+    "integrations",
     "model",
     "nn",
     "numpy",

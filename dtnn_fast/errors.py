@@ -27,13 +27,14 @@ class MissingPackageError(DTNNError, ImportError):
     """An optional package is needed but not installed; the message says what to install."""
 
 
-def optional_import(module: str, *, extra: str, purpose: str) -> ModuleType:
+def optional_import(module: str, *, extra: str, purpose: str, distribution: str | None = None) -> ModuleType:
     """Import an optional package, or raise an error that says what to install.
 
     Args:
         module: dotted name of the module, for example ``"pymatgen.core"``.
         extra: the extra of dtnn_fast that installs it, for example ``"io"``.
         purpose: a verb phrase that completes "... is needed to <purpose>" in the message.
+        distribution: name to install it by, where that is not the first part of `module`.
 
     Returns:
         The imported module.
@@ -47,5 +48,5 @@ def optional_import(module: str, *, extra: str, purpose: str) -> ModuleType:
         package = module.partition(".")[0]
         raise MissingPackageError(
             f'{package} is needed to {purpose}: install it with pip install "dtnn-fast[{extra}]" '
-            f"or pip install {package} ({error})"
+            f"or pip install {distribution or package} ({error})"
         ) from error

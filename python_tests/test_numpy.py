@@ -75,6 +75,26 @@ def test_batch_and_threads():
     assert np.array_equal(batch[2], np.concatenate([shifts for _, _, shifts in singles]))
 
 
+def test_the_crystal_of_each_atom_in_place_of_ptr():
+    rng = np.random.default_rng(4)
+    positions, cells = 3 * rng.random((6, 3)), 3 * np.eye(3) + 0.3 * rng.random((4, 3, 3))
+    index, ptr = np.array([0, 0, 2, 2, 2, 3]), [0, 2, 2, 5, 6]
+    pbc, cutoffs = np.array([[True, True, False]] * 4), np.array([3.0, 3.0, 2.0, 4.0])
+    for given in (
+        (3.0, cells, True),
+        (cutoffs, cells[0], True),
+        (3.0, cells[0], pbc),
+        (3.0, cells[0], True),
+        (cutoffs, cells, pbc),
+    ):
+        expected = neighbor_list("ijS", positions, *given, ptr=ptr)
+        assert len(expected[0]) > 0
+        for dtype in (np.int32, np.uint64):
+            found = neighbor_list("ijS", positions, *given, batch_idx=index.astype(dtype))
+            assert all(map(np.array_equal, found, expected))
+    assert len(neighbor_list("i", [], 3.0, cells, batch_idx=[])) == 0
+
+
 def test_a_cutoff_for_each_crystal():
     rng = np.random.default_rng(3)
     cases = [random_case(rng, number, most_bonds=1e4) for number in range(8)]
@@ -127,6 +147,12 @@ def test_forms_of_input():
         ({"pbc": [True, True]}, "expected `pbc` of shape"),
         ({"ptr": [0, 2]}, "expected `ptr` that rises from 0 to the number of atoms, 1"),
         ({"ptr": [0.0, 1.0]}, "expected `ptr` of shape"),
+        ({"ptr": [0, 1], "batch_idx": [0]}, "expected `ptr` or `batch_idx`, got both"),
+        ({"batch_idx": [0, 0]}, r"expected `batch_idx` of shape \[1\], integer, got \[2\]"),
+        ({"batch_idx": [0.0]}, r"expected `batch_idx` of shape \[1\], integer, got \[1\] float64"),
+        ({"atoms": np.eye(3), "batch_idx": [0, 1, 0]}, "expected `batch_idx` sorted by crystal"),
+        ({"batch_idx": [-1]}, "expected `batch_idx` of 0 or more, got -1"),
+        ({"cell": [3 * np.eye(3)], "batch_idx": [1]}, "expected `batch_idx` below 1, the number of crystals, got 1"),
         ({"cutoff": -1.0}, "expected a finite `cutoff` of 0 or more"),
         ({"cutoff": {"H": 1.0}}, "expected one number as `cutoff`, .* got dict"),
         ({"cutoff": [1.0]}, "expected one number as `cutoff`, .* got list"),

@@ -33,6 +33,7 @@ def neighbor_list(
     half: bool = False,
     self_interaction: bool = False,
     num_threads: int | None = None,
+    batch_idx: ArrayLike | None = None,
 ) -> NDArray[Any] | tuple[NDArray[Any], ...]:
     """Find all bonds shorter than the cutoff, exactly, sorted by center i, then neighbor j, then shift S.
 
@@ -54,6 +55,8 @@ def neighbor_list(
         half: keep each bond once: i < j, or i == j and the first nonzero component of S positive.
         self_interaction: also return each atom as its own neighbor with S = 0, as in ASE, and here also with cutoff 0.
         num_threads: number of threads; None for all processors. The list is the same for any number.
+        batch_idx: index of each atom's crystal in place of `ptr`, not descending. B is the number of rows of `cell`,
+            else of `pbc`, else of `cutoff`, else the last index plus 1. [N], integer.
 
     Returns:
         One array for each letter, a tuple when there are several: i and j [E] int64, d [E] float64, D [E, 3] float64,
@@ -82,9 +85,13 @@ def neighbor_list(
     r = _floats("positions", positions)
     if r.ndim != 2 or r.shape[1] != 3:
         raise ValueError(f"neighbor_list: expected `positions` of shape [N, 3], got {list(r.shape)}")
-    bounds = _bounds(ptr, len(r))
     cells = _floats("cell", cell)
     periodic = np.asarray(pbc)
+    if batch_idx is not None:
+        if ptr is not None:
+            raise ValueError("neighbor_list: expected `ptr` or `batch_idx`, got both")
+        ptr = _ptr_of_batch(batch_idx, len(r), cells, periodic, np.asarray(cutoff))
+    bounds = _bounds(ptr, len(r))
     if periodic.dtype != np.bool_:
         raise ValueError(f"neighbor_list: expected `pbc` of dtype bool, got {periodic.dtype}")
     if periodic.ndim == 0:
@@ -150,6 +157,28 @@ def _bounds(ptr: ArrayLike | None, num_atoms: int) -> NDArray[np.int64]:
     if bounds[0] != 0 or bounds[-1] != num_atoms or np.any(np.diff(bounds) < 0):
         raise ValueError(f"neighbor_list: expected `ptr` that rises from 0 to the number of atoms, {num_atoms}")
     return bounds
+
+
+def _ptr_of_batch(batch_idx: ArrayLike, num_atoms: int, *per_crystal: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the `ptr` of a batch; the first of cell, pbc and cutoff with a row for each crystal tells their number."""
+    index = np.asarray(batch_idx)
+    if index.shape != (num_atoms,) or (num_atoms and index.dtype.kind not in "iu"):
+        raise ValueError(
+            f"neighbor_list: expected `batch_idx` of shape [{num_atoms}], integer, "
+            f"got {list(index.shape)} {index.dtype}"
+        )
+    index = index.astype(np.int64)
+    rows = [len(values) for values, dimension in zip(per_crystal, (3, 2, 1), strict=True) if values.ndim == dimension]
+    num_crystals = rows[0] if rows else int(index[-1]) + 1 if num_atoms else 0
+    if np.any(np.diff(index) < 0):
+        raise ValueError("neighbor_list: expected `batch_idx` sorted by crystal: sort the atoms by it first")
+    if num_atoms and index[0] < 0:
+        raise ValueError(f"neighbor_list: expected `batch_idx` of 0 or more, got {index[0]}")
+    if num_atoms and index[-1] >= num_crystals:
+        raise ValueError(
+            f"neighbor_list: expected `batch_idx` below {num_crystals}, the number of crystals, got {index[-1]}"
+        )
+    return np.searchsorted(index, np.arange(num_crystals + 1)).astype(np.int64)
 
 
 def _check_shape(name: str, array: NDArray[Any], shape: tuple[int, ...], num_crystals: int) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .._backend import reference_implementations, uses_reference
+from ._batch_index import ptr_of_batch
 from ._bond_ends import add_rows
 from ._registration import check_same_device, register_derivatives, register_vmap
 from .neighbor_list import NeighborOrder
@@ -20,6 +21,8 @@ def bond_vectors(
     ptr: Tensor | None = None,
     row_ptr: Tensor | None = None,
     by_neighbor: NeighborOrder | None = None,
+    *,
+    batch_idx: Tensor | None = None,
 ) -> Tensor:
     """Compute the vector of each bond from center to neighbor, the differentiable part of a neighbor list.
 
@@ -34,6 +37,7 @@ def bond_vectors(
         row_ptr: the bonds of center n are ``row_ptr[n]:row_ptr[n + 1]``, for `pairs` sorted by center. It saves the
             backward on CUDA a sort. [N+1], int64.
         by_neighbor: ``neighbor_order(pairs, N)``, only together with `row_ptr`. It saves another sort.
+        batch_idx: as in `neighbor_list`. [N], any integer dtype.
 
     Returns:
         Bond vectors. [E, 3], dtype of `positions`, Angstrom.
@@ -46,6 +50,7 @@ def bond_vectors(
         >>> bond_vectors(positions, cell, torch.tensor([[0], [0]]), torch.tensor([[0, 0, 1]], dtype=torch.int32))
         tensor([[0., 0., 2.]])
     """
+    ptr = ptr_of_batch("bond_vectors", positions.shape[0], ptr, batch_idx, cell)
     if uses_reference():
         return reference_implementations().bond_vectors(positions, cell, pairs, shifts, ptr, row_ptr, by_neighbor)
     # The second comparison alone would make torch.compile treat batches of 3 crystals as a special case. A `ptr` of a

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .._backend import reference_implementations, uses_reference
+from ._batch_index import ptr_of_batch
 from ._registration import check_same_device, register_no_vmap
 from .neighbor_list import split_cutoff
 
@@ -37,6 +38,8 @@ def bonds_within(
     row_ptr: Tensor,
     cutoff: float | Tensor,
     ptr: Tensor | None = None,
+    *,
+    batch_idx: Tensor | None = None,
 ) -> BondsWithin:
     """Select from a list the bonds that are shorter than a cutoff at these positions, in their order.
 
@@ -53,6 +56,7 @@ def bonds_within(
         cutoff: length of the longest bonds, exclusive. float, or a tensor with one value per crystal, [B], float32
             or float64, Angstrom.
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``; None for one crystal. [B+1], int64.
+        batch_idx: as in `neighbor_list`. [N], any integer dtype.
 
     Returns:
         BondsWithin with `kept` [E'], the indices of these bonds in the list, and the new list: `pairs` [2, E'],
@@ -69,6 +73,7 @@ def bonds_within(
         >>> bonds_within(positions, cell, *bonds, cutoff=1.5).shifts.tolist()
         [[-1, 0, 0], [1, 0, 0]]
     """
+    ptr = ptr_of_batch("bonds_within", positions.shape[0], ptr, batch_idx, cell, None, cutoff)
     if uses_reference():
         return reference_implementations().bonds_within(positions, cell, pairs, shifts, row_ptr, cutoff, ptr)
     cutoff, per_crystal_cutoffs = split_cutoff("bonds_within", cutoff)

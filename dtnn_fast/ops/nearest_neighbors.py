@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .._backend import reference_implementations, uses_reference
+from ._batch_index import ptr_of_batch
 from .bond_vectors import bond_vectors, times_matrix
 from .neighbor_list import NeighborList, neighbor_list
 
@@ -18,7 +19,15 @@ _SHORTEST_CUTOFF = 0.1  # Angstrom; the start where the atoms have no extent
 _LEAST_GROWTH, _MOST_GROWTH = 1.15, 2.0
 
 
-def nearest_neighbors(positions: Tensor, cell: Tensor, pbc: Tensor, k: int, ptr: Tensor | None = None) -> NeighborList:
+def nearest_neighbors(
+    positions: Tensor,
+    cell: Tensor,
+    pbc: Tensor,
+    k: int,
+    ptr: Tensor | None = None,
+    *,
+    batch_idx: Tensor | None = None,
+) -> NeighborList:
     """Find the k nearest neighbors of each atom, exactly; each periodic image counts as a separate neighbor.
 
     Every atom has k bonds, except in crystals without periodic directions and with at most k atoms: there each atom has
@@ -32,6 +41,7 @@ def nearest_neighbors(positions: Tensor, cell: Tensor, pbc: Tensor, k: int, ptr:
         pbc: periodic directions, [B, 3], or [3] for all crystals. bool.
         k: number of neighbors, 0 or more.
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``; None for one crystal. [B+1], int64.
+        batch_idx: as in `neighbor_list`. [N], any integer dtype.
 
     Returns:
         NeighborList, sorted as in `neighbor_list`: by i, then j, then S.
@@ -45,6 +55,7 @@ def nearest_neighbors(positions: Tensor, cell: Tensor, pbc: Tensor, k: int, ptr:
         >>> nearest_neighbors(positions, cell, torch.tensor([True, True, True]), k=4).shifts.tolist()
         [[-2, 0, 0], [-1, 0, 0], [0, -1, 0], [1, 0, 0]]
     """
+    ptr = ptr_of_batch("nearest_neighbors", positions.shape[0], ptr, batch_idx, cell, pbc)
     if uses_reference():
         return reference_implementations().nearest_neighbors(positions, cell, pbc, k, ptr)
     check_k(k)

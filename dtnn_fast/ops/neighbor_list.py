@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .._backend import reference_implementations, uses_reference
+from ._batch_index import ptr_of_batch
 from ._registration import check_same_device, register_no_vmap
 
 
@@ -24,6 +25,16 @@ class NeighborList(NamedTuple):
     pairs: Tensor
     shifts: Tensor
     row_ptr: Tensor
+
+    @property
+    def edge_index(self) -> Tensor:
+        """`pairs` under the name of PyTorch Geometric; row 0 are the centers, by which bonds are sorted."""
+        return self.pairs
+
+    @property
+    def neighbor_ptr(self) -> Tensor:
+        """`row_ptr` under the name of nvalchemi-toolkit-ops."""
+        return self.row_ptr
 
 
 class NeighborOrder(NamedTuple):
@@ -72,6 +83,8 @@ def neighbor_list(
     ptr: Tensor | None = None,
     half: bool = False,
     self_pairs: bool = False,
+    *,
+    batch_idx: Tensor | None = None,
 ) -> NeighborList:
     """Find all bonds shorter than the cutoff in one crystal or a batch of crystals, exactly and in a fixed order.
 
@@ -94,6 +107,9 @@ def neighbor_list(
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``; None for one crystal. [B+1], int64.
         half: keep each bond once: i < j, or i == j and the first nonzero component of S positive.
         self_pairs: add the bond (i, i, S = 0) for every atom, for any cutoff, in half lists too.
+        batch_idx: index of each atom's crystal in place of `ptr`, not descending. B is the number of rows of `cell`,
+            else of `pbc`, else of `cutoff`, else the last index plus 1, for which the host waits. [N], any integer
+            dtype.
 
     Returns:
         NeighborList with `pairs` [2, E], `shifts` [E, 3] and `row_ptr` [N+1].
@@ -108,6 +124,7 @@ def neighbor_list(
         >>> cubic.shifts.tolist()
         [[-1, 0, 0], [0, -1, 0], [0, 0, -1], [0, 0, 1], [0, 1, 0], [1, 0, 0]]
     """
+    ptr = ptr_of_batch("neighbor_list", positions.shape[0], ptr, batch_idx, cell, pbc, cutoff)
     if uses_reference():
         return reference_implementations().neighbor_list(positions, cell, pbc, cutoff, ptr, half, self_pairs)
     cutoff, per_crystal_cutoffs = split_cutoff("neighbor_list", cutoff)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .._backend import reference_implementations, uses_reference
+from ._batch_index import ptr_of_batch
 from ._registration import check_same_device, register_vmap
 from .neighbor_list import empty_list, split_cutoff
 
@@ -33,6 +34,16 @@ class FixedNeighborList(NamedTuple):
     num_bonds: Tensor
     status: Tensor
 
+    @property
+    def edge_index(self) -> Tensor:
+        """`pairs` under the name of PyTorch Geometric; row 0 are the centers, by which bonds are sorted."""
+        return self.pairs
+
+    @property
+    def neighbor_ptr(self) -> Tensor:
+        """`row_ptr` under the name of nvalchemi-toolkit-ops."""
+        return self.row_ptr
+
 
 def neighbor_list_fixed(
     positions: Tensor,
@@ -43,6 +54,8 @@ def neighbor_list_fixed(
     ptr: Tensor | None = None,
     half: bool = False,
     self_pairs: bool = False,
+    *,
+    batch_idx: Tensor | None = None,
 ) -> FixedNeighborList:
     """Find all bonds as `neighbor_list` does, in arrays whose size does not depend on the positions.
 
@@ -61,6 +74,7 @@ def neighbor_list_fixed(
         ptr: as in `neighbor_list`. [B+1], int64.
         half: as in `neighbor_list`.
         self_pairs: as in `neighbor_list`.
+        batch_idx: as in `neighbor_list`. [N], any integer dtype.
 
     Returns:
         FixedNeighborList with `pairs` [2, capacity], `shifts` [capacity, 3], `row_ptr` [N+1], `num_bonds` [1] and
@@ -76,6 +90,7 @@ def neighbor_list_fixed(
         >>> fixed.shifts.tolist(), fixed.num_bonds.item(), fixed.status.item()
         ([[-1, 0, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0]], 2, 0)
     """
+    ptr = ptr_of_batch("neighbor_list_fixed", positions.shape[0], ptr, batch_idx, cell, pbc, cutoff)
     if uses_reference():
         return reference_implementations().neighbor_list_fixed(
             positions, cell, pbc, cutoff, capacity, ptr, half, self_pairs

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from .._backend import reference_implementations, uses_reference
+from ._batch_index import ptr_of_batch
 from .bonds_within import bonds_within
 from .neighbor_list import NeighborList, neighbor_list
 
@@ -34,6 +35,8 @@ def nested_neighbor_lists(
     ptr: Tensor | None = None,
     half: bool = False,
     self_pairs: bool = False,
+    *,
+    batch_idx: Tensor | None = None,
 ) -> NestedNeighborLists:
     """Make one neighbor list for each cutoff: search at the longest one, then select the shorter lists from it.
 
@@ -47,6 +50,7 @@ def nested_neighbor_lists(
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``; None for one crystal. [B+1], int64.
         half: as in `neighbor_list`.
         self_pairs: as in `neighbor_list`.
+        batch_idx: as in `neighbor_list`. [N], any integer dtype.
 
     Returns:
         NestedNeighborLists with `lists`, one `NeighborList` for each cutoff, and `inner`, the indices of the bonds of
@@ -63,6 +67,7 @@ def nested_neighbor_lists(
         >>> [bonds.pairs.shape[1] for bonds in nested.lists], nested.inner[0].tolist()
         ([2, 6], [1, 4])
     """
+    ptr = ptr_of_batch("nested_neighbor_lists", positions.shape[0], ptr, batch_idx, cell, pbc, *cutoffs[-1:])
     if uses_reference():
         return reference_implementations().nested_neighbor_lists(positions, cell, pbc, cutoffs, ptr, half, self_pairs)
     check_ascending(cutoffs)

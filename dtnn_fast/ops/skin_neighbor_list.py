@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ._batch_index import ptr_of_batch
 from .bond_vectors import times_matrix
 from .bonds_within import bonds_within
 from .neighbor_list import NeighborList, neighbor_list
@@ -80,7 +81,15 @@ class SkinNeighborList:
         """Number of searches after the first one."""
         return max(self._num_searches - 1, 0)
 
-    def update(self, positions: Tensor, cell: Tensor, pbc: Tensor, ptr: Tensor | None = None) -> NeighborList:
+    def update(
+        self,
+        positions: Tensor,
+        cell: Tensor,
+        pbc: Tensor,
+        ptr: Tensor | None = None,
+        *,
+        batch_idx: Tensor | None = None,
+    ) -> NeighborList:
         """Return the neighbor list at these positions.
 
         Args:
@@ -88,6 +97,7 @@ class SkinNeighborList:
             cell: lattice vectors as rows, [B, 3, 3], or [3, 3] for all crystals; dtype of `positions`, Angstrom.
             pbc: periodic directions, [B, 3], or [3] for all crystals. bool.
             ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``; None for one crystal. [B+1], int64.
+            batch_idx: as in `neighbor_list`. [N], any integer dtype.
 
         Returns:
             NeighborList, as from `neighbor_list`.
@@ -95,6 +105,7 @@ class SkinNeighborList:
         Raises:
             RuntimeError: as in `neighbor_list`.
         """
+        ptr = ptr_of_batch("neighbor_list", positions.shape[0], ptr, batch_idx, cell, pbc, self.cutoff)
         positions, cell = positions.detach(), cell.detach()
         bonds = self._search.bonds_for(positions, cell, pbc, ptr, self.cutoff) if self._search is not None else None
         if bonds is None:

@@ -7,10 +7,18 @@ import torch
 from torch import Tensor
 
 from .._backend import reference_implementations, uses_reference
+from ._batch_index import ptr_of_batch
 from ._registration import check_same_device, register_autocast, register_derivatives, register_vmap
 
 
-def tensor_readout(atom_scalar: Tensor, atom_vector: Tensor, atom_rank2: Tensor, ptr: Tensor) -> Tensor:
+def tensor_readout(
+    atom_scalar: Tensor,
+    atom_vector: Tensor,
+    atom_rank2: Tensor,
+    ptr: Tensor | None = None,
+    *,
+    batch_idx: Tensor | None = None,
+) -> Tensor:
     """Average isotropic, dyadic and symmetric parts over each crystal's atoms: Eq. 27 of arXiv 2405.09052.
 
     ``epsilon[b] = mean over atoms of sum_c (s_c I + v_c (x) v_c + t_c)``
@@ -19,13 +27,16 @@ def tensor_readout(atom_scalar: Tensor, atom_vector: Tensor, atom_rank2: Tensor,
         atom_scalar: isotropic parts s. [N, C], float32 or float64.
         atom_vector: vectors v. [N, 3, C], dtype of `atom_scalar`.
         atom_rank2: symmetric tensors t, stored xx yy zz yz xz xy. [N, 6, C], dtype of `atom_scalar`.
-        ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``, at least one. [B+1], int64.
+        ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``, at least one. [B+1], int64; or give
+            `batch_idx`.
+        batch_idx: index of each atom's crystal in place of `ptr`, not descending. The number of crystals is the last
+            index plus 1, for which the host waits: not under torch.compile with fullgraph. [N], any integer dtype.
 
     Returns:
         Symmetric tensors. [B, 3, 3], dtype of `atom_scalar`.
 
     Raises:
-        RuntimeError: a shape, dtype or device does not fit, `ptr` is not increasing from 0 to N.
+        RuntimeError: a shape, dtype or device does not fit, `ptr` is missing or not increasing from 0 to N.
 
     Example:
         >>> s, v, t = torch.ones(1, 1), torch.tensor([[[1.0], [0.0], [2.0]]]), torch.zeros(1, 6, 1)
@@ -34,6 +45,7 @@ def tensor_readout(atom_scalar: Tensor, atom_vector: Tensor, atom_rank2: Tensor,
                  [0., 1., 0.],
                  [2., 0., 5.]]])
     """
+    ptr = ptr_of_batch("tensor_readout", atom_scalar.shape[0], ptr, batch_idx)
     if uses_reference():
         return reference_implementations().tensor_readout(atom_scalar, atom_vector, atom_rank2, ptr)
     return torch.ops.dtnn_fast.tensor_readout(atom_scalar, atom_vector, atom_rank2, ptr)

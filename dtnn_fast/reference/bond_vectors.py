@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..ops._batch_index import ptr_of_batch
 from ..ops.neighbor_list import NeighborOrder
 
 
@@ -17,8 +18,11 @@ def bond_vectors(
     ptr: Tensor | None = None,
     row_ptr: Tensor | None = None,
     by_neighbor: NeighborOrder | None = None,
+    *,
+    batch_idx: Tensor | None = None,
 ) -> Tensor:
     """Compute ``r_j - r_i + shift @ cell``; see `dtnn_fast.ops.bond_vectors`."""
+    ptr = ptr_of_batch("bond_vectors", positions.shape[0], ptr, batch_idx, cell)
     center, neighbor = pairs.contiguous()
     crystal = torch.zeros_like(center) if ptr is None else torch.searchsorted(ptr.contiguous(), center, right=True) - 1
     cells = cell[crystal] if cell.dim() == 3 else cell.expand(len(center), 3, 3)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..ops._batch_index import ptr_of_batch
 from ..ops.bonds_within import BondsWithin
 from .bond_vectors import bond_vectors
 from .neighbor_list import list_cutoffs
@@ -19,8 +20,11 @@ def bonds_within(
     row_ptr: Tensor,
     cutoff: float | Tensor,
     ptr: Tensor | None = None,
+    *,
+    batch_idx: Tensor | None = None,
 ) -> BondsWithin:
     """Mask the bonds by their length; see `dtnn_fast.ops.bonds_within`."""
+    ptr = ptr_of_batch("bonds_within", positions.shape[0], ptr, batch_idx, cell, None, cutoff)
     num_crystals = 1 if ptr is None else len(ptr) - 1
     cutoffs = cell.new_tensor(list_cutoffs("bonds_within", cutoff, num_crystals), dtype=torch.float64)
     center, neighbor = pairs

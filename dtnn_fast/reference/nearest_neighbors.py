@@ -6,14 +6,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..ops._batch_index import ptr_of_batch
 from ..ops.nearest_neighbors import check_k, num_wanted
 from ..ops.neighbor_list import NeighborList
 from .bonds_within import squared_lengths
 from .neighbor_list import neighbor_list
 
 
-def nearest_neighbors(positions: Tensor, cell: Tensor, pbc: Tensor, k: int, ptr: Tensor | None = None) -> NeighborList:
+def nearest_neighbors(
+    positions: Tensor,
+    cell: Tensor,
+    pbc: Tensor,
+    k: int,
+    ptr: Tensor | None = None,
+    *,
+    batch_idx: Tensor | None = None,
+) -> NeighborList:
     """Search with a growing cutoff and sort each row by length; see `dtnn_fast.ops.nearest_neighbors`."""
+    ptr = ptr_of_batch("nearest_neighbors", positions.shape[0], ptr, batch_idx, cell, pbc)
     check_k(k)
     bounds = torch.tensor([0, len(positions)], device=positions.device) if ptr is None else ptr
     cells, periodic = cell.expand(len(bounds) - 1, 3, 3), pbc.expand(len(bounds) - 1, 3)

@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from ..ops._batch_index import ptr_of_batch
 from ..ops.neighbor_list import NeighborList
 
 LARGEST_SHIFT = 2**31 - 1
@@ -23,8 +24,11 @@ def neighbor_list(
     ptr: Tensor | None = None,
     half: bool = False,
     self_pairs: bool = False,
+    *,
+    batch_idx: Tensor | None = None,
 ) -> NeighborList:
     """Test every image of every pair of atoms; see `dtnn_fast.ops.neighbor_list`."""
+    ptr = ptr_of_batch("neighbor_list", positions.shape[0], ptr, batch_idx, cell, pbc, cutoff)
     if not positions.isfinite().all():
         raise RuntimeError("neighbor_list: expected finite `positions`, got NaN or infinity")
     if not cell.isfinite().all():

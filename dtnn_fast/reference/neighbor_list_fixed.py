@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..ops._batch_index import ptr_of_batch
 from ..ops.neighbor_list_fixed import COMPLETE, OVERFLOW, FixedNeighborList
 from .neighbor_list import neighbor_list
 
@@ -19,8 +20,11 @@ def neighbor_list_fixed(
     ptr: Tensor | None = None,
     half: bool = False,
     self_pairs: bool = False,
+    *,
+    batch_idx: Tensor | None = None,
 ) -> FixedNeighborList:
     """Copy the list into arrays of padding; see `dtnn_fast.ops.neighbor_list_fixed`."""
+    ptr = ptr_of_batch("neighbor_list_fixed", positions.shape[0], ptr, batch_idx, cell, pbc, cutoff)
     bonds = neighbor_list(positions, cell, pbc, cutoff, ptr, half, self_pairs)
     num_bonds, num_atoms = bonds.pairs.shape[1], positions.shape[0]
     fits = num_bonds <= capacity

@@ -9,6 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ..ops._batch_index import ptr_of_batch
 from ..ops.neighbor_list import NeighborList
 from ..ops.nested_neighbor_lists import NestedNeighborLists, check_ascending
 from .neighbor_list import neighbor_list
@@ -22,8 +23,11 @@ def nested_neighbor_lists(
     ptr: Tensor | None = None,
     half: bool = False,
     self_pairs: bool = False,
+    *,
+    batch_idx: Tensor | None = None,
 ) -> NestedNeighborLists:
     """Search once for each cutoff and look up the bonds in the next list; see `dtnn_fast.ops.nested_neighbor_lists`."""
+    ptr = ptr_of_batch("nested_neighbor_lists", positions.shape[0], ptr, batch_idx, cell, pbc, *cutoffs[-1:])
     check_ascending(cutoffs)
     lists = tuple(neighbor_list(positions, cell, pbc, cutoff, ptr, half, self_pairs) for cutoff in cutoffs)
     return NestedNeighborLists(lists, tuple(_positions_in(longer, bonds) for bonds, longer in pairwise(lists)))

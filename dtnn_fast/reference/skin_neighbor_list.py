@@ -24,7 +24,15 @@ class SkinNeighborList:
         """Number of searches after the first one."""
         return max(self._num_searches - 1, 0)
 
-    def update(self, positions: Tensor, cell: Tensor, pbc: Tensor, ptr: Tensor | None = None) -> NeighborList:
+    def update(
+        self,
+        positions: Tensor,
+        cell: Tensor,
+        pbc: Tensor,
+        ptr: Tensor | None = None,
+        *,
+        batch_idx: Tensor | None = None,
+    ) -> NeighborList:
         """Return the neighbor list at these positions."""
         self._num_searches += 1
-        return neighbor_list(positions, cell, pbc, self.cutoff, ptr, self.half, self.self_pairs)
+        return neighbor_list(positions, cell, pbc, self.cutoff, ptr, self.half, self.self_pairs, batch_idx=batch_idx)
