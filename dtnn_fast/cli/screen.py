@@ -180,7 +180,7 @@ def screen(
     from ..screening.ranking import RankingRules
     from ..screening.screening_run import ScreeningOptions, make_manifest, output_parts, parse_shard
 
-    with _sigterm_as_ctrl_c():
+    with _sigterm_as_ctrl_c(), _ending_quietly():
         rules = RankingRules(
             *(sort_by, lowest_first, where, split_elements(elements), split_elements(without), rank_unreliable),
             *(rank_duplicates, per_prototype, pareto),
@@ -239,8 +239,7 @@ def screen(
                 "born_charges": born_charges,
             }
             results = _Results(parts, model, rules, top, find_duplicates and not stopped, inputs.rejected, facts)
-            with _ending_quietly():
-                _write_results(results)
+            _write_results(results)
 
 
 @contextmanager
@@ -416,7 +415,7 @@ def _write_results(results: _Results) -> None:
 
 @contextmanager
 def _ending_quietly() -> Iterator[None]:
-    """Say that nothing is lost where Ctrl-C or SIGTERM comes after the predictions."""
+    """Say that nothing is lost where Ctrl-C or SIGTERM comes before or after the predictions."""
     try:
         yield
         return
@@ -426,7 +425,7 @@ def _ending_quietly() -> Iterator[None]:
         # What DuckDB makes of Ctrl-C.
         if "interrupted" not in str(error).lower():
             raise
-    stderr().print("stopped: the ranking is not complete; the same command makes it", style="yellow")
+    stderr().print("stopped: the results are not complete; the same command goes on", style="yellow")
     raise typer.Exit(STOPPED)
 
 

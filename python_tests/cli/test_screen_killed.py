@@ -96,7 +96,7 @@ def test_stopped_while_the_ranking_is_made(starter, arguments, undisturbed, tmp_
         assert code in (130, 3), start.output
         assert "Traceback" not in start.output
         if code == 130:
-            assert "stopped: the ranking is not complete" in " ".join(start.output.split())
+            assert "stopped: the results are not complete" in " ".join(start.output.split())
             moments += 1
     assert moments
     assert starter.run(*arguments, "-o", tmp_path)[0] == 3
