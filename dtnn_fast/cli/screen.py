@@ -32,7 +32,7 @@ from .ranking_options import (
 )
 from .screen_devices import ALL_DEVICES, list_devices, screen_on_all
 from .screening_results import RESULT_FILES, ScreeningResults, refuse_nothing, require_all, write_results
-from .stop_signals import sigterm_as_ctrl_c
+from .stop_signals import ending_quietly, sigterm_as_ctrl_c
 
 if TYPE_CHECKING:
     from ..model.predictor import Predictor
@@ -187,7 +187,7 @@ def screen(
     from ..screening.ranking import RankingRules
     from ..screening.screening_run import ScreeningOptions, make_manifest, output_parts, parse_shard
 
-    with sigterm_as_ctrl_c():
+    with sigterm_as_ctrl_c(), ending_quietly():
         rules = RankingRules(
             *(sort_by, lowest_first, where, split_elements(elements), split_elements(without), rank_unreliable),
             *(rank_duplicates, per_prototype, pareto),

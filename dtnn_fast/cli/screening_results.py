@@ -76,11 +76,6 @@ def write_results(results: ScreeningResults) -> None:
         DTNNError: nothing was predicted, or the ranking fails.
         typer.Exit: 3 where crystals were rejected, 130 where it was stopped.
     """
-    with _ending_quietly():
-        _write_results(results)
-
-
-def _write_results(results: ScreeningResults) -> None:
     from ..screening.finish import make_ids_unique, mark_duplicates, write_rejected_csv
     from ..screening.ranking import open_ranking
     from ..screening.screening_plot import plot_screening
@@ -127,22 +122,6 @@ def _write_results(results: ScreeningResults) -> None:
     if num_rejected:
         stderr().print(f"{num_rejected:,} rejected: see {folder / REJECTED_FILE}", style="yellow")
         raise typer.Exit(SOME_REJECTED)
-
-
-@contextmanager
-def _ending_quietly() -> Iterator[None]:
-    """Say that nothing is lost where Ctrl-C or SIGTERM comes after the predictions."""
-    try:
-        yield
-        return
-    except KeyboardInterrupt:
-        pass
-    except RuntimeError as error:
-        # What DuckDB makes of Ctrl-C.
-        if "interrupted" not in str(error).lower():
-            raise
-    stderr().print("stopped: the ranking is not complete; the same command makes it", style="yellow")
-    raise typer.Exit(STOPPED)
 
 
 @contextmanager

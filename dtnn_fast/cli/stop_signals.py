@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""SIGTERM, which queue systems send before they kill a job, ends a command as Ctrl-C does."""
+"""Ends of commands by Ctrl-C, and by SIGTERM, which queue systems send before they kill a job."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+import typer
+
+from . import STOPPED
+from .console import stderr
 
 
 @contextmanager
@@ -25,3 +30,19 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def ending_quietly() -> Iterator[None]:
+    """Say that nothing is lost where Ctrl-C or SIGTERM comes before or after the predictions, and exit with 130."""
+    try:
+        yield
+        return
+    except KeyboardInterrupt:
+        pass
+    except RuntimeError as error:
+        # What DuckDB makes of Ctrl-C.
+        if "interrupted" not in str(error).lower():
+            raise
+    stderr().print("stopped: the results are not complete; the same command goes on", style="yellow")
+    raise typer.Exit(STOPPED)

@@ -229,17 +229,14 @@ def batch_limit(model: Predictor, batch_atoms: int | None = None) -> BatchLimit:
     return BatchLimit(batch_atoms or model.default_batch_atoms(), model.bond_cutoff)
 
 
-def search_from_atoms(model: Predictor, num_threads: int | None = None) -> int | None:
+def search_from_atoms(model: Predictor) -> int | None:
     """Return the number of atoms from which a search for operations pays; None where it never does.
 
     Args:
         model: the model that will predict the crystals.
-        num_threads: with how many threads; None for those of torch in this process.
     """
     is_on_gpu = any(parameter.is_cuda for parameter in model.parameters())
-    return (
-        None if is_on_gpu or not model.uses_operations else SEARCH_FROM_ATOMS * (num_threads or torch.get_num_threads())
-    )
+    return None if is_on_gpu or not model.uses_operations else SEARCH_FROM_ATOMS * torch.get_num_threads()
 
 
 def _join(chunks: Sequence[_Chunk | ScreeningResult]) -> ScreeningResult:

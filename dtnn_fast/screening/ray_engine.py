@@ -86,7 +86,7 @@ def run_screening_on_ray(
     left_out: list[str] = []
     if not chunks:
         return counts
-    preparation = preparation_for(model, ray_options.threads)
+    preparation = preparation_for(model)
     if ray_options.device != "cpu":
         # As `search_from_atoms` decides for a model on a GPU.
         preparation = replace(preparation, search_operations=None)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -127,9 +127,6 @@ def run_screening(
     # Kept over all pieces: what ran out of memory once would again.
     limit = batch_limit(model, options.batch_atoms)
     preparation = preparation_for(model)
-    if preparation.search_operations is not None and options.num_readers:
-        # Readers search while the model predicts, and a crystal with operations takes a third of the model's time.
-        preparation = replace(preparation, search_operations=(1, SEARCH_TO_ATOMS))
     stream = prepared_pieces(inputs, chunks, done, preparation, options.num_readers, events.on_message)
     try:
         for piece in stream:
@@ -170,15 +167,17 @@ def find_remaining(
     return chunks, done
 
 
-def preparation_for(model: Predictor, num_threads: int | None = None) -> Preparation:
+def preparation_for(model: Predictor) -> Preparation:
     """Choose how crystals are prepared for a model on its present device.
+
+    All small crystals are searched for operations, whatever the number of threads and readers is, so that these do not
+    change the results. A crystal with operations takes a third of the model's time.
 
     Args:
         model: the model that will predict them.
-        num_threads: with how many threads; None for those of torch in this process.
     """
-    search_from = search_from_atoms(model, num_threads)
-    return Preparation(tuple(sorted(model.elements)), None if search_from is None else (search_from, SEARCH_TO_ATOMS))
+    pays = search_from_atoms(model) is not None
+    return Preparation(tuple(sorted(model.elements)), (1, SEARCH_TO_ATOMS) if pays else None)
 
 
 def predict_piece(
