@@ -24,7 +24,7 @@ from ..formats.property_table import PropertyTable
 from .sources import open_source
 
 # Small files are read together up to these limits; a larger file is a chunk of its own.
-FILES_TOGETHER, BYTES_TOGETHER = 4096, 16 * 2**20
+FILES_TOGETHER, BYTES_TOGETHER = 512, 8 * 2**20
 # A piece ends with the crystal that reaches one of these.
 PIECE_CRYSTALS, PIECE_ATOMS = 4096, 65_536
 # Files that a screening writes into its folder.
