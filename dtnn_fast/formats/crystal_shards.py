@@ -209,6 +209,8 @@ def read_shard(path: Path, row_groups: Sequence[int] | None = None) -> Iterator[
             _check_columns(path, file.schema_arrow)
             for group in range(file.num_row_groups) if row_groups is None else row_groups:
                 yield from crystals_of_table(file.read_row_group(group), str(path))
+    except BadFileError:  # a ValueError too, whose message says what is wrong
+        raise
     except (OSError, pa.ArrowException, ValueError, KeyError) as error:
         raise BadFileError(f"{path}: damaged: {error}") from error
 

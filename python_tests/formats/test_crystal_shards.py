@@ -126,7 +126,9 @@ def test_every_flipped_byte_is_an_error_or_a_crystal(shard):
 
 def test_other_parquet_files_are_refused(shard):
     parquet.write_table(pa.table({"id": ["a"]}), shard)
-    with pytest.raises(BadFileError, match=f"expected a shard of dtnn-fast pack \\(format '{FORMAT}'\\), got ''"):
+    with pytest.raises(
+        BadFileError, match=f"shard-000000.parquet: expected a shard of dtnn-fast pack \\(format '{FORMAT}'\\)"
+    ):
         list(read_shard(shard))
     table = crystals_to_table(load_labelled()[:2])
     parquet.write_table(table.drop_columns(["nsites"]), shard)

@@ -3,6 +3,7 @@
 
 import json
 import re
+import sys
 
 import pytest
 from hypothesis import given
@@ -70,6 +71,8 @@ def test_all_scripts_are_used():
 
 @pytest.mark.parametrize("missing", ["plotly.offline", "plotly"])
 def test_missing_plotly_says_what_to_install(monkeypatch, missing):
-    monkeypatch.setitem(__import__("sys").modules, missing, None)
+    # Submodules too, which another test may have imported.
+    for name in [missing, *(name for name in sys.modules if name.startswith(f"{missing}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=r"dtnn-fast\[report\]"):
         render_page({**SMALL, "figures": [{}]})
