@@ -49,10 +49,19 @@ def find_duplicates(crystals: Sequence[Crystal]) -> list[int | None]:
             for place, of_first, distribution_of_first, first in firsts
             if abs(of_first / volume - 1.0) <= LARGEST_VOLUME_DIFFERENCE
             and distribution_distance(distribution, distribution_of_first) <= SIMILAR_DISTANCE
-            and matcher.fit(first, structure)
+            and _fits(matcher, first, structure)
         )
         match = next(alike, None)
         found.append(match)
         if match is None:
             firsts.append((number, volume, distribution, structure))
     return found
+
+
+def _fits(matcher: Any, first: Any, second: Any) -> bool:
+    """Compare two structures; those that the matcher fails on are different ones."""
+    try:
+        return bool(matcher.fit(first, second))
+    except Exception:
+        # Its failures have many types, and one odd crystal must not end a screening of millions.
+        return False
