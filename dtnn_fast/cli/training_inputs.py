@@ -14,7 +14,7 @@ from ..crystals.crystal import Crystal, Rejected
 from ..datasets.bundled import load_labelled
 from ..datasets.cleaning import clean
 from ..errors import BadCrystalError, DTNNError
-from ..formats.find_files import find_files, read_files
+from ..formats.find_files import FoundFiles, find_files, read_files
 from ..symmetry import known_crystal_system, with_operations
 from .console import stderr
 
@@ -133,9 +133,9 @@ def load_training_data(
     items: Iterable[Crystal | Rejected]
     rejected: list[Rejected] = []
     if paths:
-        found = find_files(paths)
+        found = _find(paths)
         rejected += found.rejected
-        items = read_files(found.files, unique_ids=False)
+        items = read_files(found.files, unique_ids=False, tables=found.tables)
     else:
         items = load_labelled()
     crystals: list[Crystal] = []
@@ -157,6 +157,14 @@ def load_training_data(
     return with_operations(crystals), rejected
 
 
+def _find(paths: Sequence[Path]) -> FoundFiles:
+    """List the files, and say which are skipped."""
+    found = find_files(paths)
+    if found.notice:
+        stderr().print(found.notice)
+    return found
+
+
 def load_partial_data(
     paths: Sequence[Path], elements: frozenset[int] | None = None
 ) -> tuple[list[Crystal], list[Rejected]]:
@@ -172,11 +180,11 @@ def load_partial_data(
     """
     if not paths:
         return [], []
-    found = find_files(paths)
+    found = _find(paths)
     rejected = list(found.rejected)
     crystals: list[Crystal] = []
     ids: set[str] = set()
-    for item in read_files(found.files, unique_ids=False):
+    for item in read_files(found.files, unique_ids=False, tables=found.tables):
         usable = item if isinstance(item, Rejected) else _check(item, (), ids, elements)
         if isinstance(usable, Crystal) and not usable.has_label:
             usable = Rejected(usable.id, usable.source, "no label: no tensor, diagonal, mean or Born charges are given")

@@ -42,6 +42,15 @@ class FoundFiles(NamedTuple):
     rejected: list[Rejected]
     tables: Sequence[Path] = ()
 
+    @property
+    def notice(self) -> str:
+        """One line about what is skipped; empty where nothing is."""
+        if not self.skipped:
+            return ""
+        links = " and links to folders" if any(path.is_dir() for path in self.skipped) else ""
+        files = "1 file" if len(self.skipped) == 1 else f"{len(self.skipped):,} files"
+        return f"skipped {files} of unknown format{links}, such as {self.skipped[0]}"
+
 
 def find_files(paths: Iterable[Path | str]) -> FoundFiles:
     """List the files to read as `expand_paths` does, but record bad paths as rejected instead of raising.

@@ -67,12 +67,7 @@ def open_source(paths: Sequence[Path], known_elements: Collection[int]) -> Cryst
 
 def _given_files(paths: Sequence[Path]) -> CrystalSource:
     found = find_files(paths)
-    notice = ""
-    if found.skipped:
-        links = " and links to folders" if any(path.is_dir() for path in found.skipped) else ""
-        files = "1 file" if len(found.skipped) == 1 else f"{len(found.skipped):,} files"
-        notice = f"skipped {files} of unknown format{links}, such as {found.skipped[0]}"
-    return CrystalSource(files=found.files, tables=found.tables, rejected=found.rejected, notice=notice)
+    return CrystalSource(files=found.files, tables=found.tables, rejected=found.rejected, notice=found.notice)
 
 
 def _bundled_crystals(known_elements: Collection[int]) -> CrystalSource:
