@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from itertools import product
 from math import gcd, prod
 from typing import NamedTuple
@@ -106,7 +106,8 @@ def _known_states() -> dict[int, _States]:
     return table
 
 
-@cache
+# Bounded: a screening of a million candidates has 400,000 compositions.
+@lru_cache(maxsize=4096)
 def _is_balanced(composition: tuple[tuple[int, int], ...]) -> bool:
     counts = dict(composition)
     known = _known_states()

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dtnn_fast.crystals import charge_balance
 from dtnn_fast.crystals.charge_balance import is_charge_balanced
 from dtnn_fast.crystals.elements import atomic_number
 from dtnn_fast.datasets.bundled import load_labelled, load_structures
@@ -34,3 +35,11 @@ def test_well_known_compositions(formula, balanced):
 @given(st.lists(st.sampled_from([1, 3, 8, 9, 12, 14, 22, 26, 38, 56]), min_size=1, max_size=6), st.integers(2, 4))
 def test_order_and_supercells_do_not_matter(numbers, copies):
     assert is_charge_balanced(numbers) == is_charge_balanced(numbers[::-1] * copies)
+
+
+def test_memory_stays_bounded():
+    for z in range(1, 90):
+        for count in range(1, 60):
+            is_charge_balanced([z] + [8] * count)
+    kept = charge_balance._is_balanced.cache_info()
+    assert kept.misses > kept.maxsize >= kept.currsize
