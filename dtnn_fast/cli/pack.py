@@ -72,7 +72,7 @@ def pack(
     from ..formats.reading import known_file_names
     from ..screening.finish import require_all_chunks, write_rejected_csv
     from ..screening.input_chunks import plan_files
-    from ..screening.packing import PackingEvents, PackingOptions, finish_packing, pack_crystals, packing_manifest
+    from ..screening.packing import PackingOptions, finish_packing, pack_crystals, packing_manifest
     from ..screening.parts import Parts
     from ..screening.screening_run import output_parts
 
@@ -90,10 +90,7 @@ def pack(
             parts.begin(manifest)
             try:
                 with ScreeningProgress() as progress:
-                    events = PackingEvents(
-                        progress.on_start, progress.on_crystals, progress.on_piece, progress.on_message
-                    )
-                    pack_crystals(inputs, parts, options, events)
+                    pack_crystals(inputs, parts, options, progress)
                 require_all_chunks(parts, len(inputs.chunks))
                 counts = finish_packing(parts, options, manifest)
             except KeyboardInterrupt:

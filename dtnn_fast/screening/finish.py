@@ -104,14 +104,16 @@ def mark_duplicates(files: Sequence[Path], on_group: Callable[[int], None] = lam
     changes: dict[int, dict[int, str]] = {}
     count = 0
     try:
-        for group in _groups_alike(files):
-            crystals = dict(_crystals(files, group))
-            found = find_duplicates([crystals[row] for row in group])
-            on_group(len(group))
-            for row, first in zip(group, found, strict=True):
-                if first is not None:
-                    changes.setdefault(row.file, {})[row.row] = crystals[group[first]].id
-                    count += 1
+        for groups in _groups_alike(files):
+            # Each file is read once for many groups.
+            crystals = dict(_crystals(files, (row for group in groups for row in group)))
+            for group in groups:
+                found = find_duplicates([crystals[row] for row in group])
+                on_group(len(group))
+                for row, first in zip(group, found, strict=True):
+                    if first is not None:
+                        changes.setdefault(row.file, {})[row.row] = crystals[group[first]].id
+                        count += 1
     except MissingPackageError:
         return None
     for number, of_file in changes.items():
@@ -122,16 +124,15 @@ def mark_duplicates(files: Sequence[Path], on_group: Callable[[int], None] = lam
     return count
 
 
-def _groups_alike(files: Sequence[Path]) -> Iterator[list[Row]]:
-    """Give the rows of equal formula and prototype, where there are several."""
+def _groups_alike(files: Sequence[Path]) -> Iterator[list[list[Row]]]:
+    """Give the rows of equal formula and prototype, where there are several: lists of some of these groups."""
     with _rows_of(files, ("prototype", _formula_column(files[0]))) as connection:
         groups = connection.execute(
             "SELECT list(file ORDER BY file, row), list(row ORDER BY file, row) FROM rows WHERE prototype IS NOT NULL "
             "GROUP BY key HAVING count(*) > 1 ORDER BY min(file), min(row)"
         )
         while batch := groups.fetchmany(1000):
-            for numbers, rows in batch:
-                yield [Row(file, row) for file, row in zip(numbers, rows, strict=True)]
+            yield [[Row(file, row) for file, row in zip(numbers, rows, strict=True)] for numbers, rows in batch]
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from .input_chunks import ScreeningInput
 from .parts import Parts
 from .preparation import Preparation
 from .readers import prepared_pieces
+from .screening_run import ScreeningEvents, ScreeningOptions, SilentEvents, find_remaining
 from .synced_files import write_text_synced
 
 # Symmetry operations are stored of crystals of up to this size: larger ones can take long to search.
@@ -37,22 +37,6 @@ class PackingOptions:
     find_symmetry: bool = True
     find_duplicates: bool = True
     num_readers: int = 0
-
-
-class PackingEvents(NamedTuple):
-    """What is told while packing.
-
-    Args:
-        on_start: called with the size that an earlier start has done, and the whole size.
-        on_crystals: called with numbers of crystals that were packed or rejected.
-        on_piece: called with the size and the number of rejected crystals of each piece.
-        on_message: called with a line about something that was healed.
-    """
-
-    on_start: Callable[[int, int], None] = lambda done, whole: None
-    on_crystals: Callable[[int], None] = lambda number: None
-    on_piece: Callable[[float, int], None] = lambda size, rejected: None
-    on_message: Callable[[str], None] = lambda message: None
 
 
 class PackedCounts(NamedTuple):
@@ -82,7 +66,7 @@ def packing_manifest(inputs: ScreeningInput, paths: list[str], options: PackingO
 
 
 def pack_crystals(
-    inputs: ScreeningInput, parts: Parts, options: PackingOptions, events: PackingEvents | None = None
+    inputs: ScreeningInput, parts: Parts, options: PackingOptions, events: ScreeningEvents | None = None
 ) -> None:
     """Write the shards of all pieces that have none yet.
 
@@ -96,23 +80,17 @@ def pack_crystals(
         BadFileError: a shard cannot be written.
         KeyboardInterrupt: Ctrl-C; the shards until then stay, and the next call goes on.
     """
-    events = events or PackingEvents()
-    message = events.on_message
-    parts.remove_unfinished(None)
-    done = parts.done(lambda path, reason: message(f"{path}: damaged, and made again: {reason}"))
-    finished = parts.finished_chunks()
-    chunks = [number for number in range(len(inputs.chunks)) if number not in finished]
-    sizes = [chunk.size for chunk in inputs.chunks]
-    events.on_start(sum(sizes) - sum(sizes[number] for number in chunks), sum(sizes))
+    events = events or SilentEvents()
+    chunks, done = find_remaining(inputs, parts, ScreeningOptions(), events)
     search = (1, SEARCH_TO_ATOMS) if options.find_symmetry else None
     preparation = Preparation((), search, options.cell, options.find_symmetry)
-    for piece in prepared_pieces(inputs, chunks, done, preparation, options.num_readers, message):
+    for piece in prepared_pieces(inputs, chunks, done, preparation, options.num_readers, events.on_message):
         table = crystals_to_table(piece.crystals)
         parts.write(
             *(piece.chunk, piece.piece, table, piece.rejected), is_complete=True, is_last=piece.is_last, key=piece.key
         )
         events.on_crystals(len(piece.crystals) + len(piece.rejected))
-        events.on_piece(sizes[piece.chunk] if piece.is_last else 0, len(piece.rejected))
+        events.on_piece(inputs.chunks[piece.chunk].size if piece.is_last else 0, len(piece.rejected))
 
 
 def finish_packing(parts: Parts, options: PackingOptions, manifest: dict[str, Any]) -> PackedCounts:

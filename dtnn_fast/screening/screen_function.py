@@ -64,7 +64,7 @@ def screen(
     options = options or ScreeningOptions()
     rules = rules or RankingRules()
     rules = replace(rules, where=where or rules.where, by=by or rules.by)
-    inputs, paths = _plan(source, predictor)
+    inputs, paths = _plan(source, predictor, None if output is None else Path(output))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()) if output is None else output)
         parts = output_parts(folder)
@@ -85,7 +85,7 @@ def screen(
         return ranking.table({"rejected": str(num_rejected), "not_ranked": str(ranking.count_unranked())})
 
 
-def _plan(source: Any, predictor: Predictor) -> tuple[ScreeningInput, list[str]]:
+def _plan(source: Any, predictor: Predictor, output: Path | None) -> tuple[ScreeningInput, list[str]]:
     if source is None:
         return plan_bundled(predictor.elements), []
     if isinstance(source, str | Path):
@@ -93,7 +93,7 @@ def _plan(source: Any, predictor: Predictor) -> tuple[ScreeningInput, list[str]]
     if isinstance(source, Iterable) and not hasattr(source, "lattice") and not hasattr(source, "cell"):
         given = list(source)
         if given and all(isinstance(one, str | Path) for one in given):
-            return plan_files([Path(one) for one in given]), list(map(str, given))
+            return plan_files([Path(one) for one in given], output), list(map(str, given))
         source = given
     # Structures without names are numbered; equal names get a suffix.
     repeated = RepeatedIds()

@@ -81,7 +81,7 @@ def test_packing_goes_on_and_refuses_other_files(program, folder, tmp_path, monk
     shards[3].write_bytes(shards[3].read_bytes()[:100])
     result = program(*arguments)
     assert result.exit_code == 3
-    assert "damaged, and made again" in " ".join(result.stderr.split())
+    assert "damaged, and computed again" in " ".join(result.stderr.split())
     assert [parquet.read_table(shard) for shard in shards] == expected
     (folder / "new.cif").write_text("data_y")
     result = program(*arguments)
