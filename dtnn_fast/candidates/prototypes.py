@@ -18,7 +18,8 @@ import numpy as np
 from ..crystals.crystal import Crystal
 from ..crystals.structure_index import LARGEST_DISTANCE, SIMILAR_DISTANCE, pair_distribution
 from ..numpy import neighbor_list
-from ..symmetry.space_group import SYMPREC, find_primitive_symmetry
+from ..symmetry.bounded_search import SYMPREC
+from ..symmetry.space_group import search_symmetry
 from .ions import Ion, IonTable, guess_ions
 
 _BOND_CUTOFF = 5.0  # Angstrom
@@ -212,8 +213,8 @@ def _ions_of_parent(crystal: Crystal, table: IonTable, max_atoms: int) -> tuple[
 
 
 def _lattice(crystal: Crystal) -> tuple[int, int] | None:
-    symmetry = find_primitive_symmetry(crystal, SYMPREC)
-    return None if symmetry is None else (symmetry.space_group, len(symmetry.fractional))
+    found = search_symmetry(crystal, SYMPREC)
+    return None if found is None else (found.space_group, len(found.primitive().fractional))
 
 
 def _kind_of_element(crystal: Crystal, ions: dict[int, Ion]) -> list[tuple[int, int]]:

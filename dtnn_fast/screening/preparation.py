@@ -11,7 +11,15 @@ from typing import NamedTuple
 from ..crystals.checks import check_crystals
 from ..crystals.crystal import Crystal, Rejected
 from ..errors import MissingPackageError
-from ..symmetry import describe_symmetry, in_standard_cell, with_operations
+from ..symmetry import (
+    SNAP_TOLERANCE,
+    describe_found,
+    find_operations,
+    in_standard_cell,
+    operations_of,
+    search_symmetry,
+    with_operations,
+)
 
 # Crystals that are checked in one native call.
 CHECKED_TOGETHER = 64
@@ -72,14 +80,14 @@ class Preparation:
     def _with_symmetry(self, crystal: Crystal) -> Crystal:
         if self.cell is not None:
             crystal = in_standard_cell(crystal, primitive=self.cell == "primitive")
-        if self.search_operations is not None:
-            smallest, largest = self.search_operations
-            if smallest <= crystal.num_atoms <= largest:
-                (crystal,) = with_operations([crystal])
-        return described(crystal) if self.describe else crystal
+        smallest, largest = self.search_operations or (1, 0)
+        search_operations = smallest <= crystal.num_atoms <= largest
+        if self.describe:
+            return described(crystal, search_operations)
+        return with_operations([crystal])[0] if search_operations else crystal
 
 
-def described(crystal: Crystal) -> Crystal:
+def described(crystal: Crystal, search_operations: bool = False) -> Crystal:
     """Put space group, crystal system, prototype and Wyckoff sequence into `Crystal.info`, unless they are there.
 
     What a file states about its symmetry is replaced, so that all crystals are judged alike. Without moyopy, or where
@@ -87,11 +95,20 @@ def described(crystal: Crystal) -> Crystal:
 
     Args:
         crystal: a crystal that passed `check_crystal`.
+        search_operations: whether its symmetry operations are found too, unless it has them.
     """
+    search_operations = search_operations and crystal.operations is None
     if "wyckoff" in crystal.info:  # no source but our own shards has it
-        return crystal
+        return with_operations([crystal])[0] if search_operations else crystal
     try:
-        facts = describe_symmetry(crystal)
+        found = search_symmetry(crystal)
+        if search_operations:
+            # Operations need a smaller tolerance. Most crystals are as symmetric as that, and one search is enough.
+            exact = found is not None and found.holds_within(SNAP_TOLERANCE)
+            operations = operations_of(found) if found is not None and exact else find_operations(crystal)
+            crystal = replace(crystal, operations=operations)
     except MissingPackageError:
         return crystal
-    return crystal if facts is None else replace(crystal, info={**crystal.info, **facts._asdict()})
+    if found is None:
+        return crystal
+    return replace(crystal, info={**crystal.info, **describe_found(found)._asdict()})

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from ..crystals.crystal import Crystal
 from ..errors import MissingPackageError
-from .space_group import SYMPREC, space_group_number
+from .bounded_search import SYMPREC
+from .space_group import space_group_number
 
 # The last space group of each crystal system.
 _LAST_SPACE_GROUP = {

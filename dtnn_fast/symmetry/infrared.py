@@ -10,7 +10,7 @@ import numpy as np
 from ..crystals.checks import check_cell
 from ..crystals.crystal import Crystal
 from ..errors import MissingPackageError
-from .space_group import PrimitiveSymmetry, find_primitive_symmetry
+from .space_group import PrimitiveSymmetry, search_symmetry
 
 # Tighter than for crystal systems: an ionic part is exactly zero only where symmetry is exact up to the digits of a
 # file. Among the 6,631 bundled crystals the answer differs from that within 0.1 Angstrom for one. Angstrom
@@ -53,10 +53,8 @@ def has_infrared_active_modes(crystal: Crystal, symprec: float = EXACT_SYMPREC) 
     check_cell(crystal)
     if (crystal.atomic_numbers != crystal.atomic_numbers[0]).any():
         return True
-    symmetry = find_primitive_symmetry(crystal, symprec)
-    if symmetry is None:
-        return None
-    return _more_than_acoustic(symmetry)
+    found = search_symmetry(crystal, symprec)
+    return None if found is None else _more_than_acoustic(found.primitive())
 
 
 def forbids_ionic_response(crystal: Crystal) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from ..crystals.crystal import Crystal
 from ..crystals.operations import SymmetryOperations
 from ..errors import MissingPackageError
-from .space_group import find_cell_operations
+from .space_group import FoundSymmetry, search_symmetry
 
 # Largest distance of an atom from its symmetric position. A tensor changes by about as much, relatively, as atoms that
 # move by this: below 1e-3 where files are symmetric to three digits. Angstrom
@@ -38,10 +38,16 @@ def find_operations(crystal: Crystal, tolerance: float = SNAP_TOLERANCE) -> Symm
         BadCrystalError: positions or cell are not finite, or the cell has no volume.
         MissingPackageError: moyopy is not installed.
     """
-    found = find_cell_operations(crystal, tolerance)
-    if found is None or len(found[0]) == 1 or len(found[0]) * crystal.num_atoms > MAX_IMAGES:
+    found = search_symmetry(crystal, tolerance)
+    return None if found is None else operations_of(found)
+
+
+def operations_of(found: FoundSymmetry) -> SymmetryOperations | None:
+    """Return the operations that a search found; None as for `find_operations`."""
+    crystal = found.crystal
+    rotations, translations = found.cell_operations()
+    if len(rotations) == 1 or len(rotations) * crystal.num_atoms > MAX_IMAGES:
         return None
-    rotations, translations = found
     fractional = crystal.positions @ np.linalg.inv(crystal.cell)
     moved = rotations @ fractional[0] + translations
     # The nearest atom of the element of the first one, in every lattice translation.

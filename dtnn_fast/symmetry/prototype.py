@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ..crystals.crystal import Crystal
+from .bounded_search import SYMPREC
 from .crystal_systems import crystal_system_of_group
-from .space_group import SYMPREC, find_orbits
+from .space_group import FoundSymmetry, search_symmetry
 
 # Pairs of space groups that a mirror exchanges; crystals and their mirror images have one prototype, and in their
 # frames the same tensors.
@@ -57,9 +58,13 @@ def describe_symmetry(crystal: Crystal, symprec: float = SYMPREC) -> SymmetryFac
     Raises:
         MissingPackageError: moyopy is not installed.
     """
-    found = find_orbits(crystal, symprec)
-    if found is None:
-        return None
+    found = search_symmetry(crystal, symprec)
+    return None if found is None else describe_found(found)
+
+
+def describe_found(symmetry: FoundSymmetry) -> SymmetryFacts:
+    """Describe the symmetry that a search found, as `describe_symmetry` does."""
+    crystal, found = symmetry.crystal, symmetry.orbits()
     sites: dict[int, list[str]] = {}
     for atom in np.unique(found.orbits).tolist():
         size = round(float((found.orbits == atom).sum()) / found.num_primitive_cells, 6)

@@ -1,31 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Search for the space group of a crystal with moyopy, in bounded time."""
+"""Space group, point group, orbits and standard cells of a crystal, from one search with moyopy."""
 
 from __future__ import annotations
 
-import logging
-from math import gcd
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..crystals.checks import check_cell
 from ..crystals.crystal import Crystal
-from ..crystals.lattice import closest_pair_within, reduce_cell, shortest_lattice_vector
-from ..errors import optional_import
-
-# Larger crystals have no known symmetry. The search runs in native code, where Ctrl-C waits for its end, and takes
-# longest where atoms are displaced by about a fifth of `symprec`: at most 1.3 s on one core for MgO, Si, Po, fcc and
-# hcp cells of 512 to 800 atoms, but 1.9 s for 864, 4 s for 1,728, 14 s for 5,184 and 35 s for 4,096 atoms. Exact cells
-# take 0.02 s for 800 and 0.8 s for 5,184 atoms.
-MAX_ATOMS = 800
-# Largest distance of an atom from its symmetric position, where nothing else is said. Angstrom
-SYMPREC = 0.1
-# Crystals with a shorter lattice vector have no known symmetry: moyopy takes shears of such lattices for symmetries
-# and never returns. In real crystals the shortest one is about 2.2 Angstrom. Angstrom
-SHORTEST_LATTICE_VECTOR = 1.0
-# moyopy doubles `symprec` three times at most in our trials; see `_angle_tolerance`.
-_MOST_DOUBLED = 8
+from .bounded_search import SYMPREC, import_moyopy, search_dataset
 
 
 class CrystalSymmetry(NamedTuple):
@@ -58,6 +41,125 @@ class PrimitiveSymmetry(NamedTuple):
     fractional: np.ndarray
 
 
+class SiteOrbits(NamedTuple):
+    """Orbits of the atoms of a crystal under its space group.
+
+    Args:
+        space_group: international number, 1 to 230.
+        orbits: for each atom the first atom of its orbit. [N], int64
+        site_symmetries: Hermann-Mauguin symbol of the site symmetry of each atom. [N]
+        num_primitive_cells: how many primitive cells the cell holds.
+    """
+
+    space_group: int
+    orbits: np.ndarray
+    site_symmetries: list[str]
+    num_primitive_cells: int
+
+
+class StandardCell(NamedTuple):
+    """A cell of a crystal in the setting of the International Tables, in the frame of the crystal.
+
+    Args:
+        basis: rows are lattice vectors. [3, 3], float64, Angstrom
+        fractional: atoms at their symmetric positions. [N, 3], float64
+        atomic_numbers: [N], int64
+    """
+
+    basis: np.ndarray
+    fractional: np.ndarray
+    atomic_numbers: np.ndarray
+
+
+class FoundSymmetry:
+    """What one search found about the symmetry of a crystal; `search_symmetry` makes it.
+
+    Args:
+        crystal: the crystal.
+        dataset: moyopy's ``MoyoDataset`` of it.
+    """
+
+    def __init__(self, crystal: Crystal, dataset: Any) -> None:
+        self.crystal = crystal
+        self._dataset = dataset
+
+    @property
+    def space_group(self) -> int:
+        """International number, 1 to 230."""
+        return int(self._dataset.number)
+
+    def primitive(self) -> PrimitiveSymmetry:
+        """Return the operations in a primitive cell."""
+        moyopy = import_moyopy()
+        # Not the operations in the cell of the crystal: moyopy leaves out those that the shape of a supercell breaks.
+        operations = moyopy.operations_from_number(
+            self._dataset.number, setting=moyopy.Setting.hall_number(self._dataset.hall_number), primitive=True
+        )
+        return PrimitiveSymmetry(
+            self.space_group,
+            self._basis(self._dataset.prim_std_linear),
+            np.asarray(operations.rotations),
+            np.asarray(operations.translations),
+            np.asarray(self._dataset.prim_std_cell.positions),
+        )
+
+    def orbits(self) -> SiteOrbits:
+        """Return the orbits of atoms and their site symmetries."""
+        orbits = np.asarray(self._dataset.orbits, dtype=np.int64)
+        cells = round(self.crystal.num_atoms / len(self._dataset.prim_std_cell.positions))
+        return SiteOrbits(self.space_group, orbits, list(self._dataset.site_symmetry_symbols), cells)
+
+    def standard_cell(self, primitive: bool) -> StandardCell:
+        """Return the primitive or conventional cell."""
+        found = self._dataset
+        cell, linear = (found.prim_std_cell, found.prim_std_linear) if primitive else (found.std_cell, found.std_linear)
+        return StandardCell(self._basis(linear), np.asarray(cell.positions), np.asarray(cell.numbers, dtype=np.int64))
+
+    def cell_operations(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the operations in the cell of the crystal, without those that the shape of a supercell breaks.
+
+        Returns:
+            Rotations for columns of fractional positions [G, 3, 3], int64, and translations [G, 3], float64.
+        """
+        operations = self._dataset.operations
+        return np.asarray(operations.rotations), np.asarray(operations.translations)
+
+    def holds_within(self, tolerance: float) -> bool:
+        """Tell whether a search with a smaller tolerance finds the same operations.
+
+        Args:
+            tolerance: largest distance between the image of an atom and the atom that it falls on, and of the image of
+                a lattice vector from its place. Angstrom
+        """
+        found = self._dataset
+        to_primitive = np.linalg.inv(np.asarray(found.prim_std_linear))
+        fractional = self.crystal.positions @ np.linalg.inv(self.crystal.cell)
+        offsets = (fractional - np.asarray(found.prim_std_origin_shift)) @ to_primitive.T
+        offsets -= np.asarray(found.prim_std_cell.positions)[np.asarray(found.mapping_std_prim)]
+        offsets -= np.rint(offsets)
+        distances = np.linalg.norm(offsets @ self._basis(found.prim_std_linear), axis=1)
+        # Both an atom and the image of another may be off.
+        if not (2 * distances <= tolerance).all():
+            return False
+        # An operation W takes the scalar products of the lattice vectors, M, to W^T M W. A change of the lengths of a
+        # and b by `tolerance` changes their product by at most tolerance (|a| + |b|).
+        rotations, _ = self.cell_operations()
+        products = self.crystal.cell @ self.crystal.cell.T
+        lengths = np.sqrt(products.diagonal())
+        changes = np.abs(rotations.transpose(0, 2, 1) @ products @ rotations - products)
+        return bool((2 * changes <= tolerance * (lengths[:, None] + lengths)).all())
+
+    def _basis(self, linear: Any) -> np.ndarray:
+        """Return the lattice vectors that a matrix of moyopy makes of those of the crystal, as rows."""
+        return np.asarray(linear).T @ self.crystal.cell
+
+
+def search_symmetry(crystal: Crystal, symprec: float = SYMPREC) -> FoundSymmetry | None:
+    """Search for the symmetry of a crystal; see `find_symmetry` for arguments, None and errors."""
+    dataset = search_dataset(crystal, symprec)
+    return None if dataset is None else FoundSymmetry(crystal, dataset)
+
+
 def find_symmetry(crystal: Crystal, symprec: float = SYMPREC) -> CrystalSymmetry | None:
     """Find the space group and point group of a crystal with moyopy (an optional package).
 
@@ -75,9 +177,10 @@ def find_symmetry(crystal: Crystal, symprec: float = SYMPREC) -> CrystalSymmetry
         BadCrystalError: positions or cell are not finite, or the cell has no volume.
         MissingPackageError: moyopy is not installed.
     """
-    symmetry = find_primitive_symmetry(crystal, symprec)
-    if symmetry is None:
+    found = search_symmetry(crystal, symprec)
+    if found is None:
         return None
+    symmetry = found.primitive()
     # R = L W L^-1, where the columns of L are lattice vectors.
     columns = symmetry.basis.T
     return CrystalSymmetry(symmetry.space_group, columns @ symmetry.rotations @ np.linalg.inv(columns))
@@ -97,162 +200,5 @@ def space_group_number(crystal: Crystal, symprec: float = SYMPREC) -> int | None
         BadCrystalError: positions or cell are not finite, or the cell has no volume.
         MissingPackageError: moyopy is not installed.
     """
-    found = _moyo_dataset(crystal, symprec)
-    return None if found is None else int(found.number)
-
-
-def find_primitive_symmetry(crystal: Crystal, symprec: float) -> PrimitiveSymmetry | None:
-    """Find the operations of a crystal in a primitive cell; see `find_symmetry`."""
-    found = _moyo_dataset(crystal, symprec)
-    if found is None:
-        return None
-    moyopy = _import_moyopy()
-    # Not the operations in the cell of the crystal: moyopy leaves out those that the shape of a supercell breaks.
-    operations = moyopy.operations_from_number(
-        found.number, setting=moyopy.Setting.hall_number(found.hall_number), primitive=True
-    )
-    return PrimitiveSymmetry(
-        int(found.number),
-        np.asarray(found.prim_std_linear).T @ crystal.cell,
-        np.asarray(operations.rotations),
-        np.asarray(operations.translations),
-        np.asarray(found.prim_std_cell.positions),
-    )
-
-
-class SiteOrbits(NamedTuple):
-    """Orbits of the atoms of a crystal under its space group.
-
-    Args:
-        space_group: international number, 1 to 230.
-        orbits: for each atom the first atom of its orbit. [N], int64
-        site_symmetries: Hermann-Mauguin symbol of the site symmetry of each atom. [N]
-        num_primitive_cells: how many primitive cells the cell holds.
-    """
-
-    space_group: int
-    orbits: np.ndarray
-    site_symmetries: list[str]
-    num_primitive_cells: int
-
-
-def find_orbits(crystal: Crystal, symprec: float = SYMPREC) -> SiteOrbits | None:
-    """Find the orbits of atoms and their site symmetries; see `find_symmetry` for arguments, None and errors."""
-    found = _moyo_dataset(crystal, symprec)
-    if found is None:
-        return None
-    orbits = np.asarray(found.orbits, dtype=np.int64)
-    cells = round(crystal.num_atoms / len(found.prim_std_cell.positions))
-    return SiteOrbits(int(found.number), orbits, list(found.site_symmetry_symbols), cells)
-
-
-class StandardCell(NamedTuple):
-    """A cell of a crystal in the setting of the International Tables, in the frame of the crystal.
-
-    Args:
-        basis: rows are lattice vectors. [3, 3], float64, Angstrom
-        fractional: atoms at their symmetric positions. [N, 3], float64
-        atomic_numbers: [N], int64
-    """
-
-    basis: np.ndarray
-    fractional: np.ndarray
-    atomic_numbers: np.ndarray
-
-
-def find_standard_cell(crystal: Crystal, symprec: float, primitive: bool) -> StandardCell | None:
-    """Find the primitive or conventional cell; see `find_symmetry` for other arguments, None and errors."""
-    found = _moyo_dataset(crystal, symprec)
-    if found is None:
-        return None
-    cell, linear = (found.prim_std_cell, found.prim_std_linear) if primitive else (found.std_cell, found.std_linear)
-    return StandardCell(
-        np.asarray(linear).T @ crystal.cell, np.asarray(cell.positions), np.asarray(cell.numbers, dtype=np.int64)
-    )
-
-
-def find_cell_operations(crystal: Crystal, symprec: float) -> tuple[np.ndarray, np.ndarray] | None:
-    """Find the operations in the cell of the crystal, without those that the shape of a supercell breaks.
-
-    Args:
-        crystal: see `find_symmetry`.
-        symprec: see `find_symmetry`. Angstrom
-
-    Returns:
-        Rotations for columns of fractional positions [G, 3, 3], int64, and translations [G, 3], float64; None where
-        `find_symmetry` gives none.
-    """
-    found = _moyo_dataset(crystal, symprec)
-    if found is None:
-        return None
-    operations = found.operations
-    return np.asarray(operations.rotations), np.asarray(operations.translations)
-
-
-def _import_moyopy() -> Any:
-    moyopy = optional_import("moyopy", extra="io", purpose="find the symmetry of crystals")
-    # Its warnings, printed by Python where logging is not set up, are about operations that are not used here.
-    logger = logging.getLogger("moyo")
-    if logger.level == logging.NOTSET:
-        logger.setLevel(logging.ERROR)
-    return moyopy
-
-
-def _moyo_dataset(crystal: Crystal, symprec: float) -> Any:
-    """Return moyopy's ``MoyoDataset``, or None where it finds no symmetry or would search for long."""
-    moyopy = _import_moyopy()
-    check_cell(crystal)
-    if crystal.num_atoms > MAX_ATOMS or shortest_lattice_vector(crystal.cell) < SHORTEST_LATTICE_VECTOR:
-        return None
-    fractional = crystal.positions @ np.linalg.inv(crystal.cell)
-    cell = moyopy.Cell(crystal.cell.tolist(), fractional.tolist(), crystal.atomic_numbers.tolist())
-    try:
-        return moyopy.MoyoDataset(
-            cell, symprec=symprec, angle_tolerance=_angle_tolerance(crystal, symprec), rotate_basis=False
-        )
-    except ValueError:
-        return None
-    except SystemError as error:
-        # Ctrl-C, where it comes while moyopy writes a warning.
-        if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from error
-        raise
-    except BaseException as error:
-        # A panic in Rust, which is no Exception.
-        if type(error).__name__ != "PanicException":
-            raise
-        return None
-
-
-def _angle_tolerance(crystal: Crystal, symprec: float) -> float | None:
-    """Return the tolerance of angles for moyopy, which never returns where it takes a shear for a symmetry.
-
-    Two near-symmetries that tilt the longest primitive lattice vector c by half of the shortest one, a, make a shear,
-    and shears make an infinite group. moyopy's own test lets them pass where a^3 / (4 c) < symprec^2, and it searches
-    with a `symprec` of up to a / 4: where a supercell has displaced atoms, it doubles `symprec` until their
-    translations are a group. An angle below a / (2 c) excludes them.
-
-    Returns:
-        Radian, or None where moyopy's own test is safe.
-    """
-    lengths = np.linalg.norm(reduce_cell(crystal.cell), axis=1)
-    shortest, longest = float(lengths.min()), float(lengths.max())
-    # The cell holds at most this many primitive cells.
-    elements, counts = np.unique(crystal.atomic_numbers, return_counts=True)
-    most_cells = gcd(*counts.tolist())
-    if most_cells == 1:
-        return None if _is_safe(shortest, longest, symprec) else shortest / (2 * longest) / 2
-    if _is_safe(shortest / most_cells, longest, _MOST_DOUBLED * symprec):
-        return None
-    # Primitive lattice vectors connect atoms of the same element.
-    rarest = crystal.atomic_numbers == elements[np.argmin(counts)]
-    pair = closest_pair_within(crystal.positions[rarest], crystal.cell, shortest)
-    if pair is not None:
-        shortest = pair.distance
-    if _is_safe(shortest, longest, _MOST_DOUBLED * symprec):
-        return None
-    return shortest / (2 * longest) / (2 * _MOST_DOUBLED)
-
-
-def _is_safe(shortest: float, longest: float, symprec: float) -> bool:
-    return min(symprec, 0.25 * shortest) ** 2 < 0.6 * shortest**3 / (4 * longest)
+    found = search_symmetry(crystal, symprec)
+    return None if found is None else found.space_group

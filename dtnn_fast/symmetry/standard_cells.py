@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..crystals.crystal import Crystal, to_cartesian
 from .operations import SNAP_TOLERANCE
-from .space_group import find_standard_cell
+from .space_group import search_symmetry
 
 
 def in_standard_cell(crystal: Crystal, primitive: bool = True, symprec: float = SNAP_TOLERANCE) -> Crystal:
@@ -28,9 +28,10 @@ def in_standard_cell(crystal: Crystal, primitive: bool = True, symprec: float = 
         BadCrystalError: positions or cell are not finite, or the cell has no volume.
         MissingPackageError: moyopy is not installed.
     """
-    found = find_standard_cell(crystal, symprec, primitive)
-    if found is None:
+    search = search_symmetry(crystal, symprec)
+    if search is None:
         return crystal
+    found = search.standard_cell(primitive)
     return replace(
         crystal,
         atomic_numbers=found.atomic_numbers,

@@ -126,7 +126,7 @@ class TestPrototypes:
         assert left_out == {"a formula that 2 parents have already": 1}
 
     def test_a_crystal_without_a_known_space_group_is_a_parent(self, table, monkeypatch):
-        monkeypatch.setattr("dtnn_fast.candidates.prototypes.find_primitive_symmetry", lambda *_: None)
+        monkeypatch.setattr("dtnn_fast.candidates.prototypes.search_symmetry", lambda *_: None)
         (prototype,), _ = find_prototypes([rock_salt("Na", "Cl", 5.6), rock_salt("Mg", "O", 4.2)], table, 40)
         assert prototype.name == "AB P? NaCl"
         assert len(prototype.parents) == 2

@@ -43,10 +43,10 @@ def dying(items):
             os.kill(os.getpid(), signal.SIGKILL)
         yield item
 
-def described(crystal):
+def described(crystal, *options):
     if "evil" in crystal.id:
         os.kill(os.getpid(), signal.SIGSEGV)
-    return describe(crystal)
+    return describe(crystal, *options)
 
 input_chunks.Chunk.read_file = read_file
 preparation.described = described

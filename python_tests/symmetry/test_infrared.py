@@ -12,7 +12,7 @@ from dtnn_fast.datasets.bundled import load_labelled, load_structures
 from dtnn_fast.errors import BadCrystalError, MissingPackageError
 from dtnn_fast.symmetry import find_symmetry, forbids_ionic_response, has_infrared_active_modes, symmetrised
 from dtnn_fast.symmetry.infrared import _more_than_acoustic
-from dtnn_fast.symmetry.space_group import find_primitive_symmetry
+from dtnn_fast.symmetry.space_group import search_symmetry
 
 FCC = (1 - np.eye(3)) / 2
 BCC = 0.5 - np.eye(3)
@@ -154,8 +154,8 @@ def test_crystals_of_several_elements_have_modes_also_by_group_theory():
     """They are not searched, because each element is a copy of the vector representation of its own."""
     crystals = [crystal for crystal in load_structures()[::25] if len(set(crystal.atomic_numbers.tolist())) > 1]
     assert len(crystals) > 200
-    found = [find_primitive_symmetry(crystal, 0.01) for crystal in crystals]
-    assert all(_more_than_acoustic(symmetry) for symmetry in found if symmetry is not None)
+    found = [search_symmetry(crystal, 0.01) for crystal in crystals]
+    assert all(_more_than_acoustic(symmetry.primitive()) for symmetry in found if symmetry is not None)
 
 
 def test_single_forbidden_elements_stay_with_the_point_group():

@@ -9,8 +9,7 @@ from model_cases import orthogonal, permuted, recelled, transformed, unwrapped
 
 from dtnn_fast.crystals import Crystal
 from dtnn_fast.datasets.bundled import load_labelled
-from dtnn_fast.symmetry import crystal_system_of_group, describe_symmetry
-from dtnn_fast.symmetry.space_group import MAX_ATOMS
+from dtnn_fast.symmetry import MAX_ATOMS, crystal_system_of_group, describe_symmetry
 
 # Of each space group that occurs one small crystal.
 BY_GROUP = {c.info["space_group"]: c for c in sorted(load_labelled(), key=lambda c: -c.num_atoms) if c.num_atoms < 25}
