@@ -70,7 +70,7 @@ def pack(
     SIGTERM.
     """
     from ..formats.reading import known_file_names
-    from ..screening.finish import require_all_chunks, write_rejected_csv
+    from ..screening.finish import find_unmatched, require_all_chunks, write_rejected_csv
     from ..screening.input_chunks import plan_files
     from ..screening.packing import PackingOptions, finish_packing, pack_crystals, packing_manifest
     from ..screening.parts import Parts
@@ -92,11 +92,14 @@ def pack(
                 with ScreeningProgress() as progress:
                     pack_crystals(inputs, parts, options, progress)
                 require_all_chunks(parts, len(inputs.chunks))
+                unmatched = find_unmatched(inputs, parts)
                 counts = finish_packing(parts, options, manifest)
             except KeyboardInterrupt:
                 stderr().print("stopped; the same command goes on", style="yellow")
                 raise typer.Exit(STOPPED) from None
             num_rejected = write_rejected_csv(output / REJECTED_FILE, parts, inputs.rejected)
+    for table in unmatched:
+        stderr().print(str(table), style="yellow")
     if not counts.crystals:
         raise DTNNError(
             f"nothing could be packed of {', '.join(map(str, paths))}: "

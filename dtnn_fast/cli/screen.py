@@ -245,7 +245,7 @@ def screen(
                 "born_charges": born_charges,
             }
             marks_duplicates = find_duplicates and not stopped
-            write_results(ScreeningResults(parts, model, rules, top, marks_duplicates, inputs.rejected, facts))
+            write_results(ScreeningResults(parts, model, rules, top, marks_duplicates, inputs, facts))
 
 
 def _check_charges(predictor: Predictor, born_charges: bool) -> None:

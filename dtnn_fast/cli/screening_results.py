@@ -37,7 +37,7 @@ class ScreeningResults:
         rules: how crystals are ranked.
         top: number of printed crystals.
         find_duplicates: whether duplicates are marked first.
-        others_rejected: rejected before reading, for example missing files.
+        inputs: what was screened.
         facts: more entries of summary.json; `stopped` is one of them.
     """
 
@@ -46,7 +46,7 @@ class ScreeningResults:
     rules: RankingRules
     top: int
     find_duplicates: bool
-    others_rejected: Sequence[Any]
+    inputs: ScreeningInput
     facts: Mapping[str, Any]
 
 
@@ -76,7 +76,7 @@ def write_results(results: ScreeningResults) -> None:
         DTNNError: nothing was predicted, or the ranking fails.
         typer.Exit: 3 where crystals were rejected, 130 where it was stopped.
     """
-    from ..screening.finish import make_ids_unique, mark_duplicates, write_rejected_csv
+    from ..screening.finish import find_unmatched, make_ids_unique, mark_duplicates, write_rejected_csv
     from ..screening.ranking import open_ranking
     from ..screening.screening_plot import plot_screening
 
@@ -85,7 +85,11 @@ def write_results(results: ScreeningResults) -> None:
     renamed = 0 if results.facts["stopped"] else make_ids_unique(files)
     if renamed:
         stderr().print(f"{renamed:,} ids occurred before, and have a suffix such as #2")
-    num_rejected = write_rejected_csv(folder / REJECTED_FILE, results.parts, results.others_rejected)
+    # Not where it was stopped: the crystals that are left may have these ids.
+    unmatched = [] if results.facts["stopped"] else find_unmatched(results.inputs, results.parts)
+    for table in unmatched:
+        stderr().print(str(table), style="yellow")
+    num_rejected = write_rejected_csv(folder / REJECTED_FILE, results.parts, results.inputs.rejected)
     if results.find_duplicates and mark_duplicates(files) is None:
         stderr().print("duplicates were not searched for: pymatgen is not installed (pip install 'dtnn-fast[io]')")
     if not files:
@@ -111,6 +115,7 @@ def write_results(results: ScreeningResults) -> None:
             "not_ranked": ranking.reasons(),
             "rejected": num_rejected,
             "warnings": ranking.warning_counts(),
+            "ids_without_crystal": {table.table: table.num_unmatched for table in unmatched},
             **results.facts,
         }
     _write_summary(folder / SUMMARY_FILE, summary)
@@ -151,7 +156,7 @@ def _refuse_all(results: ScreeningResults, num_rejected: int) -> None:
     from ..formats.reading import known_file_names
     from ..screening.finish import rejected_of
 
-    first = next(chain(results.others_rejected, rejected_of(results.parts)), None)
+    first = next(chain(results.inputs.rejected, rejected_of(results.parts)), None)
     if first is None:
         raise DTNNError(f"no crystals found: expected files named {known_file_names()}")
     more = f" (and {num_rejected - 1} more)" if num_rejected > 1 else ""

@@ -62,10 +62,9 @@ class PropertyTable:
                 found.setdefault(name, _BETWEEN_CELLS.join(cell.replace(_BETWEEN_CELLS, " ") for cell in row))
         return cls(path, [*header[:ids], *header[ids + 1 :]], found, num_repeated)
 
-    @property
-    def num_unmatched(self) -> int:
-        """Number of ids that no crystal had so far."""
-        return len(self.rows) - len(self._matched)
+    def unmatched(self) -> list[str]:
+        """List the ids that no crystal had so far, in the order of the table."""
+        return [name for name in self.rows if name not in self._matched]
 
     def properties_of(self, id: str) -> dict[str, Scalar]:
         """Return the properties of a crystal by column, numbers as numbers; empty cells and NaN are left out.
@@ -86,10 +85,22 @@ class PropertyTable:
             crystal: its id is looked up. An id with folders in front of it is looked up whole, then without them, and
                 a POSCAR or CONTCAR then by its folder.
         """
-        *folders, last = crystal.id.split("/")
+        name = self.match(crystal.id)
+        return crystal if name is None else replace(crystal, info=self.properties_of(name) | crystal.info)
+
+    def match(self, id: str) -> str | None:
+        """Find the id in the table that stands for a crystal, and count it as matched.
+
+        Args:
+            id: of the crystal; see `join`.
+
+        Returns:
+            None where the table has no such id.
+        """
+        *folders, last = id.split("/")
         is_vasp = bool(folders) and uncompressed_name(last).upper() in ("POSCAR", "CONTCAR")
-        for name in (crystal.id, folders[-1] if is_vasp else last):
+        for name in (id, folders[-1] if is_vasp else last):
             if name in self.rows:
                 self._matched.add(name)
-                return replace(crystal, info=self.properties_of(name) | crystal.info)
-        return crystal
+                return name
+        return None

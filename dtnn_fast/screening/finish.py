@@ -15,6 +15,7 @@ from ..crystals.elements import atomic_number
 from ..errors import BadFileError, DTNNError, MissingPackageError, optional_import
 from ..files import replacing
 from .duplicates import find_duplicates
+from .input_chunks import ScreeningInput, load_table
 from .parts import Parts
 from .synced_files import write_synced
 
@@ -44,6 +45,49 @@ def require_all_chunks(parts: Parts, num_chunks: int) -> None:
             f"{parts.folder}: {len(missing)} of {num_chunks} chunks are not screened yet (numbers {first}): wait for "
             "the other jobs, or start them again"
         )
+
+
+class UnmatchedIds(NamedTuple):
+    """Rows of a table of properties that belong to no crystal.
+
+    Args:
+        table: the file.
+        num_unmatched: number of these rows.
+        num_rows: number of rows.
+        example: the first of their ids.
+    """
+
+    table: str
+    num_unmatched: int
+    num_rows: int
+    example: str
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        return (
+            f"{self.table}: {self.num_unmatched:,} of {self.num_rows:,} ids have no crystal, for example {self.example}"
+        )
+
+
+def find_unmatched(inputs: ScreeningInput, parts: Parts) -> list[UnmatchedIds]:
+    """Count the ids in tables of properties that no crystal has, predicted or rejected.
+
+    Args:
+        inputs: what was screened.
+        parts: the folder, with all parts; ids have no suffixes yet, or the first of each id has none.
+
+    Returns:
+        One for each table that has such ids.
+    """
+    found = []
+    for name in dict.fromkeys(name for chunk in inputs.chunks for name in chunk.tables):
+        table = load_table(name)
+        for file in (*parts.part_files(), *parts.rejected_files()):
+            for id in _column(file, "id"):
+                table.match(id)
+        if unmatched := table.unmatched():
+            found.append(UnmatchedIds(name, len(unmatched), len(table.rows), unmatched[0]))
+    return found
 
 
 def make_ids_unique(files: Sequence[Path]) -> int:

@@ -74,7 +74,7 @@ class Chunk:
             yield Rejected(path.name, name, f"the process that read it {KILLED}")
             return
         default = default_id(path)
-        for item in read_files([path], unique_ids=False, tables=[_load_table(table) for table in self.tables]):
+        for item in read_files([path], unique_ids=False, tables=[load_table(table) for table in self.tables]):
             yield with_file_id(item, default, file_id)
 
 
@@ -115,7 +115,7 @@ def plan_files(paths: Sequence[Path], output: Path | None = None) -> ScreeningIn
     tables = []
     for table in source.tables:
         try:
-            _load_table(str(table))
+            load_table(str(table))
             tables.append(str(table))
         except (BadFileError, OSError) as error:
             rejected.append(Rejected.from_error(error, table.name, str(table)))
@@ -241,9 +241,18 @@ def _chunk(files: Sequence[Path], ids: Sequence[str], tables: tuple[str, ...], w
     return Chunk(names, tuple(ids[which]), tables, size=size + len(names))
 
 
-@functools.cache
-def _load_table(path: str) -> PropertyTable:
-    """Read a table once in each process."""
+def load_table(path: str) -> PropertyTable:
+    """Read a table of properties once in each process, and again where it has changed.
+
+    Args:
+        path: the file.
+    """
+    return _load_table(path, _size_and_time(Path(path)))
+
+
+@functools.lru_cache(maxsize=16)
+def _load_table(path: str, version: tuple[int, int]) -> PropertyTable:
+    del version  # the cache compares it
     return PropertyTable.read(path)
 
 

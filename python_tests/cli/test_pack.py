@@ -71,6 +71,24 @@ def test_screening_the_shards_equals_screening_the_files(program, folder, tiny_m
                 assert other[name] == row[name], name
 
 
+@pytest.mark.parametrize("readers", [0, 2])
+def test_ids_of_a_table_without_a_crystal_are_counted(program, folder, tiny_model, tmp_path, readers):
+    ids = [crystal.id for crystal in read_crystals(folder / "many.jsonl")]
+    # The broken file is rejected; its row has a crystal all the same.
+    rows = [*ids, "broken.cif", "mp-0", "mp-00"]
+    (folder / "gaps.csv").write_text("material_id,gap\n" + "".join(f"{name},1.5\n" for name in rows))
+    message = f"{folder / 'gaps.csv'}: 2 of 33 ids have no crystal, for example mp-0"
+    packed = program("pack", folder, "-o", tmp_path / "packed", "--readers", readers)
+    options = ("--model", tiny_model, "--readers", readers, "--top", 0)
+    for result in (packed, program("screen", folder, "-o", tmp_path / "screened", *options)):
+        assert result.exit_code == 3
+        assert message in " ".join(result.stderr.split())
+    summary = json.loads((tmp_path / "screened" / "summary.json").read_text())
+    assert summary["ids_without_crystal"] == {str(folder / "gaps.csv"): 2}
+    (folder / "gaps.csv").write_text("material_id,gap\n" + "".join(f"{name},1.5\n" for name in ids))
+    assert "no crystal" not in program("screen", folder, "-o", tmp_path / "again", *options).stderr
+
+
 def test_packing_goes_on_and_refuses_other_files(program, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(input_chunks, "PIECE_CRYSTALS", 8)
     arguments = ("pack", folder, "-o", tmp_path / "out", "--readers", 0)

@@ -130,7 +130,7 @@ def test_a_table_of_properties(tmp_path, ending):
     assert table.properties_of("y") == {}
     crystal = Crystal.make("abc", [8], [[0, 0, 0]], np.eye(3), info={"Bandgap": 2.0, "n": 1})
     assert table.join(crystal).info == {**table.properties_of("abc"), "Bandgap": 2.0, "n": 1}
-    assert table.num_unmatched == 1
+    assert len(table.unmatched()) == 1
     assert expand_paths([tmp_path]) == ([], [], [], [path])
     assert expand_paths([path]).tables == [path]
 
@@ -147,7 +147,7 @@ def test_gnome(tmp_path):
     first, second = read_files(found.files, tables=[table])
     assert first.info["Bandgap"] == 1.5
     assert second.info == {}
-    assert table.num_unmatched == 1
+    assert len(table.unmatched()) == 1
     assert [item.info for item in read_files(found.files, tables=found.tables)] == [first.info, {}]
 
 
@@ -188,7 +188,7 @@ def test_ids_with_folders(tmp_path, id, gap):
     table = PropertyTable.read(write(tmp_path / "a.csv", "id,gap\nmp-1,1\nmp-2,2\nb/c,3\nc,4\n"))
     crystal = table.join(Crystal.make(id, [8], [[0, 0, 0]], np.eye(3)))
     assert crystal.info == ({} if gap is None else {"gap": gap})
-    assert table.num_unmatched == 4 - (gap is not None)
+    assert len(table.unmatched()) == 4 - (gap is not None)
 
 
 def test_repeated_ids_in_a_table(tmp_path):
