@@ -20,7 +20,7 @@ from ..crystals.elements import COVALENT_RADII, SYMBOLS, atomic_number, formula
 from ..crystals.lattice import closest_pair_within
 from ..errors import BadCrystalError, BadFileError, optional_import
 from .cif_block import NOT_GIVEN, CifBlock, as_number, items_of, plain_numbers
-from .cif_symmetry import Operations, StatedSymmetry, expand, find_operations
+from .cif_symmetry import Operations, OverlappingCopiesError, StatedSymmetry, expand, find_operations
 from .compressed import uncompressed_name
 
 _FORMULA_PART = re.compile(r"([A-Z][a-z]?)(\d*\.?\d*)")
@@ -201,9 +201,10 @@ def _sites(block: CifBlock) -> list[_Site]:
     is_usual = all(_USUAL[tag].issuperset(values) for tag, values in columns.items())
     numbers = [plain_numbers(axis) for axis in axes]
     if is_usual and None not in numbers and not _NOT_GIVEN.intersection(symbols):
-        elements = {
-            symbol: _element(symbol, label, formula_elements) for symbol, label in zip(symbols, labels, strict=True)
-        }
+        elements: dict[str, int] = {}
+        for symbol, label in zip(symbols, labels, strict=True):
+            if symbol not in elements:
+                elements[symbol] = _element(symbol, label, formula_elements)
         return [*map(_Site, labels, map(elements.__getitem__, symbols), zip(*numbers, strict=True))]
     sites = []
     for place in range(count):
@@ -271,7 +272,8 @@ def _element(symbol: str, label: str, formula_elements: set[str]) -> int:
 def _stated_symmetry(block: CifBlock) -> StatedSymmetry:
     operations: list[str] = []
     for tag in _OPERATION_TAGS:
-        operations = operations or [value for value in block.column(tag) if value not in NOT_GIVEN]
+        if tag in block.items and not operations:
+            operations = [value for value in block.column(tag) if value not in NOT_GIVEN]
     number = block.value(*_NUMBER_TAGS)
     if number is not None and not number.isdecimal():
         raise BadCrystalError(f"the space group number is {number!r}, which is not an integer")
@@ -304,15 +306,12 @@ def _atoms(
         numbers = [site.atomic_number for site in sites]
         fractional = listed - np.floor(listed)
     else:
-        positions = []
-        for site, position in zip(sites, listed, strict=True):
-            try:
-                images = expand(position, operations, cell)
-            except BadCrystalError as error:
-                raise BadCrystalError(f"{site.label}: {error}") from error
-            positions.append(images)
-            numbers += [site.atomic_number] * len(images)
-        fractional = np.concatenate(positions)
+        try:
+            fractional, counts = expand(listed, operations, cell)
+        except OverlappingCopiesError as error:
+            raise BadCrystalError(f"{sites[error.site].label}: {error}") from error
+        for site, count in zip(sites, counts.tolist(), strict=True):
+            numbers += [site.atomic_number] * count
     if is_choice:
         overlap = _overlapping_pair(numbers, fractional, cell)
         if overlap is not None:
@@ -343,7 +342,7 @@ def _check_formula(block: CifBlock, numbers: Sequence[int], fractional: np.ndarr
     if expected is None:
         return
     stated = block.value("_chemical_formula_sum")
-    atom_counts = Counter(SYMBOLS[z] for z in numbers)
+    atom_counts = Counter({SYMBOLS[z]: count for z, count in Counter(numbers).items()})
     ratio = len(numbers) / sum(expected.values())
     for element in sorted(expected.keys() | atom_counts.keys()):
         wanted = ratio * expected.get(element, 0.0)

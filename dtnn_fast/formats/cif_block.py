@@ -48,6 +48,8 @@ class CifBlock(NamedTuple):
     def value(self, *tags: str) -> str | None:
         """The first given value of some tags."""
         for tag in tags:
+            if tag not in self.items:
+                continue
             for value in self.column(tag):
                 if value not in NOT_GIVEN:
                     return value

@@ -19,6 +19,8 @@ MERGE_DISTANCE = 0.05  # Angstrom
 # Images of a special position agree to this part of the cell.
 _GRID = 100_000
 _GRID_WEIGHTS = np.array([_GRID * _GRID, _GRID, 1])
+# Images that are made at once: 50 MB.
+_IMAGES_TOGETHER = 400_000
 # Relative change of the metric under an operation that still counts as keeping the lattice: cells have few digits.
 _METRIC_TOLERANCE = 5e-3
 # What the ICSD writes behind a Hermann-Mauguin symbol, as extensions of the International Tables.
@@ -114,40 +116,84 @@ def _candidates(stated: StatedSymmetry) -> list[Operations]:
     raise BadCrystalError(f"{', and '.join(reasons)}; no symmetry operations are listed")
 
 
-def expand(position: np.ndarray, operations: Operations, cell: np.ndarray) -> np.ndarray:
-    """Make all atoms that symmetry makes of one site.
+class OverlappingCopiesError(BadCrystalError):
+    """Copies of a site are so close that they cannot be told apart or taken for one atom.
+
+    Args:
+        site: number of the site.
+    """
+
+    def __init__(self, site: int) -> None:
+        self.site = site
+        super().__init__("it is so close to a special position that its copies by symmetry overlap")
+
+
+def expand(positions: np.ndarray, operations: Operations, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Make all atoms that symmetry makes of some sites.
 
     A site within 0.05 Angstrom of a special position is moved there, so that its copies are one atom.
 
     Args:
-        position: fractional. [3].
+        positions: fractional. [S, 3].
         operations: operations of the space group.
         cell: rows are lattice vectors. [3, 3], Angstrom.
 
     Returns:
-        Fractional positions of the atoms, in [0, 1). [n, 3].
+        Fractional positions of the atoms, in [0, 1), site after site [n, 3], and the number of atoms of each site [S].
 
     Raises:
-        BadCrystalError: some copies are so close that they cannot be told apart or taken for one.
+        OverlappingCopiesError: see there; for the first such site.
     """
-    images = operations.rotations @ position + operations.translations
-    shifts = images - position
+    num_operations = len(operations.rotations)
+    together = max(1, _IMAGES_TOGETHER // num_operations)
+    if len(positions) > together:
+        parts = [positions[start : start + together] for start in range(0, len(positions), together)]
+        made, start = [], 0
+        for part in parts:
+            try:
+                made.append(expand(part, operations, cell))
+            except OverlappingCopiesError as error:
+                raise OverlappingCopiesError(start + error.site) from None
+            start += len(part)
+        return np.concatenate([atoms for atoms, _ in made]), np.concatenate([counts for _, counts in made])
+    images = _images(positions, operations)
+    shifts = images - positions[:, None]
     steps = np.rint(shifts)
     offsets = (shifts - steps) @ cell
-    fixed = (offsets * offsets).sum(axis=1) < MERGE_DISTANCE**2
-    num_fixed = int(np.count_nonzero(fixed))
-    if num_fixed > 1:
-        special = (images[fixed] - steps[fixed]).sum(axis=0) / num_fixed
-        images = operations.rotations @ special + operations.translations
-        # Images of a special position agree up to rounding.
-        steps_of_grid = np.rint((images - np.floor(images)) * _GRID).astype(np.int64) % _GRID
-        keys = (steps_of_grid @ _GRID_WEIGHTS).tolist()
-        # The first image of each place, in order.
-        first = {key: place for place, key in reversed([*enumerate(keys)])}
-        images = images[sorted(first.values())]
-        if len(images) * num_fixed != len(operations.rotations):
-            raise BadCrystalError("it is so close to a special position that its copies by symmetry overlap")
-    return images - np.floor(images)
+    fixed = (offsets * offsets).sum(axis=2) < MERGE_DISTANCE**2
+    num_fixed = fixed.sum(axis=1)
+    kept = np.ones(fixed.shape, dtype=bool)
+    if (sites := np.flatnonzero(num_fixed > 1)).size:
+        of_fixed = (images[sites] - steps[sites]) * fixed[sites, :, None]
+        special = of_fixed.sum(axis=1) / num_fixed[sites, None]
+        images[sites] = _images(special, operations)
+        kept[sites] = _first_of_each_place(images[sites])
+    counts = kept.sum(axis=1)
+    if (wrong := np.flatnonzero(counts * num_fixed != num_operations)).size:
+        raise OverlappingCopiesError(int(wrong[0]))
+    atoms = images[kept]
+    return atoms - np.floor(atoms), counts
+
+
+def _images(positions: np.ndarray, operations: Operations) -> np.ndarray:
+    """Apply all operations to all positions. [S, M, 3]"""
+    # One product for all: column 3 m + i is row i of operation m.
+    columns = operations.rotations.transpose(2, 0, 1).reshape(3, -1).astype(np.float64)
+    return (positions @ columns).reshape(len(positions), -1, 3) + operations.translations
+
+
+def _first_of_each_place(images: np.ndarray) -> np.ndarray:
+    """Mark the first of the images of each site that are one place; they agree up to rounding. [S, M] bool"""
+    steps_of_grid = np.rint((images - np.floor(images)) * _GRID).astype(np.int64) % _GRID
+    keys = steps_of_grid @ _GRID_WEIGHTS
+    order = keys.argsort(axis=1, kind="stable")
+    order += np.arange(0, keys.size, keys.shape[1])[:, None]
+    ordered = keys.ravel()[order]
+    is_first = np.ones(keys.shape, dtype=bool)
+    is_first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    first = np.empty(keys.size, dtype=bool)
+    first[order] = is_first
+    return first.reshape(keys.shape)
 
 
 def _gemmi() -> Any:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from math import gcd
 from typing import Any
 
@@ -91,14 +92,14 @@ def _angle_tolerance(crystal: Crystal, symprec: float) -> float | None:
     lengths = np.linalg.norm(reduce_cell(crystal.cell), axis=1)
     shortest, longest = float(lengths.min()), float(lengths.max())
     # The cell holds at most this many primitive cells.
-    elements, counts = np.unique(crystal.atomic_numbers, return_counts=True)
-    most_cells = gcd(*counts.tolist())
+    counts = Counter(crystal.atomic_numbers.tolist())
+    most_cells = gcd(*counts.values())
     if most_cells == 1:
         return None if _is_safe(shortest, longest, symprec) else shortest / (2 * longest) / 2
     if _is_safe(shortest / most_cells, longest, _MOST_DOUBLED * symprec):
         return None
     # Primitive lattice vectors connect atoms of the same element.
-    rarest = crystal.atomic_numbers == elements[np.argmin(counts)]
+    rarest = crystal.atomic_numbers == min(counts, key=lambda z: (counts[z], z))
     pair = closest_pair_within(crystal.positions[rarest], crystal.cell, shortest)
     if pair is not None:
         shortest = pair.distance

@@ -45,7 +45,7 @@ def find_operations(crystal: Crystal, tolerance: float = SNAP_TOLERANCE) -> Symm
 def operations_of(found: FoundSymmetry) -> SymmetryOperations | None:
     """Return the operations that a search found; None as for `find_operations`."""
     crystal = found.crystal
-    rotations, translations = found.cell_operations()
+    rotations, translations = found.cell_operations
     if len(rotations) == 1 or len(rotations) * crystal.num_atoms > MAX_IMAGES:
         return None
     fractional = crystal.positions @ np.linalg.inv(crystal.cell)

@@ -8,8 +8,6 @@ from functools import reduce
 from math import gcd
 from typing import NamedTuple
 
-import numpy as np
-
 from ..crystals.crystal import Crystal
 from .bounded_search import SYMPREC
 from .crystal_systems import crystal_system_of_group
@@ -66,8 +64,8 @@ def describe_found(symmetry: FoundSymmetry) -> SymmetryFacts:
     """Describe the symmetry that a search found, as `describe_symmetry` does."""
     crystal, found = symmetry.crystal, symmetry.orbits()
     sites: dict[int, list[str]] = {}
-    for atom in np.unique(found.orbits).tolist():
-        size = round(float((found.orbits == atom).sum()) / found.num_primitive_cells, 6)
+    for atom, count in sorted(Counter(found.orbits.tolist()).items()):
+        size = round(count / found.num_primitive_cells, 6)
         sites.setdefault(int(crystal.atomic_numbers[atom]), []).append(f"{size:g}@{found.site_symmetries[atom]}")
     counts = Counter(crystal.atomic_numbers.tolist())
     divisor = reduce(gcd, counts.values())

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -115,11 +116,11 @@ class FoundSymmetry:
         cell, linear = (found.prim_std_cell, found.prim_std_linear) if primitive else (found.std_cell, found.std_linear)
         return StandardCell(self._basis(linear), np.asarray(cell.positions), np.asarray(cell.numbers, dtype=np.int64))
 
+    @cached_property
     def cell_operations(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the operations in the cell of the crystal, without those that the shape of a supercell breaks.
+        """The operations in the cell of the crystal, without those that the shape of a supercell breaks.
 
-        Returns:
-            Rotations for columns of fractional positions [G, 3, 3], int64, and translations [G, 3], float64.
+        Rotations for columns of fractional positions [G, 3, 3], int64, and translations [G, 3], float64.
         """
         operations = self._dataset.operations
         return np.asarray(operations.rotations), np.asarray(operations.translations)
@@ -143,7 +144,7 @@ class FoundSymmetry:
             return False
         # An operation W takes the scalar products of the lattice vectors, M, to W^T M W. A change of the lengths of a
         # and b by `tolerance` changes their product by at most tolerance (|a| + |b|).
-        rotations, _ = self.cell_operations()
+        rotations, _ = self.cell_operations
         products = self.crystal.cell @ self.crystal.cell.T
         lengths = np.sqrt(products.diagonal())
         changes = np.abs(rotations.transpose(0, 2, 1) @ products @ rotations - products)
