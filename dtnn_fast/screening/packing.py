@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ..formats.crystal_shards import FORMAT, LIST_FILE, crystals_to_table
 from .finish import make_ids_unique, mark_duplicates
 from .input_chunks import ScreeningInput
-from .parts import Parts
+from .parts import Parts, num_rows
 from .preparation import Preparation
 from .readers import prepared_pieces
 from .screening_run import ScreeningEvents, ScreeningOptions, SilentEvents, find_remaining
@@ -104,7 +104,7 @@ def finish_packing(parts: Parts, options: PackingOptions, manifest: dict[str, An
     files = parts.part_files()
     renamed = make_ids_unique(files)
     duplicates = mark_duplicates(files) if options.find_duplicates and options.find_symmetry else None
-    counts = [_num_rows(file) for file in files]
+    counts = [num_rows(file) for file in files]
     num_crystals = sum(counts)
     shards = [
         {"name": file.name, "crystals": count, "sha256": _sha256(file)}
@@ -121,12 +121,6 @@ def finish_packing(parts: Parts, options: PackingOptions, manifest: dict[str, An
     }
     write_text_synced(parts.folder / LIST_FILE, json.dumps(listing, indent=2) + "\n")
     return PackedCounts(num_crystals, len(files), renamed, duplicates)
-
-
-def _num_rows(file: Path) -> int:
-    from pyarrow import parquet
-
-    return int(parquet.read_metadata(file).num_rows)
 
 
 def _sha256(file: Path) -> str:

@@ -167,7 +167,7 @@ class Parts:
                 rejected = self.rejected(*_numbers(file))
                 if expected or rejected in with_rejected:
                     reading = rejected
-                    if (rows := parquet.read_metadata(reading).num_rows) != expected:
+                    if (rows := num_rows(reading)) != expected:
                         on_damaged(reading, f"expected {expected} rejected crystals, got {rows}")
                         continue
             except (OSError, ValueError, pa.ArrowException) as error:
@@ -273,6 +273,12 @@ def _numbers(file: Path) -> tuple[int, int]:
     found = _PART.fullmatch(file.name)
     assert found is not None
     return int(found[2]), int(found[3])
+
+
+def num_rows(file: Path) -> int:
+    """Read the number of rows of a Parquet file."""
+    parquet = optional_import("pyarrow.parquet", extra="cli", purpose="read Parquet files")
+    return int(parquet.read_metadata(file).num_rows)
 
 
 def rejected_table(rejected: Sequence[Rejected]) -> Any:

@@ -17,6 +17,7 @@ from ..model.load_predictor import load_predictor
 from ..model.predictor import Predictor
 from .finish import make_ids_unique, mark_duplicates, require_all_chunks
 from .input_chunks import ScreeningInput, plan_bundled, plan_crystals, plan_files
+from .parts import num_rows
 from .ranking import RankingRules, open_ranking
 from .screening_run import ScreeningOptions, make_manifest, output_parts, run_screening
 
@@ -78,8 +79,8 @@ def screen(
             require_all_chunks(parts, len(inputs.chunks))
             make_ids_unique(files)
             mark_duplicates(files)
-        num_rejected = len(inputs.rejected) + sum(_num_rows(file) for file in parts.rejected_files())
-        if not files or not any(map(_num_rows, files)):
+        num_rejected = len(inputs.rejected) + sum(num_rows(file) for file in parts.rejected_files())
+        if not files or not any(map(num_rows, files)):
             raise DTNNError(f"nothing could be predicted: {_first_reason(inputs, parts)}")
         ranking = stack.enter_context(open_ranking([folder], rules))
         return ranking.table({"rejected": str(num_rejected), "not_ranked": str(ranking.count_unranked())})
@@ -106,9 +107,3 @@ def _first_reason(inputs: ScreeningInput, parts: Any) -> str:
     for one in (*inputs.rejected, *rejected_of(parts)):
         return f"{one.source or one.id}: {one.reason}"
     return "there are no crystals"
-
-
-def _num_rows(file: Path) -> int:
-    from pyarrow import parquet
-
-    return int(parquet.read_metadata(file).num_rows)
