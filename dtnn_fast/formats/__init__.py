@@ -13,6 +13,7 @@
 - ``json_stream.py``, ``json_tokens.py``, ``cif_stream.py``: the same in large files, entry by entry
 - ``text_files.py``, ``compressed.py``, ``csv_rows.py``, ``scalars.py``: text, decompression, rows, values
 - ``file_ids.py``: ids of crystals that are named after files
+- ``read_position.py``: how far a file has been read
 """
 
 from .find_files import FoundFiles, expand_paths, read_files

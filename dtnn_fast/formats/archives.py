@@ -20,6 +20,7 @@ from ..crystals.crystal import Crystal, Rejected
 from ..errors import BadFileError, MissingPackageError
 from .compressed import byte_chunks, check_expansion, open_file, uncompressed_name
 from .file_ids import default_id, unique_default_ids, with_file_id
+from .read_position import track
 
 ZIP_SUFFIXES = (".zip",)
 # Behind them may stand an ending of `compressed.COMPRESSIONS`.
@@ -124,7 +125,11 @@ def _zip_members(path: Path) -> Iterator[_Member]:
         if sum(entry.compress_size for entry in entries) > path.stat().st_size:
             # Members that share their data, as in a bomb that is flat.
             raise BadFileError(f"{path}: looks like a decompression bomb: its members overlap")
+        done = 0
+        # Not the position in the file: its end is read first.
+        track(path, lambda: done)
         for entry in entries:
+            done += entry.compress_size
             if entry.filename.endswith("/"):
                 continue
             refusal = _refusal(entry.filename)

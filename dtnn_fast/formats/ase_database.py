@@ -16,6 +16,7 @@ from ..errors import BadFileError, optional_import
 from .compressed import COMPRESSED_ENDING, open_file
 from .file_ids import default_id
 from .json_structures import read_document
+from .read_position import track
 
 _MAGIC = b"SQLite format 3\x00"
 # Scalars of a row beside its key-value pairs; others describe the calculation.
@@ -41,12 +42,16 @@ def read_ase_database(path: Path, text: str = "") -> Iterator[Crystal | Rejected
     try:
         if not is_ase_database(path):  # ASE would create its tables in it
             raise BadFileError(f"{path}: not a SQLite database with ASE's table of systems")
-        rows = ase_db.connect(path, type="db", use_lock_file=False).select(include_data=False)
+        database = ase_db.connect(path, type="db", use_lock_file=False)
+        rows = database.select(include_data=False)
         stem = default_id(path)
+        num_bytes, num_rows, done = path.stat().st_size, max(1, len(database)), 0
+        track(path, lambda: num_bytes * done / num_rows)
         while True:
             row = next(rows, None)
             if row is None:
                 return
+            done += 1
             yield read_document(_document(row), f"{stem}:{row.id}", f"{path} (row {row.id})")
     except BadFileError:
         raise

@@ -9,12 +9,14 @@ import io
 import lzma
 import re
 import stat
+import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
 from ..errors import BadFileError
+from .read_position import track
 
 # Structure files shrink to a fifth by gzip and to a twentieth by xz; the most repetitive JSON to a hundredth. A bomb of
 # zeros shrinks to a thousandth and less.
@@ -63,13 +65,16 @@ def open_file(path: Path) -> IO[bytes]:
         mode = path.stat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # reading a pipe or a device might never end
             raise BadFileError(f"{path}: is a pipe or a device, not a file")
-        return path.open("rb")
+        file = path.open("rb")
     except FileNotFoundError:
         raise BadFileError(f"{path}: there is no such file") from None
     except IsADirectoryError:
         raise BadFileError(f"{path}: is a folder, not a file") from None
     except OSError as error:
         raise BadFileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    opened = weakref.ref(file)
+    track(path, lambda: 0 if (still := opened()) is None else still.tell())
+    return file
 
 
 def byte_chunks(path: Path, file: IO[bytes]) -> Iterator[bytes]:

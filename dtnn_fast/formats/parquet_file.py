@@ -19,6 +19,7 @@ from .compressed import open_file
 from .crystal_shards import is_shard, read_shard
 from .file_ids import default_id
 from .json_structures import OPTIMADE_KEYS, id_of, read_document
+from .read_position import track
 
 # Rows in memory at a time.
 _BATCH_ROWS = 1024
@@ -70,6 +71,9 @@ def iter_parquet_rows(path: Path | str, row_groups: Sequence[int] | None = None)
             columns = _columns_to_read(path, file.schema_arrow)
             sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
             chosen = range(len(sizes)) if row_groups is None else row_groups
+            num_bytes, done = path.stat().st_size, 0
+            # Not the position in the file: its end is read first.
+            track(path, lambda: num_bytes * done / max(1, sum(sizes)))
             for group in chosen:
                 if not 0 <= group < len(sizes):
                     raise BadFileError(f"{path}: expected row groups from 0 to {len(sizes) - 1}, got {group}")
@@ -77,6 +81,7 @@ def iter_parquet_rows(path: Path | str, row_groups: Sequence[int] | None = None)
                 for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=columns):
                     yield from _read_batch(path, batch, number)
                     number += len(batch)
+                    done += len(batch)
     except BadFileError:
         raise
     except (arrow.ArrowException, OSError, ValueError) as error:

@@ -21,6 +21,7 @@ from ..errors import BadFileError
 from ..formats.file_ids import default_id, unique_default_ids, with_file_id
 from ..formats.find_files import read_files
 from ..formats.property_table import PropertyTable
+from ..formats.read_position import bytes_read
 from .sources import open_source
 
 # Small files are read together up to these limits; a larger file is a chunk of its own.
@@ -66,6 +67,10 @@ class Chunk:
             yield from in_memory[self.start : self.stop]
         for name, file_id in zip(self.files, self.file_ids, strict=True):
             yield from self.read_file(name, file_id, skipped)
+
+    def size_read(self) -> int:
+        """Return about how much of `size` this thread has read, for a chunk of one large file; 0 for others."""
+        return min(bytes_read(Path(self.files[0])), self.size) if len(self.files) == 1 else 0
 
     def read_file(self, name: str, file_id: str, skipped: Collection[str] = ()) -> Iterator[Crystal | Rejected]:
         """Read one file of a chunk; see `read`."""

@@ -15,7 +15,7 @@ from .input_chunks import ScreeningInput
 from .parts import Parts, num_rows
 from .preparation import Preparation
 from .readers import prepared_pieces
-from .screening_run import ScreeningEvents, ScreeningOptions, SilentEvents, find_remaining
+from .screening_run import InputProgress, ScreeningEvents, ScreeningOptions, SilentEvents, find_remaining
 from .synced_files import write_text_synced
 
 # Symmetry operations are stored of crystals of up to this size: larger ones can take long to search.
@@ -84,13 +84,14 @@ def pack_crystals(
     chunks, done = find_remaining(inputs, parts, ScreeningOptions(), events)
     search = (1, SEARCH_TO_ATOMS) if options.find_symmetry else None
     preparation = Preparation((), search, options.cell, options.find_symmetry)
+    progress = InputProgress()
     for piece in prepared_pieces(inputs, chunks, done, preparation, options.num_readers, events.on_message):
         table = crystals_to_table(piece.crystals)
         parts.write(
             *(piece.chunk, piece.piece, table, piece.rejected), is_complete=True, is_last=piece.is_last, key=piece.key
         )
         events.on_crystals(len(piece.crystals) + len(piece.rejected))
-        events.on_piece(inputs.chunks[piece.chunk].size if piece.is_last else 0, len(piece.rejected))
+        events.on_piece(progress.advance(piece.chunk, piece.size_read), len(piece.rejected))
 
 
 def finish_packing(parts: Parts, options: PackingOptions, manifest: dict[str, Any]) -> PackedCounts:

@@ -77,12 +77,12 @@ def run_screening_on_ray(
         DTNNError: a part cannot be written, a node lacks the files, or Ray fails; what is written stays.
     """
     from ..nn.reduced_graph import report_failures
-    from .screening_run import ScreeningCounts, SilentEvents, find_remaining, preparation_for
+    from .screening_run import InputProgress, ScreeningCounts, SilentEvents, find_remaining, preparation_for
 
     events = events or SilentEvents()
     ray = import_ray()
     chunks, done = find_remaining(inputs, parts, options, events)
-    counts = ScreeningCounts(0, 0, False)
+    counts, progress = ScreeningCounts(0, 0, False), InputProgress()
     left_out: list[str] = []
     if not chunks:
         return counts
@@ -120,7 +120,7 @@ def run_screening_on_ray(
                     predicted=counts.predicted + outcome.predicted, rejected=counts.rejected + outcome.rejected
                 )
                 events.on_crystals(outcome.predicted + outcome.rejected)
-                events.on_piece(inputs.chunks[outcome.chunk].size if outcome.is_last else 0, outcome.rejected)
+                events.on_piece(progress.advance(outcome.chunk, outcome.size_read), outcome.rejected)
     except KeyboardInterrupt:
         return counts._replace(stopped=True)
     except (ray.exceptions.RayError, ConnectionError) as error:

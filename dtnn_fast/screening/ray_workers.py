@@ -61,16 +61,16 @@ class Reading(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a piece; an error ends the screening, at once unless `others_go_on`."""
+    """What became of a piece; an error ends the screening, at once unless `others_go_on`; see `PreparedPiece`."""
 
     chunk: int = 0
-    is_last: bool = False
     predicted: int = 0
     rejected: int = 0
     failures: Mapping[str, str] = {}
     messages: Sequence[str] = ()
     error: str = ""
     others_go_on: bool = False
+    size_read: int = 0
 
 
 class Place(NamedTuple):
@@ -197,7 +197,8 @@ class PredictingActor:
         about = self._model, self._model_name, piece, parts, self._options, self._limit, SilentEvents()
         with collected_failures() as failures:
             counts = predict_piece(*about)
-        return Outcome(piece.chunk, piece.is_last, counts.predicted, counts.rejected, dict(failures), reading.messages)
+        outcome = Outcome(piece.chunk, counts.predicted, counts.rejected, dict(failures), reading.messages)
+        return outcome._replace(size_read=piece.size_read)
 
     def _load(self, ray: ModuleType) -> Predictor:
         from ..nn.devices import find_device

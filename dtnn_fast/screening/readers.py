@@ -42,6 +42,7 @@ class PreparedPiece(NamedTuple):
         rejected: crystals that cannot be used.
         is_last: whether the chunk ends with it.
         key: see `Piece`.
+        size_read: how much of the size of the chunk has been read with this piece, about; see `Chunk`.
     """
 
     chunk: int
@@ -50,6 +51,7 @@ class PreparedPiece(NamedTuple):
     rejected: list[Rejected]
     is_last: bool
     key: PieceKey
+    size_read: int = 0
 
 
 def prepared_pieces(
@@ -79,9 +81,9 @@ def prepared_pieces(
     """
     if num_readers == 0 or inputs.in_memory:
         for number in chunks:
-            items = inputs.chunks[number].read(inputs.in_memory)
-            for piece in _not_done(items, done.get(number, {})):
-                yield _prepared(number, piece, preparation.prepare(piece.items))
+            chunk = inputs.chunks[number]
+            for piece in _not_done(chunk.read(inputs.in_memory), done.get(number, {})):
+                yield _prepared(number, chunk, piece, preparation.prepare(piece.items))
         return
     readers = _Readers(inputs, chunks, done, preparation, num_readers, on_message)
     try:
@@ -94,8 +96,10 @@ def _not_done(items: Iterable[Crystal | Rejected], done: Mapping[int, str]) -> I
     return (piece for piece in pieces(items) if done.get(piece.number) != piece.key.own)
 
 
-def _prepared(chunk: int, piece: Piece, prepared: Prepared) -> PreparedPiece:
-    return PreparedPiece(chunk, piece.number, prepared.crystals, prepared.rejected, piece.is_last, piece.key)
+def _prepared(number: int, chunk: Chunk, piece: Piece, prepared: Prepared) -> PreparedPiece:
+    size_read = chunk.size if piece.is_last else chunk.size_read()
+    crystals, rejected = prepared
+    return PreparedPiece(number, piece.number, crystals, rejected, piece.is_last, piece.key, size_read)
 
 
 @dataclass
@@ -267,10 +271,10 @@ def run_reader(file_descriptor: int) -> None:
             number, chunk, done, files, crystals, is_announced = pickle.loads(connection.recv_bytes())
             if is_announced:
                 for piece in _not_done(announced_files(chunk, files, send), done):
-                    send(_prepared(number, piece, announced_preparation(piece, preparation, crystals, send)))
+                    send(_prepared(number, chunk, piece, announced_preparation(piece, preparation, crystals, send)))
             else:
                 for piece in _not_done(chunk.read(), done):
-                    send(_prepared(number, piece, preparation.prepare(piece.items)))
+                    send(_prepared(number, chunk, piece, preparation.prepare(piece.items)))
             send(None)
     except (EOFError, OSError):
         pass

@@ -79,6 +79,24 @@ class ScreeningEvents(Protocol):
         return
 
 
+class InputProgress:
+    """Shares of the input that pieces stand for; the pieces of several chunks may come mixed."""
+
+    def __init__(self) -> None:
+        self._done: dict[int, int] = {}
+
+    def advance(self, chunk: int, size_read: int) -> int:
+        """Return what a piece adds to what the pieces of its chunk had read before it.
+
+        Args:
+            chunk: number of the chunk.
+            size_read: of `PreparedPiece`.
+        """
+        before = self._done.get(chunk, 0)
+        self._done[chunk] = max(before, size_read)
+        return self._done[chunk] - before
+
+
 class SilentEvents(ScreeningEvents):
     """For those who need not know."""
 
@@ -128,12 +146,12 @@ def run_screening(
     limit = batch_limit(model, options.batch_atoms)
     preparation = preparation_for(model)
     stream = prepared_pieces(inputs, chunks, done, preparation, options.num_readers, events.on_message)
+    progress = InputProgress()
     try:
         for piece in stream:
             predicted, rejected, stopped = predict_piece(model, model_name, piece, parts, options, limit, events)
             counts = ScreeningCounts(counts.predicted + predicted, counts.rejected + rejected, stopped)
-            # The number of pieces of a chunk is not known before its end.
-            events.on_piece(inputs.chunks[piece.chunk].size if piece.is_last else 0, rejected)
+            events.on_piece(progress.advance(piece.chunk, piece.size_read), rejected)
             if stopped:
                 break
     except KeyboardInterrupt:
