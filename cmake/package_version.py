@@ -24,7 +24,7 @@ def dynamic_metadata(settings: Mapping[str, Any], project: Mapping[str, Any]) ->
     """
     match = re.search(r'^__version__ = "(.+)"$', _FILE.read_text(encoding="utf-8"), re.MULTILINE)
     if match is None:
-        raise ValueError(f"{_FILE}: expected a line __version__ = \"...\", got none")
+        raise ValueError(f'{_FILE}: expected a line __version__ = "...", got none')
     local = os.environ.get("DTNN_LOCAL_VERSION", "")
     if local and not re.fullmatch(r"cpu|cu\d{2,4}", local):
         raise ValueError(f"DTNN_LOCAL_VERSION: expected cpu, or cu and a version of CUDA such as cu130, got {local!r}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The compiled part of dtnn_fast.numpy: Python's stable ABI, arguments, references, threads."""
+"""The compiled part of dtnn_fast.numpy: arguments, references, threads."""
 
 from __future__ import annotations
 
@@ -97,32 +97,6 @@ def assert_equal(found, expected):
     else:
         assert type(found) is type(expected)
         assert found == expected
-
-
-def test_one_file_serves_every_python_from_3_11():
-    path = Path(_core.__file__)
-    # An older build beside it, which Python prefers, has another name: delete it.
-    assert path.name == "_core.abi3.so"
-    symbols = subprocess.run(["nm", "-D", str(path)], capture_output=True, text=True, check=True).stdout
-    defined = re.findall(r"^[0-9a-f]+ \w (\S+)$", symbols, re.MULTILINE)
-    assert [name for name in defined if name not in ("_init", "_fini")] == ["PyInit__core"]
-    used = set(re.findall(r"^ +U (_?Py\w+)$", symbols, re.MULTILINE))
-    assert "PyModuleDef_Init" in used
-    # Of the private names these four are in the stable ABI (PEP 652).
-    private = {name for name in used if name.startswith("_")}
-    assert private <= {"_Py_Dealloc", "_Py_NoneStruct", "_Py_TrueStruct", "_Py_FalseStruct"}
-    needed = subprocess.run(["objdump", "-p", str(path)], capture_output=True, text=True, check=True).stdout
-    assert not re.search(r"NEEDED.*(python|torch|numpy)", needed)
-
-
-def test_the_torch_operations_know_no_python():
-    library = pytest.importorskip("dtnn_fast._library").LIBRARY
-    symbols = subprocess.run(["nm", "-D", str(library)], capture_output=True, text=True, check=True).stdout
-    assert "aoti_torch" in symbols
-    assert not re.findall(r" U (_?Py[A-Z_]\w+)$", symbols, re.MULTILINE)
-    needed = subprocess.run(["objdump", "-p", str(library)], capture_output=True, text=True, check=True).stdout
-    assert "libtorch_cpu" in needed
-    assert "python" not in needed
 
 
 def test_all_functions_are_tested_here():
