@@ -12,7 +12,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from ._version import __version__
+
 __all__ = ["DTNN", "Ensemble", "LatticeModel", "__version__", "screen", "use_backend"]
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ ROOT = Path(dtnn_fast.__file__).parent
 
 # From low to high. Packages of one layer do not import each other.
 LAYERS = [
-    {"errors", "_backend"},
+    {"errors", "_backend", "_version"},
     {"files", "settings_file", "typed_settings", "plotting", "numpy"},
     {"_library"},
     {"ops"},

@@ -66,8 +66,8 @@ def test_stub_of_the_numpy_module_has_its_functions_and_arguments():
     functions = {node.name: node.args.args for node in stub.body if isinstance(node, ast.FunctionDef)}
     built = {name: value for name, value in vars(_core).items() if inspect.isroutine(value)}
     assert set(functions) == set(built)
-    # pybind11 opens the docstring with the signature, of which the names and dtypes are read here:
-    # "closest_pair(positions: numpy.typing.NDArray[numpy.float64], ..., max_distance: typing.SupportsFloat | ...".
+    # The docstring opens with the signature, of which the names and dtypes are read here:
+    # "closest_pair(positions: numpy.typing.NDArray[numpy.float64], ..., max_distance: float)".
     kinds = {"float64": "float64", "int64": "int64", "bool": "bool_", "bool_": "bool_"}
     for name, function in built.items():
         signature = function.__doc__.splitlines()[0].partition(" -> ")[0]
