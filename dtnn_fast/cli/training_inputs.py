@@ -120,7 +120,7 @@ def load_training_data(
     Args:
         paths: files and folders; none means the labelled crystals that come with dtnn_fast.
         targets: tensors that each crystal must have.
-        use_cleaning_rule: whether crystals with a total tensor outside of [-10, 100] are rejected.
+        use_cleaning_rule: whether crystals with a total tensor outside of [-10, 100] are rejected; see `clean`.
         elements: atomic numbers that the encoder knows; None for all.
 
     Returns:
