@@ -236,8 +236,8 @@ for code in ("few_training_crystals", "far_from_training"):
 # | --- | --- |
 # | better errors, and have minutes | `--finetune` trains the encoder too |
 # | all three tensors | `--target all --joint` |
-# | to add other data, with other labels or another functional | `--set data.more=more.npz` ([how](../../model/#partial-labels-and-functionals)) |
-# | good settings found by a search | `dtnn-fast tune` ([how](../../tune/)) |
+# | to add data with other labels or functionals | `data.more` ([how](../../model/#partial-labels-and-functionals)) |
+# | good settings by a search | `dtnn-fast tune` ([how](../../tune/)) |
 # | to compare several models on the same crystals | `dtnn-fast evaluate runs` ([how](../../evaluate/)) |
 #
 # Next: [Born charges and refined tensors](../05_born_charges_and_refine/).
