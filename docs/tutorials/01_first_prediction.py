@@ -14,13 +14,16 @@
 # %% [markdown]
 # # 1. A first prediction
 #
-# From a crystal structure to its dielectric tensor, with an error bar, in a few lines. Then: what the numbers mean,
-# when not to trust them, and how close they come for crystals that you know.
+# From a crystal structure to its dielectric tensor, with an error bar, in a few lines.
+# Then: what the numbers mean, when not to trust them, and how close they come for
+# crystals that you know.
 #
-# You need `pip install "dtnn-fast[all]"`. The page runs in a few seconds; no GPU and no network are needed.
+# You need `pip install "dtnn-fast[all]"`. The page runs in a few seconds; no GPU and no
+# network are needed.
 
 # %%
 import tempfile
+import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -42,17 +45,20 @@ work = Path(tempfile.mkdtemp(prefix="dtnn_fast_"))  # for the files of this page
 # %% [markdown]
 # ## A crystal and its tensor
 #
-# Zirconia, ZrO2, is monoclinic at room temperature. Three atoms of the measured structure (C. J. Howard et al., Acta
-# Cryst. B44, 116, 1988) and the space group give the cell of twelve atoms.
+# Zirconia, ZrO2, is monoclinic at room temperature. Three atoms of the measured
+# structure (C. J. Howard et al., Acta Cryst. B44, 116, 1988) and the space group give
+# the cell of twelve atoms.
 #
-# `dielectric_of` predicts everything that a model knows about one structure. `DTNN.from_pretrained("dielectric")` loads
-# the model that comes with the package.
+# `dielectric_of` predicts everything that a model knows about one structure.
+# `DTNN.from_pretrained("dielectric")` loads the model that comes with the package.
 
 # %%
 cell_lengths, beta = (5.1505, 5.2116, 5.3173), 99.23
 elements = ["Zr", "O", "O"]
 sites = [[0.2754, 0.0395, 0.2083], [0.0700, 0.3317, 0.3447], [0.4496, 0.7569, 0.4792]]
-zirconia = Structure.from_spacegroup("P2_1/c", Lattice.monoclinic(*cell_lengths, beta), elements, sites)
+zirconia = Structure.from_spacegroup(
+    "P2_1/c", Lattice.monoclinic(*cell_lengths, beta), elements, sites
+)
 
 model = DTNN.from_pretrained("dielectric")
 result = dielectric_of(zirconia, model)
@@ -63,38 +69,44 @@ def show(tensor):
     print(np.round(tensor, 2) + 0.0)  # + 0.0 turns -0.0 into 0.0
 
 
-for target in ("electronic", "ionic", "total"):
-    print(f"{target}: mean {result.mean(target):.2f} ± {result.mean_errors[target]:.2f}")
-    show(result.tensors[target])
+for target, tensor in result.tensors.items():
+    print(
+        f"{target}: mean {result.mean(target):.2f} ± {result.mean_errors[target]:.2f}"
+    )
+    show(tensor)
 
 # %% [markdown]
 # There are three tensors, all relative to vacuum:
 #
-# | tensor | what responds | symbol | measured at |
-# | --- | --- | --- | --- |
-# | electronic | the electrons, while the atoms stand still | ε∞ | frequencies of light, below the band gap |
-# | ionic | the atoms, which the field displaces | | |
-# | total | both: electronic + ionic | ε0, or κ | a capacitor at low frequency |
+# | tensor | what responds | symbol |
+# | --- | --- | --- |
+# | electronic | the electrons, while the atoms stand still: light | ε∞ |
+# | ionic | the atoms, which the field displaces | |
+# | total | both, electronic + ionic: a capacitor at low frequency | ε0, or κ |
 #
-# "Mean" is a third of the trace, the value of a powder or a polycrystal to first order. The error bar behind it, `±`,
-# is made to hold for nine of ten crystals. Density-functional perturbation theory (DFPT) with the PBE functional is
-# what the model learned, so that is what it predicts: at 0 K, for the structure exactly as you give it.
+# "Mean" is a third of the trace, the value of a powder or a polycrystal to first order.
+# The error bar behind it, `±`, is made to hold for nine of ten crystals.
+# Density-functional perturbation theory (DFPT) with the PBE functional is what the
+# model learned, so that is what it predicts: at 0 K, for the structure exactly as you
+# give it.
 #
-# The thirty textbook crystals of the package have the DFPT value of zirconia. The prediction should meet it within its
-# error bar.
+# The thirty textbook crystals of the package have the DFPT value of zirconia. The
+# prediction should meet it within its error bar.
 
 # %%
 textbook = {entry.crystal.id: entry for entry in load_textbook()}
 by_dfpt = textbook["ZrO2"].theory_mean("total")
-print(f"total, mean: predicted {result.mean():.1f} ± {result.mean_errors['total']:.1f}, by DFPT {by_dfpt:.1f}")
-assert abs(result.mean() - by_dfpt) < result.mean_errors["total"]
+mean, error = result.mean("total"), result.mean_errors["total"]
+print(f"total, mean: predicted {mean:.1f} ± {error:.1f}, by DFPT {by_dfpt:.1f}")
+assert abs(mean - by_dfpt) < error
 
 # %% [markdown]
 # ## Principal values and refractive indices
 #
-# Principal values do not depend on the frame. They are the eigenvalues of the tensor, and its eigenvectors the
-# principal axes. The refractive indices, far below the band gap, are the roots of the electronic principal values;
-# those measured for zirconia in yellow light lie between 2.13 and 2.20. PBE makes band gaps too small and electronic
+# Principal values do not depend on the frame. They are the eigenvalues of the tensor,
+# and its eigenvectors the principal axes. The refractive indices, far below the band
+# gap, are the roots of the electronic principal values; those measured for zirconia in
+# yellow light lie between 2.13 and 2.20. PBE makes band gaps too small and electronic
 # tensors too large, so expect the indices to be a few per cent too high.
 
 # %%
@@ -107,26 +119,33 @@ print("refractive indices", np.round(indices, 2))
 # %% [markdown]
 # ## Three ways in, and the frame
 #
-# A structure of pymatgen, an `Atoms` of ASE, or a file: all are good. But a tensor belongs to a Cartesian frame, and
-# this is the frame of the lattice vectors that you give. pymatgen puts c along z. ASE puts a along x. A CIF has lengths
-# and angles only, and is read into pymatgen's frame.
+# A structure of pymatgen, an `Atoms` of ASE, or a file: all are good. But a tensor
+# belongs to a Cartesian frame, and this is the frame of the lattice vectors that you
+# give. pymatgen puts c along z. ASE puts a along x. A CIF has lengths and angles only,
+# and is read into pymatgen's frame.
 #
-# Look at the element xz below: it changes from one frame to the other, while the mean and the principal values stay.
+# Look at the element xz below: it changes from one frame to the other, while the mean
+# and the principal values stay.
 
 # %%
-atoms = ase_crystal(elements, sites, spacegroup=14, cellpar=[*cell_lengths, 90, beta, 90])
+atoms = ase_crystal(
+    elements, sites, spacegroup=14, cellpar=[*cell_lengths, 90, beta, 90]
+)
 zirconia.to(filename=str(work / "zirconia.cif"))
 (from_cif,) = read_crystals(work / "zirconia.cif")
 
 ways = {"pymatgen": zirconia, "ASE": atoms, "CIF": from_cif}
-tensors = {name: dielectric_of(structure, model).total for name, structure in ways.items()}
+tensors = {
+    name: dielectric_of(structure, model).total for name, structure in ways.items()
+}
 for name, tensor in tensors.items():
+    xx, xz, zz = tensor[0, 0], tensor[0, 2], tensor[2, 2]
     principal = np.round(np.linalg.eigvalsh(tensor), 2)
-    print(f"{name:9} xx {tensor[0, 0]:.2f}  xz {tensor[0, 2]:.2f}  zz {tensor[2, 2]:.2f}  principal values {principal}")
+    print(f"{name:9} xx {xx:.2f}  xz {xz:.2f}  zz {zz:.2f}  principal {principal}")
 
 # %% [markdown]
-# If the same crystal has the lattice vectors `A` (rows) in one frame and `B` in another, the rotation `R` below turns
-# tensors of the second frame into the first.
+# If the same crystal has the lattice vectors `A` (rows) in one frame and `B` in
+# another, the rotation `R` below turns tensors of the second frame into the first.
 
 # %%
 A, B = zirconia.lattice.matrix, atoms.cell.array
@@ -138,27 +157,30 @@ assert difference < 1e-3
 # %% [markdown]
 # ## A picture
 #
-# A unit field E along each direction n gives the displacement D = ε n (in units of the vacuum's). Over all directions
-# these points form an ellipsoid, whose semi-axes are the principal values. The section on the left lies in the plane of
-# a and c; a sphere, or a circle, would be an isotropic crystal.
+# A field E of fixed strength, turned through all directions, makes the displacement D =
+# ε0 ε E. The tips of D form an ellipsoid, whose semi-axes are the principal values (in
+# units of ε0 E). On the left is its section with the plane of a and c, and the same for
+# the other two tensors. In an isotropic crystal they would be circles.
 
 # %%
 angle = np.linspace(0, 2 * np.pi, 200)
-circle = np.stack([np.sin(angle), np.zeros_like(angle), np.cos(angle)])  # directions in the plane of a and c
+zero, one = np.zeros_like(angle), np.ones_like(angle)
+circle = np.stack([np.sin(angle), zero, np.cos(angle)])  # in the plane of a and c
 polar = np.linspace(0, np.pi, 40)[:, None]
-sphere = np.stack([np.sin(polar) * np.cos(angle), np.sin(polar) * np.sin(angle), np.cos(polar) + 0 * angle])
+sphere = np.sin(polar) * np.stack([np.cos(angle), np.sin(angle), zero])[:, None]
+sphere[2] = np.cos(polar) * one
 
-figure = plt.figure(figsize=(9, 4.2), layout="constrained", dpi=120)
+figure = plt.figure(figsize=(7.5, 3.6), layout="constrained", dpi=120)
 flat = figure.add_subplot(1, 2, 1)
-for target, color in (("total", "tab:blue"), ("ionic", "tab:orange"), ("electronic", "tab:green")):
+for target in ("total", "ionic", "electronic"):
     x, _, z = result.tensors[target] @ circle
-    flat.plot(x, z, color=color, label=target)
+    flat.plot(x, z, label=target)
 for name, vector in (("a", A[0]), ("c", A[2])):
     x, _, z = 30 * vector / np.linalg.norm(vector)
     flat.annotate("", (x, z), (0, 0), arrowprops={"arrowstyle": "->", "color": "0.4"})
     flat.text(1.05 * x, 1.05 * z, name, color="0.4", ha="center", va="center")
-flat.set(xlabel="$D_x$ / ($\\varepsilon_0 E$)", ylabel="$D_z$ / ($\\varepsilon_0 E$)", aspect="equal")
-flat.set(xlim=(-34, 34), ylim=(-34, 34))
+flat.set(xlabel="$D_x$ / ($\\varepsilon_0 E$)", ylabel="$D_z$ / ($\\varepsilon_0 E$)")
+flat.set(xlim=(-34, 34), ylim=(-34, 34), aspect="equal")
 flat.legend(frameon=False, loc="lower left")
 
 solid = figure.add_subplot(1, 2, 2, projection="3d")
@@ -166,7 +188,8 @@ shape = np.tensordot(result.total, sphere, axes=1)
 solid.plot_surface(*shape, color="tab:blue", alpha=0.35, linewidth=0)
 for value, axis in zip(values, axes.T, strict=True):
     solid.plot(*np.stack([-value * axis, value * axis], axis=1), color="k", linewidth=1)
-solid.set(xlabel="x", ylabel="y", zlabel="z", aspect="equal", title="total, with its principal axes")
+solid.set(xlabel="x", ylabel="y", zlabel="z", aspect="equal")
+solid.set_title("total, with its principal axes", fontsize=10)
 solid.set_box_aspect(None, zoom=0.85)
 figure.savefig(work / "tensor.png")
 
@@ -180,22 +203,35 @@ figure.savefig(work / "tensor.png")
 # %% [markdown]
 # ## When not to trust it
 #
-# The model answers for any structure of known elements. `crystal_warnings` says what speaks against an answer. Zirconia
-# has no warnings. Then three typical accidents: a metal, lengths in Bohr instead of Angstrom, and a slab with vacuum.
+# The model answers for any structure of known elements. `crystal_warnings` says what
+# speaks against an answer. Zirconia has no warnings. Then three typical accidents: a
+# metal, lengths in Bohr instead of Angstrom, and a slab with vacuum.
 
 # %%
 magnesia = bulk("MgO", "rocksalt", a=4.21)
 in_bohr = bulk("MgO", "rocksalt", a=4.21 / 0.529)
 slab = make_supercell(bulk("MgO", "rocksalt", a=4.21, cubic=True), np.diag([1, 1, 2]))
 slab.center(vacuum=8.0, axis=2)
-candidates = {"zirconia": zirconia, "copper": bulk("Cu"), "MgO in Bohr": in_bohr, "slab of MgO": slab}
+candidates = {
+    "zirconia": zirconia,
+    "copper": bulk("Cu"),
+    "MgO in Bohr": in_bohr,
+    "slab of MgO": slab,
+}
 codes = {}
 for name, structure in candidates.items():
     warnings = crystal_warnings(structure, model)
     codes[name] = {warning.code for warning in warnings}
     print(f"{name}: {len(warnings)} warnings")
     for warning in warnings[:2]:
-        print(f"    {warning.code}: {warning.text}")
+        print(
+            textwrap.fill(
+                f"{warning.code}: {warning.text}",
+                78,
+                initial_indent="    ",
+                subsequent_indent="      ",
+            )
+        )
 assert not codes["zirconia"]
 assert "metals_only" in codes["copper"]
 assert "bohr" in codes["MgO in Bohr"]
@@ -210,85 +246,92 @@ squeezed.set_cell(0.4 * squeezed.cell, scale_atoms=True)
 try:
     dielectric_of(squeezed, model)
 except BadCrystalError as error:
-    print(error)
+    print(textwrap.fill(str(error), 78))
 
 # %% [markdown]
 # [All warnings](../../screening/#warnings) and what to do about each.
 #
 # ## Thirty crystals that you know
 #
-# Now predict thirty textbook crystals, and compare with DFPT where it means something, and with experiment elsewhere.
-# The model was trained on nearly all of them, so this is no test of how it does on new crystals (the [model
-# card](../../model_card/) has these). It shows what a good model of PBE can tell you, and what it cannot.
+# Now predict thirty textbook crystals, and compare with DFPT where it means something,
+# and with experiment elsewhere. The model was trained on nearly all of them, so this is
+# no test of how it does on new crystals (the [model card](../../model_card/) has
+# these). It shows what a good model of PBE can tell you, and what it cannot.
 
 # %%
-entries = list(textbook.values())
-crystals = [entry.crystal for entry in entries]
+TOLERANCE = {"electronic": 0.15, "total": 0.25}
 comparison = []
-for target, tolerance in (("electronic", 0.15), ("total", 0.25)):
+for target, tolerance in TOLERANCE.items():
+    crystals = [entry.crystal for entry in textbook.values()]
     means, errors = model.predict_mean_with_errors(crystals, target)
-    for entry, mean, error in zip(entries, means, errors, strict=True):
-        theory, measured = entry.theory_mean(target), entry.measured_mean(target)
-        if theory is None and measured is None:
-            continue
-        reference, source = (theory, "DFPT") if theory is not None else (measured, "experiment")
-        comparison.append((target, entry, mean, error, reference, source, abs(mean / reference - 1) < tolerance))
+    for entry, mean, error in zip(textbook.values(), means, errors, strict=True):
+        row = {"target": target, "name": entry.crystal.id, "mean": mean, "error": error}
+        row["unstable"] = entry.near_instability
+        row["from_theory"] = entry.theory_mean(target) is not None
+        row["reference"] = entry.theory_mean(target) or entry.measured_mean(target)
+        if row["reference"] is not None:
+            row["good"] = abs(mean / row["reference"] - 1) < tolerance
+            comparison.append(row)
 
-for target, percent in (("electronic", 15), ("total", 25)):
-    rows = [row for row in comparison if row[0] == target]
-    print(f"{target}: {sum(row[-1] for row in rows)} of {len(rows)} within {percent} %. The others:")
-    for _, entry, mean, error, reference, source, good in rows:
-        if not good:
-            near = ", close to an instability" if entry.near_instability else ""
-            print(f"    {entry.crystal.id:13} {mean:6.1f} ± {error:4.1f}, {source} {reference:6.1f}{near}")
+for target, tolerance in TOLERANCE.items():
+    rows = [row for row in comparison if row["target"] == target]
+    num_good = sum(row["good"] for row in rows)
+    print(f"{target}: {num_good} of {len(rows)} within {tolerance:.0%}. The others:")
+    for row in rows:
+        if not row["good"]:
+            source = "by DFPT" if row["from_theory"] else "measured"
+            near = ", near an instability" if row["unstable"] else ""
+            predicted = f"{row['mean']:5.1f} ± {row['error']:4.1f}"
+            print(
+                f"  {row['name']:12} {predicted}, {source} {row['reference']:.1f}{near}"
+            )
 
 # %%
-figure, panels = plt.subplots(1, 2, figsize=(9.5, 4.4), layout="constrained", dpi=120)
-for panel, target, ends in zip(panels, ("electronic", "total"), ((1.5, 30), (3, 4000)), strict=True):
+figure, panels = plt.subplots(1, 2, figsize=(7.8, 3.9), layout="constrained", dpi=120)
+for panel, target, ends in zip(panels, TOLERANCE, ((1.5, 30), (3, 8000)), strict=True):
     panel.plot(ends, ends, color="0.5", linewidth=1)
-    for name, entry, mean, error, reference, source, good in comparison:
-        if name != target:
+    for row in comparison:
+        if row["target"] != target:
             continue
-        color = "tab:red" if entry.near_instability else "tab:blue"
-        face = color if source == "DFPT" else "white"
-        low = min(error, 0.9 * mean)  # an error bar cannot reach below zero on this axis
-        panel.errorbar(
-            reference,
-            mean,
-            yerr=[[low], [error]],
-            fmt="o",
-            color=color,
-            markerfacecolor=face,
-            markersize=5,
-            linewidth=0.8,
-        )
-        if not good:
-            panel.annotate(entry.crystal.id, (reference, mean), (6, -10), textcoords="offset points", fontsize=8)
-    ticks = [value for value in (2, 5, 10, 20, 50, 100, 200, 500, 1000) if ends[0] < value < ends[1]]
+        place = (row["reference"], row["mean"])
+        color = "tab:red" if row["unstable"] else "tab:blue"
+        face = color if row["from_theory"] else "white"
+        down = min(row["error"], 0.9 * row["mean"])  # not below zero
+        bar = {"yerr": [[down], [row["error"]]], "linewidth": 0.8}
+        panel.errorbar(*place, **bar, fmt="o", color=color, mfc=face, markersize=5)
+        if not row["good"]:
+            panel.annotate(
+                row["name"], place, (5, -9), textcoords="offset points", fontsize=8
+            )
+    ticks = [tick for tick in (2, 5, 10, 20, 50, 100, 1000) if ends[0] < tick < ends[1]]
     panel.set(xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal")
     panel.set_xticks(ticks, map(str, ticks))
     panel.set_yticks(ticks, map(str, ticks))
     panel.minorticks_off()
-    panel.set(xlabel=f"{target} permittivity, reference (mean)", ylabel="predicted (mean)")
+    panel.set(xlabel=f"{target} permittivity, reference", ylabel="predicted")
 panels[0].plot([], [], "o", color="tab:blue", label="reference: DFPT")
-panels[0].plot([], [], "o", color="tab:blue", markerfacecolor="white", label="reference: experiment")
-panels[0].plot([], [], "o", color="tab:red", label="close to an instability")
+panels[0].plot(
+    [], [], "o", color="tab:blue", mfc="white", label="reference: experiment"
+)
+panels[0].plot([], [], "o", color="tab:red", label="near an instability")
 panels[0].legend(frameon=False, fontsize=9, loc="upper left")
 figure.savefig(work / "textbook.png")
 
 # %% [markdown]
 # Where it fails, it fails for reasons:
 #
-# - **Germanium and gallium arsenide.** PBE closes or nearly closes their gap, so there is no good label anywhere near
-#   them. The prediction is too high by a fifth and more.
-# - **SrTiO3, KTaO3, BaTiO3, rutile.** A soft mode makes the static permittivity: it depends on temperature, volume and
-#   functional. The labels of the model end at 100, so it cannot say 300. [Lattice
-#   dynamics](../05_born_charges_and_refine/) does better, and marks such crystals.
+# - **Germanium and gallium arsenide.** PBE closes or nearly closes their gap, so there
+#   is no good label anywhere near them. The prediction is too high by a fifth and more.
+# - **SrTiO3, KTaO3, BaTiO3, rutile.** A soft mode makes the static permittivity: it
+#   depends on temperature, volume and functional. The labels of the model end at 100,
+#   so it cannot say 300. [Lattice dynamics](../05_born_charges_and_refine/) does
+#   better, and marks such crystals.
 #
 # ## Many structures at once
 #
-# A list of structures goes to the model in batches. `predict` gives an array, `predict_with_errors` the error bars of
-# the tensors too (they hold for the mean absolute error of the six elements).
+# A list of structures goes to the model in batches. `predict` gives an array,
+# `predict_with_errors` the error bars of the tensors too (they hold for the mean
+# absolute error of the six elements).
 
 # %%
 tensors, errors = model.predict_with_errors([magnesia, zirconia], target="total")

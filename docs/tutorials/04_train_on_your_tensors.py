@@ -14,9 +14,10 @@
 # %% [markdown]
 # # 4. Train on your own tensors
 #
-# You have tensors of your own: from another functional, of another class of materials, or of another property that is a
-# symmetric tensor. This page turns them into a data file, trains a model with error bars on them in some 15 seconds,
-# tests it on crystals that it never saw, and uses it.
+# You have tensors of your own: from another functional, of another class of materials,
+# or of another property that is a symmetric tensor. This page turns them into a data
+# file, trains a model with error bars on them in some 15 seconds, tests it on crystals
+# that it never saw, and uses it.
 #
 # You need `pip install "dtnn-fast[all]"`.
 
@@ -30,6 +31,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from pymatgen.core import Structure
 
 from dtnn_fast import DTNN
 from dtnn_fast.datasets import clean, load_labelled, load_structures
@@ -43,10 +45,11 @@ work = Path(tempfile.mkdtemp(prefix="dtnn_fast_"))  # for the files of this page
 # %% [markdown]
 # ## The data file
 #
-# The simplest form is JSON lines: one crystal as a JSON object on each line, with lattice vectors as rows, and one
-# tensor or several. Here the electronic tensors of 640 bundled crystals are "yours"; 120 more stay out of the file for
-# a test. `clean` leaves out crystals with elements above 100 or below -10, whose gap or softest phonon nearly vanishes;
-# the training does so too.
+# The simplest form is JSON lines: one crystal as a JSON object on each line, with
+# lattice vectors as rows, and one tensor or several. Here the electronic tensors of 640
+# bundled crystals are "yours"; 120 more stay out of the file for a test. `clean` leaves
+# out crystals with elements above 100 or below -10, whose gap or softest phonon nearly
+# vanishes; the training does so too.
 
 # %%
 crystals = [crystal for crystal in clean(load_labelled())[0] if crystal.num_atoms <= 12]
@@ -55,150 +58,168 @@ yours = [crystals[index] for index in order[:640]]
 kept_aside = [crystals[index] for index in order[640:760]]
 
 
-def as_row(crystal):
-    """Return a crystal with its tensor as a line of the data file."""
+def data_row(name, structure, tensor):
+    """Return a structure of pymatgen with its tensor as an object for the data file."""
     return {
-        "id": crystal.id,
-        "lattice_angstrom": crystal.cell.tolist(),  # of pymatgen: structure.lattice.matrix.tolist()
-        "atomic_numbers": crystal.atomic_numbers.tolist(),  # list(structure.atomic_numbers)
-        "frac_coords": (crystal.positions @ np.linalg.inv(crystal.cell)).tolist(),  # structure.frac_coords.tolist()
-        "eps_electronic": crystal.targets["electronic"].tolist(),
+        "id": name,
+        "lattice_angstrom": structure.lattice.matrix.tolist(),
+        "atomic_numbers": list(structure.atomic_numbers),
+        "frac_coords": structure.frac_coords.tolist(),
+        "eps_electronic": tensor.tolist(),
     }
 
 
 data_file = work / "own.jsonl"
-data_file.write_text("".join(json.dumps(as_row(crystal)) + "\n" for crystal in yours))
-print(data_file.read_text().splitlines()[0][:200], "...")
+with data_file.open("w") as file:
+    for crystal in yours:
+        atoms = (crystal.cell, crystal.atomic_numbers, crystal.positions)
+        structure = Structure(*atoms, coords_are_cartesian=True)
+        row = data_row(crystal.id, structure, crystal.targets["electronic"])
+        file.write(json.dumps(row) + "\n")
+for key, value in row.items():
+    print(f"{key}: {str(value)[:55]} ...")
 
 # %% [markdown]
-# The keys of the other tensors are `eps_ionic` and `eps_total`; two of them give the third. Output of VASP needs no
-# script: `dtnn-fast data fetch vasp --file runs/ -o own.npz` reads `vasprun.xml` files. [Data](../../data/) has all
-# forms.
+# The keys of the other tensors are `eps_ionic` and `eps_total`; two of them give the
+# third. Output of VASP needs no script: `dtnn-fast data fetch vasp --file runs/ -o
+# own.npz` reads `vasprun.xml` files. [Data](../../data/) has all forms.
 #
 # ## Check the frame
 #
-# The classic mistake is a tensor in another Cartesian frame than its structure. It costs accuracy silently. A tensor
-# must have the symmetry of its crystal, and this is quickly checked: how much of each tensor is forbidden by symmetry?
+# The classic mistake is a tensor in another Cartesian frame than its structure. It
+# costs accuracy silently. A tensor must have the symmetry of its crystal, and this is
+# quickly checked: how much of each tensor is forbidden by symmetry?
+
 
 # %%
-items = read_crystals(data_file)  # a Rejected in place of a Crystal would say what is wrong with a line
-violations = {}
-for crystal in items:
-    symmetry = find_symmetry(crystal)
-    if symmetry is not None:
-        violations[crystal.id] = symmetry_violation(crystal.targets["electronic"], symmetry.rotations)
-print(f"{len(violations)} crystals, largest violation {max(violations.values()):.3f} of the largest element")
-assert max(violations.values()) < 0.1
+def forbidden_part(crystal, tensor):
+    """Return what symmetry forbids of a tensor, in parts of its largest element."""
+    symmetry = find_symmetry(crystal)  # None if it cannot be found
+    return 0.0 if symmetry is None else symmetry_violation(tensor, symmetry.rotations)
 
-# The same check, if somebody had swapped the axes x and z of the tensors but not of the structures:
-swapped = []
-for crystal in items[:200]:
-    symmetry = find_symmetry(crystal)
-    if symmetry is not None:
-        swapped.append(symmetry_violation(crystal.targets["electronic"][::-1, ::-1], symmetry.rotations))
-print(f"with swapped axes {sum(value > 0.1 for value in swapped)} of {len(swapped)} crystals are off by more than 0.1")
-assert max(swapped) > 0.1
+
+checked = read_crystals(data_file)  # a Rejected would say what is wrong with a line
+tensors = [crystal.targets["electronic"] for crystal in checked]
+parts = [forbidden_part(*pair) for pair in zip(checked, tensors, strict=True)]
+print(f"{len(parts)} crystals, largest forbidden part {max(parts):.3f}")
+assert max(parts) < 0.1
+
+# The same, had somebody swapped the axes x and z of the tensors alone:
+swapped = [tensor[::-1, ::-1] for tensor in tensors]
+parts = np.array([forbidden_part(*pair) for pair in zip(checked, swapped, strict=True)])
+print(f"with swapped axes {np.sum(parts > 0.1)} have a forbidden part above 0.1")
+assert np.sum(parts > 0.1) > 50
 
 # %% [markdown]
-# Cubic crystals cannot show it: their tensor is the same in every frame.
+# Not all crystals can show such a mistake: the tensor of a cubic one is the same in
+# every frame. A few percent of a data set are enough to notice.
 #
 # ## Train
 #
-# 640 tensors are too few for a deep network from scratch. So we take an encoder that has learned atoms in their
-# surroundings from an interatomic potential (`distilled`; it has seen no dielectric tensor), keep its weights, and
-# train three small decoders on it. Their spread becomes the error bar.
+# 640 tensors are too few for a deep network from scratch. So we take an encoder that
+# has learned atoms in their surroundings from an interatomic potential (`distilled`; it
+# has seen no dielectric tensor), keep its weights, and train three small decoders on
+# it. Their spread becomes the error bar.
 #
 # ```bash
-# dtnn-fast train own.jsonl --encoder distilled --layer 1-3 --target electronic --members 3 \
-#     --epochs 20 --learning-rate 2e-3 --set decoder.latent=32 --set training.batch_size=32 -o run
+# dtnn-fast train own.jsonl --encoder distilled --layer 1-3 --target electronic \
+#     --members 3 --epochs 20 --learning-rate 2e-3 --set decoder.latent=32 \
+#     --set training.batch_size=32 --output run
 # ```
 #
-# A tenth of the crystals is for validation, which stops the training and calibrates the error bars; a tenth is for
-# testing. `dtnn-fast train --print-config` lists all settings.
+# A tenth of the crystals is for validation, which stops the training and calibrates the
+# error bars; a tenth is for testing. `dtnn-fast train --print-config` lists all
+# settings.
 
 # %%
 run = work / "run"
-command = ["train", str(data_file), "--encoder", "distilled", "--layer", "1-3", "--target", "electronic"]
-command += ["--members", "3", "--epochs", "20", "--learning-rate", "2e-3"]
-command += ["--set", "decoder.latent=32", "--set", "training.batch_size=32"]
-command += ["--output", str(run), "--cache", str(work / "cache"), "--threads", "1"]
-subprocess.run([sys.executable, "-m", "dtnn_fast", *command], check=True, capture_output=True)
+options = "--encoder distilled --layer 1-3 --target electronic --members 3 --epochs 20 "
+options += "--learning-rate 2e-3 --set decoder.latent=32 --set training.batch_size=32 "
+options += "--threads 1"
+command = [sys.executable, "-m", "dtnn_fast", "train", str(data_file)]
+command += [*options.split(), "--output", str(run), "--cache", str(work / "cache")]
+subprocess.run(command, check=True, capture_output=True)
 
 results = json.loads((run / "results.json").read_text())
 errors = results["errors"]["electronic"]["test"]["all"]
 median_errors = results["median_model"]["electronic"]["all"]
-print(f"{errors['count']} test crystals: mean absolute error of the six elements {errors['mae_ten']:.2f}")
-print(f"always the median of the training set: {median_errors['mae_ten']:.2f}")
-print("the run has", *sorted(path.name for path in run.iterdir()))
+print(f"mean absolute error of the six elements, {errors['count']} test crystals:")
+print(f"    model {errors['mae_ten']:.2f}")
+print(f"    always the median of the training set {median_errors['mae_ten']:.2f}")
+print("files of the run:", *sorted(path.name for path in run.glob("*.*")))
 assert errors["mae_ten"] < 0.5 * median_errors["mae_ten"]
 
 # %% [markdown]
-# The command prints such errors by crystal system too. The folder `run` holds everything about the run: settings,
-# predictions of all crystals, the crystals that were rejected, the history of each member, and the model.
+# The command prints such errors by crystal system too. The folder `run` holds
+# everything about the run: settings, predictions of all crystals, the crystals that
+# were rejected, the history of each member, and the model.
 #
 # ## The learning curve
 #
-# Look whether the validation error still falls at the end (train longer) or rises (stop earlier, or more dropout). The
-# weights of the best epoch are what is kept.
+# Look whether the validation error still falls at the end (train longer) or rises (stop
+# earlier, or more dropout). The weights of the best epoch are what is kept.
 
 # %%
 histories = []
 for member in range(3):
     with (run / "members" / str(member) / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
-    histories.append({name: np.array([float(row[name]) for row in rows]) for name in rows[0]})
-first, last = (np.mean([history["train_loss"][place] for history in histories]) for place in (0, -1))
-print(f"training loss of the members: {first:.2f} in the first epoch, {last:.2f} in the last")
+    columns = ("train_loss", "validation_electronic")
+    histories.append(np.array([[float(row[name]) for name in columns] for row in rows]))
+histories = np.array(histories)  # [members, epochs, loss and error]
+first, last = histories[:, 0, 0].mean(), histories[:, -1, 0].mean()
+print(f"training loss: {first:.2f} in the first epoch, {last:.2f} in the last")
 assert last < 0.5 * first
 
 # %% [markdown]
 # ## Test it yourself
 #
-# Load the folder of the model like a bundled one, and predict the crystals that were kept out of the file. The error
-# bar of a mean should hold for about nine of ten; with 64 validation crystals behind it, eight to ten. Compare mean and
-# median error: a few crystals with a tiny gap, and so a huge tensor, make most of the mean.
+# Load the folder of the model like a bundled one, and predict the crystals that were
+# kept out of the file. The error bar of a mean should hold for about nine of ten; with
+# 64 validation crystals behind it, eight to ten. Compare mean and median error: a few
+# crystals with a tiny gap, and so a huge tensor, make most of the mean.
 
 # %%
 model = DTNN.from_pretrained(run / "model")
 predicted, bars = model.predict_mean_with_errors(kept_aside)
-expected = np.array([np.trace(crystal.targets["electronic"]) / 3 for crystal in kept_aside])
+expected = np.array([np.trace(c.targets["electronic"]) / 3 for c in kept_aside])
 off = np.abs(predicted - expected)
-print(f"{len(off)} crystals: mean error {off.mean():.2f}, median error {np.median(off):.2f}")
-print(f"{np.mean(off < bars):.0%} are within their error bar, of a median length of {np.median(bars):.2f}")
+print(f"{len(off)} crystals: mean error {off.mean():.2f}, median {np.median(off):.2f}")
+print(
+    f"{np.mean(off < bars):.0%} within their error bars (median {np.median(bars):.2f})"
+)
 assert 0.75 < np.mean(off < bars) <= 1.0
 
 # %%
-figure, (curve, parity) = plt.subplots(1, 2, figsize=(9.5, 4.4), layout="constrained", dpi=120)
-for history in histories:
-    curve.plot(history["epoch"], history["train_loss"], color="tab:blue", linewidth=1)
-    curve.plot(history["epoch"], history["validation_electronic"], color="tab:orange", linewidth=1)
-curve.plot([], [], color="tab:blue", label="training loss, three members")
-curve.plot([], [], color="tab:orange", label="validation error")
+figure, (curve, parity) = plt.subplots(1, 2, figsize=(7.8, 3.9), layout="constrained")
+epochs = np.arange(1, histories.shape[1] + 1)
+for column, color, label in (
+    (0, "tab:blue", "training loss"),
+    (1, "tab:orange", "error"),
+):
+    for member in range(3):
+        curve.plot(epochs, histories[member, :, column], color=color, linewidth=1)
+    curve.plot([], [], color=color, label=label + (" in validation" if column else ""))
 curve.set(xlabel="epoch", ylabel="mean absolute error (six elements)", ylim=(0, None))
-curve.legend(frameon=False)
+curve.legend(frameon=False, title="three members")
 
-ends = (1.5, 100)
+ends, good = (1.5, 100), off < bars
 parity.plot(ends, ends, color="0.5", linewidth=1)
-low = np.minimum(bars, 0.9 * predicted)  # an error bar cannot reach below zero on this axis
-good = off < bars
-for chosen, color, label in ((good, "tab:blue", "within the error bar"), (~good, "tab:red", "outside")):
-    parity.errorbar(
-        expected[chosen],
-        predicted[chosen],
-        yerr=[low[chosen], bars[chosen]],
-        fmt="o",
-        markersize=3,
-        linewidth=0.6,
-        color=color,
-        label=label,
-    )
+for chosen, color, label in (
+    (good, "tab:blue", "within the bar"),
+    (~good, "tab:red", "not"),
+):
+    x, y, bar = expected[chosen], predicted[chosen], bars[chosen]
+    down = np.minimum(bar, 0.9 * y)  # an error bar cannot reach below zero here
+    style = {"fmt": "o", "markersize": 3, "linewidth": 0.6, "color": color}
+    parity.errorbar(x, y, yerr=[down, bar], label=label, **style)
 parity.set(xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal")
 parity.set_xticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
 parity.set_yticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
 parity.minorticks_off()
-parity.set(xlabel="electronic permittivity by DFPT (mean)", ylabel="predicted, crystals kept aside (mean)")
+parity.set(xlabel="electronic permittivity by DFPT", ylabel="predicted, kept aside")
 parity.legend(frameon=False, loc="upper left")
-figure.savefig(work / "training.png")
+figure.savefig(work / "training.png", dpi=120)
 
 # %% [markdown]
 # ## Use it
@@ -214,31 +235,33 @@ figure.savefig(work / "training.png")
 
 # %%
 known = set(model.elements)
-stranger = next(crystal for crystal in load_structures() if not known.issuperset(crystal.atomic_numbers.tolist()))
+strangers = [c for c in load_structures() if set(c.atomic_numbers.tolist()) - known]
 try:
-    model.predict(stranger)
+    model.predict(strangers[0])
 except BadCrystalError as error:
     print(str(error).partition(";")[0])
 
 # %% [markdown]
-# And it warns of what it hardly knows: elements in fewer than five training crystals, and crystals unlike all that it
-# learned from. With a small training set this happens often.
+# And it warns of what it hardly knows: elements in fewer than five training crystals,
+# and crystals unlike all that it learned from. With a small training set this happens
+# often.
 
 # %%
-codes = [str(warning.code) for crystal in kept_aside for warning in crystal_warnings(crystal, model)]
+warnings = [w for crystal in kept_aside for w in crystal_warnings(crystal, model)]
+codes = [str(warning.code) for warning in warnings]
 for code in ("few_training_crystals", "far_from_training"):
     print(f"{code}: {codes.count(code)} of {len(kept_aside)}")
 
 # %% [markdown]
 # ## Where to go from here
 #
-# | you want | option |
-# | --- | --- |
-# | better errors, and have minutes | `--finetune` trains the encoder too |
-# | all three tensors | `--target all --joint` |
-# | to add data with other labels or functionals | `data.more` ([how](../../model/#partial-labels-and-functionals)) |
-# | good settings by a search | `dtnn-fast tune` ([how](../../tune/)) |
-# | to compare several models on the same crystals | `dtnn-fast evaluate runs` ([how](../../evaluate/)) |
+# - Better errors, in minutes: `--finetune` trains the encoder too.
+# - All three tensors: `--target all --joint`.
+# - More data, with other labels or another functional: `data.more`
+#   ([how](../../model/#partial-labels-and-functionals)).
+# - Good settings: `dtnn-fast tune` searches for them ([how](../../tune/)).
+# - Several models on the same test crystals: `dtnn-fast evaluate runs`
+#   ([how](../../evaluate/)).
 #
 # Next: [Born charges and refined tensors](../05_born_charges_and_refine/).
 
