@@ -25,6 +25,8 @@ PICTURES = {
     "04_train_on_your_tensors": ("training.png",),
     "05_born_charges_and_refine": ("mgo.png", "modes.png"),
 }
+# Beside the navigation of the site there is room for this number of characters.
+WIDEST_OUTPUT = 84
 CELL = re.compile(r"^# %%(.*)$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
@@ -39,6 +41,8 @@ def run_in(folder: Path, script: Path) -> subprocess.CompletedProcess[str]:
     """Run a tutorial as a reader would, from another folder, and without a screen."""
     environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "MPLBACKEND")}
     environment |= {"TMPDIR": str(folder), "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
+    # As Jupyter's kernels do, in which the site runs the tutorials: their commands must print no moving bars there.
+    environment |= {"FORCE_COLOR": "1", "TERM": "xterm-color"}
     return subprocess.run(
         [sys.executable, "-P", str(script)],
         cwd=folder,
@@ -65,9 +69,12 @@ def test_tutorial_runs_as_a_script(path, tmp_path):
     # A reader sees neither a warning nor a progress bar, and a page has no output that nobody explains.
     assert done.stderr == ""
     assert "Traceback" not in done.stdout
+    assert "━" not in done.stdout
     assert "Warning" not in done.stdout
     (work,) = tmp_path.glob("dtnn_fast_*")
-    assert done.stdout.splitlines()[-1].endswith(f"in {work}")
+    *lines, last = done.stdout.splitlines()
+    assert last.endswith(f"in {work}")
+    assert max(map(len, lines)) <= WIDEST_OUTPUT
     assert tuple(sorted(picture.name for picture in work.glob("*.png"))) == PICTURES[path.stem]
     for picture in work.glob("*.png"):
         content = picture.read_bytes()

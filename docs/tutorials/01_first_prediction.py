@@ -70,9 +70,8 @@ def show(tensor):
 
 
 for target, tensor in result.tensors.items():
-    print(
-        f"{target}: mean {result.mean(target):.2f} ± {result.mean_errors[target]:.2f}"
-    )
+    mean, error = result.mean(target), result.mean_errors[target]
+    print(f"{target}: mean {mean:.2f} ± {error:.2f}")
     show(tensor)
 
 # %% [markdown]
@@ -224,14 +223,8 @@ for name, structure in candidates.items():
     codes[name] = {warning.code for warning in warnings}
     print(f"{name}: {len(warnings)} warnings")
     for warning in warnings[:2]:
-        print(
-            textwrap.fill(
-                f"{warning.code}: {warning.text}",
-                78,
-                initial_indent="    ",
-                subsequent_indent="      ",
-            )
-        )
+        text = textwrap.fill(f"{warning.code}: {warning.text}", 68)
+        print(textwrap.indent(text, "    "))
 assert not codes["zirconia"]
 assert "metals_only" in codes["copper"]
 assert "bohr" in codes["MgO in Bohr"]
@@ -246,7 +239,7 @@ squeezed.set_cell(0.4 * squeezed.cell, scale_atoms=True)
 try:
     dielectric_of(squeezed, model)
 except BadCrystalError as error:
-    print(textwrap.fill(str(error), 78))
+    print(textwrap.fill(str(error), 72))
 
 # %% [markdown]
 # [All warnings](../../screening/#warnings) and what to do about each.

@@ -77,7 +77,7 @@ with data_file.open("w") as file:
         row = data_row(crystal.id, structure, crystal.targets["electronic"])
         file.write(json.dumps(row) + "\n")
 for key, value in row.items():
-    print(f"{key}: {str(value)[:55]} ...")
+    print(f"{key}: {str(value)[:48]} ...")
 
 # %% [markdown]
 # The keys of the other tensors are `eps_ionic` and `eps_total`; two of them give the

@@ -232,7 +232,7 @@ for name, result in refined.items():
 # %%
 for name, result in refined.items():
     for remark in result.remarks:
-        print(textwrap.fill(f"{name}: {remark}", 78, subsequent_indent="    "))
+        print(textwrap.fill(f"{name}: {remark}", 72, subsequent_indent="    "))
 assert refined["SrTiO3"].is_unstable
 assert not refined["MgO"].remarks
 error = mean(refined["ZrO2"].ionic) - textbook["ZrO2"].theory_mean("ionic")

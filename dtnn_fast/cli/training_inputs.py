@@ -101,7 +101,8 @@ def frozen_latents(
 
     from ..encoders.latent_cache import cached_latents, default_cache_folder
 
-    with Progress(console=stderr(), transient=True) as progress:
+    console = stderr()
+    with Progress(console=console, transient=True, disable=not console.is_interactive) as progress:
         task = progress.add_task("latents of the frozen encoder", total=None)
         return cached_latents(
             encoder,
