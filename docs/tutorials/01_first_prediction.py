@@ -221,7 +221,7 @@ codes = {}
 for name, structure in candidates.items():
     warnings = crystal_warnings(structure, model)
     codes[name] = {warning.code for warning in warnings}
-    print(f"{name}: {len(warnings)} warnings")
+    print(f"{name}, warnings: {len(warnings)}")
     for warning in warnings[:2]:
         text = textwrap.fill(f"{warning.code}: {warning.text}", 68)
         print(textwrap.indent(text, "    "))

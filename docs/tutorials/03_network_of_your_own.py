@@ -88,9 +88,11 @@ assert bond_to_atom_sum(vectors, bonds.pairs, bonds.row_ptr).abs().max() < 1e-5
 # stored as six numbers in the order xx, yy, zz, yz, xz, xy. Shapes are [atoms,
 # channels], [atoms, 3, channels] and [atoms, 6, channels].
 #
-# A layer sends a message along each bond, sums the messages at the atoms, and updates
-# the atoms. What keeps it equivariant is that vectors and tensors are only ever
-# multiplied by scalars, and mixed among channels:
+# From a bond come its direction u, the six numbers of u ⊗ u, a few functions of its
+# length, and a factor that fades to zero at the cutoff. A layer sends a message along
+# each bond, sums the messages at the atoms, and updates the atoms. What keeps it
+# equivariant is that vectors and tensors are only ever multiplied by scalars, and mixed
+# among channels:
 #
 # - `rank2_linear` mixes channels, and gives the norms, which are scalars;
 # - `rank2_gate` mixes channels, scales them with the sigmoid of a scalar, and adds a
@@ -172,7 +174,7 @@ print(sum(parameter.numel() for parameter in network.parameters()), "parameters"
 #
 # Before any training: turn and mirror the two crystals by an orthogonal matrix Q. The
 # predicted tensors must turn with them, to Q ε Q^T. In double precision the difference
-# is rounding only.
+# is rounding only. (The tensors of an untrained network mean nothing otherwise.)
 
 # %%
 double = Network().double()
