@@ -66,7 +66,8 @@ class DataSection:
     )
     clean: bool = setting(
         True,
-        "Reject crystals whose total tensor has an element below -10 or above 100, as in arXiv 2405.09052.",
+        "Reject crystals whose total tensor has an element below -10 or above 100, as in arXiv 2405.09052; where it is "
+        "unknown, the known tensors count.",
     )
     split_by: str = setting(
         TrainingSettings.split_by,

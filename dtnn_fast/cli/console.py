@@ -29,8 +29,17 @@ def stderr() -> Console:
 
 def _console(stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else _FILE_WIDTH
-    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False, soft_wrap=width is not None)
+    is_file = not stream.isatty()
+    return Console(
+        stderr=stderr,
+        width=_FILE_WIDTH if is_file else None,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        soft_wrap=is_file,
+        # FORCE_COLOR, which CI services and Jupyter's kernels set, asks for colours and not for bars that move.
+        force_interactive=False if is_file else None,
+    )
 
 
 def print_error(message: str) -> None:

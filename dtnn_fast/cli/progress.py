@@ -72,7 +72,7 @@ class TrainingProgress:
             TimeRemainingColumn(),
             _text_column("{task.description}"),
             console=self.console,
-            disable=silent or not self.console.is_terminal,
+            disable=silent or not self.console.is_interactive,
         )
         self._stop = False
         self._last: Trainer | None = None
@@ -172,7 +172,7 @@ class DistillProgress:
             _text_column("left"),
             TimeRemainingColumn(),
             console=self.console,
-            disable=silent or not self.console.is_terminal,
+            disable=silent or not self.console.is_interactive,
         )
 
     def __enter__(self) -> DistillProgress:
@@ -250,7 +250,7 @@ class ScreeningProgress:
             TimeRemainingColumn(),
             _text_column("{task.description}"),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=not self.console.is_interactive,
         )
         self._count = self._rejected = 0
         self._whole = self._done = self._at_start = 0.0
@@ -309,7 +309,7 @@ class FetchProgress:
     def __init__(self) -> None:
         columns = (_text_column("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         console = stderr()
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_interactive)
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> FetchProgress:
@@ -347,7 +347,7 @@ class TuningProgress:
             TimeRemainingColumn(),
             _text_column("{task.description}"),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=not self.console.is_interactive,
         )
         self._task = self._bar.add_task("", total=trials, completed=len(study.finished))
 

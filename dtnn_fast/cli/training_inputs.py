@@ -101,7 +101,8 @@ def frozen_latents(
 
     from ..encoders.latent_cache import cached_latents, default_cache_folder
 
-    with Progress(console=stderr(), transient=True) as progress:
+    console = stderr()
+    with Progress(console=console, transient=True, disable=not console.is_interactive) as progress:
         task = progress.add_task("latents of the frozen encoder", total=None)
         return cached_latents(
             encoder,
@@ -120,7 +121,7 @@ def load_training_data(
     Args:
         paths: files and folders; none means the labelled crystals that come with dtnn_fast.
         targets: tensors that each crystal must have.
-        use_cleaning_rule: whether crystals with a total tensor outside of [-10, 100] are rejected.
+        use_cleaning_rule: whether crystals with a total tensor outside of [-10, 100] are rejected; see `clean`.
         elements: atomic numbers that the encoder knows; None for all.
 
     Returns:

@@ -28,8 +28,10 @@ def clean(
 ) -> tuple[list[Crystal], list[Rejected]]:
     """Keep the crystals whose total tensor has all elements within a range, limits included (paper, section on data).
 
+    Where the total tensor is unknown, all known tensors must be in the range.
+
     Args:
-        crystals: labelled crystals; a crystal without a "total" target is rejected.
+        crystals: labelled crystals; a crystal without any tensor is rejected.
         tensor_range: smallest and largest element that is kept.
 
     Returns:
@@ -39,14 +41,16 @@ def clean(
     kept: list[Crystal] = []
     rejected: list[Rejected] = []
     for crystal in crystals:
-        total = crystal.targets.get("total")
-        if total is None:
-            rejected.append(Rejected(crystal.id, crystal.source, 'no "total" dielectric tensor'))
-        elif np.all((total >= low) & (total <= high)):
+        tensors = {"total": crystal.targets["total"]} if "total" in crystal.targets else crystal.targets
+        outside = [name for name, tensor in tensors.items() if not np.all((tensor >= low) & (tensor <= high))]
+        if not tensors:
+            rejected.append(Rejected(crystal.id, crystal.source, 'no "total" dielectric tensor, and no other'))
+        elif not outside:
             kept.append(crystal)
         else:
+            tensor = tensors[outside[0]]
             reason = (
-                f"total dielectric tensor has elements from {total.min():g} to {total.max():g}, "
+                f"{outside[0]} dielectric tensor has elements from {tensor.min():g} to {tensor.max():g}, "
                 f"outside [{low:g}, {high:g}]"
             )
             rejected.append(Rejected(crystal.id, crystal.source, reason))

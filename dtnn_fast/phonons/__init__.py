@@ -6,6 +6,7 @@
 - ``displacements.py``: the displaced crystals that this needs, and what follows from their forces
 - ``site_directions.py``: directions to displace an atom in, as few as its site symmetry allows
 - ``frequencies.py``: frequencies of the optical modes
+- ``polar_modes.py``: these modes with their shares of the ionic tensor
 """
 
 from .displacements import DISPLACEMENT, DisplacementPlan, ForceConstants
@@ -20,6 +21,7 @@ from .ionic_tensor import (
     ionic_tensor,
     without_translations,
 )
+from .polar_modes import PolarModes, polar_modes
 
 __all__ = [
     "DISPLACEMENT",
@@ -29,11 +31,13 @@ __all__ = [
     "DisplacementPlan",
     "ForceConstants",
     "GammaModes",
+    "PolarModes",
     "compliance",
     "find_force_constants",
     "force_constants",
     "frequencies",
     "gamma_modes",
     "ionic_tensor",
+    "polar_modes",
     "without_translations",
 ]

@@ -144,6 +144,22 @@ def test_progress_bars(monkeypatch):
     assert "50%" in file.getvalue()
 
 
+def test_forced_colours_move_no_bars_in_files(monkeypatch):
+    """As in CI services and in the kernels of notebooks, whose processes write into pipes."""
+    file = io.StringIO()
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr("sys.stderr", file)
+    with progress.FetchProgress() as bar:
+        bar.show("tensors", 1, 2)
+    with progress.ScreeningProgress() as bar:
+        bar.on_start(0, 10)
+        bar.on_crystals(3)
+        bar.on_piece(5, 2)
+        bar.on_message("a part")
+    assert re.fullmatch(r"\x1b\[33ma part\x1b\[0m\n", file.getvalue())
+
+
 def test_markup_is_off_in_every_command():
     """Consoles are made in one place, columns with texts in another."""
     makers = {}

@@ -18,3 +18,12 @@ def test_skipped_files_are_named_and_tables_joined(few_crystals, tmp_path, capsy
         assert all(crystal.info["gap_pbe"] == 1.5 for crystal in crystals)
         notice = " ".join(capsys.readouterr().err.split())
         assert f"skipped 1 file of unknown format, such as {tmp_path / 'notes.md'}" in notice
+
+
+def test_electronic_tensors_alone_are_enough_to_learn_them(few_crystals, tmp_path):
+    rows = [json.loads(line) for line in few_crystals.read_text().splitlines()]
+    own = [{key: value for key, value in row.items() if key not in ("eps_total", "eps_ionic")} for row in rows]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in own))
+    crystals, rejected = load_training_data([tmp_path / "own.jsonl"], ("electronic",), True)
+    assert (len(crystals), rejected) == (len(rows), [])
+    assert all(set(crystal.targets) == {"electronic"} for crystal in crystals)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The bundled crystals are complete, exact and quick to load."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -102,6 +104,20 @@ def test_cleaning_includes_its_limits(labelled):
     assert len(clean([crystal], (smallest, np.nextafter(largest, 0)))[0]) == 0
     crystal_without = type(crystal).make("x", [1], [[0, 0, 0]], np.eye(3))
     assert "total" in clean([crystal_without])[1][0].reason
+
+
+def test_cleaning_judges_other_tensors_where_the_total_one_is_unknown(labelled):
+    crystal = labelled[0]
+    electronic = crystal.targets["electronic"]
+    alone = replace(crystal, targets={"electronic": electronic})
+    assert clean([alone])[0] == [alone]
+    kept, rejected = clean([alone], (-10.0, float(electronic.max()) / 2))
+    assert kept == []
+    assert rejected[0].reason.startswith("electronic dielectric tensor has elements from")
+    # The paper's rule is about the total tensor, so where it is known, another one does not count.
+    assert clean([crystal], (-10.0, float(crystal.targets["total"].max())))[0] == [crystal]
+    large_electronic = replace(crystal, targets=crystal.targets | {"electronic": np.full((3, 3), 1e3)})
+    assert clean([large_electronic])[0] == [large_electronic]
 
 
 def test_to_integers_is_exact():
