@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: MIT
+"""What MkDocs calls while it builds the site; mkdocs.yml names this file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from commands import all_commands, page_name
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+from pages import command_pages, fit_text, outside_pages, tutorials
+
+
+def on_config(config: Any, **kwargs: Any) -> Any:
+    """Fill in the parts of the navigation that are made of files and commands."""
+    for section in config["nav"]:
+        if "Tutorials" in section:
+            section["Tutorials"] = [{title: uri} for title, uri in tutorials().items()]
+        for part in section.get("Reference", ()):
+            if isinstance(part, dict) and "Commands" in part:
+                part["Commands"] += [{name: page_name(name)} for name, _ in all_commands()]
+    config["nav"] = [section for section in config["nav"] if section.get("Tutorials") != []]
+    return config
+
+
+def on_files(files: Files, config: Any, **kwargs: Any) -> Files:
+    """Add the pages from outside of docs/, and a page for each command."""
+    for path, uri in outside_pages().items():
+        files.append(File.generated(config, uri, content=path.read_text(encoding="utf-8")))
+    for uri, text in command_pages().items():
+        files.append(File.generated(config, uri, content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> str:
+    """Fit a page's text to the site."""
+    return fit_text(markdown, page.file.src_uri, [file.src_uri for file in files])
