@@ -59,7 +59,9 @@ def named(block: Block | tuple[str, str]) -> str:
 
 
 def running(language: str) -> list[Block]:
-    return [block for block in BLOCKS if block.language == language and block.mark is None]
+    """The blocks that run here; of those that .ci/run takes from a page, the scripts in Python."""
+    marks = (None, "ci") if language == "python" else (None,)
+    return [block for block in BLOCKS if block.language == language and block.mark in marks]
 
 
 @pytest.fixture(scope="session")
@@ -107,8 +109,10 @@ def test_marks_are_counted_and_stand_before_blocks():
 
 
 def test_marks_of_ci_are_steps_of_ci():
-    steps = re.findall(r"readme_command (\w+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"))
-    assert sorted(block.reason for block in BLOCKS if block.mark == "ci") == sorted(steps)
+    scripts = "".join(path.read_text(encoding="utf-8") for path in (ROOT / ".ci").iterdir())
+    for block in BLOCKS:
+        if block.mark == "ci" and block.language != "python":
+            assert f"readme_command {block.reason})" in scripts, block
 
 
 # Python

@@ -15,11 +15,12 @@ from xml.etree import ElementTree
 import pytest
 import typer
 import yaml
+from built_pages import loaded_from_elsewhere
 from commands import all_commands, page_name
 from draw_how_it_works import DRAWINGS, FOLDER
 from drawings import inline_drawings
 from flowchart import draw_flowchart, flowcharts_as_drawings, read_flowchart
-from links import rewrite_links
+from links import rewrite_links, rewrite_tutorial_links
 from pages import DOCS, ROOT, command_pages, fit_text, outside_pages, tutorials
 
 import dtnn_fast
@@ -181,6 +182,30 @@ def test_links_lead_to_pages_or_become_paths(tmp_path):
     )
     moved = rewrite_links("[A\nand](docs/a.md)", tmp_path / "CHANGELOG.md", "x/changelog.md", uris, tmp_path)
     assert moved == "[A\nand](../a.md)"
+
+
+def test_links_of_tutorials_lead_to_pages():
+    urls = {"screening.md": "../../screening/", "tutorials/02_b.py": "../02_b/"}
+    html = '<h1>A</h1><a href="../screening.md#x">s</a> <a class="y" href="02_b.py">b</a> <a href="https://x.org/a.md">'
+    text = rewrite_tutorial_links(html, "tutorials/01_a.py", urls)
+    assert '<a href="../../screening/#x">s</a> <a class="y" href="../02_b/">b</a> <a href="https://x.org/a.md">' in text
+    assert text.index("</h1>") < text.index('href="01_a.py" download') < text.index("screening")
+    with pytest.raises(ValueError, match=r"tutorials/01_a.py: the link no.md leads to no page"):
+        rewrite_tutorial_links('<a href="no.md">', "tutorials/01_a.py", urls)
+
+
+def test_what_pages_load_from_elsewhere_is_found(tmp_path):
+    (tmp_path / "a.html").write_text(
+        '<link rel="canonical" href="https://x.org/"><link rel="stylesheet" href="https://x.org/a.css">'
+        '<a href="https://x.org/">x</a><script src="//y.org/b.js"></script><script src="c.js"></script>'
+        "<style>p{background:url('https://z.org/e.png')}</style><p style='background:url(f.png)'>"
+    )
+    (tmp_path / "b.css").write_text('@import "https://x.org/font.css"; p{background:url(data:image/png;base64,AA)}')
+    (tmp_path / "c.html").write_text('<a href="https://x.org/">x</a>')
+    assert loaded_from_elsewhere(tmp_path) == {
+        "a.html": ["https://x.org/a.css", "//y.org/b.js", "https://z.org/e.png"],
+        "b.css": ["https://x.org/font.css"],
+    }
 
 
 # Drawings

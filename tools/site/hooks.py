@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from built_pages import loaded_from_elsewhere
 from commands import all_commands, page_name
+from links import rewrite_tutorial_links
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from pages import command_pages, fit_text, outside_pages, tutorials
@@ -35,3 +39,21 @@ def on_files(files: Files, config: Any, **kwargs: Any) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: Any, files: Files) -> str:
     """Fit a page's text to the site."""
     return fit_text(markdown, page.file.src_uri, [file.src_uri for file in files])
+
+
+def on_page_content(html: str, page: Page, config: Any, files: Files) -> str:
+    """Give a tutorial links to other pages and to its own file."""
+    if not page.file.src_uri.startswith("tutorials/"):
+        return html
+    urls = {file.src_uri: file.url_relative_to(page.file) for file in files.documentation_pages()}
+    try:
+        return rewrite_tutorial_links(html, page.file.src_uri, urls)
+    except ValueError as error:
+        raise PluginError(str(error)) from error
+
+
+def on_post_build(config: Any, **kwargs: Any) -> None:
+    """Fail where a page loads something from another host."""
+    found = loaded_from_elsewhere(Path(config["site_dir"]))
+    if found:
+        raise PluginError(f"pages load from other hosts: {found}")

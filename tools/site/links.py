@@ -15,6 +15,7 @@ from pathlib import Path
 _FENCED = re.compile(r"(^ *```.*?^ *```[^\n]*$)", re.DOTALL | re.MULTILINE)
 # An image or a link; the text may hold inline code and line breaks.
 _LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\[\]]*)\]\((?P<target>[^()\s]+)\)")
+_HREF = re.compile(r'(?P<start><a [^>]*href=")(?P<target>[^"#]+\.(?:md|py))(?P<anchor>#[^"]*)?"')
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|#", re.IGNORECASE)
 
 
@@ -49,3 +50,29 @@ def rewrite_links(markdown: str, source: Path, uri: str, uris: Mapping[Path, str
     parts = _FENCED.split(markdown)
     parts[::2] = [_LINK.sub(rewritten, part) for part in parts[::2]]
     return "".join(parts)
+
+
+def rewrite_tutorial_links(html: str, uri: str, urls: Mapping[str, str]) -> str:
+    """Rewrite the links of a tutorial, which mkdocs-jupyter leaves as they are, and add one to its file.
+
+    Args:
+        html: the rendered tutorial.
+        uri: its path in the site's sources, ending in .py.
+        urls: address of each page, relative to the tutorial's, by its path in the site's sources.
+
+    Raises:
+        ValueError: a link leads to no page.
+    """
+
+    def rewritten(link: re.Match[str]) -> str:
+        if _ELSEWHERE.match(link["target"]):
+            return link[0]
+        to = posixpath.normpath(posixpath.join(posixpath.dirname(uri), link["target"]))
+        if to not in urls:
+            raise ValueError(f"{uri}: the link {link['target']} leads to no page of the site")
+        return f'{link["start"]}{urls[to]}{link["anchor"] or ""}"'
+
+    name = posixpath.basename(uri)
+    download = f'<p>Download this tutorial as a script: <a href="{name}" download>{name}</a>.</p>'
+    title, end, rest = _HREF.sub(rewritten, html).partition("</h1>")
+    return f"{title}{end}{download}{rest}"
