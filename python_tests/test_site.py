@@ -170,14 +170,14 @@ def test_help_texts_become_markdown():
 def test_links_lead_to_pages_or_become_paths(tmp_path):
     (tmp_path / "docs").mkdir()
     for name in ("docs/a.md", "docs/b.md", "CHANGELOG.md", "setup.cfg"):
-        (tmp_path / name).write_text("")
+        (tmp_path / name).write_text("# Title\n\n# Other\n")
     uris = {tmp_path / "docs/a.md": "a.md", tmp_path / "docs/b.md": "b.md", tmp_path / "CHANGELOG.md": "x/changelog.md"}
     text = (
-        "[B](b.md#part) [C](../CHANGELOG.md) [setup.cfg](../setup.cfg) [all](../docs) [no](no.md) [x](#y)\n"
+        "[b.md](b.md#part) [C](../CHANGELOG.md) [setup.cfg](../setup.cfg) [all](../docs) [no](no.md) [x](#y)\n"
         "[web](https://example.org)\n```\n[B](../setup.cfg)\n```\n"
     )
     assert rewrite_links(text, tmp_path / "docs/a.md", "a.md", uris, tmp_path) == (
-        "[B](b.md#part) [C](x/changelog.md) `setup.cfg` all (`docs/`) [no](no.md) [x](#y)\n"
+        "[Title](b.md#part) [C](x/changelog.md) `setup.cfg` all (`docs/`) [no](no.md) [x](#y)\n"
         "[web](https://example.org)\n```\n[B](../setup.cfg)\n```\n"
     )
     moved = rewrite_links("[A\nand](docs/a.md)", tmp_path / "CHANGELOG.md", "x/changelog.md", uris, tmp_path)

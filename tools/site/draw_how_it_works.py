@@ -77,7 +77,9 @@ def crystal_to_tensor() -> str:
     for x in (188, 340, 532, 644, 776):
         parts.append(arrow([(x, 156), (x + 22, 156)]))
     parts.append(text(790, 86, "mean over the atoms of s 1 + v ⊗ v + t", "small"))
-    return picture(940, 290, parts, "From a crystal by bonds, encoder layers, latents and decoder to its tensor")
+    return picture(
+        940, 290, parts, "From a crystal by bonds, encoder layers, latents and decoder to its tensor", top=62
+    )
 
 
 def neighbors_of_first(half: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -90,7 +92,7 @@ def lists() -> str:
     """A full and a half neighbor list of the same crystal, with their rows in order."""
     parts = []
     for half in (False, True):
-        left = 496.0 * half
+        left = 516.0 * half
         origin = np.array([left + 128.0, 226.0])
         for x in (-1, 0, 1):
             for y in (-1, 0, 1):
@@ -112,17 +114,19 @@ def lists() -> str:
         for atom in (0, 1):
             at = place(atom, np.zeros(3), origin)
             parts += [ball(at, 11, "ab"[atom]), text(at[0], at[1] + 5, str(atom), "inverse bold")]
-        parts.append(text(left + 416, 92, "i   j   shift       ", "code pre bold"))
-        parts += [text(left + 416, 114 + 20 * row, words, "code pre") for row, words in enumerate(rows)]
+        parts.append(text(left + 432, 92, "i   j   shift       ", "code pre bold"))
+        parts += [text(left + 432, 114 + 20 * row, words, "code pre") for row, words in enumerate(rows)]
         parts.append(
             text(left + 240, 28, "half=True: each bond once" if half else "full list: each bond from both ends", "bold")
         )
-    parts.append(line((494, 50), (494, 318), "plain"))
+    parts.append(line((515, 50), (515, 318), "plain"))
     parts.append(
-        text(494, 346, "solid: atoms of the cell; rings: their periodic images. d = r_j - r_i + shift @ cell.", "small")
+        text(515, 346, "solid: atoms of the cell; rings: their periodic images. d = r_j - r_i + shift @ cell.", "small")
     )
-    parts.append(text(494, 366, "Rows are always sorted by i, then j, then shift.", "small"))
-    return picture(986, 382, parts, "A full list has each bond from both ends, a half list once, both in a fixed order")
+    parts.append(text(515, 366, "Rows are always sorted by i, then j, then shift.", "small"))
+    return picture(
+        1024, 382, parts, "A full list has each bond from both ends, a half list once, both in a fixed order"
+    )
 
 
 def layer() -> str:

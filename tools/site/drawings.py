@@ -31,6 +31,7 @@ _STYLE = """
 .drawing .line-a{fill:none;stroke:var(--a);stroke-width:2}.drawing .line-b{fill:none;stroke:var(--b);stroke-width:2}
 .drawing .line-c{fill:none;stroke:var(--c);stroke-width:2}
 """
+_LEAST_WIDTH = 660
 _IMAGE = re.compile(r"^!\[(?P<alt>[^\]]*)\]\((?P<path>[^)\s]*images/how/[\w-]+\.svg)\)$", re.MULTILINE)
 
 
@@ -44,9 +45,11 @@ def inline_drawings(markdown: str, folder: Path) -> str:
     return _IMAGE.sub(inlined, markdown)
 
 
-def picture(width: float, height: float, parts: Sequence[str], title: str, inline: bool = False) -> str:
-    """Make an SVG element of `parts`, each on a line; with `inline` in the frame that pages have around it."""
-    size = f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}"'
+def picture(width: float, height: float, parts: Sequence[str], title: str, inline: bool = False, top: int = 0) -> str:
+    """Make an SVG element of `parts` below `top`; with `inline` in the frame that pages have around it."""
+    size = f'viewBox="0 {top} {width:.0f} {height - top:.0f}" width="{width:.0f}" height="{height - top:.0f}"'
+    # On a narrow screen a drawing is scrolled once its texts would become too small.
+    size += f' style="min-width:{min(width, _LEAST_WIDTH):.0f}px"'
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="drawing" role="img" aria-label={quoteattr(title)} {size}>',
         f"<style>{_STYLE}</style>",

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Links of Markdown files that work both on a git host and on the site.
 
-A file links to others by their path in the repository. On the site, links to files that are pages lead to the page;
-links to other files of the repository become the path as code, since there is no public address of the repository.
+A file links to others by their path in the repository. On the site, links to files that are pages lead to the page, and
+show its title where their text is the file's name. Links to other files of the repository become the path as code,
+since there is no public address of the repository.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ _FENCED = re.compile(r"(^ *```.*?^ *```[^\n]*$)", re.DOTALL | re.MULTILINE)
 # An image or a link; the text may hold inline code and line breaks.
 _LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\[\]]*)\]\((?P<target>[^()\s]+)\)")
 _HREF = re.compile(r'(?P<start><a [^>]*href=")(?P<target>[^"#]+\.(?:md|py))(?P<anchor>#[^"]*)?"')
+_TITLE = re.compile(r"^# (.*)$", re.MULTILINE)
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|#", re.IGNORECASE)
 
 
@@ -41,6 +43,8 @@ def rewrite_links(markdown: str, source: Path, uri: str, uris: Mapping[Path, str
         file = Path(posixpath.normpath((source.parent / path).as_posix()))
         if file in uris:
             to = posixpath.relpath(uris[file], posixpath.dirname(uri) or ".")
+            if text == file.name and (title := _TITLE.search(file.read_text(encoding="utf-8"))):
+                text = title[1]
             return f"{link['image']}[{text}]({to}{hash_sign}{anchor})"
         if not file.is_relative_to(root) or not file.exists():
             return link[0]  # MkDocs reports it

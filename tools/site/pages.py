@@ -57,7 +57,7 @@ def fit_text(markdown: str, uri: str, uris: Iterable[str]) -> str:
     """
     paths = {DOCS / file: file for file in uris} | outside_pages() | {ROOT / "README.md": "index.md"}
     source = next((path for path, to in outside_pages().items() if to == uri), DOCS / uri)
-    listed = "\n".join(f"{k}. [{title}]({path})" for k, (title, path) in enumerate(tutorials().items(), 1))
+    listed = "\n".join(f"- [{title}]({path})" for title, path in tutorials().items())
     markdown = markdown.replace(_OVERVIEW_OF_COMMANDS, overview()).replace(_LIST_OF_TUTORIALS, listed)
     markdown = inline_drawings(markdown, source.parent)
     return flowcharts_as_drawings(rewrite_links(markdown, source, uri, paths, ROOT))
