@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,11 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from pages import command_pages, fit_text, outside_pages, tutorials
+
+
+def on_startup(**kwargs: Any) -> None:
+    """Let tutorials import the installed package: in a checkout the folder of the same name has no compiled parts."""
+    os.environ["PYTHONSAFEPATH"] = "1"
 
 
 def on_config(config: Any, **kwargs: Any) -> Any:
