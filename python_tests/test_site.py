@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
-from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -269,16 +268,6 @@ def test_charts_and_drawings_are_put_into_the_page():
     shown = inline_drawings("![x](images/how/layer.svg)\n", DOCS)
     assert shown.count("<svg") == 1
     assert inline_drawings("![x](images/large.png)\n", DOCS) == "![x](images/large.png)\n"
-
-
-def test_pages_of_the_navigation_have_their_order():
-    kernels = next(part["Kernels"] for part in nav_section("How it works") if isinstance(part, dict))
-    assert kernels[0] == "kernels.md"
-    assert all(a != b for a, b in pairwise(kernels))
-
-
-def nav_section(name):
-    return next(section[name] for section in CONFIG["nav"] if name in section)
 
 
 def test_files_of_the_site_are_in_the_repository():
