@@ -29,7 +29,7 @@ _FENCE = re.compile(
 _MARK = re.compile(r"<!-- (?P<kind>not run|ci):?(?P<reason>[^>]*)-->\s*\Z")
 _SECTION = re.compile(r"^## (.*)$", re.MULTILINE)
 _OPERATORS = re.compile(r"[;&|()<>]+")
-ANY_MARK = re.compile(r"<!-- (?:not run|ci)\b")
+ANY_MARK = re.compile(r"^ *<!-- (?:not run|ci)\b", re.MULTILINE)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import pytest
 import typer
 import yaml
 from built_pages import loaded_from_elsewhere
-from commands import all_commands, page_name
+from commands import all_commands, describe, page_name
 from draw_how_it_works import DRAWINGS, FOLDER
 from drawings import inline_drawings
 from flowchart import draw_flowchart, flowcharts_as_drawings, read_flowchart
@@ -157,8 +157,10 @@ def test_the_overview_has_every_command():
 
 
 def test_help_texts_become_markdown():
-    text = command_pages()["commands/rank.md"]
-    assert '```bash\ndtnn-fast rank screening --where "e_above_hull' in text
+    help_text = "Rank a_b.\n\nExamples:\n\n- dtnn-fast rank a --by 'x * y'\n- dtnn-fast rank b\n\n- one\n- two --top\n"
+    expected = "Rank a\\_b.\n\nExamples:\n\n```bash\ndtnn-fast rank a --by 'x * y'\ndtnn-fast rank b\n```\n\n"
+    assert describe(help_text) == f"{expected}- one\n- two `--top`\n"
+    assert describe("Examples:\n  dtnn-fast rank a\n") == "Examples:\n\n```bash\ndtnn-fast rank a\n```\n"
     assert "part-\\*.parquet" in command_pages()["commands/screen.md"]
     assert re.search(r"`--top <int range>`\n\n:   .*\*Default: 20; x&gt;=0\*", command_pages()["commands/screen.md"])
 

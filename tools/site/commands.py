@@ -13,16 +13,18 @@ import typer
 from dtnn_fast.cli.app import app
 
 PROGRAM = "dtnn-fast"
-# Order of the overview, by what a user wants to do. A command that is missing here fails the build.
+# Order of the overview, by what a user wants to do. A command that is missing here fails the build; one that this
+# version lacks is left out.
 PURPOSES = {
     "Predict and screen": ("screen", "predict", "rank", "report", "pack", "candidates"),
     "Check the best ones": ("refine", "dfpt"),
     "Train and compare": ("data fetch", "data info", "train", "ensemble", "tune", "evaluate"),
     "Make encoders and lattice models": ("distill", "train-lattice"),
-    "Use elsewhere": ("export", "info"),
+    "Use elsewhere": ("serve", "export", "info"),
 }
 _FACT = re.compile(r"\s*\[((?:default: |required|x[<>]|-?[\d.]+<)[^\[\]]*)\]$")
-_INDENTED = re.compile(r"^ {2,}\S")
+# A line of examples: indented, or an item of a list.
+_COMMAND = re.compile(r"^(?: {2,}|- )(dtnn-fast .*)$")
 _OPTION = re.compile(r"(?<![\w`-])(--?[a-z][\w-]*)")
 
 
@@ -46,13 +48,13 @@ def page_name(name: str) -> str:
 def overview() -> str:
     """Write the tables of all commands by purpose, for docs/commands/index.md."""
     known = dict(all_commands())
-    listed = [name for names in PURPOSES.values() for name in names]
-    if sorted(listed) != sorted(known):
-        raise ValueError(f"tools/site/commands.py: PURPOSES lists {sorted(listed)}, the program has {sorted(known)}")
+    listed = {name for names in PURPOSES.values() for name in names}
+    if known.keys() - listed:
+        raise ValueError(f"tools/site/commands.py: PURPOSES lacks {', '.join(sorted(known.keys() - listed))}")
     lines = []
     for purpose, names in PURPOSES.items():
         lines += ["", f"### {purpose}", "", "| command | what it does |", "| --- | --- |"]
-        for name in names:
+        for name in filter(known.__contains__, names):
             first = re.split(r"\n\n", known[name].help.strip())[0].replace("\n", " ")
             link = page_name(name).removeprefix("commands/")
             lines.append(f"| [`{PROGRAM} {name}`]({link}) | {_text(first)} |")
@@ -63,7 +65,7 @@ def command_page(name: str, command: Any) -> str:
     """Write the page of a command: usage, description, arguments and options in their groups."""
     context = command.make_context(f"{PROGRAM} {name}", [], resilient_parsing=True)
     usage = " ".join(command.get_usage(context).split()).removeprefix("Usage: ")
-    lines = [f"# {PROGRAM} {name}", "", "```text", usage, "```", "", _description(command.help or "")]
+    lines = [f"# {PROGRAM} {name}", "", "```text", usage, "```", "", describe(command.help or "")]
     groups: dict[str, list[str]] = {}
     for parameter in command.params:
         record = parameter.get_help_record(context)
@@ -89,14 +91,17 @@ def _entry(parameter: Any, names: str, help_text: str) -> list[str]:
     return [f'<span id="{anchor}"></span>`{names}`', "", f":   {_text(help_text)}{shown}", ""]
 
 
-def _description(help_text: str) -> str:
-    """Turn a help text into Markdown: paragraphs, and indented lines of examples as code."""
+def describe(help_text: str) -> str:
+    """Turn a help text into Markdown: paragraphs, lists, and examples as code."""
     lines = []
     for paragraph in re.split(r"\n\n+", help_text.strip()):
         rows = paragraph.splitlines()
-        code = [row.strip() for row in rows if _INDENTED.match(row)]
-        text = " ".join(row for row in rows if not _INDENTED.match(row))
-        lines += [_text(text), ""] if text else []
+        code = [found[1] for row in rows if (found := _COMMAND.match(row))]
+        items = [row for row in rows if not _COMMAND.match(row)]
+        if all(row.startswith("- ") for row in items):
+            lines += [*(f"- {_text(item[2:])}" for item in items), ""] if items else []
+        else:
+            lines += [_text(" ".join(items)), ""]
         lines += ["```bash", *code, "```", ""] if code else []
     return "\n".join(lines)
 
