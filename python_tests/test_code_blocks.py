@@ -45,7 +45,7 @@ MARKED = {
     "docs/compile.md": 4,
     "docs/cuda_emulation.md": 1,
     "docs/data.md": 1,
-    "docs/install.md": 1,
+    "docs/install.md": 4,
 }
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
 # Commands that take about a second on the files of page_folder.py, unless an option is among `EXPENSIVE`.
