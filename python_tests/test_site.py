@@ -212,6 +212,31 @@ def test_what_pages_load_from_elsewhere_is_found(tmp_path):
 # Drawings
 
 
+def text_boxes(drawing):
+    """The texts of a drawing as [text, x, y, width, height], with widths as in common fonts."""
+    found = []
+    for part in ElementTree.fromstring(drawing).iter("{http://www.w3.org/2000/svg}text"):
+        style = part.get("class").split()
+        size = 12.0 if "small" in style else 12.5 if "code" in style else 14.0
+        width = len(part.text) * size * (0.6 if {"code", "bold"} & set(style) else 0.52)
+        shift = 0 if "left" in style else 1 if "right" in style else 0.5
+        found.append([part.text, float(part.get("x")) - shift * width, float(part.get("y")) - size, width, size])
+    return found
+
+
+def check_texts(drawing):
+    left, top, width, height = map(float, re.search(r'viewBox="([^"]*)"', drawing)[1].split())
+    texts = text_boxes(drawing)
+    assert not [(a[0], b[0]) for k, a in enumerate(texts) for b in texts[:k] if overlap(a[1:], b[1:])]
+    outside = [t for t, x, y, w, h in texts if x < left or y < top or x + w > left + width or y + h > top + height]
+    assert outside == []
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_texts_of_drawings_are_apart_and_inside(name):
+    check_texts(DRAWINGS[name]())
+
+
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_drawings_are_those_of_the_tool(name):
     assert (FOLDER / f"{name}.svg").read_text(encoding="utf-8") == DRAWINGS[name]()
@@ -244,6 +269,7 @@ def test_flow_charts_are_drawn_whole(chart):
     found = boxes(drawing)
     assert len(found) == len(labels)
     assert drawing.count('class="head"') == len(arrows)
+    check_texts(drawing)
     assert not any(overlap(a, b) for k, a in enumerate(found) for b in found[:k])
     width, height = map(float, re.search(r'viewBox="0 0 (\d+) (\d+)"', drawing).groups())
     assert all(x >= 0 and y >= 0 and x + w <= width and y + h <= height for x, y, w, h in found)
@@ -256,7 +282,18 @@ def test_rows_follow_the_arrows():
     assert texts["first"] < texts["goes"] < texts["b"] == texts["c"] < texts["d"]
 
 
-@pytest.mark.parametrize("chart", ["a b\n", "a --> b\nb --> a\n", 'a --> b["x\n'])
+def test_an_answer_stands_beside_its_arrow():
+    drawing = draw_flowchart("a -- asks --> b\nb -- says what --> a\n")
+    heads = [tip.split()[0].split(",") for tip in re.findall(r'<polygon points="([^"]*)"', drawing)]
+    (asks_x, asks_y), (says_x, says_y) = ((float(x), float(y)) for x, y in heads)
+    assert asks_y > says_y  # the answer goes up
+    assert says_x - asks_x == pytest.approx(24)
+    assert len(boxes(re.search(r"<svg.*</svg>", drawing, re.DOTALL)[0])) == 2
+    assert ">asks</text>" in drawing
+    assert ">says what</text>" in drawing
+
+
+@pytest.mark.parametrize("chart", ["a b\n", "a --> b\nb --> c\nc --> a\n", 'a --> b["x\n'])
 def test_other_flow_charts_are_refused(chart):
     with pytest.raises(ValueError, match="flowchart: expected"):
         draw_flowchart(chart)

@@ -19,7 +19,8 @@ _STYLE = """
 --fill:var(--drawing-fill,#262b45);--line:var(--drawing-line,#8c9eff);--back:var(--drawing-back,#1e2129);\
 --a:var(--drawing-a,#7aa2ff);--b:var(--drawing-b,#ff9f6b);--c:var(--drawing-c,#5eead4)}}
 .drawing text{font:14px system-ui,sans-serif;fill:var(--ink);text-anchor:middle}
-.drawing text.small{font-size:12px;fill:var(--soft)}.drawing text.left{text-anchor:start}
+.drawing text.small{font-size:12px;fill:var(--soft)}
+.drawing text.left{text-anchor:start}.drawing text.right{text-anchor:end}
 .drawing text.code{font-family:ui-monospace,monospace;font-size:12.5px}.drawing text.bold{font-weight:600}
 .drawing text.pre{white-space:pre}.drawing text.inverse{fill:var(--back)}.drawing .back{fill:var(--back)}
 .drawing text.halo{paint-order:stroke;stroke:var(--back);stroke-width:5px}
@@ -86,7 +87,9 @@ def arrow(points: Sequence[Point], style: str = "arrow", curved: bool = False) -
     end_x, end_y = points[-1]
     before_x, before_y = points[-2]
     length = ((end_x - before_x) ** 2 + (end_y - before_y) ** 2) ** 0.5
-    ux, uy = (0.0, 1.0) if curved else ((end_x - before_x) / length, (end_y - before_y) / length)
+    ux, uy = (end_x - before_x) / length, (end_y - before_y) / length
+    if curved:
+        ux, uy = 0.0, 1.0 if end_y > before_y else -1.0
     for k, (to_x, to_y) in enumerate(rest):
         # The line ends inside of the head, so that its tip stays sharp.
         stop_x, stop_y = (to_x - 6 * ux, to_y - 6 * uy) if k == len(rest) - 1 else (to_x, to_y)

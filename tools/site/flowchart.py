@@ -2,7 +2,8 @@
 """Draws Mermaid's flow charts as SVG when the site is built, so that its pages need no script of three megabytes.
 
 Only what the pages use is read: ``flowchart``, nodes with labels, ``&``, arrows with labels. Charts are drawn from top
-to bottom, in layers: a node is one layer below the lowest of the nodes that point to it.
+to bottom, in layers: a node is one layer below the lowest of the nodes that point to it. An arrow back to a node that
+points here stands beside the other one.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from drawings import arrow, box, picture, text, text_width
 
 _CHART = re.compile(r"^```mermaid\nflowchart [A-Z]+\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _NODE = re.compile(r'(?P<id>\w+)(?:\[\(?"(?P<label>[^"]*)"\)?\])?')
-_ARROW = re.compile(r'\s*(?:-- "(?P<label>[^"]*)" )?-->\s*')
+_ARROW = re.compile(r'\s*(?:-- (?P<quote>"?)(?P<label>[^"]*?)(?P=quote) )?-->\s*')
 _ROW, _HEIGHT, _GAP, _MARGIN = 74, 30, 22, 8
 _WIDEST_LABEL = 190
+_BESIDE = 12  # how far an arrow and its answer are from the middle of their nodes
 
 
 def flowcharts_as_drawings(markdown: str) -> str:
@@ -49,21 +51,30 @@ def read_flowchart(chart: str) -> tuple[dict[str, str], dict[tuple[str, str], st
 def draw_flowchart(chart: str) -> str:
     """Draw a flow chart, given by the lines below its first one, as an SVG element."""
     labels, arrows = read_flowchart(chart)
-    rows = _rows(labels, arrows)
+    listed = list(arrows)
+    answers = {(b, a): (a, b) for k, (a, b) in enumerate(listed) if (b, a) in listed[k + 1 :]}
+    rows = _rows(labels, [ends for ends in arrows if ends not in answers])
     # An arrow over several rows bends around their boxes, by a place without a box in each.
     size = {name: max(map(text_width, _lines(label))) + 24 for name, label in labels.items()}
     chains = {}
-    for a, b in arrows:
+    for a, b in (ends for ends in listed if ends not in answers):
         inner = [(a, b, row) for row in range(rows[a] + 1, rows[b])]
         rows |= {place: place[2] for place in inner}
         size |= dict.fromkeys(inner, 10)
+        if inner:  # where its label stands
+            size[inner[0]] = max(10, text_width(arrows[a, b]))
         chains[a, b] = [a, *inner, b]
     neighbors = defaultdict(list)
     for chain in chains.values():
         for upper, lower in pairwise(chain):
             neighbors[upper].append(lower)
             neighbors[lower].append(upper)
-    x = _columns(rows, neighbors, size)
+    # Labels beside a pair of arrows need room on both sides of its nodes.
+    room = dict(size)
+    for ends in (*answers, *answers.values()):
+        half = text_width(arrows[ends]) + 2 * _BESIDE
+        room |= {name: max(room[name], 2 * half) for name in ends}
+    x = _columns(rows, neighbors, room)
     # Rows with labels of several lines are higher.
     height = [_HEIGHT] * (max(rows.values()) + 1)
     for name, label in labels.items():
@@ -72,19 +83,23 @@ def draw_flowchart(chart: str) -> str:
     for row in height:
         top.append(top[-1] + row + _ROW - _HEIGHT)
     parts = []
-    for (a, b), label in arrows.items():
-        chain = chains[a, b]
+    for ends, label in arrows.items():
+        a, *inner, b = chains[answers.get(ends, ends)]
         points = [(x[a], top[rows[a]] + height[rows[a]])]
-        for place in chain[1:-1]:
+        for place in inner:
             points += [(x[place], top[rows[place]]), (x[place], top[rows[place]] + height[rows[place]])]
         points.append((x[b], top[rows[b]]))
+        beside = _BESIDE if ends in answers else -_BESIDE if ends in answers.values() else 0
+        points = [(across + beside, down) for across, down in (points[::-1] if ends in answers else points)]
         parts.append(arrow(points, curved=True))
         if label:
-            middle = (points[-2][0] + points[-1][0]) / 2, (points[-2][1] + points[-1][1]) / 2 + 4
-            parts.append(text(*middle, label, "small halo"))
+            first, second = points[1:3] if inner else points[:2]
+            across, down = (first[0] + second[0]) / 2, (first[1] + second[1]) / 2 + 4
+            side = {_BESIDE: " left", -_BESIDE: " right", 0: ""}[beside]
+            parts.append(text(across + beside / 2, down, label, f"small halo{side}"))
     for name, label in labels.items():
         parts.append(box(x[name] - size[name] / 2, top[rows[name]], size[name], height[rows[name]], _lines(label)))
-    right = max(x[place] + size[place] / 2 for place in rows) + _MARGIN
+    right = max(x[place] + room[place] / 2 for place in rows) + _MARGIN
     names = ", ".join(labels.values())
     return picture(right, top[-1] - (_ROW - _HEIGHT) + _MARGIN, parts, f"Flow chart of {names}", inline=True)
 
@@ -103,7 +118,7 @@ def _lines(label: str) -> list[str]:
     return [*lines, line]
 
 
-def _rows(labels: dict[str, str], arrows: dict[tuple[str, str], str]) -> dict:
+def _rows(labels: dict[str, str], arrows: list[tuple[str, str]]) -> dict:
     """Give each node the row below the lowest node that points to it; sources go right above what they point to."""
     above, below = defaultdict(list), defaultdict(list)
     for a, b in arrows:
