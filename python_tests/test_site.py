@@ -181,6 +181,8 @@ def test_links_lead_to_pages_or_become_paths(tmp_path):
         "[Title](b.md#part) [C](x/changelog.md) `setup.cfg` all (`docs/`) [no](no.md) [x](#y)\n"
         "[web](https://example.org)\n```\n[B](../setup.cfg)\n```\n"
     )
+    shapes = rewrite_links("list [N][3], `[N][3]`", tmp_path / "docs/a.md", "a.md", uris, tmp_path)
+    assert shapes == "list [N]\\[3], `[N][3]`"
     moved = rewrite_links("[A\nand](docs/a.md)", tmp_path / "CHANGELOG.md", "x/changelog.md", uris, tmp_path)
     assert moved == "[A\nand](../a.md)"
 

@@ -18,6 +18,7 @@ _FENCED = re.compile(r"(^ *```.*?^ *```[^\n]*$)", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\[\]]*)\]\((?P<target>[^()\s]+)\)")
 _HREF = re.compile(r'(?P<start><a [^>]*href=")(?P<target>[^"#]+\.(?:md|py))(?P<anchor>#[^"]*)?"')
 _TITLE = re.compile(r"^# (.*)$", re.MULTILINE)
+_INLINE_CODE = re.compile(r"(`[^`\n]+`)")
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|#", re.IGNORECASE)
 
 
@@ -52,7 +53,14 @@ def rewrite_links(markdown: str, source: Path, uri: str, uris: Mapping[Path, str
         return f"`{name}`" if text.strip("`/") in (name.strip("/"), file.name) else f"{text} (`{name}`)"
 
     parts = _FENCED.split(markdown)
-    parts[::2] = [_LINK.sub(rewritten, part) for part in parts[::2]]
+    parts[::2] = [_keep_shapes(_LINK.sub(rewritten, part)) for part in parts[::2]]
+    return "".join(parts)
+
+
+def _keep_shapes(text: str) -> str:
+    """Escape the brackets of ``[N][3]``, which Markdown would read as a link to a name."""
+    parts = _INLINE_CODE.split(text)
+    parts[::2] = [part.replace("][", r"]\[") for part in parts[::2]]
     return "".join(parts)
 
 
