@@ -21,6 +21,7 @@ from .sources.matminer import MATMINER, fetch_matminer
 from .sources.paper import PAPER, fetch_paper
 from .sources.source import DataSource, DroppedRow, SourceRows, count_dropped
 
+# Each source of labelled crystals by the name that `dtnn-fast data fetch` takes.
 DATA_SOURCES = {source.name: source for source in (MATERIALS_PROJECT, MATMINER, PAPER, JARVIS, PHONOPY, VASP)}
 # Sources whose rows may have only some of the labels.
 _PARTIAL = (PHONOPY, VASP)

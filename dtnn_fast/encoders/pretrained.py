@@ -79,6 +79,7 @@ def _sevennet(digest: str) -> Potential:
     return Potential("sevennet", digest, cutoff=5.0, mean_bonds=28.0, num_layers=5, channels=Channels(128, 64, 32))
 
 
+# Each pretrained encoder by its name: module, weights with their SHA-256, cutoff, layers and channels.
 PRETRAINED = {
     "sevennet-0": _sevennet("7052cb42b7b3be42b40b97fa0d21077a48c54b5548948fc4dcf346629f813c36"),
     "sevennet-l3i5": _sevennet("a7ff190d41efe5b8317a03d20a468e4036a1a3e64e0b14fdbab64ac3f4bfc09d"),

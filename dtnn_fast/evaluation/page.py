@@ -60,7 +60,7 @@ def write_page(
     listed = ", ".join(map(str, seeds))
     blocks.append(_INTRODUCTION.format(splits=len(seeds), count=len(evaluation.data), rule=rule, seeds=listed))
     blocks += [*_results(evaluation, path, pictures), *_provenance(evaluation)]
-    blocks.append(f"This page and its figures are written by:\n\n```\n{command}\n```")
+    blocks.append(f"This page and its figures are written by:\n\n```bash\n{command}\n```")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
 
@@ -84,7 +84,7 @@ def _provenance(evaluation: Evaluation) -> Iterable[str]:
     yield "## Runs"
     yield to_markdown(_run_table(evaluation.runs))
     for name, commands in _commands(evaluation.runs).items():
-        yield f"{name}:\n\n```\n" + "\n".join(commands) + "\n```"
+        yield f"{name}:\n\n```bash\n" + "\n".join(commands) + "\n```"
     yield _versions_sentence(evaluation.runs)
     if evaluation.rejected:
         listed = [f"- `{reject.source}`: {reject.reason}" for reject in evaluation.rejected]

@@ -44,7 +44,7 @@ def read_parquet(path: Path, text: str = "") -> Iterator[Crystal | Rejected]:
 def iter_parquet_rows(path: Path | str, row_groups: Sequence[int] | None = None) -> Iterator[Crystal | Rejected]:
     """Read the rows of a Parquet file with OPTIMADE's column names, a thousand in memory at a time.
 
-    Columns `lattice_vectors` [3][3] and `cartesian_site_positions` [N][3], both in Angstrom, and `species_at_sites` [N]
+    Columns `lattice_vectors` [3, 3] and `cartesian_site_positions` [N, 3], both in Angstrom, and `species_at_sites` [N]
     are needed. `species` (lists of structs, or JSON text), `dimension_types`, `nperiodic_dimensions`, `nsites` and
     `structure_features` are checked where they are given. Ids are those of `immutable_id`, `material_id`, `id` and so
     on, else the name of the file with the number of the row from 1. Other columns of scalars go to `Crystal.info`.

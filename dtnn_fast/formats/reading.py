@@ -63,6 +63,7 @@ def _read_member(path: Path, file: IO[bytes]) -> Iterator[Crystal | Rejected]:
     return _read_text_file(TextFile(path, file), key)
 
 
+# Each file format by the name that `file_format_of` returns, with its suffixes and readers.
 FILE_FORMATS = {
     "jsonl": FileFormat("JSON lines", (".jsonl",), read_jsonl, stream_jsonl),
     "cif": FileFormat("CIF", (".cif", ".mcif"), read_cif, stream_cif),

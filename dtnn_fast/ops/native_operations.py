@@ -358,5 +358,6 @@ class NativeOperations(Protocol):
     ) -> tuple[Tensor, Tensor, Tensor]: ...
 
 
-# What every other use of torch needs, such as ``.default``, is on ``torch.ops.dtnn_fast`` itself.
+# ``torch.ops.dtnn_fast`` with the types of its operations. What every other use of torch needs, such as ``.default``,
+# is on ``torch.ops.dtnn_fast`` itself.
 native_operations = cast(NativeOperations, torch.ops.dtnn_fast)

@@ -18,6 +18,7 @@ _LAST_SPACE_GROUP = {
     "hexagonal": 194,
     "cubic": 230,
 }
+# The seven crystal systems, from triclinic to cubic.
 CRYSTAL_SYSTEMS = tuple(_LAST_SPACE_GROUP)
 # In place of a crystal system, where no space group is found.
 UNKNOWN = "unknown"

@@ -268,7 +268,7 @@ def test_the_page_says_everything(three_models, tmp_path):
     row = "| ours | total | 4 | 0, 1, 2 | decoder 1,234 | 2 min | a processor, 2 cores | 1 |"
     assert row in text
     assert "Versions: dtnn_fast 0.1.0." in text
-    assert "```\ndtnn-fast evaluate runs\n```" in text
+    assert "```bash\ndtnn-fast evaluate runs\n```" in text
     assert "Left out" not in text
     for tables in tables_by_section(three_models).values():
         for table in tables:
