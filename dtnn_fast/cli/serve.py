@@ -66,6 +66,15 @@ def serve(
     max_crystals: Annotated[
         int, typer.Option(min=1, max=100_000, help="Number of crystals.", rich_help_panel=_LIMITS)
     ] = 100,
+    max_waiting: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=1_000_000,
+            help="Number of crystals in the service at a time, of all requests; further requests get the status 503.",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = 1000,
     timeout: Annotated[
         float, typer.Option(min=0.1, max=3600, help="Time for a request, s.", rich_help_panel=_LIMITS)
     ] = 30.0,
@@ -97,6 +106,10 @@ def serve(
         ("python_multipart", "python-multipart"),
     ):
         optional_import(package, extra="serve", purpose="serve predictions", distribution=name)
+    if max_waiting < max_crystals:
+        raise typer.BadParameter(
+            f"expected at least the {max_crystals} of --max-crystals, got {max_waiting}", param_hint="--max-waiting"
+        )
     predictor = load_model(model, threads, device, "serve")
 
     from ..serving.server import ServeSettings, default_readers
@@ -107,8 +120,8 @@ def serve(
         max_bytes=int(max_size * _MEGABYTE),
         max_atoms=max_atoms,
         max_crystals=max_crystals,
-        max_waiting=max(1000, 2 * max_crystals),
-        reading_seconds=min(reading_timeout, timeout),
+        max_waiting=max_waiting,
+        reading_seconds=reading_timeout,
         request_seconds=timeout,
     )
     settings = ServeSettings(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
+import re
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,6 +34,7 @@ HEADERS = {
     "content-security-policy": STRICT_POLICY,
     "cache-control": "no-store",
 }
+_HOST = re.compile(r"[\w.:\[\]-]+", re.ASCII)
 _READING = ("GET", "HEAD", "OPTIONS")
 
 
@@ -56,8 +58,7 @@ class RequestRefusedError(Exception):
 
     def headers(self) -> dict[str, str]:
         """Return the headers of the answer that are not those of every answer."""
-        # Where a body was not read, the connection cannot be used again.
-        headers = {"content-type": "application/json", "connection": "close"}
+        headers = {"content-type": "application/json"}
         return headers if self.retry_after is None else headers | {"retry-after": str(self.retry_after)}
 
 
@@ -137,6 +138,8 @@ class Guard:
             raise self._too_large()
 
     def _is_known(self, host: str) -> bool:
+        if not _HOST.fullmatch(host):
+            return False
         try:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
@@ -194,6 +197,8 @@ class _Answer:
 
 
 async def _refuse(error: RequestRefusedError, send: Send) -> None:
-    headers = [(name.encode(), value.encode()) for name, value in error.headers().items()]
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": error.body()})
+    body = error.body()
+    headers = error.headers() | {"content-length": str(len(body))}
+    listed = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": error.status, "headers": listed})
+    await send({"type": "http.response.body", "body": body})

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
 import resource
 import signal
 import socket
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -22,6 +25,7 @@ from ..crystals.crystal import Crystal, Rejected
 from ..errors import BadFileError
 from ..formats.reading import iter_crystals_of_bytes
 from ..screening.preparation import Preparation
+from ..symmetry import UNKNOWN
 from .crystal_messages import LENGTH, Refusal, RefusalCode, pack_items
 
 # Read once at the start: all modules must be there before files are forbidden, and the first request shall not wait.
@@ -73,6 +77,9 @@ def run_reader(file_descriptor: int) -> None:
             codecs.getincrementaldecoder(encoding)().decode("".encode(encoding))
         for name, text in _FIRST_TEXTS.items():
             read_job(settings, name, None, text.encode())
+        # Native libraries print traces of their errors, which strangers could fill a log with.
+        with open(os.devnull, "w", encoding="ascii") as nothing:
+            os.dup2(nothing.fileno(), sys.stderr.fileno())
         _limit_resources(settings.reader_bytes)
         _send(connection, b"")
         try:
@@ -116,7 +123,9 @@ def _prepared(item: Crystal | Rejected, settings: ReaderSettings) -> Iterator[Cr
         yield Refusal(item.id, RefusalCode.TOO_LARGE, reason)
         return
     prepared = Preparation(settings.elements, settings.search_operations).prepare([item])
-    yield from prepared.crystals
+    for crystal in prepared.crystals:
+        # Where nothing is found, nobody shall search again.
+        yield replace(crystal, info={"crystal_system": UNKNOWN, **crystal.info})
     yield from (Refusal(rejected.id, RefusalCode.UNUSABLE, rejected.reason) for rejected in prepared.rejected)
 
 
