@@ -76,7 +76,7 @@ function show(told) {
   say(told.predicted ? `${plural(told.predicted, "crystal", "crystals")} predicted.` : "");
   const results = byId("results");
   results.hidden = !content.crystals.length;
-  if (results.hidden) return results.replaceChildren();
+  if (results.hidden) return;
   selectionListeners.length = 0;
   const alone = content.crystals.length === 1;
   const table = alone ? null : new CrystalTable();
@@ -114,9 +114,9 @@ function neighborsCard(crystal) {
   if (!crystal.neighbors?.length) return null;
   const rows = crystal.neighbors.map((neighbor) => [formulaOf(neighbor.formula), neighbor.id, fixed(neighbor.distance, 2),
     ...["electronic", "ionic", "total"].map((target) => fixed(neighbor.means[target], 2))]);
-  return el("div", { class: "card", id: "neighbors" }, el("h3", {}, "Most alike for the model"),
-    el("p", { class: "note" }, "Labelled crystals nearest in the latent space of the encoder, with mean permittivities by " +
-      "density-functional perturbation theory. At distance 1, a crystal is as far off as the loneliest 1 % of the training crystals."),
+  return el("div", { class: "card", id: "neighbors" }, el("h3", {}, "Labelled crystals most like ", formulaOf(crystal.formula)),
+    el("p", { class: "note" }, "Nearest in the latent space of the encoder, with mean permittivities by density-functional " +
+      "perturbation theory. 99 % of the training crystals have another one within the distance 1."),
     listed("Nearest labelled crystals", ["crystal", "id", "distance", "electronic", "ionic", "total"], rows));
 }
 
@@ -125,7 +125,7 @@ function chargesCard(crystal) {
   const trace = (matrix) => (matrix[0][0] + matrix[1][1] + matrix[2][2]) / 3;
   const rows = crystal.born_charges.map((matrix, atom) => [`${atom + 1} ${crystal.structure.species[atom]}`, fixed(trace(matrix), 2),
     ...matrix.map((row, k) => fixed(row[k], 2))]);
-  return el("div", { class: "card", id: "charges" }, el("h3", {}, "Born effective charges"),
+  return el("div", { class: "card", id: "charges" }, el("h3", {}, "Born effective charges of ", formulaOf(crystal.formula)),
     el("p", { class: "note" }, "In units of e: a third of the trace, and the diagonal. Save JSON has all nine elements."),
     listed("Born effective charges", ["atom", "mean", "xx", "yy", "zz"], rows));
 }
@@ -164,7 +164,7 @@ function startForm() {
     `Up to ${thousands(crystals)} crystals of ${thousands(atoms)} atoms, ${megabytes(bytes)} in all.`;
   byId("format").append(...content.formats.map(([value, name]) => el("option", { value }, name)));
   byId("examples").append(...content.examples.map((example) => el("button", { type: "button", class: "quiet", title: example.name,
-    onclick: () => { byId("text").value = example.text; byId("format").value = "poscar";
+    onclick: () => { byId("text").value = example.text; byId("format").value = "";
       predict([{ name: `${example.id}.vasp`, blob: new Blob([example.text]) }]); } }, formulaOf(example.formula), ` ${example.label}`)));
   const drop = byId("drop"), files = byId("files");
   const send = (list) => { if (list.length) predict([...list].map((file) => ({ name: file.name, blob: file }))); };
