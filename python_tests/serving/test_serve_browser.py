@@ -53,7 +53,8 @@ def drop(tab, *files):
     tab.run(
         f"""(() => {{
           const data = new DataTransfer();
-          for (const [name, text, times] of {json.dumps(files)}) data.items.add(new File([text.repeat(times ?? 1)], name));
+          for (const [name, text, times] of {json.dumps(files)})
+            data.items.add(new File([text.repeat(times ?? 1)], name));
           document.getElementById("drop").dispatchEvent(
             new DragEvent("drop", {{ dataTransfer: data, bubbles: true, cancelable: true }}));
         }})()"""
