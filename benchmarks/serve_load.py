@@ -108,13 +108,14 @@ def _judge(head: bytes, body: bytes, sample: Sample) -> str:
     return "right" if result["formula"] == sample.formula else "wrong formula"
 
 
-def processor_seconds(pid: int) -> float:
-    """Return the processor time of a process and its living children. s"""
-    total = 0
-    for one in (pid, *children_of(pid)):
-        fields = Path(f"/proc/{one}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / os.sysconf("SC_CLK_TCK")
+def processor_seconds(pid: int) -> np.ndarray:
+    """Return the processor time of a process, and of its living children together. [2], s"""
+
+    def of_one(pid: int) -> int:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    return np.array([of_one(pid), sum(map(of_one, children_of(pid)))]) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_bytes(pid: int) -> list[int]:
@@ -168,27 +169,22 @@ def main() -> None:
 
 
 def _measure(url: str, samples: Sequence[Sample], arguments: argparse.Namespace, pid: int | None) -> None:
-    mine, theirs = time.process_time(), 0.0 if pid is None else processor_seconds(pid)
-    seconds, latencies, outcomes = asyncio.run(load(url, samples, arguments.requests, arguments.clients))
+    mine, theirs = time.process_time(), np.zeros(2) if pid is None else processor_seconds(pid)
+    number = arguments.requests
+    seconds, latencies, outcomes = asyncio.run(load(url, samples, number, arguments.clients))
     mine = time.process_time() - mine
     at = np.percentile(1e3 * np.array(latencies), [50, 95, 99, 100])
     print(
-        f"{arguments.requests:,} requests, {arguments.clients} clients: {arguments.requests / seconds:.0f} a second; "
-        f"latency median {at[0]:.0f}, 95 % {at[1]:.0f}, 99 % {at[2]:.0f}, longest {at[3]:.0f} ms"
+        f"{number:,} requests, {arguments.clients} clients: {number / seconds:.0f} a second; latency median "
+        f"{at[0]:.0f}, 95 % {at[1]:.0f}, 99 % {at[2]:.0f}, longest {at[3]:.0f} ms; load average {os.getloadavg()[0]:.1f}"
     )
-    print(
-        f"  outcomes: {dict(outcomes)}; load average {os.getloadavg()[0]:.1f}; client {mine / seconds:.2f} cores",
-        end="",
-    )
+    print(f"  outcomes: {dict(outcomes)}")
+    spent = f"client {1e3 * mine / number:.2f} ms"
     if pid is not None:
-        sizes = [size / 2**20 for size in resident_bytes(pid)]
-        print(
-            f", server {(processor_seconds(pid) - theirs) / seconds:.2f} cores; memory "
-            + " + ".join(f"{size:.1f}" for size in sizes)
-            + " MiB",
-            end="",
-        )
-    print(flush=True)
+        main, readers = 1e3 * (processor_seconds(pid) - theirs) / number
+        sizes = " + ".join(f"{size / 2**20:.1f}" for size in resident_bytes(pid))
+        spent = f"server {main:.2f} ms, readers {readers:.2f} ms, {spent}; memory {sizes} MiB"
+    print(f"  processor time for each request: {spent}", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -41,24 +41,16 @@ class _Waiting:
 class PredictionQueue:
     """Waiting crystals, and the thread that predicts them.
 
-    While the model computes, crystals of further requests come together for the next batch.
+    While the model computes, crystals of further requests come together for the next batch. A batch does not wait for
+    more: waits of 2 and 5 ms saved no processor time that could be measured with 50 clients.
 
     Args:
         model: a loaded model.
         neighbors: labelled crystals.
-        more_to_come: tells whether other crystals are being read, for which a batch waits a little.
-        wait_seconds: longest time that a batch waits. s
     """
 
-    def __init__(
-        self,
-        model: Predictor,
-        neighbors: LabelledNeighbors,
-        more_to_come: Callable[[], bool] = lambda: False,
-        wait_seconds: float = 0.0,
-    ) -> None:
+    def __init__(self, model: Predictor, neighbors: LabelledNeighbors) -> None:
         self._model, self._neighbors = model, neighbors
-        self._more_to_come, self._wait_seconds = more_to_come, wait_seconds
         self._limit = batch_limit(model)
         self._waiting: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
@@ -103,8 +95,6 @@ class PredictionQueue:
         loop = asyncio.get_running_loop()
         while True:
             await self._arrived.wait()
-            if self._wait_seconds and self._more_to_come():
-                await asyncio.sleep(self._wait_seconds)
             batch = self._take()
             if not batch:
                 self._arrived.clear()

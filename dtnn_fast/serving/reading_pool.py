@@ -68,11 +68,6 @@ class ReadingPool:
         return await asyncio.shield(self._spawn(self._read(reader, name, data, file_format)))
 
     @property
-    def is_busy(self) -> bool:
-        """Whether a reader is at work."""
-        return self._idle.qsize() < len(self._readers)
-
-    @property
     def is_running(self) -> bool:
         """Whether there is a reader."""
         return bool(self._readers) and not self._is_closed

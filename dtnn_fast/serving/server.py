@@ -46,7 +46,6 @@ class ServeSettings:
         readers: number of reading processes.
         hosts: names that the service is known by, beside localhost and addresses in numbers.
         origins: origins of other sites whose pages may use the service.
-        wait_seconds: longest time that a batch waits for crystals that are being read. s
     """
 
     host: str = "127.0.0.1"
@@ -55,7 +54,6 @@ class ServeSettings:
     readers: int = 2
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
-    wait_seconds: float = 0.0
 
 
 def serve(
@@ -86,7 +84,7 @@ def _configure(model: Predictor, name: str, settings: ServeSettings) -> uvicorn.
         ReaderSettings(model.elements, search, limits.max_atoms, limits.max_crystals, limits.reader_bytes),
         limits.reading_seconds,
     )
-    queue = PredictionQueue(model, LabelledNeighbors(model), lambda: readers.is_busy, settings.wait_seconds)
+    queue = PredictionQueue(model, LabelledNeighbors(model))
     description = describe_model(model, name, limits)
     application: Any = build_application(
         Service(description, limits, readers, queue), ServePage(description), settings.origins
