@@ -176,7 +176,8 @@ def _measure(url: str, samples: Sequence[Sample], arguments: argparse.Namespace,
     at = np.percentile(1e3 * np.array(latencies), [50, 95, 99, 100])
     print(
         f"{number:,} requests, {arguments.clients} clients: {number / seconds:.0f} a second; latency median "
-        f"{at[0]:.0f}, 95 % {at[1]:.0f}, 99 % {at[2]:.0f}, longest {at[3]:.0f} ms; load average {os.getloadavg()[0]:.1f}"
+        f"{at[0]:.0f}, 95 % {at[1]:.0f}, 99 % {at[2]:.0f}, longest {at[3]:.0f} ms; "
+        f"load average {os.getloadavg()[0]:.1f}"
     )
     print(f"  outcomes: {dict(outcomes)}")
     spent = f"client {1e3 * mine / number:.2f} ms"

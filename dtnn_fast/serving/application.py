@@ -267,7 +267,8 @@ def _with_request_body(description: dict[str, Any]) -> dict[str, Any]:
     """Add the body of predictions to the description, which FastAPI does not know: `read_request` validates it."""
     schema = PredictRequest.model_json_schema(ref_template="#/components/schemas/{model}")
     description["components"]["schemas"] |= schema.pop("$defs") | {"PredictRequest": schema}
-    files = {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "Files of crystals."}
+    file = {"type": "string", "format": "binary"}
+    files = {"type": "array", "items": file, "minItems": 1, "description": "Files of crystals."}
     parts = {"type": "array", "items": {"$ref": "#/components/schemas/Part"}}
     properties = {"files": files, "include": parts, "format": {"$ref": "#/components/schemas/TextFormat"}}
     form = {"type": "object", "required": ["files"], "properties": properties, "additionalProperties": False}

@@ -37,7 +37,23 @@ class TextFormat(StrEnum):
 class CrystalInput(BaseModel):
     """A crystal: the text of a file, or a structure in JSON."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        # What `_has_one_content` demands, for those who read the description.
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["text"], "properties": {"text": {"type": "string"}, "structure": {"type": "null"}}},
+                {
+                    "required": ["structure"],
+                    "properties": {
+                        "structure": {"type": "object"},
+                        "text": {"type": "null"},
+                        "format": {"type": "null"},
+                    },
+                },
+            ]
+        },
+    )
 
     name: str | None = Field(
         None, max_length=255, description="Name of the file, whose ending tells the format. No file is opened."

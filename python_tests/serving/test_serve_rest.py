@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from fastapi.openapi.models import OpenAPI
 from serving_processes import ROCK_SALT
 
 from dtnn_fast.crystals.crystal import Crystal
@@ -243,6 +244,7 @@ def test_openapi_and_its_page(server):
     assert status == 200
     assert headers["content-type"] == "application/json"
     assert set(described["paths"]) == {"/v1/predict", "/v1/model", "/health"}
+    OpenAPI.model_validate(described)
     names = set(described["components"]["schemas"])
 
     def references(value):
