@@ -95,7 +95,8 @@ function show(told) {
     el("div", { class: `shortlist${alone ? " alone" : ""}` }, table?.element, panel.element), more);
   select(content.crystals[0].id, alone);
   results.focus({ preventScroll: true });
-  results.scrollIntoView({ behavior: "smooth", block: "start" });
+  const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+  results.scrollIntoView({ behavior: still ? "auto" : "smooth", block: "start" });
 }
 
 function showMore(more, crystal) {
