@@ -6,12 +6,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import json
 import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
@@ -74,8 +74,8 @@ class Service:
             async with asyncio.timeout(self.limits.request_seconds):
                 inputs, parts = await read_request(request, self.limits)
                 with self._admitted(len(inputs)):
-                    budget = _Budget(self.limits.max_crystals - len(inputs))
-                    tasks += [asyncio.create_task(self._predict_text(text, parts, budget)) for text in inputs]
+                    share = _Share(self.limits.max_crystals - len(inputs), self.readers.num_readers)
+                    tasks += [asyncio.create_task(self._predict_text(text, parts, share)) for text in inputs]
                     await asyncio.wait(tasks)
         except TimeoutError:
             seconds = f"{self.limits.request_seconds:g} seconds"
@@ -115,27 +115,28 @@ class Service:
         finally:
             self._num_waiting -= count
 
-    async def _predict_text(self, text: TextInput, parts: frozenset[Part], budget: _Budget) -> list[Outcome]:
-        items = await self.readers.read(text.name, text.data, text.file_format)
-        kept = items[: 1 + budget.take(len(items) - 1)]
+    async def _predict_text(self, text: TextInput, parts: frozenset[Part], share: _Share) -> list[Outcome]:
+        async with share.readers:
+            items = await self.readers.read(text.name, text.data, text.file_format)
+        kept = items[: 1 + share.take(len(items) - 1)]
         if len(kept) < len(items):
             reason = f"more than {self.limits.max_crystals:,} crystals in a request: the others are left out"
             kept.append(Refusal(text.name, RefusalCode.TOO_MANY, reason))
         extra = max(0, len(kept) - 1)
         self._num_waiting += extra
         try:
-            return list(await asyncio.gather(*(self._predict_item(item, parts) for item in kept)))
+            return list(await asyncio.gather(*(self._predict_item(item, parts, share) for item in kept)))
         finally:
             self._num_waiting -= extra
 
-    async def _predict_item(self, item: Crystal | Refusal, parts: frozenset[Part]) -> Outcome:
+    async def _predict_item(self, item: Crystal | Refusal, parts: frozenset[Part], share: _Share) -> Outcome:
         if isinstance(item, Refusal):
             return item
         cutoff = self.queue.bond_cutoff
         if cutoff is not None and (bonds := estimate_bonds(item, cutoff)) > self.limits.max_bonds:
             reason = f"about {bonds:,.0f} bonds within {cutoff:g} Angstrom: at most {self.limits.max_bonds:,} are taken"
             return Refusal(item.id, RefusalCode.TOO_LARGE, f"{reason} here; is the cell too small?")
-        return await self.queue.predict(item, parts)
+        return await self.queue.predict(item, parts, share)
 
     def _outcomes(self, text: TextInput, task: asyncio.Task[list[Outcome]]) -> Sequence[Outcome]:
         if not task.done():
@@ -148,11 +149,14 @@ class Service:
         return task.result() or [Refusal(text.name, RefusalCode.UNREADABLE, "holds no crystal")]
 
 
-class _Budget:
-    """Number of crystals that the files of a request may hold beyond one each."""
+class _Share:
+    """What a request may take: crystals in its files beyond one each, and as many places among those who wait for
+    readers as there are readers, so that other requests come in between.
+    """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, num_readers: int) -> None:
         self._number = number
+        self.readers = asyncio.Semaphore(num_readers)
 
     def take(self, wanted: int) -> int:
         taken = min(max(wanted, 0), self._number)
@@ -228,7 +232,8 @@ def build_application(service: Service, page: ServePage, origins: Sequence[str] 
     )
     async def predict(request: Request) -> Response:
         answer = await service.predict(request)
-        return Response(json.dumps(answer, allow_nan=False), media_type="application/json")
+        # Not Python's json, which takes a second for the largest answers.
+        return Response(to_json(answer, inf_nan_mode="null"), media_type="application/json")
 
     @application.get("/v1/model", summary="Describe the model and the limits of the service")
     async def model() -> ModelDescription:

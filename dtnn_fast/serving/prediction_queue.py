@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -22,6 +21,7 @@ from ..screening.store import ScreenedCrystals
 from .crystal_messages import Refusal, RefusalCode
 from .labelled_neighbors import LabelledNeighbors
 from .schemas import Part
+from .turns import Turns
 
 # Number of labelled crystals that are listed beside a prediction.
 NUM_NEIGHBORS = 5
@@ -52,7 +52,7 @@ class PredictionQueue:
     def __init__(self, model: Predictor, neighbors: LabelledNeighbors) -> None:
         self._model, self._neighbors = model, neighbors
         self._limit = batch_limit(model)
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: Turns[_Waiting] = Turns()
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "model")
         self._loop: asyncio.Task[None] | None = None
@@ -79,15 +79,16 @@ class PredictionQueue:
         """Whether crystals that come will be predicted."""
         return self._loop is not None and not self._loop.done()
 
-    async def predict(self, crystal: Crystal, parts: frozenset[Part]) -> Outcome:
+    async def predict(self, crystal: Crystal, parts: frozenset[Part], request: Hashable) -> Outcome:
         """Predict a crystal with others that wait.
 
         Args:
             crystal: of `Preparation.prepare`.
             parts: what the prediction shall have beside the tensors.
+            request: whom it belongs to; requests take turns.
         """
         waiting = _Waiting(crystal, parts)
-        self._waiting.append(waiting)
+        self._waiting.add(request, waiting)
         self._arrived.set()
         return await waiting.outcome
 
@@ -111,19 +112,18 @@ class PredictionQueue:
                     waiting.outcome.set_result(_named(outcome, waiting.crystal.id))
 
     def _take(self) -> list[_Waiting]:
-        """Take crystals from the front, as many as go into one batch; those whose request has ended are dropped."""
+        """Take as many crystals as go into one batch; those whose request has ended are dropped."""
         batch: list[_Waiting] = []
         size = 0.0
-        while self._waiting:
-            first = self._waiting[0]
+        while (first := self._waiting.next()) is not None:
             if first.outcome.done():
-                self._waiting.popleft()
+                self._waiting.take()
                 continue
             size += self._limit.size(first.crystal)
             with_charges = Part.BORN_CHARGES in first.parts
             if batch and (size > self._limit.largest or with_charges != (Part.BORN_CHARGES in batch[0].parts)):
                 break
-            batch.append(self._waiting.popleft())
+            batch.append(self._waiting.take())
         return batch
 
     def _predict(self, crystals: Sequence[Crystal], parts: Sequence[frozenset[Part]]) -> list[Outcome]:

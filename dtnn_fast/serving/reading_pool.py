@@ -37,7 +37,7 @@ class ReadingPool:
     """
 
     def __init__(self, num_readers: int, settings: ReaderSettings, seconds: float) -> None:
-        self._num_readers, self._settings, self._seconds = num_readers, settings, seconds
+        self.num_readers, self._settings, self._seconds = num_readers, settings, seconds
         self._idle: asyncio.Queue[_Reader] = asyncio.Queue()
         self._readers: set[_Reader] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -49,7 +49,7 @@ class ReadingPool:
         Raises:
             DTNNError: a reader does not start.
         """
-        for reader in await asyncio.gather(*(self._start_reader() for _ in range(self._num_readers))):
+        for reader in await asyncio.gather(*(self._start_reader() for _ in range(self.num_readers))):
             self._idle.put_nowait(reader)
 
     async def read(self, name: str, data: bytes, file_format: str | None) -> list[Crystal | Refusal]:

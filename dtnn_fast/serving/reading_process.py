@@ -40,6 +40,8 @@ _FIRST_TEXTS = {
     "first.jsonl": '{"id": "first"}',
     "first.csv": 'id,structure\n1,"data_first"\n',
 }
+# Characters of ids and reasons in answers.
+_MOST_OF_ID, _MOST_OF_REASON = 200, 1000
 _ENCODINGS = ("ascii", "latin-1", "utf-8-sig", "utf-16", "utf-32")
 
 
@@ -109,24 +111,34 @@ def read_job(settings: ReaderSettings, name: str, file_format: str | None, data:
             reason = f"more than {settings.max_crystals:,} crystals in one file: the others are left out"
             read.append(Refusal(name, RefusalCode.TOO_MANY, reason))
     except BadFileError as error:
-        read.append(Refusal(name, RefusalCode.UNREADABLE, _without_name(str(error), name)))
+        read.append(_refusal(name, RefusalCode.UNREADABLE, _without_name(str(error), name)))
     except Exception as error:
         # A bug or the limit of memory. What was read before stays.
         what = "needs too much memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"
-        read.append(Refusal(name, RefusalCode.UNREADABLE, f"cannot be read: {what}"))
+        read.append(_refusal(name, RefusalCode.UNREADABLE, f"cannot be read: {what}"))
     return read
 
 
 def _prepared(item: Crystal | Rejected, settings: ReaderSettings) -> Iterator[Crystal | Refusal]:
+    item = replace(item, id=_shortened(item.id, _MOST_OF_ID))
     if isinstance(item, Crystal) and item.num_atoms > settings.max_atoms:
         reason = f"{item.num_atoms:,} atoms: at most {settings.max_atoms:,} are taken here"
-        yield Refusal(item.id, RefusalCode.TOO_LARGE, reason)
+        yield _refusal(item.id, RefusalCode.TOO_LARGE, reason)
         return
     prepared = Preparation(settings.elements, settings.search_operations).prepare([item])
     for crystal in prepared.crystals:
         # Where nothing is found, nobody shall search again.
         yield replace(crystal, info={"crystal_system": UNKNOWN, **crystal.info})
-    yield from (Refusal(rejected.id, RefusalCode.UNUSABLE, rejected.reason) for rejected in prepared.rejected)
+    yield from (_refusal(rejected.id, RefusalCode.UNUSABLE, rejected.reason) for rejected in prepared.rejected)
+
+
+def _refusal(id: str, code: RefusalCode, reason: str) -> Refusal:
+    return Refusal(id, code, _shortened(reason, _MOST_OF_REASON))
+
+
+def _shortened(text: str, most: int) -> str:
+    """Shorten what may repeat a whole file."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _without_name(message: str, name: str) -> str:

@@ -31,7 +31,8 @@ from .service_limits import Limits
 
 # Smallest crystals whose operations are searched for: readers search anyway for the crystal system.
 _SEARCH_FROM_ATOMS = 2
-_MOST_CONNECTIONS = 1024
+# Fewer than the files that a process may usually open.
+_MOST_CONNECTIONS = 512
 _UNIT = "relative permittivity, in the Cartesian frame of the lattice vectors, which are in Angstrom"
 
 

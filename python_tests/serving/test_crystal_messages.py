@@ -60,6 +60,18 @@ def test_a_job_keeps_what_is_read_before_the_damage():
     assert (item.code, item.reason) == (RefusalCode.UNREADABLE, "the file is empty")
 
 
+def test_answers_do_not_repeat_whole_files():
+    structure = '"lattice_vectors": [[0,3,3],[3,0,3],[3,3,0]], "species_at_sites": ["Na"], "cartesian_site_positions": '
+    long = "x" * 100_000
+    (crystal,) = read_job(SETTINGS, "a.json", None, f'{{"id": "{long}", {structure} [[0,0,0]]}}'.encode())
+    assert len(crystal.id) == 200
+    (refusal,) = read_job(SETTINGS, "a.xyz", None, f'1\nLattice="{"1 " * 10_000}"\nNa 0 0 0\n'.encode())
+    assert len(refusal.reason) == 1000
+    (refusal,) = read_job(SETTINGS, "a.json", None, f'{{"id": "{long}", {structure} "{long}"}}'.encode())
+    assert len(refusal.id) == 200
+    assert len(refusal.reason) <= 1000
+
+
 def test_an_unexpected_error_is_a_refusal(monkeypatch):
     def fail(*arguments):
         raise MemoryError
