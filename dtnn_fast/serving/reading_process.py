@@ -9,6 +9,7 @@ may take limited memory, and open no file.
 from __future__ import annotations
 
 import codecs
+import importlib
 import json
 import os
 import resource
@@ -42,6 +43,8 @@ _FIRST_TEXTS = {
 }
 # Characters of ids and reasons in answers.
 _MOST_OF_ID, _MOST_OF_REASON = 200, 1000
+# What Python imports when some functions are called, such as `Counter.most_common`.
+_IMPORTED_LATER = ("heapq",)
 _ENCODINGS = ("ascii", "latin-1", "utf-8-sig", "utf-16", "utf-32")
 
 
@@ -75,6 +78,8 @@ def run_reader(file_descriptor: int) -> None:
         signal.signal(ignored, signal.SIG_IGN)
     with socket.socket(fileno=file_descriptor) as connection, connection.makefile("rb") as source:
         settings = _settings_of(json.loads(_receive(source)))
+        for module in _IMPORTED_LATER:
+            importlib.import_module(module)
         for encoding in _ENCODINGS:
             codecs.getincrementaldecoder(encoding)().decode("".encode(encoding))
         for name, text in _FIRST_TEXTS.items():
@@ -113,8 +118,8 @@ def read_job(settings: ReaderSettings, name: str, file_format: str | None, data:
     except BadFileError as error:
         read.append(_refusal(name, RefusalCode.UNREADABLE, _without_name(str(error), name)))
     except Exception as error:
-        # A bug or the limit of memory. What was read before stays.
-        what = "needs too much memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"
+        # A bug or the limit of memory. What was read before stays. Texts of errors may name folders of this machine.
+        what = "it needs too much memory" if isinstance(error, MemoryError) else type(error).__name__
         read.append(_refusal(name, RefusalCode.UNREADABLE, f"cannot be read: {what}"))
     return read
 

@@ -78,4 +78,4 @@ def test_an_unexpected_error_is_a_refusal(monkeypatch):
 
     monkeypatch.setattr("dtnn_fast.serving.reading_process.iter_crystals_of_bytes", fail)
     (item,) = read_job(SETTINGS, "a.cif", None, b"data_x")
-    assert (item.code, item.reason) == (RefusalCode.UNREADABLE, "cannot be read: needs too much memory")
+    assert (item.code, item.reason) == (RefusalCode.UNREADABLE, "cannot be read: it needs too much memory")

@@ -178,6 +178,14 @@ def test_a_bad_crystal_never_loses_others(server):
     assert codes[1:6] == ["unreadable", None, "unusable", "unusable", "unreadable"]
 
 
+def test_readers_have_all_modules_before_files_are_forbidden(server):
+    """A message that counts repeated keys imports a module of Python."""
+    text = '{"lattice_vectors": [], "id": 1, "id": 2}'
+    for name in ("a.json", "a.jsonl"):
+        (result,) = server.predict({"name": name, "text": text})
+        assert "the key 'id' occurs twice" in result["reason"]
+
+
 def test_files_of_a_form(server):
     files = [("NaCl.cif", CIF.encode()), ("utf16.cif", CIF.encode("utf-16")), ("POSCAR", ROCK_SALT.encode())]
     status, answer = server.send_files(files, [("include", "structure"), ("include", "neighbors")])
