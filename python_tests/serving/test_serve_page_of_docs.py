@@ -50,7 +50,7 @@ def test_the_curl_examples(server, tmp_path):
             text=True,
             check=True,
         )
-        assert '"results": [' in done.stdout
+        assert '"results":[' in done.stdout
 
 
 def test_options_defaults_and_codes_are_those_of_the_program():

@@ -182,7 +182,7 @@ def test_readers_have_all_modules_before_files_are_forbidden(server):
     """A message that counts repeated keys imports a module of Python."""
     text = '{"lattice_vectors": [], "id": 1, "id": 2}'
     for name in ("a.json", "a.jsonl"):
-        (result,) = server.predict({"name": name, "text": text})
+        result, *_ = server.predict({"name": name, "text": text})
         assert "the key 'id' occurs twice" in result["reason"]
 
 
