@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Chromium without a window, for tests of HTML pages: the DevTools protocol over a pipe, without any network."""
+"""Chromium without a window, for tests of HTML pages: the DevTools protocol over a pipe, without any network.
+
+For pages of a server of this machine, `open_tab(is_local=True)` lets it through.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +33,7 @@ _OPTIONS = (
     "--enable-unsafe-swiftshader",  # WebGL without a GPU
     "--use-angle=swiftshader",
     "--hide-scrollbars",
-    # Every host is unknown and every proxy dead: there is no network.
-    "--host-resolver-rules=MAP * ~NOTFOUND",
+    # Every host is unknown and every proxy dead: there is no network. Proxies are not asked for this machine.
     "--proxy-server=127.0.0.1:9",
 )
 
@@ -44,7 +46,7 @@ def find_chromium() -> str | None:
 class Tab:
     """A tab of a browser; `requests`, `errors` list what its page asked for, and what went wrong in it."""
 
-    def __init__(self, write: int, read: int) -> None:
+    def __init__(self, write: int, read: int, is_local: bool) -> None:
         self._write, self._read = write, read
         self._ids = itertools.count(1)
         self._buffer = b""
@@ -56,7 +58,7 @@ class Tab:
         self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
-        offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+        offline = {"offline": not is_local, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
         self.send("Network.emulateNetworkConditions", **offline)
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -111,8 +113,12 @@ class Tab:
 
     def open(self, page: Path) -> None:
         """Open a page of dtnn-fast and wait until its scripts have run."""
+        self.open_url(page.resolve().as_uri())
+
+    def open_url(self, url: str) -> None:
+        """Open a page by its address, as `open` does."""
         self._deadline = time.monotonic() + _SECONDS
-        self.send("Page.navigate", url=page.resolve().as_uri())
+        self.send("Page.navigate", url=url)
         self.wait_for("document.body?.dataset.ready === 'true'")
 
     def run(self, script: str) -> Any:
@@ -151,8 +157,8 @@ class Tab:
 
 
 @contextlib.contextmanager
-def open_tab() -> Iterator[Tab]:
-    """Start a browser with one tab, and end it behind the block."""
+def open_tab(is_local: bool = False) -> Iterator[Tab]:
+    """Start a browser with one tab, and end it behind the block; `is_local` allows 127.0.0.1."""
     program = find_chromium()
     assert program is not None
     commands_out, commands_in = os.pipe()
@@ -160,14 +166,15 @@ def open_tab() -> Iterator[Tab]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         # The browser reads commands from descriptor 3 and writes answers to 4.
         script = f'exec "$0" "$@" 3<&{commands_out} 4>&{answers_in}'
-        arguments = ["bash", "-c", script, program, *_OPTIONS, f"--user-data-dir={profile}"]
+        hosts = "--host-resolver-rules=MAP * ~NOTFOUND" + (" , EXCLUDE 127.0.0.1" if is_local else "")
+        arguments = ["bash", "-c", script, program, *_OPTIONS, hosts, f"--user-data-dir={profile}"]
         process = subprocess.Popen(
             arguments, pass_fds=(commands_out, answers_in), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         os.close(commands_out)
         os.close(answers_in)
         try:
-            yield Tab(commands_in, answers_out)
+            yield Tab(commands_in, answers_out, is_local)
         finally:
             os.close(commands_in)
             os.close(answers_out)

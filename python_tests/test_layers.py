@@ -27,7 +27,7 @@ LAYERS = [
     {"model", "potentials"},
     {"training", "screening", "candidates"},
     {"distillation", "evaluation", "tuning", "refinement", "dfpt", "reporting"},
-    {"integrations"},
+    {"integrations", "serving"},
     {"cli"},
 ]
 # The switch between native operations and reference implementations imports the latter when first asked for them.

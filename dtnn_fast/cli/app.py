@@ -28,6 +28,7 @@ from .rank import rank
 from .refine import refine
 from .report import report
 from .screen import screen
+from .serve import serve
 from .train import train
 from .train_lattice import train_lattice
 from .tune import tune
@@ -74,7 +75,7 @@ def _program_options(
 
 
 _COMMANDS = (
-    *(screen, rank, report, pack, candidates, predict, refine, dfpt),
+    *(screen, rank, report, pack, candidates, predict, serve, refine, dfpt),
     *(train, train_lattice, ensemble, tune, distill, evaluate, export, info),
 )
 for _command in _COMMANDS:

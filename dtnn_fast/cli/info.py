@@ -25,6 +25,7 @@ _OPTIONAL = {
     "matplotlib": "plot.png",
     "duckdb": "reports",
     "plotly": "figures of reports",
+    "fastapi": "dtnn-fast serve",
     "sevenn": "encoders and potentials sevennet-0 and sevennet-l3i5",
     "nequix": "potentials in files of Nequix",
 }

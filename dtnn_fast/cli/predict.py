@@ -220,42 +220,15 @@ def _write_born_files(folder: Path, screened: ScreenedCrystals) -> None:
 
 
 def _to_json(screened: ScreenedCrystals, rejected: list[Rejected], model: str) -> dict[str, Any]:
-    from ..screening.store import ERROR_DESCRIPTIONS, tensor_columns
+    from ..screening.prediction_json import predictions_to_json
+    from ..screening.store import ERROR_DESCRIPTIONS
 
-    numbers = {target: tensor_columns(tensors) for target, tensors in screened.tensors.items()}
-    warnings = screened.warnings()
-    crystals = [
-        {
-            "id": screened.ids[row],
-            "source": screened.sources[row],
-            "formula": screened.formulas[row],
-            "crystal_system": screened.systems[row],
-            "num_atoms": int(screened.num_atoms[row]),
-            "lattice_vectors": screened.lattice_vectors[row].tolist(),
-            "warnings": [warning.text for warning in warnings[row]],
-            "warning_codes": [str(warning.code) for warning in warnings[row]],
-            "tensors": {
-                target: {
-                    "tensor": tensors[row].tolist(),
-                    "mean": float(numbers[target]["mean"][row]),
-                    "principal_values": [float(numbers[target][name][row]) for name in ("e1", "e2", "e3")],
-                    "anisotropy": float(numbers[target]["anisotropy"][row]),
-                    **{name: float(by_target[target][row]) for name, by_target in screened.error_bars.items()},
-                }
-                for target, tensors in screened.tensors.items()
-            },
-        }
-        for row in range(len(screened))
-    ]
-    if screened.atoms is not None:
-        for row, crystal in enumerate(crystals):
-            crystal |= {name: values[row].tolist() for name, values in screened.atoms._asdict().items()}
     return {
         "dtnn_fast_version": __version__,
         "model": model,
         "unit": "relative permittivity, in the Cartesian frame of the lattice vectors, which are in Angstrom",
         **{name: ERROR_DESCRIPTIONS[name] for name in screened.error_bars},
-        "crystals": crystals,
+        "crystals": predictions_to_json(screened),
         "rejected": [{"id": r.id, "source": r.source, "reason": r.reason} for r in rejected],
     }
 

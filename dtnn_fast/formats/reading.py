@@ -6,6 +6,7 @@ To add a format, follow "A new file format" in docs/architecture.md.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
@@ -21,7 +22,7 @@ from .archives import ARCHIVE_SUFFIXES, read_archive
 from .ase_database import read_ase_database
 from .cif import read_cif
 from .cif_stream import stream_cif
-from .compressed import COMPRESSIONS, open_file, uncompressed_name
+from .compressed import COMPRESSED_ENDING, COMPRESSIONS, open_file, uncompressed_name
 from .csv_file import read_csv, stream_csv
 from .extxyz import read_extxyz, stream_extxyz
 from .json_file import read_json
@@ -162,6 +163,36 @@ def iter_crystals(path: Path | str) -> Iterator[Crystal | Rejected]:
         return
     with open_file(path) as file:
         yield from _read_text_file(TextFile(path, file), format_by_name)
+
+
+def iter_crystals_of_bytes(name: str, data: bytes, file_format: str | None = None) -> Iterator[Crystal | Rejected]:
+    """Read the crystals of a text in memory, as `iter_crystals` does; no file is opened, whatever the name is.
+
+    Args:
+        name: name of the text, which tells its format. Of a path, only the last part counts. Where the name tells no
+            format, the content does.
+        data: the text as bytes; not compressed.
+        file_format: a key of `FILE_FORMATS` whose files are text, which counts instead of the name.
+
+    Raises:
+        BadFileError: as in `iter_crystals`; or the text is compressed, an archive or of a binary format.
+        MissingPackageError: the format needs an optional package.
+    """
+    # A full stop or a colon alone is no name either.
+    last = re.split(r"[/\\]", name)[-1].strip(" .:") or "crystal"
+    path = Path(last)
+    if COMPRESSED_ENDING.search(last) or last.lower().endswith(ARCHIVE_SUFFIXES):
+        raise BadFileError(f"{path}: compressed files and archives are not read here: unpack it first")
+    key = file_format or file_format_of(path)
+    if key is None:
+        key = _guess_file_format(TextFile(path, io.BytesIO(data)).read())
+    if key is None or not FILE_FORMATS[key].is_text:
+        known = [known_format.suffixes[0] for known_format in FILE_FORMATS.values() if known_format.is_text]
+        raise BadFileError(f"{path}: unknown file format: expected a name that ends in {', '.join(known)}")
+    if not last.lower().endswith(FILE_FORMATS[key].suffixes):
+        # Crystals are named after the file without its ending. A POSCAR would be named after its folder.
+        path = Path(f"{last}{FILE_FORMATS[key].suffixes[0]}")
+    return _read_text_file(TextFile(path, io.BytesIO(data)), key)
 
 
 def _read_text_file(text_file: TextFile, format_by_name: str) -> Iterator[Crystal | Rejected]:

@@ -55,8 +55,8 @@ def render_page(content: Mapping[str, Any]) -> str:
         "title": html.escape(str(content["title"])),
         "style": f"<style>\n{_read(PAGE_FOLDER / 'page.css')}</style>",
         "content": f'<script type="application/json" id="content">{to_script_json(content)}</script>',
-        "scripts": "\n".join(f"<script>{_no_end_tag(script)}</script>" for script in scripts),
-        "licence": f'<script type="text/plain" id="licence-3dmol">\n{_no_end_tag(licence)}</script>',
+        "scripts": "\n".join(f"<script>{no_end_tag(script)}</script>" for script in scripts),
+        "licence": f'<script type="text/plain" id="licence-3dmol">\n{no_end_tag(licence)}</script>',
     }
     # One pass, so that nothing inside of a part is taken for a place.
     return _PLACE.sub(lambda match: parts[match[1]], _read(PAGE_FOLDER / "page.html"))
@@ -82,7 +82,8 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _no_end_tag(script: str) -> str:
+def no_end_tag(script: str) -> str:
+    """Write a script so that it can stand inside of a script element."""
     return re.sub(r"</(?=script)", r"<\\/", script, flags=re.IGNORECASE)
 
 

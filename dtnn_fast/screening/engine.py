@@ -84,7 +84,8 @@ def screen_crystals(
     if born_charges and not model.has_born_charges:
         raise ValueError("screen_crystals: expected a model of Born charges, got one that was trained without")
     known_elements = frozenset(model.elements) or None
-    search_from = search_from_atoms(model)
+    # It looks at all parameters, which takes longer than a small crystal.
+    search_from = None if are_prepared else search_from_atoms(model)
     limit = limit or batch_limit(model, batch_atoms)
     stream = iter(items)
     # Finished chunks, then the current one, so that Ctrl-C loses nothing.

@@ -22,6 +22,7 @@ def python(code):
         ["screen"],
         ["predict"],
         ["report"],
+        ["serve"],
         ["train"],
         ["ensemble"],
         ["tune"],

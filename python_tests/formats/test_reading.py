@@ -21,7 +21,7 @@ from pymatgen.io.vasp import Poscar
 from dtnn_fast.crystals.crystal import Crystal, Rejected
 from dtnn_fast.errors import BadFileError
 from dtnn_fast.formats.find_files import expand_paths
-from dtnn_fast.formats.reading import file_format_of, read_crystals
+from dtnn_fast.formats.reading import file_format_of, iter_crystals_of_bytes, read_crystals
 
 all_systems = pytest.mark.parametrize("crystal", ONE_OF_EACH_SYSTEM, ids=SYSTEM_IDS)
 
@@ -242,3 +242,41 @@ def test_one_bad_crystal_among_several(tmp_path):
     assert isinstance(first, Crystal)
     assert isinstance(last, Crystal)
     assert bad == Rejected(good.id, f"{tmp_path}/a.jsonl:2", "missing frac_coords")
+
+
+@pytest.mark.parametrize(
+    ("name", "file_format", "crystal_id"),
+    [
+        ("NaCl.vasp", None, "NaCl"),
+        ("POSCAR", None, "POSCAR"),
+        ("CONTCAR.relaxed", None, "CONTCAR.relaxed"),
+        ("/etc/passwd", None, "passwd"),
+        ("..", None, "crystal"),
+        ("", None, "crystal"),
+        ("C:\\folder\\a.txt", "poscar", "a.txt"),
+    ],
+)
+def test_crystals_of_bytes_are_named_by_the_last_part_of_their_name(name, file_format, crystal_id):
+    text = "NaCl\n1.0\n0 2.8 2.8\n2.8 0 2.8\n2.8 2.8 0\nNa Cl\n1 1\nDirect\n0 0 0\n0.5 0.5 0.5\n"
+    for encoding in ("utf-8", "utf-16", "utf-8-sig"):
+        (crystal,) = iter_crystals_of_bytes(name, text.encode(encoding), file_format)
+        assert crystal.id == crystal_id
+        assert crystal.formula == "NaCl"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("a.cif.gz", b"data_x", "unpack it first"),
+        ("a.zip", b"PK\x03\x04", "unpack it first"),
+        ("a.npz", b"PK\x03\x04", "unknown file format"),
+        ("a.db", b"SQLite format 3", "unknown file format"),
+        ("a", b"hello", "unknown file format: expected a name that ends in .jsonl, .cif"),
+        ("a", b"", "the file is empty"),
+        ("a.cif", gzip.compress(b"data_x"), "compressed by gzip"),
+        ("a.cif", b"{}", "looks like JSON"),
+    ],
+)
+def test_bytes_that_are_not_read(name, data, said):
+    with pytest.raises(BadFileError, match=said):
+        list(iter_crystals_of_bytes(name, data))

@@ -42,7 +42,7 @@ const whiskerOf = (crystal) => {
   const tensor = crystal.tensors[content.main_target];
   return tensor ? tensor.mean + (tensor.mean_error ?? 0) : null;
 };
-const largestWhisker = Math.max(1e-9, ...content.crystals.map((crystal) => whiskerOf(crystal) ?? 0));
+let largestWhisker = 1e-9;
 
 function whisker(crystal) {
   const tensor = crystal.tensors[content.main_target];
@@ -64,6 +64,7 @@ function whisker(crystal) {
 
 class CrystalTable {
   constructor() {
+    largestWhisker = Math.max(1e-9, ...content.crystals.map((crystal) => whiskerOf(crystal) ?? 0));
     this.columns = COLUMNS.filter((column) => column.always ||
       content.crystals.some((crystal) => ![null, "", 0].includes(column.value(crystal))));
     this.sortKey = "rank";

@@ -99,8 +99,12 @@ class StructureView {
       } catch { this.viewer = null; }
       if (!this.viewer) return this.say("This browser cannot draw in 3D (WebGL is off).");
       this.viewer.setProjection("orthographic");
+      // It would draw on a stage without size, where the panel is hidden.
+      this.viewer.divwatcher?.disconnect();
     }
     const viewer = this.viewer, view = keepView ? viewer.getView() : null;
+    // The stage may have another size since it was drawn on.
+    viewer.resize();
     viewer.removeAllModels(); viewer.removeAllShapes(); viewer.removeAllLabels();
     viewer.setBackgroundColor(color("--raised"), 1);
     this.drawAtoms(structure, repeats);
