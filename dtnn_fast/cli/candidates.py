@@ -124,8 +124,8 @@ def candidates(
     stdout().print(f"{written:,} crystals in {time.perf_counter() - start:.1f} s: {output}")
     if written < count:
         stderr().print(
-            f"fewer than the {count:,} that were asked for: no more substitutions have a probability above "
-            f"{made.smallest_probability:g}; give a smaller --probability, more --elements or more crystals",
+            f"fewer than the {count:,} requested crystals: no other substitution has a probability above "
+            f"{made.smallest_probability:g}; lower --probability, or give more --elements or --from crystals",
             style="yellow",
         )
     if rejected or written < count:

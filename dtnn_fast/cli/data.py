@@ -165,7 +165,7 @@ def fetch(
     write_dropped(dropped_file, fetched.dropped)
     _print_counts(stdout(), fetched.provenance)
     if not fetched.kept:
-        raise DTNNError(f"no row is left: {counted(len(fetched.dropped), 'row')} dropped, see {dropped_file}")
+        raise DTNNError(f"no crystal is left: {counted(len(fetched.dropped), 'row')} dropped, see {dropped_file}")
     num_asymmetric = fetched.provenance["dropped"].get(DropReason.WRONG_SYMMETRY.value, 0)
     if num_asymmetric > _WRONG_FRAME_FRACTION * (len(fetched.kept) + num_asymmetric):
         other = FrameName.ieee if rules.frame is TensorFrame.cell else FrameName.cell
@@ -181,7 +181,7 @@ _WRONG_FRAME_FRACTION = 0.1
 def _check_writable(target: Path) -> None:
     """Check that the result can be written, before minutes of downloads."""
     if target.is_dir():
-        raise BadFileError(f"{target}: is a folder, where the packed set must go")
+        raise BadFileError(f"{target}: expected a file name for the packed set, got an existing folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryFile(dir=target.parent):

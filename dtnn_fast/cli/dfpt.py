@@ -76,7 +76,7 @@ def dfpt(
     """
     if collect is not None:
         if paths or ids is not None or top is not None:
-            raise typer.BadParameter("expected no SCREENING, --ids and --top with --collect", param_hint="--collect")
+            raise typer.BadParameter("cannot be combined with SCREENING, FILES, --ids or --top", param_hint="--collect")
         _collect(collect, output)
         return
     if not paths:
@@ -87,7 +87,7 @@ def dfpt(
     if len(paths) == 1 and paths[0].is_dir() and any(paths[0].glob("part-*.parquet")):
         predicted, rejected = _from_screening(paths[0], wanted, top)
     elif top is not None:
-        raise typer.BadParameter("expected the folder of a screening with --top", param_hint="--top")
+        raise typer.BadParameter("needs the folder of a screening", param_hint="--top")
     else:
         predicted, rejected = _from_files(paths, wanted, model, threads)
     _write(output, predicted, rejected)

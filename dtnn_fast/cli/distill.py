@@ -203,7 +203,7 @@ def _distill(
     files = [Path(path) for path in settings.crystals.files]
     with join_workers(device, "distill") as group:
         if group.num_processes > 1 and output is None:
-            raise typer.BadParameter("several processes need a common folder", param_hint="--output")
+            raise typer.BadParameter("needed with several processes, which share one folder", param_hint="--output")
         progress = DistillProgress(folder, silent=group.rank > 0)
         try:
             with progress:

@@ -125,7 +125,7 @@ def evaluate(
     if bool(runs) + textbook + bool(labelled) != 1:
         raise typer.BadParameter("expected either run folders, --textbook or --labelled FILE", param_hint="RUNS")
     if lattice is not None and runs:
-        raise typer.BadParameter("expected it with --textbook or --labelled, got run folders", param_hint="--lattice")
+        raise typer.BadParameter("needs --textbook or --labelled, got run folders", param_hint="--lattice")
     if textbook or labelled:
         from .evaluate_model import evaluate_on_labelled, evaluate_on_textbook
 

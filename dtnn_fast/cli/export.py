@@ -58,7 +58,8 @@ def export(
     loaded = load_predictor(model)
     if not isinstance(loaded, DTNN) or not loaded.uses_operations:
         raise DTNNError(
-            f"export: expected a model with one native encoder, got {model}; export the models of an ensemble singly"
+            f"export: expected a model with one native encoder, got {model}; export each model of an ensemble "
+            "separately"
         )
     output.mkdir(parents=True, exist_ok=True)
     program = export_predictor(loaded.eval())

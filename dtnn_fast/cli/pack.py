@@ -113,14 +113,14 @@ def pack(
                 unmatched = find_unmatched(inputs, parts)
                 counts = finish_packing(parts, options, manifest)
             except KeyboardInterrupt:
-                stderr().print("stopped; the same command goes on", style="yellow")
+                stderr().print("stopped; run the same command again to continue", style="yellow")
                 raise typer.Exit(STOPPED) from None
             num_rejected = write_rejected_csv(output / REJECTED_FILE, parts, inputs.rejected)
     for table in unmatched:
         stderr().print(str(table), style="yellow")
     if not counts.crystals:
         raise DTNNError(
-            f"nothing could be packed of {', '.join(map(str, paths))}: "
+            f"nothing could be packed from {', '.join(map(str, paths))}: "
             + (f"see {output / REJECTED_FILE}" if num_rejected else f"expected files named {known_file_names()}")
         )
     facts = [f"{counted(counts.crystals, 'crystal')} in {counted(counts.shards, 'shard')}"]

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 # How many crystals are a few.
 MOST_REFINED = 100
 _ERROR_BARS = (
-    "± error bars hold for nine of ten validation crystals: beside the mean that of the mean, beside the tensor that "
-    "of the mean absolute error over its six elements."
+    "± error bars hold for nine of ten validation crystals: beside a mean, for the error of the mean; beside a tensor, "
+    "for the mean absolute error of its six elements."
 )
 
 
@@ -163,11 +163,13 @@ def _refine(
     if len(entries) > MOST_REFINED:
         stderr().print(
             f"not refined: more than {MOST_REFINED} crystals; dtnn-fast refine gives the ionic tensors of all "
-            f"{len(entries):,} by lattice dynamics (--no-refine leaves out this line)"
+            f"{len(entries):,} by lattice dynamics (--no-refine turns this message off)"
         )
         return
     if device != "cpu":
-        stderr().print(f"not refined: lattice dynamics runs on the CPU, these were predicted on {device}")
+        stderr().print(
+            f"not refined: lattice dynamics runs only on the CPU, and the crystals were predicted on {device}"
+        )
         return
     from ..crystals.crystal import Crystal, Rejected
     from ..refinement.bundled_refiner import bundled_refiner

@@ -131,4 +131,4 @@ def write_and_print(ranking: Ranking, folder: Path, top: int) -> list[Path]:
 def warn_few(ranking: Ranking) -> None:
     """Say on stderr that filters left nothing, where that is so."""
     if not ranking.count():
-        stderr().print("no crystal is ranked: the conditions or warnings leave none", style="yellow")
+        stderr().print("no crystal is ranked: the conditions and warnings exclude all of them", style="yellow")

@@ -125,7 +125,7 @@ def refine(
     """
     _check_options(paths, ranking, best, output)
     if potential is None and (relax or softening is not None or trust):
-        raise typer.BadParameter("expected --potential with --relax, --softening and --trust")
+        raise typer.BadParameter("--relax, --softening and --trust need --potential")
     predictor = load_model(model, threads, "cpu", "refine")
 
     from ..crystals.crystal import Crystal, Rejected
@@ -195,9 +195,7 @@ def _check_options(paths: Sequence[Path] | None, ranking: Path | None, best: int
     if not paths and ranking is None:
         raise typer.BadParameter("expected files or folders of crystals, or --ranking", param_hint="PATHS")
     if best is not None and ranking is None:
-        raise typer.BadParameter(
-            "needs a ranking to take the best of: give the folder of a screening by --ranking", param_hint="--best"
-        )
+        raise typer.BadParameter("needs --ranking with the folder of a screening", param_hint="--best")
     if output is not None and output.suffix not in (".json", ".csv"):
         raise typer.BadParameter(f"expected a name that ends in .json or .csv, got {output}", param_hint="--output")
     if output is not None and not output.parent.is_dir():

@@ -264,7 +264,7 @@ def _check_charges(predictor: Predictor, born_charges: bool) -> None:
 def _check_fresh(fresh: bool, share: Shard) -> None:
     if fresh and share.of > 1:
         raise typer.BadParameter(
-            "would remove the parts of other shares: remove the folder before the first one starts",
+            "would delete the part files of other shares: delete the folder before the first share starts",
             param_hint="--fresh with --shard",
         )
 
@@ -289,7 +289,7 @@ def _check_folder(output: Path) -> None:
         optional_import(package, extra="cli", purpose=purpose)
     for name in RESULT_FILES:
         if (output / name).is_dir():
-            raise BadFileError(f"{output / name}: is a folder, where a file of results must go")
+            raise BadFileError(f"{output / name}: is a folder, but the results need a file of this name")
     try:
         with tempfile.TemporaryFile(dir=output):
             pass
@@ -387,7 +387,7 @@ def _screen(
             f"{counted(counts.predicted, 'crystal')} in {seconds:.1f} s ({counts.predicted / seconds:.0f} per second)"
         )
     else:
-        stderr().print("all crystals were predicted by an earlier start; --fresh predicts them anew")
+        stderr().print("all crystals were already predicted by an earlier run; --fresh predicts them again")
     if failures:
         label, reason = next(iter(failures.items()))
         stderr().print(
@@ -399,8 +399,8 @@ def _screen(
 
 def _print_stopped(num_predicted: int) -> None:
     stderr().print(
-        f"stopped: {num_predicted:,} crystals were predicted, the remaining crystals were skipped; the same command "
-        "goes on",
+        f"stopped: {num_predicted:,} crystals were predicted, the remaining crystals were skipped; run the same "
+        "command again to continue",
         style="yellow",
     )
 
@@ -408,4 +408,4 @@ def _print_stopped(num_predicted: int) -> None:
 def _end_share(parts: Parts, name: str, stopped: bool) -> None:
     if stopped:
         raise typer.Exit(STOPPED)
-    stdout().print(f"{name} is done: {parts.folder}. When all shares are, --merge makes the ranking")
+    stdout().print(f"{name} is done: {parts.folder}. When all shares are done, --merge makes the ranking")

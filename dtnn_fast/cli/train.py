@@ -199,7 +199,7 @@ def train(
 
     with join_workers(device) as group:
         if group.num_processes > 1 and output is None:
-            raise typer.BadParameter("several processes need a common folder", param_hint="--output")
+            raise typer.BadParameter("needed with several processes, which share one folder", param_hint="--output")
         folder = output or Path("runs") / time.strftime("%Y-%m-%d-%H%M%S")
         _train(settings, folder, cache, label, threads, group)
 
@@ -246,7 +246,7 @@ def _train(
     chosen = choose_encoder(settings.encoder.name, Channels(*settings.encoder.channels), layers[-1])
     if finetune and not isinstance(chosen.encoder, NativeEncoder):
         raise typer.BadParameter(
-            "needs an encoder with learned weights that can be trained: distilled, or the folder of a saved one",
+            "needs a native encoder with saved weights: distilled, or the folder of a saved encoder",
             param_hint="--finetune",
         )
     frozen = None if finetune else chosen.encoder
@@ -405,6 +405,6 @@ def _run_members(
     result = join_runs(folder, places, systems, command_line(), label, one_encoder=inputs.latents is not None)
     (folder / SETTINGS_FILE).write_text(inputs.settings_text, encoding="utf-8")
     print_errors(stdout(), result, title=f"Test errors of the ensemble, seed {settings.seed}")
-    hint = " (dtnn-fast ensemble combines this run with another one, which gives them)" if settings.rotate else ""
+    hint = " (to get them, combine this run with another one by dtnn-fast ensemble)" if settings.rotate else ""
     print_error_bars(result["error_bars"], hint)
     return result

@@ -207,7 +207,7 @@ def _print_results(held_out: dict[str, Any]) -> None:
     charges = held_out["born_charges"]
     if charges["atoms"]:
         stdout().print(
-            f"Born charges, {counted(charges['atoms'], 'atom')}: error {charges['mae']:.3f} e a component, mean size "
+            f"Born charges, {counted(charges['atoms'], 'atom')}: error {charges['mae']:.3f} e per component, mean size "
             f"{charges['mean_size']:.3f} e",
             markup=False,
         )

@@ -241,7 +241,7 @@ def _report(
         return
     write_trials(folder / TRIALS_FILE, trials, fixed)
     if best is None:
-        reason = trials[0].user_attrs.get("reason", "given up early")
+        reason = trials[0].user_attrs.get("reason", "stopped early")
         raise DTNNError(f"tune: none of {counted(len(trials), 'trial')} was trained to the end: {reason}")
     found = best_settings(start, best, fixed)
     (folder / BEST_SETTINGS_FILE).write_text(settings_text("train", train_config(settings, found)), encoding="utf-8")
@@ -300,7 +300,7 @@ def _print_best(console: Console, study: Study, fixed: Mapping[str, Value]) -> N
     num_pruned = len(study.finished) - len(complete)
     table = Table(
         title=f"The best of {counted(len(study.finished), 'trial')}",
-        caption=f"{num_pruned} were given up early" if num_pruned else None,
+        caption=f"{num_pruned} were stopped early (pruned)" if num_pruned else None,
         box=None,
     )
     for name in ("trial", "validation error", *SEARCHED_SETTINGS):
