@@ -104,7 +104,9 @@ def train(
         print_error(str(error))
         raise typer.Exit(2) from error
     except KeyboardInterrupt:
-        stderr().print(f"stopped; the same command goes on from the last checkpoint in {output}", style="yellow")
+        stderr().print(
+            f"stopped; run the same command again to continue from the last checkpoint in {output}", style="yellow"
+        )
         raise typer.Exit(130) from None
     print_errors(stdout(), results, title=f"Test errors of {model.label}, split {split}")
     stdout().print(f"results: {output / RESULTS_FILE}")

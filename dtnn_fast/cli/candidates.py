@@ -31,8 +31,8 @@ def candidates(
         typer.Option(
             "--output",
             "-o",
-            help="Folder for Parquet files of 50,000 crystals with OPTIMADE's names, missing or empty; or one file "
-            "that ends in .parquet, .jsonl (JSON lines) or .cif (a data block for each crystal).",
+            help="Output: a new or empty folder for Parquet files of 50,000 crystals each, with OPTIMADE's column "
+            "names; or a single file that ends in .parquet, .jsonl (JSON lines) or .cif (one data block per crystal).",
         ),
     ],
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Number of crystals to make.")] = 10_000,
@@ -41,43 +41,50 @@ def candidates(
         typer.Option(
             "--from",
             metavar="FILES",
-            show_default="the crystals that come with dtnn-fast",
-            help=f"Crystals whose elements are replaced; may be given several times. {CRYSTAL_FILES}",
+            show_default="the crystals bundled with dtnn-fast",
+            help=f"Crystals whose elements are replaced. Can be repeated. {CRYSTAL_FILES}",
         ),
     ] = None,
     elements: Annotated[
         str | None,
         typer.Option(
             metavar="SYMBOLS",
-            show_default="those that the bundled model knows, without radioactive ones",
-            help="Elements that the crystals may have, such as 'O,Ti,Zr,Ba'.",
+            show_default="the elements of the bundled model, except radioactive ones",
+            help="Elements that the new crystals may contain, such as 'O,Ti,Zr,Ba'.",
         ),
     ] = None,
     exclude: Annotated[
         str | None,
-        typer.Option(metavar="SYMBOLS", show_default="none", help="Elements to avoid, such as 'Pb,Cd,Hg,Tl,As'."),
+        typer.Option(
+            metavar="SYMBOLS",
+            show_default="none",
+            help="Elements that the new crystals must not contain, such as 'Pb,Cd,Hg,Tl,As'.",
+        ),
     ] = None,
-    max_atoms: Annotated[int, typer.Option(min=1, help="Largest number of atoms in the cell.")] = 40,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="The same seed makes the same crystals.")] = 0,
+    max_atoms: Annotated[int, typer.Option(min=1, help="Maximum number of atoms in the cell.")] = 40,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, max=LARGEST_SEED, help="Seed of the random choice; the same seed makes the same crystals."),
+    ] = 0,
     probability: Annotated[
         float | None,
         typer.Option(
-            show_default="the first of 1e-4, 1e-5, ... 1e-8 that leaves enough",
-            help="Smallest product of the substitution probabilities of the ions.",
+            show_default="the largest of 1e-4, 1e-5, ... 1e-8 that gives enough crystals",
+            help="Minimum probability of a substitution: the product of the probabilities of its ions.",
         ),
     ] = None,
 ) -> None:
     """Make new crystals by replacing the elements of known ones, as input of pack and screen.
 
-    Ions are replaced by ions that take the same place in known crystals, by the probabilities of Hautier et al. (Inorg.
-    Chem. 50, 656); charges add up to zero, and the volume follows Shannon's ionic radii. Every crystal is made once:
-    the same elements on the same sites of a prototype never occur twice, and no crystal equals one that was given or
-    comes with dtnn-fast. Crystals are drawn in proportion to their probability.
+    Ions are replaced by ions that occupy the same sites in known crystals, with the probabilities of Hautier et al.
+    (Inorg. Chem. 50, 656). Charges add up to zero, and the volume is scaled by Shannon's ionic radii. Crystals are
+    drawn in proportion to their probability. There are no duplicates: the same elements never occur twice on the same
+    sites of a prototype, and no new crystal equals a given or a bundled one.
 
     The structures are not relaxed. docs/candidates.md describes the columns.
 
-    Exit code: 0 done, 3 fewer crystals exist than asked for or given ones were rejected (stderr says which), 2 nothing
-    could be made, 130 stopped by Ctrl-C.
+    Exit code: 0 done, 3 fewer crystals exist than requested or some of the given ones were rejected (stderr says
+    which), 2 nothing could be made, 130 stopped by Ctrl-C.
     """
     allowed, excluded = _read_symbols(elements, "--elements"), _read_symbols(exclude, "--exclude")
     if probability is not None and not 0 < probability < 1:
@@ -117,8 +124,8 @@ def candidates(
     stdout().print(f"{written:,} crystals in {time.perf_counter() - start:.1f} s: {output}")
     if written < count:
         stderr().print(
-            f"fewer than the {count:,} that were asked for: no more substitutions have a probability above "
-            f"{made.smallest_probability:g}; give a smaller --probability, more --elements or more crystals",
+            f"fewer than the {count:,} requested crystals: no other substitution has a probability above "
+            f"{made.smallest_probability:g}; lower --probability, or give more --elements or --from crystals",
             style="yellow",
         )
     if rejected or written < count:

@@ -38,7 +38,7 @@ ConfigOption = Annotated[
         "--config",
         dir_okay=False,
         show_default=False,
-        help="Settings file in TOML, such as --print-config prints. Options of the command line win over it.",
+        help="Settings file in TOML, in the form that --print-config prints. Options on the command line override it.",
     ),
 ]
 SetOption = Annotated[
@@ -47,11 +47,11 @@ SetOption = Annotated[
         "--set",
         metavar="KEY=VALUE",
         show_default=False,
-        help="Change any setting of the file by its key, for example decoder.latent=64; may be given several times.",
+        help="Change one setting by its key in the settings file, for example training.average=0.99. Can be repeated.",
     ),
 ]
 PrintConfigOption = Annotated[
-    bool, typer.Option("--print-config", help="Print all settings as a settings file, and do nothing else.")
+    bool, typer.Option("--print-config", help="Print all settings in the form of a settings file, and exit.")
 ]
 
 
@@ -61,8 +61,8 @@ class DataSection:
 
     files: tuple[str, ...] = setting(
         (),
-        "Files or folders of labelled crystals, relative to the working folder. Empty: the 955 labelled crystals that "
-        "come with dtnn-fast.",
+        "Files or folders of labelled crystals, relative to the working folder. If empty, the 955 labelled crystals "
+        "bundled with dtnn-fast are used.",
     )
     clean: bool = setting(
         True,
@@ -71,16 +71,16 @@ class DataSection:
     )
     split_by: str = setting(
         TrainingSettings.split_by,
-        'What the split into training, validation and test keeps together: "crystals" nothing, "structures" crystals '
-        'of the same structure, such as those of several files, "systems" the crystals of a chemical system, so that '
-        "the model is judged on systems that it never saw.",
+        'Which crystals the split into training, validation and test keeps together. "crystals": none, a random split. '
+        '"structures": crystals of the same structure, for example from several files. "systems": crystals of the same '
+        "chemical system, so that the model is tested on systems that it has never seen.",
         choices=("crystals", "structures", "systems"),
     )
     more: tuple[str, ...] = setting(
         (),
-        "Files of further crystals to learn from, of which some labels are enough: tensors, diagonals, means, Born "
-        "charges. They are no part of the splits. Crystals that are the same as one for validation or testing are left "
-        "out. Needs a native encoder that is trained.",
+        "Files of additional training crystals, for which some of the labels are enough: tensors, diagonals, means or "
+        "Born charges. They are not part of the splits. Copies of validation or test crystals are left out. Needs a "
+        "native encoder that is trained.",
     )
 
 
@@ -90,13 +90,15 @@ class EncoderSection:
 
     name: str = setting(
         "native",
-        "native (random weights), distilled (bundled, of SevenNet-0), a pretrained potential (sevennet-0, "
-        "sevennet-l3i5; needs the extra sevennet), or the folder of a saved encoder.",
+        "native (random weights, trained), distilled (bundled, learned from SevenNet-0), a pretrained potential "
+        "(sevennet-0 or sevennet-l3i5; needs the extra sevennet), or the folder of a saved encoder.",
     )
     channels: tuple[int, int, int] = setting(
         (128, 32, 32), "Numbers of scalar, vector and rank-2 channels of a native encoder.", least=1
     )
-    finetune: bool = setting(False, "Train the weights of a distilled or saved encoder too. Otherwise they stay fixed.")
+    finetune: bool = setting(
+        False, "Whether to train the weights of a distilled or saved encoder too. Otherwise they stay fixed."
+    )
 
 
 @dataclass(frozen=True)
@@ -105,25 +107,29 @@ class DecoderSection:
 
     layers: tuple[int, ...] = setting(
         (4,),
-        "Encoder layers whose latents are read, counted from 1. Bonds are read from the last one.",
+        "Encoder layers whose latents the decoder reads, counted from 1. Bond latents are read from the last of them.",
         least=1,
         most=5,
     )
-    bonds: bool = setting(True, "Read latents of bonds too. false is DTNN-simple of arXiv 2405.09052.")
-    residual: bool = setting(True, "Add the input of each block to its output.")
+    bonds: bool = setting(
+        True,
+        "Whether the decoder reads the latents of bonds as well as of atoms. false gives "
+        "DTNN-simple of arXiv 2405.09052.",
+    )
+    residual: bool = setting(True, "Whether the input of each block is added to its output (residual connection).")
     joint: bool = setting(
         False,
-        'With target "all": one decoder predicts the electronic and the ionic tensor, and the total one is their sum. '
-        "Otherwise each tensor has a decoder.",
+        'With target "all": one decoder predicts the electronic and the ionic tensor, and the total tensor is their '
+        "sum. Otherwise each target has its own decoder.",
     )
     positive: tuple[str, ...] = setting(
         (),
-        "Targets that are positive by construction: the ionic tensor positive definite, the others larger than the "
-        "unit tensor.",
+        "Targets that the decoder keeps in their physical range: the ionic tensor positive definite, the other tensors "
+        "larger than the unit tensor.",
         choices=TARGET_CHOICES[:3],
     )
-    blocks: int = setting(2, "Number of blocks.", least=0)
-    latent: int = setting(128, "Number of channels.", least=1)
+    blocks: int = setting(2, "Number of decoder blocks.", least=0)
+    latent: int = setting(128, "Number of scalar, of vector and of rank-2 channels in the decoder blocks.", least=1)
     dropout: float = setting(0.2, "Probability of dropping a channel during training.", least=0.0, most=0.99)
 
 
@@ -152,26 +158,26 @@ class TrainingSection:
     )
     average: float = setting(
         TrainingSettings.average,
-        "Validate and save a running mean of the weights: the part of the old mean that each step keeps, such as 0.99. "
-        "0 means no averaging.",
+        "Decay of the running mean of the weights, which is validated and saved: the fraction of the old mean that "
+        "each step keeps, such as 0.99. 0 means no averaging.",
         least=0.0,
         most=0.9999,
     )
     label_power: float = setting(
         TrainingSettings.label_power,
-        "How much less errors of large tensors count, with partial labels: 0 for absolute errors, 1 for relative ones.",
+        "Only with data.more: how much the loss reduces the weight of large tensors, from 0 (absolute errors) to 1 "
+        "(relative errors).",
         least=0.0,
         most=1.0,
     )
     born_weight: float = setting(
         TrainingSettings.born_weight,
-        "Weight of the Born effective charges in the loss. Above 0 the model predicts them too.",
+        "Weight of the Born effective charges in the loss. If it is above 0, the model predicts them too.",
         least=0.0,
     )
     encoder_rate: float = setting(
         TrainingSettings.encoder_rate,
-        "Learning rate of an encoder that is trained too (--finetune), in parts of that of the decoders. With 0 it "
-        "keeps its weights.",
+        "Learning rate of a trained encoder, as a fraction of learning_rate. With 0 the encoder keeps its weights.",
         least=0.0,
         most=10.0,
     )
@@ -179,25 +185,25 @@ class TrainingSection:
 
 @dataclass(frozen=True)
 class EnsembleSection:
-    """Several members per seed, whose mean is predicted, with error bars from their spread."""
+    """Ensembles: several members per seed. Their mean is predicted, with error bars from their spread."""
 
     members: int = setting(1, "Number of ensemble members per seed.", least=1, most=100)
     rotate: bool = setting(
         False,
-        "Validate each member on another tenth of the crystals. The mean improves; error bars exist only after "
-        "dtnn-fast ensemble joins runs on several encoders.",
+        "Whether each member is validated on another tenth of the crystals. This improves the mean, but gives no error "
+        "bars until dtnn-fast ensemble joins runs with different encoders.",
     )
     share_encoder: bool = setting(
         False,
-        "If the encoder is trained: train one encoder for all members. Predictions are then nearly as fast as those of "
-        "a single model.",
+        "With a trained encoder: whether all members share one encoder. Predictions are then nearly as fast as those "
+        "of a single model.",
     )
 
 
 _TARGET_HELP = 'Tensor to learn: "electronic", "ionic", "total", or "all" for the three together on one encoder.'
 _SPLITS_HELP = (
-    "Several seeds one after the other, each with its own split into training, validation and test crystals, in the "
-    "subfolders split-<seed>. `seed` is then not used. Empty: only `seed`."
+    "Seeds of several runs, each with its own split into training, validation and test crystals, in the subfolders "
+    "split-<seed>. If it is not empty, `seed` is ignored."
 )
 
 
@@ -253,7 +259,7 @@ class SearchSection:
     trials: int = setting(50, "Number of trials, including those of an earlier search in the same folder.", least=1)
     seed: int = setting(0, "Seed of the search.", least=0, most=2**31)
     fixed: tuple[str, ...] = setting(
-        (), 'Settings that keep a value instead of being searched, such as "layer=4" or "bonds=false".'
+        (), 'Settings that are kept at a value instead of being searched, such as "layer=4" or "bonds=false".'
     )
 
 
@@ -264,7 +270,7 @@ class TuneConfig:
     target: str = setting("total", _TARGET_HELP, choices=TARGET_CHOICES)
     splits: tuple[int, ...] = setting(
         (0,),
-        "Seeds of the splits; a trial is judged by the mean of their validation errors.",
+        "Seeds of the splits. A trial is judged by its validation error, averaged over the splits.",
         least=0,
         most=LARGEST_SEED,
     )
@@ -277,30 +283,36 @@ class TuneConfig:
 
 @dataclass(frozen=True)
 class CrystalsSection:
-    """The crystals whose latents are learned."""
+    """The crystals to learn from."""
 
     files: tuple[str, ...] = setting(
         (),
-        "Files or folders of crystals, relative to the working folder; no labels are needed. Empty: all crystals that "
-        "come with dtnn-fast.",
+        "Files or folders of crystals, relative to the working folder; labels are not needed. If empty, all crystals "
+        "bundled with dtnn-fast are used.",
     )
     made: int = setting(
-        16000, "Number of rattled, strained or element-substituted crystals to make from the real ones.", least=0
+        16000,
+        "Number of additional crystals to make from the real ones, by rattling, straining and replacing elements.",
+        least=0,
     )
     held_out: float = setting(
-        0.05, "Fraction of the chemical systems that is kept aside for the report.", above=0.0, most=0.9
+        0.05, "Fraction of the chemical systems that is held out to measure the error.", above=0.0, most=0.9
     )
-    most_atoms_real: int = setting(40, "Maximum number of atoms of a real crystal.", least=1)
-    most_atoms_made: int = setting(12, "Maximum number of atoms of a crystal that others are made from.", least=1)
+    most_atoms_real: int = setting(40, "Maximum number of atoms of a real crystal; larger ones are left out.", least=1)
+    most_atoms_made: int = setting(
+        12, "Maximum number of atoms of the real crystals that others are made from.", least=1
+    )
     rattle: float = setting(
-        0.12, "Maximum standard deviation of the displacements of rattled atoms, in Angstrom.", least=0.0
+        0.12, "Maximum standard deviation of the random displacements of atoms, in Angstrom.", least=0.0
     )
-    strain: float = setting(0.04, "Maximum standard deviation of the components of the strain.", least=0.0)
+    strain: float = setting(
+        0.04, "Maximum standard deviation of the random strain components (dimensionless).", least=0.0
+    )
 
 
 @dataclass(frozen=True)
 class StudentSection:
-    """The native encoder that learns."""
+    """The native encoder to train."""
 
     channels: tuple[int, int, int] = setting((128, 32, 32), "Numbers of scalar, vector and rank-2 channels.", least=1)
     cutoffs: tuple[float, ...] = setting(
@@ -308,9 +320,9 @@ class StudentSection:
     )
     learn: tuple[str, ...] = setting(
         (),
-        'Which layer learns which layer of the potential, "ours:theirs" or "ours:theirs:weight", such as "1:1:0.3". '
-        "Empty: the last layer learns layer 4 (or its own number, if larger), the others learn the layer of their "
-        "number with weight 0.3.",
+        'Which layer of the encoder learns which layer of the potential: "encoder:potential" or '
+        '"encoder:potential:weight", such as "1:1:0.3". If empty, the last layer learns layer 4 (or the layer of its '
+        "own number, if that is larger), and each other layer the layer of its own number with weight 0.3.",
     )
 
 
@@ -326,21 +338,23 @@ class DistillTrainingSection:
     )
     energy_weight: float = setting(
         DistillSettings.energy_weight,
-        "Weight of the potential's energies in the loss, beside 1 for the latents, such as 0.1. Above 0 a readout of "
-        "energies is learned and saved with the run.",
+        "Weight of the potential's energies in the loss, relative to 1 for the latents; 0.1 is usual. If it is above "
+        "0, a readout of energies is trained and saved with the run.",
         least=0.0,
     )
     batch_atoms: int = setting(
         DistillSettings.batch_atoms,
-        "Maximum number of atoms per step and process, except for one larger crystal.",
+        "Maximum number of atoms per step and process. A larger crystal makes a step by itself.",
         least=1,
     )
-    warmup: int = setting(DistillSettings.warmup, "Number of steps in which the learning rate rises.", least=0)
+    warmup: int = setting(
+        DistillSettings.warmup, "Number of steps in which the learning rate rises from 0 to learning_rate.", least=0
+    )
     weight_decay: float = setting(DistillSettings.weight_decay, "Weight decay of AdamW.", least=0.0)
     clip_norm: float = setting(DistillSettings.clip_norm, help_of(TrainingSection, "clip_norm"), above=0.0)
     average: float = setting(
         DistillSettings.average,
-        "Part of the old mean that each step keeps in the running mean of the weights, which is saved.",
+        "Decay of the running mean of the weights, which is saved: the fraction of the old mean that each step keeps.",
         least=0.0,
         most=0.999999,
     )
@@ -350,8 +364,14 @@ class DistillTrainingSection:
 class DistillConfig:
     """All settings of `dtnn-fast distill`."""
 
-    teacher: str = setting("sevennet-0", "Pretrained potential whose latents are learned.", choices=TEACHERS)
-    seed: int = setting(0, "Seed of the made crystals, the initial weights and the order of crystals.", least=0)
+    teacher: str = setting(
+        "sevennet-0",
+        "Pretrained potential whose latents (atom and bond features) the encoder learns.",
+        choices=TEACHERS,
+    )
+    seed: int = setting(
+        0, "Seed of the additional crystals, the initial weights and the order of the crystals.", least=0
+    )
     crystals: CrystalsSection = field(default_factory=CrystalsSection)
     encoder: StudentSection = field(default_factory=StudentSection)
     training: DistillTrainingSection = field(default_factory=DistillTrainingSection)

@@ -59,11 +59,12 @@ def fetch(
     source: Annotated[
         SourceName,
         typer.Argument(
-            help="mp: the Materials Project; needs the extra mp and an API key in the environment variable MP_API_KEY. "
-            "matminer: matminer's data set dielectric_constant. paper: a JSON file in the format of the "
-            "repository of arXiv 2405.09052, given by --file. jarvis: the perturbation-theory runs of JARVIS-DFT, one "
-            "download per crystal. phonopy, vasp: calculations given by --file: folders or archives of phonopy, such "
-            "as those of the phonon database, or vasprun.xml files; some of the labels are enough."
+            help="Source of the crystals. mp: the Materials Project; needs the extra mp and an API key in the "
+            "environment variable MP_API_KEY. matminer: its data set dielectric_constant. paper: a JSON file in the "
+            "format of the repository of arXiv 2405.09052, given by --file. jarvis: the DFPT calculations of "
+            "JARVIS-DFT, one download per crystal. phonopy: folders or archives of phonopy, such as those of the "
+            "phonon database, given by --file. vasp: vasprun.xml files, given by --file. For phonopy and vasp, some of "
+            "the labels are enough."
         ),
     ],
     output: Annotated[
@@ -75,17 +76,17 @@ def fetch(
     encoder: Annotated[
         EncoderName,
         typer.Option(
-            help="Encoder of the model to train. Rows with an element that it does not know are dropped: "
-            "native, also for train --encoder distilled, accepts all elements; sevennet-0 and sevennet-l3i5 know H to "
-            "Bi and Ac to Pu."
+            help="Encoder of the model to train with the data. Crystals with an element that it does not know are "
+            "dropped. native accepts all elements, and is also the choice for train --encoder distilled; sevennet-0 "
+            "and sevennet-l3i5 know H to Bi and Ac to Pu."
         ),
     ] = EncoderName.native,
     file: Annotated[
         Path | None,
         typer.Option(
             show_default="download",
-            help="Local copy of the source's data file, read instead of a download. Required for paper, phonopy and "
-            "vasp, not available for mp; jarvis still downloads one archive per crystal.",
+            help="Local file or folder to read instead of downloading the source's data file. Required for paper, "
+            "phonopy and vasp, not available for mp. With jarvis, one archive per crystal is downloaded nevertheless.",
         ),
     ] = None,
     downloads: Annotated[
@@ -93,15 +94,15 @@ def fetch(
         typer.Option(
             file_okay=False,
             show_default="a temporary folder",
-            help="Folder to keep downloaded files in, and the calculations of mp. What it has already is not "
-            "downloaded again, so that an interrupted fetch can continue.",
+            help="Folder that keeps the downloaded files (for mp, the calculations). Files already in it are not "
+            "downloaded again, so that an interrupted fetch can be continued.",
         ),
     ] = None,
     clean: Annotated[
         bool,
         typer.Option(
             "--clean/--no-clean",
-            help="Drop rows whose total dielectric tensor has an element below -10 or above 100, as in arXiv "
+            help="Whether to drop crystals whose total tensor has an element below -10 or above 100, as in arXiv "
             "2405.09052.",
         ),
     ] = True,
@@ -109,27 +110,27 @@ def fetch(
         bool,
         typer.Option(
             "--check-symmetry/--no-check-symmetry",
-            help="Drop rows whose total dielectric tensor lacks the symmetry of the crystal.",
+            help="Whether to drop crystals whose total tensor lacks the symmetry of the crystal.",
         ),
     ] = True,
     frame: Annotated[
         FrameName | None,
         typer.Option(
             show_default="ieee for mp, cell for the others",
-            help="Cartesian frame of the source's tensors: that of the structure (cell), or the IEEE standard frame of "
-            "the crystal (ieee). Of mp, only where the calculation of a tensor cannot be read.",
+            help="Cartesian frame of the source's tensors: cell is the frame of the structure, ieee the IEEE standard "
+            "frame of the crystal. With mp, it is used only for tensors whose calculation cannot be read.",
         ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, show_default="all", help="Maximum number of rows to read from the source.")
+        int | None, typer.Option(min=1, show_default="all", help="Maximum number of crystals to read from the source.")
     ] = None,
 ) -> None:
     """Fetch crystals with dielectric tensors into one packed set for train, screen and predict.
 
-    Rows that cannot be used are counted by reason, and listed in a file beside it: mp.dropped.csv for mp.npz. A fetch
-    that fails or is stopped leaves no incomplete file.
+    Crystals that cannot be used are counted by reason, and listed in a file beside the packed set: mp.dropped.csv for
+    mp.npz. A fetch that fails or is stopped leaves no incomplete file.
 
-    Exit code: 0 the packed set is written, 2 it is not, 130 stopped by Ctrl-C.
+    Exit code: 0 the packed set was written, 2 nothing was written, 130 stopped by Ctrl-C.
     """
     target = Path(f"{source.value}.npz") if output is None else output
     if target.suffix != ".npz":
@@ -164,7 +165,7 @@ def fetch(
     write_dropped(dropped_file, fetched.dropped)
     _print_counts(stdout(), fetched.provenance)
     if not fetched.kept:
-        raise DTNNError(f"no row is left: {counted(len(fetched.dropped), 'row')} dropped, see {dropped_file}")
+        raise DTNNError(f"no crystal is left: {counted(len(fetched.dropped), 'row')} dropped, see {dropped_file}")
     num_asymmetric = fetched.provenance["dropped"].get(DropReason.WRONG_SYMMETRY.value, 0)
     if num_asymmetric > _WRONG_FRAME_FRACTION * (len(fetched.kept) + num_asymmetric):
         other = FrameName.ieee if rules.frame is TensorFrame.cell else FrameName.cell
@@ -180,7 +181,7 @@ _WRONG_FRAME_FRACTION = 0.1
 def _check_writable(target: Path) -> None:
     """Check that the result can be written, before minutes of downloads."""
     if target.is_dir():
-        raise BadFileError(f"{target}: is a folder, where the packed set must go")
+        raise BadFileError(f"{target}: expected a file name for the packed set, got an existing folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryFile(dir=target.parent):
@@ -191,9 +192,9 @@ def _check_writable(target: Path) -> None:
 
 @data.command(cls=Command)
 def info(
-    file: Annotated[Path, typer.Argument(help="Packed set (.npz) that dtnn-fast data fetch wrote.")],
+    file: Annotated[Path, typer.Argument(help="Packed set (.npz) from dtnn-fast data fetch.")],
 ) -> None:
-    """Show where the crystals of a packed set came from, what to cite, and what it holds."""
+    """Show where the crystals of a packed set come from, what to cite, and what the set contains."""
     from ..crystals.crystal import Rejected
     from ..formats.packed_set import read_packed
     from .options import describe

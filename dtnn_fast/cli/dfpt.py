@@ -28,8 +28,8 @@ def dfpt(
         typer.Argument(
             metavar="SCREENING|FILES",
             show_default=False,
-            help="The folder of a screening, of which --ids or --top choose; or files of crystals, which are all "
-            "taken, or those of --ids, and predicted first.",
+            help="The folder of a screening, from which --ids or --top select crystals; or crystal files, from which "
+            "all crystals or those of --ids are taken and predicted first.",
         ),
     ] = None,
     ids: Annotated[
@@ -45,8 +45,8 @@ def dfpt(
             "--output",
             "-o",
             show_default=False,
-            help="Folder for the inputs, missing or empty. With --collect: file for the labels, which ends in .jsonl; "
-            "labels.jsonl in the collected folder where it is not given.",
+            help="New or empty folder for the inputs. With --collect: file for the labels, which must end in .jsonl; "
+            "by default labels.jsonl in the collected folder.",
         ),
     ] = None,
     collect: Annotated[
@@ -55,7 +55,7 @@ def dfpt(
             "--collect",
             file_okay=False,
             show_default=False,
-            help="Read the finished calculations of a folder that this command wrote, in place of writing inputs.",
+            help="Instead of writing inputs, read the finished calculations in a folder that this command wrote.",
         ),
     ] = None,
     model: ModelOption = "dielectric",
@@ -63,19 +63,20 @@ def dfpt(
 ) -> None:
     """Write VASP inputs for the dielectric tensors of candidates, and compare the results with the predictions.
 
-    Each crystal gets a folder with relax/ (tight relaxation) and dielectric/ (LEPSILON, IBRION = 8), by pymatgen's
-    input sets of the Materials Project: PBE, with U for oxides and fluorides of transition metals. POTCAR is written
-    where pymatgen is set up for it, else POTCAR.spec with the names. dfpt_flow.py runs all by atomate2.
+    Each crystal gets a folder with relax/ (tight relaxation) and dielectric/ (LEPSILON, IBRION = 8). The settings are
+    pymatgen's input sets of the Materials Project: PBE, with U for oxides and fluorides of transition metals. POTCAR is
+    written if pymatgen is set up for it, otherwise POTCAR.spec with the names. dfpt_flow.py runs all calculations with
+    atomate2.
 
-    --collect reads vasprun.xml (or OUTCAR) back, prints predicted against computed values, and writes comparison.csv
-    and labels for dtnn-fast train. Computed tensors are rotated into the frame of the prediction.
+    --collect reads vasprun.xml (or OUTCAR), prints predicted beside computed values, and writes comparison.csv and
+    labels for dtnn-fast train. Computed tensors are rotated into the frame of the prediction.
 
-    Exit code: 0 all done, 3 some crystals were rejected, or are not calculated, or did not converge (stderr says why),
-    2 nothing could be done.
+    Exit code: 0 all done, 3 some crystals were rejected, not yet calculated or not converged (stderr says why), 2
+    nothing could be done.
     """
     if collect is not None:
         if paths or ids is not None or top is not None:
-            raise typer.BadParameter("expected no SCREENING, --ids and --top with --collect", param_hint="--collect")
+            raise typer.BadParameter("cannot be combined with SCREENING, FILES, --ids or --top", param_hint="--collect")
         _collect(collect, output)
         return
     if not paths:
@@ -86,7 +87,7 @@ def dfpt(
     if len(paths) == 1 and paths[0].is_dir() and any(paths[0].glob("part-*.parquet")):
         predicted, rejected = _from_screening(paths[0], wanted, top)
     elif top is not None:
-        raise typer.BadParameter("expected the folder of a screening with --top", param_hint="--top")
+        raise typer.BadParameter("needs the folder of a screening", param_hint="--top")
     else:
         predicted, rejected = _from_files(paths, wanted, model, threads)
     _write(output, predicted, rejected)

@@ -53,8 +53,8 @@ def distill(
         typer.Argument(
             show_default=False,
             metavar="DATA",
-            help="Files or folders of crystals; no labels are needed. Without any: all crystals that come with "
-            "dtnn-fast.",
+            help="Files or folders of crystals; labels are not needed. Without a path, all crystals bundled with "
+            "dtnn-fast are used.",
         ),
     ] = None,
     config: ConfigOption = None,
@@ -62,14 +62,18 @@ def distill(
     print_config: PrintConfigOption = False,
     teacher: Annotated[
         TeacherName | None,
-        typer.Option(show_default="sevennet-0", help="Pretrained potential whose latents are learned."),
+        typer.Option(
+            show_default="sevennet-0",
+            help="Pretrained potential whose latents (atom and bond features) the encoder learns.",
+        ),
     ] = None,
     crystals: Annotated[
         int | None,
         typer.Option(
             min=0,
             show_default=default_text(DistillConfig, "crystals.made"),
-            help="Number of rattled, strained or element-substituted crystals to make from the real ones.",
+            help="Number of additional crystals to make from the real ones, by rattling, straining and replacing "
+            "elements.",
             rich_help_panel=_CRYSTALS,
         ),
     ] = None,
@@ -87,7 +91,7 @@ def distill(
         typer.Option(
             min=1e-12,
             show_default=default_text(DistillConfig, "training.learning_rate"),
-            help="Maximum learning rate of AdamW; decays to zero on a half cosine.",
+            help="Maximum learning rate of AdamW; rises from 0 in the first steps and decays to zero on a half cosine.",
             rich_help_panel=_TRAINING,
         ),
     ] = None,
@@ -95,8 +99,8 @@ def distill(
         float | None,
         typer.Option(
             show_default=default_text(DistillConfig, "training.energy_weight"),
-            help="Weight of the potential's energies in the loss, beside 1 for the latents, such as 0.1. Above 0 a "
-            "readout of energies is learned and saved with the run.",
+            help="Weight of the potential's energies in the loss, relative to 1 for the latents; 0.1 is usual. If it "
+            "is above 0, a readout of energies is trained and saved with the run.",
             rich_help_panel=_TRAINING,
         ),
     ] = None,
@@ -105,7 +109,7 @@ def distill(
         typer.Option(
             min=0,
             show_default=default_text(DistillConfig, "seed"),
-            help="Seed of the made crystals, the initial weights and the order of crystals.",
+            help="Seed of the additional crystals, the initial weights and the order of the crystals.",
             rich_help_panel=_RUN,
         ),
     ] = None,
@@ -113,8 +117,9 @@ def distill(
         Path | None,
         typer.Option(
             file_okay=False,
-            show_default="labels in the folder of the run",
-            help="Folder of the potential's latents and energies, created if missing; several runs can share one.",
+            show_default="the folder labels in --output",
+            help="Folder that stores the potential's latents and energies, created if missing. Several runs can share "
+            "it.",
             rich_help_panel=_RUN,
         ),
     ] = None,
@@ -125,20 +130,21 @@ def distill(
             "-o",
             file_okay=False,
             show_default="runs/distill-DATE-TIME",
-            help="Folder of the run. An unfinished run with the same settings in it is continued.",
+            help="Folder for the run, created if missing. An unfinished run with the same settings in it is continued.",
             rich_help_panel=_RUN,
         ),
     ] = None,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
 ) -> None:
-    """Teach the native encoder the latents of a pretrained potential, and its energies with --energy-weight.
+    """Train a native encoder to reproduce the latents (atom and bond features) of a pretrained potential.
 
-    All settings, including those without an option, are in the settings file: --print-config shows it, --config reads
-    it, --set changes a single one, for example encoder.cutoffs=4,4,5.
+    More settings than those below can be changed in a settings file: --print-config prints it, --config reads it, and
+    --set changes a single setting, such as encoder.cutoffs=4,4,5.
 
-    Press Ctrl-C to stop; the same command with the same --output continues the run. Several processes, one per GPU,
-    work together under torchrun: torchrun --nproc-per-node 4 -m dtnn_fast distill --device cuda --output FOLDER.
+    Press Ctrl-C to stop; the same command with the same --output continues the run. On several GPUs, torchrun starts
+    one process per GPU, and these work together: torchrun --nproc-per-node 4 -m dtnn_fast distill --device cuda
+    --output FOLDER.
 
     Exit code: 0 the run is complete, 2 nothing could be done, 130 stopped by Ctrl-C.
     """
@@ -197,7 +203,7 @@ def _distill(
     files = [Path(path) for path in settings.crystals.files]
     with join_workers(device, "distill") as group:
         if group.num_processes > 1 and output is None:
-            raise typer.BadParameter("several processes need a common folder", param_hint="--output")
+            raise typer.BadParameter("needed with several processes, which share one folder", param_hint="--output")
         progress = DistillProgress(folder, silent=group.rank > 0)
         try:
             with progress:

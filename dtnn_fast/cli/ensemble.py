@@ -18,8 +18,8 @@ def ensemble(
         typer.Argument(
             metavar="RUNS",
             show_default=False,
-            help="Folders of two or more finished runs of dtnn-fast train, trained on the same crystals and split. Or "
-            "folders with the subfolders split-0, split-1, ... of train --splits; these are joined split by split.",
+            help="Folders of two or more finished runs of dtnn-fast train on the same crystals and split. Folders with "
+            "the subfolders split-0, split-1, ... of train --splits are joined split by split.",
         ),
     ],
     output: Annotated[
@@ -29,14 +29,14 @@ def ensemble(
             "-o",
             file_okay=False,
             show_default=False,
-            help="Folder where the ensemble is written; created if missing.",
+            help="Folder for the ensemble, created if missing.",
         ),
     ],
     label: Annotated[
         str,
         typer.Option(
             show_default="none",
-            help="Name of the ensemble in the tables of dtnn-fast evaluate, for example 'two encoders'.",
+            help="Name of the ensemble in the tables of dtnn-fast evaluate, such as 'two encoders'.",
         ),
     ] = "",
     members: Annotated[
@@ -44,9 +44,8 @@ def ensemble(
         typer.Option(
             min=2,
             show_default="all members of all runs",
-            help="Number of members in all, at least one from each run. They are taken alternately from the runs: "
-            "member 0 of the first run, member 1 of the second, and so on. Every run must be an ensemble of train "
-            "--members.",
+            help="Total number of members, at least one from each run. They are taken from the runs in turn: member 0 "
+            "of the first run, member 1 of the second, and so on. Every run must be an ensemble (train --members).",
         ),
     ] = None,
     data: RunDataOption = None,
@@ -54,9 +53,9 @@ def ensemble(
 ) -> None:
     """Join trained models into an ensemble: it predicts their mean, with error bars from their spread.
 
-    Nothing is trained. A member is one encoder with its decoders; each run brings its one member or, if it is an
-    ensemble, all of them, and all members have equal weight. The result is a run folder like that of dtnn-fast train:
-    use it with dtnn-fast screen --model OUTPUT/model, compare it with dtnn-fast evaluate.
+    Nothing is trained. A member is one encoder with its decoders. Each run contributes its members, one or several, and
+    all members have equal weight. The result is a run folder like that of dtnn-fast train: use it with dtnn-fast screen
+    --model OUTPUT/model, and compare it with dtnn-fast evaluate.
 
     Exit code: 0 all runs were joined, 2 nothing could be done.
     """

@@ -29,7 +29,11 @@ def print_errors(console: Console, result: Mapping[str, Any], title: str) -> Non
         title: title of the tables; the target is appended.
     """
     for target, parts in result["errors"].items():
-        table = Table(title=f"{title}: {target}", caption="in brackets: errors of the median training tensor", box=None)
+        table = Table(
+            title=f"{title}: {target}",
+            caption="in parentheses: errors of always predicting the median training tensor",
+            box=None,
+        )
         table.add_column("crystal system")
         table.add_column("test crystals", justify="right")
         for metric in METRICS:
@@ -69,9 +73,9 @@ def _print_charges(console: Console, result: Mapping[str, Any]) -> None:
         return
     tested = errors["test"]
     console.print(
-        f"Born charges: mean absolute error {tested['mae']:.3f} e a component, of {tested['mean_size']:.3f} e, over "
-        f"{counted(tested['atoms'], 'atom')} of {counted(tested['crystals'], 'test crystal')} (dtnn-fast evaluate "
-        "lists the elements)"
+        f"Born charges: mean absolute error {tested['mae']:.3f} e per component (mean size {tested['mean_size']:.3f} "
+        f"e), over {counted(tested['atoms'], 'atom')} of {counted(tested['crystals'], 'test crystal')} (dtnn-fast "
+        "evaluate lists the elements)"
     )
 
 

@@ -29,23 +29,25 @@ def evaluate(
         typer.Argument(
             metavar="RUNS",
             show_default=False,
-            help="Run folders of dtnn-fast train, or of any model that writes settings.json, results.json and "
-            "predictions.npz; or folders that hold run folders at any depth.",
+            help="Run folders of dtnn-fast train, or of any other model that writes settings.json, results.json and "
+            "predictions.npz. Folders are searched for run folders at any depth.",
         ),
     ] = None,
     textbook: Annotated[
         bool,
         typer.Option(
             "--textbook",
-            help="Instead of runs, evaluate a model on thirty textbook crystals, beside theory and experiment.",
+            help="Instead of comparing runs, evaluate --model on thirty textbook crystals, against theory and "
+            "experiment.",
         ),
     ] = False,
     labelled: Annotated[
         list[Path] | None,
         typer.Option(
             show_default=False,
-            help="Instead of runs, evaluate a model on this file or folder of labelled crystals, such as .jsonl or a "
-            "packed set; may be given several times. Crystals that the model was trained on are told apart.",
+            help="Instead of comparing runs, evaluate --model on this file or folder of labelled crystals, such as "
+            ".jsonl or a packed set (.npz). Errors on crystals that the model was trained on are listed separately. "
+            "Can be repeated.",
         ),
     ] = None,
     model: ModelOption = BUNDLED_MODEL,
@@ -53,9 +55,10 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="lattice|FOLDER",
-            show_default="with --textbook and the bundled --model the bundled one; otherwise, nothing is refined",
-            help="With --textbook or --labelled: model of Born charges and force constants that refines the ionic "
-            "tensors as dtnn-fast refine does, the bundled one, or one of dtnn-fast train-lattice.",
+            show_default="with --textbook and the bundled --model: lattice; otherwise no refinement",
+            help="With --textbook or --labelled: also refine the ionic tensors as dtnn-fast refine does, with this "
+            "model of Born charges and force constants: 'lattice' (bundled), or the folder of a model from dtnn-fast "
+            "train-lattice.",
         ),
     ] = None,
     output: Annotated[
@@ -64,7 +67,7 @@ def evaluate(
             "--output",
             "-o",
             file_okay=False,
-            help="Folder for figures and CSV files, created if missing. Replaces those of an earlier evaluation.",
+            help="Folder for figures and CSV files, created if missing. Those of an earlier evaluation are replaced.",
         ),
     ] = Path("evaluation"),
     markdown: Annotated[
@@ -72,8 +75,8 @@ def evaluate(
         typer.Option(
             show_default=False,
             dir_okay=False,
-            help="Markdown file to write: a page with all tables and figures, and the commands, hardware and training "
-            "times of the runs. By default, no page is written.",
+            help="Markdown page to write, with all tables and figures, and the commands, hardware and training times "
+            "of the runs. By default, no page is written.",
         ),
     ] = None,
     notes: Annotated[
@@ -82,21 +85,23 @@ def evaluate(
             show_default=False,
             exists=True,
             dir_okay=False,
-            help="Markdown file that this page links at its top, such as how settings were chosen.",
+            help="With --markdown: existing Markdown file that the page links to at its top, for example about how "
+            "settings were chosen.",
         ),
     ] = None,
     show: Annotated[
         str | None,
         typer.Option(
-            show_default="our model with the lowest validation error",
+            show_default="the DTNN model with the lowest validation error",
             help="Name of the model whose errors by element and crystal system are drawn.",
         ),
     ] = None,
     split_by: Annotated[
         SplitBy | None,
         typer.Option(
-            show_default="that of most runs",
-            help="Compare the runs whose splits keep this together (data.split_by of train).",
+            show_default="the split of most runs",
+            help="Compare only runs whose splits were made this way (data.split_by of train): crystals is a random "
+            "split, structures and systems keep crystals of the same structure or chemical system together.",
         ),
     ] = None,
     data: RunDataOption = None,
@@ -106,21 +111,21 @@ def evaluate(
 ) -> None:
     """Compare trained models on their test crystals, or evaluate a model on textbook or other labelled crystals.
 
-    Print the errors of all models by crystal system, as mean and standard deviation over the splits with the best in
-    bold, and draw figures. Runs with the same label (dtnn-fast train --label NAME) belong to one model; runs without
-    a label belong together by the name of their folder. Only runs on the same crystals and tensors are compared.
-    Others are listed in rejected.csv and never stop the rest.
+    The errors of all models are printed by crystal system, as mean and standard deviation over the splits, with the
+    best in bold, and drawn as figures. Runs with the same label (dtnn-fast train --label NAME) belong to one model;
+    runs without a label are grouped by the name of their folder. Only runs on the same crystals and tensors are
+    compared. Other runs are listed in rejected.csv and never stop the evaluation.
 
-    With --textbook or --labelled, --model is evaluated instead: means of thirty textbook crystals beside theory and
-    experiment in textbook.csv, or errors on labelled crystals and labelled.csv. --clean then drops labels that cannot
-    be right. With --lattice, refined tensors are evaluated too; those of labelled crystals are in refined.csv.
+    With --textbook, the means of thirty textbook crystals are compared with theory and experiment (textbook.csv). With
+    --labelled, the errors on labelled crystals are printed (labelled.csv), and --clean leaves out labels that cannot be
+    right. With --lattice, refined tensors are evaluated too; those of labelled crystals are in refined.csv.
 
     Exit code: 0 everything was used, 3 some runs or crystals were rejected or lack splits, 2 nothing could be compared.
     """
     if bool(runs) + textbook + bool(labelled) != 1:
         raise typer.BadParameter("expected either run folders, --textbook or --labelled FILE", param_hint="RUNS")
     if lattice is not None and runs:
-        raise typer.BadParameter("expected it with --textbook or --labelled, got run folders", param_hint="--lattice")
+        raise typer.BadParameter("needs --textbook or --labelled, got run folders", param_hint="--lattice")
     if textbook or labelled:
         from .evaluate_model import evaluate_on_labelled, evaluate_on_textbook
 

@@ -25,7 +25,7 @@ def export(
             "-o",
             file_okay=False,
             show_default=False,
-            help="Folder where the program is written; created if missing.",
+            help="Folder for the program, created if missing.",
         ),
     ],
     model: ModelOption = "dielectric",
@@ -33,18 +33,18 @@ def export(
         bool,
         typer.Option(
             "--package/--program",
-            help=f"Write an AOTInductor package, {PACKAGE_FILE}, compiled for this processor (needs a C++ compiler and "
-            f"takes minutes), or a torch.export program, {PROGRAM_FILE}.",
+            help=f"What to write: --package an AOTInductor package {PACKAGE_FILE}, compiled for this processor (needs "
+            f"a C++ compiler and takes minutes); --program a torch.export program {PROGRAM_FILE}.",
         ),
     ] = True,
 ) -> None:
     """Export a model as a program from positions to tensors, for Python and C++ without this package's sources.
 
-    The folder gets the program, the library of operations _ops.so, and model.json: inputs, targets, elements and
-    calibration of the error bars. examples/cpp/predict.cpp runs a package. The program does not check its crystals:
-    screen and predict reject overlapping atoms and unknown elements, it does not.
+    The folder gets the program, the library of operations _ops.so, and model.json with the inputs, targets, elements
+    and calibration of the error bars. examples/cpp/predict.cpp runs a package. The program does not check its input:
+    unlike screen and predict, it accepts overlapping atoms and unknown elements.
 
-    Exit code: 0 all was written, 2 nothing could be done.
+    Exit code: 0 the program was written, 2 nothing could be done.
     """
     import torch
 
@@ -58,7 +58,8 @@ def export(
     loaded = load_predictor(model)
     if not isinstance(loaded, DTNN) or not loaded.uses_operations:
         raise DTNNError(
-            f"export: expected a model with one native encoder, got {model}; export the models of an ensemble singly"
+            f"export: expected a model with one native encoder, got {model}; export each model of an ensemble "
+            "separately"
         )
     output.mkdir(parents=True, exist_ok=True)
     program = export_predictor(loaded.eval())

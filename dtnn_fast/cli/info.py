@@ -34,8 +34,8 @@ _OPTIONAL = {
 def info() -> None:
     """Show versions, GPU and CUDA kernels, number of CPU threads, optional packages, and the bundled models.
 
-    For the bundled models: their targets, parameters, elements, the command that trained them, and MAE_ten, the mean
-    absolute error over the six unique elements of the tensor, on crystals that were kept for testing.
+    For the bundled models, this lists the targets, parameters, elements, the command that trained them, and MAE_ten on
+    test crystals: the mean absolute error over the six unique elements of the tensor.
     """
     import torch
 

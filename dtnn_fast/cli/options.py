@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 # Help of arguments; a copy of the formats in the package, which is too slow to import for --help. A test compares them.
 CRYSTAL_FILES = (
-    "Files of crystals, or folders that hold them: CIF, POSCAR, extxyz, JSON of pymatgen, OPTIMADE, JARVIS and ASE, "
-    ".jsonl or CSV with a column of structures (each also as .gz, .bz2 or .xz); Parquet with OPTIMADE's names; "
-    "databases of ASE (.db); packed sets (.npz) of data fetch; archives of such files (.zip, .tar, .tar.gz, .tar.bz2, "
-    ".tar.xz). A CSV of properties by id beside them is joined to the crystals."
+    "Crystal files, or folders that hold them: CIF, POSCAR, extxyz, JSON of pymatgen, OPTIMADE, JARVIS or ASE, .jsonl, "
+    "or CSV with a column of structures (each also compressed: .gz, .bz2, .xz); archives of these (.zip, .tar, "
+    ".tar.gz, .tar.bz2, .tar.xz); Parquet with OPTIMADE's column names; ASE databases (.db); packed sets (.npz) from "
+    "dtnn-fast data fetch. A CSV with ids but no structures is a table of properties, which are joined to the crystals "
+    "by id."
 )
 
 # The bundled models that belong together: copies of names in the package, which is too slow to import for --help.
@@ -36,34 +37,40 @@ ModelOption = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="'dielectric' (electronic, ionic and total), 'dielectric-total', 'dielectric-electronic', "
-        "'dielectric-ionic', or the folder of a model from dtnn-fast train or dtnn-fast ensemble.",
+        help="Model to use: 'dielectric' (electronic, ionic and total tensor), 'dielectric-electronic', "
+        "'dielectric-ionic', 'dielectric-total', or the folder of a model from dtnn-fast train or dtnn-fast ensemble.",
     ),
 ]
 LatticeOption = Annotated[
     str,
     typer.Option(
         metavar="lattice|FOLDER",
-        help="Model of Born charges and force constants: the bundled one, or one of dtnn-fast train-lattice.",
+        help="Model of Born charges and force constants: 'lattice' (bundled), or the folder of a model from dtnn-fast "
+        "train-lattice.",
     ),
 ]
 RunDataOption = Annotated[
     list[Path] | None,
     typer.Option(
         "--data",
-        show_default="the labelled crystals that come with dtnn-fast",
-        help="File or folder of the labelled crystals that the runs used; may be given several times.",
+        show_default="the labelled crystals bundled with dtnn-fast",
+        help="File or folder of the labelled crystals that the runs were trained on. Can be repeated.",
     ),
 ]
 RunCleanOption = Annotated[
     bool,
-    typer.Option("--clean/--no-clean", help="Whether the runs rejected crystals by the cleaning rule; as in train."),
+    typer.Option(
+        "--clean/--no-clean",
+        help="Whether the runs were trained with the cleaning rule: without crystals "
+        "whose total tensor has an element below -10 or above 100 (data.clean of train).",
+    ),
 ]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, show_default="all cores", help="Number of CPU threads.")]
 DeviceOption = Annotated[
     str,
     typer.Option(
-        help="Device to compute on: cpu, cuda, or cuda:N for GPU number N, counted from 0.", rich_help_panel="The run"
+        help="Device to compute on: cpu, cuda (the current GPU), or cuda:N for GPU number N, counted from 0.",
+        rich_help_panel="The run",
     ),
 ]
 CacheOption = Annotated[
@@ -72,7 +79,8 @@ CacheOption = Annotated[
         "--cache",
         file_okay=False,
         show_default="~/.cache/dtnn_fast",
-        help="Folder that keeps the latents of frozen encoders between runs.",
+        help="Folder that stores the latents (atom and bond features) of frozen encoders, so that later runs can reuse "
+        "them.",
         rich_help_panel="The run",
     ),
 ]
@@ -100,7 +108,7 @@ TargetOption = Annotated[
     typer.Option(
         "--target",
         show_default="total",
-        help="Tensor to learn; 'all' trains the three together on one encoder.",
+        help="Tensor to learn: electronic, ionic, total, or all for the three together on one encoder.",
         rich_help_panel="The model",
     ),
 ]
@@ -110,8 +118,9 @@ EncoderOption = Annotated[
         "--encoder",
         metavar="native|distilled|sevennet-0|sevennet-l3i5|FOLDER",
         show_default="native",
-        help="Encoder. native: random weights, trained. distilled (bundled, of SevenNet-0), sevennet-... (needs "
-        "the extra sevennet), FOLDER (of a saved encoder): fixed weights, run once per crystal.",
+        help="Encoder that turns a crystal into latents (atom and bond features). native starts from random weights "
+        "and is trained. The others keep their weights and run once per crystal: distilled (bundled, learned from "
+        "SevenNet-0), sevennet-0 and sevennet-l3i5 (need the extra sevennet), or the folder of a saved encoder.",
         rich_help_panel="The model",
     ),
 ]
@@ -120,7 +129,8 @@ JointOption = Annotated[
     typer.Option(
         "--joint/--no-joint",
         show_default="no-joint",
-        help="With --target all: one decoder for all targets, whose total tensor is the sum of the other two.",
+        help="With --target all: train one decoder for all targets, whose total tensor is the sum of the electronic "
+        "and the ionic one. Otherwise each target has its own decoder.",
         rich_help_panel="The model",
     ),
 ]

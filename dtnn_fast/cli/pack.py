@@ -36,35 +36,53 @@ def pack(
             "--output",
             "-o",
             file_okay=False,
-            help="Folder for the shards, created if missing. Packing that was stopped goes on there.",
+            help="Folder for the shards (Parquet files), created if missing. Interrupted packing in it is continued.",
         ),
     ] = Path("packed"),
     cell: Annotated[
         Cell,
-        typer.Option(help="Cell of the packed crystals: as given, or the primitive or conventional one, not rotated."),
+        typer.Option(
+            help="Cell in which crystals are packed: as given in the file, primitive, or conventional. The "
+            "crystal is not rotated."
+        ),
     ] = Cell.given,
     symmetry: Annotated[
         bool,
-        typer.Option("--symmetry/--no-symmetry", help="Whether space groups, prototypes and operations are found."),
+        typer.Option(
+            "--symmetry/--no-symmetry",
+            help="Whether to find the space group, prototype and symmetry operations of each crystal.",
+        ),
     ] = True,
     find_duplicates: Annotated[
         bool,
         typer.Option(
             "--find-duplicates/--no-find-duplicates",
-            help="Whether crystals with the structure of an earlier one are marked (by pymatgen's StructureMatcher).",
+            help="Whether to mark crystals that have the same structure as an earlier one (by pymatgen's "
+            "StructureMatcher).",
         ),
     ] = True,
     readers: Annotated[
         int | None,
-        typer.Option(min=0, show_default="one for each core", help="Number of processes; 0 for this one only."),
+        typer.Option(
+            min=0,
+            show_default="one per core",
+            help="Number of additional processes that read crystals and "
+            "find their symmetry. With 0 the main process does it.",
+        ),
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Removes what an earlier start packed into --output.")] = False,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            "--fresh", help="Delete what an earlier run packed into --output first, instead of continuing it."
+        ),
+    ] = False,
 ) -> None:
     """Pack crystals from any files into one folder of Parquet shards, which dtnn-fast screen reads.
 
-    Each row has the structure in OPTIMADE's names, what the source says of the crystal, its space group, prototype and
-    symmetry operations, and the id of an earlier crystal with the same structure. A crystal that cannot be used is
-    listed in rejected.csv and never stops the others. Stopped at any moment, the same command goes on.
+    Each row has the structure in columns named as in OPTIMADE, the properties given in the input, the space group,
+    prototype and symmetry operations, and the id of an earlier crystal with the same structure, if there is one. A
+    crystal that cannot be used is listed in rejected.csv and never stops the others. After an interruption, run the
+    same command again to continue.
 
     Exit code: 0 all crystals were packed, 3 some were rejected, 2 nothing could be done, 130 stopped by Ctrl-C or
     SIGTERM.
@@ -95,14 +113,14 @@ def pack(
                 unmatched = find_unmatched(inputs, parts)
                 counts = finish_packing(parts, options, manifest)
             except KeyboardInterrupt:
-                stderr().print("stopped; the same command goes on", style="yellow")
+                stderr().print("stopped; run the same command again to continue", style="yellow")
                 raise typer.Exit(STOPPED) from None
             num_rejected = write_rejected_csv(output / REJECTED_FILE, parts, inputs.rejected)
     for table in unmatched:
         stderr().print(str(table), style="yellow")
     if not counts.crystals:
         raise DTNNError(
-            f"nothing could be packed of {', '.join(map(str, paths))}: "
+            f"nothing could be packed from {', '.join(map(str, paths))}: "
             + (f"see {output / REJECTED_FILE}" if num_rejected else f"expected files named {known_file_names()}")
         )
     facts = [f"{counted(counts.crystals, 'crystal')} in {counted(counts.shards, 'shard')}"]

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 # How many crystals are a few.
 MOST_REFINED = 100
 _ERROR_BARS = (
-    "± error bars hold for nine of ten validation crystals: beside the mean that of the mean, beside the tensor that "
-    "of the mean absolute error over its six elements."
+    "± error bars hold for nine of ten validation crystals: beside a mean, for the error of the mean; beside a tensor, "
+    "for the mean absolute error of its six elements."
 )
 
 
@@ -50,9 +50,7 @@ def predict(
         ),
     ],
     model: ModelOption = BUNDLED_MODEL,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON for other programs. By default, print text.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for other programs instead of text.")] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -60,7 +58,7 @@ def predict(
             "-o",
             dir_okay=False,
             show_default=False,
-            help="JSON file to write, with the content of --json. By default, no file is written.",
+            help="JSON file to write, with the same content as --json.",
         ),
     ] = None,
     html: Annotated[
@@ -69,8 +67,8 @@ def predict(
             "--html",
             dir_okay=False,
             show_default=False,
-            help="HTML page to write, which opens offline: the tensors with error bars and warnings, and each drawn as "
-            "an ellipsoid in its crystal.",
+            help="HTML page to write, which opens offline: the tensors with error bars and warnings, and each tensor "
+            "drawn as an ellipsoid in its crystal.",
         ),
     ] = None,
     born: Annotated[
@@ -78,16 +76,17 @@ def predict(
         typer.Option(
             file_okay=False,
             show_default=False,
-            help="Folder for BORN files of phonopy, with the electronic tensor and the atoms' Born effective charges: "
-            "<id>/BORN for each crystal. Needs a model with Born charges, and phonopy.",
+            help="Folder for BORN files of phonopy (electronic tensor and Born effective charges), as <id>/BORN for "
+            "each crystal. Needs phonopy and a model with Born charges (dtnn-fast train --set "
+            "training.born_weight=0.5).",
         ),
     ] = None,
     refine: Annotated[
         bool,
         typer.Option(
             "--refine/--no-refine",
-            help="Add the ionic tensor by lattice dynamics, as dtnn-fast refine does: with the bundled model "
-            f"'{BUNDLED_MODEL}' and up to {MOST_REFINED} crystals on the CPU.",
+            help="Whether to add the ionic tensor from lattice dynamics, as dtnn-fast refine does. Only with the "
+            f"bundled model '{BUNDLED_MODEL}', for at most {MOST_REFINED} crystals, on the CPU.",
         ),
     ] = True,
     threads: ThreadsOption = None,
@@ -98,16 +97,16 @@ def predict(
     The tensors are relative permittivities, in the Cartesian frame in which the file gives the cell. A CIF gives no
     such frame: c is along z, and a in the plane of x and z, as in pymatgen. --json lists the lattice vectors.
 
-    Error bars (±) hold for nine of ten validation crystals: beside the mean that of the mean, beside the tensor that of
-    the mean absolute error over its six elements.
+    Error bars (±) hold for nine of ten validation crystals. The bar beside a mean is for the error of the mean, the bar
+    beside a tensor for the mean absolute error of its six elements.
 
-    Models with Born effective charges add them to the JSON, in e, as [atom, field, displacement], with the elements and
-    positions of the atoms in the order of the file.
+    With a model of Born effective charges the JSON lists them in units of e, as [atom, field, displacement], with the
+    elements and positions of the atoms in the order of the file.
 
-    The line "refined" has the means of ionic and total tensor by lattice dynamics, and the lowest mode at q = 0; the
-    JSON has all of it, or the reason as "not_refined". See dtnn-fast refine.
+    The line "refined" gives the means of the ionic and total tensor from lattice dynamics, and the lowest mode at q =
+    0. The JSON has all refined values, or in "not_refined" the reason why they are missing. See dtnn-fast refine.
 
-    Lines "warning: ..." say where the model does not apply, or where its numbers cannot be right.
+    Lines "warning: ..." tell where the model does not apply or its numbers cannot be right.
 
     Exit code: 0 all crystals were predicted, 3 some were rejected (stderr says why), 2 nothing could be done.
     """
@@ -164,11 +163,13 @@ def _refine(
     if len(entries) > MOST_REFINED:
         stderr().print(
             f"not refined: more than {MOST_REFINED} crystals; dtnn-fast refine gives the ionic tensors of all "
-            f"{len(entries):,} by lattice dynamics (--no-refine leaves out this line)"
+            f"{len(entries):,} by lattice dynamics (--no-refine turns this message off)"
         )
         return
     if device != "cpu":
-        stderr().print(f"not refined: lattice dynamics runs on the CPU, these were predicted on {device}")
+        stderr().print(
+            f"not refined: lattice dynamics runs only on the CPU, and the crystals were predicted on {device}"
+        )
         return
     from ..crystals.crystal import Crystal, Rejected
     from ..refinement.bundled_refiner import bundled_refiner

@@ -148,8 +148,8 @@ class TrainingProgress:
         every = self._last.checkpoint_every if self._last else 1
         saved = done if kept else done - done % every
         return (
-            f"stopped. The state after epoch {saved} is in {self.folder}: "
-            f"run the same command with --output {self.folder} to go on"
+            f"stopped. The state after epoch {saved} is saved in {self.folder}: run the same command with --output "
+            f"{self.folder} to continue"
         )
 
 
@@ -229,8 +229,8 @@ class DistillProgress:
     def how_to_resume(self) -> str:
         """The message after Ctrl-C."""
         return (
-            f"stopped. What was done is in {self.folder}: run the same command with --output {self.folder} to go on; "
-            f"the encoder of the last report, if there was one, is in {self.folder / ENCODER_FOLDER}"
+            f"stopped. What has been done is saved in {self.folder}: run the same command with --output {self.folder} "
+            f"to continue; the encoder of the last report, if there was one, is in {self.folder / ENCODER_FOLDER}"
         )
 
 
@@ -268,7 +268,7 @@ class ScreeningProgress:
         self._whole, self._done, self._at_start = whole, done, done
         self._task = self._bar.add_task("", total=max(whole, 1), completed=done)
         if done:
-            self.console.print(f"going on after {100 * done / max(whole, 1):.0f} % of the input, which is done")
+            self.console.print(f"continuing: {100 * done / max(whole, 1):.0f} % of the input is already done")
 
     def on_crystals(self, number: int) -> None:
         """Count crystals that are done."""
@@ -370,7 +370,7 @@ class TuningProgress:
         """Show what a finished trial gave."""
         self._bar.advance(self._task)
         best = self.study.best
-        said = "given up at" if trial.state.name == "PRUNED" else "validation error"
+        said = "stopped early at" if trial.state.name == "PRUNED" else "validation error"
         value = "no value" if trial.value is None else f"{trial.value:.4f}"
         record = "" if best is None else f"   best {best.value:.4f} (trial {best.number})"
         self.console.print(f"trial {trial.number}: {said} {value}{record}")

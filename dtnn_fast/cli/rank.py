@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def rank(
     folders: Annotated[
         list[Path],
-        typer.Argument(metavar="FOLDERS", help="Folders of dtnn-fast screen.", exists=True, file_okay=False),
+        typer.Argument(metavar="FOLDERS", help="Folders that dtnn-fast screen wrote.", exists=True, file_okay=False),
     ],
     output: Annotated[
         Path | None,
@@ -56,19 +56,20 @@ def rank(
     pareto: ParetoOption = False,
     rank_duplicates: DuplicatesOption = False,
     columns: Annotated[
-        bool, typer.Option("--columns", help="Only prints the columns that expressions can use, with their types.")
+        bool, typer.Option("--columns", help="Only print the columns that expressions can use, with their types.")
     ] = False,
 ) -> None:
     """Rank the crystals of one or several screenings, and write ranking.csv and unranked.csv.
 
-    Nothing is predicted, and millions of crystals need little memory. Expressions are those of DuckDB's SQL.
+    Nothing is predicted, and millions of crystals need little memory. Expressions are in the SQL of DuckDB.
 
     Examples:
-      dtnn-fast rank screening --where "e_above_hull < 0.05 and nsites <= 20" --per-prototype 3
-      dtnn-fast rank screening --by "electronic_anisotropy / electronic_mean" --elements O
-      dtnn-fast rank screening --pareto
 
-    Exit code: 0 ranked, 2 nothing could be done.
+    - dtnn-fast rank screening --where "e_above_hull < 0.05 and nsites <= 20" --per-prototype 3
+    - dtnn-fast rank screening --by "electronic_anisotropy / electronic_mean" --elements O
+    - dtnn-fast rank screening --pareto
+
+    Exit code: 0 the ranking was written, 2 nothing could be done.
     """
     from ..screening.ranking import RankingRules, open_ranking
 

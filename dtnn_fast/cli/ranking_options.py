@@ -21,7 +21,7 @@ TopOption = Annotated[
     int,
     typer.Option(
         min=0,
-        help="Number of crystals in the printed table, 0 for no table. ranking.csv lists all.",
+        help="Number of crystals in the printed table; 0 prints no table. ranking.csv lists all crystals.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -30,11 +30,11 @@ SortByOption = Annotated[
     typer.Option(
         "--sort-by",
         "--by",
-        show_default="figure of merit",
-        help="Rank by this number of the total dielectric tensor: mean (a third of the trace), e1, e2 or e3 (principal "
-        "values from small to large) or anisotropy (e3 - e1); by a column such as electronic_mean; or by any SQL "
-        "expression over columns, such as 'band_gap * total_mean'. Default: band gap x total mean (the paper's figure "
-        "of merit) where the gap is known, and behind these the total mean.",
+        show_default="band gap x total mean (the paper's figure of merit); crystals without a known gap follow, by "
+        "total mean",
+        help="Number to rank by. Of the total dielectric tensor: mean (a third of the trace), e1, e2 or e3 (principal "
+        "values in ascending order) or anisotropy (e3 - e1). Or a column such as electronic_mean, or an SQL expression "
+        "over columns such as 'band_gap * total_mean'.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -42,7 +42,7 @@ LowestOption = Annotated[
     bool,
     typer.Option(
         "--lowest-first",
-        help="Rank small values first, for low-k dielectrics; otherwise large first.",
+        help="Rank small values first, for example for low-k dielectrics. By default, large values come first.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -50,35 +50,47 @@ UnreliableOption = Annotated[
     bool,
     typer.Option(
         "--rank-unreliable",
-        help="Ranks crystals too whose warnings say that the prediction means nothing or is a guess: metals, elements "
-        "alone, slabs and molecules in a box, lengths in a wrong unit, crystals unlike all training crystals, and "
-        "error bars that exceed the value.",
+        help="Also rank crystals with a warning that the prediction is meaningless or a guess: metals, pure elements, "
+        "slabs and molecules in a box, lengths in a wrong unit, crystals unlike all training crystals, and error bars "
+        "larger than the value.",
         rich_help_panel=_PANEL,
     ),
 ]
 WhereOption = Annotated[
     str | None,
     typer.Option(
-        help="Rank only crystals that meet this SQL condition over columns, such as 'e_above_hull < 0.05 and nsites <= "
-        "20'. Crystals where a column is unknown do not.",
+        help="Rank only crystals that meet this SQL condition on columns, such as 'e_above_hull < 0.05 and nsites <= "
+        "20'. Crystals for which the condition is unknown, because a value is missing, are left out.",
         rich_help_panel=_PANEL,
     ),
 ]
 ElementsOption = Annotated[
-    str, typer.Option(help="Rank only crystals with all of these elements, such as Ti,O.", rich_help_panel=_PANEL)
+    str,
+    typer.Option(help="Rank only crystals that contain all of these elements, such as Ti,O.", rich_help_panel=_PANEL),
 ]
 WithoutOption = Annotated[
-    str, typer.Option("--without", help="Rank no crystal with one of these elements.", rich_help_panel=_PANEL)
+    str,
+    typer.Option(
+        "--without",
+        help="Leave out crystals that contain any of these elements, such as Pb,Tl.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 PrototypeOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Largest number of ranked crystals of one prototype.", rich_help_panel=_PANEL),
+    typer.Option(
+        min=1,
+        show_default="no limit",
+        help="Maximum number of ranked crystals of each prototype (structure type).",
+        rich_help_panel=_PANEL,
+    ),
 ]
 ParetoOption = Annotated[
     bool,
     typer.Option(
         "--pareto",
-        help="Ranks only crystals that no other one exceeds in both band gap and ranked number.",
+        help="Rank only the Pareto front: crystals that no other crystal exceeds in both band gap and the number "
+        "ranked by.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -86,7 +98,7 @@ DuplicatesOption = Annotated[
     bool,
     typer.Option(
         "--rank-duplicates",
-        help="Ranks crystals too that have the structure of an earlier one.",
+        help="Also rank crystals that have the same structure as an earlier one.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -119,4 +131,4 @@ def write_and_print(ranking: Ranking, folder: Path, top: int) -> list[Path]:
 def warn_few(ranking: Ranking) -> None:
     """Say on stderr that filters left nothing, where that is so."""
     if not ranking.count():
-        stderr().print("no crystal is ranked: the conditions or warnings leave none", style="yellow")
+        stderr().print("no crystal is ranked: the conditions and warnings exclude all of them", style="yellow")

@@ -60,10 +60,10 @@ def print_ranking(console: Console, ranking: Ranking, count: int) -> None:
         table.add_row(str(row["rank"]), row["id"] + mark, row["formula"], row["crystal_system"] or "-", *values)
     console.print(table)
     if f"{target}_{TENSOR_ERROR}" in rows[0]:
-        mean_error = "± is the error bar of the mean, " if f"{target}_{MEAN_ERROR}" in rows[0] else ""
+        mean_error = "± is the error bar of the mean; " if f"{target}_{MEAN_ERROR}" in rows[0] else ""
         console.print(
-            f"{mean_error}tensor error that of the {target} tensor: of the mean absolute error over its six elements. "
-            "Error bars hold for nine of ten validation crystals."
+            f"{mean_error}tensor error is the error bar of the {target} tensor, for the mean absolute error of its six "
+            "elements. Error bars hold for nine of ten validation crystals."
         )
     if any(row["labelled"] for row in rows):
         from ..datasets.bundled import labelled_index
@@ -72,7 +72,7 @@ def print_ranking(console: Console, ranking: Ranking, count: int) -> None:
             f"{_DAGGER} known from DFPT: has the structure of one of the {len(labelled_index())} bundled labelled "
             "crystals. The bundled model was trained on most of them."
         )
-    gap = "Band gaps are those that the source states. " if "band_gap" in numbers else ""
+    gap = "Band gaps are those given in the input. " if "band_gap" in numbers else ""
     console.print(
         f"e1 <= e2 <= e3 are the principal values of the {target} tensor, anisotropy is e3 - e1. {gap}Not valid for "
         "metals: whether a crystal has a band gap is not predicted, so check it before use."
@@ -96,8 +96,8 @@ def print_unranked(console: Console, ranking: Ranking, file: str) -> None:
     titles: Mapping[str, str] = {
         **{str(code): title for code, title in TITLES.items()},
         "no_value": "no value to rank by",
-        "no_band_gap": "a metal: its source states no band gap",
-        "duplicate": "the structure of an earlier crystal",
+        "no_band_gap": "a metal: the input gives a band gap of zero",
+        "duplicate": "same structure as an earlier crystal",
     }
     listed = "; ".join(f"{titles.get(reason, reason)}: {number:,}" for reason, number in reasons.items())
     left = ranking.count_unranked()

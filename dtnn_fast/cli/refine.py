@@ -45,20 +45,22 @@ def refine(
         typer.Argument(
             metavar="PATHS",
             show_default=False,
-            help=f"{CRYSTAL_FILES} Without a path, with --ranking, the crystals of the screening.",
+            help=f"{CRYSTAL_FILES} With --ranking, may be left out.",
         ),
     ] = None,
     ranking: Annotated[
         Path | None,
         typer.Option(
             show_default=False,
-            help="Refine the best crystals of a screening: its folder, or its ranking.csv. PATHS, where given, are "
-            "those that were screened; else the structures are read from the screening.",
+            help="Refine the best crystals of a screening, given by its folder or its ranking.csv. The structures are "
+            "read from the screening, or from PATHS where these are given; they must be the screened files.",
         ),
     ] = None,
     best: Annotated[
         int | None,
-        typer.Option(min=1, show_default="20", help="With --ranking: how many crystals from the first rank."),
+        typer.Option(
+            min=1, show_default="20", help="With --ranking: number of crystals to refine, from the first rank on."
+        ),
     ] = None,
     model: ModelOption = BUNDLED_MODEL,
     lattice: LatticeOption = BUNDLED_LATTICE,
@@ -67,24 +69,32 @@ def refine(
         typer.Option(
             metavar="sevennet-0|FILE.nqx",
             show_default=False,
-            help="Compute the force constants by a potential in place of the lattice model, by central differences: "
-            "SevenNet-0 (extra sevennet) or your file of Nequix.",
+            help="Compute the force constants with an interatomic potential instead of the lattice model, by central "
+            "differences: sevennet-0 (needs the extra sevennet), or your Nequix file (needs the package nequix).",
         ),
     ] = None,
     trust: Annotated[
-        bool, typer.Option("--trust", help="Read a file of Nequix whose SHA-256 is not a known one.")
+        bool,
+        typer.Option(
+            "--trust",
+            help="With --potential: accept a Nequix file whose SHA-256 is unknown. By default, it is refused.",
+        ),
     ] = False,
     softening: Annotated[
         float | None,
         typer.Option(
             min=0.1,
             max=10.0,
-            show_default="1.23 for sevennet-0, else 1",
-            help="With --potential: factor by which its force constants are too soft; they are multiplied by it.",
+            show_default="1.23 for sevennet-0, otherwise 1",
+            help="With --potential: factor that multiplies its force constants, because potentials are too soft.",
         ),
     ] = None,
-    relax: Annotated[bool, typer.Option("--relax", help="With --potential: relax atoms and cell by it first.")] = False,
-    max_atoms: Annotated[int, typer.Option(min=1, help="Larger cells are rejected.")] = 400,
+    relax: Annotated[
+        bool, typer.Option("--relax", help="With --potential: first relax atoms and cell with the potential.")
+    ] = False,
+    max_atoms: Annotated[
+        int, typer.Option(min=1, help="Maximum number of atoms in the cell; larger crystals are rejected.")
+    ] = 400,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON with all tensors, modes and charges instead of a table.")
     ] = False,
@@ -95,26 +105,27 @@ def refine(
             "-o",
             dir_okay=False,
             show_default=False,
-            help="File to write too: .json with the content of --json, or .csv with the numbers of the table.",
+            help="File to write: .json with the same content as --json, or .csv with the numbers of the table.",
         ),
     ] = None,
     threads: ThreadsOption = None,
 ) -> None:
     """Refine the ionic tensors of crystals by lattice dynamics: Born charges, force constants, modes at q = 0.
 
-    The ionic tensor is e^2/(eps0 V) sum S S^T / k over the modes, with Born charges and force constants of the bundled
-    lattice model; a small fitted model joins it with the direct prediction and gives the error bar (±), which holds for
-    nine of ten held-out crystals. With --potential, or with other models, lattice dynamics alone gives the tensor.
+    The ionic tensor of lattice dynamics is e^2/(eps0 V) sum S S^T / k over the modes, with Born charges and force
+    constants of the bundled lattice model. A small fitted model combines it with the direct prediction and gives the
+    error bar (±), which holds for nine of ten held-out crystals. With --potential, or with other models, the tensor is
+    that of lattice dynamics alone, without an error bar.
 
-    Frequencies are those at q = 0 without the splitting of longitudinal and transverse modes; negative ones stand for
-    imaginary frequencies. Crystals close to a ferroelectric instability are marked: their ionic tensors depend on
-    details, such as the functional and the temperature.
+    Frequencies are at q = 0, in THz, without the splitting of longitudinal and transverse modes; negative numbers stand
+    for imaginary frequencies. Crystals close to a ferroelectric instability are marked, because their ionic tensors
+    depend on details such as the functional and the temperature.
 
     Exit code: 0 all crystals were refined, 3 some were rejected (stderr says why), 2 nothing could be done.
     """
     _check_options(paths, ranking, best, output)
     if potential is None and (relax or softening is not None or trust):
-        raise typer.BadParameter("expected --potential with --relax, --softening and --trust")
+        raise typer.BadParameter("--relax, --softening and --trust need --potential")
     predictor = load_model(model, threads, "cpu", "refine")
 
     from ..crystals.crystal import Crystal, Rejected
@@ -184,9 +195,7 @@ def _check_options(paths: Sequence[Path] | None, ranking: Path | None, best: int
     if not paths and ranking is None:
         raise typer.BadParameter("expected files or folders of crystals, or --ranking", param_hint="PATHS")
     if best is not None and ranking is None:
-        raise typer.BadParameter(
-            "needs a ranking to take the best of: give the folder of a screening by --ranking", param_hint="--best"
-        )
+        raise typer.BadParameter("needs --ranking with the folder of a screening", param_hint="--best")
     if output is not None and output.suffix not in (".json", ".csv"):
         raise typer.BadParameter(f"expected a name that ends in .json or .csv, got {output}", param_hint="--output")
     if output is not None and not output.parent.is_dir():

@@ -32,26 +32,30 @@ def report(
             "-o",
             dir_okay=False,
             show_default="FOLDER/report.html",
-            help="HTML file to write. Replaces an existing file.",
+            help="HTML file to write. An existing file is replaced.",
         ),
     ] = None,
     top: Annotated[
         int,
-        typer.Option(min=1, max=MOST_RANKS, help="Number of first ranks in the table, with their structures in 3D."),
+        typer.Option(
+            min=1,
+            max=MOST_RANKS,
+            help="Number of crystals, from the first rank on, in the table and with a structure in 3D.",
+        ),
     ] = 100,
 ) -> None:
     """Write a screening as one HTML page that opens offline in any browser.
 
-    The page has the band gaps against the permittivities with the Pareto front, training crystals against candidates,
-    the elements among the first ranks, and a table to sort and filter. A click on a crystal shows its structure, with
-    the dielectric tensor as an ellipsoid. It lists what was rejected and why, and which command, model and input the
-    numbers come from.
+    The page shows band gap against permittivity with the Pareto front, training crystals beside candidates, the
+    elements of the first ranks, and a table to sort and filter. A click on a crystal shows its structure, with the
+    dielectric tensor as an ellipsoid. The page also lists the rejected crystals with the reasons, and the command,
+    model and input that the numbers come from.
 
-    Crystals without a known band gap stand in a strip below the figures, and behind the others in the table.
+    Crystals without a known band gap are in a strip below the figures, and after the others in the table.
 
     Needs duckdb and plotly: pip install "dtnn-fast[report]".
 
-    Exit code: 0 the page was written, 2 it was not.
+    Exit code: 0 the page was written, 2 nothing could be done.
     """
     from ..reporting.screening_page import write_screening_report
 

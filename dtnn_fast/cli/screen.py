@@ -61,7 +61,7 @@ def screen(
         typer.Argument(
             metavar="PATHS",
             show_default=False,
-            help=f"{CRYSTAL_FILES} Without a path, screen the crystals that come with dtnn-fast.",
+            help=f"{CRYSTAL_FILES} Without a path, the crystals bundled with dtnn-fast are screened.",
         ),
     ] = None,
     model: ModelOption = "dielectric",
@@ -71,11 +71,14 @@ def screen(
             "--output",
             "-o",
             file_okay=False,
-            help="Folder for the results, created if missing. A screening that was stopped goes on there.",
+            help="Folder for the results, created if missing. An interrupted screening in it is continued.",
         ),
     ] = Path("screening"),
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Removes the parts of an earlier screening in --output first.")
+        bool,
+        typer.Option(
+            "--fresh", help="Delete the part files of an earlier screening in --output first, instead of continuing it."
+        ),
     ] = False,
     top: TopOption = 20,
     sort_by: SortByOption = None,
@@ -91,7 +94,8 @@ def screen(
         bool,
         typer.Option(
             "--find-duplicates/--no-find-duplicates",
-            help="Whether crystals with the structure of an earlier one are marked (by pymatgen's StructureMatcher).",
+            help="Whether to mark crystals that have the same structure as an earlier one (by pymatgen's "
+            "StructureMatcher).",
             rich_help_panel=_RUN_PANEL,
         ),
     ] = True,
@@ -99,15 +103,16 @@ def screen(
         bool,
         typer.Option(
             "--born-charges",
-            help="Predicts the Born effective charges of all atoms too, in e, and writes them into the parts, in the "
-            "order of the file. Needs a model with Born charges (dtnn-fast train with training.born_weight).",
+            help="Also predict the Born effective charges of all atoms, in units of e, and write them to the part "
+            "files, with the atoms in the order of the input file. Needs a model with Born charges (dtnn-fast train "
+            "--set training.born_weight=0.5).",
         ),
     ] = False,
     shard: Annotated[
         str,
         typer.Option(
-            help="Screen one share of the input, such as 3/8, the third of eight, into the same folder; --merge then "
-            "makes the ranking.",
+            help="Screen only one share of the input: 3/8 is the third of eight shares. All shares use the same "
+            "--output; afterwards --merge makes the ranking.",
             rich_help_panel=_RUN_PANEL,
         ),
     ] = "1/1",
@@ -115,7 +120,7 @@ def screen(
         bool,
         typer.Option(
             "--merge",
-            help="Predicts nothing: checks that all shares are in --output, and makes the ranking.",
+            help="Predict nothing; check that all shares are in --output, and make the ranking.",
             rich_help_panel=_RUN_PANEL,
         ),
     ] = False,
@@ -123,8 +128,9 @@ def screen(
         int | None,
         typer.Option(
             min=0,
-            show_default="by the size of the input and the number of cores",
-            help="Number of processes that read crystals and find their symmetry; 0 for none.",
+            show_default="chosen from the size of the input and the number of cores",
+            help="Number of additional processes that read crystals and find their symmetry. With 0 the main process "
+            "does it.",
             rich_help_panel=_RUN_PANEL,
         ),
     ] = None,
@@ -132,8 +138,8 @@ def screen(
         int | None,
         typer.Option(
             min=1,
-            show_default="1024 on the CPU; on a GPU by its free memory",
-            help="Maximum number of atoms that are computed together, except for one larger crystal. Fewer need less "
+            show_default="1024 on a CPU; on a GPU chosen from its free memory",
+            help="Maximum number of atoms per batch. A larger crystal is a batch by itself. Smaller batches need less "
             "memory.",
             rich_help_panel=_RUN_PANEL,
         ),
@@ -142,43 +148,43 @@ def screen(
     device: Annotated[
         str,
         typer.Option(
-            help="Device to compute on: cpu, cuda, cuda:N for GPU number N, counted from 0, or all for all GPUs, with "
-            "a process for each one.",
+            help="Device to compute on: cpu, cuda (the current GPU), cuda:N for GPU number N, counted from 0, or all "
+            "for all GPUs of this machine, one process each.",
             rich_help_panel=_RUN_PANEL,
         ),
     ] = "cpu",
     engine: Annotated[
         Engine,
         typer.Option(
-            help="What runs the screening: this process with its readers, or Ray on this machine or a cluster; the "
-            "parts are the same. With ray, --threads (default 1) and --device (cpu or cuda) are those of each actor, "
-            "and Ray starts as many as there are cores or GPUs.",
+            help="How the screening is run: local uses this process and its --readers, ray uses Ray on this machine or "
+            "on a cluster. The results are the same. With ray, --threads (default 1) and --device (cpu or cuda) apply "
+            "to each Ray actor, and Ray starts as many actors as there are cores or GPUs.",
             rich_help_panel=_RUN_PANEL,
         ),
     ] = Engine.LOCAL,
     ray_address: Annotated[
         str | None,
         typer.Option(
-            show_default="starts Ray on this machine",
-            help="Address of a running Ray cluster, such as auto or ray-head:6379, for --engine ray. All its nodes "
-            "must see the input and --output under the same paths.",
+            show_default="start Ray on this machine",
+            help="With --engine ray: address of a running Ray cluster, such as auto or ray-head:6379. All nodes must "
+            "see the input and --output under the same paths.",
             rich_help_panel=_RUN_PANEL,
         ),
     ] = None,
 ) -> None:
     """Predict the dielectric tensors of many crystals, and rank the crystals.
 
-    Write part-*.parquet (tensors, structures, and what the source says of each crystal), ranking.csv, unranked.csv
-    (crystals that are left out of the ranking, and why), rejected.csv (crystals that could not be used, and why),
-    plot.png and summary.json. A crystal that cannot be used never stops the others.
+    The results are part-*.parquet (tensors, structures and the properties given in the input), ranking.csv,
+    unranked.csv (crystals left out of the ranking, with the reason), rejected.csv (crystals that could not be used,
+    with the reason), plot.png and summary.json. A crystal that cannot be used never stops the others.
 
     Tensors are in the Cartesian frame in which a file gives the cell. A CIF gives no such frame: c is along z, and a in
-    the plane of x and z, as in pymatgen. The parts list the lattice vectors, and describe their columns.
+    the plane of x and z, as in pymatgen. The part files list the lattice vectors and describe their columns.
 
-    The columns warnings and warning_codes say where the model does not apply, or where its numbers cannot be right.
+    The columns warnings and warning_codes tell where the model does not apply or its numbers cannot be right.
 
-    Stopped at any moment, by Ctrl-C, SIGTERM or a crash, the same command goes on where it was. Ctrl-C and SIGTERM
-    write the results of the crystals predicted until then.
+    After an interruption by Ctrl-C, SIGTERM or a crash, run the same command again to continue. Ctrl-C and SIGTERM
+    first write the results of the crystals predicted so far.
 
     Exit code: 0 all crystals were predicted, 3 some were rejected, 2 nothing could be done, 130 stopped by Ctrl-C or
     SIGTERM.
@@ -258,7 +264,7 @@ def _check_charges(predictor: Predictor, born_charges: bool) -> None:
 def _check_fresh(fresh: bool, share: Shard) -> None:
     if fresh and share.of > 1:
         raise typer.BadParameter(
-            "would remove the parts of other shares: remove the folder before the first one starts",
+            "would delete the part files of other shares: delete the folder before the first share starts",
             param_hint="--fresh with --shard",
         )
 
@@ -283,7 +289,7 @@ def _check_folder(output: Path) -> None:
         optional_import(package, extra="cli", purpose=purpose)
     for name in RESULT_FILES:
         if (output / name).is_dir():
-            raise BadFileError(f"{output / name}: is a folder, where a file of results must go")
+            raise BadFileError(f"{output / name}: is a folder, but the results need a file of this name")
     try:
         with tempfile.TemporaryFile(dir=output):
             pass
@@ -381,7 +387,7 @@ def _screen(
             f"{counted(counts.predicted, 'crystal')} in {seconds:.1f} s ({counts.predicted / seconds:.0f} per second)"
         )
     else:
-        stderr().print("all crystals were predicted by an earlier start; --fresh predicts them anew")
+        stderr().print("all crystals were already predicted by an earlier run; --fresh predicts them again")
     if failures:
         label, reason = next(iter(failures.items()))
         stderr().print(
@@ -393,8 +399,8 @@ def _screen(
 
 def _print_stopped(num_predicted: int) -> None:
     stderr().print(
-        f"stopped: {num_predicted:,} crystals were predicted, the remaining crystals were skipped; the same command "
-        "goes on",
+        f"stopped: {num_predicted:,} crystals were predicted, the remaining crystals were skipped; run the same "
+        "command again to continue",
         style="yellow",
     )
 
@@ -402,4 +408,4 @@ def _print_stopped(num_predicted: int) -> None:
 def _end_share(parts: Parts, name: str, stopped: bool) -> None:
     if stopped:
         raise typer.Exit(STOPPED)
-    stdout().print(f"{name} is done: {parts.folder}. When all shares are, --merge makes the ranking")
+    stdout().print(f"{name} is done: {parts.folder}. When all shares are done, --merge makes the ranking")

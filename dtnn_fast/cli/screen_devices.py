@@ -155,8 +155,8 @@ def screen_on_all(
     )
     if ended.failed:
         raise DTNNError(
-            f"{len(ended.failed)} of {number} processes failed: {', '.join(ended.failed)}. What is written stays in "
-            f"{output}: the same command goes on"
+            f"{len(ended.failed)} of {number} processes failed: {', '.join(ended.failed)}. What has been written is "
+            f"kept in {output}: run the same command again to continue"
         )
     return time.perf_counter() - start, ended.stopped
 

@@ -84,7 +84,7 @@ def write_results(results: ScreeningResults) -> None:
     # Not before all parts are there: otherwise the suffixes would depend on what was done first.
     renamed = 0 if results.facts["stopped"] else make_ids_unique(files)
     if renamed:
-        stderr().print(f"{renamed:,} ids occurred before, and have a suffix such as #2")
+        stderr().print(f"{renamed:,} ids occur more than once; the repeated ones got a suffix such as #2")
     # Not where it was stopped: the crystals that are left may have these ids.
     unmatched = [] if results.facts["stopped"] else find_unmatched(results.inputs, results.parts)
     for table in unmatched:
@@ -140,8 +140,8 @@ def _keeping_predictions(folder: Path) -> Iterator[None]:
         raise DTNNError(f"{error}\nThe predictions are in {folder}: rank them with dtnn-fast rank {folder}") from error
     except OSError as error:
         raise BadFileError(
-            f"{error.filename or folder}: results cannot be written: {error.strerror or error}. The predictions stay "
-            f"in {folder}: make room and start again with the same command"
+            f"{error.filename or folder}: results cannot be written: {error.strerror or error}. The predictions are "
+            f"kept in {folder}: free space and run the same command again"
         ) from error
 
 

@@ -44,5 +44,5 @@ def ending_quietly() -> Iterator[None]:
         # What DuckDB makes of Ctrl-C.
         if "interrupted" not in str(error).lower():
             raise
-    stderr().print("stopped: the results are not complete; the same command goes on", style="yellow")
+    stderr().print("stopped: the results are incomplete; run the same command again to continue", style="yellow")
     raise typer.Exit(STOPPED)

@@ -54,8 +54,9 @@ def train(
         typer.Argument(
             show_default=False,
             metavar="DATA",
-            help="Files or folders of labelled crystals: .jsonl with eps_electronic and eps_total, or packed "
-            "sets (.npz) of dtnn-fast data fetch. Without any: the 955 labelled crystals that come with dtnn-fast.",
+            help="Files or folders of labelled crystals: .jsonl with eps_electronic and eps_total, or packed sets "
+            "(.npz) from dtnn-fast data fetch. Without a path, the 955 labelled crystals bundled with dtnn-fast are "
+            "used.",
         ),
     ] = None,
     config: ConfigOption = None,
@@ -68,7 +69,7 @@ def train(
         typer.Option(
             "--finetune/--no-finetune",
             show_default="no-finetune",
-            help="Train the weights of a distilled or saved encoder too, instead of keeping them.",
+            help="Whether to train the weights of a distilled or saved encoder too. By default, they are kept.",
             rich_help_panel=_MODEL,
         ),
     ] = None,
@@ -77,7 +78,8 @@ def train(
         typer.Option(
             metavar="4|2,3|1-5",
             show_default="4",
-            help="Encoder layer whose latents are read, or several; bonds are read from the last one.",
+            help="Encoder layers whose latents the decoder reads, counted from 1: one layer, a list or a range. Bond "
+            "latents are read from the last of them.",
             rich_help_panel=_MODEL,
         ),
     ] = None,
@@ -86,7 +88,8 @@ def train(
         typer.Option(
             "--bonds/--no-bonds",
             show_default="bonds",
-            help="Read latents of bonds too; --no-bonds is DTNN-simple of arXiv 2405.09052.",
+            help="Whether the decoder reads the latents of bonds as well as of atoms. --no-bonds gives DTNN-simple of "
+            "arXiv 2405.09052.",
             rich_help_panel=_MODEL,
         ),
     ] = None,
@@ -125,8 +128,8 @@ def train(
             min=0,
             max=LARGEST_SEED,
             show_default=default_text(TrainConfig, "seed"),
-            help="Seed of the split into training, validation and test crystals, and of the initial weights. Excludes "
-            "--splits.",
+            help="Seed of the split into training, validation and test crystals, and of the initial weights. Cannot be "
+            "combined with --splits.",
             rich_help_panel=_RUN,
         ),
     ] = None,
@@ -134,8 +137,8 @@ def train(
         str | None,
         typer.Option(
             show_default=False,
-            help="Several seeds one after the other, such as 0-4 or 0,2,4, in the subfolders split-0, split-1, ... "
-            "Excludes --seed.",
+            help="Train one run for each of several seeds, such as 0-4 or 0,2,4, in the subfolders split-0, split-1, "
+            "... Cannot be combined with --seed.",
             rich_help_panel=_RUN,
         ),
     ] = None,
@@ -146,7 +149,7 @@ def train(
             "-o",
             file_okay=False,
             show_default="runs/DATE-TIME",
-            help="Folder of the run. An unfinished run with the same settings in it is continued.",
+            help="Folder for the run, created if missing. An unfinished run with the same settings in it is continued.",
             rich_help_panel=_RUN,
         ),
     ] = None,
@@ -162,11 +165,12 @@ def train(
 ) -> None:
     """Train a model on crystals with known dielectric tensors.
 
-    All settings, including those without an option, are in the settings file: --print-config shows it, --config reads
-    it, --set changes a single one.
+    More settings than those below can be changed in a settings file: --print-config prints it, --config reads it, and
+    --set changes a single setting.
 
-    Press Ctrl-C to stop; the same command with the same --output continues the run. Several processes, one per GPU,
-    share each batch under torchrun: torchrun --nproc-per-node 4 -m dtnn_fast train --device cuda --output FOLDER.
+    Press Ctrl-C to stop; the same command with the same --output continues the run. On several GPUs, torchrun starts
+    one process per GPU, and these share each batch: torchrun --nproc-per-node 4 -m dtnn_fast train --device cuda
+    --output FOLDER.
 
     Exit code: 0 the run is complete, 2 nothing could be done, 130 stopped by Ctrl-C.
     """
@@ -195,7 +199,7 @@ def train(
 
     with join_workers(device) as group:
         if group.num_processes > 1 and output is None:
-            raise typer.BadParameter("several processes need a common folder", param_hint="--output")
+            raise typer.BadParameter("needed with several processes, which share one folder", param_hint="--output")
         folder = output or Path("runs") / time.strftime("%Y-%m-%d-%H%M%S")
         _train(settings, folder, cache, label, threads, group)
 
@@ -242,7 +246,7 @@ def _train(
     chosen = choose_encoder(settings.encoder.name, Channels(*settings.encoder.channels), layers[-1])
     if finetune and not isinstance(chosen.encoder, NativeEncoder):
         raise typer.BadParameter(
-            "needs an encoder with learned weights that can be trained: distilled, or the folder of a saved one",
+            "needs a native encoder with saved weights: distilled, or the folder of a saved encoder",
             param_hint="--finetune",
         )
     frozen = None if finetune else chosen.encoder
@@ -401,6 +405,6 @@ def _run_members(
     result = join_runs(folder, places, systems, command_line(), label, one_encoder=inputs.latents is not None)
     (folder / SETTINGS_FILE).write_text(inputs.settings_text, encoding="utf-8")
     print_errors(stdout(), result, title=f"Test errors of the ensemble, seed {settings.seed}")
-    hint = " (dtnn-fast ensemble combines this run with another one, which gives them)" if settings.rotate else ""
+    hint = " (to get them, combine this run with another one by dtnn-fast ensemble)" if settings.rotate else ""
     print_error_bars(result["error_bars"], hint)
     return result

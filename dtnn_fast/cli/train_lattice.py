@@ -29,41 +29,52 @@ def train_lattice(
             show_default=False,
             metavar="DATA",
             help="Files or folders of crystals with force constants, Born effective charges or ionic tensors: packed "
-            "sets (.npz), such as dtnn-fast data fetch phonopy makes, or .jsonl.",
+            "sets (.npz), for example from dtnn-fast data fetch phonopy, or .jsonl.",
         ),
     ],
     encoder: Annotated[
         str,
         typer.Option(
             metavar="distilled|FOLDER",
-            help="Native encoder to start from: the bundled one of SevenNet-0, or a saved one. It is trained too.",
+            help="Native encoder to start from: distilled (bundled, learned from SevenNet-0), or the folder of a saved "
+            "encoder. It is trained too.",
             rich_help_panel=_MODEL,
         ),
     ] = "distilled",
     layer: Annotated[
         str,
-        typer.Option(metavar="3|1-3", help="Encoder layers that are read.", rich_help_panel=_MODEL),
+        typer.Option(
+            metavar="3|1-3",
+            help="Encoder layers whose latents are read, counted from 1: one layer, a list or a range.",
+            rich_help_panel=_MODEL,
+        ),
     ] = "1-3",
     latent: Annotated[
-        int, typer.Option(min=1, help="Channels of the atoms behind the encoder.", rich_help_panel=_MODEL)
+        int, typer.Option(min=1, help="Number of atom channels after the encoder.", rich_help_panel=_MODEL)
     ] = 64,
     dropout: Annotated[
-        float, typer.Option(min=0.0, max=0.9, help="Dropout in the perceptrons of atoms.", rich_help_panel=_MODEL)
+        float,
+        typer.Option(
+            min=0.0,
+            max=0.9,
+            help="Probability of dropping a channel in the perceptrons of atoms during training.",
+            rich_help_panel=_MODEL,
+        ),
     ] = 0.1,
     functional: Annotated[
         str | None,
         typer.Option(
-            show_default="PBE where it occurs, else the most frequent one",
-            help="Functional to predict for; labels of others are told apart by a learned shift.",
+            show_default="PBE if the labels have it, otherwise their most frequent functional",
+            help="DFT functional to predict for. Labels of other functionals are used too, with a learned shift.",
             rich_help_panel=_MODEL,
         ),
     ] = None,
     epochs: Annotated[
-        int, typer.Option(min=1, help="Passes over the training crystals.", rich_help_panel=_TRAINING)
+        int, typer.Option(min=1, help="Number of passes over the training crystals.", rich_help_panel=_TRAINING)
     ] = 24,
     learning_rate: Annotated[
         float,
-        typer.Option(min=1e-12, help="Highest learning rate of AdamW; decays to zero.", rich_help_panel=_TRAINING),
+        typer.Option(min=1e-12, help="Maximum learning rate of AdamW; decays to zero.", rich_help_panel=_TRAINING),
     ] = 1e-3,
     weight_decay: Annotated[
         float, typer.Option(min=0.0, help="Weight decay of AdamW.", rich_help_panel=_TRAINING)
@@ -72,8 +83,8 @@ def train_lattice(
         str,
         typer.Option(
             metavar="systems|bundled|nothing",
-            help="Crystals that are tested instead of learned: a tenth of the chemical systems; the crystals that come "
-            "with dtnn-fast, by structure; or none.",
+            help="Crystals that are held out for testing: systems holds out a tenth of the chemical systems, bundled "
+            "the structures of the crystals bundled with dtnn-fast, nothing no crystals.",
             rich_help_panel=_RUN,
         ),
     ] = "systems",
@@ -82,7 +93,7 @@ def train_lattice(
         typer.Option(
             min=0,
             max=LARGEST_SEED,
-            help="Seed of the split by systems, the initial weights and the order of crystals.",
+            help="Seed of the split by chemical systems, the initial weights and the order of the crystals.",
             rich_help_panel=_RUN,
         ),
     ] = 0,
@@ -93,7 +104,7 @@ def train_lattice(
             "-o",
             file_okay=False,
             show_default="runs/lattice-DATE-TIME",
-            help="Folder of the run. An unfinished run with the same settings in it is continued.",
+            help="Folder for the run, created if missing. An unfinished run with the same settings in it is continued.",
             rich_help_panel=_RUN,
         ),
     ] = None,
@@ -101,10 +112,11 @@ def train_lattice(
 ) -> None:
     """Train a model of Born effective charges and force constants at q = 0, which `refine` uses.
 
-    The folder gets model/ (for refine --lattice), results.json with the errors on what was held out, and
-    settings.json. After Ctrl-C, the same command with the same --output continues after the last whole epoch.
+    The folder gets model/ (for dtnn-fast refine --lattice), results.json with the errors on the held-out crystals, and
+    settings.json. Press Ctrl-C to stop; the same command with the same --output continues after the last finished
+    epoch.
 
-    Exit code: 0 done, 2 nothing could be trained.
+    Exit code: 0 the run is complete, 2 nothing could be trained.
     """
     import torch
 
@@ -195,7 +207,7 @@ def _print_results(held_out: dict[str, Any]) -> None:
     charges = held_out["born_charges"]
     if charges["atoms"]:
         stdout().print(
-            f"Born charges, {counted(charges['atoms'], 'atom')}: error {charges['mae']:.3f} e a component, mean size "
+            f"Born charges, {counted(charges['atoms'], 'atom')}: error {charges['mae']:.3f} e per component, mean size "
             f"{charges['mean_size']:.3f} e",
             markup=False,
         )

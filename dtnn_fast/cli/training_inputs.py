@@ -210,8 +210,8 @@ def functionals_of(crystals: Sequence[Crystal], more: Sequence[Crystal]) -> tupl
     main = sorted({str(crystal.info.get("functional", "PBE")) for crystal in crystals})
     if len(main) > 1:
         raise DTNNError(
-            "train: expected labels of one functional to validate and test on, got those of "
-            f"{', '.join(main)}: give crystals of the others by data.more"
+            f"train: expected labels of one functional to validate and test on, got labels of {', '.join(main)}: give "
+            "the crystals of the other functionals by data.more"
         )
     others = sorted({str(crystal.info.get("functional", main[0])) for crystal in more} - set(main))
     return (*main, *others) if others else ()
@@ -224,7 +224,11 @@ def _check(
     if missing:
         return Rejected(crystal.id, crystal.source, f"no label: the {missing[0]} dielectric tensor is not given")
     if crystal.id in ids:
-        return Rejected(crystal.id, crystal.source, "its id occurs twice, so it could be in training and test")
+        return Rejected(
+            crystal.id,
+            crystal.source,
+            "its id occurs more than once, so the crystal could be in both training and test",
+        )
     try:
         check_crystal(crystal, elements)
     except BadCrystalError as error:

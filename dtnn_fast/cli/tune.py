@@ -51,7 +51,9 @@ def tune(
         typer.Argument(
             show_default=False,
             metavar="DATA",
-            help="Files or folders of labelled crystals. Without any: the 955 that come with dtnn-fast.",
+            help="Files or folders of labelled crystals: .jsonl with eps_electronic and eps_total, or packed sets "
+            "(.npz) from dtnn-fast data fetch. Without a path, the 955 labelled crystals bundled with dtnn-fast are "
+            "used.",
         ),
     ] = None,
     config: ConfigOption = None,
@@ -65,8 +67,7 @@ def tune(
         typer.Option(
             metavar="NAME=VALUE",
             show_default=False,
-            help="Keep a setting at a value instead of searching it, such as layer=4 or bonds=false; may be given "
-            "several times.",
+            help="Keep a setting at a value instead of searching it, such as layer=4 or bonds=false. Can be repeated.",
             rich_help_panel=_SEARCH,
         ),
     ] = None,
@@ -83,7 +84,8 @@ def tune(
         str | None,
         typer.Option(
             show_default="0",
-            help="Seeds of the splits, such as 0 or 0-4. A trial is judged by the mean of their validation errors.",
+            help="Seeds of the splits into training, validation and test crystals, such as 0, 0-4 or 0,2,4. A trial is "
+            "judged by its validation error, averaged over the splits.",
             rich_help_panel=_SEARCH,
         ),
     ] = None,
@@ -112,7 +114,7 @@ def tune(
             "--output",
             "-o",
             file_okay=False,
-            help="Folder of the study. A study with the same settings in it is continued.",
+            help="Folder for the search, created if missing. A search with the same settings in it is continued.",
             rich_help_panel="The run",
         ),
     ] = Path("tuning"),
@@ -122,9 +124,9 @@ def tune(
     """Search for good settings of the decoder and its training, judged by validation errors.
 
     The search covers layer, blocks, latent, dropout, bonds, residual, learning_rate, weight_decay and batch_size, and
-    starts from the defaults of dtnn-fast train. Test crystals have no part in it. The folder gets the study (study.db),
-    all trials (trials.csv), the best settings with their errors (best.json), and best.toml, which dtnn-fast train
-    --config reads.
+    starts from the defaults of dtnn-fast train. Test crystals are not used. The folder gets the state of the search
+    (study.db), all trials (trials.csv), the best settings with their errors (best.json), and best.toml, a settings file
+    for dtnn-fast train --config.
 
     Press Ctrl-C to stop; the same command continues the search.
 
@@ -239,7 +241,7 @@ def _report(
         return
     write_trials(folder / TRIALS_FILE, trials, fixed)
     if best is None:
-        reason = trials[0].user_attrs.get("reason", "given up early")
+        reason = trials[0].user_attrs.get("reason", "stopped early")
         raise DTNNError(f"tune: none of {counted(len(trials), 'trial')} was trained to the end: {reason}")
     found = best_settings(start, best, fixed)
     (folder / BEST_SETTINGS_FILE).write_text(settings_text("train", train_config(settings, found)), encoding="utf-8")
@@ -298,7 +300,7 @@ def _print_best(console: Console, study: Study, fixed: Mapping[str, Value]) -> N
     num_pruned = len(study.finished) - len(complete)
     table = Table(
         title=f"The best of {counted(len(study.finished), 'trial')}",
-        caption=f"{num_pruned} were given up early" if num_pruned else None,
+        caption=f"{num_pruned} were stopped early (pruned)" if num_pruned else None,
         box=None,
     )
     for name in ("trial", "validation error", *SEARCHED_SETTINGS):

@@ -146,7 +146,9 @@ def check_row(crystal: Crystal, encoder: str, known_ids: Container[str]) -> Drop
         The dropped row, or None for a crystal that can be kept.
     """
     if crystal.id in known_ids:
-        explanation = "its id occurs twice, so it could be in training and test; the first one is kept"
+        explanation = (
+            "its id occurs more than once, so the crystal could be in both training and test; the first one is kept"
+        )
         return DroppedRow.make(DropReason.DUPLICATE_ID, crystal.id, crystal.source, explanation)
     try:
         check_crystal(crystal)

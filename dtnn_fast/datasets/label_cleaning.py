@@ -196,7 +196,7 @@ def _clean_diagonals(
             dropped.append(DroppedLabel(label, LabelFault.TOO_LARGE, explanation))
         elif rotations is not None and _diagonal_violation(diagonal, rotations) > _DIAGONAL_VIOLATION:
             kept_means[label] = float(diagonal.mean())
-            explanation = "the point group changes the diagonal, so that it stands in another frame"
+            explanation = "the point group changes the diagonal, so it is in another frame"
             dropped.append(DroppedLabel(label, LabelFault.WRONG_FRAME, explanation))
         else:
             kept[label] = diagonal

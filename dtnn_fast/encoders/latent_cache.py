@@ -230,7 +230,7 @@ def _read(path: Path, key: dict[str, str]) -> LatentTable:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dictionary
     except (SafetensorError, OSError) as error:
-        raise BadFileError(f"{path}: damaged; remove it, and the latents are computed again: {error}") from error
+        raise BadFileError(f"{path}: damaged; delete it, and the latents are computed again: {error}") from error
     for name, expected in key.items():
         actual = str(metadata.get(name))
         if actual != expected:
@@ -238,7 +238,7 @@ def _read(path: Path, key: dict[str, str]) -> LatentTable:
                 f"{path}: made of another {name}: expected {expected[:16]}, got {actual[:16]}; remove it"
             )
     if metadata.get(_CHECKSUM) != _checksum(tensors):
-        raise BadFileError(f"{path}: damaged: wrong checksum; remove it, and the latents are computed again")
+        raise BadFileError(f"{path}: damaged: wrong checksum; delete it, and the latents are computed again")
     layers = [int(layer) for layer in key["layers"].split(",")]
     bond_counts = {layer: tensors[f"{layer}.bond_counts"] for layer in layers if f"{layer}.bond_counts" in tensors}
     names = {layer: ATOM_ARRAYS + BOND_ARRAYS if layer in bond_counts else ATOM_ARRAYS for layer in layers}

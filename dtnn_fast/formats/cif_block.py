@@ -41,7 +41,7 @@ class CifBlock(NamedTuple):
         """The values of a tag without quotes; "." and "?" stand for values that are not given."""
         values = self.items.get(tag, ())
         if isinstance(values, _Conflict):
-            raise BadCrystalError(f"{tag} stands in the block twice, with different values")
+            raise BadCrystalError(f"{tag} occurs twice in the block, with different values")
         # Values without quotes have no blanks around them.
         return [_unquoted(value) if value[:1] in _QUOTES else value for value in values]
 

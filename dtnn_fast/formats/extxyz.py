@@ -155,7 +155,7 @@ def _entries(comment: str) -> tuple[dict[str, str], dict[str, str]]:
         if match["double"] is not None or match["single"] is not None:
             value = re.sub(r"\\(.)", lambda escape: "\n" if escape[1] == "n" else escape[1], value)
         if entries.setdefault(key, value) != value:
-            raise ValueError(f"{key}= stands twice on the comment line, with different values")
+            raise ValueError(f"{key}= occurs twice on the comment line, with different values")
     return entries, spelling
 
 
@@ -172,7 +172,7 @@ def _cell(entries: dict[str, str]) -> tuple[np.ndarray, list[bool]]:
         raise ValueError(f"expected pbc to be three of T or F, got {entries['pbc']!r}")
     for key in _FRACTIONAL_KEYS:
         if _BOOLEANS.get(entries.get(key, "F").upper(), True):
-            raise ValueError(f"{key}={entries[key]}: positions of extended XYZ are Cartesian; write them so")
+            raise ValueError(f"{key}={entries[key]}: expected Cartesian positions, as extended XYZ has them")
     return np.reshape(lattice, (3, 3)), [bool(value) for value in periodic]
 
 
@@ -240,7 +240,7 @@ def _columns(properties: str) -> _Columns:
         if not re.fullmatch("[1-9][0-9]{0,5}", width) or column_type.upper() not in ("S", "I", "R", "L"):
             raise ValueError(f"expected name:type:width in Properties, got {name}:{column_type}:{width}")
         if name.lower() in columns:
-            raise ValueError(f"{name} stands twice in Properties: {properties!r}")
+            raise ValueError(f"{name} occurs twice in Properties: {properties!r}")
         columns[name.lower()] = (total, column_type.upper(), width)
         total += int(width)
     symbol = columns.get("species")

@@ -86,7 +86,7 @@ def _documents_of_object(tokens: JsonTokens) -> Iterator[tuple[str | None, Any]]
     left_out = [key for key, cells in behind.items() if isinstance(cells, Mapping) and first_labels & cells.keys()]
     if left_out:
         raise tokens.refusal(
-            f"the columns {', '.join(left_out)} stand behind the structures of a file too large to read whole, and are "
+            f"the columns {', '.join(left_out)} come after the structures in a file too large to read whole, and are "
             "left out: write the table as JSON lines"
         )
     if is_document or not (by_id or has_entries):

@@ -170,14 +170,14 @@ def _elements(species: _Species, symbols_behind: Sequence[str | None], comment: 
     if species.symbols:
         named["line 6"] = _expand([_element(symbol) for symbol in species.symbols], species.counts)
     if symbols_behind and None not in symbols_behind:
-        named["the words behind the positions"] = [_element(symbol) for symbol in symbols_behind if symbol]
+        named["the words after the positions"] = [_element(symbol) for symbol in symbols_behind if symbol]
     if not species.symbols:
         elements = _comment_elements(comment, species.counts)
         if elements is not None:
             named["the comment line"] = _expand(elements, species.counts)
     if not named:
         raise ValueError(
-            "no element symbols: expected them in line 6, above the numbers of atoms, or behind each position"
+            "no element symbols: expected them in line 6, above the numbers of atoms, or after each position"
         )
     (first_place, numbers), *others = named.items()
     for place, other in others:
@@ -248,7 +248,7 @@ def _check_end(lines: list[str], row: int, total: int) -> None:
     if atom is not None:
         line = row + rest.count("\n", 0, atom.start())
         raise ValueError(
-            f"line {line + 1}: looks like an atom behind the {total} positions, got {lines[line].strip()!r}"
+            f"line {line + 1}: looks like an atom after the {total} positions, got {lines[line].strip()!r}"
         )
     for second in _SECOND_STRUCTURE.finditer(rest):
         if all(map(_is_symbol, _uncommented(second.group(1)).split())):

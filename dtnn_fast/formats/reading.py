@@ -60,7 +60,7 @@ def _read_archive(path: Path, text: str) -> Iterator[Crystal | Rejected]:
 def _read_member(path: Path, file: IO[bytes]) -> Iterator[Crystal | Rejected]:
     key = require_file_format(path)
     if not FILE_FORMATS[key].is_text:
-        raise BadFileError(f"{path}: {FILE_FORMATS[key].name} inside of an archive: unpack it first")
+        raise BadFileError(f"{path}: {FILE_FORMATS[key].name} inside an archive: unpack it first")
     return _read_text_file(TextFile(path, file), key)
 
 

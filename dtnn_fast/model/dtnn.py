@@ -241,7 +241,7 @@ class DTNN(GraphPredictor):
             ValueError: the model has no readout of Born charges.
         """
         if self.born_readout is None:
-            raise ValueError("born_charges: expected a model with `born_charges`, got one that was trained without")
+            raise ValueError("born_charges: expected a model with `born_charges`, got one without")
         if isinstance(crystals, CrystalGraph):
             crystals = self.encode(crystals)
         charges: Tensor = self.born_readout(self._read_latents(crystals), crystals.ptr, crystals.orbits)

@@ -125,7 +125,7 @@ class Predictor(nn.Module):
         Raises:
             ValueError: the model has no Born charges.
         """
-        raise ValueError(f"{type(self).__name__}: expected a model of Born charges, got one that was trained without")
+        raise ValueError(f"{type(self).__name__}: expected a model with Born charges, got one without")
 
     def predict_members_and_charges(
         self, crystals: Sequence[Crystal]
@@ -189,7 +189,7 @@ class Predictor(nn.Module):
         """
         if not self.tensor_calibrations:
             raise ValueError(
-                "predict_with_errors: expected an ensemble with calibrated error bars, got a model without"
+                "predict_with_errors: expected an ensemble with calibrated error bars, got a model without error bars"
             )
         chosen = self._choose_target(target)
         prediction = self._predict_in_batches(structures, batch_atoms)
@@ -217,7 +217,7 @@ class Predictor(nn.Module):
         if not self.mean_calibrations:
             raise ValueError(
                 "predict_mean_with_errors: expected an ensemble with calibrated error bars of means, got a model "
-                "without"
+                "without error bars of means"
             )
         chosen = self._choose_target(target)
         prediction = self._predict_in_batches(structures, batch_atoms)

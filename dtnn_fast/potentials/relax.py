@@ -85,7 +85,7 @@ def relax(
         ratio = float(atoms.get_volume()) / abs(float(np.linalg.det(start.cell)))
         if not abs(ratio - 1.0) <= largest_volume_change:
             raise BadCrystalError(
-                f"{crystal.label}: the relaxation with {potential.name} runs away: after {optimizer.nsteps} steps the "
+                f"{crystal.label}: the relaxation with {potential.name} diverges: after {optimizer.nsteps} steps the "
                 f"volume is {ratio:.3g} times that of the given crystal"
             )
     force = float(np.sqrt(np.square(target.get_forces()).sum(1).max()))

@@ -93,9 +93,11 @@ def choose(items: Iterable[Crystal | Rejected], ranked: Sequence[Ranked]) -> Ite
     for id, formula in ranked:
         crystal = found.get(id)
         if crystal is None:
-            yield Rejected(id, "", "ranked, but not among the given files: give those that were screened")
+            yield Rejected(id, "", "ranked, but not among the given files: give the files that were screened")
         elif formula and crystal.formula != formula:
-            reason = f"the ranking has {formula} by this id, the file {crystal.formula}: give those that were screened"
+            reason = (
+                f"the ranking has {formula} with this id, the file {crystal.formula}: give the files that were screened"
+            )
             yield Rejected(id, crystal.source, reason)
         else:
             yield crystal

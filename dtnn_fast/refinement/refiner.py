@@ -280,8 +280,8 @@ def _remarks(refinement: Refinement) -> Iterator[str]:
     direct, lattice = (float(mean_permittivity(tensor)) for tensor in (refinement.direct, refinement.lattice))
     if refinement.is_unstable:
         yield (
-            f"unstable: a mode of {refinement.modes[0]:.2f} THz lowers the energy, so the crystal takes another "
-            "structure when it is cold, and the ionic tensor means little"
+            f"unstable: a mode of {refinement.modes[0]:.2f} THz lowers the energy, so the crystal has another "
+            "structure at low temperature, and the ionic tensor is not reliable"
         )
     if refinement.is_nearly_ferroelectric:
         is_soft = refinement.soft_share > refinement.largest_share
@@ -289,7 +289,7 @@ def _remarks(refinement: Refinement) -> Iterator[str]:
         which = f"modes below {SOFT_BELOW:g} eV/Angstrom^2 make" if is_soft else "one mode makes"
         yield (
             f"close to a ferroelectric instability: {which} {share:.1f} of the ionic mean of {lattice:.1f} (lattice "
-            "dynamics), which depends on details"
+            "dynamics), which is sensitive to details such as functional and temperature"
         )
     if abs(lattice - direct) > 0.5 * max(lattice, direct, 2.0):
         yield f"the direct prediction ({direct:.1f}) and lattice dynamics ({lattice:.1f}) disagree"

@@ -27,8 +27,8 @@ _LARGEST_FRONT = 300
 _TITLES: dict[str, str] = {str(code): title for code, title in TITLES.items()}
 _TITLES |= {
     "no_value": "no value to rank by",
-    "no_band_gap": "a metal: its source states no band gap",
-    "duplicate": "the structure of an earlier crystal",
+    "no_band_gap": "a metal: the input gives a band gap of zero",
+    "duplicate": "same structure as an earlier crystal",
 }
 
 

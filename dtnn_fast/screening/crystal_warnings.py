@@ -66,18 +66,18 @@ TITLES = {
     WarningCode.COMPRESSED: "atoms unusually close to each other",
     WarningCode.UNUSUAL_DENSITY: "unusual density",
     WarningCode.METALS_ONLY: "made of metals only",
-    WarningCode.SINGLE_ELEMENT: "an element alone",
+    WarningCode.SINGLE_ELEMENT: "a pure element",
     WarningCode.NOT_CHARGE_BALANCED: "no oxidation states that add up to zero: likely a metal",
     WarningCode.NO_BONDS: "atoms without a neighbor within the cutoff of the model",
     WarningCode.GAP: "a slab, wires or molecules with a gap wider than the cutoff of the model",
     WarningCode.FEW_TRAINING_CRYSTALS: "few training crystals with one of the elements",
     WarningCode.FAR_FROM_TRAINING: "unlike all training crystals",
     WarningCode.SMALL_GAP: "an electronic part like that of a metal",
-    WarningCode.NEGATIVE_PART: "a principal value below its bound",
+    WarningCode.NEGATIVE_PART: "a principal value below its physical limit",
     WarningCode.SYMMETRY_BREACH: "a tensor that breaks the symmetry of the crystal",
     WarningCode.ERROR_BAR_EXCEEDS_VALUE: "error bar exceeds the value",
 }
-# The prediction means nothing: the structure is no bulk insulator, or an element alone, of which the model has seen a
+# The prediction means nothing: the structure is no bulk insulator, or a pure element, of which the model has seen a
 # handful and most are metals, or the error bar is larger than the value.
 UNRELIABLE = frozenset(
     {
@@ -135,7 +135,7 @@ def structure_warnings(
             *_rare_element_warnings(crystal, counts),
         ]
         if training_distances is not None and training_distances[index] > 1.0:
-            text = "unlike all training crystals: atoms in such surroundings are not among them"
+            text = "unlike all training crystals: none of them has atoms in similar surroundings"
             warnings.append(CrystalWarning(WarningCode.FAR_FROM_TRAINING, text))
         results.append(warnings)
     return results
@@ -222,7 +222,7 @@ def _length_warnings(crystal: Crystal, bonding: Bonding) -> list[CrystalWarning]
     if filling > _DENSE_FILLING:
         text = f"unusually dense: {per_atom:.1f} cubic Angstrom per atom"
     elif per_atom > _THIN_VOLUME and bonding.dimension == 3:
-        text = f"unusually thin: {per_atom:.0f} cubic Angstrom per atom"
+        text = f"unusually low density: {per_atom:.0f} cubic Angstrom per atom"
     else:
         return []
     return [CrystalWarning(WarningCode.UNUSUAL_DENSITY, text)]
@@ -235,7 +235,7 @@ def _element_warnings(crystal: Crystal) -> list[CrystalWarning]:
         text = "made of metals only: most such crystals are metals, which have no dielectric constant"
         warnings.append(CrystalWarning(WarningCode.METALS_ONLY, text))
     if len(elements) == 1:
-        text = "an element alone: few training crystals are"
+        text = "a pure element: few training crystals are pure elements"
         warnings.append(CrystalWarning(WarningCode.SINGLE_ELEMENT, text))
     return warnings
 
@@ -257,7 +257,7 @@ def _bond_warnings(crystal: Crystal, bonding: Bonding, cutoff: float) -> list[Cr
     warnings = []
     if bonding.num_lone_atoms:
         atoms = "1 atom has" if bonding.num_lone_atoms == 1 else f"{bonding.num_lone_atoms} atoms have"
-        text = f"{atoms} no neighbor within {cutoff:g} Angstrom, beyond which the model sees nothing"
+        text = f"{atoms} no neighbor within {cutoff:g} Angstrom, the cutoff of the model"
         warnings.append(CrystalWarning(WarningCode.NO_BONDS, text))
     elif bonding.dimension < 3 and _has_gap(crystal, cutoff):
         text = (
@@ -312,8 +312,8 @@ def _worst_breaches(tensors: Mapping[str, np.ndarray], systems: Sequence[str | N
         demand = "all" if systems[row] == "cubic" else "two"
         values = ", ".join(f"{value:.2f}" for value in principal[worst, row])
         text = (
-            f"the {targets[worst]} tensor breaks the symmetry: a {systems[row]} crystal has {demand} principal values "
-            f"equal, these are {values}"
+            f"the {targets[worst]} tensor breaks the symmetry: in a {systems[row]} crystal {demand} principal values "
+            f"are equal, here they are {values}"
         )
         results.append(CrystalWarning(WarningCode.SYMMETRY_BREACH, text))
     return results

@@ -82,7 +82,7 @@ def screen_crystals(
         ScreeningStopped: on KeyboardInterrupt, with the predictions until then.
     """
     if born_charges and not model.has_born_charges:
-        raise ValueError("screen_crystals: expected a model of Born charges, got one that was trained without")
+        raise ValueError("screen_crystals: expected a model with Born charges, got one without")
     known_elements = frozenset(model.elements) or None
     # It looks at all parameters, which takes longer than a small crystal.
     search_from = None if are_prepared else search_from_atoms(model)

@@ -262,7 +262,9 @@ def _column(file: Path, name: str) -> list[Any]:
     try:
         values: list[Any] = parquet.read_table(file, columns=[name])[name].to_pylist()
     except (OSError, KeyError, pa.ArrowException) as error:
-        raise BadFileError(f"{file}: damaged: {error}. Remove it and start again: it is computed anew") from error
+        raise BadFileError(
+            f"{file}: damaged: {error}. Delete it and run the command again: it is then recomputed"
+        ) from error
     return values
 
 

@@ -220,9 +220,9 @@ class Parts:
             if _without_name(before.get(key)) != _without_name(now):
                 difference = _difference(before.get(key), now)
                 is_changed = key == "source" and not difference
-                other = "files that have changed since then (in size or time)" if is_changed else what
+                other = "files that have changed since (in size or time)" if is_changed else what
                 raise DTNNError(
-                    f"{self.folder}: holds what was made of {other}: choose another --output, or --fresh to replace it"
+                    f"{self.folder}: contains results of {other}: choose another --output, or --fresh to replace them"
                     f"{difference}"
                 )
 

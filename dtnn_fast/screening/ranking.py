@@ -218,7 +218,9 @@ def open_ranking(folders: Sequence[Path], rules: RankingRules) -> Iterator[Ranki
     """
     files = [file for folder in folders for file in Parts(folder).part_files()] if folders else []
     if not files:
-        raise BadFileError(f"{', '.join(map(str, folders))}: no part of a screening there: run dtnn-fast screen first")
+        raise BadFileError(
+            f"{', '.join(map(str, folders))}: no part files of a screening in it: run dtnn-fast screen first"
+        )
     duckdb = _duckdb()
     with duckdb.connect() as connection:
         connection.execute("SET preserve_insertion_order = true")

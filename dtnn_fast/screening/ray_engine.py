@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # Processes that read end after this many chunks, so that no memory that libraries lose adds up.
 _CHUNKS_PER_PROCESS = 64
-_GOES_ON = "What is written stays: the same command goes on"
+_GOES_ON = "What has been written is kept: run the same command again to continue"
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,12 @@ def run_screening_on_ray(
     except KeyboardInterrupt:
         return counts._replace(stopped=True)
     except (ray.exceptions.RayError, ConnectionError) as error:
-        raise DTNNError(f"Ray gave the screening up: {_last_line(error)}\n{_GOES_ON}") from error
+        raise DTNNError(f"Ray ended the screening: {_last_line(error)}\n{_GOES_ON}") from error
     # Of actors that died, whose pieces others have written.
     parts.remove_unfinished(frozenset(chunks))
     if left_out:
         more = f"\n(and {len(left_out) - 1} more pieces)" if len(left_out) > 1 else ""
-        raise DTNNError(f"{left_out[0]}{more}\nAll others are written: the same command tries these again")
+        raise DTNNError(f"{left_out[0]}{more}\nAll other pieces are written: run the same command again to retry these")
     return counts
 
 

@@ -238,11 +238,11 @@ class _Readers:
         self._deaths_in_a_row += 1
         if self._deaths_in_a_row >= _MOST_DEATHS_IN_A_ROW or task.unexplained >= _MOST_UNEXPLAINED_DEATHS:
             raise DTNNError(
-                f"reading processes end again and again, the last one {cause}{where}. What is written stays: make room "
-                "in memory, or try --readers 0, which shows the error"
+                f"reading processes keep ending, the last one {cause}{where}. What has been written is kept: free "
+                "memory, or try --readers 0, which shows the error"
             )
         rejection = ", which is rejected" if where else ""
-        self._on_message(f"a reading process ended {cause}{where}{rejection}; another one goes on")
+        self._on_message(f"a reading process ended {cause}{where}{rejection}; another one continues")
         self._readers[self._readers.index(reader)] = fresh = _Reader(self._preparation)
         fresh.start(task, self._chunks[task.chunk])
 

@@ -65,7 +65,7 @@ def replace_synced(path: Path, write: Callable[[Path], Any]) -> None:
             hint = ""
             # EDQUOT is a quota, EFBIG the limit of a file's size (ulimit -f).
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error):
-                hint = ". What is written stays: make room and start again with the same command"
+                hint = ". What has been written is kept: free space and run the same command again"
             raise BadFileError(f"{path}: cannot be written: {error.strerror or error}{hint}") from error
     finally:
         unfinished.unlink(missing_ok=True)

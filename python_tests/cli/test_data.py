@@ -120,7 +120,7 @@ def test_output_must_be_an_npz(program, tmp_path):
 
 def test_output_that_cannot_be_written(program, tmp_path):
     (tmp_path / "folder.npz").mkdir()
-    assert "is a folder" in program("data", "fetch", "matminer", "-o", tmp_path / "folder.npz").stderr
+    assert "got an existing folder" in program("data", "fetch", "matminer", "-o", tmp_path / "folder.npz").stderr
     (tmp_path / "file").write_text("")
     result = program("data", "fetch", "matminer", "-o", tmp_path / "file" / "a.npz")
     assert result.exit_code == 2
@@ -144,7 +144,7 @@ def test_no_crystal_left(program, tmp_path, table):
     target = tmp_path / "none.npz"
     result = program("data", "fetch", "matminer", "--file", table, "-o", target)
     assert result.exit_code == 2
-    assert "no row is left: 3 rows dropped" in result.stderr
+    assert "no crystal is left: 3 rows dropped" in result.stderr
     assert not target.exists()
     assert target.with_suffix(".dropped.csv").exists()
 

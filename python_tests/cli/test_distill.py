@@ -81,7 +81,7 @@ def test_stopping_says_how_to_go_on(program, few, tmp_path, monkeypatch):
         patch.setattr(DistillProgress, "on_record", interrupt)
         stopped = program(*arguments)
     assert stopped.exit_code == 130
-    assert f"run the same command with --output {tmp_path / 'run'} to go on" in stopped.stderr
+    assert f"run the same command with --output {tmp_path / 'run'} to continue" in stopped.stderr
     assert program(*arguments).exit_code == 0
 
 

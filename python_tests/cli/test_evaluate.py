@@ -215,7 +215,7 @@ class TestModels:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["runs", "--lattice", "lattice"], "expected it with --textbook or --labelled"),
+            (["runs", "--lattice", "lattice"], "needs --textbook or --labelled, got run folders"),
             (["--textbook", "--lattice", "nowhere"], "nowhere"),
             (["--textbook", "--model", "dielectric-total", "--lattice", "lattice"], "electronic and ionic"),
         ],

@@ -70,4 +70,4 @@ def test_a_condition_that_leaves_nothing_and_a_folder_without_parts(program, scr
     assert "no crystal is ranked" in result.stderr
     result = program("rank", tmp_path)
     assert result.exit_code == 2
-    assert "no part of a screening there" in result.stderr
+    assert "no part files of a screening in it" in result.stderr

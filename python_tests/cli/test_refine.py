@@ -131,7 +131,7 @@ def test_files_that_are_no_ranking_are_refused(refine, files):
         (["X", "-o", "out.txt"], ".json or .csv"),
         (["X", "-o", "nowhere/out.json"], "there is no folder nowhere"),
         (["X", "--relax"], "--potential"),
-        (["X", "--best", "3"], "folder of a screening by --ranking"),
+        (["X", "--best", "3"], "needs --ranking with the folder of a screening"),
         (["X", "--potential", "unheard"], "file of Nequix"),
         (["X", "--potential", "missing.nqx"], "missing.nqx"),
     ],

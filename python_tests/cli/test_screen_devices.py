@@ -95,7 +95,7 @@ def test_a_process_that_dies_is_told_and_the_next_start_heals(program, arguments
     text = " ".join(result.stderr.split())
     if number == signal.SIGKILL:
         assert result.exit_code == 2
-        assert f"1 of 2 processes failed: die ({how}). What is written stays" in text
+        assert f"1 of 2 processes failed: die ({how}). What has been written is kept" in text
     else:
         assert result.exit_code == 130, result.stderr
         assert how in text

@@ -89,14 +89,14 @@ def test_stopped_while_the_ranking_is_made(starter, arguments, undisturbed, tmp_
     moments = 0
     for attempt in range(8):
         start = starter.start(*arguments, "-o", tmp_path)
-        start.wait_for("crystals in" if attempt == 0 else "all crystals were predicted")
+        start.wait_for("crystals in" if attempt == 0 else "all crystals were already predicted")
         time.sleep(0.03 * attempt)
         start.send(signal.SIGINT)
         code = start.wait()
         assert code in (130, 3), start.output
         assert "Traceback" not in start.output
         if code == 130:
-            assert "stopped: the results are not complete" in " ".join(start.output.split())
+            assert "stopped: the results are incomplete" in " ".join(start.output.split())
             moments += 1
     assert moments
     assert starter.run(*arguments, "-o", tmp_path)[0] == 3
@@ -129,7 +129,7 @@ def test_a_full_disk(starter, arguments, undisturbed, tmp_path, where):
     text = " ".join(output.split())
     if where == "parts":
         assert "cannot be written: " in text
-        assert "make room and start again with the same command" in text
+        assert "free space and run the same command again" in text
     else:
         assert "cannot be written: " in text
         assert len(rows_of(tmp_path)) == len(rows_of(undisturbed))
@@ -175,17 +175,17 @@ def test_another_model_changed_files_and_other_options_are_refused(
         assert results_of(finished) == results_of(undisturbed)
         return " ".join(output.split())
 
-    assert "holds what was made of another model" in refused("screen", data, "--model", "dielectric-total")
+    assert "contains results of another model" in refused("screen", data, "--model", "dielectric-total")
     more = tmp_path_factory.mktemp("more")
     for file in data.iterdir():
         (more / file.name).write_bytes(file.read_bytes())
-    assert "holds what was made of other files" in refused("screen", more, *arguments[2:])
+    assert "contains results of other files" in refused("screen", more, *arguments[2:])
     file = data / "0.jsonl"
     before = file.stat()
     text = file.read_text()
     file.write_text(text + "\n" + json.dumps(row_of(labelled[0])))
     try:
-        assert "holds what was made of files that have changed since then" in refused(*arguments)
+        assert "contains results of files that have changed since" in refused(*arguments)
     finally:
         file.write_text(text)
         os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -244,7 +244,7 @@ def test_the_results_are_no_input(starter, arguments, tmp_path, data):
     for _ in range(2):
         code, output = starter.run("screen", tmp_path, *arguments[2:], "-o", output_folder)
         assert code == 3, output
-    assert "all crystals were predicted by an earlier start" in output
+    assert "all crystals were already predicted by an earlier run" in output
     assert len(rows_of(output_folder, "rejected")) == NUM_FILES
 
 

@@ -344,7 +344,7 @@ def test_a_stopped_program_ends_all_its_processes_and_goes_on(ray, tiny_model, m
         process.send_signal(number)
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
-    assert "the same command goes on" in " ".join(stderr.split())
+    assert "run the same command again to continue" in " ".join(stderr.split())
     deadline = time.monotonic() + 20
     while (left := processes_with(mark)) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -44,7 +44,7 @@ def test_train_then_nothing_left_to_do(program, data, tmp_path):
     assert "24 training, 3 validation, 3 test" in first.stderr
     assert "Test errors, seed 0: ionic" in first.stdout
     found = " | ".join(reasons(folder))
-    for reason in ("outside [-10, 100]", "its id occurs twice", "no label", "not valid JSON"):
+    for reason in ("outside [-10, 100]", "its id occurs more than once", "no label", "not valid JSON"):
         assert reason in found
     model = DTNN.from_pretrained(folder / "model")
     assert model.config.targets == ("electronic", "ionic", "total")
@@ -74,7 +74,7 @@ def test_stopped_run_goes_on_to_the_same_result(program, data, tmp_path, monkeyp
         patch.setattr(TrainingProgress, "on_batch", interrupt_in_epoch_2)
         stopped = program(*arguments, tmp_path / "parts")
     assert stopped.exit_code == 130
-    assert "The state after epoch 2 is in" in stopped.stderr
+    assert "The state after epoch 2 is saved in" in stopped.stderr
     assert not (tmp_path / "parts" / "results.json").exists()
     resumed = program(*arguments, tmp_path / "parts")
     assert "resuming after epoch 2" in resumed.stderr

@@ -187,7 +187,7 @@ def test_a_model_of_other_weights_is_refused(program, data, tmp_path):
             ["--encoder", "mace"],
             "expected native, sevennet-0, sevennet-l3i5, distilled, or the folder of a saved encoder",
         ),
-        (["--encoder", "native", "--finetune"], "needs an encoder with learned weights that can be trained"),
+        (["--encoder", "native", "--finetune"], "needs a native encoder with saved weights"),
         (["--layer", "0"], "expected layers from 1 to 5"),
         (["--layer", "4-9"], "expected layers from 1 to 5"),
         (["--layer", "x"], "expected layers from 1 to 5"),

@@ -83,7 +83,7 @@ def test_screen(program, folder, tmp_path):
     assert by_id["methane"]["warning_codes"].split()[0] == "gap"
     assert by_id["copper"]["warnings"].split("; ")[:2] == [
         "made of metals only: most such crystals are metals, which have no dielectric constant",
-        "an element alone: few training crystals are",
+        "a pure element: few training crystals are pure elements",
     ]
 
     assert "!" not in result.stdout

@@ -104,8 +104,8 @@ def test_members_that_cannot_be_read(tmp_path, ending):
         "page.cif": ("<html>404</html>", "not valid CIF"),
         "cut.cif.gz": (gzip.compress(CIF.encode())[:-9], "truncated: its gzip data"),
         "picture.xyz": (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
-        "inner.zip": (b"PK", "archive inside of an archive: unpack it first"),
-        "set.npz": (b"PK", "packed set inside of an archive: unpack it first"),
+        "inner.zip": (b"PK", "archive inside an archive: unpack it first"),
+        "set.npz": (b"PK", "packed set inside an archive: unpack it first"),
         "other.vasp": (CIF, "named as POSCAR, but it looks like CIF"),
         "half.json": (json.dumps({"a": 1}), "no structure in it"),
     }

@@ -252,7 +252,7 @@ def test_repeated_tags(tmp_path):
     text = cif([symbol("F m -3 m"), "_chemical_formula_sum 'Mg O'", "_chemical_formula_sum ''"], ROCK_SALT)
     assert read_one(tmp_path, text).num_atoms == 8
     (rejected,) = read(tmp_path, cif([symbol("F m -3 m"), "_cell_length_a 9"], ROCK_SALT))
-    assert rejected.reason.startswith("_cell_length_a stands in the block twice, with different values")
+    assert rejected.reason.startswith("_cell_length_a occurs twice in the block, with different values")
 
 
 def test_blocks_have_names_of_their_own(tmp_path):

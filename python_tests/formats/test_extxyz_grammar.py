@@ -72,8 +72,8 @@ def test_frames_with_blank_lines_between(tmp_path):
     ("text", "message"),
     [
         (frame("energy=1"), "this is a molecule, not a crystal"),
-        (frame(f"{LATTICE} scaled=T"), "scaled=T: positions of extended XYZ are Cartesian"),
-        (frame(f'{LATTICE} lattice="5 0 0 0 5 0 0 0 5"'), "lattice= stands twice"),
+        (frame(f"{LATTICE} scaled=T"), "scaled=T: expected Cartesian positions, as extended XYZ has them"),
+        (frame(f'{LATTICE} lattice="5 0 0 0 5 0 0 0 5"'), "lattice= occurs twice"),
         (frame('Lattice="4.2 0 0 0 4.3 0 0 0 x"'), "expected 9 numbers in Lattice, got 8"),
         (frame('Lattice="4.2 0 0 0 4.3 0 0 0 4.4 pbc="T T T"'), "is a quote missing"),
         (frame(f'{LATTICE} pbc="T T 2"'), "expected pbc to be three of T or F"),
@@ -89,7 +89,7 @@ def test_frames_with_blank_lines_between(tmp_path):
         (frame(f"{LATTICE} Properties=species:S:1:frac:R:3"), "expected species .* and pos"),
         (
             frame(f"{LATTICE} Properties=species:S:1:pos:R:3:pos:R:3", "Mg 0 0 0 1 1 1\nO 0 0 1 1 1 1\n"),
-            "pos stands twice",
+            "pos occurs twice",
         ),
         (frame(f"{LATTICE} Properties=species:S:1:pos:R:x"), "expected name:type:width in Properties"),
     ],

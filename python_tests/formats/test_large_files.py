@@ -59,7 +59,7 @@ def test_containers_of_json(tmp_path, in_parts, name, size):
     in_parts(size)
     items, message = items_of(path)
     if name.startswith("columns"):
-        assert re.search("the columns (n|mpid, material_id) stand behind the structures .* are left out", message)
+        assert re.search("the columns (n|mpid, material_id) come after the structures .* are left out", message)
         assert len(items) == len(expected)
         return
     assert message is None

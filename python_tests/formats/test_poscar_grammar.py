@@ -130,8 +130,8 @@ def test_fluorine_beside_flags(tmp_path, behind, numbers):
         (poscar("CO2", counts="8"), "no element symbols"),
         (poscar(behind=["Mg"] * 4 + [""] * 4), "no element symbols"),
         # elements named twice, differently
-        (poscar(symbols="Mg O", behind=["Mg"] * 4 + ["S"] * 4), "atom 5 is O by line 6, but S by the words behind"),
-        (poscar("Mg S", behind=BY_ATOM), "atom 5 is O by the words behind the positions, but S by the comment line"),
+        (poscar(symbols="Mg O", behind=["Mg"] * 4 + ["S"] * 4), "atom 5 is O by line 6, but S by the words after"),
+        (poscar("Mg S", behind=BY_ATOM), "atom 5 is O by the words after the positions, but S by the comment line"),
         (poscar(behind=["Mg", *["O"] * 7]), "atoms 1 to 4 belong to one number of atoms, but"),
         # symbols
         (poscar(symbols="MG O"), "'MG' is not the symbol of an element"),
@@ -148,8 +148,8 @@ def test_fluorine_beside_flags(tmp_path, behind, numbers):
         (poscar(symbols="Mg O", counts="4 5"), "expected 9 positions from line 9 on, the file is truncated"),
         (poscar(symbols="Mg O", counts="4 3"), "line 16: expected no more than 7 positions.*got '0 0 .5'"),
         (poscar(symbols="Mg O", counts="4 5", end="\n0 0 0\n"), "line 17: expected a position, got ''"),
-        (poscar(symbols="Mg O", end="\n0 0 .1 T T T\n"), "line 18: looks like an atom behind the 8 positions"),
-        (poscar(symbols="Mg O", end="\n0 0 .1 O\n"), "line 18: looks like an atom behind the 8 positions"),
+        (poscar(symbols="Mg O", end="\n0 0 .1 T T T\n"), "line 18: looks like an atom after the 8 positions"),
+        (poscar(symbols="Mg O", end="\n0 0 .1 O\n"), "line 18: looks like an atom after the 8 positions"),
         (poscar(symbols="Mg O", end=poscar("second", symbols="Mg O")), "line 22: a second structure begins"),
         # other lines
         (poscar(symbols="Mg O", scale="4.2 4.2"), "line 2: expected one or three numbers for the scale"),

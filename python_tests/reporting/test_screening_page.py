@@ -120,7 +120,7 @@ def test_reasons_for_not_being_ranked_are_counted(content, rows, ranked):
     assert metals > duplicates > 0
     assert content["not_ranked"] == [
         ["made of metals only", metals],
-        ["the structure of an earlier crystal", duplicates],
+        ["same structure as an earlier crystal", duplicates],
     ]
 
 

@@ -69,8 +69,8 @@ def dense_metal(z=55, a=4.0):
     [
         (fcc_metal(13, 4.05), WarningCode.METALS_ONLY, "made of metals only"),
         (fcc_metal(29, 3.61), WarningCode.METALS_ONLY, "made of metals only"),
-        (fcc_metal(29, 3.61), WarningCode.SINGLE_ELEMENT, "an element alone"),
-        (zinc_blende(14, 14, 5.43), WarningCode.SINGLE_ELEMENT, "an element alone"),
+        (fcc_metal(29, 3.61), WarningCode.SINGLE_ELEMENT, "a pure element"),
+        (zinc_blende(14, 14, 5.43), WarningCode.SINGLE_ELEMENT, "a pure element"),
         (lone_atom(), WarningCode.NO_BONDS, "1 atom has no neighbor within 5 Angstrom"),
         (rock_salt(55, 53, 10.2), WarningCode.NO_BONDS, "8 atoms have no neighbor within 5 Angstrom"),
         (magnesia_slab(), WarningCode.GAP, "layers or a slab more than 5 Angstrom apart (empty gap of 20.0 Angstrom)"),
@@ -82,7 +82,7 @@ def dense_metal(z=55, a=4.0):
         (scaled(zinc_blende(30, 16, 5.41), 1.8897), WarningCode.BOHR, "in Bohr?"),
         (scaled(rock_salt(11, 17, 5.64), 0.6), WarningCode.COMPRESSED, "bonds are about 0.63 times the usual length"),
         (dense_metal(), WarningCode.UNUSUAL_DENSITY, "unusually dense: 32.0 cubic Angstrom per atom"),
-        (carbon_frame(), WarningCode.UNUSUAL_DENSITY, "unusually thin: 133 cubic Angstrom per atom"),
+        (carbon_frame(), WarningCode.UNUSUAL_DENSITY, "unusually low density: 133 cubic Angstrom per atom"),
         (zinc_blende(74, 7, 4.4), WarningCode.FAR_FROM_TRAINING, "unlike all training crystals"),
     ],
 )
@@ -179,8 +179,8 @@ def test_the_worst_tensor_tells_of_a_broken_symmetry():
     (warnings,) = prediction_warnings(tensors, {}, ["cubic"])
     text = text_of(warnings, WarningCode.SYMMETRY_BREACH)
     assert text == (
-        "the total tensor breaks the symmetry: a cubic crystal has all principal values equal, these are 5.00, 5.00, "
-        "9.00"
+        "the total tensor breaks the symmetry: in a cubic crystal all principal values are equal, here they are 5.00, "
+        "5.00, 9.00"
     )
 
 

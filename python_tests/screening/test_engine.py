@@ -135,7 +135,7 @@ def test_charges_stay_with_their_atoms(crystals, monkeypatch, chunk_size):
 
 
 def test_charges_of_a_model_without_are_refused_before_reading(crystals):
-    with pytest.raises(ValueError, match="trained without"):
+    with pytest.raises(ValueError, match="got one without"):
         engine.screen_crystals(FakeModel(), (pytest.fail("was read") for _ in range(1)), born_charges=True)
 
 

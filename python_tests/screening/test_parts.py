@@ -137,10 +137,10 @@ def test_the_manifest_says_what_the_parts_belong_to(parts, tmp_path):
     parts.begin({**MANIFEST, "command": "another", "model": {**MANIFEST["model"], "name": "/elsewhere/m"}})
     assert parts.manifest()["command"] == "dtnn-fast screen x"
     for changed, message in (
-        ({"model": {**MANIFEST["model"], "sha256": "9"}}, "made of another model"),
+        ({"model": {**MANIFEST["model"], "sha256": "9"}}, "contains results of another model"),
         ({"model": {**MANIFEST["model"], "targets": []}}, r"another model[\s\S]*targets: \['total'\] before, \[\] now"),
         ({"source": {**MANIFEST["source"], "paths": ["y"]}}, r"other files[\s\S]*paths: \['x'\] before, \['y'\] now"),
-        ({"source": {**MANIFEST["source"], "sha256": "9"}}, "files that have changed since then"),
+        ({"source": {**MANIFEST["source"], "sha256": "9"}}, "files that have changed since"),
         ({"settings": {"born_charges": True}}, r"other settings[\s\S]*born_charges: False before, True now"),
     ):
         with pytest.raises(DTNNError, match=message):
@@ -199,7 +199,7 @@ def test_a_file_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypat
             patch.setattr(synced_files.os, function, fail)
             with pytest.raises(BadFileError, match=f"cannot be written: {os.strerror(number)}") as error:
                 write_synced(file, TABLE.slice(0, 1))
-        assert ("make room" in str(error.value)) == (number != errno.EIO)
+        assert ("free space" in str(error.value)) == (number != errno.EIO)
         assert file.read_bytes() == before
         assert os.listdir(tmp_path) == [file.name]
 

@@ -137,7 +137,7 @@ def test_pareto_front_has_what_no_other_exceeds_in_both(tmp_path_factory, pairs,
 def test_screenings_are_ranked_together_and_empty_folders_refused(folder, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
-    with pytest.raises(BadFileError, match="no part of a screening"), open_ranking([other], RankingRules()):
+    with pytest.raises(BadFileError, match="no part files of a screening"), open_ranking([other], RankingRules()):
         pass
     write_part(other, [{"id": "x", "mean": 45.0}])
     with open_ranking([folder, other], RankingRules(by="total_mean")) as ranking:

@@ -149,7 +149,7 @@ def test_a_reader_killed_in_the_middle_loses_nothing(tmp_path):
     assert [piece.piece for piece in pieces] == list(range(10))
     assert [crystal.id for piece in pieces for crystal in piece.crystals] == expected
     assert len(messages) == 1
-    assert "a reading process ended by signal 9 (Killed); another one goes on" in messages[0]
+    assert "a reading process ended by signal 9 (Killed); another one continues" in messages[0]
 
 
 @pytest.mark.parametrize("num_readers", [1, 3])
@@ -195,7 +195,7 @@ def test_readers_that_cannot_start_are_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     (tmp_path / "sitecustomize.py").write_text("import os; os._exit(7)")
     inputs = plan_files([write(tmp_path / "a.jsonl", 3)])
-    with pytest.raises(DTNNError, match="end again and again, the last one with exit code 7"):
+    with pytest.raises(DTNNError, match="keep ending, the last one with exit code 7"):
         read(inputs, 2)
 
 
@@ -203,7 +203,7 @@ def test_files_that_all_kill_their_reader_are_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "_MOST_DEATHS_IN_A_ROW", 4)
     for number in range(8):
         write(tmp_path / f"{number}bomb.jsonl", 3)
-    with pytest.raises(DTNNError, match="again and again, the last one by signal 9"):
+    with pytest.raises(DTNNError, match="keep ending, the last one by signal 9"):
         read(plan_files([tmp_path]), 1)
 
 

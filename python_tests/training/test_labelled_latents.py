@@ -109,8 +109,8 @@ def flip_a_bit(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda path: path.write_bytes(path.read_bytes()[:-9]), "damaged; remove it"),
-        (lambda path: path.write_bytes(b""), "damaged; remove it"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-9]), "damaged; delete it"),
+        (lambda path: path.write_bytes(b""), "damaged; delete it"),
         (lambda path: save_file({"a": torch.zeros(1)}, path), "made of another format"),
         (lambda path: spoil_nothing_but(path, **{"4.atom_scalar": None}), "damaged: wrong checksum"),
         (lambda path: spoil_nothing_but(path, **{"4.atom_scalar": torch.zeros(3, 16)}), "damaged: wrong checksum"),
