@@ -105,7 +105,7 @@ assert abs(mean - by_dfpt) < error
 # Principal values do not depend on the frame. They are the eigenvalues of the tensor,
 # and its eigenvectors the principal axes. The refractive indices, far below the band
 # gap, are the roots of the electronic principal values; those measured for zirconia in
-# yellow light lie between 2.13 and 2.20. PBE makes band gaps too small and electronic
+# yellow light lie at about 2.13 to 2.20. PBE makes band gaps too small and electronic
 # tensors too large, so expect the indices to be a few per cent too high.
 
 # %%

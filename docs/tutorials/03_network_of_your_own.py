@@ -44,6 +44,7 @@ from dtnn_fast.ops import (
 )
 
 torch.manual_seed(0)
+torch.set_num_threads(1)  # for small networks more threads are no faster
 work = Path(tempfile.mkdtemp(prefix="dtnn_fast_"))  # for the pictures of this page
 
 # %% [markdown]

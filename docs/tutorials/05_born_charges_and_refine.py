@@ -76,8 +76,9 @@ assert charges[1, 0, 0] > 6
 # The sum vanishes, as it must in an insulator (the acoustic sum rule); the model does
 # this by construction.
 #
-# phonopy reads charges and the electronic tensor from a file BORN, with the atoms that
-# symmetry does not relate:
+# phonopy reads charges and the electronic tensor from a file named BORN. It holds the
+# electronic tensor first, then the charges of one atom of each kind; symmetry gives the
+# others.
 
 # %%
 write_born_file(work / "BORN", srtio3, charges, result.electronic)
@@ -103,7 +104,7 @@ for line in (work / "BORN").read_text().splitlines():
 # ```
 #
 # MgO has two atoms in its primitive cell, so three optical modes of one frequency.
-# Neutrons and infrared light find 12.0 THz.
+# Neutrons and infrared light find about 12 THz (400 waves per cm).
 
 # %%
 lattice = LatticeModel.from_pretrained("lattice")
@@ -144,7 +145,7 @@ assert np.allclose(ionic, ionic_tensor(springs, born, volume=2 * half**3))
 # with force constants of a supercell from your own calculations the same line corrects
 # whole bands.
 #
-# Infrared experiments find the longitudinal mode of MgO at 21.5 THz.
+# Infrared experiments find the longitudinal mode of MgO at about 21.5 THz (720 per cm).
 
 # %%
 cell = PhonopyAtoms(numbers=mgo.atomic_numbers, cell=mgo.cell, positions=mgo.positions)
@@ -194,7 +195,9 @@ lower.set(xlabel="frequency (THz)", ylabel="reflected share of light", ylim=(0, 
 for axis in (upper, lower):
     axis.axvline(transverse, color="tab:red", linestyle=":", label="transverse")
     axis.axvline(longitudinal, color="tab:green", linestyle=":", label="longitudinal")
-lower.plot([12.0, 21.5], [1.02, 1.02], "kv", clip_on=False, label="both as measured")
+lower.plot(
+    [12.0, 21.5], [1.02, 1.02], "kv", clip_on=False, label="both, measured (about)"
+)
 upper.legend(frameon=False)
 lower.legend(frameon=False, loc="center right")
 figure.savefig(work / "mgo.png", dpi=140)
