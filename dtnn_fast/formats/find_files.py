@@ -84,7 +84,7 @@ def expand_paths(paths: Iterable[Path | str]) -> FoundFiles:
     """Replace each folder by the files of a known format in it and in all its subfolders, sorted.
 
     CSV files without a column of structures are tables of properties, or skipped where they have no ids either. Folders
-    of earlier screenings inside of a given folder are skipped.
+    of earlier screenings inside a given folder are skipped.
 
     Args:
         paths: files and folders.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tables of properties by id, which stand beside files of crystals: the CSV of GNoME, the summary of WBM."""
+"""Tables of properties by id, which accompany files of crystals: the CSV of GNoME, the summary of WBM."""
 
 from __future__ import annotations
 

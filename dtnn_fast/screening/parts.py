@@ -177,7 +177,7 @@ class Parts:
                 yield file, about
 
     def remove(self) -> None:
-        """Remove all parts and the manifest, to begin anew."""
+        """Remove all part files and the manifest, for a new start."""
         (self.folder / MANIFEST_FILE).unlink(missing_ok=True)
         for file in [*self.part_files(), *self.rejected_files(), *self.folder.glob(f"*{UNFINISHED}")]:
             file.unlink(missing_ok=True)

@@ -173,7 +173,7 @@ def _join_charges(runs: Sequence[Path], weights: Sequence[float]) -> ChargePredi
 
 
 def _joined_settings(records: Sequence[dict[str, Any]], one_encoder: bool) -> dict[str, Any]:
-    """What tells the run of an ensemble from other runs, as it stands in its settings.json."""
+    """The entries of settings.json that distinguish the run of an ensemble from other runs."""
     settings = [record["settings"] for record in records]
     if one_encoder:
         return {**settings[0], "members": len(settings)}
