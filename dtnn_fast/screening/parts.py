@@ -266,7 +266,8 @@ def _difference(before: Any, now: Any) -> str:
     if not isinstance(before, dict) or not isinstance(now, Mapping):
         return ""
     changed = [key for key in now if before.get(key) != now[key] and key != "sha256"]
-    return "".join(f"\n  {key}: {before.get(key)} before, {now[key]} now" for key in changed)
+    listed = "; ".join(f"{key}: {before.get(key)} before, {now[key]} now" for key in changed)
+    return f". Differences: {listed}" if listed else ""
 
 
 def _numbers(file: Path) -> tuple[int, int]:
