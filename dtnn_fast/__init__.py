@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Dielectric tensors of inorganic crystals from the Dielectric Tensor Neural Network (arXiv 2405.09052).
 
-``DTNN`` is the model, ``Ensemble`` the mean of several models on different encoders, and ``LatticeModel`` gives Born
-charges and force constants. ``dtnn_fast.ops`` has the operations that they are built from, and ``dtnn_fast.reference``
-a readable implementation of each.
+``DTNN`` is the model, ``Ensemble`` the mean of several models on different encoders, and ``LatticeModel`` predicts Born
+charges and force constants. ``screen`` predicts and ranks many crystals. ``dtnn_fast.ops`` has the operations that the
+models are built from, and ``dtnn_fast.reference`` a readable implementation of each.
 Names are imported when first used, so that ``dtnn_fast.numpy`` works without torch and start-up is quick.
 """
 

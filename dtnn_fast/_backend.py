@@ -13,7 +13,7 @@ _current = "native"
 
 
 def uses_reference() -> bool:
-    """Tell whether operations go to the reference implementations."""
+    """Return whether operations run on the reference implementations."""
     return _current == "reference"
 
 
@@ -27,13 +27,13 @@ def reference_implementations() -> ModuleType:
 
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """Run the operations in the block on the chosen implementation, for comparison.
+    """Choose the implementation that operations in the block run on, for comparison.
 
     Args:
         name: ``"native"`` for the C++/CUDA kernels, ``"reference"`` for the plain PyTorch implementations.
 
     Raises:
-        ValueError: another name.
+        ValueError: `name` is neither of these.
     """
     global _current  # noqa: PLW0603  one switch for the whole process is intended
     if name not in BACKENDS:

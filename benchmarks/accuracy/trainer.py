@@ -127,7 +127,7 @@ class Trainer:
             self.best_score, self.best_epoch = progress["best_score"], progress["best_epoch"]
             self.scheduler.load_state_dict(progress["scheduler"])
         except (KeyError, TypeError) as error:
-            raise BadFileError(f"{self.folder}: not a whole checkpoint: {error!r}") from error
+            raise BadFileError(f"{self.folder}: not a complete checkpoint: {error!r}") from error
         for group, rate in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(), strict=True):
             group["lr"] = rate
 

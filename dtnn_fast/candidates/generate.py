@@ -68,7 +68,7 @@ class CandidateSettings:
 
 
 class Candidates:
-    """New crystals of given ones; each iteration makes the same crystals anew, one batch at a time.
+    """New crystals made from given ones; each iteration makes the same crystals again, one batch at a time.
 
     Args:
         settings: number, size and elements.
@@ -77,9 +77,9 @@ class Candidates:
     Attributes:
         prototypes: structures of the given crystals.
         num_parents: number of crystals in the prototypes.
-        left_out: number of given crystals that are no parents, by reason.
+        left_out: number of given crystals that cannot be parents, by reason.
         rejected: given crystals that failed `check_crystal`.
-        available: number of different candidates that are likely enough.
+        available: number of different candidates above the limit of probability.
         smallest_probability: the limit; see `CandidateSettings`.
 
     Raises:
@@ -213,7 +213,7 @@ class Candidates:
 
 
 def allowed_elements(settings: CandidateSettings) -> frozenset[int]:
-    """List the elements that candidates may have: those asked for that the bundled model knows."""
+    """List the elements that candidates may have: the requested ones that the bundled model knows."""
     known = bundled_elements()
     wanted = known - RADIOACTIVE if settings.elements is None else known & settings.elements
     return wanted - settings.exclude

@@ -17,17 +17,17 @@ from .console import counted, stdout
 
 # Purpose of each optional package, by the name it is imported with.
 _OPTIONAL = {
-    "pymatgen": "pymatgen structures",
-    "gemmi": "CIF",
-    "ase": "ASE Atoms",
-    "moyopy": "crystal systems",
-    "pyarrow": "part-000000-0000.parquet",
-    "matplotlib": "plot.png",
-    "duckdb": "reports",
+    "pymatgen": "structures of pymatgen, duplicates",
+    "gemmi": "CIF files",
+    "ase": "structures and databases of ASE",
+    "moyopy": "symmetry of crystals",
+    "pyarrow": "Parquet files of screenings",
+    "matplotlib": "figures",
+    "duckdb": "rankings and reports",
     "plotly": "figures of reports",
     "fastapi": "dtnn-fast serve",
     "sevenn": "encoders and potentials sevennet-0 and sevennet-l3i5",
-    "nequix": "potentials in files of Nequix",
+    "nequix": "potentials in Nequix files",
 }
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""dtnn-fast rank: rank the crystals of screenings anew, by other numbers or conditions."""
+"""dtnn-fast rank: rank the crystals of screenings again, by other numbers or conditions."""
 
 from __future__ import annotations
 

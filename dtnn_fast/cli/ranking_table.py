@@ -102,7 +102,7 @@ def print_unranked(console: Console, ranking: Ranking, file: str) -> None:
     listed = "; ".join(f"{titles.get(reason, reason)}: {number:,}" for reason, number in reasons.items())
     left = ranking.count_unranked()
     crystals = "1 crystal is" if left == 1 else f"{left:,} crystals are"
-    console.print(f"{crystals} not ranked ({file} lists them): {listed}")
+    console.print(f"{crystals} not ranked (listed in {file}): {listed}")
 
 
 def _title(ranking: Ranking) -> str:

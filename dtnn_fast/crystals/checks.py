@@ -43,8 +43,8 @@ def check_crystal(crystal: Crystal, known_elements: Collection[int] | None = Non
     Raises:
         BadCrystalError: there are no atoms; a coordinate is NaN, infinite or too large; the cell has no volume or is
             not periodic in all directions; an element is unknown; two atoms, or an atom and its own image, are closer
-            than 0.3 Angstrom or than half the sum of their covalent radii; or all bonds are so short, or the cell is
-            so small, that no pressure known makes such a crystal. The message names the crystal and what is wrong.
+            than 0.3 Angstrom or than half the sum of their covalent radii; or the bonds are so short, or the cell is so
+            small, that no known pressure produces such a crystal. The message names the crystal and what is wrong.
     """
     error = check_crystals([crystal], known_elements)[0]
     if error is not None:
@@ -63,7 +63,7 @@ def check_crystals(
         known_elements: see `check_crystal`.
 
     Returns:
-        For each crystal the error that `check_crystal` raises, None without.
+        For each crystal the error that `check_crystal` raises, or None.
     """
     if not crystals:
         return []

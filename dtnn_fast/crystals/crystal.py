@@ -29,7 +29,7 @@ class Crystal:
         positions: Cartesian positions, need not be wrapped. [N, 3], float64, Angstrom.
         cell: rows are lattice vectors. [3, 3], float64, Angstrom.
         pbc: periodic directions. [3], bool.
-        source: where it came from, for messages: a file name with line number, or a data set.
+        source: origin of the crystal, for messages: a file name with line number, or a data set.
         targets: relative permittivity tensors by name ("electronic", "ionic", "total"). [3, 3] each, float64.
         diagonals: diagonals of the tensors of which no more is known, by name, in the frame of the cell. [3] each,
             float64.

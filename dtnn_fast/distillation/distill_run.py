@@ -37,7 +37,7 @@ def check_folder(folder: Path, settings: DistillSettings) -> None:
     """
     path = folder / RUN_RECORD_FILE
     if path.exists() and read_json_object(path).get("settings") != json.loads(json.dumps(settings.to_json())):
-        raise BadFileError(f"{folder}: holds a run with other settings; choose another folder or remove it")
+        raise BadFileError(f"{folder}: contains a run with other settings; choose another folder or delete it")
 
 
 def distill_run(

@@ -140,7 +140,7 @@ def _claim(folder: Path, manifest: dict[str, Any]) -> None:
     path = folder / MANIFEST_FILE
     if path.exists():
         if read_manifest(folder) != manifest:
-            raise BadFileError(f"{folder}: holds labels of other crystals, settings or another teacher")
+            raise BadFileError(f"{folder}: contains labels of other crystals, of other settings or of another teacher")
         return
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".part{os.getpid()}")
@@ -240,7 +240,7 @@ def rejected_ids(folder: Path) -> list[str]:
             with safe_open(path, framework="pt") as file:
                 ids += json.loads(file.metadata()["rejected"])
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise BadFileError(f"{path}: not a whole shard: {error}") from error
+            raise BadFileError(f"{path}: not a complete shard: {error}") from error
     return ids
 
 
@@ -257,7 +257,7 @@ def read_shard(folder: Path, number: int) -> dict[str, Tensor]:
     except FileNotFoundError as error:
         raise BadFileError(f"{path}: missing: the same command makes the missing labels") from error
     except (SafetensorError, OSError) as error:
-        raise BadFileError(f"{path}: not a whole shard: {error}") from error
+        raise BadFileError(f"{path}: not a complete shard: {error}") from error
     if not {"atomic_numbers", "positions", "cell", "ptr", "held_out", "made", "scalar_1"} <= tensors.keys():
-        raise BadFileError(f"{path}: not a shard of labels: holds {', '.join(sorted(tensors))}")
+        raise BadFileError(f"{path}: not a shard of labels: contains {', '.join(sorted(tensors))}")
     return tensors

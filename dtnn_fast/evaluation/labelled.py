@@ -135,7 +135,8 @@ def evaluate_labelled(
         model: the model. It predicts for its main functional, whatever the functional of the labels.
         items: crystals with unique ids and tensors, diagonals or means; what could not be read is passed on.
         name: name of the model for the tables.
-        clean: whether labels that cannot be right are dropped, by `clean_labels`; a tensor may stand in another frame.
+        clean: whether labels that cannot be right are dropped, by `clean_labels`; a tensor may be in another frame than
+            the cell.
 
     Raises:
         MissingPackageError: `clean` is set, and moyopy is not installed.

@@ -83,7 +83,7 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Path], list[Rejected]]:
         files = [file for name in (RUN_RECORD_FILE, PREDICTIONS_FILE) for file in path.rglob(name)]
         folders = sorted({file.parent for file in files})
         if not folders:
-            reason = "no runs there: expected folders with settings.json" if path.is_dir() else "no such folder"
+            reason = "found no runs: expected folders with settings.json" if path.is_dir() else "no such folder"
             rejected.append(Rejected(path.name, str(path), reason))
         # Members of an ensemble belong to the run above them.
         complete = [folder for folder in folders if MEMBERS_FOLDER not in folder.relative_to(path).parts]

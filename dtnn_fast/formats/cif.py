@@ -283,7 +283,7 @@ def _stated_symmetry(block: CifBlock) -> StatedSymmetry:
 
 
 def _without_symmetry(block: CifBlock) -> Operations:
-    """The identity alone, which is what a file without a word on symmetry means.
+    """The identity alone, which is the meaning of a file without any statement on symmetry.
 
     Raises:
         BadCrystalError: a crystal system other than triclinic is stated, so that operations are missing.

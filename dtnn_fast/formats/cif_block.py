@@ -86,7 +86,7 @@ def _is_given(values: Sequence[str]) -> bool:
 
 
 class _Conflict(list[str]):
-    """The values of a tag that stands in a block twice with different values."""
+    """The values of a tag that occurs twice in a block with different values."""
 
 
 @lru_cache(maxsize=1024)

@@ -18,8 +18,8 @@ from .text_files import lines_of
 def stream_cif(path: Path, chunks: Iterable[str]) -> Iterator[Crystal | Rejected]:
     """Read a large file as `cif.read_cif` does, with one data block in memory.
 
-    A block that is not valid CIF does not stop the others. Where names of blocks repeat, those behind the first have
-    the number of the block as a suffix.
+    A block that is not valid CIF does not stop the others. Where names of blocks repeat, those after the first have the
+    number of the block as a suffix.
 
     Args:
         path: the file, for names and messages.

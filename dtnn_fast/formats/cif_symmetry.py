@@ -44,7 +44,7 @@ class Operations(NamedTuple):
 
 
 class StatedSymmetry(NamedTuple):
-    """What a data block says about its symmetry; None or empty where it says nothing.
+    """Statements of a data block about its symmetry; None or empty where there are none.
 
     Args:
         operations: triplets such as ``"-x, y+1/2, z"``.
@@ -117,7 +117,7 @@ def _candidates(stated: StatedSymmetry) -> list[Operations]:
 
 
 class OverlappingCopiesError(BadCrystalError):
-    """Copies of a site are so close that they cannot be told apart or taken for one atom.
+    """Copies of a site are so close that they can be neither distinguished nor taken for one atom.
 
     Args:
         site: number of the site.

@@ -21,7 +21,7 @@ _ENDS_IN_NAME = re.compile(r"(?:POSCAR|CONTCAR)\.", re.IGNORECASE)
 def default_id(path: Path) -> str:
     """Return the id of a crystal that its file does not name.
 
-    It is the file's name without ending; for POSCAR and CONTCAR the folder stands in front.
+    It is the file's name without ending; POSCAR and CONTCAR have the folder's name in front.
 
     Args:
         path: the file.
@@ -38,7 +38,7 @@ def default_id(path: Path) -> str:
 def unique_default_ids(files: Iterable[Path]) -> dict[Path, str]:
     """Name files so that no two have the same name, whatever their order.
 
-    Where default ids repeat, as many parent folders stand in front as are needed to tell the files apart. Files in one
+    Where default ids repeat, as many parent folders as needed are put in front to distinguish the files. Files in one
     folder that differ in their ending only keep it: ``a.cif`` and ``a.json``.
 
     Args:

@@ -30,8 +30,8 @@ class FoundFiles(NamedTuple):
 
     Args:
         files: the files of a known format, each once.
-        skipped: in folders, files of unknown format, and links to folders, which are not followed because they may
-            lead in circles.
+        skipped: in folders, files of unknown format, folders of earlier screenings, and links to folders, which are not
+            followed because they may lead in circles.
         rejected: folders that cannot be read, and for `find_files` also paths that are missing, unreadable or of
             unknown format.
         tables: tables of properties by id (`PropertyTable`), which are joined to the crystals of the files.
@@ -47,9 +47,15 @@ class FoundFiles(NamedTuple):
         """One line about what is skipped; empty where nothing is."""
         if not self.skipped:
             return ""
-        links = " and links to folders" if any(path.is_dir() for path in self.skipped) else ""
-        files = "1 file" if len(self.skipped) == 1 else f"{len(self.skipped):,} files"
-        return f"skipped {files} of unknown format{links}, such as {self.skipped[0]}"
+        folders = [path for path in self.skipped if path.is_dir()]
+        num_links = sum(path.is_symlink() for path in folders)
+        counts = (
+            (len(self.skipped) - len(folders), "file of unknown format", "files of unknown format"),
+            (num_links, "link to a folder", "links to folders"),
+            (len(folders) - num_links, "folder of an earlier screening", "folders of earlier screenings"),
+        )
+        listed = " and ".join(f"{number:,} {one if number == 1 else many}" for number, one, many in counts if number)
+        return f"skipped {listed}, such as {self.skipped[0]}"
 
 
 def find_files(paths: Iterable[Path | str]) -> FoundFiles:
@@ -84,7 +90,7 @@ def expand_paths(paths: Iterable[Path | str]) -> FoundFiles:
     """Replace each folder by the files of a known format in it and in all its subfolders, sorted.
 
     CSV files without a column of structures are tables of properties, or skipped where they have no ids either. Folders
-    of earlier screenings inside of a given folder are skipped.
+    of earlier screenings inside a given folder are skipped.
 
     Args:
         paths: files and folders.

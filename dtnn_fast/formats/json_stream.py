@@ -22,7 +22,7 @@ _ASE_KEYS = ("ids", "nextid")
 def stream_json(path: Path, chunks: Iterable[str]) -> Iterator[Crystal | Rejected]:
     """Read a large JSON file as `json_file.read_json` does, with one entry in memory.
 
-    What stands in front of the entries is kept in memory, for example the columns of numbers of a table.
+    Data before the entries is kept in memory, for example the columns of numbers of a table.
 
     Args:
         path: the file, for names and messages.
@@ -30,7 +30,7 @@ def stream_json(path: Path, chunks: Iterable[str]) -> Iterator[Crystal | Rejecte
 
     Raises:
         BadFileError: the text is not valid JSON or is truncated, behind what could be read; it has no structure; or a
-            table has columns behind the structures, which cannot be joined to them any more.
+            table has columns after the structures, which can no longer be joined to them.
     """
     tokens = JsonTokens(path, chunks)
     has_structure = False
@@ -119,7 +119,7 @@ def _entries(tokens: JsonTokens, head: Mapping[str, Any], first_labels: set[str]
 
     Args:
         tokens: at the list or object.
-        head: what stands in front of it.
+        head: the data before it.
         first_labels: the first labels of such objects so far, to notice a second column of structures of a table.
     """
     if tokens.peek() == "[":

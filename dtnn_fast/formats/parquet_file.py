@@ -130,7 +130,7 @@ def _columns_to_read(path: Path, schema: Any) -> list[str]:
 
 
 def _read_batch(path: Path, batch: Any, first: int) -> Iterator[Crystal | Rejected]:
-    """Read the rows of a record batch; `first` rows of the file stand in front of it."""
+    """Read the rows of a record batch; `first` is the number of rows of the file before it."""
     arrays = {name: _ragged(batch.column(name)) for name in OPTIMADE_KEYS[:2]}
     others = [name for name in batch.schema.names if name not in arrays]
     stem = default_id(path)

@@ -57,7 +57,7 @@ class _Species(NamedTuple):
     Args:
         symbols: as written; empty in files of VASP 4.
         counts: number of atoms of each species.
-        end: row behind these lines, counted from 0.
+        end: row after these lines, counted from 0.
     """
 
     symbols: list[str]
@@ -147,8 +147,8 @@ def _read_species(lines: list[str]) -> _Species:
 def _symbol_behind(words: list[str], is_selective: bool) -> str | None:
     """Find the element symbol among the words behind a position, or None.
 
-    Three flags T or F, before or behind the symbol, belong to selective dynamics. Fluorine is F where it stands alone
-    or beside three flags; T is never tritium.
+    Three flags T or F, before or after the symbol, belong to selective dynamics. Fluorine is F where it stands alone or
+    beside three flags; T is never tritium.
     """
     flags = [_FLAG.fullmatch(word) is not None for word in words[:4]]
     if all(flags) and len(flags) == 4:
@@ -236,7 +236,7 @@ def _is_symbol(word: str) -> bool:
 def _check_end(lines: list[str], row: int, total: int) -> None:
     """Check that what follows the positions is not another atom or structure.
 
-    Velocities stand behind a blank line or one with their mode.
+    Velocities come after a blank line or a line with their mode.
     """
     if row < len(lines) and _NUMERIC.match(_uncommented(lines[row]).strip()):
         raise ValueError(
@@ -284,7 +284,7 @@ def _numbers(lines: list[str], row: int, counts: tuple[int, ...], meaning: str) 
 
 
 def _position(lines: list[str], row: int) -> tuple[list[float], list[str]]:
-    """Read the coordinates of an atom and the words behind them; more numbers may follow the coordinates."""
+    """Read the coordinates of an atom and the words after them; more numbers may follow the coordinates."""
     numbers, behind = _leading_numbers(_uncommented(_line(lines, row, "a position")).split())
     if len(numbers) < 3:
         raise ValueError(f"line {row + 1}: expected a position, got {lines[row].strip()!r}")

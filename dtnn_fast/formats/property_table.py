@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tables of properties by id, which stand beside files of crystals: the CSV of GNoME, the summary of WBM."""
+"""Tables of properties by id, which accompany files of crystals: the CSV of GNoME, the summary of WBM."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class PropertyTable:
 
     Args:
         path: the file.
-        columns: their names, without the one of the ids.
+        columns: names of the columns, without the column of ids.
         rows: the cells of each row by id, joined to one text, which takes a tenth of the memory of single values.
-        num_repeated: number of rows whose id stands in an earlier row; the first row counts.
+        num_repeated: number of rows whose id is in an earlier row; the first row of an id is used.
     """
 
     path: Path
@@ -79,7 +79,7 @@ class PropertyTable:
         return scalars_of({name: parse_scalar(cell) for name, cell in cells if name})
 
     def join(self, crystal: Crystal) -> Crystal:
-        """Return a crystal with its properties in `Crystal.info`; what it has under the same name stays.
+        """Return a crystal with its properties added to `Crystal.info`; existing values of the same name are kept.
 
         Args:
             crystal: its id is looked up. An id with folders in front of it is looked up whole, then without them, and

@@ -148,7 +148,8 @@ def iter_crystals(path: Path | str) -> Iterator[Crystal | Rejected]:
         path: as in `read_crystals`.
 
     Raises:
-        BadFileError: as in `read_crystals`; in a file that is read in parts behind the crystals in front of the damage.
+        BadFileError: as in `read_crystals`. If the file is read in parts, the crystals before the damage are yielded
+            first.
         MissingPackageError: the format needs an optional package.
     """
     path = Path(path)

@@ -43,7 +43,7 @@ def scalars_of(values: Mapping[Any, Any], leave_out: Collection[str] = (), prefi
     Args:
         values: parsed JSON, or a row of a table.
         leave_out: names that are not kept. Names that begin with "@", which are pymatgen's, are not kept either.
-        prefix: stands in front of the names.
+        prefix: put in front of the names.
     """
     kept = {str(key): scalar(value) for key, value in values.items() if key not in leave_out}
     return {f"{prefix}{key}": value for key, value in kept.items() if value is not None and not key.startswith("@")}

@@ -26,19 +26,19 @@ _VOIGT_ROWS, _VOIGT_COLUMNS = [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]
 
 
 class DTNNCalculator(_ase.Calculator):
-    """A calculator of ASE that predicts dielectric tensors.
+    """ASE calculator that predicts dielectric tensors.
 
     Properties have ASE's names, units and shapes: ``dielectric_tensor`` [3, 3]; ``born_effective_charges`` [N, 3, 3]
     (Z[atom, field, displacement], e) where a model has them; ``energy`` (eV), ``free_energy`` (the same), ``forces``
     [N, 3] (eV/Angstrom) and ``stress`` [6] (eV/Angstrom^3, xx yy zz yz xz xy) where `energy` is given. `get_dielectric`
     gives all tensors with error bars. Results are kept while positions, numbers, cell and pbc stay the same, and each
-    part is computed only when it is asked for.
+    property is computed only when it is requested.
 
     Args:
         model: name or folder of a model, or a loaded one.
-        target: which tensor ``dielectric_tensor`` is; by default "total", or the only target of the model.
+        target: the tensor that ``dielectric_tensor`` returns; by default "total", or the only target of the model.
         lattice: a `LatticeModel` or its name, for ``born_effective_charges``; None for those of `model`, if any.
-        energy: an `EnergyModel` or a `Potential` for energies, forces and stresses; None for none.
+        energy: an `EnergyModel` or a `Potential` for energies, forces and stresses; None if these are not needed.
 
     Raises:
         ValueError: `target` is not a target of the model.

@@ -20,14 +20,14 @@ _STRUCTURE_COLUMNS = frozenset({"lattice_vectors", "species_at_sites", "cartesia
 
 @dataclass
 class ScreenMaker(_jobflow.Maker):
-    """Makes a job that predicts and ranks structures, and keeps the best.
+    """Maker of a job that predicts and ranks structures, and keeps the best.
 
     Args:
         name: name of the job.
         model: name or folder of a model, which the worker that runs the job must have.
         where: an SQL condition over the columns of a screening; see `dtnn_fast.screen`.
         by: a column or an SQL expression to rank by; see `dtnn_fast.screen`.
-        keep: number of crystals in the output, at most.
+        keep: maximum number of crystals in the output.
 
     Example:
         >>> job = ScreenMaker(where="total_mean > 10", by="total_mean", keep=5).make(structures, ids)
@@ -51,8 +51,8 @@ class ScreenMaker(_jobflow.Maker):
 
         Returns:
             "ids", "structures" and "predictions" (the columns of a screening, plain values) of the best crystals, best
-            first; "num_predicted", "num_not_ranked", and "rejected", the ids and reasons of structures of which no
-            crystal can be made. Those that the screening rejects are counted in "num_rejected", with them.
+            first; "num_predicted", "num_not_ranked", and "rejected", the ids and reasons of structures that cannot be
+            converted to crystals. "num_rejected" counts these together with the crystals that the screening rejects.
 
         Raises:
             ValueError: `ids` does not name each structure, or `keep` is below 1.
@@ -111,7 +111,7 @@ def _default_dielectric_maker() -> Any:
 
 @dataclass
 class ScreenThenDFPTMaker(_jobflow.Maker):
-    """Makes a flow that screens structures, then relaxes the best and computes their dielectric tensors with VASP.
+    """Maker of a flow that screens structures, relaxes the best, and computes their dielectric tensors with VASP.
 
     The default settings are those of ``dtnn-fast dfpt`` (docs/dfpt.md).
 

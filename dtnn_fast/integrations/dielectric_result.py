@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Predictions for one structure, in the words of the packages that users come from."""
+"""Predictions for one structure, with conversions to the conventions of other packages."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ..model.predictor import Predictor, mean_permittivity
 
 @dataclass(frozen=True)
 class DielectricResult:
-    """Predicted tensors of a structure, with error bars and charges where the models have them.
+    """Predicted tensors of a structure, with error bars and Born charges if the models have them.
 
     Args:
         crystal: the structure; tensors are in the frame of its cell.
         tensors: relative permittivity by target ("electronic", "ionic", "total"). [3, 3] each, float64.
-        tensor_errors: error bar of each tensor by target; empty without.
-        mean_errors: error bar of each mean, a third of the trace, by target; empty without.
-        born_charges: Z[atom, field, displacement]; None without. [N, 3, 3], float64, e.
+        tensor_errors: error bar of each tensor by target; empty if the model has none.
+        mean_errors: error bar of each mean, a third of the trace, by target; empty if the model has none.
+        born_charges: Z[atom, field, displacement]; None if no model predicts them. [N, 3, 3], float64, e.
     """
 
     crystal: Crystal
@@ -44,7 +44,7 @@ class DielectricResult:
 
     @property
     def ionic(self) -> np.ndarray:
-        """What the ions add to the electronic tensor. [3, 3]."""
+        """The ionic contribution to the static tensor. [3, 3]."""
         return self.tensor("ionic")
 
     @property
@@ -69,7 +69,7 @@ class DielectricResult:
         return float(mean_permittivity(self.tensor(target)))
 
     def to_pymatgen_tensor(self, target: str = "total") -> Any:
-        """Return a tensor as pymatgen's SquareTensor, which knows rotations and symmetry.
+        """Return a tensor as pymatgen's SquareTensor, which has methods for rotations and symmetry.
 
         Raises:
             MissingPackageError: pymatgen is not installed.
@@ -101,11 +101,11 @@ def dielectric_of(
     model: str | Path | Predictor = "dielectric",
     lattice: str | Path | LatticeModel | None = None,
 ) -> DielectricResult:
-    """Predict everything that the models know about a structure.
+    """Predict the tensors, error bars and Born charges of a structure.
 
     Args:
         structure: a pymatgen Structure, an ASE Atoms or a `Crystal`.
-        model: name or folder of a model, or a loaded one. Models of names are loaded once.
+        model: name or folder of a model, or a loaded one. Models given by name are loaded only once.
         lattice: a `LatticeModel`, or its name, for Born charges; None for those of `model`, if it has any.
 
     Returns:

@@ -21,7 +21,7 @@ class EnergyDerivatives(NamedTuple):
     """Energies of crystals and their first derivatives.
 
     Args:
-        energy: of each cell. [B], float64, eV.
+        energy: energy of each cell. [B], float64, eV.
         forces: minus the derivatives by the positions. [N, 3], dtype of the positions, eV/Angstrom.
         stress: derivative by the strain over the volume; positive where a crystal is stretched. [B, 3, 3], dtype of
             the positions, eV/Angstrom^3.
@@ -62,7 +62,7 @@ class EnergyPotential(Potential):
 
     Args:
         model: the model; it is put into evaluation mode.
-        batch_atoms: number of atoms that are computed together, except for one larger crystal.
+        batch_atoms: maximum number of atoms in a batch; a larger crystal is a batch by itself.
 
     Example:
         >>> relaxed = relax(crystals, EnergyPotential(load_energy_model("runs/distilled")))

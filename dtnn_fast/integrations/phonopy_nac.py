@@ -25,8 +25,8 @@ def attach_nac(
 ) -> DielectricResult:
     """Predict Born charges and the electronic tensor of phonopy's primitive cell, and set ``phonon.nac_params``.
 
-    Bands then have the splitting of longitudinal and transverse optical modes at Gamma. Both are averaged over the
-    space group by phonopy. A BORN file is written by ``dtnn-fast predict --born`` instead.
+    Phonon bands then show the splitting of longitudinal and transverse optical modes at Gamma. phonopy averages charges
+    and tensor over the space group. ``dtnn-fast predict --born`` writes a BORN file instead.
 
     Args:
         phonon: a `phonopy.Phonopy` of a crystal that is periodic in all directions, in Angstrom and eV.

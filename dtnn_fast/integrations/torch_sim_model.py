@@ -23,7 +23,7 @@ _interface: Any = optional_import("torch_sim.models.interface", **_PACKAGE)
 
 
 class DTNNSimModel(_interface.ModelInterface):
-    """A model of torch-sim that gives energies, forces and stresses of an `EnergyModel` for batches of crystals.
+    """torch-sim model that computes energies, forces and stresses of batches of crystals with an `EnergyModel`.
 
     Units are torch-sim's: eV, Angstrom; stresses have ASE's sign, positive where a crystal is stretched.
 
@@ -33,7 +33,7 @@ class DTNNSimModel(_interface.ModelInterface):
         dtype: float32 or float64, which the states must have too; None for that of the model's encoder.
 
     Raises:
-        ValueError: `dtype` is another one.
+        ValueError: `dtype` is neither float32 nor float64.
         BadFileError: the folder cannot be read; see `load_energy_model`.
         MissingPackageError: torch-sim is not installed.
 

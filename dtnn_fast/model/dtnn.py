@@ -105,7 +105,7 @@ class DTNN(GraphPredictor):
     def from_modules(
         cls, config: DTNNConfig, encoder: Encoder, decoders: Mapping[str, nn.Module], like: DTNN | None = None
     ) -> DTNN:
-        """Make a model of an existing encoder and decoders, whose parameters it shares.
+        """Make a model from an existing encoder and decoders, whose parameters it shares.
 
         Args:
             config: settings that fit the modules.
@@ -158,7 +158,7 @@ class DTNN(GraphPredictor):
         return model
 
     def save(self, folder: str | Path) -> None:
-        """Write config.json and model.safetensors, and the training set if known; the folder is made when absent."""
+        """Write config.json, model.safetensors and, if known, the training set into a folder, created if missing."""
         save_folder(self, folder, FORMAT, self.config.to_json())
         save_training_set(self.training_set, Path(folder))
 
@@ -210,7 +210,7 @@ class DTNN(GraphPredictor):
         return {target: values[0] if len(values) == 1 else values.mean(0) for target, values in tensors.items()}
 
     def encode(self, graph: CrystalGraph) -> EncodedCrystals:
-        """Compute the latents of a graph, which `forward`, `member_tensors` and `born_charges` take instead of it."""
+        """Compute the latents of a graph; `forward`, `member_tensors` and `born_charges` accept them instead of it."""
         # The decoders read the bonds of the last layer.
         all_bonds = (False,) if isinstance(self.encoder, NativeEncoder) else ()
         return EncodedCrystals(self.encoder(graph, *all_bonds), graph.ptr, graph, AtomOrbits.of(graph))

@@ -175,7 +175,7 @@ class Ensemble(Predictor):
 
     @property
     def has_born_charges(self) -> bool:
-        """Whether all models predict Born effective charges; the ensemble's are their mean."""
+        """Whether all models predict Born effective charges; those of the ensemble are the mean over the models."""
         return all(cast(DTNN, model).has_born_charges for model in self.models)
 
     def predict_batch_charges(self, crystals: Sequence[Crystal]) -> list[np.ndarray]:

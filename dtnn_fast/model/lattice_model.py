@@ -166,7 +166,7 @@ class LatticeGraph(NamedTuple):
 
 
 class LatticeResponse(NamedTuple):
-    """How a crystal's atoms answer fields and displacements.
+    """Response of a crystal's atoms to electric fields and displacements.
 
     Args:
         force_constants: symmetric, atom-major, at q = 0 without the field of long waves. [3 N, 3 N], eV/Angstrom^2.
@@ -178,7 +178,7 @@ class LatticeResponse(NamedTuple):
 
 
 class LatticeModel(nn.Module):
-    """Born effective charges and force constants at q = 0 of crystals.
+    """Model that predicts Born effective charges and force constants at q = 0.
 
     Args:
         config: settings.
@@ -257,16 +257,16 @@ class LatticeModel(nn.Module):
         return model.eval()
 
     def save(self, folder: str | Path) -> None:
-        """Write config.json and model.safetensors; the folder is made when absent."""
+        """Write config.json and model.safetensors into a folder, which is created if missing."""
         save_folder(self, folder, FORMAT, self.config.to_json())
 
     def predict(self, structures: Any, batch_atoms: int = 1024) -> list[LatticeResponse]:
         """Predict the response of structures.
 
         Args:
-            structures: a pymatgen Structure, an ASE Atoms, a `Crystal`, or a list of them. The `operations` of a
-                `Crystal` save work, and make the response exactly symmetric.
-            batch_atoms: number of atoms in a batch, at most; a larger crystal is a batch by itself.
+            structures: a pymatgen Structure, an ASE Atoms, a `Crystal`, or a list of them. If a `Crystal` has
+                `operations`, the prediction is faster and exactly symmetric.
+            batch_atoms: maximum number of atoms in a batch; a larger crystal is a batch by itself.
 
         Returns:
             One response for each structure, atoms in its order and in the frame of its cell. float64.

@@ -30,9 +30,10 @@ class BatchPrediction(NamedTuple):
 
     Args:
         tensors: predicted tensors by target. [B, 3, 3] each, float64.
-        tensor_errors: error bar of each tensor by target; empty without. [B] each, float64.
-        mean_errors: error bar of each mean (a third of the trace) by target; empty without. [B] each, float64.
-        born_charges: Z[atom, field, displacement] of each crystal; None where they were not asked for. [N, 3, 3] each,
+        tensor_errors: error bar of each tensor by target; empty if the model has none. [B] each, float64.
+        mean_errors: error bar of each mean (a third of the trace) by target; empty if the model has none. [B] each,
+            float64.
+        born_charges: Z[atom, field, displacement] of each crystal; None if they were not requested. [N, 3, 3] each,
             float64, e.
     """
 
@@ -45,7 +46,7 @@ class BatchPrediction(NamedTuple):
 class Predictor(nn.Module):
     """A model that predicts the dielectric tensors of crystals, as the mean of one or more members.
 
-    `dtnn_fast.Ensemble` says what a member is.
+    `dtnn_fast.Ensemble` explains what a member is.
     """
 
     @property
@@ -140,19 +141,19 @@ class Predictor(nn.Module):
 
         Args:
             structures: a pymatgen Structure, an ASE Atoms, a `Crystal`, or a list of them.
-            target: which tensor; may be left out when the model has only one.
-            batch_atoms: number of atoms in a batch, at most (a larger crystal is a batch by itself); None for 1024 on
+            target: the tensor to predict, "electronic", "ionic" or "total"; may be left out if the model has only one.
+            batch_atoms: maximum number of atoms in a batch (a larger crystal is a batch by itself); None for 1024 on
                 the CPU, and on a GPU as many as its free memory allows.
-            symmetrise: average each tensor over the point group of its crystal, found by moyopy within 0.1 Angstrom.
-                Elements that the symmetry forbids are then exactly zero. Without it, they are zero up to rounding
-                where the crystal has the symmetry perfectly. Crystals of more than 800 atoms are not searched.
+            symmetrise: average each tensor over the point group of its crystal, which moyopy finds within 0.1 Angstrom.
+                Elements that the symmetry forbids are then exactly zero. Without it, they are zero up to rounding only
+                if the crystal is perfectly symmetric. Symmetry is not searched for crystals of more than 800 atoms.
 
         Returns:
             Relative permittivity, symmetric, in the frame of each structure's cell. [B, 3, 3], float64.
 
         Raises:
             BadCrystalError: a structure cannot be used; the message names it and says why.
-            ValueError: `target` is not a target of the model, or is left out where there are several.
+            ValueError: `target` is not a target of the model, or is left out although the model has several.
             MissingPackageError: `symmetrise` is set, and moyopy is not installed.
         """
         tensors = self.predict_targets(structures, batch_atoms)[self._choose_target(target)]
@@ -170,9 +171,9 @@ class Predictor(nn.Module):
     def predict_with_errors(
         self, structures: Any, target: str | None = None, batch_atoms: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Predict tensors with error bars, by an ensemble whose error bars were calibrated.
+        """Predict tensors with error bars; needs an ensemble with calibrated error bars.
 
-        The error bars are those of tensors; `predict_mean_with_errors` gives those of means.
+        The error bars are for whole tensors; `predict_mean_with_errors` gives error bars of means.
 
         Args:
             structures: see `predict`.
@@ -198,7 +199,7 @@ class Predictor(nn.Module):
     def predict_mean_with_errors(
         self, structures: Any, target: str | None = None, batch_atoms: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Predict mean permittivities (a third of the trace) with error bars, by an ensemble that was calibrated.
+        """Predict mean permittivities (a third of the trace) with error bars; needs a calibrated ensemble.
 
         Args:
             structures: see `predict`.
@@ -305,8 +306,8 @@ class Predictor(nn.Module):
     def predict_batch_with_errors(self, crystals: Sequence[Crystal]) -> BatchPrediction:
         """Predict as `predict_batch` does, with the error bars of tensors and means where the model has them.
 
-        Where symmetry forbids an ionic part (`dtnn_fast.symmetry.forbids_ionic_response`: Si, diamond), that of every
-        member is exactly zero, and its total is its electronic part.
+        If symmetry forbids an ionic part (`dtnn_fast.symmetry.forbids_ionic_response`: Si, diamond), the ionic part of
+        every member is set to exactly zero, and its total tensor to the electronic part.
 
         Args:
             crystals: at least one.
@@ -341,8 +342,8 @@ class Predictor(nn.Module):
     def evaluating(self) -> Iterator[None]:
         """Run the block in evaluation mode; afterwards each module is back in its own mode.
 
-        Several threads may be in such blocks at a time, with models that share modules: a module gets its mode back
-        when the last of them has left.
+        Several threads may be in such blocks at the same time, with models that share modules: a module gets its mode
+        back when the last of the threads has left.
         """
         with _EVALUATED_LOCK:
             # Usually there is nothing to change: setting the mode of hundreds of modules takes longer than a crystal.

@@ -32,7 +32,7 @@ class AtomImages(NamedTuple):
         operation_ptr: Tensor,
         stored: Tensor,
     ) -> AtomImages:
-        """Find the images.
+        """Find the stored atom and the rotation of every atom.
 
         Args:
             crystals: what `symmetrise_crystals` returned, without faults.

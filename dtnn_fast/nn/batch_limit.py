@@ -30,7 +30,7 @@ def estimate_bonds(crystal: Crystal, cutoff: float) -> float:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that memory of the host or of a GPU ran out.
+    """Return whether an error means that memory of the host or of a GPU ran out.
 
     Args:
         error: raised by torch or Python.
@@ -41,7 +41,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class BatchLimit:
-    """The size of batches on a device, which is lowered for good when memory runs out.
+    """Maximum size of batches on a device; it is lowered permanently when memory runs out.
 
     The size of a crystal is its number of atoms, or more where it has more than `BONDS_PER_ATOM` bonds for each.
 

@@ -14,7 +14,7 @@ _CUDA_BYTES_PER_ATOM = 2**20
 
 
 def find_device(name: str, command: str, default_index: int = 0) -> torch.device:
-    """Return the device of a name, and check that torch sees it.
+    """Return the device with this name, and check that torch sees it.
 
     Args:
         name: "cpu", "cuda" or "cuda:N".

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """A batch of crystals as a graph: atoms, and a half list of bonds for each cutoff, nested from short to long.
 
-`build_graph` makes a graph of crystals, `collate` joins graphs, `crystal_batches` says which crystals go together. A
-*plain* graph holds all atoms and bonds of its crystals. A *reduced* graph (`reduced_graph.build_reduced_graph`) holds
-one atom and one bond of each symmetry orbit, with `BondTurns` that say how the others follow.
+`build_graph` makes a graph from crystals, `collate` joins graphs, and `crystal_batches` chooses which crystals go into
+a batch. A *plain* graph holds all atoms and bonds of its crystals. A *reduced* graph
+(`reduced_graph.build_reduced_graph`) holds one atom and one bond of each symmetry orbit, with `BondTurns` that say how
+the others follow.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from ..ops import BondTurns, NeighborOrder, bond_vectors, neighbor_order, nested
 class SiteProjectors(NamedTuple):
     """Means of the rotations that leave each stored atom of a reduced graph in its place.
 
-    A sum over the bonds of an atom takes each stored bond several times, turned to one direction; the projector makes
-    of that the sum over all directions.
+    A sum over the bonds of an atom counts each stored bond several times, always in the same direction. The projector
+    turns this into the sum over all directions.
 
     Args:
         vector: for vectors. [N, 3, 3], dtype of the positions.
@@ -80,7 +81,7 @@ class BondTier:
 
 @dataclass(frozen=True)
 class CrystalGraph:
-    """Crystals in common arrays, one after the other.
+    """Batch of crystals in common arrays, one after the other.
 
     Args:
         atomic_numbers: [N], int64.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Latents: what encoders give for each of their layers and decoders read, and how many channels they have."""
+"""Latents: the atom and bond features that encoders compute in each layer and decoders read, with their channels."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Latents(NamedTuple):
 
 
 class AtomOrbits(NamedTuple):
-    """Weights and projector that make of a mean over the atoms of a reduced graph the mean over all atoms.
+    """Weights and projector that turn a mean over the atoms of a reduced graph into the mean over all atoms.
 
     Args:
         atom_weight: number of atoms that each stored atom stands for. [N].
@@ -76,7 +76,7 @@ class AtomOrbits(NamedTuple):
 
     @classmethod
     def of(cls, graph: CrystalGraph) -> AtomOrbits | None:
-        """Take them from a graph; None for a plain one."""
+        """Return the weights and projector of a graph; None for a plain graph."""
         if graph.atom_weight is None or graph.projector is None:
             return None
         return cls(graph.atom_weight, graph.projector)

@@ -72,7 +72,7 @@ def reduce_crystals(
     tolerance: float = SNAP_TOLERANCE,
     on_failure: Callable[[int, str], None] | None = None,
 ) -> tuple[CrystalGraph, Tensor]:
-    """Build a graph as `build_reduced_graph` does, and return too which of all atoms it stores. [N], int64."""
+    """Build a graph as `build_reduced_graph` does, and also return the indices of the stored atoms. [N], int64."""
     reduced = _reduce(crystals, cutoffs, dtype, tolerance, on_failure)
     return reduced.graph, reduced.stored
 
@@ -100,7 +100,7 @@ def reduce_with_images(
     tolerance: float = SNAP_TOLERANCE,
     on_failure: Callable[[int, str], None] | None = None,
 ) -> ReducedCrystals:
-    """Build a graph as `build_reduced_graph` does, and say how all atoms follow from those that it stores."""
+    """Build a graph as `build_reduced_graph` does, and also return how all atoms follow from the stored ones."""
     reduced = _reduce(crystals, cutoffs, dtype, tolerance, on_failure)
     if reduced.applied is None:
         positions = torch.from_numpy(np.concatenate([crystal.positions for crystal in crystals]))
@@ -212,7 +212,7 @@ def build_inference_graph(
 def build_unfolding_graph(
     crystals: Sequence[Crystal], cutoffs: Sequence[float], dtype: torch.dtype = torch.float32
 ) -> tuple[CrystalGraph, AtomImages | None]:
-    """Build the graph of `build_inference_graph`, and say how all atoms follow from its own; None if it has them all.
+    """Build the graph of `build_inference_graph`, and the images of its atoms; None for a graph of all atoms.
 
     Args:
         crystals: see `build_inference_graph`.

@@ -93,10 +93,10 @@ _version = attrgetter("_version")
 class WeightCache(Generic[T]):
     """The weights that a fused operation takes from some modules, kept between calls for inference.
 
-    With gradients, and while a program is traced, weights are made anew. They are also made anew when a parameter was
-    replaced, moved, or changed by an operation of torch (which raises its version), when a submodule was replaced, and
-    after a step of any optimizer.
-    Only a change behind torch's back, of ``parameter.data`` element by element, is not seen.
+    With gradients, and while a program is traced, weights are put together in every call. This also happens when a
+    parameter was replaced, moved, or changed by an operation of torch (which raises its version), when a submodule was
+    replaced, and after a step of any optimizer. Only a change behind torch's back, of ``parameter.data`` element by
+    element, is not seen.
 
     Args:
         plain: classes of modules whose work the operation does.

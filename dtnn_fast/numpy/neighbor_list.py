@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Periodic neighbor lists with the call of ASE's function."""
+"""Periodic neighbor lists, called like ASE's function."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def neighbor_list(
         quantities: the arrays to return, in this order: letters out of "i" (centers), "j" (neighbors), "d" (lengths,
             Angstrom), "D" (bond vectors, Angstrom) and "S" (shifts).
         atoms: an ASE Atoms object, or Cartesian positions, which need not be inside the cell. [N, 3], float, Angstrom.
-        cutoff: length of the longest bonds, exclusive; 0 for none. float, or with `ptr` one value per crystal, [B],
+        cutoff: bonds are shorter than this length; 0 for no bonds. float, or with `ptr` one value per crystal, [B],
             Angstrom. (ASE's radii for atoms or elements are not supported.)
         cell: lattice vectors as rows, [B, 3, 3], or [3, 3] for all crystals, Angstrom. Only with positions; None for
             isolated atoms.
@@ -55,12 +55,13 @@ def neighbor_list(
         half: keep each bond once: i < j, or i == j and the first nonzero component of S positive.
         self_interaction: also return each atom as its own neighbor with S = 0, as in ASE, and here also with cutoff 0.
         num_threads: number of threads; None for all processors. The list is the same for any number.
-        batch_idx: index of each atom's crystal in place of `ptr`, not descending. B is the number of rows of `cell`,
-            else of `pbc`, else of `cutoff`, else the last index plus 1. [N], integer.
+        batch_idx: index of each atom's crystal, in ascending order; give it instead of `ptr`. The number of crystals B
+            is the number of rows of `cell`, `pbc` or `cutoff`, the first of these that has one row per crystal,
+            otherwise the last index plus 1. [N], integer.
 
     Returns:
-        One array for each letter, a tuple when there are several: i and j [E] int64, d [E] float64, D [E, 3] float64,
-        S [E, 3] int32.
+        One array for each letter; a tuple of arrays for several letters: i and j [E] int64, d [E] float64, D [E, 3]
+        float64, S [E, 3] int32.
 
     Raises:
         ValueError: an argument has a wrong shape, dtype or value, or the list does not fit into memory.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Bring atom values to the bonds."""
+"""Gather atom values to the bonds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def atom_to_bond_gather(
     ends: str = "center",
     by_neighbor: NeighborOrder | None = None,
 ) -> Tensor:
-    """Bring the values of a bond's atoms to the bond: of one end, the sum of both, or neighbor minus center.
+    """Gather atom values to the bonds: the value of one end, the sum of both ends, or neighbor minus center.
 
     It is the transpose of `bond_to_atom_sum` with the same arguments, and each is the other's derivative.
 
@@ -28,7 +28,7 @@ def atom_to_bond_gather(
         pairs: centers and neighbors, sorted by center. [2, E], int64.
         row_ptr: the bonds of center n are ``row_ptr[n]:row_ptr[n + 1]``. [N+1], int64.
         ends: "center", "neighbor", "sum" or "difference" (neighbor minus center).
-        by_neighbor: ``neighbor_order(pairs, N)``, computed when absent and needed; pass it to save the sort.
+        by_neighbor: ``neighbor_order(pairs, N)``; computed if it is needed and not given. Pass it to save the sort.
 
     Returns:
         Values per bond. [E, ...], dtype of `atom_values`.

@@ -29,9 +29,9 @@ def bond_perceptron_sum(
 
     ``value[m, e] = silu(silu(bond_scalar[e] @ weight1[m] + bias1[m]) @ weight2[m] + bias2[m])``
 
-    ``sums[m, n]`` is the sum of ``envelope[e] * value[m, e]`` over the bonds e that have atom n at an end. No value of
-    a bond is stored on the CPU, in the backward neither. On CUDA the values of a few members are stored at a time, and
-    gradients come from the reference implementation.
+    ``sums[m, n]`` is the sum of ``envelope[e] * value[m, e]`` over the bonds e that have atom n at an end. On the CPU
+    no value of a bond is stored, not even in the backward. On CUDA the values of a few members are stored at a time,
+    and gradients come from the reference implementation.
 
     Args:
         bond_scalar: scalars of the bonds. [E, C], float32 or float64.

@@ -30,7 +30,7 @@ def bond_to_atom_sum(
         pairs: centers and neighbors, sorted by center. [2, E], int64.
         row_ptr: the bonds of center n are ``row_ptr[n]:row_ptr[n + 1]``. [N+1], int64.
         ends: "center", "neighbor", "sum" or "difference" (neighbor minus center).
-        by_neighbor: ``neighbor_order(pairs, N)``, computed when absent and needed; pass it to save the sort.
+        by_neighbor: ``neighbor_order(pairs, N)``; computed if it is needed and not given. Pass it to save the sort.
 
     Returns:
         Sums per atom, zero for atoms without bonds. [N, ...], dtype of `bond_values`.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class BondTurns(NamedTuple):
-    """How stored bonds, one of each symmetry orbit, stand for all bonds of a crystal.
+    """Rotations and counts by which stored bonds, one of each symmetry orbit, represent all bonds of a crystal.
 
     Both indices of a bond point to stored atoms. The neighbor itself is the image of its stored atom under the rotation
     R: its vectors are R v and its symmetric tensors R t R^T. In the sums the bond counts several times at each end; at

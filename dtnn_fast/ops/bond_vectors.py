@@ -34,9 +34,9 @@ def bond_vectors(
         pairs: centers and neighbors. [2, E], int64.
         shifts: lattice translations of the neighbors. [E, 3], int32.
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``; None for one crystal. [B+1], int64.
-        row_ptr: the bonds of center n are ``row_ptr[n]:row_ptr[n + 1]``, for `pairs` sorted by center. It saves the
-            backward on CUDA a sort. [N+1], int64.
-        by_neighbor: ``neighbor_order(pairs, N)``, only together with `row_ptr`. It saves another sort.
+        row_ptr: the bonds of center n are ``row_ptr[n]:row_ptr[n + 1]``, for `pairs` sorted by center; None is allowed,
+            but then the backward on CUDA must sort. [N+1], int64.
+        by_neighbor: ``neighbor_order(pairs, N)``, only together with `row_ptr`; it saves the backward another sort.
         batch_idx: as in `neighbor_list`. [N], any integer dtype.
 
     Returns:

@@ -30,7 +30,7 @@ def decode(
 ) -> Tensor:
     """Apply the blocks and readouts of M decoders in one pass: Eq. 8 to 27 of arXiv 2405.09052.
 
-    No result of a layer is stored; on the CPU in the backward neither, on CUDA the reference implementation computes
+    No result of a layer is stored, on the CPU not even in the backward. On CUDA the reference implementation computes
     the gradients. csrc/ops/decode.h has the formulas.
 
     Args:

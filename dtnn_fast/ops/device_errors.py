@@ -12,15 +12,15 @@ import torch
 def check_device_errors(device: torch.device | str | int | None = None) -> None:
     """Wait for a CUDA device, and raise the index error that a kernel of dtnn_fast found there, if any.
 
-    Kernels do not make the host wait. For a bad index they write NaN, and the next operation of dtnn_fast on the device
-    raises the error. This function raises it without another operation, for example after a training step or the replay
-    of a CUDA graph.
+    Kernels do not make the host wait. For an invalid index they write NaN, and the next operation of dtnn_fast on the
+    device raises the error. This function raises it without another operation, for example after a training step or the
+    replay of a CUDA graph.
 
     Args:
         device: the CUDA device; None for the current one. Without CUDA nothing happens.
 
     Raises:
-        RuntimeError: an index was bad; the message names the operation that read it.
+        RuntimeError: an index was invalid; the message names the operation that read it.
 
     Example:
         >>> check_device_errors()
@@ -36,7 +36,7 @@ def check_device_errors(device: torch.device | str | int | None = None) -> None:
 def immediate_device_errors() -> Iterator[None]:
     """Make every call on CUDA in the block wait for its kernels, so that it raises its own index errors.
 
-    This is slow; use it to find the call with the bad index. The environment variable
+    This is slow; use it to find the call with the invalid index. The environment variable
     ``DTNN_FAST_IMMEDIATE_DEVICE_ERRORS=1`` does the same for a whole program. The setting applies to all threads. A
     call that is captured into a CUDA graph cannot wait; its error comes later.
 

@@ -28,12 +28,12 @@ class NeighborList(NamedTuple):
 
     @property
     def edge_index(self) -> Tensor:
-        """`pairs` under the name of PyTorch Geometric; row 0 are the centers, by which bonds are sorted."""
+        """`pairs` under the name that PyTorch Geometric uses; row 0 has the centers, by which the bonds are sorted."""
         return self.pairs
 
     @property
     def neighbor_ptr(self) -> Tensor:
-        """`row_ptr` under the name of nvalchemi-toolkit-ops."""
+        """`row_ptr` under the name that nvalchemi-toolkit-ops uses."""
         return self.row_ptr
 
 
@@ -102,14 +102,14 @@ def neighbor_list(
         cell: lattice vectors as rows, [B, 3, 3], or [3, 3] for all crystals; dtype of `positions`, Angstrom. Vectors of
             directions that are not periodic are ignored and may be zero.
         pbc: periodic directions, [B, 3], or [3] for all crystals. bool.
-        cutoff: length of the longest bonds, exclusive; 0 for none. float, or a tensor with one value per crystal,
-            [B], float32 or float64, Angstrom.
+        cutoff: bonds are shorter than this length; 0 for no bonds. float, or a tensor with one value per crystal, [B],
+            float32 or float64, Angstrom.
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``; None for one crystal. [B+1], int64.
         half: keep each bond once: i < j, or i == j and the first nonzero component of S positive.
         self_pairs: add the bond (i, i, S = 0) for every atom, for any cutoff, in half lists too.
-        batch_idx: index of each atom's crystal in place of `ptr`, not descending. B is the number of rows of `cell`,
-            else of `pbc`, else of `cutoff`, else the last index plus 1, for which the host waits. [N], any integer
-            dtype.
+        batch_idx: index of each atom's crystal, in ascending order; give it instead of `ptr`. The number of crystals B
+            is the number of rows of `cell`, `pbc` or `cutoff`, the first of these that has one row per crystal.
+            Otherwise it is the last index plus 1, for which the host waits. [N], any integer dtype.
 
     Returns:
         NeighborList with `pairs` [2, E], `shifts` [E, 3] and `row_ptr` [N+1].

@@ -36,12 +36,12 @@ class FixedNeighborList(NamedTuple):
 
     @property
     def edge_index(self) -> Tensor:
-        """`pairs` under the name of PyTorch Geometric; row 0 are the centers, by which bonds are sorted."""
+        """`pairs` under the name that PyTorch Geometric uses; row 0 has the centers, by which the bonds are sorted."""
         return self.pairs
 
     @property
     def neighbor_ptr(self) -> Tensor:
-        """`row_ptr` under the name of nvalchemi-toolkit-ops."""
+        """`row_ptr` under the name that nvalchemi-toolkit-ops uses."""
         return self.row_ptr
 
 

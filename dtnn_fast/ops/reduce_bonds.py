@@ -62,9 +62,9 @@ def reduce_bonds(
 ) -> ReducedBonds:
     """Keep one atom and one bond of each orbit under the symmetry operations of crystals.
 
-    A bond is kept once for both of its ends, as in a half list. `BondTurns` says what rotations and
-    counts are for. An orbit of bonds whose length is the longest cutoff to rounding is left out. The kernel runs on
-    the CPU, whatever the device of the tensors.
+    A bond is kept once for both of its ends, as in a half list. `BondTurns` explains the rotations and counts. An orbit
+    of bonds whose length equals the longest cutoff up to rounding is left out. The kernel runs on the CPU, whatever the
+    device of the tensors.
 
     Args:
         crystals: what `symmetrise_crystals` returned, without faults.
@@ -76,7 +76,7 @@ def reduce_bonds(
         cutoffs: cutoffs from short to long, at least one, each above 0. Angstrom.
 
     Returns:
-        ReducedBonds. For a crystal with the identity alone they are its half list, all turns 1.
+        ReducedBonds. A crystal whose only operation is the identity keeps its half list, with rotations of 1.
 
     Raises:
         RuntimeError: a shape, dtype or device does not fit; `bonds` lack an image of a bond, so that the operations

@@ -64,7 +64,7 @@ def symmetrise_crystals(
     """Average positions and cells of crystals over their symmetry operations.
 
     The cell is stretched, not rotated: it changes by a symmetric matrix, the square root of what makes its metric the
-    mean one. Operations that do not fit a crystal are reported in `faults`, so that the other crystals go on. The
+    mean one. Operations that do not fit a crystal are reported in `faults`, and do not affect the other crystals. The
     kernel runs on the CPU, whatever the device of the tensors.
 
     Args:
@@ -81,7 +81,7 @@ def symmetrise_crystals(
             from its own. Angstrom, at least 1e-9.
 
     Returns:
-        SymmetrisedCrystals. A crystal with the identity alone keeps positions and cell to the bit.
+        SymmetrisedCrystals. A crystal whose only operation is the identity keeps positions and cell to the bit.
 
     Raises:
         RuntimeError: a shape, dtype or device does not fit, a crystal has no atoms or no operations, or `tolerance` is

@@ -29,8 +29,9 @@ def tensor_readout(
         atom_rank2: symmetric tensors t, stored xx yy zz yz xz xy. [N, 6, C], dtype of `atom_scalar`.
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``, at least one. [B+1], int64; or give
             `batch_idx`.
-        batch_idx: index of each atom's crystal in place of `ptr`, not descending. The number of crystals is the last
-            index plus 1, for which the host waits: not under torch.compile with fullgraph. [N], any integer dtype.
+        batch_idx: index of each atom's crystal, in ascending order; give it instead of `ptr`. The number of crystals is
+            the last index plus 1, for which the host waits, so this does not work under torch.compile with fullgraph.
+            [N], any integer dtype.
 
     Returns:
         Symmetric tensors. [B, 3, 3], dtype of `atom_scalar`.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Interatomic potentials of others: energies, forces and stresses, force constants at q = 0, and relaxation.
+"""External interatomic potentials: energies, forces and stresses, force constants at q = 0, and relaxation.
 
 - ``potential.py``: `Potential`, what all of them can do
 - ``ase_potential.py``: any calculator of ASE

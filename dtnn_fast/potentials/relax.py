@@ -65,8 +65,8 @@ def relax(
 
     Raises:
         BadCrystalError: the crystal is not sound or has an element that the potential does not know; the potential
-            fails, has no stress, or gives numbers that are not finite; or the relaxation runs away: the forces are
-            still larger after `max_steps`, the volume changes too much, or atoms come too close.
+            fails, has no stress, or gives numbers that are not finite; or the relaxation fails: the forces are still
+            larger after `max_steps`, the volume changes too much, or atoms come too close.
         MissingPackageError: ASE is not installed.
     """
     potential.check(crystal)

@@ -57,11 +57,11 @@ class Refinement:
         modes: frequencies of the modes at q = 0, in rising order; negative for an instability. [3 N - 3], THz.
         softest: stiffness of the softest mode, and of the softest polar mode; infinite without one. eV/Angstrom^2.
         largest_share: largest part that a mode has in the mean of the lattice's ionic tensor.
-        soft_share: what the soft modes, those below `SOFT_BELOW`, have in it together.
+        soft_share: the part that all soft modes, those below `SOFT_BELOW`, have in it together.
         born_charges: [N, 3, 3], e.
-        remarks: what the modes say that a user should know, one line each.
-        warnings: what speaks against structure and tensors, as for `screen_crystals`; the crystal system is known only
-            where the crystal states it.
+        remarks: remarks about the modes for the user, one line each.
+        warnings: warnings about structure and tensors, as for `screen_crystals`; the crystal system is known only if
+            the crystal states it.
     """
 
     crystal: Crystal
@@ -99,7 +99,7 @@ class Refinement:
 
     @property
     def is_nearly_ferroelectric(self) -> bool:
-        """Whether unstable or soft modes make so much of the permittivity that it depends on details."""
+        """Whether unstable or soft modes contribute so much to the permittivity that it depends on details."""
         static = float(mean_permittivity(self.electronic + self.lattice))
         return self.soft_share > SOFT_PART * static or self.largest_share > LARGE_SHARE
 
@@ -110,9 +110,9 @@ class Refiner:
     Args:
         predictor: direct model of electronic and ionic tensors.
         lattice: model of Born charges and force constants.
-        join: how both ionic tensors are joined; None takes that of the lattice alone.
-        force_constants: computes force constants in place of the lattice model's; None for those.
-        softening: factor by which these force constants are too soft; they are multiplied by it.
+        join: combination of both ionic tensors; None for the tensor of lattice dynamics alone.
+        force_constants: computes force constants instead of the lattice model; None for those of the lattice model.
+        softening: factor that multiplies these force constants, because potentials are too soft.
         max_atoms: largest number of atoms of a cell.
 
     Raises:

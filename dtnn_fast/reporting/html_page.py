@@ -63,7 +63,7 @@ def render_page(content: Mapping[str, Any]) -> str:
 
 
 def to_script_json(content: Any) -> str:
-    """Write JSON that can stand inside of a script element, whatever the texts in it are."""
+    """Write JSON that can be inside a script element, whatever texts it contains."""
     text = json.dumps(_finite(content), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

@@ -42,7 +42,7 @@ _ELECTRONIC_OF_SMALL_GAP = 20.0
 
 
 class WarningCode(StrEnum):
-    """Stable names of the warnings; `UNRELIABLE` lists those with which a crystal is ranked behind the others."""
+    """Stable names of the warnings. Crystals with one of `OFF_THE_LIST` are not ranked unless this is requested."""
 
     BOHR = "bohr"
     COMPRESSED = "compressed"
@@ -113,7 +113,7 @@ class CrystalWarning(NamedTuple):
 def structure_warnings(
     crystals: Sequence[Crystal], model: Predictor, training_distances: np.ndarray | None = None
 ) -> list[list[CrystalWarning]]:
-    """Find what speaks against predicting crystals, whatever the prediction is.
+    """Find warnings about the structures of crystals, which do not depend on the prediction.
 
     Args:
         crystals: that passed `check_crystal`.
@@ -148,7 +148,7 @@ def prediction_warnings(
     ranked_target: str | None = None,
     known_insulators: Sequence[bool] | None = None,
 ) -> list[list[CrystalWarning]]:
-    """Find predictions that cannot be right, or that say nothing.
+    """Find warnings about predictions: numbers that cannot be right, or that are meaningless.
 
     Args:
         tensors: predicted tensors by target. [B, 3, 3] each.

@@ -37,7 +37,7 @@ ScreeningResult = tuple[ScreenedCrystals, list[Rejected]]
 
 
 class ScreeningStopped(KeyboardInterrupt):
-    """Ctrl-C during a screening; holds what was done until then.
+    """Exception for Ctrl-C during a screening; holds the crystals done until then.
 
     Args:
         screened: the crystals that were predicted.
@@ -70,7 +70,7 @@ def screen_crystals(
         born_charges: whether Born effective charges are predicted too; see `PredictedAtoms`.
         are_prepared: whether the crystals come from `Preparation.prepare`, which has checked them and searched for
             their symmetry.
-        limit: the size of batches, which is lowered where memory runs out; `batch_limit` makes one. It stands in for
+        limit: the size of batches, which is lowered where memory runs out; `batch_limit` makes one. It replaces
             `batch_atoms`, and can be kept for the next call. None for a new one.
 
     Returns:
@@ -78,7 +78,7 @@ def screen_crystals(
         pass `check_crystal`, made the model fail, or whose prediction is not finite.
 
     Raises:
-        ValueError: `born_charges` are asked of a model that has none.
+        ValueError: `born_charges` is set, and the model has no Born charges.
         ScreeningStopped: on KeyboardInterrupt, with the predictions until then.
     """
     if born_charges and not model.has_born_charges:
@@ -112,7 +112,7 @@ def screen_crystals(
 
 
 def crystal_warnings(structure: Any, model: Predictor) -> list[CrystalWarning]:
-    """Predict a crystal, and say what speaks against the prediction.
+    """Predict a crystal, and return the warnings about its structure and prediction.
 
     Args:
         structure: a pymatgen Structure, an ASE Atoms or a `Crystal`.

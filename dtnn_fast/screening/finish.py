@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a screening does when all chunks are predicted: unique ids, duplicates, the list of what was rejected."""
+"""Last steps of a screening, after all chunks are predicted: unique ids, duplicates, the list of rejected crystals."""
 
 from __future__ import annotations
 

@@ -42,10 +42,10 @@ class Chunk:
 
     Args:
         files: files to read, in order.
-        file_ids: the id of each file, which stands in for its default id.
+        file_ids: the id of each file, which replaces its default id.
         tables: tables of properties, which are joined to the crystals by their ids.
         start: number of the first crystal in memory; used where there are no files.
-        stop: number behind the last one.
+        stop: number after the last crystal.
         size: bytes of the files, or number of crystals, for the progress.
     """
 
@@ -84,7 +84,7 @@ class Chunk:
 
 
 class ScreeningInput(NamedTuple):
-    """Everything that is screened.
+    """Input of a screening.
 
     Args:
         chunks: in order.
@@ -170,7 +170,7 @@ def plan_bundled(known_elements: Collection[int]) -> ScreeningInput:
 class PieceKey(NamedTuple):
     """Checksums of the ids and numbers of atoms in a piece, which tell it from another one of the same number.
 
-    A file that could not be read once may be readable at the next start; crystals then stand in other pieces.
+    A file that could not be read may be readable at the next start; crystals are then in other pieces.
 
     Args:
         previous: `own` of the piece before; "" for the first one.

@@ -24,7 +24,7 @@ SEARCH_TO_ATOMS = 200
 
 @dataclass(frozen=True)
 class PackingOptions:
-    """How crystals are packed.
+    """Options of packing.
 
     Args:
         cell: "primitive" or "conventional" for crystals in such cells; None to keep them as they are.
@@ -40,7 +40,7 @@ class PackingOptions:
 
 
 class PackedCounts(NamedTuple):
-    """What a packed folder holds.
+    """Contents of a packed folder.
 
     Args:
         crystals: number of crystals.
@@ -78,7 +78,7 @@ def pack_crystals(
 
     Raises:
         BadFileError: a shard cannot be written.
-        KeyboardInterrupt: Ctrl-C; the shards until then stay, and the next call goes on.
+        KeyboardInterrupt: Ctrl-C; finished shards are kept, and the next call continues.
     """
     events = events or SilentEvents()
     chunks, done = find_remaining(inputs, parts, ScreeningOptions(), events)

@@ -177,7 +177,7 @@ class Parts:
                 yield file, about
 
     def remove(self) -> None:
-        """Remove all parts and the manifest, to begin anew."""
+        """Remove all part files and the manifest, for a new start."""
         (self.folder / MANIFEST_FILE).unlink(missing_ok=True)
         for file in [*self.part_files(), *self.rejected_files(), *self.folder.glob(f"*{UNFINISHED}")]:
             file.unlink(missing_ok=True)
@@ -266,7 +266,8 @@ def _difference(before: Any, now: Any) -> str:
     if not isinstance(before, dict) or not isinstance(now, Mapping):
         return ""
     changed = [key for key in now if before.get(key) != now[key] and key != "sha256"]
-    return "".join(f"\n  {key}: {before.get(key)} before, {now[key]} now" for key in changed)
+    listed = "; ".join(f"{key}: {before.get(key)} before, {now[key]} now" for key in changed)
+    return f". Differences: {listed}" if listed else ""
 
 
 def _numbers(file: Path) -> tuple[int, int]:

@@ -26,10 +26,11 @@ CHECKED_TOGETHER = 64
 
 
 class Prepared(NamedTuple):
-    """Crystals that a model can be asked for, and the others.
+    """Crystals that a model can predict, and the rejected ones.
 
     Args:
-        crystals: with space group, crystal system and prototype in `Crystal.info`, and with operations where asked for.
+        crystals: crystals with space group, crystal system and prototype in `Crystal.info`, and with operations if
+            requested.
         rejected: with reasons.
     """
 
@@ -39,7 +40,7 @@ class Prepared(NamedTuple):
 
 @dataclass(frozen=True)
 class Preparation:
-    """How crystals are prepared.
+    """Options of the preparation of crystals.
 
     Args:
         known_elements: atomic numbers that the model knows; empty for all.
@@ -55,7 +56,7 @@ class Preparation:
     describe: bool = True
 
     def prepare(self, items: Iterable[Crystal | Rejected]) -> Prepared:
-        """Check crystals, and find what is asked about their symmetry; rejected items are passed on.
+        """Check crystals, and find the requested facts about their symmetry; rejected items are passed on.
 
         Args:
             items: as readers give them.

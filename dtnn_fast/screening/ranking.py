@@ -35,19 +35,20 @@ _TENSOR_PARTS = ("_xx", "_yy", "_zz", "_yz", "_xz", "_xy")
 
 @dataclass(frozen=True)
 class RankingRules:
-    """What is ranked, and by what.
+    """Rules of a ranking: which crystals are ranked, and by which number.
 
     Args:
         by: an SQL expression over the columns, for example ``total_mean`` or ``band_gap * total_mean``; None for the
-            figure of merit band_gap * total_mean where the gap is known, and behind these the mean of the total tensor.
-        lowest_first: small values have the first ranks.
+            figure of merit band_gap * total_mean; crystals without a known gap follow, by the mean of the total tensor.
+        lowest_first: whether small values are ranked first.
         where: an SQL condition; crystals that do not meet it, or where it is unknown, are left out.
-        elements: symbols of which a crystal must have all.
-        without_elements: symbols of which a crystal must have none.
+        elements: symbols of elements; a crystal must contain all of them.
+        without_elements: symbols of elements; a crystal must contain none of them.
         rank_unreliable: whether crystals whose warnings are in `OFF_THE_LIST` are ranked too.
         rank_duplicates: whether crystals that are marked as duplicates of others are ranked too.
-        most_of_prototype: largest number of ranked crystals of one prototype; None for any.
-        pareto: whether only crystals are ranked to which no other is superior in both band gap and ranked value.
+        most_of_prototype: maximum number of ranked crystals of each prototype; None for no limit.
+        pareto: whether only the Pareto front is ranked: crystals that no other crystal exceeds in both band gap and
+            ranked value.
     """
 
     by: str | None = None
@@ -62,11 +63,11 @@ class RankingRules:
 
 
 class RankingError(DTNNError):
-    """An expression of a ranking is wrong, or names a column that the parts do not have."""
+    """Error for a ranking expression that is wrong, or that names a column missing in the part files."""
 
 
 class Ranking:
-    """Crystals of a screening in an order; made by `open_ranking`.
+    """Ranked crystals of one or several screenings; made by `open_ranking`.
 
     Args:
         connection: to DuckDB, with the tables ``crystals``, ``ranked`` and ``unranked``.
@@ -79,7 +80,7 @@ class Ranking:
 
     @property
     def value_name(self) -> str:
-        """What the crystals are ranked by, in words."""
+        """Name of the number that crystals are ranked by."""
         if self.rules.by is not None:
             return self.rules.by
         main = main_target(self.targets)
@@ -155,7 +156,7 @@ class Ranking:
         return columns, np.arange(len(first["place"]))
 
     def write(self, ranking: Path, unranked: Path) -> None:
-        """Write the ranked crystals as CSV, best first, and those that are not, with the reasons.
+        """Write two CSV files: the ranked crystals, best first, and the unranked crystals with the reasons.
 
         Args:
             ranking: a path; replaces a file there.
@@ -208,8 +209,8 @@ def open_ranking(folders: Sequence[Path], rules: RankingRules) -> Iterator[Ranki
     """Rank the crystals of screenings.
 
     Args:
-        folders: of screenings; crystals of several are ranked together.
-        rules: how.
+        folders: folders of screenings, whose crystals are ranked together.
+        rules: the rules of the ranking.
 
     Raises:
         BadFileError: a folder has no parts, or one cannot be read.

@@ -12,7 +12,7 @@ from .preparation import Preparation, Prepared
 
 
 class WorkingOn(NamedTuple):
-    """What a reader works on now.
+    """The item that a reader works on.
 
     Args:
         file: the file that it reads; "" while it prepares a crystal.

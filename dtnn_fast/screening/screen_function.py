@@ -40,16 +40,17 @@ def screen(
         source: a file or folder, a list of them, or structures in memory (pymatgen, ASE, `Crystal`); None for the
             bundled crystals that can be insulators.
         model: name or folder of a model, or a loaded one.
-        output: folder that keeps the parts, and where a screening that was stopped goes on; None for a temporary one.
+        output: folder that keeps the part files; an interrupted screening in it is continued. None for a temporary
+            folder.
         where: an SQL condition over the columns, for example ``"e_above_hull < 0.05 and nsites <= 20"``.
         by: a column or an SQL expression to rank by; None for the figure of merit, see `RankingRules`.
-        rules: all rules of the ranking; `where` and `by` replace its own.
-        options: how it runs; see `ScreeningOptions`.
+        rules: all rules of the ranking; `where` and `by`, if given, replace those in `rules`.
+        options: how the screening runs; see `ScreeningOptions`.
 
     Returns:
-        A `pyarrow.Table` of the ranked crystals with the columns of the parts (docs/screening.md) and ``rank``,
-        best first; ``.to_pandas()`` makes a data frame. Its metadata has the number of crystals that were rejected and
-        that are not ranked. `rejected-*.parquet` in `output` says why.
+        A `pyarrow.Table` of the ranked crystals with the columns of the part files (docs/screening.md) and ``rank``,
+        best first; ``.to_pandas()`` makes a data frame. Its metadata has the numbers of rejected and of unranked
+        crystals. `rejected-*.parquet` in `output` has the reasons for rejections.
 
     Raises:
         DTNNError: nothing could be predicted, or an expression is wrong.

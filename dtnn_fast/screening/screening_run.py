@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A screening into a folder, piece by piece; stopped at any moment, it goes on where it was."""
+"""A screening into a folder, piece by piece; it can be stopped at any moment and continued."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Shard(NamedTuple):
 
 @dataclass(frozen=True)
 class ScreeningOptions:
-    """How a screening runs; nothing of it changes the results, but for `born_charges`.
+    """Options of a screening; only `born_charges` changes its results.
 
     Args:
         batch_atoms: largest number of atoms in a batch, except for one larger crystal; None for what fits the device.
@@ -60,10 +60,10 @@ class ScreeningOptions:
 
 
 class ScreeningEvents(Protocol):
-    """What a screening tells while it runs."""
+    """Events of a running screening."""
 
     def on_start(self, done: int, whole: int) -> None:
-        """Say how much of the input an earlier start has done; both in `Chunk.size`."""
+        """Report how much of the input an earlier start has done; both in `Chunk.size`."""
         return
 
     def on_crystals(self, number: int) -> None:
@@ -75,7 +75,7 @@ class ScreeningEvents(Protocol):
         return
 
     def on_message(self, message: str) -> None:
-        """Show one line about something that was healed."""
+        """Show one line about a problem that was repaired."""
         return
 
 
@@ -98,11 +98,11 @@ class InputProgress:
 
 
 class SilentEvents(ScreeningEvents):
-    """For those who need not know."""
+    """Events that do nothing."""
 
 
 class ScreeningCounts(NamedTuple):
-    """What one start of a screening did.
+    """Numbers of crystals that one start of a screening predicted and rejected.
 
     Args:
         predicted: number of crystals that it predicted.
@@ -164,7 +164,7 @@ def run_screening(
 def find_remaining(
     inputs: ScreeningInput, parts: Parts, options: ScreeningOptions, events: ScreeningEvents
 ) -> tuple[list[int], dict[int, dict[int, str]]]:
-    """Find out what earlier starts left to do, and say how much of the input they did.
+    """Find the pieces that earlier starts left to do, and report how much of the input is done.
 
     Args:
         inputs: of `plan_files` and the like.

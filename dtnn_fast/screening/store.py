@@ -88,10 +88,10 @@ class ScreenedCrystals:
             float64.
         mean_errors: error bars of the means by target, if the model has them; see `DTNN.predict_mean_with_errors`. [B]
             each, float64.
-        structure_warnings: what speaks against predicting the crystals; see `warnings`. [B].
+        structure_warnings: warnings about the structures; see `warnings`. [B].
         crystals: the crystals themselves, for `columns`. [B].
         training_distances: see `TrainingDistances.relative`; None for a model without training set. [B], float64.
-        atoms: their atoms with Born charges; None where these were not asked for.
+        atoms: their atoms with Born charges; None if these were not requested.
     """
 
     ids: list[str]

@@ -5,8 +5,8 @@
 - ``space_group.py``: space group, point group, orbits and standard cells, from one search
 - ``operations.py``: the symmetry operations in a crystal's own cell, for reduced graphs
 - ``crystal_systems.py``: the crystal system of a space group and of a crystal
-- ``tensor_symmetry.py``: what a point group allows of a tensor; the IEEE standard frame
-- ``prototype.py``: the structure type in one text
+- ``tensor_symmetry.py``: tensor elements that a point group allows; the IEEE standard frame
+- ``prototype.py``: the structure type as a text
 - ``standard_cells.py``: primitive and conventional cells
 - ``infrared.py``: whether symmetry forbids the ionic part
 """

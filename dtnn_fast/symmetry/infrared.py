@@ -25,8 +25,8 @@ def has_infrared_active_modes(crystal: Crystal, symprec: float = EXACT_SYMPREC) 
 
         dim Hom(V, M) - dim Hom(V, V) = 1/|G| sum over g of chi_V(g) (chi_M(g) - chi_V(g))
 
-    is 0 if and only if no optical mode does: the acoustic modes are one copy of V. chi_V(g) is the trace of the
-    rotation, and chi_M(g) is chi_V(g) times the number of atoms that g moves to themselves or to an image of
+    is 0 if and only if no optical mode is infrared-active: the acoustic modes are one copy of V. chi_V(g) is the trace
+    of the rotation, and chi_M(g) is chi_V(g) times the number of atoms that g moves to themselves or to an image of
     themselves. The atoms of one element that move together are a copy of V, so crystals of several elements have such
     modes and need no search.
 
@@ -74,7 +74,7 @@ def forbids_ionic_response(crystal: Crystal) -> bool:
 
 
 def find_forbidden_ionic_responses(crystals: Sequence[Crystal]) -> np.ndarray:
-    """Apply `forbids_ionic_response` to crystals; those of several elements are told at once.
+    """Apply `forbids_ionic_response` to several crystals; compounds of several elements need no search.
 
     Args:
         crystals: crystals that passed `check_crystal`, at least one.

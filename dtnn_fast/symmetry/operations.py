@@ -24,14 +24,14 @@ MAX_IMAGES = 250_000
 def find_operations(crystal: Crystal, tolerance: float = SNAP_TOLERANCE) -> SymmetryOperations | None:
     """Find the symmetry operations of a crystal with moyopy (an optional package).
 
-    Those that the shape of a supercell breaks are left out.
+    Operations that the shape of a supercell breaks are left out.
 
     Args:
         crystal: a crystal that is periodic in all directions.
         tolerance: largest distance of an atom from its symmetric position. Angstrom
 
     Returns:
-        The operations, or None where there are none but the identity, or moyopy finds none, or the crystal has more
+        The operations. None if the only operation is the identity, if moyopy finds none, or if the crystal has more
         than `MAX_ATOMS` atoms or more than `MAX_IMAGES` images of atoms.
 
     Raises:
@@ -66,7 +66,7 @@ def with_operations(crystals: Iterable[Crystal], tolerance: float = SNAP_TOLERAN
         tolerance: see `find_operations`. Angstrom
 
     Returns:
-        The crystals in their order; without operations where none are found, or moyopy is not installed.
+        The crystals in their order; without operations if none are found, or if moyopy is not installed.
     """
     found = list(crystals)
     try:

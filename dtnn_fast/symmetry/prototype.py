@@ -22,7 +22,7 @@ _MIRROR_IMAGES = {
 
 
 class SymmetryFacts(NamedTuple):
-    """What is stored with a crystal about its symmetry.
+    """Symmetry facts that are stored with a crystal.
 
     Args:
         space_group: international number, 1 to 230.
@@ -51,7 +51,7 @@ def describe_symmetry(crystal: Crystal, symprec: float = SYMPREC) -> SymmetryFac
         symprec: largest distance of an atom from its symmetric position. Angstrom
 
     Returns:
-        None where moyopy finds no symmetry or the crystal has more than `MAX_ATOMS` atoms.
+        The facts, or None if moyopy finds no symmetry or the crystal has more than `MAX_ATOMS` atoms.
 
     Raises:
         MissingPackageError: moyopy is not installed.

@@ -49,7 +49,7 @@ class SiteOrbits(NamedTuple):
         space_group: international number, 1 to 230.
         orbits: for each atom the first atom of its orbit. [N], int64
         site_symmetries: Hermann-Mauguin symbol of the site symmetry of each atom. [N]
-        num_primitive_cells: how many primitive cells the cell holds.
+        num_primitive_cells: number of primitive cells in the cell.
     """
 
     space_group: int
@@ -73,7 +73,7 @@ class StandardCell(NamedTuple):
 
 
 class FoundSymmetry:
-    """What one search found about the symmetry of a crystal; `search_symmetry` makes it.
+    """Result of one search for the symmetry of a crystal; made by `search_symmetry`.
 
     Args:
         crystal: the crystal.
@@ -164,7 +164,8 @@ def search_symmetry(crystal: Crystal, symprec: float = SYMPREC) -> FoundSymmetry
 def find_symmetry(crystal: Crystal, symprec: float = SYMPREC) -> CrystalSymmetry | None:
     """Find the space group and point group of a crystal with moyopy (an optional package).
 
-    The point group is that of the primitive cell, so a supercell has the same as the crystal that it repeats.
+    The point group is that of the primitive cell, so a supercell has the same point group as the crystal that it
+    repeats.
 
     Args:
         crystal: a crystal that is periodic in all directions.
@@ -172,7 +173,7 @@ def find_symmetry(crystal: Crystal, symprec: float = SYMPREC) -> CrystalSymmetry
             in most cases, where operations within it are no group. Angstrom
 
     Returns:
-        Space group and point group, or None where moyopy finds none or the crystal has more than `MAX_ATOMS` atoms.
+        Space group and point group, or None if moyopy finds none or the crystal has more than `MAX_ATOMS` atoms.
 
     Raises:
         BadCrystalError: positions or cell are not finite, or the cell has no volume.
@@ -195,7 +196,7 @@ def space_group_number(crystal: Crystal, symprec: float = SYMPREC) -> int | None
         symprec: see `find_symmetry`. Angstrom
 
     Returns:
-        The international number, or None where moyopy finds none or the crystal has more than `MAX_ATOMS` atoms.
+        The international number, or None if moyopy finds no space group or the crystal has more than `MAX_ATOMS` atoms.
 
     Raises:
         BadCrystalError: positions or cell are not finite, or the cell has no volume.

@@ -22,7 +22,8 @@ def in_standard_cell(crystal: Crystal, primitive: bool = True, symprec: float = 
         symprec: largest distance of an atom from its symmetric position. Angstrom
 
     Returns:
-        The crystal itself where moyopy finds no symmetry or the crystal has more than `MAX_ATOMS` atoms.
+        The crystal in this cell, or the crystal itself if moyopy finds no symmetry or it has more than `MAX_ATOMS`
+        atoms.
 
     Raises:
         BadCrystalError: positions or cell are not finite, or the cell has no volume.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a point group allows of a tensor, and the IEEE standard frame."""
+"""Tensor elements that a point group allows, and the IEEE standard frame."""
 
 from __future__ import annotations
 

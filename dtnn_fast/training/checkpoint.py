@@ -74,7 +74,7 @@ def load_checkpoint(
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dictionary
         random_state = tensors["random_state"]
     except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise BadFileError(f"{path}: not a whole checkpoint: {error}") from error
+        raise BadFileError(f"{path}: not a complete checkpoint: {error}") from error
 
     def tensors_of(name: str) -> dict[str, Tensor]:
         prefix = name + "."

@@ -121,7 +121,7 @@ def runs_by_split(paths: Sequence[Path]) -> dict[int | None, list[Path]]:
             int(number): run for run in path.glob("split-*") if (number := run.name[6:]).isdecimal()
         }
         if not splits:
-            raise BadFileError(f"{path}: no run there: expected settings.json or the folders split-0, split-1, ...")
+            raise BadFileError(f"{path}: found no run: expected settings.json or the folders split-0, split-1, ...")
         by_path.append(dict(sorted(splits.items(), key=lambda item: item[0] or 0)))
     for path, splits in zip(paths, by_path, strict=True):
         if splits.keys() != by_path[0].keys():
@@ -146,14 +146,14 @@ def alternate_members(runs: Sequence[Path], count: int) -> list[Path]:
         BadFileError: a run has no such member.
     """
     if count < len(runs):
-        raise DTNNError(f"ensemble: expected a member from each of the {len(runs)} runs or more, got {count} in all")
+        raise DTNNError(f"ensemble: expected a member from each of the {len(runs)} runs or more, got {count} in total")
     chosen = []
     for member in range(count):
         run = runs[member % len(runs)]
         place = run / MEMBERS_FOLDER / str(member)
         if not (place / RUN_RECORD_FILE).exists():
             raise BadFileError(
-                f"{run}: no run of member {member} there: expected a run of train --members with at least "
+                f"{run}: found no run of member {member}: expected a run of train --members with at least "
                 f"{member + 1} members"
             )
         chosen.append(place)
@@ -173,7 +173,7 @@ def _join_charges(runs: Sequence[Path], weights: Sequence[float]) -> ChargePredi
 
 
 def _joined_settings(records: Sequence[dict[str, Any]], one_encoder: bool) -> dict[str, Any]:
-    """What tells the run of an ensemble from other runs, as it stands in its settings.json."""
+    """The entries of settings.json that distinguish the run of an ensemble from other runs."""
     settings = [record["settings"] for record in records]
     if one_encoder:
         return {**settings[0], "members": len(settings)}

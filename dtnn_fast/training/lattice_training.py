@@ -162,7 +162,7 @@ class LatticeTrainer:
             self.mean.steps = progress["mean_steps"]
             self.history = [LatticeEpoch(**epoch) for epoch in progress["history"]]
         except (KeyError, TypeError) as error:
-            raise BadFileError(f"{self.folder / CHECKPOINT_FILE}: not a whole checkpoint: {error!r}") from error
+            raise BadFileError(f"{self.folder / CHECKPOINT_FILE}: not a complete checkpoint: {error!r}") from error
 
     def checkpoint(self) -> None:
         """Write the state after the last whole epoch to the folder, if there is one."""

@@ -53,7 +53,7 @@ class PartiallyLabelledGraphs:
         targets: names of the tensors to learn.
         cutoffs: cutoffs of the encoder's layers, from the first. Angstrom.
         functionals: names of the functionals, the main one first; `Crystal.info["functional"]` names a crystal's, and
-            is the first where it is missing. Empty: labels are not told apart.
+            is the first where it is missing. Empty: labels are not distinguished.
 
     Raises:
         BadCrystalError: a crystal has an unknown functional.

@@ -49,7 +49,7 @@ def is_new(folder: Path, run_key: dict[str, Any]) -> bool:
         return True
     written = read_json_object(path)
     if {key: written.get(key) for key in run_key} != run_key:
-        raise BadFileError(f"{folder}: holds a run with other settings or data; choose another folder or remove it")
+        raise BadFileError(f"{folder}: contains a run with other settings or data; choose another folder or delete it")
     return False
 
 

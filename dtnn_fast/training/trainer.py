@@ -239,7 +239,7 @@ class Trainer:
             self.history = [Epoch(**epoch) for epoch in progress["history"]]
             self.best_score, self.best_epoch = progress["best_score"], progress["best_epoch"]
         except (KeyError, TypeError) as error:
-            raise BadFileError(f"{self.folder / CHECKPOINT_FILE}: not a whole checkpoint: {error!r}") from error
+            raise BadFileError(f"{self.folder / CHECKPOINT_FILE}: not a complete checkpoint: {error!r}") from error
 
     def checkpoint(self) -> None:
         """Write the state after the last whole epoch to the folder, if there is one; only the first process does."""

@@ -59,7 +59,7 @@ class Study:
                 )
         if old_identity not in (None, new_identity):
             raise BadFileError(
-                f"{self.path}: holds a study of other settings or data; choose another folder or remove it"
+                f"{self.path}: contains a search with other settings or data; choose another folder or delete it"
             )
 
     def _open(self, epochs: int) -> Any:

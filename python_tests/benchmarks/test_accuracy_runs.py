@@ -132,7 +132,7 @@ def test_a_folder_of_another_or_a_damaged_run_is_left_alone(tmp_path):
         train_run(settings(epochs=1), CRYSTALS[:-1], tmp_path)
     assert (tmp_path / "results.json").read_bytes() == before
     (tmp_path / "checkpoint.safetensors").write_bytes(b"nonsense")
-    with pytest.raises(BadFileError, match="not a whole checkpoint"):
+    with pytest.raises(BadFileError, match="not a complete checkpoint"):
         train_run(settings(epochs=1), CRYSTALS, tmp_path)
     (tmp_path / "settings.json").write_text("[]")
     answer = CliRunner().invoke(app, ["painn", "--target", "joint", "--split", "0", "--output", str(tmp_path)])

@@ -125,7 +125,7 @@ def test_another_run_is_refused_before_labels_are_made(program, few, tmp_path):
     shutil.rmtree(tmp_path / "run" / "labels")
     other = program(*arguments, "--set", "encoder.channels=4,4,4")
     assert other.exit_code == 2
-    assert "holds a run with other settings" in " ".join(other.stderr.split())
+    assert "contains a run with other settings" in " ".join(other.stderr.split())
     assert not (tmp_path / "run" / "labels").exists()
 
 

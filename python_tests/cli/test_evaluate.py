@@ -139,7 +139,7 @@ def test_runs_on_other_data_are_told_so(program, runs, tmp_path):
 def test_no_runs_at_all(program, tmp_path):
     result = program("evaluate", tmp_path, "-o", tmp_path / "out")
     assert result.exit_code == 2
-    assert "no runs there" in result.stderr
+    assert "found no runs" in result.stderr
 
 
 def test_an_unknown_model_to_show(program, few_crystals, runs, tmp_path):

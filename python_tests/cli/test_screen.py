@@ -313,4 +313,4 @@ def test_ctrl_c_before_the_first_prediction(program, folder, tiny_model, tmp_pat
 def test_links_to_folders_are_said_to_be_skipped(program, folder, tiny_model, tmp_path):
     (folder / "link").symlink_to(tmp_path, target_is_directory=True)
     result = program("screen", folder, "--model", tiny_model, "--output", tmp_path / "out")
-    assert "skipped 2 files of unknown format and links to folders, such as" in " ".join(result.stderr.split())
+    assert "skipped 1 file of unknown format and 1 link to a folder, such as" in " ".join(result.stderr.split())

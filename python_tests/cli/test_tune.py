@@ -94,7 +94,7 @@ def test_another_search_does_not_mix(program, few_crystals, tmp_path):
     assert program(*arguments).exit_code == 0
     other = program(*arguments, "--fix", "layer=2")
     assert other.exit_code == 2
-    assert "holds a study of other settings or data" in other.stderr
+    assert "contains a search with other settings or data" in other.stderr
     assert other.stderr.count("\n") == 1
 
 

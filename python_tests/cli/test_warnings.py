@@ -88,7 +88,7 @@ def test_screen(program, folder, tmp_path):
 
     assert "!" not in result.stdout
     printed = " ".join(result.stdout.split())
-    assert "7 crystals are not ranked (unranked.csv lists them): " in printed
+    assert "7 crystals are not ranked (listed in unranked.csv): " in printed
     assert "a slab, wires or molecules with a gap wider than the cutoff of the model: 3" in printed
     assert json.loads((output / "summary.json").read_text())["warnings"]["gap"] == 3
 

@@ -54,7 +54,7 @@ def test_labelling_continues_where_it_stopped(crystals, teacher, labels, tmp_pat
     calls = teacher.calls
     label_crystals(crystals, teacher, tmp_path, SETTINGS)
     assert teacher.calls == calls
-    with pytest.raises(BadFileError, match="other crystals, settings or another teacher"):
+    with pytest.raises(BadFileError, match="of other crystals, of other settings or of another teacher"):
         label_crystals(crystals[1:], teacher, tmp_path, SETTINGS)
 
 
@@ -100,7 +100,7 @@ def test_damage_is_named(crystals, teacher, tmp_path):
         read_shard(tmp_path, 0)
     path.write_bytes(whole[:1000])
     for read in (lambda: read_shard(tmp_path, 0), lambda: rejected_ids(tmp_path)):
-        with pytest.raises(BadFileError, match="not a whole shard"):
+        with pytest.raises(BadFileError, match="not a complete shard"):
             read()
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"format": "other"}))

@@ -27,7 +27,7 @@ def test_runs_are_found_at_any_depth_and_once(tmp_path):
     assert [str(folder.relative_to(tmp_path)) for folder in folders] == ["b", "a/total/split-0", "a/total/split-1"]
     assert [(left.source, left.reason) for left in rejected] == [(str(tmp_path / "absent"), "no such folder")]
     (tmp_path / "empty").mkdir()
-    assert "no runs there" in find_runs([tmp_path / "empty"])[1][0].reason
+    assert "found no runs" in find_runs([tmp_path / "empty"])[1][0].reason
 
 
 def test_members_belong_to_their_ensemble(tmp_path):

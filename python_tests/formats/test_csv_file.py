@@ -235,6 +235,7 @@ def test_which_files_of_a_folder_are_what(tmp_path):
     assert [file.name for file in found.files] == ["cifs.csv", "damaged.csv"]
     assert [file.name for file in found.tables] == ["table.csv"]
     assert [file.name for file in found.skipped] == ["notes.csv", "ranking.csv", "rejected.csv", "earlier"]
+    assert found.notice.startswith("skipped 3 files of unknown format and 1 folder of an earlier screening, such as ")
     assert [item.id for item in read_files(found.files)] == ["cifs:1", "damaged.csv"]
     # A folder of a screening that is given is read.
     assert [file.name for file in find_files([tmp_path / "earlier"]).files] == ["manifest.json", "x.vasp"]

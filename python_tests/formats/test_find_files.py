@@ -76,4 +76,5 @@ def test_links_to_folders_are_skipped_and_counted(tmp_path):
     found = find_files([folder])
     assert found.files == [folder / "linked.vasp", folder / "inner" / "a.vasp"]
     assert found.skipped == [folder / "circle", folder / "link"]
+    assert found.notice == f"skipped 2 links to folders, such as {folder / 'circle'}"
     assert not found.rejected

@@ -199,7 +199,7 @@ def test_folders_are_taken_split_by_split(tmp_path):
         runs_by_split([a, c])
     with pytest.raises(DTNNError, match="same splits"):
         runs_by_split([a, c / "split-0"])
-    with pytest.raises(BadFileError, match="no run there"):
+    with pytest.raises(BadFileError, match="found no run"):
         runs_by_split([a, tmp_path / "none"])
 
 
@@ -214,11 +214,11 @@ def test_members_are_taken_in_turn(runs, crystals, systems, tmp_path):
     expected = load_predictions(runs[0] / "predictions.npz").predicted["total"]
     joined = load_predictions(tmp_path / "joined" / "predictions.npz").predicted["total"]
     np.testing.assert_allclose(joined, expected)
-    with pytest.raises(DTNNError, match="a member from each of the 2 runs or more, got 1 in all"):
+    with pytest.raises(DTNNError, match="a member from each of the 2 runs or more, got 1 in total"):
         alternate_members([first, second], 1)
     with pytest.raises(
-        BadFileError, match="one: no run of member 2 there: expected a run of train --members with at least 3 members"
+        BadFileError, match="one: found no run of member 2: expected a run of train --members with at least 3 members"
     ):
         alternate_members([first, second], 3)
-    with pytest.raises(BadFileError, match="single: no run of member 1"):
+    with pytest.raises(BadFileError, match="single: found no run of member 1"):
         alternate_members(runs, 2)

@@ -253,7 +253,7 @@ def test_a_folder_of_another_run_is_left_alone(tmp_path, change):
     train_run(settings, CRYSTALS, tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     other, crystals = change(settings, CRYSTALS)
-    with pytest.raises(BadFileError, match="holds a run with other settings or data; choose another folder"):
+    with pytest.raises(BadFileError, match="contains a run with other settings or data; choose another folder"):
         train_run(other, crystals, tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     # The same crystals in another order are the same data.

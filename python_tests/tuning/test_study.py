@@ -128,7 +128,7 @@ def test_trials_whose_loss_is_no_number_are_counted_with_the_reason(tmp_path):
 def test_a_study_of_other_data_is_left_alone(tmp_path):
     study(tmp_path).search(objective(), 1)
     before = (tmp_path / "study.db").read_bytes()
-    with pytest.raises(BadFileError, match=r"study\.db: holds a study of other settings or data"):
+    with pytest.raises(BadFileError, match=r"study\.db: contains a search with other settings or data"):
         study(tmp_path, {**IDENTITY, "data": "others"})
     assert (tmp_path / "study.db").read_bytes() == before
     assert len(study(tmp_path).finished) == 1

@@ -105,7 +105,7 @@ def field_of(document: Any, name: str) -> Any:
 class TaskFile:
     """File of the calculations that were received, one a line, from which an interrupted fetch continues.
 
-    Calculations that cannot be used are not kept, so that they are asked for again.
+    Calculations that cannot be used are not kept, so that they are requested again.
 
     Args:
         path: the file; None keeps nothing.
