@@ -72,18 +72,27 @@ def log_axis(set_scale: Any, axis: Any, values: np.ndarray) -> None:
 
 
 # Offsets of a label from its point, near ones first; the first free one is taken. In points (1/72 inch)
+# A label rather hides another point than to be farther from its own by this, in points (1/72 inch).
+_POINTS_WORTH_HIDING = 8.0
 _LABEL_OFFSETS = [
     (side * distance * math.cos(angle), distance * math.sin(angle))
-    for distance in (8, 16, 26, 38, 52)
-    for angle in (0.4, -0.4, 1.0, -1.0, 1.4, -1.4)
+    for distance in (8, 16, 26, 38, 52, 70, 90)
+    for angle in (0.15, 0.4, -0.4, 0.7, 1.0, -1.0, 1.4, -1.4)
     for side in (1, -1)
 ]
 
 
 def label_points(
-    figure: Any, axis: Any, points: Sequence[tuple[float, float, str]], size: float = 8.0, color: str = RED
+    figure: Any,
+    axis: Any,
+    points: Sequence[tuple[float, float, str]],
+    size: float = 8.0,
+    color: str = RED,
+    others: np.ndarray | None = None,
 ) -> None:
     """Write labels beside points so that none overlaps; a label without a free place is left out.
+
+    A label goes where it hides few other points, and near to its own.
 
     Args:
         figure: complete except for the labels, because every panel moves the others.
@@ -91,6 +100,7 @@ def label_points(
         points: x, y and label of each point, the most important first.
         size: font size, and size of the space that is kept free around each point. In points (1/72 inch)
         color: color of the labels.
+        others: x and y of points that may be hidden. [M, 2]
     """
     effects = _import("matplotlib.patheffects")
     outline = effects.withStroke(linewidth=2.5, foreground="white")
@@ -98,32 +108,41 @@ def label_points(
     pixels = figure.dpi / 72.0
     frame = axis.get_window_extent().extents
     centers = np.array([axis.transData.transform((x, y)) for x, y, _ in points])
+    hidden = np.empty((0, 2)) if others is None else axis.transData.transform(others)
     # Occupied boxes: left, bottom, right, top in pixels.
     taken = [np.array([x, y, x, y]) + 0.5 * size * pixels * np.array([-1, -1, 1, 1]) for x, y in centers]
     for (x, y, text), center in zip(points, centers, strict=True):
         width, height = _text_size(figure, text, size)
+        occupied = np.array(taken)
+        best = None
         for dx, dy in _LABEL_OFFSETS:
             edge, middle = center + pixels * np.array([dx, dy])
             left = edge if dx > 0 else edge - width
             half = height / 2 + 1.5
             box = np.array([left - 1.5, middle - half, left + width + 1.5, middle + half])
             inside = (box[:2] >= frame[:2]).all() and (box[2:] <= frame[2:]).all()
-            occupied = np.array(taken)
-            if inside and not ((box[:2] < occupied[:, 2:]) & (occupied[:, :2] < box[2:])).all(1).any():
-                taken.append(box)
-                axis.annotate(
-                    text,
-                    (x, y),
-                    (dx, dy),
-                    textcoords="offset points",
-                    ha="left" if dx > 0 else "right",
-                    va="center",
-                    fontsize=size,
-                    color=color,
-                    path_effects=[outline],
-                    arrowprops={"arrowstyle": "-", "lw": 0.5, "color": color, "shrinkA": 0, "shrinkB": 4},
-                )
-                break
+            if not inside or ((box[:2] < occupied[:, 2:]) & (occupied[:, :2] < box[2:])).all(1).any():
+                continue
+            num_hidden = int(((box[:2] < hidden) & (hidden < box[2:])).all(1).sum())
+            cost = num_hidden + math.hypot(dx, dy) / _POINTS_WORTH_HIDING
+            if best is None or cost < best[0]:
+                best = cost, box, (dx, dy)
+        if best is None:
+            continue
+        _, box, offset = best
+        taken.append(box)
+        axis.annotate(
+            text,
+            (x, y),
+            offset,
+            textcoords="offset points",
+            ha="left" if offset[0] > 0 else "right",
+            va="center",
+            fontsize=size,
+            color=color,
+            path_effects=[outline],
+            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": color, "shrinkA": 0, "shrinkB": 4},
+        )
 
 
 def _text_size(figure: Any, text: str, size: float) -> tuple[float, float]:

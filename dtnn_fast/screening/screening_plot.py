@@ -48,7 +48,7 @@ def plot_screening(path: Path, ranking: Ranking, num_names: int = 10) -> None:
         if with_parity:
             _draw_parity(axes[2], published[comparable], predicted[comparable], target)
         mark_panels(axes)
-        label_points(figure, axes[0], names)
+        label_points(figure, axes[0], names, others=axes[0].collections[0].get_offsets())
 
 
 def _draw_map(
