@@ -29,6 +29,8 @@ _OPTIONAL = {
     "sevenn": "encoders and potentials sevennet-0 and sevennet-l3i5",
     "nequix": "potentials in Nequix files",
 }
+# Extras of packages that the extra "all" leaves out.
+_EXTRAS = {"sevenn": "sevennet", "nequix": "nequix", "fastapi": "serve"}
 
 
 def info() -> None:
@@ -53,7 +55,8 @@ def info() -> None:
     table.add_row("CUDA kernels", "built" if has_cuda else "not built")
     table.add_row("CPU threads", str(torch.get_num_threads()))
     for name, purpose in _OPTIONAL.items():
-        version = metadata.version(name) if find_spec(name) else 'not installed: pip install "dtnn-fast[all]"'
+        missing = f'not installed: pip install "dtnn-fast[{_EXTRAS.get(name, "all")}]"'
+        version = metadata.version(name) if find_spec(name) else missing
         table.add_row(name, f"{version}   ({purpose})")
     table.add_row("bundled models", ", ".join(BUNDLED_MODELS))
     for name, value in _describe_bundled(bundled_folder()):

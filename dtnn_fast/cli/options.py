@@ -108,7 +108,7 @@ TargetOption = Annotated[
     typer.Option(
         "--target",
         show_default="total",
-        help="Tensor to learn: electronic, ionic, total, or all for the three together on one encoder.",
+        help="Tensor to learn: electronic, ionic or total, or all for the three together on one encoder.",
         rich_help_panel="The model",
     ),
 ]

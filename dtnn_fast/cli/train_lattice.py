@@ -83,8 +83,8 @@ def train_lattice(
         str,
         typer.Option(
             metavar="systems|bundled|nothing",
-            help="Crystals that are held out for testing: systems holds out a tenth of the chemical systems, bundled "
-            "the structures of the crystals bundled with dtnn-fast, nothing no crystals.",
+            help="Crystals to hold out for testing: systems (a tenth of the chemical systems), bundled (those with the "
+            "structure of a crystal bundled with dtnn-fast), or nothing.",
             rich_help_panel=_RUN,
         ),
     ] = "systems",

@@ -118,6 +118,14 @@ def test_info(program):
     assert "dielectric-total" in lines
 
 
+def test_info_names_the_extra_of_a_missing_package(program, monkeypatch):
+    monkeypatch.setattr("dtnn_fast.cli.info.find_spec", lambda name: None)
+    lines = program("info").stdout.splitlines()
+    extras = {line.split()[0]: line.partition("[")[2].partition("]")[0] for line in lines if "not installed" in line}
+    assert extras["gemmi"] == "all"
+    assert (extras["sevenn"], extras["nequix"]) == ("sevennet", "nequix")
+
+
 @pytest.mark.parametrize("command", ["predict", "screen"])
 def test_devices_that_torch_does_not_see_are_errors(program, command, tiny_model, tmp_path):
     crystal = tmp_path / "POSCAR"

@@ -51,7 +51,7 @@ def test_errors_of_charges_are_printed(train, tmp_path):
     charges = [replace(crystal, born_charges=np.ones((crystal.num_atoms, 3, 3))) for crystal in CRYSTALS]
     result = train(charges, MORE)
     assert result.exit_code == 0, result.stderr
-    assert "of 1.000 e, over" in " ".join(result.stdout.split())
+    assert "(mean size 1.000 e), over" in " ".join(result.stdout.split())
     without = train(CRYSTALS, MORE, "-o", tmp_path / "without")
     assert "no test crystal has labels" in without.stdout
 
