@@ -90,7 +90,7 @@ def expand_paths(paths: Iterable[Path | str]) -> FoundFiles:
     """Replace each folder by the files of a known format in it and in all its subfolders, sorted.
 
     CSV files without a column of structures are tables of properties, or skipped where they have no ids either. Folders
-    of earlier screenings inside a given folder are skipped.
+    of earlier screenings inside a given folder are skipped. Hidden files of unknown format are ignored.
 
     Args:
         paths: files and folders.
@@ -129,7 +129,10 @@ def expand_paths(paths: Iterable[Path | str]) -> FoundFiles:
                 continue
             for name in sorted(names):
                 file = Path(folder, name)
-                _group_of(file, files, skipped, tables)[file] = None
+                group = _group_of(file, files, skipped, tables)
+                # Hidden files of other programs, and the lock of a screening, are no news.
+                if group is not skipped or not name.startswith("."):
+                    group[file] = None
     return FoundFiles(list(files), list(skipped), list(rejected), list(tables))
 
 

@@ -65,6 +65,14 @@ def test_a_path_in_a_folder_without_permission_is_rejected(tmp_path, monkeypatch
     assert found.rejected == [Rejected("a.cif", str(tmp_path / "a.cif"), "cannot be read: Permission denied")]
 
 
+def test_hidden_files_of_unknown_format_are_ignored(tmp_path):
+    for name in (".DS_Store", ".screening.lock", ".hidden.cif", "remarks.doc", "a.cif"):
+        (tmp_path / name).write_text("data_a")
+    found = expand_paths([tmp_path])
+    assert found.files == [tmp_path / ".hidden.cif", tmp_path / "a.cif"]
+    assert found.skipped == [tmp_path / "remarks.doc"]
+
+
 def test_links_to_folders_are_skipped_and_counted(tmp_path):
     folder, elsewhere = tmp_path / "folder", tmp_path / "elsewhere"
     for parent in (folder / "inner", elsewhere):
