@@ -68,7 +68,7 @@ def test_a_path_in_a_folder_without_permission_is_rejected(tmp_path, monkeypatch
 def test_hidden_files_of_unknown_format_are_ignored(tmp_path):
     for name in (".DS_Store", ".screening.lock", ".hidden.cif", "remarks.doc", "a.cif"):
         (tmp_path / name).write_text("data_a")
-    found = expand_paths([tmp_path])
+    found = find_files([tmp_path])
     assert found.files == [tmp_path / ".hidden.cif", tmp_path / "a.cif"]
     assert found.skipped == [tmp_path / "remarks.doc"]
 
