@@ -41,8 +41,8 @@ class _Waiting:
 class PredictionQueue:
     """Waiting crystals, and the thread that predicts them.
 
-    While the model computes, crystals of further requests come together for the next batch. A batch does not wait for
-    more: waits of 2 and 5 ms saved no processor time that could be measured with 50 clients.
+    While the model computes, crystals of further requests come together for the next batch, 8 to 10 with 50 clients. A
+    batch does not wait for more: batches of 16, by waits of up to 10 ms, saved 5 % of the processor time of a request.
 
     Args:
         model: a loaded model.
