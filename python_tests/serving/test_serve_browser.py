@@ -78,7 +78,7 @@ def test_a_dropped_file_gives_its_tensor(tab, server):
     """Numbers, error bars, the drawn ellipsoid, neighbors and charges are those of the REST answer."""
     drop(tab, ("mine.cif", CIF))
     wait_for_formula(tab, "NaCl")
-    (result,) = server.predict({"name": "mine.cif", "text": CIF}, include=["neighbors", "born_charges"])
+    (result,) = server.predict({"name": "mine.cif", "text": CIF}, include=["neighbors", "born_charges", "refined"])
     total = result["tensors"]["total"]
     cells = tab.run(
         "[...document.querySelectorAll('#tensor .matrix')[0].querySelectorAll('td')].map(c => c.textContent)"
@@ -89,6 +89,8 @@ def test_a_dropped_file_gives_its_tensor(tab, server):
     assert f"± {total['tensor_error']:.2f}" in panel
     assert "cubic · space group\u00a0225 · 8\u00a0atoms" in panel
     assert f"refractive index{result['refractive_index']:.2f}" in panel
+    refined = result["refined"]
+    assert f"total, lattice dynamics{refined['total_mean']:.2f} ± {refined['total_mean_error']:.2f}" in panel
     drawn = json.loads(tab.run("document.getElementById('stage').dataset.shown"))
     assert (drawn["target"], drawn["ellipsoid"]) == ("total", True)
     box = tab.run("document.getElementById('stage').getBoundingClientRect().toJSON()")
