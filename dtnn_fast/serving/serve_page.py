@@ -36,6 +36,7 @@ _EXAMPLES = {
     "GaN": "wurtzite",
     "LiNbO3": "lithium niobate",
     "ZrO2": "baddeleyite",
+    "SrTiO3": "perovskite",
 }
 _PLACE = re.compile(r"<!-- insert (\w+) -->")
 

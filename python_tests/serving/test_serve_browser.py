@@ -141,7 +141,7 @@ def test_pasted_text_and_examples(tab):
         wait_for_formula(tab, "NaCl")
         tab.click("#examples button:nth-child(2)")
         wait_for_formula(tab, "TiO2")
-    assert tab.run("document.querySelectorAll('#examples button').length") == 6
+    assert tab.run("document.querySelectorAll('#examples button').length") == 7
     assert tab.run("document.getElementById('problem').hidden")
 
 
