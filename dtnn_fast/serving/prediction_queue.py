@@ -156,8 +156,10 @@ class PredictionQueue:
             return [{"not_refined": "this model has no lattice dynamics"} for _ in crystals]
         try:
             return [_describe_refined(result) for result in self._refiner.refine(crystals)]
-        except Exception as error:  # a bug, which must not take the predictions with it
-            return [{"not_refined": f"lattice dynamics failed: {type(error).__name__}"} for _ in crystals]
+        except Exception as error:  # cells of extreme shapes, which must not take others with them
+            if len(crystals) > 1:
+                return [self._refine([crystal])[0] for crystal in crystals]
+            return [{"not_refined": f"lattice dynamics failed: {type(error).__name__}"}]
 
 
 def _describe_refined(result: Refinement | Rejected) -> dict[str, Any]:
