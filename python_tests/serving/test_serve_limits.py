@@ -93,6 +93,21 @@ def test_a_body_in_chunks_is_counted_while_it_comes(small_server):
 
 
 @pytest.mark.parametrize(
+    "request_bytes",
+    [
+        head_of("Content-Length: 5", "Content-Length: 6") + b"hello",
+        head_of("Content-Length: 5", "Transfer-Encoding: chunked") + b"0\r\n\r\nGET /health HTTP/1.1\r\n\r\n",
+        head_of("Transfer-Encoding: xchunked") + b"0\r\n\r\n",
+        head_of("Content-Length: 5", "X: a\r\n b") + b"hello",
+        b"\x16\x03\x01\x02\x00" + b"a" * 500,
+    ],
+)
+def test_requests_that_a_proxy_may_read_in_another_way_are_refused(small_server, request_bytes):
+    assert talk(small_server, request_bytes).startswith(b"HTTP/1.1 400 ")
+    assert works(small_server)
+
+
+@pytest.mark.parametrize(
     "endless",
     [
         b"X-Long: " + b"a" * 200_000,
