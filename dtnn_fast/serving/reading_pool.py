@@ -63,7 +63,7 @@ class ReadingPool:
             data: the text.
             file_format: see `iter_crystals_of_bytes`.
         """
-        reader = await self._idle.get()
+        reader = await self._next_reader()
         # Not cancelled with the caller: the reader belongs to the pool again when the job is done.
         return await asyncio.shield(self._spawn(self._read(reader, name, data, file_format)))
 
@@ -102,13 +102,21 @@ class ReadingPool:
             _LOGGER.warning("a reading process ended at work (%s); another one is started", type(error).__name__)
             if is_second_try:
                 return [Refusal(name, RefusalCode.CRASHED, "the process that reads it ends in the middle of it")]
-            # It may have been dead before it got the job.
-            return await self._read(await self._idle.get(), name, data, file_format, is_second_try=True)
+            # Something else may have ended it.
+            return await self._read(await self._next_reader(), name, data, file_format, is_second_try=True)
         except asyncio.CancelledError:
             self._end(reader)
             raise
         self._idle.put_nowait(reader)
         return items
+
+    async def _next_reader(self) -> _Reader:
+        """Wait for a reader that is free; those that ended without a job are replaced."""
+        while True:
+            reader = await self._idle.get()
+            if reader.process.poll() is None:
+                return reader
+            self._replace(reader)
 
     def _replace(self, reader: _Reader) -> None:
         self._end(reader)
