@@ -219,7 +219,7 @@ def test_a_file_that_hangs_is_refused_and_its_reader_replaced(small_server):
 
 
 def test_readers_that_die_lose_nothing(small_server):
-    """Also all at once, while many clients wait: each file is read again. One that a second reader dies of is not."""
+    """Also all at once, while many clients wait: each file is read again, by a third reader if need be."""
     before = wait_for_readers(small_server)
     with ThreadPoolExecutor(8) as pool:
         asked = [pool.submit(works, small_server) for _ in range(60)]
