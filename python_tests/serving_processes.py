@@ -76,7 +76,10 @@ class Server:
         """Stop it as an administrator does; returns exit code and stderr."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        _, errors = self.process.communicate(timeout=60)
+        try:
+            _, errors = self.process.communicate(timeout=60)
+        finally:
+            self.process.kill()
         return self.process.returncode, errors
 
 

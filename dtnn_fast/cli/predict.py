@@ -173,7 +173,7 @@ def _refine(
         return
     from ..crystals.crystal import Crystal, Rejected
     from ..refinement.bundled_refiner import bundled_refiner
-    from .refined_output import refinement_to_json
+    from ..refinement.refinement_json import refinement_to_json
 
     by_id = {entry["id"]: entry for entry in entries}
     crystals = [item for item in items if isinstance(item, Crystal) and item.id in by_id]

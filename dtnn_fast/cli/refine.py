@@ -26,7 +26,7 @@ from .options import (
     load_model,
     require_some,
 )
-from .refined_output import print_refinements, refinement_to_json, write_refinements
+from .refined_output import print_refinements, write_refinements
 
 if TYPE_CHECKING:
     from ..crystals.crystal import Crystal, Rejected
@@ -131,6 +131,7 @@ def refine(
     from ..crystals.crystal import Crystal, Rejected
     from ..refinement.bundled_refiner import load_refiner
     from ..refinement.ranked_ids import choose, read_best, read_screened
+    from ..refinement.refinement_json import refinement_to_json
     from ..screening.sources import open_source
 
     source: ForceConstantSource | None = None

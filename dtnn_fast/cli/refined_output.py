@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Refined crystals as a table, as JSON and as CSV."""
+"""Refined crystals as a table and as files of JSON and CSV."""
 
 from __future__ import annotations
 
@@ -23,51 +23,6 @@ _COLUMNS = (
 )
 
 
-def _numbers(one: Refinement) -> dict[str, Any]:
-    """The numbers of a crystal, by `_COLUMNS`."""
-    from ..model.predictor import mean_permittivity
-
-    def mean(tensor: Any) -> float:
-        return float(mean_permittivity(tensor))
-
-    return {
-        "id": one.crystal.id,
-        "formula": one.crystal.formula,
-        "num_atoms": one.crystal.num_atoms,
-        "electronic_mean": mean(one.electronic),
-        "ionic_direct_mean": mean(one.direct),
-        "ionic_lattice_mean": mean(one.lattice),
-        "ionic_mean": mean(one.ionic),
-        "ionic_mean_error": one.ionic_mean_error,
-        "total_mean": mean(one.total),
-        "total_mean_error": one.total_mean_error,
-        "lowest_frequency_thz": float(one.modes[0]) if len(one.modes) else None,
-        "softest_polar_stiffness": one.softest[1] if one.softest[1] < float("inf") else None,
-        "unstable": one.is_unstable,
-        "nearly_ferroelectric": one.is_nearly_ferroelectric,
-        "remarks": one.remarks,
-        "warnings": [warning.text for warning in one.warnings],
-        "warning_codes": list(dict.fromkeys(str(warning.code) for warning in one.warnings)),
-    }
-
-
-def refinement_to_json(one: Refinement) -> dict[str, Any]:
-    """Everything that is known of a refined crystal, as plain values."""
-    return {
-        **_numbers(one),
-        "source": one.crystal.source,
-        "lattice_vectors": one.crystal.cell.tolist(),
-        "electronic": one.electronic.tolist(),
-        "ionic_direct": one.direct.tolist(),
-        "ionic_lattice": one.lattice.tolist(),
-        "ionic": one.ionic.tolist(),
-        "ionic_error": one.ionic_error,
-        "total": one.total.tolist(),
-        "frequencies_thz": one.modes.tolist(),
-        "born_charges": one.born_charges.tolist(),
-    }
-
-
 def write_refinements(path: Path, content: dict[str, Any], refined: Sequence[Refinement]) -> None:
     """Write refined crystals.
 
@@ -76,6 +31,8 @@ def write_refinements(path: Path, content: dict[str, Any], refined: Sequence[Ref
         content: what the JSON has.
         refined: the crystals.
     """
+    from ..refinement.refinement_json import refinement_numbers
+
     if path.suffix == ".json":
         path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         return
@@ -83,7 +40,7 @@ def write_refinements(path: Path, content: dict[str, Any], refined: Sequence[Ref
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
         for one in refined:
-            numbers = _numbers(one)
+            numbers = refinement_numbers(one)
             numbers |= {name: "; ".join(numbers[name]) for name in ("remarks", "warnings")}
             numbers["warning_codes"] = " ".join(numbers["warning_codes"])
             writer.writerow([_cell(numbers[name]) for name in _COLUMNS])
@@ -104,13 +61,15 @@ def print_refinements(refined: Sequence[Refinement], is_joined: bool) -> None:
         refined: the crystals.
         is_joined: whether the tensors are joined with the direct prediction, and have error bars.
     """
+    from ..refinement.refinement_json import refinement_numbers
+
     table = Table(title="Relative permittivity (means, a third of the trace)", box=None)
     table.add_column("id", overflow="fold")
     table.add_column("formula")
     for name in ("electronic", "ionic direct", "ionic by lattice", "ionic refined", "total", "lowest mode, THz"):
         table.add_column(name, justify="right", style="bold" if name == "total" else "")
     for one in refined:
-        numbers = _numbers(one)
+        numbers = refinement_numbers(one)
         bar, total_bar = (
             "" if error is None else f" ± {error:.2f}" for error in (one.ionic_mean_error, one.total_mean_error)
         )

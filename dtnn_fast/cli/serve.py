@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .console import stderr, stdout
-from .options import BUNDLED_MODEL, DeviceOption, ModelOption, ThreadsOption, load_model
+from .options import BUNDLED_MODEL, DeviceOption, ModelOption, load_model
 
 _MEGABYTE = 1 << 20
 _SERVICE, _LIMITS = "The service", "Limits of a request"
@@ -28,7 +28,10 @@ def serve(
     ] = 8000,
     model: ModelOption = BUNDLED_MODEL,
     device: DeviceOption = "cpu",
-    threads: ThreadsOption = 1,
+    threads: Annotated[
+        int,
+        typer.Option(min=1, help="Number of CPU threads of the model. Reading takes further cores; see --workers."),
+    ] = 1,
     workers: Annotated[
         int | None,
         typer.Option(

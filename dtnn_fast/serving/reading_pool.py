@@ -22,6 +22,8 @@ from .reading_process import ReaderSettings
 _START_SECONDS = 60.0
 # A reader that sends more is broken: texts are limited, and crystals are about as large as their texts.
 _MOST_BYTES = 1 << 28
+# Readers that may die of a file until it is refused.
+_MOST_DEATHS = 3
 # Waiting before another try, where a reader cannot be started.
 _PAUSE_SECONDS = 1.0
 _LOGGER = logging.getLogger("dtnn_fast.serving")
@@ -55,7 +57,7 @@ class ReadingPool:
     async def read(self, name: str, data: bytes, file_format: str | None) -> list[Crystal | Refusal]:
         """Read the crystals of a text, as soon as a reader is free.
 
-        A file that takes too long, or that two readers die of, is refused. Where the caller is cancelled, a reader at
+        A file that takes too long, or that three readers die of, is refused. Where the caller is cancelled, a reader at
         work ends its job first.
 
         Args:
@@ -63,7 +65,7 @@ class ReadingPool:
             data: the text.
             file_format: see `iter_crystals_of_bytes`.
         """
-        reader = await self._idle.get()
+        reader = await self._next_reader()
         # Not cancelled with the caller: the reader belongs to the pool again when the job is done.
         return await asyncio.shield(self._spawn(self._read(reader, name, data, file_format)))
 
@@ -88,7 +90,7 @@ class ReadingPool:
         return task
 
     async def _read(
-        self, reader: _Reader, name: str, data: bytes, file_format: str | None, is_second_try: bool = False
+        self, reader: _Reader, name: str, data: bytes, file_format: str | None, deaths: int = 0
     ) -> list[Crystal | Refusal]:
         try:
             async with asyncio.timeout(self._seconds):
@@ -100,15 +102,23 @@ class ReadingPool:
         except (EOFError, OSError, ValueError) as error:
             self._replace(reader)
             _LOGGER.warning("a reading process ended at work (%s); another one is started", type(error).__name__)
-            if is_second_try:
+            if deaths + 1 == _MOST_DEATHS:
                 return [Refusal(name, RefusalCode.CRASHED, "the process that reads it ends in the middle of it")]
-            # It may have been dead before it got the job.
-            return await self._read(await self._idle.get(), name, data, file_format, is_second_try=True)
+            # Something else may have ended it, such as a lack of memory, which ends several at a time.
+            return await self._read(await self._next_reader(), name, data, file_format, deaths + 1)
         except asyncio.CancelledError:
             self._end(reader)
             raise
         self._idle.put_nowait(reader)
         return items
+
+    async def _next_reader(self) -> _Reader:
+        """Wait for a reader that is free; those that ended without a job are replaced."""
+        while True:
+            reader = await self._idle.get()
+            if reader.process.poll() is None:
+                return reader
+            self._replace(reader)
 
     def _replace(self, reader: _Reader) -> None:
         self._end(reader)

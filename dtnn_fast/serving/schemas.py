@@ -21,6 +21,7 @@ class Part(StrEnum):
     AXES = "axes"
     BORN_CHARGES = "born_charges"
     NEIGHBORS = "neighbors"
+    REFINED = "refined"
 
 
 class TextFormat(StrEnum):
@@ -83,7 +84,7 @@ class PredictRequest(BaseModel):
         default_factory=list,
         max_length=len(Part),
         description="What else the results have: positions of the atoms, principal axes of the tensors, Born effective "
-        "charges, and the nearest labelled crystals.",
+        "charges, the nearest labelled crystals, and the ionic tensor by lattice dynamics.",
     )
 
 
@@ -112,6 +113,21 @@ class Neighbor(BaseModel):
     means: dict[str, float] = Field(description="Mean of each tensor by density-functional perturbation theory.")
 
 
+class Refined(BaseModel):
+    """Ionic and total tensor by lattice dynamics, which sees soft modes; see docs/refine.md."""
+
+    ionic: Matrix
+    total: Matrix
+    ionic_mean: float
+    ionic_mean_error: float | None
+    total_mean: float
+    total_mean_error: float | None
+    lowest_frequency_thz: float | None = Field(description="Lowest mode at q = 0; negative where it is unstable.")
+    unstable: bool = Field(description="Whether a displacement with the period of the cell lowers the energy.")
+    nearly_ferroelectric: bool
+    remarks: list[str] = Field(description="What the modes say that a user should know.")
+
+
 class Predicted(BaseModel):
     """A crystal with its predicted tensors."""
 
@@ -136,6 +152,8 @@ class Predicted(BaseModel):
     positions: list[Vector] | None = Field(None, description="Cartesian, Angstrom.")
     born_charges: list[Matrix] | None = Field(None, description="Z[atom, field, displacement], e.")
     neighbors: list[Neighbor] | None = None
+    refined: Refined | None = None
+    not_refined: str | None = Field(None, description="Why there is no refined tensor.")
 
 
 class Rejected(BaseModel):
@@ -178,6 +196,7 @@ class ModelDescription(BaseModel):
     elements: list[str] = Field(description="Symbols of the elements that the model knows; empty for all.")
     has_error_bars: bool
     has_born_charges: bool
+    can_refine: bool = Field(description="Whether `refined` gives ionic tensors by lattice dynamics.")
     unit: str
     limits: ServiceLimits
 

@@ -36,6 +36,7 @@ _EXAMPLES = {
     "GaN": "wurtzite",
     "LiNbO3": "lithium niobate",
     "ZrO2": "baddeleyite",
+    "SrTiO3": "perovskite",
 }
 _PLACE = re.compile(r"<!-- insert (\w+) -->")
 
@@ -100,6 +101,7 @@ def _content(model: ModelDescription) -> dict[str, Any]:
         "version": model.dtnn_fast_version,
         "model": model.name,
         "has_born_charges": model.has_born_charges,
+        "can_refine": model.can_refine,
         "limits": model.limits.model_dump(),
         "targets": targets,
         "main_target": "total" if "total" in targets else targets[-1],

@@ -16,6 +16,7 @@ from .. import __version__
 from ..crystals.elements import SYMBOLS
 from ..errors import DTNNError
 from ..model.predictor import Predictor
+from ..refinement.bundled_refiner import BUNDLED_DIRECT_MODEL, load_refiner
 from ..screening.engine import SEARCH_TO_ATOMS
 from ..screening.screening_run import model_sha256
 from .application import Service, build_application
@@ -33,6 +34,8 @@ from .service_limits import Limits
 _SEARCH_FROM_ATOMS = 2
 # Fewer than the files that a process may usually open.
 _MOST_CONNECTIONS = 512
+# Lattice dynamics takes 0.1 s for so many atoms, and much more for more.
+_MOST_REFINED_ATOMS = 100
 _UNIT = "relative permittivity, in the Cartesian frame of the lattice vectors, which are in Angstrom"
 
 
@@ -85,8 +88,12 @@ def _configure(model: Predictor, name: str, settings: ServeSettings) -> uvicorn.
         ReaderSettings(model.elements, search, limits.max_atoms, limits.max_crystals, limits.reader_bytes),
         limits.reading_seconds,
     )
-    queue = PredictionQueue(model, LabelledNeighbors(model))
-    description = describe_model(model, name, limits)
+    # The lattice model belongs to the bundled one, and runs on the CPU.
+    refiner = None
+    if name == BUNDLED_DIRECT_MODEL and not is_on_gpu:
+        refiner = load_refiner(model, name, max_atoms=min(_MOST_REFINED_ATOMS, limits.max_atoms))
+    queue = PredictionQueue(model, LabelledNeighbors(model), refiner)
+    description = describe_model(model, name, limits, refiner is not None)
     application: Any = build_application(
         Service(description, limits, readers, queue), ServePage(description), settings.origins
     )
@@ -103,13 +110,14 @@ def _configure(model: Predictor, name: str, settings: ServeSettings) -> uvicorn.
     )
 
 
-def describe_model(model: Predictor, name: str, limits: Limits) -> ModelDescription:
+def describe_model(model: Predictor, name: str, limits: Limits, can_refine: bool) -> ModelDescription:
     """Describe a model and the limits for clients.
 
     Args:
         model: a loaded model.
         name: its name.
         limits: of the service.
+        can_refine: whether it computes ionic tensors by lattice dynamics.
     """
     shown = {key: getattr(limits, key) for key in ServiceLimits.model_fields}
     return ModelDescription(
@@ -120,6 +128,7 @@ def describe_model(model: Predictor, name: str, limits: Limits) -> ModelDescript
         elements=[SYMBOLS[z] for z in model.elements],
         has_error_bars=bool(model.mean_calibrations),
         has_born_charges=model.has_born_charges,
+        can_refine=can_refine,
         unit=_UNIT,
         limits=ServiceLimits(**shown),
     )

@@ -27,6 +27,19 @@ def works(server):
     return server.predict({"name": "NaCl.vasp", "text": ROCK_SALT})[0]["formula"] == "NaCl"
 
 
+def wait_for_readers(server, gone=()):
+    """Wait until as many readers as usual have started, and return their process ids."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        found = server.readers()
+        # Readers limit their memory when they are ready.
+        limits = [Path(f"/proc/{pid}/limits").read_text(encoding="ascii") for pid in found]
+        if len(found) == 2 and not set(found) & set(gone) and all("open files            0" in text for text in limits):
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"no new readers: {found}")
+
+
 def chain(num_atoms):
     """A row of carbon atoms."""
     rows = "\n".join(f"0 0 {2 * k}" for k in range(num_atoms))
@@ -89,6 +102,21 @@ def test_a_body_in_chunks_is_counted_while_it_comes(small_server):
     chunks = [b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:20], body[20:])]
     answer = talk(small_server, head, *chunks, b"0\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 ")
+    assert works(small_server)
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        head_of("Content-Length: 5", "Content-Length: 6") + b"hello",
+        head_of("Content-Length: 5", "Transfer-Encoding: chunked") + b"0\r\n\r\nGET /health HTTP/1.1\r\n\r\n",
+        head_of("Transfer-Encoding: xchunked") + b"0\r\n\r\n",
+        head_of("Content-Length: 5", "X: a\r\n b") + b"hello",
+        b"\x16\x03\x01\x02\x00" + b"a" * 500,
+    ],
+)
+def test_requests_that_a_proxy_may_read_in_another_way_are_refused(small_server, request_bytes):
+    assert talk(small_server, request_bytes).startswith(b"HTTP/1.1 400 ")
     assert works(small_server)
 
 
@@ -176,7 +204,7 @@ def test_compressed_requests_files_and_archives_are_refused(small_server):
 
 
 def test_a_file_that_hangs_is_refused_and_its_reader_replaced(small_server):
-    before = small_server.readers()
+    before = wait_for_readers(small_server)
     for pid in before:
         os.kill(pid, signal.SIGSTOP)
     begin = time.monotonic()
@@ -191,20 +219,19 @@ def test_a_file_that_hangs_is_refused_and_its_reader_replaced(small_server):
 
 
 def test_readers_that_die_lose_nothing(small_server):
-    """Also all at once, while many clients wait."""
+    """Also all at once, while many clients wait: each file is read again, by a third reader if need be."""
+    before = wait_for_readers(small_server)
     with ThreadPoolExecutor(8) as pool:
         asked = [pool.submit(works, small_server) for _ in range(60)]
-        for _ in range(2):
-            for pid in small_server.readers():
-                os.kill(pid, signal.SIGKILL)
-            time.sleep(0.3)
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
         assert all(one.result() for one in asked)
-    assert len(small_server.readers()) == 2
+    wait_for_readers(small_server, before)
 
 
 def test_what_is_done_in_time_is_kept(small_server):
     """One file hangs, in the only reader that is left: the others are answered."""
-    stopped, _ = small_server.readers()
+    stopped, _ = wait_for_readers(small_server)
     os.kill(stopped, signal.SIGSTOP)
     results = small_server.predict(*({"name": f"{k}.vasp", "text": ROCK_SALT} for k in range(4)))
     statuses = [result["status"] for result in results]

@@ -34,17 +34,18 @@ def test_an_ensemble_without_anything_else(tmp_path):
     expected = np.mean([model.predict([SALT])[0] for model in models], axis=0)
     with started("--model", tmp_path) as server:
         (result,) = server.predict(
-            {"name": "a.vasp", "text": ROCK_SALT}, include=["structure", "axes", "born_charges", "neighbors"]
+            {"name": "a.vasp", "text": ROCK_SALT}, include=["structure", "axes", "born_charges", "neighbors", "refined"]
         )
         np.testing.assert_allclose(result["tensors"]["total"]["tensor"], expected, rtol=1e-5, atol=1e-6)
         assert set(result["tensors"]) == {"total"}
         assert not {"mean_error", "tensor_error"} & set(result["tensors"]["total"])
         assert "born_charges" not in result
+        assert result["not_refined"] == "this model has no lattice dynamics"
         assert result["neighbors"] == []
         assert (result["refractive_index"], result["training_distance"]) == (None, None)
         described = json.loads(server.get("/v1/model")[2])
         assert described["elements"] == []
-        assert (described["has_born_charges"], described["has_error_bars"]) == (False, False)
+        assert not any(described[name] for name in ("has_born_charges", "has_error_bars", "can_refine"))
         assert server.get("/")[0] == 200
 
 

@@ -15,7 +15,8 @@ from dtnn_fast.crystals.elements import SYMBOLS
 from dtnn_fast.datasets.bundled import load_screening
 from dtnn_fast.model.predictor import mean_permittivity
 from dtnn_fast.model.training_set import TrainingDistances
-from dtnn_fast.serving.schemas import PredictResponse
+from dtnn_fast.refinement.bundled_refiner import bundled_refiner
+from dtnn_fast.serving.schemas import Part, PredictResponse
 
 pytestmark = pytest.mark.slow
 
@@ -151,6 +152,42 @@ def test_numbers_belong_together(server, model, crystals):
     assert not {"positions", "born_charges", "neighbors"} & set(lone)
 
 
+def test_ionic_tensors_by_lattice_dynamics(server, model, crystals):
+    """Those of `dtnn-fast refine`; what cannot be refined has its reason, and its prediction all the same."""
+    strontium = {
+        "lattice_vectors": (3.905 * np.eye(3)).tolist(),
+        "species_at_sites": ["Sr", "Ti", "O", "O", "O"],
+        "cartesian_site_positions": (
+            3.905 * np.array([[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
+        ).tolist(),
+    }
+    gold = {"lattice_vectors": OPTIMADE["lattice_vectors"], "species_at_sites": ["Au"]}
+    gold |= {"cartesian_site_positions": [[0, 0, 0]]}
+    inputs = [{"structure": strontium}, {"structure": gold}, *({"structure": optimade(c)} for c in crystals[:5])]
+    first, metal, *others = server.predict(*inputs, include=["refined"])
+    assert first["refined"]["total_mean"] > 2 * first["tensors"]["total"]["mean"]
+    assert first["refined"]["nearly_ferroelectric"] or first["refined"]["unstable"]
+    assert first["refined"]["remarks"]
+    assert "metal" in metal["not_refined"]
+    assert "refined" not in metal
+    assert metal["status"] == "predicted"
+    for result, one in zip(others, bundled_refiner(model).refine(crystals[:5]), strict=True):
+        np.testing.assert_allclose(result["refined"]["ionic"], one.ionic, rtol=1e-3, atol=1e-3)
+        assert result["refined"]["total_mean"] == pytest.approx(float(mean_permittivity(one.total)), rel=1e-3)
+
+
+def test_a_crystal_that_breaks_lattice_dynamics_leaves_others_alone(server):
+    """A cell of extreme shape: its symmetry search panics in a reader, which goes on."""
+    skewed = "x\n1.0\n3 0 0\n999999 3 0\n123456 99999 7\nSi\n1\nDirect\n0 0 0\n"
+    readers = server.readers()
+    inputs = [{"name": f"{k}.vasp", "text": skewed if k == 2 else ROCK_SALT} for k in range(6)]
+    results = server.predict(*inputs, include=["refined"])
+    assert [result["status"] for result in results] == ["predicted"] * 6
+    assert ["refined" in result for result in results] == [k != 2 for k in range(6)]
+    assert results[2]["not_refined"].startswith("lattice dynamics failed")
+    assert server.readers() == readers
+
+
 def test_a_bad_crystal_never_loses_others(server):
     close = ROCK_SALT.replace("0.5 0.5 0.5", "0.01 0 0")
     results = server.predict(
@@ -239,7 +276,7 @@ def test_the_model_is_described(server, model):
 
 def test_answers_have_the_form_that_openapi_states(server):
     """The hot path answers without pydantic: its answers are validated here."""
-    body = {"crystals": [{"text": ROCK_SALT}, {"text": "nothing"}], "include": ["structure", "axes", "born_charges"]}
+    body = {"crystals": [{"text": ROCK_SALT}, {"text": "nothing"}], "include": [str(part) for part in Part]}
     status, answer = server.post(body)
     assert status == 200
     parsed = PredictResponse.model_validate(answer)

@@ -2,7 +2,8 @@
 // The page of dtnn-fast serve: files, texts and examples go to the service; its answer is shown, or what is wrong.
 
 const byId = (id) => document.getElementById(id);
-const PARTS = ["structure", "axes", "neighbors", ...(content.has_born_charges ? ["born_charges"] : [])];
+const PARTS = ["structure", "axes", "neighbors", ...(content.has_born_charges ? ["born_charges"] : []),
+  ...(content.can_refine ? ["refined"] : [])];
 let panel = null;
 let answer = null;
 let asked = null;
@@ -144,12 +145,12 @@ function saveCsv() {
   const elements = [["xx", 0, 0], ["yy", 1, 1], ["zz", 2, 2], ["yz", 1, 2], ["xz", 0, 2], ["xy", 0, 1]];
   const columns = ["id", "name", "formula", "crystal_system", "space_group", "num_atoms", "refractive_index", "training_distance"];
   const header = [...columns, ...content.targets.flatMap((target) => [...elements.map(([name]) => `${target}_${name}`),
-    `${target}_mean`, `${target}_mean_error`, `${target}_tensor_error`]), "warnings"];
+    `${target}_mean`, `${target}_mean_error`, `${target}_tensor_error`]), "refined_ionic_mean", "refined_total_mean", "warnings"];
   const rows = content.crystals.map((crystal) => [...columns.map((name) => crystal[name]),
     ...content.targets.flatMap((target) => {
       const tensor = crystal.tensors[target];
       return [...elements.map(([, i, j]) => tensor.tensor[i][j]), tensor.mean, tensor.mean_error, tensor.tensor_error];
-    }), crystal.warnings.join("; ")]);
+    }), crystal.refined?.ionic_mean, crystal.refined?.total_mean, crystal.warnings.join("; ")]);
   // A text that begins like a formula is one for spreadsheets, unless a quote stands in front.
   const cell = (value) => {
     if (typeof value !== "string") return String(value ?? "");
