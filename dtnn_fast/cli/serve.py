@@ -47,7 +47,7 @@ def serve(
         typer.Option(
             metavar="NAME",
             show_default="localhost and addresses in numbers",
-            help="Host name that browsers may call the service by, without port; may be given several times. Behind a "
+            help="Host name that browsers may call the service by, without port. Can be repeated. Behind a "
             "reverse proxy, its public name.",
             rich_help_panel=_SERVICE,
         ),
