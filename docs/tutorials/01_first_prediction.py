@@ -18,8 +18,8 @@
 # Then: what the numbers mean, when not to trust them, and how close they come for
 # crystals that you know.
 #
-# You need `pip install "dtnn-fast[all]"`. The page runs in a few seconds; no GPU and no
-# network are needed.
+# You need the extra `all` ([how to install](../../install/)). The page runs in a few
+# seconds; no GPU and no network are needed.
 
 # %%
 import tempfile
@@ -188,12 +188,14 @@ solid.plot_surface(*shape, color="tab:blue", alpha=0.35, linewidth=0)
 for value, axis in zip(values, axes.T, strict=True):
     solid.plot(*np.stack([-value * axis, value * axis], axis=1), color="k", linewidth=1)
 solid.set(xlabel="x", ylabel="y", zlabel="z", aspect="equal")
+solid.set(xticks=(-20, 0, 20), yticks=(-20, 0, 20), zticks=(-10, 0, 10))
 solid.set_title("total, with its principal axes", fontsize=10)
 solid.set_box_aspect(None, zoom=0.85)
 figure.savefig(work / "tensor.png")
 
 # %% [markdown]
-# The same crystal as a page with its atoms, to turn with the mouse, is one command:
+# The same crystal as a page with its atoms, to turn with the mouse, is one command. Run
+# it in the folder of this page's files, which the last line prints:
 #
 # ```bash
 # dtnn-fast predict zirconia.cif --html zirconia.html
@@ -313,8 +315,8 @@ figure.savefig(work / "textbook.png")
 # %% [markdown]
 # Where it fails, it fails for reasons:
 #
-# - **Germanium and gallium arsenide.** PBE closes or nearly closes their gap, so there
-#   is no good label anywhere near them. The prediction is too high by a fifth and more.
+# - **Germanium and gallium arsenide.** PBE closes or nearly closes their gap, so DFPT
+#   gives no good label for them. The prediction is too high by a fifth and more.
 # - **SrTiO3, KTaO3, BaTiO3, rutile.** A soft mode makes the static permittivity: it
 #   depends on temperature, volume and functional. The labels of the model end at 100,
 #   so it cannot say 300. [Lattice dynamics](../05_born_charges_and_refine/) does
@@ -323,8 +325,9 @@ figure.savefig(work / "textbook.png")
 # ## Many structures at once
 #
 # A list of structures goes to the model in batches. `predict` gives an array,
-# `predict_with_errors` the error bars of the tensors too (they hold for the mean
-# absolute error of the six elements).
+# `predict_with_errors` the error bars of the tensors too. These are for the mean
+# absolute error of the six elements, and usually smaller than those of the means:
+# elements that are zero by symmetry have no error.
 
 # %%
 tensors, errors = model.predict_with_errors([magnesia, zirconia], target="total")

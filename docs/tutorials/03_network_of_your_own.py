@@ -19,8 +19,8 @@
 # small crystals in a few seconds on one core. Nothing of the package's own models is
 # used.
 #
-# You need `pip install "dtnn-fast[all]"`, and should have seen a `torch.nn.Module`
-# before.
+# You need the extra `all` ([how to install](../../install/)), and should have seen a
+# `torch.nn.Module` before.
 
 # %%
 import math
@@ -287,6 +287,7 @@ parity.plot([1, 20], [1, 20], color="0.5", linewidth=1)
 parity.scatter(by_dfpt.flatten(), by_network.flatten(), s=9, alpha=0.6)
 parity.set(xlabel="electronic principal values by DFPT", ylabel="predicted, kept aside")
 parity.set(xlim=(1, 20), ylim=(1, 20), aspect="equal")
+parity.set(xticks=(5, 10, 15, 20), yticks=(5, 10, 15, 20))
 figure.savefig(work / "training.png", dpi=120)
 
 # %% [markdown]

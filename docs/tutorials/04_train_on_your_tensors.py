@@ -19,7 +19,7 @@
 # file, trains a model with error bars on them in some 15 seconds, tests it on crystals
 # that it never saw, and uses it.
 #
-# You need `pip install "dtnn-fast[all]"`.
+# You need the extra `all` ([how to install](../../install/)).
 
 # %%
 import csv

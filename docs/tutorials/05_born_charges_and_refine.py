@@ -19,7 +19,8 @@
 # for the splitting of longitudinal and transverse phonons, and for ionic tensors that
 # can be far above anything the direct model has seen.
 #
-# You need `pip install "dtnn-fast[all,phonopy]"`. The page runs in a few seconds.
+# You need the extras `all` and `phonopy` ([how to install](../../install/)). The page
+# runs in a few seconds.
 
 # %%
 import tempfile
@@ -245,16 +246,19 @@ assert abs(error) < refined["ZrO2"].ionic_mean_error
 # - MgO and zirconia: both ways agree with DFPT. (The softest mode of MgO is lower than
 #   above: this file has the cubic cell of eight atoms, whose modes include some that
 #   are waves in the primitive cell.)
-# - Anatase: one soft mode makes most of the permittivity. The direct model falls short,
-#   the modes come close to DFPT.
+# - Anatase: a pair of modes of one frequency makes most of the permittivity (the
+#   picture below; the remark counts one of the two, and the softest mode of the table
+#   carries no dipole). The direct model falls short, the modes come close to DFPT. DFPT
+#   itself is far above the measured value.
 # - KTaO3: softer still. In reality the mode moves with temperature, and the measured
 #   value is that of a warm crystal.
 # - SrTiO3: in the harmonic picture at 0 K the crystal is not stable (the negative
 #   frequency stands for an imaginary one). Zero-point motion and heat stabilize the
 #   real one. No number here is to be trusted, and the error bar says so.
 #
-# Which modes make the permittivity? Each bar is a mode, at its frequency, with its
-# share in the mean ionic permittivity.
+# Which modes make the permittivity? Each bar has the modes of one frequency, with their
+# share in the mean ionic permittivity. These are sums of the lattice model alone:
+# `refine` joins them with the direct prediction.
 
 # %%
 figure, panels = plt.subplots(1, 3, figsize=(7.8, 3.2), layout="constrained")
