@@ -76,7 +76,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path to write to, which replaces `path` when the block ends without an error.
 
     When an error or Ctrl-C ends the block, an existing file at `path` stays unchanged and the temporary file is
@@ -89,6 +89,7 @@ def replacing(path: Path) -> Iterator[Path]:
         >>> with replacing(Path("table.csv")) as unfinished:
         ...     unfinished.write_text("id,mean")
     """
+    path = Path(path)
     unfinished = path.with_name(path.name + ".part")
     try:
         yield unfinished

@@ -76,7 +76,7 @@ def predict(
         typer.Option(
             file_okay=False,
             show_default=False,
-            help="Folder for BORN files of phonopy (electronic tensor and Born effective charges), as <id>/BORN for "
+            help="Folder for BORN files of phonopy (electronic tensor and Born effective charges), as ID/BORN for "
             "each crystal. Needs phonopy and a model with Born charges (dtnn-fast train --set "
             "training.born_weight=0.5).",
         ),

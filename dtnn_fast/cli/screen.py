@@ -386,6 +386,8 @@ def _screen(
         stderr().print(
             f"{counted(counts.predicted, 'crystal')} in {seconds:.1f} s ({counts.predicted / seconds:.0f} per second)"
         )
+    elif not options.shard.chunks(len(inputs.chunks)):
+        stderr().print(f"nothing to do for this shard: the input has only {counted(len(inputs.chunks), 'chunk')}")
     else:
         stderr().print("all crystals were already predicted by an earlier run; --fresh predicts them again")
     if failures:

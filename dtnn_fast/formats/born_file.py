@@ -18,7 +18,7 @@ from ..files import replacing
 _PURPOSE = "write and read BORN files"
 
 
-def write_born_file(path: Path, crystal: Crystal, born_charges: np.ndarray, electronic: np.ndarray) -> None:
+def write_born_file(path: Path | str, crystal: Crystal, born_charges: np.ndarray, electronic: np.ndarray) -> None:
     """Write the charges of the symmetry-independent atoms, averaged over the space group by phonopy.
 
     Args:
@@ -36,7 +36,7 @@ def write_born_file(path: Path, crystal: Crystal, born_charges: np.ndarray, elec
         unfinished.write_text("\n".join(line.rstrip() for line in lines) + "\n", encoding="utf-8")
 
 
-def read_born_file(path: Path, crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
+def read_born_file(path: Path | str, crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
     """Read a BORN file.
 
     Args:

@@ -41,7 +41,7 @@ class PackedSet(NamedTuple):
     provenance: dict[str, Any]
 
 
-def write_packed(path: Path, crystals: Sequence[Crystal], provenance: Mapping[str, Any]) -> None:
+def write_packed(path: Path | str, crystals: Sequence[Crystal], provenance: Mapping[str, Any]) -> None:
     """Write crystals as a packed set; an existing file stays until the new one is complete.
 
     Args:
@@ -53,6 +53,7 @@ def write_packed(path: Path, crystals: Sequence[Crystal], provenance: Mapping[st
         ValueError: a crystal is not periodic in all directions, its labels do not fit its atoms, or the name does not
             end in .npz.
     """
+    path = Path(path)
     if path.suffix != ".npz":
         raise ValueError(f"write_packed: expected `path` to end in .npz, got {path}")
     for crystal in crystals:
@@ -93,7 +94,7 @@ def _concatenate(arrays: Sequence[np.ndarray], empty_shape: tuple[int, ...]) -> 
     return np.concatenate(arrays) if arrays else np.zeros(empty_shape)
 
 
-def read_packed(path: Path) -> PackedSet:
+def read_packed(path: Path | str) -> PackedSet:
     """Read a file that `write_packed` wrote.
 
     Args:
@@ -105,6 +106,7 @@ def read_packed(path: Path) -> PackedSet:
     Raises:
         BadFileError: the file is missing, damaged, or of another format.
     """
+    path = Path(path)
     arrays = _load_checked(path)
     counts, ids, info = arrays["num_atoms"], arrays["id"].tolist(), arrays["info"].tolist()
     ends = np.cumsum(counts).tolist()

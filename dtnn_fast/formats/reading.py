@@ -81,9 +81,9 @@ FILE_FORMATS = {
 _POSCAR_NAME = re.compile(r"(?:poscar|contcar)(?:[-_.].*)?")
 
 
-def file_format_of(path: Path) -> str | None:
+def file_format_of(path: Path | str) -> str | None:
     """Return the format of a file by its name: a key of `FILE_FORMATS`, or None where it is unknown."""
-    name = uncompressed_name(path.name.lower())
+    name = uncompressed_name(Path(path).name.lower())
     for key, file_format in FILE_FORMATS.items():
         if name.endswith(file_format.suffixes):
             return key

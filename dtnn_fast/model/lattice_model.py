@@ -21,6 +21,7 @@ from ..crystals.checks import check_crystals
 from ..crystals.convert import to_crystals
 from ..crystals.crystal import Crystal
 from ..crystals.elements import MAX_ATOMIC_NUMBER
+from ..crystals.lattice import wrap_into_compact_cells
 from ..encoders.native import NativeEncoder, NativeEncoderConfig
 from ..errors import BadFileError
 from ..nn.graph import CrystalGraph, collate, crystal_batches
@@ -127,9 +128,12 @@ class LatticeGraph(NamedTuple):
         found = reduce_with_images([crystal], cutoffs, dtype, on_failure=lambda index, reason: None)
         ptr = torch.tensor([0, crystal.num_atoms])
         pbc = torch.from_numpy(np.asarray(crystal.pbc, dtype=bool)).unsqueeze(0)
-        bonds = neighbor_list(found.positions, found.cell, pbc, pair_cutoff, ptr, half=True)
+        # The same bonds in a compact cell: the search refuses very skewed ones.
+        placed = wrap_into_compact_cells(found.positions.numpy(), found.cell.numpy(), pbc.numpy(), ptr.numpy())
+        positions, cell = map(torch.from_numpy, placed)
+        bonds = neighbor_list(positions, cell, pbc, pair_cutoff, ptr, half=True)
         first, second = bonds.pairs
-        vectors = found.positions[second] - found.positions[first] + bonds.shifts.to(torch.float64) @ found.cell[0]
+        vectors = positions[second] - positions[first] + bonds.shifts.to(torch.float64) @ cell[0]
         different = first != second  # springs from an atom to its own image do nothing
         pairs = AtomPairs(first[different], second[different], vectors[different].to(dtype))
         orbit, rotation = torch.arange(crystal.num_atoms), None

@@ -205,7 +205,7 @@ def complete_column(name: str, targets: Sequence[str]) -> str:
 
 
 @contextmanager
-def open_ranking(folders: Sequence[Path], rules: RankingRules) -> Iterator[Ranking]:
+def open_ranking(folders: Sequence[Path | str], rules: RankingRules) -> Iterator[Ranking]:
     """Rank the crystals of screenings.
 
     Args:
@@ -217,7 +217,7 @@ def open_ranking(folders: Sequence[Path], rules: RankingRules) -> Iterator[Ranki
         RankingError: an expression is wrong, or a column is missing.
         MissingPackageError: duckdb is not installed.
     """
-    files = [file for folder in folders for file in Parts(folder).part_files()] if folders else []
+    files = [file for folder in folders for file in Parts(Path(folder)).part_files()] if folders else []
     if not files:
         raise BadFileError(
             f"{', '.join(map(str, folders))}: no part files of a screening in it: run dtnn-fast screen first"

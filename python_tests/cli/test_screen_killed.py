@@ -237,6 +237,12 @@ def test_shards_in_any_order_at_the_same_time(starter, arguments, undisturbed, t
     assert results_of(tmp_path) == results_of(undisturbed)
 
 
+def test_a_shard_without_a_chunk(starter, arguments, tmp_path):
+    code, output = starter.run(*arguments, "-o", tmp_path, "--shard", "5/5")
+    assert code == 0, output
+    assert "nothing to do for this shard: the input has only 3 chunks" in " ".join(output.split())
+
+
 def test_the_results_are_no_input(starter, arguments, tmp_path, data):
     for file in data.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())

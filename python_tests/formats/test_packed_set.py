@@ -196,3 +196,13 @@ class TestOperations:
         overwrite_arrays(packed, **arrays)
         with pytest.raises(BadFileError, match=f"damaged: {message}"):
             read_packed(packed)
+
+
+def test_paths_may_be_texts(tmp_path, crystals):
+    path = str(tmp_path / "set.npz")
+    write_packed(path, crystals, PROVENANCE)
+    assert file_format_of(path) == "npz"
+    assert [crystal.id for crystal in read_packed(path).items] == [crystal.id for crystal in crystals]
+    with replacing(str(tmp_path / "a.txt")) as unfinished:
+        unfinished.write_text("a")
+    assert (tmp_path / "a.txt").read_text() == "a"

@@ -219,3 +219,15 @@ def test_unknown_elements_are_refused():
     model = random_lattice_model(elements=(14,))
     with pytest.raises(BadCrystalError, match="element"):
         model.predict(CRYSTALS[1:2])
+
+
+def test_a_very_skewed_cell_gives_what_its_compact_cell_gives():
+    """The search for pairs refuses cells whose volume is lost to rounding; the lattice is an ordinary one."""
+    model = random_lattice_model().float()
+    compact = np.array([[3.0, 0, 0], [0, 3.1, 0], [0, 0, 3.4]])
+    steps = np.array([[1, 0, 0], [300_000, 1, 0], [30_000, 20_000, 1]])
+    positions = np.array([[0, 0, 0], [1.5, 1.4, 1.6]])
+    expected, found = model.predict(
+        [Crystal.make("x", [12, 8], positions, cell) for cell in (compact, steps @ compact)]
+    )
+    np.testing.assert_allclose(found.force_constants, expected.force_constants, atol=1e-4)
