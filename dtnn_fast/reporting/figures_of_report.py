@@ -49,7 +49,7 @@ def density_figure(
     Returns:
         `data` and `layout` of plotly.js.
     """
-    x, y = _rounded(grid.permittivities), _rounded(grid.gaps)
+    x, y = rounded(grid.permittivities), rounded(grid.gaps)
     traces: list[dict[str, Any]] = []
     for name, label in (("training", "training crystals, DFPT"), ("candidates", "candidates, predicted")):
         total = int(counts[name].sum())
@@ -68,7 +68,7 @@ def density_figure(
                     "x": x,
                     "y": [0.0, *y],
                     # Larger inside, since plotly.js paints a contour over those of smaller values.
-                    "z": [_rounded(row, 3) for row in levels],
+                    "z": [rounded(row, 3) for row in levels],
                     "autocontour": False,
                     "contours": {**_CONTOURS, "coloring": "fill" if filled else "none"},
                     # Opacities add up from the outermost contour to the innermost.
@@ -98,14 +98,14 @@ def density_figure(
                 "y": without_gap.tolist(),
                 "yaxis": "y2",
                 "marker": {"color": "--candidates", "opacity": 0.55, "line": {"width": 0}},
-                "width": _rounded(np.diff(10.0 ** np.linspace(grid.low, grid.high, grid.columns + 1))),
+                "width": rounded(np.diff(10.0 ** np.linspace(grid.low, grid.high, grid.columns + 1))),
                 "name": f"candidates without a known gap ({int(without_gap.sum()):,})",
                 "hovertemplate": "no known gap<br>ε about %{x:.3g}: %{y:,} candidates<extra></extra>",
             }
         )
     layout: dict[str, Any] = {
         "xaxis": {
-            **_log_axis(AXIS_NAMES[target], 10.0**grid.low, 10.0**grid.high),
+            **log_axis(AXIS_NAMES[target], 10.0**grid.low, 10.0**grid.high),
             "anchor": "y2" if has_strip else "y",
         },
         "yaxis": {
@@ -160,8 +160,8 @@ def merit_figure(
                 {
                     "type": "scatter",
                     "mode": "lines+text",
-                    "x": _rounded(xs),
-                    "y": _rounded(merit / xs),
+                    "x": rounded(xs),
+                    "y": rounded(merit / xs),
                     "text": [f"{merit:g} eV"] + [""] * (len(xs) - 1),
                     "textposition": "bottom right",
                     "textfont": {"color": "--muted", "size": 11},
@@ -178,12 +178,12 @@ def merit_figure(
             "type": "scatter",
             "mode": "markers",
             "name": "crystals",
-            "x": _rounded([row["eps"] for row in ordered]),
-            "y": _rounded([row["band_gap"] for row in ordered]),
+            "x": rounded([row["eps"] for row in ordered]),
+            "y": rounded([row["band_gap"] for row in ordered]),
             "text": [_hover_text(row) for row in ordered],
             "customdata": [row["id"] for row in ordered],
             "marker": {
-                "color": _rounded([row["figure_of_merit"] for row in ordered]),
+                "color": rounded([row["figure_of_merit"] for row in ordered]),
                 "colorscale": [[k / 3, f"--merit{k + 1}"] for k in range(4)],
                 "cmin": 0.0,
                 "cmax": end,
@@ -207,8 +207,8 @@ def merit_figure(
             "type": "scatter",
             "mode": "lines",
             "name": f"Pareto front ({len(front):,} crystals)",
-            "x": _rounded([row["eps"] for row in front]),
-            "y": _rounded([row["band_gap"] for row in front]),
+            "x": rounded([row["eps"] for row in front]),
+            "y": rounded([row["band_gap"] for row in front]),
             "line": {"color": "--accent", "width": 2, "shape": "vh"},
             "hoverinfo": "skip",
         }
@@ -221,7 +221,7 @@ def merit_figure(
                 "type": "scatter",
                 "mode": "markers",
                 "name": "gap unknown",
-                "x": _rounded(without_gap),
+                "x": rounded(without_gap),
                 "y": [0.0] * len(without_gap),
                 "yaxis": "y2",
                 "marker": {"symbol": "line-ns-open", "size": 16, "color": "--muted/0.35", "line": {"width": 1}},
@@ -230,7 +230,7 @@ def merit_figure(
             }
         )
     layout: dict[str, Any] = {
-        "xaxis": {**_log_axis(AXIS_NAMES[target], low, high), "anchor": "y2" if has_strip else "y"},
+        "xaxis": {**log_axis(AXIS_NAMES[target], low, high), "anchor": "y2" if has_strip else "y"},
         "yaxis": {
             "title": {"text": "band gap (eV)"},
             "range": [0.0, top],
@@ -263,7 +263,7 @@ def _strip_label(top: float) -> dict[str, Any]:
     return {"text": "without a known gap", "font": font, **place}
 
 
-def _log_axis(title: str, low: float, high: float) -> dict[str, Any]:
+def log_axis(title: str, low: float, high: float) -> dict[str, Any]:
     """Make a logarithmic axis with ticks such as 2, 5, 10, fewer where it covers many decades."""
     wide = high > 3000.0 * low
     ticks = [tick for tick in _TICKS if low <= tick <= high and (not wide or math.log10(tick).is_integer())]
@@ -290,5 +290,6 @@ def _hover_text(row: Mapping[str, Any]) -> str:
     )
 
 
-def _rounded(values: Any, digits: int = 5) -> list[float]:
+def rounded(values: Any, digits: int = 5) -> list[float]:
+    """Return numbers with few digits, which keep a page small."""
     return [float(f"{value:.{digits}g}") for value in np.asarray(values, dtype=float).tolist()]

@@ -17,6 +17,7 @@ from .density import Grid
 from .element_counts import count_elements
 from .figures_of_report import FEWEST_FOR_CONTOURS, density_figure, merit_figure
 from .html_page import write_page
+from .permittivity_figure import permittivity_figure
 from .provenance import provenance_of
 from .rejection_groups import group_rejected
 from .screening_folder import ScreeningFolder
@@ -159,12 +160,30 @@ def _merit(screening: ScreeningFolder, top: int) -> dict[str, Any]:
     if counts["with_gap"] > len(rows):
         notes.append(f"{len(rows):,} of {counts['with_gap']:,} crystals are drawn: the first ranks and a sample.")
     if not rows:
+        if counts["without_gap"] and {"electronic", "ionic"} <= set(screening.targets):
+            return _parts_of_permittivity(screening, top)
         notes.append("No ranked crystal has a known band gap.")
     if counts["without_gap"]:
         part = f" (a sample of {len(strip):,} is drawn)" if len(strip) < counts["without_gap"] else ""
         notes.append(f"The strip has the {counts['without_gap']:,} ranked crystals without a known gap{part}.")
     figure = merit_figure(rows, front, screening.main_target, [row["eps"] for row in strip])
     return {"id": "merit", "title": "Band gap against permittivity", **figure, "notes": notes}
+
+
+def _parts_of_permittivity(screening: ScreeningFolder, top: int) -> dict[str, Any]:
+    """Make the figure that stands in for Fig. 6d where no ranked crystal has a known gap."""
+    rows = screening.query(
+        "SELECT id, formula, eps, electronic_mean AS x, ionic_mean AS y, "
+        "CASE WHEN ranking.rank <= ? THEN ranking.rank END AS rank FROM parts JOIN ranking USING (id) "
+        f"WHERE eps > 0 AND x > 0 AND y IS NOT NULL ORDER BY ranking.rank <= ? DESC, hash(id) LIMIT {_SAMPLE}",
+        [top, top],
+    )
+    total = screening.one("SELECT count(*) AS n FROM parts JOIN ranking USING (id) WHERE eps > 0")["n"]
+    notes = ["No ranked crystal has a known band gap. docs/screening.md says how to give gaps."]
+    if total > len(rows):
+        notes.append(f"{len(rows):,} of {total:,} crystals are drawn: the first ranks and a sample.")
+    figure = permittivity_figure(rows, screening.main_target)
+    return {"id": "merit", "title": "Ionic against electronic permittivity", **figure, "notes": notes}
 
 
 def _density(screening: ScreeningFolder, target: str, training: list[Crystal]) -> dict[str, Any]:

@@ -165,6 +165,26 @@ def test_rejected_csv_is_complete_and_read_before_the_parts(folder, tmp_path):
     assert content["rejected"]["rows"] == [["a", "b", 'with, comma "and" quotes', 0]]
 
 
+def test_without_any_gap_the_parts_of_the_permittivity_are_drawn(rows, tmp_path):
+    without = [{**row, "band_gap": None} for row in rows]
+    without[5] |= {"ionic_mean": 0.0, "formula": "<i>Si</i>"}
+    screening_parts.write_screening(tmp_path / "few", without)
+    with ScreeningFolder(tmp_path / "few") as screening:
+        content = screening_content(screening, 40, "")
+    drawn = figure(content, "merit")
+    assert drawn["title"] == "Ionic against electronic permittivity"
+    assert drawn["notes"] == ["No ranked crystal has a known band gap. docs/screening.md says how to give gaps."]
+    (points,) = drawn["data"]
+    by_id = {row["id"]: row for row in without}
+    assert sorted(points["customdata"]) == sorted(screening_parts.merit_order(without))
+    for id, x, y, text in zip(*(points[name] for name in ("customdata", "x", "y", "text")), strict=True):
+        assert x == pytest.approx(by_id[id]["electronic_mean"], rel=1e-4)
+        assert y == pytest.approx(max(by_id[id]["ionic_mean"], 0.1), rel=1e-4)
+        assert "<i>" not in text
+    low, high = drawn["layout"]["yaxis"]["range"]
+    assert low < np.log10(min(points["y"])) < np.log10(max(points["y"])) < high
+
+
 def test_a_model_of_one_target_without_gaps_and_structures(tmp_path):
     crystal = screening_parts.Crystal("a", np.array([14]), np.zeros((1, 3)), 4 * np.eye(3))
     row = screening_parts.part_row(crystal, {"total": 5 * np.eye(3)})

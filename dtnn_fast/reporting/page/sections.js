@@ -127,7 +127,7 @@ function start() {
   const cards = content.figures.map(figureCard), [merit, ...densities] = cards;
   const parts = content.kind === "screening" ? [
     overview(),
-    section("best", "Band gap and permittivity", "Choose a point of the first ranks to see its crystal.",
+    section("best", content.figures[0].title.includes("gap") ? "Band gap and permittivity" : "Permittivity", "Choose a point of the first ranks to see its crystal.",
       el("div", { class: "best" }, merit, periodicTable(table))),
     shortlist(table, panel, false),
     section("densities", "Training crystals and candidates", "Contours enclose 10, 30, 50, 70 and 90 % of the crystals.",
