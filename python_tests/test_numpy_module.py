@@ -270,7 +270,6 @@ def test_ten_thousand_calls_leave_nothing_behind(function):
     values = [*ARGUMENTS[function].values(), None, True, False, np.dtype(float), np.ndarray, np.dtype(bool)]
     calls(100)
     gc.collect()
-    counts = [sys.getrefcount(value) for value in values]
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     memory = memory_of_process()
@@ -280,9 +279,16 @@ def test_ten_thousand_calls_leave_nothing_behind(function):
     tracemalloc.stop()
     assert grown < 50_000
     assert memory_of_process() - memory < 8e6
-    # None, True and False change a little by what Python itself does.
-    for value, count, now in zip(values, counts, map(sys.getrefcount, values), strict=True):
-        assert abs(now - count) < 100, value
+    # None, True and False also change by what else happens in the process, such as the end of old objects, but that
+    # does not happen each time.
+    for _ in range(3):
+        counts = [sys.getrefcount(value) for value in values]
+        calls(1000)
+        gc.collect()
+        changed = {str(v): n - c for v, c, n in zip(values, counts, map(sys.getrefcount, values), strict=True)}
+        if max(map(abs, changed.values())) < 100:
+            break
+    assert max(map(abs, changed.values())) < 100, changed
 
 
 def test_results_are_freed():

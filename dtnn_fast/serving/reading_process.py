@@ -40,11 +40,17 @@ _FIRST_TEXTS = {
     '"species_at_sites": ["Na", "Cl"], "cartesian_site_positions": [[0, 0, 0], [2.8, 2.8, 2.8]]}',
     "first.jsonl": '{"id": "first"}',
     "first.csv": 'id,structure\n1,"data_first"\n',
+    # What is refused takes other paths: overlapping atoms, an unknown element, a file that breaks off.
+    "close.vasp": "NaCl\n1.0\n0 2.8 2.8\n2.8 0 2.8\n2.8 2.8 0\nNa Cl\n1 1\nDirect\n0 0 0\n0.01 0 0\n",
+    "unknown.vasp": "X\n1.0\n3 0 0\n0 3 0\n0 0 3\nOg\n1\nDirect\n0 0 0\n",
+    "broken.cif": "data_x\n_cell_length_a 5",
+    "broken.json": '{"lattice_vectors": [[0',
+    "first.abc": "hello",
 }
 # Characters of ids and reasons in answers.
 _MOST_OF_ID, _MOST_OF_REASON = 200, 1000
-# What Python imports when some functions are called, such as `Counter.most_common`.
-_IMPORTED_LATER = ("heapq",)
+# What Python imports when some functions are called, such as `Counter.most_common` and `numpy.unique`.
+_IMPORTED_LATER = ("heapq", "numpy.ma")
 _ENCODINGS = ("ascii", "latin-1", "utf-8-sig", "utf-16", "utf-32")
 
 

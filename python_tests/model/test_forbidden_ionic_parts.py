@@ -72,5 +72,5 @@ def test_predict_gives_zero_for_one_target():
 
 
 def test_unknown_symmetry_keeps_the_prediction(monkeypatch):
-    monkeypatch.setattr("dtnn_fast.symmetry.space_group.MAX_ATOMS", 1)
+    monkeypatch.setattr("dtnn_fast.symmetry.bounded_search.MAX_ATOMS", 1)
     assert np.abs(ensemble("ionic").predict(SILICON)).max() > 0

@@ -176,15 +176,14 @@ def test_ionic_tensors_by_lattice_dynamics(server, model, crystals):
         assert result["refined"]["total_mean"] == pytest.approx(float(mean_permittivity(one.total)), rel=1e-3)
 
 
-def test_a_crystal_that_breaks_lattice_dynamics_leaves_others_alone(server):
+def test_a_crystal_of_extreme_shape_leaves_others_alone(server):
     """A cell of extreme shape: its symmetry search panics in a reader, which goes on."""
     skewed = "x\n1.0\n3 0 0\n999999 3 0\n123456 99999 7\nSi\n1\nDirect\n0 0 0\n"
     readers = server.readers()
     inputs = [{"name": f"{k}.vasp", "text": skewed if k == 2 else ROCK_SALT} for k in range(6)]
     results = server.predict(*inputs, include=["refined"])
     assert [result["status"] for result in results] == ["predicted"] * 6
-    assert ["refined" in result for result in results] == [k != 2 for k in range(6)]
-    assert results[2]["not_refined"].startswith("lattice dynamics failed")
+    assert ["refined" in result for result in results] == [True] * 6
     assert server.readers() == readers
 
 
