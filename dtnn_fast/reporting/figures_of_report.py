@@ -184,19 +184,10 @@ def merit_figure(
             "customdata": [row["id"] for row in ordered],
             "marker": {
                 "color": rounded([row["figure_of_merit"] for row in ordered]),
-                "colorscale": [[k / 3, f"--merit{k + 1}"] for k in range(4)],
                 "cmin": 0.0,
                 "cmax": end,
-                "size": [9 if row["rank"] is not None else 5 for row in ordered],
-                "line": {
-                    "color": "--surface",
-                    "width": [0.8 if row["rank"] is not None else 0 for row in ordered],
-                },
-                "colorbar": {
-                    "title": {"text": "gap \u00d7 ε (eV)", "side": "right"},
-                    "thickness": 10,
-                    "outlinewidth": 0,
-                },
+                **marks_of_ranks(ordered),
+                "colorbar": color_bar("gap \u00d7 ε (eV)"),
             },
             "hovertemplate": "%{text}<extra></extra>",
             "showlegend": False,
@@ -261,6 +252,21 @@ def _strip_label(top: float) -> dict[str, Any]:
     font = {"color": "--muted", "size": 11.5}
     place = {"xref": "paper", "yref": "paper", "x": 0, "y": top, "xanchor": "left", "yanchor": "bottom"}
     return {"text": "without a known gap", "font": font, **place}
+
+
+def marks_of_ranks(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Make points that are larger and outlined for the first ranks, in the colours of merits."""
+    is_first = [row["rank"] is not None for row in rows]
+    return {
+        "colorscale": [[k / 3, f"--merit{k + 1}"] for k in range(4)],
+        "size": [9 if first else 5 for first in is_first],
+        "line": {"color": "--surface", "width": [0.8 if first else 0 for first in is_first]},
+    }
+
+
+def color_bar(title: str) -> dict[str, Any]:
+    """Make a thin colour bar with a title beside it."""
+    return {"title": {"text": title, "side": "right"}, "thickness": 10, "outlinewidth": 0}
 
 
 def log_axis(title: str, low: float, high: float) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .figures_of_report import AXIS_NAMES, log_axis, rounded
+from .figures_of_report import AXIS_NAMES, color_bar, log_axis, marks_of_ranks, rounded
 
 # Ionic parts below this, such as the zero of silicon, are drawn at it.
 _LOWEST = 0.1
@@ -19,8 +19,8 @@ def permittivity_figure(rows: Sequence[Mapping[str, Any]], main_target: str) -> 
     """Draw the ionic against the electronic permittivity, coloured by their sum.
 
     Args:
-        rows: crystals with id, formula, eps (the mean of the main tensor), x (mean of the electronic tensor), y (mean
-            of the ionic tensor) and rank (or None).
+        rows: at least one crystal, with id, formula, eps (the mean of the main tensor), x (mean of the electronic
+            tensor), y (mean of the ionic tensor) and rank (or None).
         main_target: the tensor of eps.
 
     Returns:
@@ -40,15 +40,8 @@ def permittivity_figure(rows: Sequence[Mapping[str, Any]], main_target: str) -> 
         "customdata": [row["id"] for row in ordered],
         "marker": {
             "color": rounded(np.log10(values)),
-            "colorscale": [[k / 3, f"--merit{k + 1}"] for k in range(4)],
-            "size": [9 if row["rank"] is not None else 5 for row in ordered],
-            "line": {"color": "--surface", "width": [0.8 if row["rank"] is not None else 0 for row in ordered]},
-            "colorbar": {
-                "title": {"text": f"{main_target} permittivity, mean", "side": "right"},
-                "thickness": 10,
-                "outlinewidth": 0,
-                **_ticks_of_colors(values),
-            },
+            **marks_of_ranks(ordered),
+            "colorbar": color_bar(f"{main_target} permittivity, mean") | _ticks_of_colors(values),
         },
         "hovertemplate": "%{text}<extra></extra>",
         "showlegend": False,

@@ -161,7 +161,9 @@ def _merit(screening: ScreeningFolder, top: int) -> dict[str, Any]:
         notes.append(f"{len(rows):,} of {counts['with_gap']:,} crystals are drawn: the first ranks and a sample.")
     if not rows:
         if counts["without_gap"] and {"electronic", "ionic"} <= set(screening.targets):
-            return _parts_of_permittivity(screening, top)
+            parts = _parts_of_permittivity(screening, top)
+            if parts is not None:
+                return parts
         notes.append("No ranked crystal has a known band gap.")
     if counts["without_gap"]:
         part = f" (a sample of {len(strip):,} is drawn)" if len(strip) < counts["without_gap"] else ""
@@ -170,14 +172,17 @@ def _merit(screening: ScreeningFolder, top: int) -> dict[str, Any]:
     return {"id": "merit", "title": "Band gap against permittivity", **figure, "notes": notes}
 
 
-def _parts_of_permittivity(screening: ScreeningFolder, top: int) -> dict[str, Any]:
-    """Make the figure that stands in for Fig. 6d where no ranked crystal has a known gap."""
+def _parts_of_permittivity(screening: ScreeningFolder, top: int) -> dict[str, Any] | None:
+    """Make the figure that stands in for Fig. 6d where no ranked crystal has a known gap; None without a point."""
     rows = screening.query(
         "SELECT id, formula, eps, electronic_mean AS x, ionic_mean AS y, "
         "CASE WHEN ranking.rank <= ? THEN ranking.rank END AS rank FROM parts JOIN ranking USING (id) "
-        f"WHERE eps > 0 AND x > 0 AND y IS NOT NULL ORDER BY ranking.rank <= ? DESC, hash(id) LIMIT {_SAMPLE}",
+        "WHERE eps > 0 AND x > 0 AND isfinite(x::DOUBLE) AND isfinite(y::DOUBLE) "
+        f"ORDER BY ranking.rank <= ? DESC, hash(id) LIMIT {_SAMPLE}",
         [top, top],
     )
+    if not rows:
+        return None
     total = screening.one("SELECT count(*) AS n FROM parts JOIN ranking USING (id) WHERE eps > 0")["n"]
     notes = ["No ranked crystal has a known band gap. docs/screening.md says how to give gaps."]
     if total > len(rows):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The content of a report against what its rows say, and folders that are incomplete or damaged."""
 
+import json
 import math
 import shutil
 
@@ -183,6 +184,21 @@ def test_without_any_gap_the_parts_of_the_permittivity_are_drawn(rows, tmp_path)
         assert "<i>" not in text
     low, high = drawn["layout"]["yaxis"]["range"]
     assert low < np.log10(min(points["y"])) < np.log10(max(points["y"])) < high
+
+
+def test_values_that_are_no_numbers_are_not_drawn(rows, tmp_path):
+    without = [{**row, "band_gap": None, "ionic_mean": float("nan")} for row in rows]
+    for number, drawn in ((1, "Ionic against electronic permittivity"), (0, "Band gap against permittivity")):
+        for row in without[:number]:
+            row["ionic_mean"] = 5.0
+        for row in without[number:]:
+            row["ionic_mean"] = float("nan")
+        screening_parts.write_screening(tmp_path / str(number), without)
+        with ScreeningFolder(tmp_path / str(number)) as screening:
+            content = screening_content(screening, 40, "")
+        found = figure(content, "merit")
+        assert found["title"] == drawn
+        assert "NaN" not in json.dumps(found)
 
 
 def test_a_model_of_one_target_without_gaps_and_structures(tmp_path):
