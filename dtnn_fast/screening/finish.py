@@ -82,10 +82,10 @@ def find_unmatched(inputs: ScreeningInput, parts: Parts) -> list[UnmatchedIds]:
     found = []
     for name in dict.fromkeys(name for chunk in inputs.chunks for name in chunk.tables):
         table = load_table(name)
-        for file in (*parts.part_files(), *parts.rejected_files()):
-            for id in _column(file, "id"):
-                table.match(id)
-        if unmatched := table.unmatched():
+        # Not `table.unmatched`: the table is shared by all screenings of this process.
+        files = (*parts.part_files(), *parts.rejected_files())
+        matched = {table.match(id) for file in files for id in _column(file, "id")}
+        if unmatched := [id for id in table.rows if id not in matched]:
             found.append(UnmatchedIds(name, len(unmatched), len(table.rows), unmatched[0]))
     return found
 

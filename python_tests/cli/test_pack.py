@@ -83,6 +83,9 @@ def test_ids_of_a_table_without_a_crystal_are_counted(program, folder, tiny_mode
     for result in (packed, program("screen", folder, "-o", tmp_path / "screened", *options)):
         assert result.exit_code == 3
         assert message in " ".join(result.stderr.split())
+    # The same table, kept in memory, beside fewer crystals.
+    fewer = program("screen", folder / "again.jsonl", folder / "gaps.csv", "-o", tmp_path / "fewer", *options)
+    assert "31 of 33 ids have no crystal" in " ".join(fewer.stderr.split())
     summary = json.loads((tmp_path / "screened" / "summary.json").read_text())
     assert summary["ids_without_crystal"] == {str(folder / "gaps.csv"): 2}
     (folder / "gaps.csv").write_text("material_id,gap\n" + "".join(f"{name},1.5\n" for name in ids))
