@@ -143,9 +143,16 @@ def _refine_labelled(
 ) -> tuple[LabelledEvaluation, list[Rejected]]:
     """Refine labelled crystals; the second result says which are not refined."""
     from ..crystals.crystal import Rejected
-    from ..evaluation.labelled import refined_evaluation
+    from ..evaluation.labelled import label_functional, refined_evaluation
 
-    refined, rejected = _refine(predictor, evaluation.model, lattice, evaluation.crystals)
+    refined: list[Refinement] = []
+    rejected: list[Rejected] = []
+    functionals = [label_functional(crystal, predictor) for crystal in evaluation.crystals]
+    for name in dict.fromkeys(functionals):
+        of_functional = [c for c, known in zip(evaluation.crystals, functionals, strict=True) if known == name]
+        done, failed = _refine(predictor.with_functional(name), evaluation.model, lattice, of_functional)
+        refined += done
+        rejected += failed
     tensors = {
         "ionic": {one.crystal.id: one.ionic for one in refined},
         "total": {one.crystal.id: one.total for one in refined},

@@ -12,7 +12,7 @@ import typer
 
 from ..errors import DTNNError
 from .console import stderr
-from .options import ModelOption
+from .options import FunctionalOption, ModelOption, load_model
 
 PACKAGE_FILE, PROGRAM_FILE, DESCRIPTION_FILE = "model.pt2", "model.export.pt2", "model.json"
 
@@ -29,6 +29,7 @@ def export(
         ),
     ],
     model: ModelOption = "dielectric",
+    functional: FunctionalOption = "",
     package: Annotated[
         bool,
         typer.Option(
@@ -53,9 +54,8 @@ def export(
     from ..model.dtnn import DTNN
     from ..model.error_calibration import ERROR_BAR_FORMULA, calibrations_to_json
     from ..model.exported import PREDICTOR_INPUTS, export_predictor
-    from ..model.load_predictor import load_predictor
 
-    loaded = load_predictor(model)
+    loaded = load_model(model, None, "cpu", "export", functional)
     if not isinstance(loaded, DTNN) or not loaded.uses_operations:
         raise DTNNError(
             f"export: expected a model with one native encoder, got {model}; export each model of an ensemble "
@@ -72,6 +72,7 @@ def export(
         "inputs": PREDICTOR_INPUTS,
         "outputs": dict.fromkeys(loaded.targets, "[members, B, 3, 3], relative permittivity"),
         "elements": list(loaded.elements),
+        "functional": loaded.functional or None,
         "members": loaded.config.members,
         "tensor_calibrations": calibrations_to_json(loaded.targets, loaded.tensor_calibrations),
         "mean_calibrations": calibrations_to_json(loaded.targets, loaded.mean_calibrations),

@@ -41,6 +41,15 @@ ModelOption = Annotated[
         "'dielectric-ionic', 'dielectric-total', or the folder of a model from dtnn-fast train or dtnn-fast ensemble.",
     ),
 ]
+FunctionalOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        show_default="the main one of the model; PBE for the bundled models",
+        help="DFT functional to predict for: PBE or PBEsol with the bundled models. The structures must be those of "
+        "this functional, since tensors depend on the volume.",
+    ),
+]
 LatticeOption = Annotated[
     str,
     typer.Option(
@@ -185,12 +194,20 @@ def parse_layers(text: str) -> tuple[int, ...]:
     return layers
 
 
-def load_model(name: str, threads: int | None, device: str, command: str) -> Predictor:
+def load_model(name: str, threads: int | None, device: str, command: str, functional: str = "") -> Predictor:
     """Load a model to a device and set the number of threads; the slow imports are here.
+
+    Args:
+        name: name or folder of the model.
+        threads: number of CPU threads; None leaves it.
+        device: the device.
+        command: name of the command, for messages.
+        functional: see `Predictor.with_functional`; empty for that of the model.
 
     Raises:
         BadFileError: there is no such model.
         DTNNError: torch sees no such device.
+        typer.BadParameter: the model does not know the functional.
     """
     import torch
 
@@ -200,7 +217,14 @@ def load_model(name: str, threads: int | None, device: str, command: str) -> Pre
     place = find_device(device, command)
     if threads is not None:
         torch.set_num_threads(threads)
-    return load_predictor(name).to(place)
+    predictor = load_predictor(name).to(place)
+    if not functional:
+        return predictor
+    try:
+        return predictor.with_functional(functional)
+    except ValueError as error:
+        reason = str(error).partition(": ")[2].replace("as `functional` ", "")
+        raise typer.BadParameter(f"{reason} ({name})", param_hint="--functional") from error
 
 
 def describe(rejected: Rejected) -> str:

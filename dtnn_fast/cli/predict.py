@@ -15,6 +15,7 @@ from .options import (
     BUNDLED_MODEL,
     CRYSTAL_FILES,
     DeviceOption,
+    FunctionalOption,
     ModelOption,
     ThreadsOption,
     describe,
@@ -50,6 +51,7 @@ def predict(
         ),
     ],
     model: ModelOption = BUNDLED_MODEL,
+    functional: FunctionalOption = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for other programs instead of text.")] = False,
     output: Annotated[
         Path | None,
@@ -110,7 +112,7 @@ def predict(
 
     Exit code: 0 all crystals were predicted, 3 some were rejected (stderr says why), 2 nothing could be done.
     """
-    predictor = load_model(model, threads, device, "predict")
+    predictor = load_model(model, threads, device, "predict", functional)
 
     from ..screening.engine import screen_crystals
     from ..screening.sources import open_source
@@ -127,7 +129,7 @@ def predict(
     items = list(found.read())
     screened, rejected = screen_crystals(predictor, items, born_charges=wants_charges)
     rejected = [*found.rejected, *rejected]
-    content = _to_json(screened, rejected, model)
+    content = _to_json(screened, rejected, model, predictor.functional)
     if refine and model == BUNDLED_MODEL and len(screened):
         _refine(content["crystals"], predictor, items, device)
     if as_json:
@@ -220,13 +222,14 @@ def _write_born_files(folder: Path, screened: ScreenedCrystals) -> None:
         write_born_file(place / "BORN", Crystal.make(id, numbers, positions, cell), charges, tensor)
 
 
-def _to_json(screened: ScreenedCrystals, rejected: list[Rejected], model: str) -> dict[str, Any]:
+def _to_json(screened: ScreenedCrystals, rejected: list[Rejected], model: str, functional: str) -> dict[str, Any]:
     from ..screening.prediction_json import predictions_to_json
     from ..screening.store import ERROR_DESCRIPTIONS
 
     return {
         "dtnn_fast_version": __version__,
         "model": model,
+        "functional": functional or None,
         "unit": "relative permittivity, in the Cartesian frame of the lattice vectors, which are in Angstrom",
         **{name: ERROR_DESCRIPTIONS[name] for name in screened.error_bars},
         "crystals": predictions_to_json(screened),

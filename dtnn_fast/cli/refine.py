@@ -18,6 +18,7 @@ from .options import (
     BUNDLED_LATTICE,
     BUNDLED_MODEL,
     CRYSTAL_FILES,
+    FunctionalOption,
     LatticeOption,
     ModelOption,
     ThreadsOption,
@@ -64,6 +65,7 @@ def refine(
     ] = None,
     model: ModelOption = BUNDLED_MODEL,
     lattice: LatticeOption = BUNDLED_LATTICE,
+    functional: FunctionalOption = "",
     potential: Annotated[
         str | None,
         typer.Option(
@@ -126,7 +128,7 @@ def refine(
     _check_options(paths, ranking, best, output)
     if potential is None and (relax or softening is not None or trust):
         raise typer.BadParameter("--relax, --softening and --trust need --potential")
-    predictor = load_model(model, threads, "cpu", "refine")
+    predictor = load_model(model, threads, "cpu", "refine", functional)
 
     from ..crystals.crystal import Crystal, Rejected
     from ..refinement.bundled_refiner import load_refiner
@@ -174,6 +176,7 @@ def refine(
     content = {
         "dtnn_fast_version": __version__,
         "model": model,
+        "functional": predictor.functional or None,
         "lattice": lattice,
         "potential": potential,
         "softening": factor,

@@ -15,7 +15,7 @@ import typer
 from ..errors import BadFileError, DTNNError
 from . import STOPPED
 from .console import command_line, counted, stderr, stdout
-from .options import CRYSTAL_FILES, ModelOption, ThreadsOption, load_model
+from .options import CRYSTAL_FILES, FunctionalOption, ModelOption, ThreadsOption, load_model
 from .progress import ScreeningProgress
 from .ranking_options import (
     DuplicatesOption,
@@ -65,6 +65,7 @@ def screen(
         ),
     ] = None,
     model: ModelOption = "dielectric",
+    functional: FunctionalOption = "",
     output: Annotated[
         Path,
         typer.Option(
@@ -203,7 +204,7 @@ def screen(
         # With Ray, and with all GPUs, the model goes to the devices of other processes.
         is_elsewhere = ray_options is not None or device == ALL_DEVICES
         model_threads = threads if ray_options is None else ray_options.threads
-        predictor = load_model(model, model_threads, "cpu" if is_elsewhere else device, "screen")
+        predictor = load_model(model, model_threads, "cpu" if is_elsewhere else device, "screen", functional)
         _check_charges(predictor, born_charges)
         _check_rules(rules, predictor.targets)
         parts = output_parts(output)
@@ -233,7 +234,7 @@ def screen(
             elif devices:
                 # The processes take locks themselves.
                 lock.close()
-                seconds, stopped = screen_on_all(devices, paths or [], model, output, options, threads)
+                seconds, stopped = screen_on_all(devices, paths or [], model, output, options, threads, functional)
                 failures = _NO_FAILURES
                 lock.enter_context(parts.locked(lock_name))
             else:
@@ -249,6 +250,7 @@ def screen(
                 "left_out_for_unknown_elements": inputs.num_left_out,
                 "symmetry_not_used": len(failures),
                 "born_charges": born_charges,
+                "functional": predictor.functional or None,
             }
             marks_duplicates = find_duplicates and not stopped
             write_results(ScreeningResults(parts, model, rules, top, marks_duplicates, inputs, facts))

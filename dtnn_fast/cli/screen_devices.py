@@ -125,6 +125,7 @@ def screen_on_all(
     output: Path,
     options: ScreeningOptions,
     threads: int | None,
+    functional: str = "",
 ) -> tuple[float, bool]:
     """Screen with a process for each device, which share the cores for reading.
 
@@ -135,6 +136,7 @@ def screen_on_all(
         output: the folder, in which nobody holds a lock.
         options: as for one process.
         threads: CPU threads of each process; None for an equal share of the cores.
+        functional: for ``--functional``; empty for that of the model.
 
     Returns:
         Seconds, and whether Ctrl-C or SIGTERM ended it.
@@ -147,6 +149,7 @@ def screen_on_all(
     arguments = ["--model", model, "--output", str(output), "--readers", str(readers)]
     arguments += ["--threads", str(threads or max(1, cores // number))]
     arguments += [] if options.batch_atoms is None else ["--batch-atoms", str(options.batch_atoms)]
+    arguments += ["--functional", functional] if functional else []
     arguments += ["--born-charges"] if options.born_charges else []
     shares = split_share(*options.shard, number)
     start = time.perf_counter()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .console import stderr, stdout
-from .options import BUNDLED_MODEL, DeviceOption, ModelOption, load_model
+from .options import BUNDLED_MODEL, DeviceOption, FunctionalOption, ModelOption, load_model
 
 _MEGABYTE = 1 << 20
 _SERVICE, _LIMITS = "The service", "Limits of a request"
@@ -27,6 +27,7 @@ def serve(
         typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.", rich_help_panel=_SERVICE),
     ] = 8000,
     model: ModelOption = BUNDLED_MODEL,
+    functional: FunctionalOption = "",
     device: DeviceOption = "cpu",
     threads: Annotated[
         int,
@@ -113,7 +114,7 @@ def serve(
         raise typer.BadParameter(
             f"expected at least the {max_crystals} of --max-crystals, got {max_waiting}", param_hint="--max-waiting"
         )
-    predictor = load_model(model, threads, device, "serve")
+    predictor = load_model(model, threads, device, "serve", functional)
 
     from ..serving.server import ServeSettings, default_readers
     from ..serving.server import serve as run

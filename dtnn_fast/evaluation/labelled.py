@@ -132,7 +132,8 @@ def evaluate_labelled(
     """Predict labelled crystals.
 
     Args:
-        model: the model. It predicts for its main functional, whatever the functional of the labels.
+        model: the model. Each crystal is predicted for the functional of its labels if the model knows that one,
+            otherwise for the functional of the model.
         items: crystals with unique ids and tensors, diagonals or means; what could not be read is passed on.
         name: name of the model for the tables.
         clean: whether labels that cannot be right are dropped, by `clean_labels`; a tensor may be in another frame than
@@ -164,10 +165,36 @@ def evaluate_labelled(
             rejected.append(Rejected(crystal.id, crystal.source, reason))
         else:
             labelled[crystal.id] = crystal
-    screened, unpredicted = screen_crystals(model, labelled.values())
+    # Crystals of a functional stand together.
+    screened, unpredicted = _screen_by_functional(model, labelled.values())
     crystals = [labelled[id] for id in screened.ids]
     known = trained_on(model, crystals) if crystals else None
     return LabelledEvaluation(name, crystals, screened, known, [*rejected, *unpredicted])
+
+
+def _screen_by_functional(model: Predictor, crystals: Iterable[Crystal]) -> tuple[ScreenedCrystals, list[Rejected]]:
+    """Predict each crystal for the functional of its labels, where the model knows that one."""
+    by_functional: dict[str, list[Crystal]] = {}
+    for crystal in crystals:
+        by_functional.setdefault(label_functional(crystal, model), []).append(crystal)
+    screened: list[ScreenedCrystals] = []
+    rejected: list[Rejected] = []
+    for name, of_functional in (by_functional or {model.functional: []}).items():
+        one, failed = screen_crystals(model.with_functional(name), of_functional)
+        screened.append(one)
+        rejected += failed
+    return ScreenedCrystals.join(screened), rejected
+
+
+def label_functional(crystal: Crystal, model: Predictor) -> str:
+    """Choose the functional that a labelled crystal is predicted for: that of its labels, or else the model's.
+
+    Args:
+        crystal: the crystal, with a "functional" in its `info` if that is known.
+        model: the model.
+    """
+    name = str(crystal.info.get("functional", ""))
+    return name if name in model.functionals else model.functional
 
 
 def refined_evaluation(
@@ -234,7 +261,7 @@ def _target_table(evaluation: LabelledEvaluation, target: str) -> ErrorTable:
         "MAE_ten, median: mean absolute error of the six elements, mean and median over the tensors",
         "principal values, mean: mean absolute errors, which do not depend on the frame",
         "found: part of the crystals with such labels whose predictions are such, too; true: the reverse",
-        f"functional of the labels: {', '.join(functionals)}",
+        f"functional of the labels: {', '.join(functionals)}; each is predicted for its own if the model knows it",
     ]
     if evaluation.known is None:
         table.notes.append("the model does not say what it was trained on")

@@ -25,7 +25,7 @@ from .decoder import Decoder
 from .decoder_inputs import take_layer
 from .dtnn_config import JOINT_READOUTS, TARGETS, DTNNConfig, check_config, decoder_key, member_of_key
 from .error_calibration import ErrorCalibration
-from .functionals import FunctionalShifts
+from .functionals import FunctionalShifts, check_functional
 from .fused_decoders import DecoderCache, decode_members
 from .graph_predictor import GraphPredictor
 from .training_set import TrainingSet, load_training_set, save_training_set
@@ -168,6 +168,16 @@ class DTNN(GraphPredictor):
         return self.config.targets
 
     @property
+    def functionals(self) -> tuple[str, ...]:
+        """See `Predictor.functionals`."""
+        return self.config.functionals
+
+    @property
+    def functional(self) -> str:
+        """See `Predictor.functional`."""
+        return self.config.functional or super().functional
+
+    @property
     def elements(self) -> tuple[int, ...]:
         """Atomic numbers that the model was trained on; empty means all."""
         return self.config.elements
@@ -281,7 +291,9 @@ class DTNN(GraphPredictor):
         """Return the latents as decoders read them: with bonds, and shifted to the functionals of the crystals."""
         latents = self._with_bonds(crystals)
         if crystals.functional is None:
-            return latents
+            if self.functional_shifts is None or self.functional == self.functionals[0]:
+                return latents
+            return self.functional_shifts.shift_all(latents, self.functionals.index(self.functional))
         if self.functional_shifts is None:
             raise ValueError("DTNN: expected `crystals` without `functional`, since the model knows one functional")
         return cast(list[Latents | None], self.functional_shifts(latents, crystals.functional, crystals.ptr))
@@ -295,6 +307,14 @@ class DTNN(GraphPredictor):
         taken = take_layer(crystals.latents, layer)
         built = with_built_bonds(taken, crystals.graph, self.config.encoder.cutoffs[layer - 1])
         return [*crystals.latents[: layer - 1], built]
+
+    def with_functional(self, name: str) -> DTNN:
+        """See `Predictor.with_functional`."""
+        check_functional(name, self.functionals, "DTNN")
+        config = replace(self.config, functional=name)
+        model = DTNN.from_modules(config, self.encoder, dict(self.decoders.items()), like=self)
+        model.training_set = self.training_set
+        return model.train(self.training)
 
     def with_targets(self, targets: Iterable[str]) -> DTNN:
         """Make a model of some of the targets, which shares the parameters of this model."""

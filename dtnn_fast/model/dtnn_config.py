@@ -12,6 +12,7 @@ from ..encoders.native import NativeEncoderConfig
 from ..typed_settings import from_plain
 from .decoder import DecoderConfig
 from .error_calibration import ErrorCalibration
+from .functionals import check_functional
 
 TARGETS = ("electronic", "ionic", "total")
 JOINT_READOUTS = ("electronic", "ionic")
@@ -34,8 +35,9 @@ class DTNNConfig:
             `error_scales`.
         mean_calibrations: the same for the mean, a third of the trace.
         born_charges: whether the model has a readout of Born effective charges.
-        functionals: functionals of the training labels. The model predicts for the first; the others have learned
-            shifts of the latents. Empty for labels of one functional.
+        functionals: functionals of the training labels, the main one first; the others have learned shifts of the
+            latents. Empty for labels of one functional.
+        functional: the one of `functionals` that predictions are for; empty for the first.
     """
 
     encoder: EncoderConfig = field(default_factory=NativeEncoderConfig)
@@ -49,6 +51,7 @@ class DTNNConfig:
     mean_calibrations: tuple[ErrorCalibration, ...] = ()
     born_charges: bool = False
     functionals: tuple[str, ...] = ()
+    functional: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as plain values, for a JSON file.
@@ -62,6 +65,7 @@ class DTNNConfig:
             "mean_calibrations": [calibration.to_json() for calibration in self.mean_calibrations],
             "born_charges": self.born_charges,
             "functionals": list(self.functionals),
+            "functional": self.functional,
         }
         return {
             "encoder": self.encoder.to_json(),
@@ -87,6 +91,7 @@ class DTNNConfig:
             "mean_calibrations": [],
             "born_charges": False,
             "functionals": [],
+            "functional": "",
         }
         return from_plain(cls, {**newer, **values, "encoder": encoder})
 
@@ -108,6 +113,7 @@ def check_config(config: DTNNConfig) -> None:
         raise ValueError(
             f"DTNN: expected no `functionals` or at least two different ones, got {list(config.functionals)}"
         )
+    check_functional(config.functional, config.functionals, "DTNN")
     if config.members < 1:
         raise ValueError(f"DTNN: expected `members` of 1 or more, got {config.members}")
     for name, scales in (("error_scales", config.error_scales), ("mean_error_scales", config.mean_error_scales)):

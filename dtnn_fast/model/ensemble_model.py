@@ -17,6 +17,7 @@ from ..nn.saved_folder import read_settings, write_settings
 from ..typed_settings import from_plain
 from .dtnn import DTNN, ENSEMBLE_FILE, decoder_key
 from .error_calibration import ErrorCalibration, calibrations_to_json
+from .functionals import check_functional
 from .predictor import Predictor
 from .training_set import TrainingSet
 
@@ -74,6 +75,9 @@ class Ensemble(Predictor):
         common = set.intersection(*known) if known else set()
         if known and not common:
             raise ValueError("Ensemble: expected models with elements in common, got no element that all of them know")
+        functionals = {model.functional for model in models if model.functional}
+        if len(functionals) > 1:
+            raise ValueError(f"Ensemble: expected models of one functional, got {', '.join(sorted(functionals))}")
         self.models = nn.ModuleList(models)
         self._targets, self._elements = targets, tuple(sorted(common))
         self._error_scales = _checked_scales("error_scales", error_scales, targets)
@@ -134,6 +138,35 @@ class Ensemble(Predictor):
     def elements(self) -> tuple[int, ...]:
         """Atomic numbers that every model knows; empty means all."""
         return self._elements
+
+    @property
+    def functionals(self) -> tuple[str, ...]:
+        """See `Predictor.functionals`; those that all models know."""
+        known = [cast(DTNN, model).functionals for model in self.models]
+        return tuple(name for name in known[0] if all(name in names for names in known))
+
+    @property
+    def functional(self) -> str:
+        """See `Predictor.functional`."""
+        return cast(DTNN, self.models[0]).functional if self.functionals else ""
+
+    def with_functional(self, name: str) -> Ensemble:
+        """See `Predictor.with_functional`."""
+        check_functional(name, self.functionals, "Ensemble")
+        # The models may have different first ones.
+        name = name or (self.functionals[0] if self.functionals else "")
+        models = [cast(DTNN, model).with_functional(name) for model in self.models]
+
+        def by_target(values: tuple[T, ...]) -> dict[str, T]:
+            return dict(zip(self.targets, values, strict=False))
+
+        return Ensemble(
+            models,
+            by_target(self._error_scales),
+            by_target(self._mean_error_scales),
+            by_target(self._tensor_calibrations),
+            by_target(self._mean_calibrations),
+        ).train(self.training)
 
     @property
     def error_scales(self) -> tuple[float, ...]:

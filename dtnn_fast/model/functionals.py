@@ -29,6 +29,21 @@ class FunctionalShifts(nn.Module):
         self.layers = tuple(layers)
         self.shifts = nn.Parameter(torch.zeros(functionals - 1, len(self.layers), scalars))
 
+    def shift_all(self, latents: Sequence[Latents | None], functional: int) -> list[Latents | None]:
+        """Shift the latents of all crystals to one functional.
+
+        Args:
+            latents: see `forward`.
+            functional: index of the functional; 0 for the first, which has no shift.
+        """
+        shifted = list(latents)
+        for place, layer in enumerate(self.layers) if functional else ():
+            values = shifted[layer - 1]
+            if values is not None:
+                scalar = values.atom_scalar + self.shifts[functional - 1, place]
+                shifted[layer - 1] = values._replace(atom_scalar=scalar)
+        return shifted
+
     def forward(self, latents: Sequence[Latents | None], functional: Tensor, ptr: Tensor) -> list[Latents | None]:
         """Shift the latents.
 
@@ -50,3 +65,19 @@ class FunctionalShifts(nn.Module):
                 scalar = values.atom_scalar + table[:, place][of_atom]
                 shifted[layer - 1] = values._replace(atom_scalar=scalar)
         return shifted
+
+
+def check_functional(name: str, functionals: Sequence[str], model: str) -> None:
+    """Check that a model knows a functional.
+
+    Args:
+        name: the functional that is wanted; empty for the main one, which any model has.
+        functionals: the functionals that the model knows, its main one first; empty for labels of one functional.
+        model: class of the model, for the message.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if name and name not in functionals:
+        known = f"one of {', '.join(functionals)}" if functionals else "none, since the model learned from one alone"
+        raise ValueError(f"{model}: expected as `functional` {known}, got {name!r}")

@@ -7,6 +7,7 @@ crystal is stable against displacements with the period of its cell.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import inf
@@ -35,7 +36,7 @@ from .born_charges import BornChargeHead
 from .bundled_model import BUNDLED_LATTICE_MODEL, bundled_lattice_folder
 from .decoder import DecoderBlock, DecoderConfig
 from .decoder_inputs import AtomInput, BondInput, layer_latents
-from .functionals import FunctionalShifts
+from .functionals import FunctionalShifts, check_functional
 from .pair_springs import AtomPairs, PairSprings, assemble
 
 FORMAT = "dtnn_fast lattice 1"
@@ -50,8 +51,9 @@ class LatticeModelConfig:
         decoder: settings of the block that reads the latents.
         pair_cutoff: bonds up to this length carry springs. Angstrom.
         elements: atomic numbers that the model was trained on; others are rejected. Empty means all.
-        functionals: functionals of the training labels. The model predicts for the first; the others have learned
-            shifts of the latents. Empty for labels of one functional.
+        functionals: functionals of the training labels, the main one first; the others have learned shifts of the
+            latents. Empty for labels of one functional.
+        functional: the one of `functionals` that predictions are for; empty for the first.
     """
 
     encoder: NativeEncoderConfig = field(default_factory=NativeEncoderConfig)
@@ -59,6 +61,7 @@ class LatticeModelConfig:
     pair_cutoff: float = 6.0
     elements: tuple[int, ...] = ()
     functionals: tuple[str, ...] = ()
+    functional: str = ""
 
     def __post_init__(self) -> None:
         if not 0 < self.pair_cutoff < inf:
@@ -76,11 +79,15 @@ class LatticeModelConfig:
                 f"LatticeModelConfig: expected no `functionals` or at least two different ones, got "
                 f"{list(self.functionals)}"
             )
+        check_functional(self.functional, self.functionals, "LatticeModel")
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as plain values, for a JSON file."""
         values = {**asdict(self), "encoder": self.encoder.to_json(), "decoder": self.decoder.to_json()}
-        return {**values, "elements": list(self.elements), "functionals": list(self.functionals)}
+        values |= {"elements": list(self.elements), "functionals": list(self.functionals)}
+        if not self.functional:
+            del values["functional"]  # which the first models lack
+        return values
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> LatticeModelConfig:
@@ -93,7 +100,7 @@ class LatticeModelConfig:
         if not isinstance(encoder, dict) or encoder.get("kind") != "native":
             raise ValueError(f"expected an `encoder` of the kind 'native', got {encoder}")
         settings = {name: value for name, value in encoder.items() if name != "kind"}
-        return from_plain(cls, {**values, "encoder": settings})
+        return from_plain(cls, {"functional": "", **values, "encoder": settings})
 
 
 class LatticeGraph(NamedTuple):
@@ -211,6 +218,34 @@ class LatticeModel(nn.Module):
         return self.config.elements
 
     @property
+    def functionals(self) -> tuple[str, ...]:
+        """Functionals that the model can predict for, the main one first; empty for one that it does not tell."""
+        return self.config.functionals
+
+    @property
+    def functional(self) -> str:
+        """The one of `functionals` that predictions are for; empty without them."""
+        return self.config.functional or (self.functionals[0] if self.functionals else "")
+
+    @property
+    def _functional_index(self) -> int:
+        return self.functionals.index(self.functional) if self.functionals else 0
+
+    def with_functional(self, name: str) -> LatticeModel:
+        """Make a model that predicts for another functional, and shares the parameters of this model.
+
+        Args:
+            name: one of `functionals`; empty for the first.
+
+        Raises:
+            ValueError: the model does not know the functional.
+        """
+        check_functional(name, self.functionals, "LatticeModel")
+        model = copy.copy(self)
+        model.config = replace(self.config, functional=name)
+        return model
+
+    @property
     def dtype(self) -> torch.dtype:
         """Dtype of the parameters."""
         return next(self.parameters()).dtype
@@ -220,15 +255,18 @@ class LatticeModel(nn.Module):
 
         Args:
             graph: the crystals.
-            functional: index of each crystal's functional; None for the first. [B], int64.
+            functional: index of each crystal's functional; None for that of the model. [B], int64.
 
         Returns:
             Force constants of each crystal ([3 N_b, 3 N_b] each, eV/Angstrom^2), and Born charges of all atoms
             ([N, 3, 3], e).
         """
         latents: Sequence[Latents | None] = self.encoder(graph.graph, False)
-        if functional is not None and self.functional_shifts is not None:
-            latents = self.functional_shifts(latents, functional, graph.graph.ptr)
+        if self.functional_shifts is not None:
+            if functional is not None:
+                latents = self.functional_shifts(latents, functional, graph.graph.ptr)
+            else:
+                latents = self.functional_shifts.shift_all(latents, self._functional_index)
         bonds = BondInput.from_latents(layer_latents(latents, self.decoder.layer)) if self.decoder.bonds else None
         scalar, vector, rank2 = self.block(*self.atom_input(latents), bonds)
         scalar, vector, rank2 = (values.index_select(0, graph.orbit) for values in (scalar, vector, rank2))

@@ -22,6 +22,7 @@ from ..nn.known_modules import KnownModules
 from ..nn.symmetric_tensors import UNIQUE_COLUMNS, UNIQUE_ROWS
 from ..symmetry import find_forbidden_ionic_responses, find_symmetry, symmetrised
 from .error_calibration import ErrorCalibration
+from .functionals import check_functional
 from .training_set import TrainingSet
 
 
@@ -58,6 +59,34 @@ class Predictor(nn.Module):
     @abstractmethod
     def elements(self) -> tuple[int, ...]:
         """Atomic numbers that the model knows; crystals with other elements are rejected. Empty means all."""
+
+    @property
+    def functionals(self) -> tuple[str, ...]:
+        """Functionals of density functional theory that the model can predict for, the main one first.
+
+        Empty if it learned from labels of one functional, or of one that is not stated.
+        """
+        return ()
+
+    @property
+    def functional(self) -> str:
+        """The one of `functionals` that predictions are for; empty without them."""
+        return self.functionals[0] if self.functionals else ""
+
+    def with_functional(self, name: str) -> Predictor:
+        """Make a model that predicts for another functional, and shares the parameters of this model.
+
+        Args:
+            name: one of `functionals`; empty for the first.
+
+        Raises:
+            ValueError: the model does not know the functional.
+
+        Example:
+            >>> model = DTNN.from_pretrained("dielectric").with_functional("PBEsol")
+        """
+        check_functional(name, self.functionals, type(self).__name__)
+        return self
 
     @property
     def error_scales(self) -> tuple[float, ...]:

@@ -37,6 +37,8 @@ def load_refiner(
 ) -> Refiner:
     """Load the lattice model of a refiner, and the join if both models are the bundled ones.
 
+    Both models predict for the functional of the direct model, where the lattice model knows it.
+
     Args:
         predictor: direct model of electronic and ionic tensors.
         model: name or folder that it was loaded from.
@@ -51,4 +53,7 @@ def load_refiner(
     """
     is_pair = (model, str(lattice)) == (BUNDLED_DIRECT_MODEL, BUNDLED_LATTICE_MODEL) and force_constants is None
     join = IonicJoin.load(bundled_lattice_folder()) if is_pair else None
-    return Refiner(predictor, LatticeModel.from_pretrained(lattice), join, force_constants, softening, max_atoms)
+    response = LatticeModel.from_pretrained(lattice)
+    if predictor.functional in response.functionals:
+        response = response.with_functional(predictor.functional)
+    return Refiner(predictor, response, join, force_constants, softening, max_atoms)

@@ -228,16 +228,21 @@ def predict_piece(
 
 
 def model_sha256(model: Predictor) -> str:
-    """Compute a checksum of a model's weights, targets and elements.
+    """Compute a checksum of a model's weights, targets, elements, and functional if it is not the main one.
 
     Args:
         model: a loaded model.
     """
-    digest = hashlib.sha256(f"{model.targets} {model.elements}".encode())
+    digest = hashlib.sha256(f"{model.targets} {model.elements}{_other_functional(model)}".encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _other_functional(model: Predictor) -> str:
+    """Return the functional that a model predicts for; empty if it is its main one."""
+    return "" if model.functional in model.functionals[:1] else model.functional
 
 
 def make_manifest(
@@ -245,7 +250,13 @@ def make_manifest(
 ) -> dict[str, Any]:
     """Make the manifest of a screening; see `Parts.begin`."""
     return {
-        "model": {"name": model_name, "targets": list(model.targets), "sha256": model_sha256(model)},
+        "model": {
+            "name": model_name,
+            "targets": list(model.targets),
+            # Screenings of earlier versions, which knew the main one alone, can go on.
+            **({"functional": other} if (other := _other_functional(model)) else {}),
+            "sha256": model_sha256(model),
+        },
         "source": {"paths": paths, "num_chunks": len(inputs.chunks), "sha256": inputs.sha256},
         "settings": {"born_charges": options.born_charges},
         "command": command,

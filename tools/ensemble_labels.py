@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: MIT
+"""Label crystals by the mean of several models, so that one model can learn what they know together.
+
+python tools/ensemble_labels.py taught.npz rest.npz bundled --model runs/one/model --model runs/other/model
+python tools/ensemble_labels.py taught.npz rest.npz candidates.npz --most 4000 --without held_out.npz --model ...
+
+Tensors that a crystal lacks are filled with predictions, for the functional of its labels; known labels stay. "bundled"
+stands for the crystals of `dtnn-fast screen`. Crystals with an element that a model does not know are left out, and so
+are those of the chemical systems of --without. The result is a packed set for `dtnn-fast train --set data.more=`.
+This is the distillation of G. Hinton, O. Vinyals and J. Dean, arXiv 1503.02531, for tensors.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from dtnn_fast.crystals.crystal import Crystal
+from dtnn_fast.crystals.insulators import is_metals_only
+from dtnn_fast.datasets.bundled import load_screening
+from dtnn_fast.evaluation.labelled import label_functional
+from dtnn_fast.formats import read_packed, write_packed
+from dtnn_fast.model.load_predictor import load_predictor
+from dtnn_fast.model.predictor import Predictor
+from dtnn_fast.screening.engine import screen_crystals
+from dtnn_fast.symmetry import with_operations
+
+FILLED = ("electronic", "ionic")
+
+
+def mean_tensors(models: Sequence[Predictor], crystals: Sequence[Crystal]) -> dict[str, dict[str, np.ndarray]]:
+    """Predict crystals by all models, each for the functional of its labels.
+
+    Args:
+        models: models of electronic and ionic tensors.
+        crystals: with unique ids.
+
+    Returns:
+        The mean over the models, by id and target, of the crystals that all models predict.
+    """
+    groups: dict[str, list[Crystal]] = {}
+    for crystal in crystals:
+        groups.setdefault(label_functional(crystal, models[0]), []).append(crystal)
+    means: dict[str, dict[str, np.ndarray]] = {}
+    for functional, group in groups.items():
+        tables = [screen_crystals(model.with_functional(functional), group)[0] for model in models]
+        by_model = [
+            {id: {target: table.tensors[target][row] for target in FILLED} for row, id in enumerate(table.ids)}
+            for table in tables
+        ]
+        for id in set.intersection(*map(set, by_model)):
+            means[id] = {target: np.mean([known[id][target] for known in by_model], axis=0) for target in FILLED}
+    return means
+
+
+def has_labels(crystal: Crystal) -> bool:
+    """Tell whether any label of a crystal is known."""
+    return bool(crystal.targets or crystal.diagonals or crystal.means) or crystal.born_charges is not None
+
+
+def fill_labels(crystals: Iterable[Crystal], means: dict[str, dict[str, np.ndarray]]) -> list[Crystal]:
+    """Fill the tensors that crystals lack; crystals without labels also get the total tensor."""
+    filled = []
+    for crystal in crystals:
+        predicted = means.get(crystal.id)
+        if predicted is None:
+            if has_labels(crystal):
+                filled.append(crystal)
+            continue
+        known = {*crystal.targets, *crystal.diagonals, *crystal.means}
+        targets = {target: tensor for target, tensor in predicted.items() if target not in known}
+        if not known:
+            targets["total"] = predicted["electronic"] + predicted["ionic"]
+        filled.append(replace(crystal, targets={**crystal.targets, **targets}))
+    return filled
+
+
+def main() -> None:
+    """Read crystals, predict, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("output", type=Path, help="packed set to write (.npz)")
+    parser.add_argument("crystals", nargs="+", help="packed sets, or bundled")
+    parser.add_argument("--model", action="append", required=True, help="a model; give two or more")
+    parser.add_argument("--most", type=int, help="take at most this many unlabelled crystals of each file, at random")
+    parser.add_argument("--without", type=Path, help="packed set whose chemical systems are left out")
+    given = parser.parse_args()
+    models = [load_predictor(model) for model in given.model]
+    kept_out = {crystal.chemical_system for crystal in read_packed(given.without).items} if given.without else set()
+    counts: Counter[str] = Counter()
+    chosen: dict[str, Crystal] = {}
+    for name in given.crystals:
+        items = load_screening() if name == "bundled" else read_packed(Path(name)).items
+        usable = []
+        for crystal in items:
+            if not isinstance(crystal, Crystal):
+                counts["not readable"] += 1
+            elif crystal.chemical_system in kept_out:
+                counts["of a chemical system that is left out"] += 1
+            elif is_metals_only(crystal):
+                counts["metals"] += 1
+            else:
+                # Labels of bundled crystals are in the other files.
+                usable.append(replace(crystal, targets={}) if name == "bundled" else crystal)
+        bare = [crystal for crystal in usable if not has_labels(crystal)]
+        if given.most is not None and len(bare) > given.most:
+            rows = np.random.default_rng(0).choice(len(bare), given.most, replace=False)
+            bare = [bare[row] for row in sorted(rows)]
+        labelled = [crystal for crystal in usable if has_labels(crystal)]
+        chosen |= {crystal.id: crystal for crystal in [*labelled, *bare] if crystal.id not in chosen}
+    crystals = with_operations(list(chosen.values()))
+    filled = fill_labels(crystals, mean_tensors(models, crystals))
+    counts["not predicted"] = len(crystals) - len(filled)
+    print(f"{len(filled)} crystals; left out: {dict(counts)}")
+    write_packed(given.output, filled, {"name": given.output.stem})
+
+
+if __name__ == "__main__":
+    main()
