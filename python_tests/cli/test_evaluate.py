@@ -237,6 +237,30 @@ class TestModels:
             assert f"## {target}: errors of dielectric" in (tmp_path / "a.md").read_text()
         assert len(table(tmp_path / "out" / "labelled.csv")) == 30
 
+    def test_each_label_is_compared_with_a_prediction_for_its_functional(self, program, few_crystals, tmp_path):
+        rows = [json.loads(line) for line in few_crystals.read_text().splitlines()[:6]]
+        named = [row | {"functional": name} for row, name in zip(rows, ["PBE", "PBEsol", "LDA"] * 2, strict=True)]
+        path = tmp_path / "named.jsonl"
+        path.write_text("\n".join(map(json.dumps, named)))
+        result = program("evaluate", "--labelled", path, "--lattice", "lattice", "-o", tmp_path / "out")
+        assert result.exit_code == 0, result.stderr
+        direct, refined = (
+            {row["id"]: row for row in table(tmp_path / "out" / name)} for name in ("labelled.csv", "refined.csv")
+        )
+        for functional, same in (("PBE", ("PBE", "LDA")), ("PBEsol", ("PBEsol",))):  # the model does not know LDA
+            arguments = "--functional", functional, "--json", "--threads", 1
+            predicted = json.loads(program("predict", path, "--no-refine", *arguments).stdout)
+            assert predicted["functional"] == functional
+            expected = {entry["id"]: entry["tensors"]["ionic"]["mean"] for entry in predicted["crystals"]}
+            content = json.loads(program("refine", path, *arguments).stdout)
+            assert content["functional"] == functional
+            by_lattice = {entry["id"]: entry["ionic_mean"] for entry in content["crystals"]}
+            for row in named:
+                is_same = row["functional"] in same
+                for found, wanted in ((direct, expected), (refined, by_lattice)):
+                    close = abs(float(found[row["id"]]["ionic_mean"]) - wanted[row["id"]]) < 2e-4 * wanted[row["id"]]
+                    assert close == is_same, (row["id"], functional)
+
     def test_labels_that_cannot_be_right_and_rows_without_structure(self, program, few_crystals, tmp_path):
         lines = few_crystals.read_text().splitlines()[:5]
         wrong = {**json.loads(lines[0]), "id": "wrong", "eps_electronic": (0.5 * np.eye(3)).tolist()}

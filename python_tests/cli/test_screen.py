@@ -150,6 +150,25 @@ def test_screen_again_lowest_anisotropy_first(program, folder, tiny_model, tmp_p
     assert (output / "rejected.csv").read_text().splitlines() == ["id,source,reason"]
 
 
+def test_another_functional_is_another_screening(program, few_crystals, tmp_path):
+    def screen(*options):
+        return program("screen", few_crystals, "-o", tmp_path, "--threads", 1, "--no-find-duplicates", *options)
+
+    assert screen().exit_code == 0
+    assert json.loads((tmp_path / "summary.json").read_text())["functional"] == "PBE"
+    for options in (["--functional", "PBE"], []):
+        assert "already predicted" in screen(*options).stderr  # the main one: the same screening
+    result = screen("--functional", "PBEsol")
+    assert result.exit_code == 2
+    assert "contains results of another model" in " ".join(result.stderr.split())
+    assert screen("--functional", "PBEsol", "--fresh").exit_code == 0
+    assert json.loads((tmp_path / "summary.json").read_text())["functional"] == "PBEsol"
+    assert json.loads((tmp_path / "manifest.json").read_text())["model"]["functional"] == "PBEsol"
+    unknown = screen("--functional", "LDA")
+    assert unknown.exit_code == 2
+    assert "expected one of PBE, PBEsol, got 'LDA'" in " ".join(unknown.stderr.replace("│", " ").split())
+
+
 def test_names_that_are_not_utf8_lose_nothing(program, tiny_model, tmp_path):
     folder, output = tmp_path / "input", tmp_path / "out"
     folder.mkdir()
