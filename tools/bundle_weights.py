@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Copy trained models into the package, each with a record of its training.
 
-python tools/bundle_weights.py direct runs/shipped/split-0
+python tools/bundle_weights.py direct runs/shipped/split-0 --encoder-saw ionic total
 python tools/bundle_weights.py lattice runs/lattice --held-out runs/lattice-systems runs/lattice-bundled --join FOLDER
 
 "direct" records too which of the bundled labelled crystals the run held out, and the errors on them, so that tests can
-repeat them. "lattice" takes join.json and its errors (record.json) of tools/fit_join.py, and the errors of runs that
-held crystals out.
+repeat them. --encoder-saw lists the tensors of the held-out crystals that its encoder had learned from before the run.
+"lattice" takes join.json and its errors (record.json) of tools/fit_join.py, and the errors of runs that held crystals
+out.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def bundle_direct(run: Path) -> None:
+def bundle_direct(run: Path, encoder_saw: Sequence[str]) -> None:
     """Copy the direct model."""
     folder = WEIGHTS / "dielectric"
     for name in ("config.json", "model.safetensors", "training_set.json", "training_latents.safetensors"):
@@ -65,7 +66,8 @@ def bundle_direct(run: Path) -> None:
                     np.abs(screened.known[target] - np.median(screened.known[target], axis=0)).mean()
                 ),
             }
-    _write(folder / "training.json", {"run": run.name, **settings, **results, "held_out_bundled": held_out})
+    record = {"run": run.name, **settings, **results, "encoder_saw": list(encoder_saw), "held_out_bundled": held_out}
+    _write(folder / "training.json", record)
 
 
 def bundle_lattice(run: Path, held_out: Sequence[Path], join: Path) -> None:
@@ -88,9 +90,10 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--held-out", nargs="*", type=Path, default=[])
     parser.add_argument("--join", type=Path)
+    parser.add_argument("--encoder-saw", nargs="*", default=[])
     options = parser.parse_args()
     if options.kind == "direct":
-        bundle_direct(options.run)
+        bundle_direct(options.run, options.encoder_saw)
     else:
         bundle_lattice(options.run, options.held_out, options.join)
 

@@ -92,10 +92,12 @@ def _describe_training(path: Path) -> list[tuple[str, str]]:
         rows = [("trained by", record["command"])] if "command" in record else []
         for target, by_part in record.get("errors", {}).items():
             errors = by_part["test"]["all"]
+            seen = ", which its encoder had learned from: see docs/model_card.md for others"
             rows.append(
                 (
                     f"{target} error",
-                    f"MAE_ten {errors['mae_ten']:.3f} on {counted(errors['count'], 'crystal')} kept for testing",
+                    f"MAE_ten {errors['mae_ten']:.3f} on {counted(errors['count'], 'crystal')} kept for testing"
+                    + (seen if target in record.get("encoder_saw", []) else ""),
                 )
             )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

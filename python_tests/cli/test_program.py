@@ -8,7 +8,10 @@ import pytest
 
 from dtnn_fast import __version__
 from dtnn_fast.cli.options import CRYSTAL_FILES
+from dtnn_fast.files import read_json_object
 from dtnn_fast.formats.reading import FILE_FORMATS
+from dtnn_fast.model.bundled_model import bundled_folder
+from dtnn_fast.model.dtnn_config import TARGETS
 
 
 def python(code):
@@ -116,6 +119,14 @@ def test_info(program):
     assert __version__ in lines
     assert "CUDA kernels" in lines
     assert "dielectric-total" in lines
+
+
+def test_info_says_which_errors_are_of_crystals_that_the_encoder_had_seen(program):
+    printed = " ".join(program("info").stdout.split())
+    errors = {target: printed.partition(f"{target} error")[2].partition(" error")[0] for target in TARGETS}
+    assert all("kept for testing" in text for text in errors.values())
+    seen = read_json_object(bundled_folder() / "training.json")["encoder_saw"]
+    assert {target for target, text in errors.items() if "had learned from" in text} == set(seen) == {"ionic", "total"}
 
 
 def test_info_names_the_extra_of_a_missing_package(program, monkeypatch):
