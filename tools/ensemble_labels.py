@@ -5,8 +5,9 @@ python tools/ensemble_labels.py taught.npz rest.npz bundled --model runs/one/mod
 python tools/ensemble_labels.py taught.npz rest.npz candidates.npz --most 4000 --without held_out.npz --model ...
 
 Tensors that a crystal lacks are filled with predictions, for the functional of its labels; known labels stay. "bundled"
-stands for the crystals of `dtnn-fast screen`. Crystals with an element that a model does not know are left out, and so
-are those of the chemical systems of --without. The result is a packed set for `dtnn-fast train --set data.more=`.
+stands for the crystals of `dtnn-fast screen` without labels. Crystals with an element that a model does not know are
+left out, and so are those of the chemical systems of --without. The result is a packed set for `dtnn-fast train --set
+data.more=`.
 This is the distillation of G. Hinton, O. Vinyals and J. Dean, arXiv 1503.02531, for tensors.
 """
 
@@ -22,7 +23,7 @@ import numpy as np
 
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.crystals.insulators import is_metals_only
-from dtnn_fast.datasets.bundled import load_screening
+from dtnn_fast.datasets.bundled import load_labelled, load_screening
 from dtnn_fast.evaluation.labelled import label_functional
 from dtnn_fast.formats import read_packed, write_packed
 from dtnn_fast.model.load_predictor import load_predictor
@@ -56,6 +57,12 @@ def mean_tensors(models: Sequence[Predictor], crystals: Sequence[Crystal]) -> di
         for id in set.intersection(*map(set, by_model)):
             means[id] = {target: np.mean([known[id][target] for known in by_model], axis=0) for target in FILLED}
     return means
+
+
+def unlabelled_bundled() -> list[Crystal]:
+    """Load the crystals of `dtnn-fast screen` that have no labels."""
+    labelled = {crystal.id for crystal in load_labelled()}
+    return [crystal for crystal in load_screening() if crystal.id not in labelled]
 
 
 def has_labels(crystal: Crystal) -> bool:
@@ -94,7 +101,7 @@ def main() -> None:
     counts: Counter[str] = Counter()
     chosen: dict[str, Crystal] = {}
     for name in given.crystals:
-        items = load_screening() if name == "bundled" else read_packed(Path(name)).items
+        items = unlabelled_bundled() if name == "bundled" else read_packed(Path(name)).items
         usable = []
         for crystal in items:
             if not isinstance(crystal, Crystal):
@@ -104,8 +111,7 @@ def main() -> None:
             elif is_metals_only(crystal):
                 counts["metals"] += 1
             else:
-                # Labels of bundled crystals are in the other files.
-                usable.append(replace(crystal, targets={}) if name == "bundled" else crystal)
+                usable.append(crystal)
         bare = [crystal for crystal in usable if not has_labels(crystal)]
         if given.most is not None and len(bare) > given.most:
             rows = np.random.default_rng(0).choice(len(bare), given.most, replace=False)
