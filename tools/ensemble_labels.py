@@ -30,6 +30,7 @@ from dtnn_fast.model.load_predictor import load_predictor
 from dtnn_fast.model.predictor import Predictor
 from dtnn_fast.screening.engine import screen_crystals
 from dtnn_fast.symmetry import with_operations
+from dtnn_fast.training.partial_labels import LABELS_ARE_PREDICTED
 
 FILLED = ("electronic", "ionic")
 
@@ -83,7 +84,8 @@ def fill_labels(crystals: Iterable[Crystal], means: dict[str, dict[str, np.ndarr
         targets = {target: tensor for target, tensor in predicted.items() if target not in known}
         if not known:
             targets["total"] = predicted["electronic"] + predicted["ionic"]
-        filled.append(replace(crystal, targets={**crystal.targets, **targets}))
+        info = crystal.info if has_labels(crystal) else {**crystal.info, LABELS_ARE_PREDICTED: True}
+        filled.append(replace(crystal, targets={**crystal.targets, **targets}, info=info))
     return filled
 
 

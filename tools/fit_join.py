@@ -121,7 +121,8 @@ def main() -> None:
     join: IonicJoin = fit_join(estimates, labels)
     print(join)
     if options.folder:
-        join.save(options.folder)
+        options.folder.mkdir(parents=True, exist_ok=True)
+    join.save(options.folder)
     if options.record:
         options.record.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

@@ -21,6 +21,8 @@ from ..nn.graph import CrystalGraph, collate
 from ..nn.reduced_graph import reduce_crystals
 from .metrics import unique_elements
 
+# Key of `Crystal.info`, true where all labels of a crystal are predictions of other models (tools/ensemble_labels.py).
+LABELS_ARE_PREDICTED = "labels_are_predicted"
 # Charges of this size or less (e) count by their error; larger ones by their relative error.
 _CHARGE_SIZE = 0.5
 

@@ -28,6 +28,7 @@ from .charge_errors import CHARGES_FILE, ChargePredictions
 from .held_out import held_out_with_charges, without_held_out
 from .labelled_data import make_labelled_data
 from .member_predictions import MemberPredictions
+from .partial_labels import LABELS_ARE_PREDICTED
 from .run_folder import (
     HISTORY_FILE,
     MODEL_FOLDER,
@@ -147,8 +148,12 @@ _LEAST_CRYSTALS = 5
 
 
 def known_elements(crystals: Sequence[Crystal], more: Sequence[Crystal] = ()) -> tuple[int, ...]:
-    """List the atomic numbers that occur in the crystals, or in at least five of the further ones, in rising order."""
-    counts = Counter(z for crystal in more for z in set(crystal.atomic_numbers.tolist()))
+    """List the atomic numbers that occur in the crystals, or in at least five of the further ones, in rising order.
+
+    Further crystals count if they have a label that no model predicted.
+    """
+    known = [crystal for crystal in more if not crystal.info.get(LABELS_ARE_PREDICTED)]
+    counts = Counter(z for crystal in known for z in set(crystal.atomic_numbers.tolist()))
     frequent = {z for z, count in counts.items() if count >= _LEAST_CRYSTALS}
     return tuple(sorted(frequent.union(*(crystal.atomic_numbers.tolist() for crystal in crystals))))
 
@@ -189,8 +194,12 @@ def _write_history(path: Path, history: Sequence[Epoch]) -> None:
 
 
 def _describe_training_set(trainer: Trainer, model: DTNN) -> TrainingSet:
-    """Describe the training crystals, with latents of the trained encoder or of the table that a frozen one made."""
-    indices = trainer.split.train.tolist()
+    """Describe the training crystals, with latents of the trained encoder or of the table that a frozen one made.
+
+    Those whose labels are all predictions of other models are left out: they say nothing about what is known.
+    """
+    crystals = trainer.data.crystals
+    indices = [index for index in trainer.split.train.tolist() if not crystals[index].info.get(LABELS_ARE_PREDICTED)]
     latents = []
     with torch.no_grad():
         for start in range(0, len(indices), EVALUATION_BATCH):
@@ -199,7 +208,7 @@ def _describe_training_set(trainer: Trainer, model: DTNN) -> TrainingSet:
                 batch = EncodedCrystals(model.encoder(batch), batch.ptr, batch, AtomOrbits.of(batch))
             weight = None if batch.orbits is None else batch.orbits.atom_weight
             latents.append(mean_scalars(batch.latents, batch.ptr, weight))
-    return TrainingSet.of([trainer.data.crystals[index] for index in indices], np.concatenate(latents))
+    return TrainingSet.of([crystals[index] for index in indices], np.concatenate(latents))
 
 
 def _predict_members(trainer: Trainer, parts: Split) -> list[RunPredictions]:

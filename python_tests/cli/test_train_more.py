@@ -47,6 +47,23 @@ def test_they_are_learned_from(train, tmp_path):
     assert model.born_readout is not None
 
 
+def test_crystals_with_predicted_labels_alone_are_learned_from_but_not_known(train, tmp_path):
+    """They are no reason to trust the model: neither its training set nor its elements have them."""
+    taught = [
+        replace(crystal, atomic_numbers=np.full(crystal.num_atoms, 94), info={"labels_are_predicted": True})
+        for crystal in small_crystals(6, max_atoms=4, skip=29)
+    ]
+    assert train(CRYSTALS, MORE, "-o", tmp_path / "without").exit_code == 0
+    result = train(CRYSTALS, [*MORE, *taught])
+    assert result.exit_code == 0, result.stderr
+    assert "10 more with some labels" in result.stderr
+    model, without = (DTNN.from_pretrained(tmp_path / name / "model") for name in ("run", "without"))
+    assert model.training_set.formulas == without.training_set.formulas
+    assert len(model.training_set.latents) == len(without.training_set.latents)
+    assert model.elements == without.elements
+    assert not np.array_equal(model.training_set.latents, without.training_set.latents)
+
+
 def test_errors_of_charges_are_printed(train, tmp_path):
     charges = [replace(crystal, born_charges=np.ones((crystal.num_atoms, 3, 3))) for crystal in CRYSTALS]
     result = train(charges, MORE)

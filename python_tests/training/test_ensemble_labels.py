@@ -13,6 +13,7 @@ from model_cases import config, labelled
 from dtnn_fast import DTNN
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.formats import read_packed, write_packed
+from dtnn_fast.training.partial_labels import LABELS_ARE_PREDICTED
 
 TOOL = Path(__file__).parents[2] / "tools" / "ensemble_labels.py"
 TWO = ("PBE", "PBEsol")
@@ -74,6 +75,8 @@ def test_unknown_tensors_are_the_mean_of_the_models(tool, models, crystals, monk
     whole, part, bare, sol, oxide, _ = crystals
     assert filled.keys() == {whole.id, part.id, bare.id, sol.id}  # the models do not know O; copper is a metal
     assert oxide.id not in filled
+    marked = {id for id, crystal in filled.items() if crystal.info.get(LABELS_ARE_PREDICTED)}
+    assert marked == {bare.id, sol.id}
     assert "4 crystals" in capsys.readouterr().out
     loaded = [DTNN.from_pretrained(folder) for folder in models]
 
