@@ -183,7 +183,7 @@ def _finish(
     write_rejected(output / REJECTED_FILE, rejected)
     if markdown is not None:
         blocks = [f"# {title}", *(to_markdown(table, level=2) for table in tables)]
-        blocks.append(f"This page is written by:\n\n```\n{command_line()}\n```")
+        blocks.append(f"This page is written by:\n\n```bash\n{command_line()}\n```")
         markdown.parent.mkdir(parents=True, exist_ok=True)
         markdown.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
     print_tables(stdout(), tables)
