@@ -131,6 +131,10 @@ class ModelWatch:
         finally:
             _trusted.state = before
 
+    def any_training(self) -> bool:
+        """Tell whether a module of the model was in training mode, of the modules at the last look."""
+        return self._known.any_training()
+
     def _look(self, model: nn.Module) -> object | None:
         """Return the state of the model; None where caches have to look by themselves."""
         with self._lock:
