@@ -100,7 +100,7 @@ def test_bytes_of_the_backward_pass_of_networks_are_those_of_their_tensors(case)
 
 
 @pytest.mark.parametrize("case", [case for case in SMALL if case.op in NETWORKS], ids=label)
-@pytest.mark.parametrize("pass_name", (FORWARD, BACKWARD))
+@pytest.mark.parametrize("pass_name", [FORWARD, BACKWARD])
 def test_networks_and_their_references_do_the_same_work(case, pass_name):
     inputs = case.inputs(CPU, 0)
     native, by_reference = (as_tuple(bind(pass_name, call, inputs)()) for call in (case.native, case.reference))
