@@ -46,6 +46,7 @@ MARKED = {
     "docs/cuda_emulation.md": 1,
     "docs/data.md": 1,
     "docs/install.md": 4,
+    "docs/performance.md": 1,
     "docs/serve.md": 3,
 }
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]

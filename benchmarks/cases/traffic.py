@@ -107,6 +107,106 @@ def bond_messages(
     return forward, backward
 
 
+def bond_geometry(bonds: int, radial: int, size: int) -> tuple[Traffic, ...]:
+    """Length, direction, envelope and radial basis of each bond; a sine or cosine is one operation."""
+    results = 5 + radial
+    forward = Traffic(size * bonds * (3 + results), bonds * (19 + 3 * radial))
+    backward = Traffic(size * bonds * (6 + results), bonds * (26 + 6 * radial))
+    return forward, backward
+
+
+def bond_perceptron_sum(
+    atoms: int, bonds: int, scalars: int, hidden: int, outputs: int, perceptrons: int, size: int
+) -> tuple[Traffic, ...]:
+    """Two layers for each bond and perceptron, summed at both ends; an activation is six operations."""
+    weights = perceptrons * (hidden * (scalars + 1) + outputs * (hidden + 1))
+    floats = size * (bonds * (scalars + 1) + weights)
+    index = INDEX * (3 * bonds + 2 * atoms)
+    results = size * atoms * (perceptrons * outputs + 1)
+    product = 2 * perceptrons * bonds * hidden * (scalars + outputs)
+    around = perceptrons * bonds * (6 * hidden + 9 * outputs)
+    return _network(floats, index, results, product, around)
+
+
+def atom_update(atoms: int, scalars: int, vectors: int, tensors: int, size: int) -> tuple[Traffic, ...]:
+    """Mixed vectors and tensors, a perceptron on their invariants, gates."""
+    s, v, t = scalars, vectors, tensors
+    state, sums = s + 3 * v + 6 * t, s + 9 * v
+    weights = (3 * v + 2 * t) * v + (2 * s + 4 * v + 1) * s + (s + 1) * (s + 4 * v)
+    product = 2 * atoms * (6 * v * v + 6 * (t + v) * v + (2 * s + 4 * v) * s + s * (s + 4 * v) + 6 * v * t)
+    # Of each channel about 120 for norms, products of vectors and tensors, and gates.
+    around = atoms * (120 * v + 14 * s + 6 * t)
+    return _network(size * (atoms * (state + sums) + weights), 0, size * atoms * state, product, around)
+
+
+def atom_readout(
+    atoms: int, channels: tuple[int, int, int], outputs: tuple[int, int, int], size: int
+) -> tuple[Traffic, ...]:
+    """Linear maps of the state, with gates on products of vectors and tensors."""
+    (s, v, t), (so, vo, to) = channels, outputs
+    gates = s + 2 * vo + 2 * to
+    weights = (s + 1) * (s + gates) + (2 * s + 1) * so + v * (2 * vo + to + v) + t * (to + v)
+    at_scalars = s * (s + gates) + 2 * s * so
+    product = 2 * atoms * (at_scalars + 3 * v * (2 * vo + v) + 6 * (t * (to + v) + v * to))
+    around = atoms * (14 * s + 50 * v + 9 * vo + 24 * to)
+    state, results = s + 3 * v + 6 * t, so + 3 * vo + 6 * to
+    return _network(size * (atoms * state + weights), 0, size * atoms * results, product, around)
+
+
+def decode(
+    atoms: int,
+    crystals: int,
+    channels: tuple[int, int, int],
+    bond_vectors: int,
+    members: int,
+    blocks: int,
+    latent: int,
+    readouts: int,
+    size: int,
+) -> tuple[Traffic, ...]:
+    """Blocks and readouts of all members on the atoms, and the mean over the atoms of each crystal."""
+    (s, v, t), h = channels, latent
+    inputs = atoms * (s + 3 * v + 6 * t + 3 * bond_vectors + 1 + members * blocks * h)
+    weights = multiplied = around = 0
+    for _ in range(blocks):
+        weights += (s + 1) * h + 2 * (h + 1) * h + (3 * h + 1) * h + (h + 1) * 3 * h
+        weights += (h + 1) * h + (t + v + bond_vectors + 2 * h) * h
+        multiplied += s * h + 2 * h * h + 6 * h * h + (h + 1) * h + 6 * t * h + 3 * (v + bond_vectors) * h + 9 * h * h
+        around += 75 * h
+        s = v = t = h
+    weights += readouts * (2 * (s * h + 2 * h + 1) + v + t)
+    multiplied += readouts * (2 * (s * h + h) + 3 * v + 6 * t)
+    around += readouts * (14 * h + 20)
+    floats, index = size * (inputs + members * weights), INDEX * crystals
+    results = size * members * readouts * crystals * 9
+    return _network(floats, index, results, 2 * atoms * members * multiplied, atoms * members * around)
+
+
+def _network(floats: float, index: float, results: float, product: float, around: float) -> tuple[Traffic, Traffic]:
+    """Forward and backward of a network: gradients of the results and the inputs in, gradients of the inputs out."""
+    forward = Traffic(floats + index + results, product + around)
+    return forward, Traffic(results + index + 2 * floats, 2 * product + 2 * around)
+
+
+def symmetrise_crystals(atoms: int, crystals: int, operations: int, images: int) -> tuple[Traffic]:
+    """Crystals and operations in, symmetric crystals and the image of each atom under each operation out."""
+    inputs = atoms * (3 * DOUBLE + INDEX) + crystals * (9 * DOUBLE + 2 * INDEX) + operations * (9 * SHIFT + INDEX)
+    outputs = atoms * 3 * DOUBLE + crystals * (11 * DOUBLE + 2 * INDEX) + images * 4 * SHIFT
+    # The image of an atom 18, its distance from the atom there and its part of the mean 6.
+    return (Traffic(inputs + outputs, 24 * images),)
+
+
+def reduce_bonds(
+    atoms: int, crystals: int, bonds: int, operations: int, images: int, stored: int, kept: int
+) -> tuple[Traffic]:
+    """A list and operations in, one atom and one bond of each orbit out, with rotations and projectors."""
+    inputs = atoms * (3 * DOUBLE + INDEX) + crystals * (9 * DOUBLE + 2 * INDEX) + bonds * (2 * INDEX + 3 * SHIFT)
+    inputs += operations * 9 * SHIFT + images * 4 * SHIFT
+    outputs = stored * (46 * DOUBLE + 2 * INDEX) + crystals * (36 * DOUBLE + INDEX)
+    outputs += kept * (3 * INDEX + 3 * SHIFT + 14 * DOUBLE)
+    return (Traffic(inputs + outputs, 23 * bonds),)
+
+
 def rank2_linear(n: int, k: int, c: int, d: int, norm: bool, size: int) -> tuple[Traffic, ...]:
     """``y = x W^T`` and the norm; one product forward, two backward, four more at second order (six with the norm)."""
     x, y, w, length = n * k * c, n * k * d, c * d, n * d * norm

@@ -85,6 +85,8 @@ class _Models:
         for batch_atoms in reversed(BATCH_ATOMS):
             yield f"from structures, batch_atoms {batch_atoms}", lambda n=batch_atoms: self._from_structures(n)
         yield "from structures, 1 crystal", lambda: self._from_structures(BATCH_ATOMS[0], self.crystals[:1])
+        yield "from structures, 1 crystal, recorded", lambda: self._recorded(BATCH_ATOMS[0], self.crystals[:1])
+        yield f"from structures, batch_atoms {BATCH_ATOMS[0]}, recorded", lambda: self._recorded(BATCH_ATOMS[0])
         yield "training step, native, kernels", lambda: self._kernels("native", training=True)
         if compiled:
             backend = "aot_eager" if small else "inductor"
@@ -210,6 +212,13 @@ class _Models:
     def _from_structures(self, batch_atoms: int, crystals: tuple[Crystal, ...] | None = None) -> dict[str, Any]:
         chosen = list(crystals or self.crystals)
         return self._wall(lambda: self.model.predict_targets(chosen, batch_atoms), 3 if crystals is None else 20)
+
+    def _recorded(self, batch_atoms: int, crystals: tuple[Crystal, ...] | None = None) -> dict[str, Any]:
+        self.model.use_cuda_graphs()
+        try:
+            return self._from_structures(batch_atoms, crystals)
+        finally:
+            self.model.use_cuda_graphs(0)
 
     def _build(self) -> dict[str, Any]:
         start = time.perf_counter()

@@ -170,7 +170,8 @@ def _refine(
         return
     if device != "cpu":
         stderr().print(
-            f"not refined: lattice dynamics runs only on the CPU, and the crystals were predicted on {device}"
+            f"not refined: predict refines on the CPU only, and the crystals were predicted on {device}; dtnn-fast "
+            f"refine --device {device} gives the ionic tensors of lattice dynamics"
         )
         return
     from ..crystals.crystal import Crystal, Rejected

@@ -18,6 +18,7 @@ from .options import (
     BUNDLED_LATTICE,
     BUNDLED_MODEL,
     CRYSTAL_FILES,
+    DeviceOption,
     FunctionalOption,
     LatticeOption,
     ModelOption,
@@ -111,6 +112,7 @@ def refine(
         ),
     ] = None,
     threads: ThreadsOption = None,
+    device: DeviceOption = "cpu",
 ) -> None:
     """Refine the ionic tensors of crystals by lattice dynamics: Born charges, force constants, modes at q = 0.
 
@@ -128,7 +130,7 @@ def refine(
     _check_options(paths, ranking, best, output)
     if potential is None and (relax or softening is not None or trust):
         raise typer.BadParameter("--relax, --softening and --trust need --potential")
-    predictor = load_model(model, threads, "cpu", "refine", functional)
+    predictor = load_model(model, threads, device, "refine", functional)
 
     from ..crystals.crystal import Crystal, Rejected
     from ..refinement.bundled_refiner import load_refiner
@@ -141,11 +143,11 @@ def refine(
     if potential is not None:
         from ..potentials import load_potential
 
-        loaded = load_potential(potential, trust=trust)
+        loaded = load_potential(potential, trust=trust, device=device)
         source = _by_potential(loaded, max_atoms)
     factor = softening or _SOFTENING.get(potential or "", 1.0)
     try:
-        refiner = load_refiner(predictor, model, lattice, source, factor, max_atoms)
+        refiner = load_refiner(predictor, model, lattice, source, factor, max_atoms, device)
     except ValueError as error:
         raise typer.BadParameter(str(error).removeprefix("Refiner: "), param_hint="--model") from error
     found = open_source(paths or [], refiner.elements or ())

@@ -13,7 +13,7 @@ import typer
 from ..errors import DTNNError
 from .config import LARGEST_SEED
 from .console import command_line, counted, stderr, stdout
-from .options import ThreadsOption, describe, parse_layers
+from .options import DeviceOption, ThreadsOption, describe, parse_layers
 
 if TYPE_CHECKING:
     from ..crystals.crystal import Crystal
@@ -109,6 +109,7 @@ def train_lattice(
         ),
     ] = None,
     threads: ThreadsOption = None,
+    device: DeviceOption = "cpu",
 ) -> None:
     """Train a model of Born effective charges and force constants at q = 0, which `refine` uses.
 
@@ -122,6 +123,7 @@ def train_lattice(
 
     from ..encoders.native import NativeEncoder
     from ..model.decoder import DecoderConfig
+    from ..nn.devices import find_device
     from ..nn.latents import Channels
     from ..training.lattice_run import HeldOut, train_lattice_run, usable_crystals
     from ..training.lattice_training import LatticeSettings
@@ -131,6 +133,7 @@ def train_lattice(
         raise typer.BadParameter(f"expected one of {', '.join(HeldOut)}, got {held_out!r}", param_hint="--held-out")
     if threads is not None:
         torch.set_num_threads(threads)
+    place = find_device(device, "train-lattice")
     layers = parse_layers(layer)
     if encoder != BUNDLED_ENCODER and not Path(encoder).is_dir():
         raise typer.BadParameter(
@@ -158,6 +161,7 @@ def train_lattice(
         command_line(),
         held_out=HeldOut(held_out),
         functionals=_functionals(usable, functional),
+        device=place,
         on_epoch=_print_epoch,
         on_start=lambda trainer: stderr().print(
             f"run: {folder}   {counted(len(trainer.data), 'crystal')} to learn from"

@@ -31,7 +31,16 @@ from .config import (
     settings_text,
 )
 from .console import command_line, counted, stderr, stdout
-from .options import CacheOption, EncoderOption, JointOption, TargetOption, ThreadsOption, parse_splits, target_names
+from .options import (
+    CacheOption,
+    DeviceOption,
+    EncoderOption,
+    JointOption,
+    TargetOption,
+    ThreadsOption,
+    parse_splits,
+    target_names,
+)
 from .progress import TuningProgress
 
 if TYPE_CHECKING:
@@ -120,6 +129,7 @@ def tune(
     ] = Path("tuning"),
     cache: CacheOption = None,
     threads: ThreadsOption = None,
+    device: DeviceOption = "cpu",
 ) -> None:
     """Search for good settings of the decoder and its training, judged by validation errors.
 
@@ -151,10 +161,10 @@ def tune(
         raise typer.BadParameter("needs --target all", param_hint="--joint")
     if not settings.splits:
         raise typer.BadParameter("expected at least one seed, got none", param_hint="splits")
-    _tune(settings, output, cache, threads)
+    _tune(settings, output, cache, threads, device)
 
 
-def _tune(settings: TuneConfig, output: Path, cache: Path | None, threads: int | None) -> None:
+def _tune(settings: TuneConfig, output: Path, cache: Path | None, threads: int | None, device: str) -> None:
     """Search, and report what was found also when Ctrl-C ends the search."""
     import torch
 
@@ -165,6 +175,7 @@ def _tune(settings: TuneConfig, output: Path, cache: Path | None, threads: int |
     from ..errors import optional_import
     from ..model.decoder import DecoderConfig
     from ..model.dtnn import DTNNConfig
+    from ..nn.devices import find_device
     from ..training.run_folder import data_digest
     from ..training.training_settings import TrainingSettings
     from ..tuning.objective import Objective, TrainerFactory
@@ -173,6 +184,7 @@ def _tune(settings: TuneConfig, output: Path, cache: Path | None, threads: int |
     from .training_inputs import choose_encoder, frozen_latents, load_training_data
 
     optional_import("optuna", extra="tune", purpose="tune settings")
+    place = find_device(device, "tune")
     if threads is not None:
         torch.set_num_threads(threads)
     choose = partial(choose_encoder, settings.encoder.name, Channels(*settings.encoder.channels))
@@ -211,6 +223,7 @@ def _tune(settings: TuneConfig, output: Path, cache: Path | None, threads: int |
         crystals,
         lambda layer: choose(layer).encoder,
         lambda frozen, layers: frozen_latents(frozen, crystals, layers, cache),
+        place,
     )
     ids = [crystal.id for crystal in crystals]
     progress = TuningProgress(study, settings.search.trials)

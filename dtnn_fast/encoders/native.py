@@ -132,7 +132,7 @@ class NativeEncoder(nn.Module):
         """
         geometry = self._geometry(graph)
         positions, channels = graph.positions, self.config.channels
-        atom_scalar = self.embedding(self.elements[graph.atomic_numbers].to(positions.dtype))
+        atom_scalar = self.embedding(self.elements.index_select(0, graph.atomic_numbers).to(positions.dtype))
         atoms = (
             atom_scalar,
             positions.new_zeros(graph.num_atoms, 3, channels.vector),

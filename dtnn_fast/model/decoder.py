@@ -16,7 +16,7 @@ from ..nn.latents import AtomOrbits, Channels, Latents
 from ..nn.layers import MLP, ChannelMix, GatedMix, Linear
 from ..ops import tensor_readout
 from .decoder_inputs import AtomInput, BondInput, layer_latents, vector_layers
-from .tensor_range import in_range
+from .tensor_range import TensorRange
 
 # Smallest principal value that physics allows: vacuum has 1, to which electrons and ions can only add.
 BOUNDS = {"electronic": 1.0, "ionic": 0.0, "total": 1.0}
@@ -199,7 +199,7 @@ class Readout(nn.Module):
             root = share.sqrt().unsqueeze(-1)
             tensors = tensor_readout(share * atom_scalar, root * atom_vector, share.unsqueeze(-1) * atom_rank2, ptr)
             tensors = orbits.projected(tensors)
-        return in_range(tensors, self.offset, self.scale, self.bound)
+        return TensorRange.of(self.offset, self.scale, self.bound).apply(tensors)
 
 
 class Decoder(nn.Module):

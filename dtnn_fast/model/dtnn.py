@@ -277,8 +277,9 @@ class DTNN(GraphPredictor):
             return {target: tensors[target] for target in self.config.targets}
         names = [name.partition("_")[0] for name in self.decoders]
         (values,) = results
+        # Not by lists of indices, which a CUDA graph cannot capture: they are copied to the GPU.
         return {
-            target: values[[place for place, name in enumerate(names) if name == target]]
+            target: torch.stack([values[place] for place, name in enumerate(names) if name == target])
             for target in self.config.targets
         }
 

@@ -20,7 +20,7 @@ from ..nn.weight_cache import PLAIN_LAYERS, WeightCache
 from ..ops import bond_perceptron_sum, decode
 from .decoder import Decoder, DecoderBlock, Readout
 from .decoder_inputs import AtomInput, layer_latents
-from .tensor_range import in_range
+from .tensor_range import TensorRange
 
 
 class BondWeights(NamedTuple):
@@ -38,14 +38,13 @@ class DecoderWeights(NamedTuple):
     Args:
         decoders: of `decode`. [M, P].
         bonds: weight1, bias1, weight2 and bias2 of `bond_perceptron_sum`, for each member's blocks; None without.
-        offset: of each readout's range. [M, R].
-        scale: of each readout's range. [M, R].
+        ranges: of all readouts, for tensors of [M, R, B, 3, 3]; where some have a bound and others not, of each
+            readout's members.
     """
 
     decoders: Tensor
     bonds: BondWeights | None
-    offset: Tensor
-    scale: Tensor
+    ranges: TensorRange | list[list[TensorRange]]
 
 
 _CLASSES = frozenset({Decoder, DecoderBlock, Readout, AtomInput, nn.ModuleList, nn.ModuleDict})
@@ -62,6 +61,8 @@ class DecoderCache(WeightCache[DecoderWeights]):
         given = next((layer for layer in latents if layer is not None), None)
         if given is None or not decoders or not self.can_fuse(decoders, given.atom_scalar):
             return False
+        if self.is_trusted():
+            return True
         first = cast(Decoder, decoders[0])
         return all(
             decoder.settings == first.settings and len(decoder.readouts) == len(first.readouts)
@@ -119,17 +120,12 @@ def decode_members(
     )
     if orbits is not None:
         tensors = orbits.projected(tensors)
-    readouts = [list(decoder.readouts.values()) for decoder in decoders]
-    results = []
-    for place in range(num_readouts):
-        bounds = [cast(Readout, readout[place]).bound for readout in readouts]
-        offset, scale = (values[:, place, None, None, None] for values in (weights.offset, weights.scale))
-        if len(set(bounds)) == 1:
-            results.append(in_range(tensors[:, place], offset, scale, bounds[0]))
-        else:
-            members = zip(tensors[:, place], offset, scale, bounds, strict=True)
-            results.append(torch.stack([in_range(values, a, b, bound) for values, a, b, bound in members]))
-    return results
+    if isinstance(weights.ranges, TensorRange):
+        return list(weights.ranges.apply(tensors).unbind(1))
+    return [
+        torch.stack([of_member.apply(values) for of_member, values in zip(ranges, tensors[:, place], strict=True)])
+        for place, ranges in enumerate(weights.ranges)
+    ]
 
 
 def _joined_latents(atom_input: AtomInput, latents: Sequence[Latents | None]) -> tuple[Tensor, Tensor, Tensor]:
@@ -188,14 +184,27 @@ def _dropout_layers(decoder: Decoder) -> list[nn.Dropout]:
 
 def _stack_weights(decoders: Sequence[Decoder]) -> DecoderWeights:
     readouts = [cast(list[Readout], list(decoder.readouts.values())) for decoder in decoders]
-    offset = torch.stack([_joined_numbers([readout.offset for readout in of_member]) for of_member in readouts])
-    scale = torch.stack([_joined_numbers([readout.scale for readout in of_member]) for of_member in readouts])
     flat = torch.stack([torch.cat([part.flatten() for part in _decoder_weights(decoder)]) for decoder in decoders])
     bonds = None
     if decoders[0].config.bonds and decoders[0].config.blocks:
         perceptrons = [cast(DecoderBlock, block).bond_hidden[0] for decoder in decoders for block in decoder.blocks]
         bonds = BondWeights(*_stack_layers(perceptrons, 0), *_stack_layers(perceptrons, 2))
-    return DecoderWeights(flat, bonds, offset, scale)
+    return DecoderWeights(flat, bonds, _ranges(readouts))
+
+
+def _ranges(readouts: Sequence[Sequence[Readout]]) -> TensorRange | list[list[TensorRange]]:
+    """Prepare the ranges of each member's readouts."""
+    bounds = [[readout.bound for readout in of_member] for of_member in readouts]
+    bounded = {bound is not None for of_member in bounds for bound in of_member}
+    if len(bounded) > 1:
+        places = zip(*readouts, strict=True)
+        return [[TensorRange.of(readout.offset, readout.scale, readout.bound) for readout in place] for place in places]
+    offset = torch.stack([_joined_numbers([readout.offset for readout in of_member]) for of_member in readouts])
+    scale = torch.stack([_joined_numbers([readout.scale for readout in of_member]) for of_member in readouts])
+    offset, scale = offset.unsqueeze(-1), scale.unsqueeze(-1)
+    if True not in bounded:
+        return TensorRange.of(offset, scale, None)
+    return TensorRange.of(offset, scale, torch.tensor(bounds, dtype=offset.dtype, device=offset.device).unsqueeze(-1))
 
 
 def _joined_numbers(numbers: Sequence[Tensor]) -> Tensor:

@@ -112,6 +112,7 @@ class LatticeGraph(NamedTuple):
         rotation: rotation from there to the atom; None where the graph has all atoms. [N, 3, 3].
         ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]`` of all atoms. [B+1], int64.
         pairs: pairs of all atoms.
+        sizes: number of atoms of each crystal, on the host.
     """
 
     graph: CrystalGraph
@@ -119,6 +120,15 @@ class LatticeGraph(NamedTuple):
     rotation: Tensor | None
     ptr: Tensor
     pairs: AtomPairs
+    sizes: tuple[int, ...]
+
+    def to(self, device: torch.device | str) -> LatticeGraph:
+        """Copy the graph to another device."""
+        rotation = None if self.rotation is None else self.rotation.to(device)
+        pairs = self.pairs.to(device)
+        return LatticeGraph(
+            self.graph.to(device), self.orbit.to(device), rotation, self.ptr.to(device), pairs, self.sizes
+        )
 
     @classmethod
     def of(
@@ -146,12 +156,12 @@ class LatticeGraph(NamedTuple):
         orbit, rotation = torch.arange(crystal.num_atoms), None
         if found.images is not None:
             orbit, rotation = found.images.source, found.images.rotation.to(dtype)
-        return cls(found.graph, orbit, rotation, ptr, pairs)
+        return cls(found.graph, orbit, rotation, ptr, pairs, (crystal.num_atoms,))
 
     @classmethod
     def join(cls, graphs: Sequence[LatticeGraph]) -> LatticeGraph:
-        """Join graphs into one, one after the other."""
-        counts = [int(graph.ptr[-1]) for graph in graphs]
+        """Join graphs on the CPU into one, one after the other."""
+        counts = [size for graph in graphs for size in graph.sizes]
         stored = [graph.graph.num_atoms for graph in graphs]
         starts = np.cumsum([0, *counts]).tolist()
         rotation = None
@@ -173,6 +183,7 @@ class LatticeGraph(NamedTuple):
                 torch.cat([graph.pairs.second + start for graph, start in zip(graphs, starts, strict=False)]),
                 torch.cat([graph.pairs.vectors for graph in graphs]),
             ),
+            tuple(counts),
         )
 
 
@@ -250,6 +261,11 @@ class LatticeModel(nn.Module):
         """Dtype of the parameters."""
         return next(self.parameters()).dtype
 
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameters."""
+        return next(self.parameters()).device
+
     def forward(self, graph: LatticeGraph, functional: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
         """Compute the response of crystals.
 
@@ -274,12 +290,13 @@ class LatticeModel(nn.Module):
             vector = torch.bmm(graph.rotation, vector)
             rank2 = torch.bmm(component_rotation(graph.rotation), rank2)
         charges = self.born_head.charges(scalar, vector, rank2, graph.ptr)
-        return assemble(self.springs(scalar, vector, rank2, graph.pairs), graph.pairs, graph.ptr), charges
+        return assemble(self.springs(scalar, vector, rank2, graph.pairs), graph.pairs, graph.sizes), charges
 
     def graph(self, crystals: Sequence[Crystal]) -> LatticeGraph:
-        """Build the graph of crystals for this model."""
+        """Build the graph of crystals for this model, on its device."""
         cutoffs, pair_cutoff = self.encoder.cutoffs, self.config.pair_cutoff
-        return LatticeGraph.join([LatticeGraph.of(crystal, cutoffs, pair_cutoff, self.dtype) for crystal in crystals])
+        graphs = [LatticeGraph.of(crystal, cutoffs, pair_cutoff, self.dtype) for crystal in crystals]
+        return LatticeGraph.join(graphs).to(self.device)
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> LatticeModel:

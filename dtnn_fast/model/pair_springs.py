@@ -13,6 +13,7 @@ was shown for molecules by A. Burger et al., arXiv 2509.21624; the form here, fo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -48,6 +49,10 @@ class AtomPairs(NamedTuple):
     first: Tensor
     second: Tensor
     vectors: Tensor
+
+    def to(self, device: torch.device | str) -> AtomPairs:
+        """Copy the pairs to another device."""
+        return AtomPairs(self.first.to(device), self.second.to(device), self.vectors.to(device))
 
 
 class PairSprings(nn.Module):
@@ -125,33 +130,34 @@ class PairSprings(nn.Module):
         return size[:, None, None] * (antisymmetric - symmetric)
 
 
-def assemble(blocks: Tensor, pairs: AtomPairs, ptr: Tensor) -> list[Tensor]:
+def assemble(blocks: Tensor, pairs: AtomPairs, sizes: Sequence[int]) -> list[Tensor]:
     """Sum the blocks of bonds to the force constants of each crystal.
 
     Args:
         blocks: -K + A; see `PairSprings`. [E, 3, 3].
         pairs: the bonds.
-        ptr: crystal b owns the atoms ``ptr[b]:ptr[b + 1]``. [B+1].
+        sizes: number of atoms of each crystal, which follow one another.
 
     Returns:
         For each crystal a symmetric matrix, rows and columns x, y, z of the first atom and so on, whose rows sum to
         zero over the atoms. [3 N_b, 3 N_b], eV/Angstrom^2.
     """
-    sizes = ptr.diff()
-    crystal = torch.repeat_interleave(sizes, output_size=int(ptr[-1]))
-    squares = torch.cat([sizes.new_zeros(1), sizes.square().cumsum(0)])
-    of_bond = crystal[pairs.first]
-    place = ptr[:-1][of_bond]
+    counts = torch.tensor(sizes, dtype=torch.int64, device=blocks.device)
+    squares = [size * size for size in sizes]
+    crystal = torch.repeat_interleave(counts, output_size=sum(sizes))
+    of_bond = crystal.index_select(0, pairs.first)
+    place = (counts.cumsum(0) - counts).index_select(0, of_bond)
     row, column = pairs.first - place, pairs.second - place
-    start, width = squares[:-1][of_bond], sizes[of_bond]
+    width, starts = counts.index_select(0, of_bond), counts.square().cumsum(0) - counts.square()
+    start = starts.index_select(0, of_bond)
     flat = blocks.flatten(1)
     reverse = blocks.transpose(1, 2).flatten(1)
     on_site = -0.5 * (flat + reverse)
-    total = flat.new_zeros(int(squares[-1]), 9)
+    total = flat.new_zeros(sum(squares), 9)
     for r, c, values in ((row, column, flat), (column, row, reverse), (row, row, on_site), (column, column, on_site)):
         total = total.index_add(0, start + r * width + c, values)
     matrices = []
-    for part, count in zip(total.split(sizes.square().tolist()), sizes.tolist(), strict=True):
+    for part, count in zip(total.split(squares), sizes, strict=True):
         matrix = part.unflatten(0, (count, count))
         # The antisymmetric parts of an atom's bonds need not cancel: what moving all atoms would cost is taken out.
         matrix = matrix - matrix.mean(0, keepdim=True)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -10,18 +12,39 @@ from torch import Tensor
 _SMALLEST_ABOVE_BOUND = 0.1
 
 
-def in_range(tensors: Tensor, offset: Tensor, scale: Tensor, bound: float | None) -> Tensor:
-    """Bring the tensors of a readout to its range; see `Readout`.
+class TensorRange(NamedTuple):
+    """The range of one or more readouts, in the form in which it is applied.
 
     Args:
-        tensors: T. [..., 3, 3].
-        offset: broadcastable to the tensors.
-        scale: broadcastable to the tensors.
-        bound: b of the positive definite form; None for the plain form.
+        middle: added to the scaled tensors. Broadcastable to them.
+        scale: factor of the tensors. Broadcastable to them.
+        bound: the smallest principal value times the unit tensor, for results of which the sum is a square root; None
+            for the plain form. Broadcastable to the tensors.
     """
-    identity = torch.eye(3, dtype=tensors.dtype, device=tensors.device)
-    if bound is None:
-        return offset * identity + scale * tensors
-    middle = (offset - bound).clamp(min=_SMALLEST_ABOVE_BOUND).sqrt()
-    root = middle * identity + (0.5 * scale / middle) * tensors
-    return bound * identity + root @ root
+
+    middle: Tensor
+    scale: Tensor
+    bound: Tensor | None
+
+    @classmethod
+    def of(cls, offset: Tensor, scale: Tensor, bound: Tensor | float | None) -> TensorRange:
+        """Prepare a range; see `Readout`.
+
+        Args:
+            offset: of any shape that, with two more dimensions of size 1, is broadcastable to the tensors.
+            scale: shape of `offset`.
+            bound: b of the positive definite form, a number or of the shape of `offset`; None for the plain form.
+        """
+        identity = torch.eye(3, dtype=offset.dtype, device=offset.device)
+        offset, scale = offset[..., None, None], scale[..., None, None]
+        if bound is None:
+            return cls(offset * identity, scale, None)
+        if isinstance(bound, Tensor):
+            bound = bound[..., None, None]
+        middle = (offset - bound).clamp(min=_SMALLEST_ABOVE_BOUND).sqrt()
+        return cls(middle * identity, 0.5 * scale / middle, bound * identity)
+
+    def apply(self, tensors: Tensor) -> Tensor:
+        """Bring the tensors T of a readout to the range. [..., 3, 3] -> [..., 3, 3]."""
+        result = self.middle + self.scale * tensors
+        return result if self.bound is None else self.bound + result @ result

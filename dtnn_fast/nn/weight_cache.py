@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import attrgetter, is_
-from typing import Any, Generic, NamedTuple, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .._backend import uses_reference
 from .known_modules import KnownModules
 from .layers import MLP, ChannelMix, GatedMix, Linear
+from .model_watch import SeenTensors, optimizer_steps, trusted_state
 
 # Classes of layers whose weights the fused operations know how to use.
 PLAIN_LAYERS: frozenset[type[nn.Module]] = frozenset(
@@ -22,72 +21,10 @@ PLAIN_LAYERS: frozenset[type[nn.Module]] = frozenset(
 
 T = TypeVar("T")
 
-# Number of steps of all optimizers so far. Fused optimizers of torch change parameters without raising their versions.
-_optimizer_steps = 0
-
-
-def _count_step(*_: object) -> None:
-    global _optimizer_steps  # noqa: PLW0603  optimizers of the whole process
-    _optimizer_steps += 1
-
-
-register_optimizer_step_post_hook(_count_step)
-
 
 def flat_weights(parts: Sequence[Tensor]) -> Tensor:
     """Put weights one after the other, as fused operations take them: transposed matrices and biases. [P]."""
     return torch.cat([part.t().flatten() if part.dim() == 2 else part for part in parts])
-
-
-class _SeenTensors(NamedTuple):
-    """Parameters and buffers as they were when weights were made of them.
-
-    Args:
-        holders: dictionary of each.
-        names: its name there.
-        tensors: the tensors.
-        versions: their numbers of changes.
-        aliases: the same memory, which is kept: a new parameter cannot come to stand where an old one stood.
-        addresses: of that memory.
-    """
-
-    holders: list[dict[str, Any]]
-    names: list[str]
-    tensors: list[Tensor]
-    versions: list[int]
-    aliases: list[Tensor]
-    addresses: list[int]
-
-    @classmethod
-    def of(cls, modules: Sequence[nn.Module]) -> _SeenTensors:
-        seen = [
-            (holder, name, tensor)
-            for module in modules
-            for holder in (module._parameters, module._buffers)
-            for name, tensor in holder.items()
-            if tensor is not None
-        ]
-        tensors = [tensor for _, _, tensor in seen]
-        aliases = [tensor.detach() for tensor in tensors]
-        return cls(
-            [holder for holder, _, _ in seen],
-            [name for _, name, _ in seen],
-            tensors,
-            list(map(_version, tensors)),
-            aliases,
-            list(map(Tensor.data_ptr, aliases)),
-        )
-
-    def are_unchanged(self) -> bool:
-        """Tell whether the same tensors are there with the same values; all loops run within C."""
-        return (
-            all(map(is_, map(dict.get, self.holders, self.names), self.tensors))
-            and list(map(_version, self.tensors)) == self.versions
-            and list(map(Tensor.data_ptr, self.tensors)) == self.addresses
-        )
-
-
-_version = attrgetter("_version")
 
 
 class WeightCache(Generic[T]):
@@ -96,7 +33,7 @@ class WeightCache(Generic[T]):
     With gradients, and while a program is traced, weights are put together in every call. This also happens when a
     parameter was replaced, moved, or changed by an operation of torch (which raises its version), when a submodule was
     replaced, and after a step of any optimizer. Only a change behind torch's back, of ``parameter.data`` element by
-    element, is not seen.
+    element, is not seen. Within `ModelWatch.trusted`, a cache that looked once does not look again before a change.
 
     Args:
         plain: classes of modules whose work the operation does.
@@ -106,9 +43,11 @@ class WeightCache(Generic[T]):
         self._plain_types = plain
         self._known = KnownModules()
         self._is_plain = False
-        self._tensors: _SeenTensors | None = None
+        self._tensors: SeenTensors | None = None
         self._weights: T | None = None
         self._made_at_step = 0
+        # The state of a whole model at which this cache looked; None for none.
+        self._state: object | None = None
         self.dropouts: list[nn.Dropout] = []
 
     def can_fuse(self, roots: Sequence[nn.Module], example: Tensor) -> bool:
@@ -126,8 +65,15 @@ class WeightCache(Generic[T]):
             return False
         if torch.compiler.is_compiling():
             return all(type(m) in self._plain_types and not _has_hooks(m) for root in roots for m in root.modules())
+        if self.is_trusted():
+            return self._is_plain
         self._see(roots)
         return self._is_plain and not self._known.any_hooks()
+
+    def is_trusted(self) -> bool:
+        """Tell whether the weights are those of the modules, because the whole model is as it was at the last look."""
+        state = trusted_state()
+        return state is not None and state is self._state
 
     def get(self, roots: Sequence[nn.Module], make: Callable[[], T]) -> T:
         """Return the weights of some modules.
@@ -138,15 +84,20 @@ class WeightCache(Generic[T]):
         """
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or _is_traced():
             return make()
+        if self.is_trusted():
+            return cast(T, self._weights)
+        self._state = None
         self._see(roots)
-        is_current = self._weights is not None and self._made_at_step == _optimizer_steps
+        steps = optimizer_steps()
+        is_current = self._weights is not None and self._made_at_step == steps
         if not is_current or self._tensors is None or not self._tensors.are_unchanged():
-            self._weights, self._made_at_step = None, _optimizer_steps
+            self._weights, self._made_at_step = None, steps
             try:
-                self._tensors = _SeenTensors.of(self._known.modules)
+                self._tensors = SeenTensors.of(self._known.modules)
             except RuntimeError:  # tensors of torch.inference_mode have no version
                 return make()
             self._weights = make()
+        self._state = trusted_state()
         return cast(T, self._weights)
 
     def _see(self, roots: Sequence[nn.Module]) -> None:

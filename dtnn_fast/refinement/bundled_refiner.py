@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from ..model.bundled_model import BUNDLED_LATTICE_MODEL, bundled_lattice_folder
 from ..model.lattice_model import LatticeModel
 from ..model.predictor import Predictor
@@ -15,16 +17,17 @@ from .refiner import MAX_ATOMS, ForceConstantSource, Refiner
 BUNDLED_DIRECT_MODEL = "dielectric"
 
 
-def bundled_refiner(predictor: Predictor) -> Refiner:
+def bundled_refiner(predictor: Predictor, device: torch.device | str = "cpu") -> Refiner:
     """Make the refiner that belongs to the bundled model.
 
     Args:
         predictor: the bundled model "dielectric".
+        device: device of the lattice model.
 
     Raises:
         BadFileError: the files of the bundled lattice model are missing or damaged.
     """
-    return load_refiner(predictor, BUNDLED_DIRECT_MODEL)
+    return load_refiner(predictor, BUNDLED_DIRECT_MODEL, device=device)
 
 
 def load_refiner(
@@ -34,6 +37,7 @@ def load_refiner(
     force_constants: ForceConstantSource | None = None,
     softening: float = 1.0,
     max_atoms: int = MAX_ATOMS,
+    device: torch.device | str = "cpu",
 ) -> Refiner:
     """Load the lattice model of a refiner, and the join if both models are the bundled ones.
 
@@ -46,6 +50,7 @@ def load_refiner(
         force_constants: see `Refiner`; the join does not fit them.
         softening: see `Refiner`.
         max_atoms: see `Refiner`.
+        device: device of the lattice model.
 
     Raises:
         BadFileError: there is no such lattice model, or its files are damaged.
@@ -53,7 +58,7 @@ def load_refiner(
     """
     is_pair = (model, str(lattice)) == (BUNDLED_DIRECT_MODEL, BUNDLED_LATTICE_MODEL) and force_constants is None
     join = IonicJoin.load(bundled_lattice_folder()) if is_pair else None
-    response = LatticeModel.from_pretrained(lattice)
+    response = LatticeModel.from_pretrained(lattice).to(device)
     if predictor.functional in response.functionals:
         response = response.with_functional(predictor.functional)
     return Refiner(predictor, response, join, force_constants, softening, max_atoms)

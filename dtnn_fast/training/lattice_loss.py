@@ -50,6 +50,10 @@ class LatticeLabels(NamedTuple):
         """What is known, by the names of `TERMS`."""
         return tuple(name for name in TERMS if getattr(self, name) is not None)
 
+    def to(self, device: torch.device | str) -> LatticeLabels:
+        """Copy the labels to another device."""
+        return LatticeLabels._make(x.to(device) if isinstance(x, Tensor) else x for x in self)
+
     @classmethod
     def of(cls, crystal: Crystal) -> LatticeLabels:
         """Take the labels of a crystal."""
@@ -113,7 +117,7 @@ def ionic_of(force_constants: Tensor, charges: Tensor, volume: float, softest: f
     Returns:
         [3, 3].
     """
-    basis = torch.from_numpy(without_translations(charges.shape[0]))
+    basis = torch.from_numpy(without_translations(charges.shape[0])).to(charges.device)
     inner = basis.T @ force_constants.double() @ basis
     flexible: Tensor = _Compliance.apply(0.5 * (inner + inner.T), softest)
     polarity = basis.T @ charges.double().transpose(1, 2).reshape(-1, 3)

@@ -98,6 +98,7 @@ def train_lattice_run(
     *,
     held_out: HeldOut = HeldOut.systems,
     functionals: Sequence[str] = (),
+    device: torch.device | str = "cpu",
     on_epoch: Callable[[LatticeTrainer, LatticeEpoch], None] = lambda trainer, epoch: None,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
     on_start: Callable[[LatticeTrainer], None] = lambda trainer: None,
@@ -113,6 +114,7 @@ def train_lattice_run(
         command: the command line, stored in settings.json.
         held_out: see `hold_out`.
         functionals: functionals of the labels, the one to predict for first; empty for labels of one.
+        device: device to train on.
         on_epoch: called after each epoch.
         on_batch: called after each batch with the number of batches done and the number of all batches.
         on_start: called before the first epoch, after a checkpoint has been read.
@@ -137,7 +139,7 @@ def train_lattice_run(
     run_key: dict[str, Any] = json.loads(json.dumps(entries))
     new_run = is_new(folder, run_key)
     model = LatticeModel(config, encoder)
-    model.requires_grad_(True)
+    model.requires_grad_(True).to(device)
     trainer = LatticeTrainer(model, LatticeData(learned, model), settings, folder)
     if new_run:
         write_record(folder, run_key, command)
@@ -169,11 +171,11 @@ def predict_for_functionals(model: LatticeModel, crystals: Sequence[Crystal]) ->
     with torch.no_grad():
         for start in range(0, len(data), _EVALUATION_BATCH):
             rows = list(range(start, min(start + _EVALUATION_BATCH, len(data))))
-            graph, functional, _ = data.batch(rows)
+            graph, functional, _ = data.batch(rows, model.device)
             matrices, charges = model(graph, functional)
-            parts = charges.double().split([data.crystals[row].num_atoms for row in rows])
+            parts = charges.double().cpu().split([data.crystals[row].num_atoms for row in rows])
             responses += [
-                LatticeResponse(matrix.double().numpy(), (part - part.mean(0)).numpy())
+                LatticeResponse(matrix.double().cpu().numpy(), (part - part.mean(0)).numpy())
                 for matrix, part in zip(matrices, parts, strict=True)
             ]
     return responses

@@ -90,10 +90,13 @@ class LatticeData:
     def __len__(self) -> int:
         return len(self.crystals)
 
-    def batch(self, rows: Sequence[int]) -> tuple[LatticeGraph, Tensor, list[LatticeLabels]]:
-        """Join some crystals; returns their graph, functionals [B] and labels."""
-        functional = torch.tensor([self.functional[row] for row in rows])
-        return LatticeGraph.join([self.graphs[row] for row in rows]), functional, [self.labels[row] for row in rows]
+    def batch(
+        self, rows: Sequence[int], device: torch.device | str = "cpu"
+    ) -> tuple[LatticeGraph, Tensor, list[LatticeLabels]]:
+        """Join some crystals on a device; returns their graph, functionals [B] and labels."""
+        functional = torch.tensor([self.functional[row] for row in rows], device=device)
+        graph = LatticeGraph.join([self.graphs[row] for row in rows]).to(device)
+        return graph, functional, [self.labels[row].to(device) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ class LatticeTrainer:
     is the result.
 
     Args:
-        model: the model with its initial weights; it is trained in place.
+        model: the model with its initial weights; it is trained in place, on its device.
         data: what it learns from.
         settings: settings.
         folder: folder of the checkpoint, from which training resumes; None writes none.
@@ -144,7 +147,7 @@ class LatticeTrainer:
 
     def _set_input_sizes(self) -> None:
         rows = np.random.RandomState(self.settings.seed).permutation(len(self.data))[:_SIZED].tolist()
-        graph, _, _ = self.data.batch(rows)
+        graph, _, _ = self.data.batch(rows, self.model.device)
         with torch.no_grad():
             latents = self.model.encoder(graph.graph, False)
             self.model.atom_input.set_sizes(latents, graph.graph.atom_weight)
@@ -204,7 +207,7 @@ class LatticeTrainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = height * settings.learning_rate
             rows = order[step * settings.batch_size : (step + 1) * settings.batch_size].tolist()
-            graph, functional, labels = self.data.batch(rows)
+            graph, functional, labels = self.data.batch(rows, self.model.device)
             matrices, charges = self.model(graph, functional)
             terms = lattice_terms(matrices, charges, labels)
             loss = torch.stack([weights[name] * value for name, value in terms.items()]).sum()

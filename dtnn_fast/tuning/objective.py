@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..crystals.crystal import Crystal
 from ..datasets.splits import Split
@@ -20,6 +21,7 @@ from ..errors import DTNNError
 from ..training.labelled_data import LabelledData, make_labelled_data
 from ..training.trainer import Epoch, Trainer
 from ..training.training_settings import TrainingSettings
+from ..training.workers import Workers
 from .search_space import Value, suggest
 
 
@@ -31,6 +33,7 @@ class TrainerFactory:
         make_encoder: gives the frozen encoder with a number of layers, or None where runs train an encoder from random
             weights.
         encode: gives the latents of the crystals by a frozen encoder, of the layers that a decoder reads.
+        device: device to train on.
     """
 
     def __init__(
@@ -38,7 +41,9 @@ class TrainerFactory:
         crystals: Sequence[Crystal],
         make_encoder: Callable[[int], Encoder | None],
         encode: Callable[[Encoder, Sequence[int]], LatentTable],
+        device: torch.device | str = "cpu",
     ) -> None:
+        self._workers = Workers(0, 1, torch.device(device))
         self.crystals, self._make_encoder, self._encode = crystals, make_encoder, encode
         self._encoders: dict[tuple[int, ...], tuple[Encoder | None, LatentTable | None]] = {}
         self._data: dict[tuple[tuple[int, ...], bool], LabelledData] = {}
@@ -56,7 +61,7 @@ class TrainerFactory:
         if key not in self._data:
             self._data[key] = make_labelled_data(settings, self.crystals, latents)
         settings = replace(settings, frozen=latents is not None)
-        return Trainer(settings, self._data[key], parts, encoder=encoder)
+        return Trainer(settings, self._data[key], parts, encoder=encoder, workers=self._workers)
 
     def _encoder_and_latents(
         self, num_layers: int, kept_layers: tuple[int, ...]

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from dtnn_fast import __version__
 from dtnn_fast.cli.options import CRYSTAL_FILES
@@ -27,6 +28,8 @@ def python(code):
         ["report"],
         ["serve"],
         ["train"],
+        ["train-lattice"],
+        ["refine"],
         ["ensemble"],
         ["tune"],
         ["evaluate"],
@@ -135,6 +138,27 @@ def test_info_names_the_extra_of_a_missing_package(program, monkeypatch):
     extras = {line.split()[0]: line.partition("[")[2].partition("]")[0] for line in lines if "not installed" in line}
     assert extras["gemmi"] == "all"
     assert (extras["sevenn"], extras["nequix"]) == ("sevennet", "nequix")
+
+
+@pytest.mark.parametrize("command", ["train", "tune", "train-lattice", "refine"])
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("gpu7", "expected the device cpu or cuda, got 'gpu7'"),
+        ("cuda:3", "the device 'cuda:3' needs GPU number 3, counted from 0; torch sees 0"),
+    ],
+)
+def test_commands_refuse_devices_before_they_begin(
+    program, command, device, message, few_crystals, tmp_path, monkeypatch
+):
+    if command == "tune":
+        pytest.importorskip("optuna")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    output = tmp_path / ("out.csv" if command == "refine" else "out")
+    result = program(command, few_crystals, "--device", device, "--output", output)
+    assert result.exit_code == 2
+    assert f"{command}: {message}" in result.stderr
+    assert not output.exists()
 
 
 @pytest.mark.parametrize("command", ["predict", "screen"])

@@ -96,6 +96,20 @@ def test_a_stopped_run_goes_on(program, files, monkeypatch):
     assert parts["held_out"] == whole["held_out"]
 
 
+def test_a_run_trains_on_the_device(program, files, monkeypatch):
+    """The CPU cannot stand in for a GPU here; torch's device without values can."""
+    from dtnn_fast.errors import DTNNError
+    from dtnn_fast.training import lattice_run
+
+    def report(model, *_):
+        raise DTNNError(f"a trainer on {model.device}")
+
+    monkeypatch.setattr("dtnn_fast.nn.devices.find_device", lambda name, command: torch.device("meta"))
+    monkeypatch.setattr(lattice_run, "LatticeTrainer", report)
+    result = program("train-lattice", files / "learned.npz", "--encoder", files / "encoder", *SMALL, "-o", files / "no")
+    assert "a trainer on meta" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

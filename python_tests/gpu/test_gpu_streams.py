@@ -3,9 +3,16 @@
 
 from __future__ import annotations
 
+import warnings
+
+import numpy as np
 import pytest
 import torch
 from gpu_samples import MEDIUM, Sample, capture, directions, name_of
+
+from dtnn_fast import DTNN
+from dtnn_fast.datasets import load_labelled
+from dtnn_fast.symmetry import with_operations
 
 # The default stream is kept busy for this many clock cycles, 0.2 s: a kernel that runs there by mistake comes too late.
 BUSY_CYCLES = 400_000_000
@@ -47,6 +54,22 @@ def test_forward_and_backward_in_a_cuda_graph(sample: Sample, device: torch.devi
                 leaf.copy_(directions(leaf, seed))
         found = [x.clone() for x in replay()]
         assert all(torch.equal(a, b) for a, b in zip(found, step(), strict=True))
+
+
+@pytest.mark.parametrize("is_reduced", [False, True])
+def test_recorded_predictions_of_the_bundled_model(is_reduced: bool, device: torch.device):
+    crystals = load_labelled()[:60]
+    if is_reduced:
+        pytest.importorskip("moyopy")
+        crystals = with_operations(crystals)
+    model = DTNN.from_pretrained("dielectric").to(device)
+    expected = model.predict_targets(crystals, batch_atoms=100)
+    model.use_cuda_graphs()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # where recording fails
+        for _ in range(2):
+            for target, tensors in model.predict_targets(crystals, batch_atoms=100).items():
+                np.testing.assert_allclose(tensors, expected[target], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("sample", MEDIUM, ids=name_of)

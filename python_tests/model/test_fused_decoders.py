@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from helpers import CallsOf
-from model_cases import VARIANTS, randomised, small_crystals, variant
+from model_cases import VARIANTS, config, randomised, small_crystals, variant
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -36,6 +38,20 @@ def test_one_call_for_all_members(name):
     assert calls_of_decode(variant(name)) == 1
     with use_backend("reference"):
         assert calls_of_decode(variant(name)) == 0
+
+
+@pytest.mark.parametrize("positive", [(), ("electronic",), ("electronic", "ionic", "total")])
+@pytest.mark.parametrize("joint", [True, False])
+def test_ranges_with_and_without_bounds(joint, positive):
+    settings = config(targets=("electronic", "ionic", "total"), joint=joint, positive=positive)
+    model = randomised(replace(settings, members=2))
+    for place, decoder in enumerate(model.decoders.values()):
+        for number, readout in enumerate(decoder.readouts.values()):
+            readout.set_range(3.0 + place + 0.5 * number, 0.7 - 0.1 * place)
+    assert calls_of_decode(model) == 1
+    tensors = tensors_of(model)
+    with use_backend("reference"):
+        torch.testing.assert_close(tensors, tensors_of(model))
 
 
 def test_latents_on_other_devices_run_the_modules():
@@ -141,20 +157,20 @@ def take_a_fused_optimizer_step(model: DTNN) -> None:
     optimizer.step()
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        change_a_weight,
-        replace_the_data,
-        replace_a_parameter,
-        replace_a_layer,
-        load_other_weights,
-        change_a_size,
-        change_the_range,
-        take_an_optimizer_step,
-        take_a_fused_optimizer_step,
-    ],
-)
+CHANGES = [
+    change_a_weight,
+    replace_the_data,
+    replace_a_parameter,
+    replace_a_layer,
+    load_other_weights,
+    change_a_size,
+    change_the_range,
+    take_an_optimizer_step,
+    take_a_fused_optimizer_step,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_changed_weights_are_noticed(change, mode):
     model = copy.deepcopy(variant("joint"))
@@ -171,6 +187,58 @@ def test_changed_weights_are_noticed(change, mode):
     assert not torch.equal(after["electronic"], before["electronic"])
     for target, values in expected.items():
         torch.testing.assert_close(after[target], values)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changes_between_predictions_are_noticed(change):
+    """Where one look at the whole model replaces the looks of its caches."""
+    model, crystals = copy.deepcopy(variant("joint")), small_crystals(5, max_atoms=4)
+    before = model.predict_targets(crystals)
+    np.testing.assert_array_equal(model.predict_targets(crystals)["total"], before["total"])
+    change(model)
+    after = model.predict_targets(crystals)
+    with use_backend("reference"):
+        expected = model.predict_targets(crystals)
+    for target, values in expected.items():
+        np.testing.assert_allclose(after[target], values, rtol=1e-9, atol=1e-9)
+    assert not np.array_equal(after["electronic"], before["electronic"])
+
+
+def test_weights_made_elsewhere_do_not_stay_for_the_next_prediction():
+    model, crystals = copy.deepcopy(variant("joint")), small_crystals(5, max_atoms=4)
+    before = model.predict_targets(crystals)
+    weight = next(iter(model.decoders.values())).blocks[0].mix[0].weight
+    own = weight.data
+    weight.data = 1.5 * own
+    tensors_of(model)  # the caches now hold the other weights
+    weight.data = own  # the model is again as at the last prediction
+    np.testing.assert_array_equal(model.predict_targets(crystals)["total"], before["total"])
+
+
+def test_models_with_a_common_encoder_both_notice_its_change():
+    model, crystals = randomised(config(targets=("electronic", "total"))), small_crystals(5, max_atoms=4)
+    part = model.with_targets(["electronic"])
+    for _ in range(2):
+        whole = model.predict(crystals, "electronic")
+        np.testing.assert_array_equal(part.predict(crystals, "electronic"), whole)
+        with torch.no_grad():
+            model.encoder.layers[0].update[0].weight.mul_(1.5)
+        assert not np.array_equal(part.predict(crystals, "electronic"), whole)
+    np.testing.assert_array_equal(model.predict(crystals, "electronic"), part.predict(crystals, "electronic"))
+
+
+def test_hooks_are_called_between_predictions():
+    model, crystals = copy.deepcopy(variant("joint")), small_crystals(5, max_atoms=4)
+    expected = model.predict_targets(crystals)["total"]
+    model.predict_targets(crystals)
+    calls: list[int] = []
+    block = next(iter(model.decoders.values())).blocks[0]
+    handle = block.mix.register_forward_hook(lambda *_: calls.append(1))
+    np.testing.assert_allclose(model.predict_targets(crystals)["total"], expected, rtol=1e-9, atol=1e-12)
+    assert len(calls) == 1
+    handle.remove()
+    model.predict_targets(crystals)
+    assert len(calls) == 1
 
 
 def test_parameters_made_in_inference_mode():

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 
@@ -26,6 +27,8 @@ from dtnn_fast.model.lattice_model import LatticeGraph, LatticeModel
 from dtnn_fast.model.pair_springs import AtomPairs, assemble
 from dtnn_fast.phonons import ionic_tensor
 from dtnn_fast.symmetry import with_operations
+from dtnn_fast.training.lattice_loss import lattice_terms
+from dtnn_fast.training.lattice_training import LatticeData
 
 CRYSTALS = asymmetric_crystals()
 TOLERANCE = 1e-8
@@ -151,17 +154,38 @@ def test_springs_vanish_smoothly_at_the_cutoff(model):
 
 def test_assembled_matrices_have_the_energy_of_their_springs():
     generator = torch.Generator().manual_seed(1)
-    ptr = torch.tensor([0, 3, 3, 5])
+    sizes = [3, 0, 2]
     first, second = torch.tensor([0, 0, 1, 3, 3]), torch.tensor([1, 2, 2, 4, 4])
     symmetric = torch.randn(5, 3, 3, generator=generator, dtype=torch.float64)
     symmetric = symmetric + symmetric.transpose(1, 2)
-    matrices = assemble(-symmetric, AtomPairs(first, second, torch.zeros(5, 3)), ptr)
+    matrices = assemble(-symmetric, AtomPairs(first, second, torch.zeros(5, 3)), sizes)
     assert [len(matrix) for matrix in matrices] == [9, 0, 6]
     displacements = torch.randn(5, 3, generator=generator, dtype=torch.float64)
-    parts = displacements.split([3, 0, 2])
+    parts = displacements.split(sizes)
     energy = sum(0.5 * part.flatten() @ matrix @ part.flatten() for part, matrix in zip(parts, matrices, strict=True))
     stretch = displacements[first] - displacements[second]
     torch.testing.assert_close(energy, 0.5 * torch.einsum("ei,eij,ej->", stretch, symmetric, stretch))
+
+
+@pytest.mark.parametrize("prepare", [list, with_operations])
+def test_a_training_step_needs_only_tensors_of_its_device(prepare):
+    """Torch's device without values refuses tensors of another one, and operations that read values."""
+    model = random_lattice_model(functionals=("PBE", "PBEsol"))
+    crystals = prepare(small_crystals(3, max_atoms=4, skip=3))
+    labelled = [
+        replace(crystal, force_constants=found.force_constants, born_charges=found.born_charges)
+        for crystal, found in zip(crystals, model.predict(crystals), strict=True)
+    ]
+    data = LatticeData(labelled, model)
+    there = copy.deepcopy(model).to("meta")
+    graph, functional, labels = data.batch([0, 1, 2], there.device)
+    assert there.graph(crystals).pairs.vectors.device == there.device
+    matrices, charges = there(graph, functional)
+    terms = lattice_terms(matrices, charges, labels)
+    assert set(terms) == {"force_constants", "born_charges", "ionic"}
+    torch.stack(list(terms.values())).sum().backward()
+    assert [len(matrix) for matrix in matrices] == [3 * crystal.num_atoms for crystal in crystals]
+    assert there.springs.ends.weight.grad.device == there.device
 
 
 def test_gradients_reach_all_weights(model):

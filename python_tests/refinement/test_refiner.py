@@ -45,6 +45,11 @@ def crystals():
     return [crystal for crystal in labelled() if 2 <= crystal.num_atoms <= 8][:12]
 
 
+def test_the_lattice_model_goes_to_the_device(direct):
+    assert bundled_refiner(direct).lattice.device == torch.device("cpu")
+    assert bundled_refiner(direct, "meta").lattice.device == torch.device("meta")
+
+
 def test_the_lattice_tensor_is_that_of_its_charges_and_force_constants(direct, lattice, crystals):
     predicted = direct.predict_targets(crystals)
     for index, result in enumerate(Refiner(direct, lattice).refine(crystals)):

@@ -42,6 +42,14 @@ def test_a_frozen_encoder_runs_once_for_each_layer():
     assert calls == [(4,), (2,), (4, 5), (1, 2, 3, 4)]
 
 
+def test_trials_run_on_the_device():
+    """The CPU cannot stand in for a GPU here; torch's device without values can."""
+    make_trainer = TrainerFactory(CRYSTALS, lambda layer: None, encode_crystals, "meta")
+    trainer = make_trainer(BASE, PARTS)
+    assert trainer.workers.device == torch.device("meta")
+    assert {parameter.device for parameter in trainer.model.parameters()} == {torch.device("meta")}
+
+
 @pytest.mark.parametrize("frozen", [True, False])
 def test_a_trial_has_the_validation_error_of_a_run_of_train(tmp_path, frozen):
     def encode(encoder, layers):
