@@ -11,6 +11,7 @@ from torch import Tensor
 from .._backend import reference_implementations, uses_reference
 from ._bond_ends import order_for
 from ._bond_messages_derivatives import composed_backward
+from ._fused import reference_gradients, reference_gradients_with_tangents, second_gradients
 from ._rank2 import matmul_precision
 from ._registration import check_same_device, register_autocast, register_derivatives, register_vmap
 from .bond_turns import BondTurns
@@ -129,6 +130,8 @@ _NAMES = (
     *("hidden_weight", "hidden_bias", "out_weight", "out_bias"),
     *("pairs", "row_ptr", "neighbor_order", "neighbor_row_ptr", "turn", "turn_counts"),
 )
+NUM_GRADS = 5
+NUM_DIFFERENTIATED = NUM_GRADS + NUM_FLOATS
 _GRAD_NAMES = ("grad_scalar", "grad_vector", "grad_sum_scalar", "grad_sum_vector", "grad_sum_rank2")
 
 
@@ -150,7 +153,7 @@ def _fake_backward(*arguments: Any) -> tuple[Tensor, ...]:
     need_geometry, need_weights = arguments[tensors : tensors + 2]
     named = dict(zip(_NAMES, inputs, strict=True)) | dict(zip(_GRAD_NAMES, grads, strict=True))
     check_same_device("bond_messages_backward", **named)
-    needed = [True] * 5 + [need_geometry] * 3 + [need_weights] * 4
+    needed = _needed(need_geometry, need_weights)
     return tuple(
         inputs[0].new_empty(x.shape if need else (0,)) for x, need in zip(inputs[:NUM_FLOATS], needed, strict=True)
     )
@@ -167,8 +170,8 @@ def _backward(ctx, *grads):  # type: ignore[no-untyped-def]
     needs = ctx.needs_input_grad
     if all(grad is None for grad in grads):
         return (None,) * (len(inputs) + 1)
-    needed = [True] * 5 + [any(needs[5:8])] * 3 + [any(needs[8:NUM_FLOATS])] * 4
-    input_grads = torch.ops.dtnn_fast.bond_messages_backward(*grads, *inputs, needed[5], needed[8], ctx.precision)
+    of_groups = any(needs[5:8]), any(needs[8:NUM_FLOATS])
+    input_grads = torch.ops.dtnn_fast.bond_messages_backward(*grads, *inputs, *of_groups, ctx.precision)
     kept = [grad if need else None for grad, need in zip(input_grads, needs[:NUM_FLOATS], strict=True)]
     return *kept, *[None] * (len(inputs) + 1 - NUM_FLOATS)
 
@@ -189,38 +192,103 @@ def _setup_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def
 
 def _backward_backward(ctx, *grad_grads):  # type: ignore[no-untyped-def]
     arguments = ctx.saved_tensors
-    needed = [True] * 5 + [ctx.need_geometry] * 3 + [ctx.need_weights] * 4
-    grad_grads = tuple(grad if need else None for grad, need in zip(grad_grads, needed, strict=True))
-    results: list[Tensor | None] = [None] * (len(arguments) + 3)
-    if all(grad is None for grad in grad_grads):
-        return tuple(results)
-    places = range(len(_GRAD_NAMES) + NUM_FLOATS)
-    differentiated = [place for place in places if arguments[place] is not None and ctx.needs_input_grad[place]]
-
-    def input_grads(*values: Tensor) -> tuple[Tensor, ...]:
-        replaced = list(arguments)
-        for place, value in zip(differentiated, values, strict=True):
-            replaced[place] = value
-        results = composed_backward(*replaced)
-        return tuple(x for x, grad in zip(results, grad_grads, strict=True) if grad is not None)
-
-    _, vjp = torch.func.vjp(input_grads, *(arguments[place] for place in differentiated))
-    for place, grad in zip(differentiated, vjp(tuple(g for g in grad_grads if g is not None)), strict=True):
-        results[place] = grad
-    return tuple(results)
+    needed = _needed(ctx.need_geometry, ctx.need_weights)
+    changes = tuple(grad if need else None for grad, need in zip(grad_grads, needed, strict=True))
+    used = ctx.needs_input_grad[:NUM_DIFFERENTIATED]
+    if all(change is None for change in changes) or not any(used):
+        return (None,) * len(ctx.needs_input_grad)
+    needs = any(used[10:13]), any(used[13:])
+    if arguments[NUM_GRADS].is_cuda:
+        results = _composed_double_backward(reference_gradients, changes, arguments, *needs)
+    else:
+        results = torch.ops.dtnn_fast.bond_messages_double_backward(*changes, *arguments, *needs)
+    kept = [x if use else None for x, use in zip(results, used, strict=True)]
+    return *kept, *[None] * (len(ctx.needs_input_grad) - NUM_DIFFERENTIATED)
 
 
 def _reference_backward(*arguments):  # type: ignore[no-untyped-def]
     *tensors, need_geometry, need_weights, _ = arguments
-    needed = [True] * 5 + [need_geometry] * 3 + [need_weights] * 4
     results = composed_backward(*tensors)
+    needed = _needed(need_geometry, need_weights)
     return tuple(x if need else x.new_empty(0) for x, need in zip(results, needed, strict=True))
+
+
+@torch.library.register_fake("dtnn_fast::bond_messages_double_backward")
+def _fake_double_backward(*arguments: Any) -> tuple[Tensor, ...]:
+    changes, tensors, needs = arguments[:NUM_FLOATS], arguments[NUM_FLOATS:-2], arguments[-2:]
+    names = (*_GRAD_NAMES, *_NAMES)
+    named = dict(zip(names, tensors, strict=True)) | {
+        f"change_{name}": change for name, change in zip(_NAMES, changes, strict=False)
+    }
+    check_same_device("bond_messages_double_backward", **named)
+    inputs = tensors[NUM_GRADS:]
+    of_inputs = zip(inputs[:NUM_FLOATS], _needed(*needs), strict=True)
+    return *_fake(*inputs), *(inputs[0].new_empty(x.shape if need else (0,)) for x, need in of_inputs)
+
+
+def _setup_double_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    *tensors, ctx.need_geometry, ctx.need_weights = inputs
+    ctx.save_for_backward(*tensors)
+    ctx.set_materialize_grads(False)
+
+
+def _third_backward(ctx, *grads):  # type: ignore[no-untyped-def]
+    changes, arguments = ctx.saved_tensors[:NUM_FLOATS], ctx.saved_tensors[NUM_FLOATS:]
+    needed = [True] * NUM_GRADS + _needed(ctx.need_geometry, ctx.need_weights)
+    kept = [grad if need else None for grad, need in zip(grads, needed, strict=True)]
+    function, inputs, wanted = _input_gradients(changes, arguments)
+    of_wanted, of_inputs = second_gradients(function, inputs, [changes[place] for place in wanted], kept)
+    of_changes: list[Tensor | None] = [None] * NUM_FLOATS
+    for place, grad in zip(wanted, of_wanted, strict=True):
+        of_changes[place] = grad
+    kept = [None if x is None else grad for x, grad in zip(arguments, of_inputs, strict=False)]
+    return *of_changes, *kept, *[None] * (len(arguments) + 2 - NUM_DIFFERENTIATED)
+
+
+def _reference_double_backward(*arguments):  # type: ignore[no-untyped-def]
+    changes, tensors, needs = arguments[:NUM_FLOATS], arguments[NUM_FLOATS:-2], arguments[-2:]
+    return _composed_double_backward(reference_gradients_with_tangents, changes, tensors, *needs)
+
+
+def _composed_double_backward(gradients, changes, arguments, *needs):  # type: ignore[no-untyped-def]
+    function, inputs, wanted = _input_gradients(changes, arguments)
+    results = gradients(function, inputs, [changes[place] for place in wanted])
+    needed = [True] * NUM_GRADS + _needed(*needs)
+    return tuple(x if need else x.new_empty(0) for x, need in zip(results, needed, strict=True))
+
+
+def _input_gradients(changes, arguments):  # type: ignore[no-untyped-def]
+    """Return the backward as a function of its differentiable arguments, these, and which results have changes."""
+    inputs, indices = list(arguments[:NUM_DIFFERENTIATED]), arguments[NUM_DIFFERENTIATED:]
+    outputs = _fake(*arguments[NUM_GRADS:])
+    for place, output in enumerate(outputs):
+        if inputs[place] is None:
+            inputs[place] = torch.zeros_like(output)
+    wanted = [place for place, change in enumerate(changes) if change is not None]
+
+    def function(*floats: Tensor) -> tuple[Tensor, ...]:
+        grads = composed_backward(*floats, *indices)
+        return tuple(grads[place] for place in wanted)
+
+    return function, inputs, wanted
+
+
+def _needed(need_geometry: bool, need_weights: bool) -> list[bool]:
+    """List for the twelve inputs whether their gradients are needed."""
+    return [True] * 5 + [need_geometry] * 3 + [need_weights] * 4
 
 
 register_derivatives("bond_messages", setup_context=_setup_context, backward=_backward, reference=_reference)
 register_derivatives(
     "bond_messages_backward", setup_context=_setup_backward, backward=_backward_backward, reference=_reference_backward
 )
+register_derivatives(
+    "bond_messages_double_backward",
+    setup_context=_setup_double_backward,
+    backward=_third_backward,
+    reference=_reference_double_backward,
+)
 register_vmap("bond_messages")
 register_vmap("bond_messages_backward")
+register_vmap("bond_messages_double_backward")
 register_autocast("bond_messages")

@@ -205,6 +205,11 @@ def _message_grads(b: Batch) -> tuple[Tensor, ...]:
     return *bonds, b.atoms(CHANNELS, seed=5), b.atoms(3, CHANNELS, seed=6), b.atoms(6, CHANNELS, seed=7)
 
 
+def _message_changes(b: Batch) -> list[Tensor]:
+    """Make gradients for the gradients of the twelve tensors of bond_messages."""
+    return [(x + 1.0).sin() for x in _message_inputs(b)[:12]]
+
+
 # Keys: the name of the operation, then the variant.
 OPERATIONS: dict[str, Case] = {
     "neighbor_list": Case(OPS.neighbor_list, lambda b: (b.positions, b.cell, b.pbc, b.ptr, 2.4, None, False, False)),
@@ -244,6 +249,17 @@ OPERATIONS: dict[str, Case] = {
     ),
     "bond_messages_backward of the sums": Case(
         OPS.bond_messages_backward, lambda b: (None, None, *_message_grads(b)[2:], *_message_inputs(b), False, True)
+    ),
+    "bond_messages_double_backward": Case(
+        OPS.bond_messages_double_backward,
+        lambda b: (*_message_changes(b), *_message_grads(b), *_message_inputs(b), True, True),
+    ),
+    "bond_messages_double_backward of the geometry": Case(
+        OPS.bond_messages_double_backward,
+        lambda b: (
+            *([None] * 5 + _message_changes(b)[5:8] + [None] * 4),
+            *(None, None, *_message_grads(b)[2:], *_message_inputs(b), False, True),
+        ),
     ),
     "bond_geometry": Case(OPS.bond_geometry, lambda b: (b.bonds(3), 2.5, 3)),
     "bond_geometry_backward": Case(
