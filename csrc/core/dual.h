@@ -4,8 +4,10 @@
 // g . (df/dx) v with respect to x is the change of dL/dx along v, because second derivatives commute.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
+#include "core/sigmoid.h"
 #include "core/simd_level.h"
 
 namespace dtnn {
@@ -29,9 +31,27 @@ struct Dual {
   friend DTNN_ALWAYS_INLINE Dual operator+(T a, Dual b) { return {a + b.value, b.change}; }
   friend DTNN_ALWAYS_INLINE Dual operator*(T a, Dual b) { return {a * b.value, a * b.change}; }
   friend DTNN_ALWAYS_INLINE Dual operator*(Dual a, T b) { return {a.value * b, a.change * b}; }
+  friend DTNN_ALWAYS_INLINE Dual operator/(Dual a, Dual b) {
+    const T quotient = a.value / b.value;
+    return {quotient, (a.change - quotient * b.change) / b.value};
+  }
   friend DTNN_ALWAYS_INLINE Dual operator-(Dual a) { return {-a.value, -a.change}; }
   DTNN_ALWAYS_INLINE Dual& operator+=(Dual b) { return *this = *this + b; }
 };
+
+template <typename T>
+DTNN_ALWAYS_INLINE Dual<T> sqrt(Dual<T> x) {
+  const T root = std::sqrt(x.value);
+  return {root, x.change / (T(2) * root)};
+}
+
+// Called as sigmoid<Dual<T>>, as for other numbers.
+template <typename Same, typename T>
+DTNN_ALWAYS_INLINE void sigmoid(const Dual<T>& x, Dual<T>& scale) {
+  T value;
+  sigmoid<T>(x.value, value);
+  scale = {value, x.change * (value * (T(1) - value))};
+}
 
 // A row of dual numbers in two places: values and changes each lie next to each other. Reads give a Dual.
 template <typename T>

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "core/small_matmul.h"
 #include "core/tile_nodes.h"
 
 namespace dtnn {
@@ -256,21 +255,14 @@ void TileRunner<T>::forward_node(const TileNode& node, const TileMemory<T>& memo
     args.in_channels = first.channels;
     return run_node_forward(node.kind, args);
   }
+  const int64_t all_rows = rows * value.components;
   bool accumulate = node.bias != kNoBias;
-  if (accumulate) fill_rows_with(memory.weights + node.bias, rows * value.components, value.channels, out);
+  if (accumulate) products_.fill_bias(memory.weights, node.bias, all_rows, value.channels, out);
   for (const LinearTerm& term : node.terms) {
     const MatrixPart& part = term.matrix;
-    const int64_t depth = part.rows, ld = part.whole.cols;
-    const T* matrix = memory.weights + part.whole.offset + part.first_row * ld + part.first_col;
-    const int64_t all_rows = rows * value.components;
-    if (ld == 1) {
-      add_dots(values_[at(term.x)], matrix, all_rows, depth, accumulate, out);
-    } else {
-      Prefetch ahead;
-      multiply(SmallMatmul<T>{values_[at(term.x)], depth, 1, matrix, ld, out, value.channels, all_rows, value.channels,
-                              depth, accumulate},
-               ahead);
-    }
+    const int64_t stride = part.whole.cols;
+    const TileMatrixPlace matrix{part.whole.offset + part.first_row * stride + part.first_col, stride};
+    products_.forward(values_[at(term.x)], memory.weights, matrix, all_rows, part.rows, value.channels, accumulate, out);
     accumulate = true;
   }
 }
@@ -323,26 +315,22 @@ void TileRunner<T>::backward_node(const TileNode& node, const TileMemory<T>& mem
   }
   const int64_t all_rows = rows * value.components, channels = value.channels;
   const bool weights = program_.weights_need_grad();
-  if (weights && node.bias != kNoBias) add_column_sums(grad, all_rows, channels, memory.grad_weights + node.bias);
+  if (weights && node.bias != kNoBias) {
+    products_.add_bias_grads(grad, node.bias, all_rows, channels, memory.grad_weights);
+  }
   for (const LinearTerm& term : node.terms) {
     const MatrixPart& part = term.matrix;
-    const int64_t depth = part.rows, ld = part.whole.cols, ld_t = part.whole.rows;
+    const int64_t stride = part.whole.cols, stride_t = part.whole.rows;
     const T* x = values_[at(term.x)];
-    Prefetch ahead;
     if (weights) {
-      T* grad_matrix = memory.grad_weights + part.whole.offset + part.first_row * ld + part.first_col;
-      if (ld == 1) {
-        add_scaled_rows(x, grad, all_rows, depth, grad_matrix);
-      } else {
-        multiply(SmallMatmul<T>{x, 1, depth, grad, channels, grad_matrix, ld, depth, channels, all_rows, true}, ahead);
-      }
+      const TileMatrixPlace matrix{part.whole.offset + part.first_row * stride + part.first_col, stride};
+      products_.add_weight_grads(x, grad, matrix, all_rows, part.rows, channels, memory.grad_weights);
     }
     T* grad_x = grads_[at(term.x)];
     if (grad_x == nullptr || !program_.values()[at(term.x)].requires_grad) continue;
-    const T* matrix_t = memory.weights_t + part.whole.offset + part.first_col * ld_t + part.first_row;
-    multiply(SmallMatmul<T>{grad, channels, 1, matrix_t, ld_t, grad_x, depth, all_rows, depth, channels,
-                            has_grad_[at(term.x)] != 0},
-             ahead);
+    const TileMatrixPlace matrix_t{part.whole.offset + part.first_col * stride_t + part.first_row, stride_t};
+    products_.backward(grad, memory.weights_t, matrix_t, all_rows, channels, part.rows, has_grad_[at(term.x)] != 0,
+                       grad_x);
     has_grad_[at(term.x)] = 1;
   }
 }
@@ -351,5 +339,7 @@ template void transpose_weights<float>(const TileProgram&, const float*, float*)
 template void transpose_weights<double>(const TileProgram&, const double*, double*);
 template class TileRunner<float>;
 template class TileRunner<double>;
+template class TileRunner<Dual<float>>;
+template class TileRunner<Dual<double>>;
 
 }  // namespace dtnn

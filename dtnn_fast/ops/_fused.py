@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Derivatives of fused operations: the backward is a kernel, and the second derivative goes through the reference.
+"""Derivatives of fused operations: the backward is a kernel, and mostly the second derivative goes by the reference.
 
 A fused operation is a small network. Its backward kernel computes the values again and returns the gradients of all
-differentiable inputs. The derivative of the backward is rarely needed (forces in a loss), so it is taken by torch from
-the reference implementation.
+differentiable inputs. The derivative of the backward is needed for forces in a loss. There is a kernel of it for the
+networks of the encoder on the CPU; others take it from the reference implementation, by torch.
 """
 
 from __future__ import annotations
@@ -104,6 +104,7 @@ def register_network(
     grad_names: Sequence[str] = ("grad_scalar", "grad_vector", "grad_rank2"),
     autocast: bool = True,
     backward_on_cuda: bool = False,
+    double_backward_on_cpu: bool = False,
     fake: Callable[..., tuple[Tensor, ...]],
     reference: Callable[..., tuple[Tensor, ...]],
 ) -> None:
@@ -119,12 +120,14 @@ def register_network(
         grad_names: names of the gradients of its results.
         autocast: whether torch.autocast casts 16-bit tensors to float32.
         backward_on_cuda: whether there is a CUDA kernel of the backward; otherwise the reference implementation runs.
+        double_backward_on_cpu: whether there is an operation ``<op>_double_backward`` for the CPU. It takes the
+            gradients of the results of ``<op>_backward``, then its arguments.
         fake: makes empty results.
         reference: the operation in torch's operations.
     """
     count, num_groups = len(names), max(groups) + 1
     num_grads = len(grad_names)
-    backward_op = f"{op}_backward"
+    backward_op, double_op = f"{op}_backward", f"{op}_double_backward"
     schema = getattr(torch.ops.dtnn_fast, backward_op).default._schema
     num_sizes = len(schema.arguments) - num_grads - count - num_groups
 
@@ -133,6 +136,9 @@ def register_network(
         needs = list(arguments[count + num_sizes :])
         needs += [True] * (num_groups - len(needs))
         return arguments[:count], arguments[count : count + num_sizes], [needs[group] for group in groups]
+
+    def needs_of_groups(needs: Sequence[bool]) -> list[bool]:
+        return [any(needs[i] for i in range(count) if groups[i] == group) for group in range(num_groups)]
 
     def fake_forward(*arguments: Any) -> tuple[Tensor, ...]:
         check_same_device(op, **dict(zip(names, arguments, strict=False)))
@@ -153,8 +159,8 @@ def register_network(
         needs = ctx.needs_input_grad
         if all(grad is None for grad in grads):
             return (None,) * len(needs)
-        of_groups = [any(needs[i] for i in range(count) if groups[i] == group) for group in range(num_groups)]
-        results = getattr(torch.ops.dtnn_fast, backward_op)(*grads, *ctx.saved_tensors, *ctx.sizes, *of_groups)
+        needed = needs_of_groups(needs)
+        results = getattr(torch.ops.dtnn_fast, backward_op)(*grads, *ctx.saved_tensors, *ctx.sizes, *needed)
         results = (results,) if count == 1 else results
         return *(g if need else None for g, need in zip(results, needs, strict=False)), *[None] * num_sizes
 
@@ -166,11 +172,19 @@ def register_network(
 
     def backward_backward(ctx, *grad_grads):  # type: ignore[no-untyped-def]
         saved = ctx.saved_tensors
+        grads, tensors = saved[:num_grads], saved[num_grads:]
         wanted = [grad if need else None for grad, need in zip(grad_grads, ctx.needed, strict=True)]
-        of_grads, of_inputs = second_gradients(
-            lambda *x: reference(*x, *ctx.sizes), saved[num_grads:], saved[:num_grads], wanted
-        )
-        return *of_grads, *of_inputs, *[None] * (ctx.num_arguments - num_grads - count)
+        used = ctx.needs_input_grad[: num_grads + count]
+        if all(grad is None for grad in wanted) or not any(used):
+            return (None,) * ctx.num_arguments
+        if double_backward_on_cpu and not tensors[0].is_cuda:
+            needs = needs_of_groups(used[num_grads:])
+            results = getattr(torch.ops.dtnn_fast, double_op)(*wanted, *grads, *tensors, *ctx.sizes, *needs)
+        else:
+            of_grads, of_inputs = second_gradients(lambda *x: reference(*x, *ctx.sizes), tensors, grads, wanted)
+            results = *of_grads, *of_inputs
+        kept = (x if use else None for x, use in zip(results, used, strict=True))
+        return *kept, *[None] * (ctx.num_arguments - num_grads - count)
 
     def backward_by_reference(*arguments: Any) -> Any:
         tensors, sizes, needed = split(arguments[num_grads:])
@@ -190,5 +204,89 @@ def register_network(
     )
     register_vmap(op)
     register_vmap(backward_op)
+    if double_backward_on_cpu:
+        _register_double_backward(double_op, names, grad_names, split, fake_forward, reference)
     if autocast:
         register_autocast(op)
+
+
+def _register_double_backward(
+    op: str,
+    names: Sequence[str],
+    grad_names: Sequence[str],
+    split: Callable[[Sequence[Any]], tuple[Sequence[Any], Sequence[Any], list[bool]]],
+    fake_forward: Callable[..., tuple[Tensor, ...]],
+    reference: Callable[..., tuple[Tensor, ...]],
+) -> None:
+    """Register fakes, derivatives and vmap of an operation that differentiates a backward.
+
+    Its derivatives are taken by torch from the reference implementation.
+
+    Args:
+        op: the operation ``<op>_double_backward``.
+        names: names of the tensors of ``<op>``.
+        grad_names: names of the gradients of its results.
+        split: splits the arguments of ``<op>`` into tensors, sizes and which gradients are needed.
+        fake_forward: makes empty results of ``<op>``.
+        reference: ``<op>`` in torch's operations.
+    """
+    count, num_grads = len(names), len(grad_names)
+    change_names = [f"change_{name}" for name in names]
+
+    def parts(arguments: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
+        """Split into gradients of gradients, gradients, and the arguments of ``<op>``."""
+        return arguments[:count], arguments[count : count + num_grads], arguments[count + num_grads :]
+
+    def fake(*arguments: Any) -> tuple[Tensor, ...]:
+        changes, grads, inputs = parts(arguments)
+        tensors, sizes, needed = split(inputs)
+        named = dict(zip(names, tensors, strict=True)) | dict(zip(grad_names, grads, strict=True))
+        check_same_device(op, **named, **dict(zip(change_names, changes, strict=True)))
+        of_inputs = (x.new_empty(x.shape if need else (0,)) for x, need in zip(tensors, needed, strict=True))
+        return *fake_forward(*tensors, *sizes), *of_inputs
+
+    def first_gradients(
+        changes: Sequence[Tensor | None], grads: Sequence[Tensor | None], tensors: Sequence[Tensor], sizes: Sequence[Any]
+    ) -> tuple[Callable[..., tuple[Tensor, ...]], list[Tensor], list[int]]:
+        """Return the backward as a function of gradients and tensors, these, and which of its results have changes."""
+        outputs = fake_forward(*tensors, *sizes)
+        given = [torch.zeros_like(out) if grad is None else grad for out, grad in zip(outputs, grads, strict=True)]
+        wanted = [place for place, change in enumerate(changes) if change is not None]
+
+        def function(*moving: Tensor) -> tuple[Tensor, ...]:
+            results = reference_gradients_with_tangents(
+                lambda *x: reference(*x, *sizes), moving[num_grads:], moving[:num_grads]
+            )
+            return tuple(results[place] for place in wanted)
+
+        return function, [*given, *tensors], wanted
+
+    def by_reference(*arguments: Any) -> tuple[Tensor, ...]:
+        changes, grads, inputs = parts(arguments)
+        tensors, sizes, needed = split(inputs)
+        function, moving, wanted = first_gradients(changes, grads, tensors, sizes)
+        results = reference_gradients_with_tangents(function, moving, [changes[place] for place in wanted])
+        needed = [True] * num_grads + needed
+        return tuple(x if need else x.new_empty(0) for x, need in zip(results, needed, strict=True))
+
+    def setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
+        _, ctx.sizes, ctx.needed = split(parts(inputs)[2])
+        ctx.num_arguments = len(inputs)
+        ctx.save_for_backward(*inputs[: 2 * count + num_grads])
+        ctx.set_materialize_grads(False)
+
+    def backward(ctx, *third_grads):  # type: ignore[no-untyped-def]
+        changes, grads, tensors = parts(ctx.saved_tensors)
+        function, moving, wanted = first_gradients(changes, grads, tensors, ctx.sizes)
+        needed = [True] * num_grads + ctx.needed
+        present = [grad if need else None for grad, need in zip(third_grads, needed, strict=True)]
+        of_wanted, of_moving = second_gradients(function, moving, [changes[place] for place in wanted], present)
+        of_changes: list[Tensor | None] = [None] * count
+        for place, grad in zip(wanted, of_wanted, strict=True):
+            of_changes[place] = grad
+        kept = [None if x is None else grad for x, grad in zip((*grads, *tensors), of_moving, strict=True)]
+        return *of_changes, *kept, *[None] * (ctx.num_arguments - 2 * count - num_grads)
+
+    torch.library.register_fake(f"dtnn_fast::{op}", fake)
+    register_derivatives(op, setup_context=setup_context, backward=backward, reference=by_reference)
+    register_vmap(op)

@@ -254,13 +254,6 @@ OPERATIONS: dict[str, Case] = {
         OPS.bond_messages_double_backward,
         lambda b: (*_message_changes(b), *_message_grads(b), *_message_inputs(b), True, True),
     ),
-    "bond_messages_double_backward of the geometry": Case(
-        OPS.bond_messages_double_backward,
-        lambda b: (
-            *([None] * 5 + _message_changes(b)[5:8] + [None] * 4),
-            *(None, None, *_message_grads(b)[2:], *_message_inputs(b), False, True),
-        ),
-    ),
     "bond_geometry": Case(OPS.bond_geometry, lambda b: (b.bonds(3), 2.5, 3)),
     "bond_geometry_backward": Case(
         OPS.bond_geometry_backward,
