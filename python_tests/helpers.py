@@ -42,9 +42,7 @@ def check_operator(op: Any, *arguments: Any) -> None:
     torch.library.opcheck(op, arguments)
 
 
-def check_first_and_second_derivatives(
-    function: Callable[..., Any], *inputs: Tensor, fast_mode: bool = False
-) -> None:
+def check_first_and_second_derivatives(function: Callable[..., Any], *inputs: Tensor, fast_mode: bool = False) -> None:
     """Compare first and second derivatives of `function` with finite differences; inputs in float64.
 
     With `fast_mode` along random directions, else number by number.

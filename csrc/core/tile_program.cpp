@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/dual_tile_runner.h"
+#include "core/small_matmul.h"
 #include "core/tile_nodes.h"
 
 namespace dtnn {
@@ -241,28 +243,40 @@ void TileRunner<T>::forward(const TileMemory<T>& memory, int64_t rows) {
 }
 
 template <typename T>
+NodeForward<T> TileRunner<T>::forward_arguments(const TileNode& node, int64_t rows) const {
+  const TileValue& value = program_.values()[at(node.out)];
+  NodeForward<T> args{
+      rows, value.components, value.channels, static_cast<T>(node.eps), values_[at(node.out)], {}, 0, 0};
+  for (size_t i = 0; i < node.in.size(); ++i) {
+    const TileValueId id = node.in[i];
+    args.in[i] = id == kNoTileValue ? nullptr : values_[at(id)];
+  }
+  const TileValue& first = program_.values()[at(node.in[0])];
+  args.in_components = first.components;
+  args.in_channels = first.channels;
+  return args;
+}
+
+template <typename T>
 void TileRunner<T>::forward_node(const TileNode& node, const TileMemory<T>& memory, int64_t rows) {
   const TileValue& value = program_.values()[at(node.out)];
   T* out = values_[at(node.out)];
-  if (node.kind != TileNodeKind::kLinear) {
-    NodeForward<T> args{rows, value.components, value.channels, static_cast<T>(node.eps), out, {}, 0, 0};
-    for (size_t i = 0; i < node.in.size(); ++i) {
-      const TileValueId id = node.in[i];
-      args.in[i] = id == kNoTileValue ? nullptr : values_[at(id)];
-    }
-    const TileValue& first = program_.values()[at(node.in[0])];
-    args.in_components = first.components;
-    args.in_channels = first.channels;
-    return run_node_forward(node.kind, args);
-  }
-  const int64_t all_rows = rows * value.components;
+  if (node.kind != TileNodeKind::kLinear) return run_node_forward(node.kind, forward_arguments(node, rows));
   bool accumulate = node.bias != kNoBias;
-  if (accumulate) products_.fill_bias(memory.weights, node.bias, all_rows, value.channels, out);
+  if (accumulate) fill_rows_with(memory.weights + node.bias, rows * value.components, value.channels, out);
   for (const LinearTerm& term : node.terms) {
     const MatrixPart& part = term.matrix;
-    const int64_t stride = part.whole.cols;
-    const TileMatrixPlace matrix{part.whole.offset + part.first_row * stride + part.first_col, stride};
-    products_.forward(values_[at(term.x)], memory.weights, matrix, all_rows, part.rows, value.channels, accumulate, out);
+    const int64_t depth = part.rows, ld = part.whole.cols;
+    const T* matrix = memory.weights + part.whole.offset + part.first_row * ld + part.first_col;
+    const int64_t all_rows = rows * value.components;
+    if (ld == 1) {
+      add_dots(values_[at(term.x)], matrix, all_rows, depth, accumulate, out);
+    } else {
+      Prefetch ahead;
+      multiply(SmallMatmul<T>{values_[at(term.x)], depth, 1, matrix, ld, out, value.channels, all_rows, value.channels,
+                              depth, accumulate},
+               ahead);
+    }
     accumulate = true;
   }
 }
@@ -297,40 +311,48 @@ void TileRunner<T>::backward(const TileMemory<T>& memory, int64_t rows) {
 }
 
 template <typename T>
+NodeBackward<T> TileRunner<T>::backward_arguments(const TileNode& node, int64_t rows) {
+  const TileValue& value = program_.values()[at(node.out)];
+  NodeBackward<T> args{rows, value.components, value.channels, static_cast<T>(node.eps), values_[at(node.out)],
+                       grads_[at(node.out)], {}, {}, 0, 0};
+  for (size_t i = 0; i < node.in.size(); ++i) {
+    const TileValueId id = node.in[i];
+    args.in[i] = id == kNoTileValue ? nullptr : values_[at(id)];
+    args.grad_in[i] = grad_to_add_to(id, rows);
+  }
+  const TileValue& first = program_.values()[at(node.in[0])];
+  args.in_components = first.components;
+  args.in_channels = first.channels;
+  return args;
+}
+
+template <typename T>
 void TileRunner<T>::backward_node(const TileNode& node, const TileMemory<T>& memory, int64_t rows) {
   const TileValue& value = program_.values()[at(node.out)];
   const T* grad = grads_[at(node.out)];
-  if (node.kind != TileNodeKind::kLinear) {
-    NodeBackward<T> args{
-        rows, value.components, value.channels, static_cast<T>(node.eps), values_[at(node.out)], grad, {}, {}, 0, 0};
-    for (size_t i = 0; i < node.in.size(); ++i) {
-      const TileValueId id = node.in[i];
-      args.in[i] = id == kNoTileValue ? nullptr : values_[at(id)];
-      args.grad_in[i] = grad_to_add_to(id, rows);
-    }
-    const TileValue& first = program_.values()[at(node.in[0])];
-    args.in_components = first.components;
-    args.in_channels = first.channels;
-    return run_node_backward(node.kind, args);
-  }
+  if (node.kind != TileNodeKind::kLinear) return run_node_backward(node.kind, backward_arguments(node, rows));
   const int64_t all_rows = rows * value.components, channels = value.channels;
   const bool weights = program_.weights_need_grad();
-  if (weights && node.bias != kNoBias) {
-    products_.add_bias_grads(grad, node.bias, all_rows, channels, memory.grad_weights);
-  }
+  if (weights && node.bias != kNoBias) add_column_sums(grad, all_rows, channels, memory.grad_weights + node.bias);
   for (const LinearTerm& term : node.terms) {
     const MatrixPart& part = term.matrix;
-    const int64_t stride = part.whole.cols, stride_t = part.whole.rows;
+    const int64_t depth = part.rows, ld = part.whole.cols, ld_t = part.whole.rows;
     const T* x = values_[at(term.x)];
+    Prefetch ahead;
     if (weights) {
-      const TileMatrixPlace matrix{part.whole.offset + part.first_row * stride + part.first_col, stride};
-      products_.add_weight_grads(x, grad, matrix, all_rows, part.rows, channels, memory.grad_weights);
+      T* grad_matrix = memory.grad_weights + part.whole.offset + part.first_row * ld + part.first_col;
+      if (ld == 1) {
+        add_scaled_rows(x, grad, all_rows, depth, grad_matrix);
+      } else {
+        multiply(SmallMatmul<T>{x, 1, depth, grad, channels, grad_matrix, ld, depth, channels, all_rows, true}, ahead);
+      }
     }
     T* grad_x = grads_[at(term.x)];
     if (grad_x == nullptr || !program_.values()[at(term.x)].requires_grad) continue;
-    const TileMatrixPlace matrix_t{part.whole.offset + part.first_col * stride_t + part.first_row, stride_t};
-    products_.backward(grad, memory.weights_t, matrix_t, all_rows, channels, part.rows, has_grad_[at(term.x)] != 0,
-                       grad_x);
+    const T* matrix_t = memory.weights_t + part.whole.offset + part.first_col * ld_t + part.first_row;
+    multiply(SmallMatmul<T>{grad, channels, 1, matrix_t, ld_t, grad_x, depth, all_rows, depth, channels,
+                            has_grad_[at(term.x)] != 0},
+             ahead);
     has_grad_[at(term.x)] = 1;
   }
 }

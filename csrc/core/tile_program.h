@@ -13,8 +13,6 @@
 #include <memory>
 #include <vector>
 
-#include "core/tile_products.h"
-
 namespace dtnn {
 
 // A matrix in the flat weights, or a part of it: rows first_row.. and columns first_col.. of a matrix [rows, cols].
@@ -133,21 +131,26 @@ class TileProgram {
 template <typename T>
 void transpose_weights(const TileProgram& program, const T* weights, T* transposed);
 
-// What a run in numbers of type T, plain or Dual, works on: all of it at the first row of the tile, in the order of the program's inputs and outputs.
+// What a run works on, all of it at the first row of the tile, in the order of the program's inputs and outputs.
 template <typename T>
 struct TileMemory {
   std::vector<const T*> inputs;
   std::vector<T*> outputs;  // null: the values stay in the runner, see TileRunner::value
-  typename TileWeights<T>::Values weights{};
+  const T* weights = nullptr;
   // Of backward:
-  typename TileWeights<T>::Values weights_t{};
+  const T* weights_t = nullptr;
   std::vector<const T*> grad_outputs;
   std::vector<T*> grad_inputs;  // null where no gradient is needed
-  typename TileWeights<T>::Sums grad_weights = nullptr;  // added to
-  std::vector<char> add_to;  // for each input, whether its gradient is added to or overwritten; empty: overwritten
+  T* grad_weights = nullptr;    // added to
+  std::vector<char> add_to;     // for each input, whether its gradient is added to or overwritten; empty: overwritten
 };
 
-// Runs a program on one thread. In dual numbers, backward gives second derivatives (core/dual.h).
+template <typename T>
+struct NodeForward;
+template <typename T>
+struct NodeBackward;
+
+// Runs a program on one thread. In dual numbers, backward gives second derivatives: see dual_tile_runner.h.
 template <typename T>
 class TileRunner {
  public:
@@ -164,10 +167,14 @@ class TileRunner {
  private:
   void forward_node(const TileNode& node, const TileMemory<T>& memory, int64_t rows);
   void backward_node(const TileNode& node, const TileMemory<T>& memory, int64_t rows);
+  // What a node that is no product works on.
+  NodeForward<T> forward_arguments(const TileNode& node, int64_t rows) const;
+  NodeBackward<T> backward_arguments(const TileNode& node, int64_t rows);
   T* grad_to_add_to(TileValueId id, int64_t rows);
 
+  friend struct DualNodes;
+
   const TileProgram& program_;
-  TileProducts<T> products_;
   std::unique_ptr<T[]> storage_;
   std::vector<T*> own_values_;
   std::vector<T*> own_grads_;

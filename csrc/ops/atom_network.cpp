@@ -66,7 +66,7 @@ ThreeTensors update_on(const Tensor& scalar, const Tensor& vector, const Tensor&
   check.channels("sum_vector", sum_vector, 3, c.vector);
   check.channels("sum_rank2", sum_rank2, 6, c.vector);
   const TileProgram program = update_program(c, false, false, false);
-  check.weights("weights", weights, program);
+  check.weights(weights, program);
   return run(kernel, check.op, program,
              {dense(scalar), dense(vector), dense(rank2), dense(sum_scalar), dense(sum_vector), dense(sum_rank2)},
              dense(weights), c);
@@ -86,7 +86,7 @@ SevenTensors update_backward_on_cpu(const OptionalTensor& grad_scalar, const Opt
   check.channels("sum_rank2", sum_rank2, 6, c.vector);
   check.grads(grad_scalar, grad_vector, grad_rank2, c);
   const TileProgram program = update_program(c, need_atoms, need_sums, need_weights);
-  check.weights("weights", weights, program);
+  check.weights(weights, program);
   const std::vector<Tensor> g = run_backward(
       program, {dense(scalar), dense(vector), dense(rank2), dense(sum_scalar), dense(sum_vector), dense(sum_rank2)},
       dense(weights), {grad_scalar, grad_vector, grad_rank2},
@@ -102,7 +102,7 @@ ThreeTensors readout_on(const Tensor& scalar, const Tensor& vector, const Tensor
   check.like("weights", weights);
   const Channels out = check_outputs(check.op, scalar_out, vector_out, rank2_out, weights);
   const TileProgram program = readout_program(c, out, false, false);
-  check.weights("weights", weights, program);
+  check.weights(weights, program);
   return run(kernel, check.op, program, {dense(scalar), dense(vector), dense(rank2)}, dense(weights), out);
 }
 
@@ -116,7 +116,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> readout_backward_on_cpu(
   const Channels out = check_outputs(check.op, scalar_out, vector_out, rank2_out, weights);
   check.grads(grad_scalar, grad_vector, grad_rank2, out);
   const TileProgram program = readout_program(c, out, need_atoms, need_weights);
-  check.weights("weights", weights, program);
+  check.weights(weights, program);
   const std::vector<Tensor> g =
       run_backward(program, {dense(scalar), dense(vector), dense(rank2)}, dense(weights),
                    {grad_scalar, grad_vector, grad_rank2}, {need_atoms, need_atoms, need_atoms}, need_weights);

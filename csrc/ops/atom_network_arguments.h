@@ -41,7 +41,7 @@ struct Checker {
     DTNN_CHECK(c.vector >= 1, op, ": expected `vector` with at least one channel, got ", describe_shape(vector));
     return c;
   }
-  void weights(const char* name, const Tensor& weights, const TileProgram& program) const {
+  void weights(const Tensor& weights, const TileProgram& program, const char* name = "weights") const {
     like(name, weights);
     check_sizes(op, name, weights, "[P]", {program.num_weights()});
   }

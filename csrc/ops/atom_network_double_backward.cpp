@@ -73,14 +73,14 @@ TenTensors update_double_backward_on_cpu(
   check.channels("sum_rank2", sum_rank2, 6, c.vector);
   check.grads(grad_scalar, grad_vector, grad_rank2, c);
   const TileProgram program = update_program(c, need_atoms, need_sums, need_weights);
-  check.weights("weights", weights, program);
+  check.weights(weights, program);
   check.optional("change_scalar", change_scalar, 1, c.scalar);
   check.optional("change_vector", change_vector, 3, c.vector);
   check.optional("change_rank2", change_rank2, 6, c.rank2);
   check.optional("change_sum_scalar", change_sum_scalar, 1, c.scalar);
   check.optional("change_sum_vector", change_sum_vector, 3, c.vector);
   check.optional("change_sum_rank2", change_sum_rank2, 6, c.vector);
-  if (change_weights.has_value()) check.weights("change_weights", *change_weights, program);
+  if (change_weights.has_value()) check.weights(*change_weights, program, "change_weights");
   const std::vector<Tensor> g = run(program,
                                     {change_scalar, change_vector, change_rank2, change_sum_scalar, change_sum_vector,
                                      change_sum_rank2, change_weights},
@@ -103,11 +103,11 @@ SevenTensors readout_double_backward_on_cpu(
   const Channels out = check_outputs(check.op, scalar_out, vector_out, rank2_out, weights);
   check.grads(grad_scalar, grad_vector, grad_rank2, out);
   const TileProgram program = readout_program(c, out, need_atoms, need_weights);
-  check.weights("weights", weights, program);
+  check.weights(weights, program);
   check.optional("change_scalar", change_scalar, 1, c.scalar);
   check.optional("change_vector", change_vector, 3, c.vector);
   check.optional("change_rank2", change_rank2, 6, c.rank2);
-  if (change_weights.has_value()) check.weights("change_weights", *change_weights, program);
+  if (change_weights.has_value()) check.weights(*change_weights, program, "change_weights");
   const std::vector<Tensor> g = run(program, {change_scalar, change_vector, change_rank2, change_weights},
                                     {grad_scalar, grad_vector, grad_rank2}, {scalar, vector, rank2}, weights, out,
                                     {need_atoms, need_atoms, need_atoms}, need_weights);

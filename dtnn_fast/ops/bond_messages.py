@@ -10,9 +10,17 @@ from torch import Tensor
 
 from .._backend import reference_implementations, uses_reference
 from ._bond_ends import order_for
-from ._bond_messages_derivatives import composed_backward
-from ._fused import reference_gradients, reference_gradients_with_tangents, second_gradients
+from ._bond_messages_derivatives import (
+    NUM_DIFFERENTIATED,
+    NUM_FLOATS,
+    NUM_GRADS,
+    composed_backward,
+    composed_double_backward,
+    input_gradients,
+    output_shapes,
+)
 from ._rank2 import matmul_precision
+from ._reference_gradients import reference_gradients, reference_gradients_with_tangents, second_gradients
 from ._registration import check_same_device, register_autocast, register_derivatives, register_vmap
 from .bond_turns import BondTurns
 from .neighbor_list import NeighborOrder
@@ -78,7 +86,7 @@ def bond_messages(
 
     The sums of s', b' (away from the atom) and t go over the bonds of each atom. The scheme is TeaNet's (S. Takamoto et
     al., Comput. Mater. Sci. 207, 111280, 2022). No tensor of features or messages of all bonds is written to memory,
-    and the backward computes them again. Derivatives of second order run on the operations of torch. On CUDA, both
+    and the backward computes them again. On CUDA, derivatives of second order run on the operations of torch, and both
     matrix products follow ``torch.set_float32_matmul_precision``, as in `rank2_linear`.
 
     Args:
@@ -124,14 +132,11 @@ def bond_messages(
 
 
 # Arguments of the operation: twelve tensors that are differentiated, then indices and turns.
-NUM_FLOATS = 12
 _NAMES = (
     *("q", "tau", "atom_hidden", "bond_scalar", "bond_vector", "direction", "envelope", "radial"),
     *("hidden_weight", "hidden_bias", "out_weight", "out_bias"),
     *("pairs", "row_ptr", "neighbor_order", "neighbor_row_ptr", "turn", "turn_counts"),
 )
-NUM_GRADS = 5
-NUM_DIFFERENTIATED = NUM_GRADS + NUM_FLOATS
 _GRAD_NAMES = ("grad_scalar", "grad_vector", "grad_sum_scalar", "grad_sum_vector", "grad_sum_rank2")
 
 
@@ -139,10 +144,7 @@ _GRAD_NAMES = ("grad_scalar", "grad_vector", "grad_sum_scalar", "grad_sum_vector
 def _fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     inputs = arguments[: len(_NAMES)]  # without the precision, which a call may leave out
     check_same_device("bond_messages", **dict(zip(_NAMES, inputs, strict=True)))
-    q, tau, _, bond_scalar, bond_vector = inputs[:5]
-    num_atoms, scalars = q.shape[0], bond_scalar.shape[1]
-    shapes = (bond_scalar.shape, bond_vector.shape, (num_atoms, scalars), q.shape, tau.shape)
-    new_scalar, new_vector, sum_scalar, sum_vector, sum_rank2 = (q.new_empty(shape) for shape in shapes)
+    new_scalar, new_vector, sum_scalar, sum_vector, sum_rank2 = (inputs[0].new_empty(s) for s in output_shapes(*inputs))
     return new_scalar, new_vector, sum_scalar, sum_vector, sum_rank2
 
 
@@ -197,10 +199,10 @@ def _backward_backward(ctx, *grad_grads):  # type: ignore[no-untyped-def]
     used = ctx.needs_input_grad[:NUM_DIFFERENTIATED]
     if all(change is None for change in changes) or not any(used):
         return (None,) * len(ctx.needs_input_grad)
-    needs = any(used[10:13]), any(used[13:])
     if arguments[NUM_GRADS].is_cuda:
-        results = _composed_double_backward(reference_gradients, changes, arguments, *needs)
+        results = composed_double_backward(reference_gradients, changes, arguments, used)
     else:
+        needs = any(used[10:13]), any(used[13:])
         results = torch.ops.dtnn_fast.bond_messages_double_backward(*changes, *arguments, *needs)
     kept = [x if use else None for x, use in zip(results, used, strict=True)]
     return *kept, *[None] * (len(ctx.needs_input_grad) - NUM_DIFFERENTIATED)
@@ -236,41 +238,20 @@ def _third_backward(ctx, *grads):  # type: ignore[no-untyped-def]
     changes, arguments = ctx.saved_tensors[:NUM_FLOATS], ctx.saved_tensors[NUM_FLOATS:]
     needed = [True] * NUM_GRADS + _needed(ctx.need_geometry, ctx.need_weights)
     kept = [grad if need else None for grad, need in zip(grads, needed, strict=True)]
-    function, inputs, wanted = _input_gradients(changes, arguments)
+    given = [*changes, *arguments[:NUM_DIFFERENTIATED]]
+    function, inputs, wanted = input_gradients(changes, arguments, [True] * NUM_DIFFERENTIATED)
     of_wanted, of_inputs = second_gradients(function, inputs, [changes[place] for place in wanted], kept)
-    of_changes: list[Tensor | None] = [None] * NUM_FLOATS
-    for place, grad in zip(wanted, of_wanted, strict=True):
-        of_changes[place] = grad
-    kept = [None if x is None else grad for x, grad in zip(arguments, of_inputs, strict=False)]
-    return *of_changes, *kept, *[None] * (len(arguments) + 2 - NUM_DIFFERENTIATED)
+    of_changes = dict(zip(wanted, of_wanted, strict=True))
+    results = [*(of_changes.get(place) for place in range(NUM_FLOATS)), *of_inputs]
+    present = [None if x is None else grad for x, grad in zip(given, results, strict=True)]
+    return *present, *[None] * (len(ctx.needs_input_grad) - len(present))
 
 
 def _reference_double_backward(*arguments):  # type: ignore[no-untyped-def]
     changes, tensors, needs = arguments[:NUM_FLOATS], arguments[NUM_FLOATS:-2], arguments[-2:]
-    return _composed_double_backward(reference_gradients_with_tangents, changes, tensors, *needs)
-
-
-def _composed_double_backward(gradients, changes, arguments, *needs):  # type: ignore[no-untyped-def]
-    function, inputs, wanted = _input_gradients(changes, arguments)
-    results = gradients(function, inputs, [changes[place] for place in wanted])
     needed = [True] * NUM_GRADS + _needed(*needs)
-    return tuple(x if need else x.new_empty(0) for x, need in zip(results, needed, strict=True))
-
-
-def _input_gradients(changes, arguments):  # type: ignore[no-untyped-def]
-    """Return the backward as a function of its differentiable arguments, these, and which results have changes."""
-    inputs, indices = list(arguments[:NUM_DIFFERENTIATED]), arguments[NUM_DIFFERENTIATED:]
-    outputs = _fake(*arguments[NUM_GRADS:])
-    for place, output in enumerate(outputs):
-        if inputs[place] is None:
-            inputs[place] = torch.zeros_like(output)
-    wanted = [place for place, change in enumerate(changes) if change is not None]
-
-    def function(*floats: Tensor) -> tuple[Tensor, ...]:
-        grads = composed_backward(*floats, *indices)
-        return tuple(grads[place] for place in wanted)
-
-    return function, inputs, wanted
+    results = composed_double_backward(reference_gradients_with_tangents, changes, tensors, needed)
+    return tuple(tensors[NUM_GRADS].new_empty(0) if x is None else x for x in results)
 
 
 def _needed(need_geometry: bool, need_weights: bool) -> list[bool]:

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -205,9 +205,9 @@ def _message_grads(b: Batch) -> tuple[Tensor, ...]:
     return *bonds, b.atoms(CHANNELS, seed=5), b.atoms(3, CHANNELS, seed=6), b.atoms(6, CHANNELS, seed=7)
 
 
-def _message_changes(b: Batch) -> list[Tensor]:
-    """Make gradients for the gradients of the twelve tensors of bond_messages."""
-    return [(x + 1.0).sin() for x in _message_inputs(b)[:12]]
+def _changes(inputs: Sequence[Any]) -> list[Tensor]:
+    """Make gradients for the gradients of the floating point inputs."""
+    return [(x + 1.0).sin() for x in inputs if isinstance(x, Tensor) and x.is_floating_point()]
 
 
 # Keys: the name of the operation, then the variant.
@@ -252,7 +252,7 @@ OPERATIONS: dict[str, Case] = {
     ),
     "bond_messages_double_backward": Case(
         OPS.bond_messages_double_backward,
-        lambda b: (*_message_changes(b), *_message_grads(b), *_message_inputs(b), True, True),
+        lambda b: (*_changes(_message_inputs(b)), *_message_grads(b), *_message_inputs(b), True, True),
     ),
     "bond_geometry": Case(OPS.bond_geometry, lambda b: (b.bonds(3), 2.5, 3)),
     "bond_geometry_backward": Case(
@@ -303,6 +303,13 @@ OPERATIONS: dict[str, Case] = {
     "atom_readout_backward": Case(OPS.atom_readout_backward, lambda b: (*_network_grads(b), *_readout(b))),
     "atom_readout_backward in the weights": Case(
         OPS.atom_readout_backward, lambda b: (*_network_grads(b), *_readout(b), False, True)
+    ),
+    "atom_update_double_backward": Case(
+        OPS.atom_update_double_backward, lambda b: (*_changes(_update(b)), *_update_grads(b), *_update(b))
+    ),
+    "atom_readout_double_backward of the vectors": Case(
+        OPS.atom_readout_double_backward,
+        lambda b: (None, _changes(_readout(b))[1], None, None, *_network_grads(b), *_readout(b), True, False),
     ),
     "decode": Case(OPS.decode, _decode),
     "decode without bonds": Case(OPS.decode, _decode_simple),

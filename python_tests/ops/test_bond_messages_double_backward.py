@@ -14,7 +14,8 @@ from helpers import CallsOf, check_same_bits, random_graph
 from test_bond_messages import CASES, OPS, public_call, random_inputs, scalar_of
 
 from dtnn_fast import use_backend
-from dtnn_fast.ops._bond_messages_derivatives import composed_backward
+from dtnn_fast.ops._bond_messages_derivatives import composed_backward, composed_double_backward
+from dtnn_fast.ops._reference_gradients import reference_gradients, reference_gradients_with_tangents
 
 NUM_GRADS, NUM_INPUTS = 5, 12
 # The last is a large block, which threads share.
@@ -80,6 +81,20 @@ def test_absent_gradients_are_zero(seed, turned):
     assert all(x.shape == (y.shape if need else (0,)) for x, y, need in zip(ours, theirs, needed, strict=True))
     kept = [(x, y) for x, y, need in zip(ours, theirs, needed, strict=True) if need]
     assert_close(*zip(*kept, strict=True), 1e-12)
+
+
+@pytest.mark.parametrize("gradients", [reference_gradients, reference_gradients_with_tangents])
+@pytest.mark.parametrize("turned", [False, True])
+def test_gradients_on_cuda_and_in_forward_mode(gradients, turned):
+    """Where there is no kernel, torch's operations compute what is needed, here on the CPU."""
+    generator = random.Random(0)
+    arguments = random_inputs(5, 12, (3, 2, 2, 4), turned)
+    changes, grads = (some_of(tensors, generator) for tensors in random_changes(arguments))
+    needed = [generator.random() < 0.5 for _ in range(NUM_GRADS + NUM_INPUTS)]
+    results = composed_double_backward(gradients, changes, [*grads, *arguments], needed)
+    assert [x is not None for x in results] == needed
+    expected = OPS.bond_messages_double_backward(*changes, *grads, *arguments, True, True)
+    assert_close(*zip(*[(x, y) for x, y in zip(results, expected, strict=True) if x is not None], strict=True), 1e-12)
 
 
 @pytest.mark.parametrize("turned", [False, True])

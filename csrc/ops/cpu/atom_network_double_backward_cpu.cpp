@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The backward of a network in dual numbers that change along the gradients of its results (core/dual.h).
+#include "core/dual_tile_runner.h"
 #include "ops/atom_network.h"
 #include "ops/cpu/tile_blocks.h"
 
