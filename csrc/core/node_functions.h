@@ -21,7 +21,8 @@ using std::sqrt;  // beside that of dual numbers
 DTNN_ALWAYS_INLINE constexpr int component_weight(int64_t k) { return k < 3 ? 1 : 2; }
 
 // Calls body(v, i) for all i in steps of vectors, and of single numbers at the end; `v` is room for the numbers. By
-// reference, since a wide vector must not be passed by value (core/wide.h). With 0 bytes there are single numbers alone.
+// reference, since a wide vector must not be passed by value (core/wide.h). With 0 bytes there are single numbers
+// alone.
 template <int bytes, typename T, typename Body>
 DTNN_ALWAYS_INLINE void for_each_vector(int64_t count, const Body& body) {
   int64_t i = 0;

@@ -245,8 +245,8 @@ void TileRunner<T>::forward(const TileMemory<T>& memory, int64_t rows) {
 template <typename T>
 NodeForward<T> TileRunner<T>::forward_arguments(const TileNode& node, int64_t rows) const {
   const TileValue& value = program_.values()[at(node.out)];
-  NodeForward<T> args{
-      rows, value.components, value.channels, static_cast<T>(node.eps), values_[at(node.out)], {}, 0, 0};
+  NodeForward<T> args{rows, value.components, value.channels, static_cast<T>(node.eps), values_[at(node.out)], {}, 0,
+                      0};
   for (size_t i = 0; i < node.in.size(); ++i) {
     const TileValueId id = node.in[i];
     args.in[i] = id == kNoTileValue ? nullptr : values_[at(id)];
@@ -313,8 +313,16 @@ void TileRunner<T>::backward(const TileMemory<T>& memory, int64_t rows) {
 template <typename T>
 NodeBackward<T> TileRunner<T>::backward_arguments(const TileNode& node, int64_t rows) {
   const TileValue& value = program_.values()[at(node.out)];
-  NodeBackward<T> args{rows, value.components, value.channels, static_cast<T>(node.eps), values_[at(node.out)],
-                       grads_[at(node.out)], {}, {}, 0, 0};
+  NodeBackward<T> args{rows,
+                       value.components,
+                       value.channels,
+                       static_cast<T>(node.eps),
+                       values_[at(node.out)],
+                       grads_[at(node.out)],
+                       {},
+                       {},
+                       0,
+                       0};
   for (size_t i = 0; i < node.in.size(); ++i) {
     const TileValueId id = node.in[i];
     args.in[i] = id == kNoTileValue ? nullptr : values_[at(id)];

@@ -59,7 +59,7 @@ struct Checker {
 inline Tensor dense(const Tensor& tensor) { return torch::stable::contiguous(tensor); }
 
 inline Channels check_outputs(const char* op, int64_t scalar_out, int64_t vector_out, int64_t rank2_out,
-                       const Tensor& weights) {
+                              const Tensor& weights) {
   const int64_t most = weights.defined() ? weights.numel() : 0;
   const auto fits = [&](int64_t count) { return count >= 1 && count <= most; };
   DTNN_CHECK(fits(scalar_out) && fits(vector_out) && fits(rank2_out), op,

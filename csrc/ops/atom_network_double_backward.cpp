@@ -59,13 +59,15 @@ std::vector<Tensor> run(const TileProgram& program, const std::vector<OptionalTe
   return results;
 }
 
-TenTensors update_double_backward_on_cpu(
-    const OptionalTensor& change_scalar, const OptionalTensor& change_vector, const OptionalTensor& change_rank2,
-    const OptionalTensor& change_sum_scalar, const OptionalTensor& change_sum_vector,
-    const OptionalTensor& change_sum_rank2, const OptionalTensor& change_weights, const OptionalTensor& grad_scalar,
-    const OptionalTensor& grad_vector, const OptionalTensor& grad_rank2, const Tensor& scalar, const Tensor& vector,
-    const Tensor& rank2, const Tensor& sum_scalar, const Tensor& sum_vector, const Tensor& sum_rank2,
-    const Tensor& weights, bool need_atoms, bool need_sums, bool need_weights) {
+TenTensors update_double_backward_on_cpu(const OptionalTensor& change_scalar, const OptionalTensor& change_vector,
+                                         const OptionalTensor& change_rank2, const OptionalTensor& change_sum_scalar,
+                                         const OptionalTensor& change_sum_vector,
+                                         const OptionalTensor& change_sum_rank2, const OptionalTensor& change_weights,
+                                         const OptionalTensor& grad_scalar, const OptionalTensor& grad_vector,
+                                         const OptionalTensor& grad_rank2, const Tensor& scalar, const Tensor& vector,
+                                         const Tensor& rank2, const Tensor& sum_scalar, const Tensor& sum_vector,
+                                         const Tensor& sum_rank2, const Tensor& weights, bool need_atoms,
+                                         bool need_sums, bool need_weights) {
   const Checker check{"atom_update_double_backward", scalar};
   const Channels c = check.atoms(vector, rank2);
   check.channels("sum_scalar", sum_scalar, 1, c.scalar);
@@ -81,22 +83,22 @@ TenTensors update_double_backward_on_cpu(
   check.optional("change_sum_vector", change_sum_vector, 3, c.vector);
   check.optional("change_sum_rank2", change_sum_rank2, 6, c.vector);
   if (change_weights.has_value()) check.weights(*change_weights, program, "change_weights");
-  const std::vector<Tensor> g = run(program,
-                                    {change_scalar, change_vector, change_rank2, change_sum_scalar, change_sum_vector,
-                                     change_sum_rank2, change_weights},
-                                    {grad_scalar, grad_vector, grad_rank2},
-                                    {scalar, vector, rank2, sum_scalar, sum_vector, sum_rank2}, weights, c,
-                                    {need_atoms, need_atoms, need_atoms, need_sums, need_sums, need_sums},
-                                    need_weights);
+  const std::vector<Tensor> g =
+      run(program,
+          {change_scalar, change_vector, change_rank2, change_sum_scalar, change_sum_vector, change_sum_rank2,
+           change_weights},
+          {grad_scalar, grad_vector, grad_rank2}, {scalar, vector, rank2, sum_scalar, sum_vector, sum_rank2}, weights,
+          c, {need_atoms, need_atoms, need_atoms, need_sums, need_sums, need_sums}, need_weights);
   return {g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7], g[8], g[9]};
 }
 
-SevenTensors readout_double_backward_on_cpu(
-    const OptionalTensor& change_scalar, const OptionalTensor& change_vector, const OptionalTensor& change_rank2,
-    const OptionalTensor& change_weights, const OptionalTensor& grad_scalar, const OptionalTensor& grad_vector,
-    const OptionalTensor& grad_rank2, const Tensor& scalar, const Tensor& vector, const Tensor& rank2,
-    const Tensor& weights, int64_t scalar_out, int64_t vector_out, int64_t rank2_out, bool need_atoms,
-    bool need_weights) {
+SevenTensors readout_double_backward_on_cpu(const OptionalTensor& change_scalar, const OptionalTensor& change_vector,
+                                            const OptionalTensor& change_rank2, const OptionalTensor& change_weights,
+                                            const OptionalTensor& grad_scalar, const OptionalTensor& grad_vector,
+                                            const OptionalTensor& grad_rank2, const Tensor& scalar,
+                                            const Tensor& vector, const Tensor& rank2, const Tensor& weights,
+                                            int64_t scalar_out, int64_t vector_out, int64_t rank2_out, bool need_atoms,
+                                            bool need_weights) {
   const Checker check{"atom_readout_double_backward", scalar};
   const Channels c = check.atoms(vector, rank2);
   check.like("weights", weights);
@@ -108,9 +110,9 @@ SevenTensors readout_double_backward_on_cpu(
   check.optional("change_vector", change_vector, 3, c.vector);
   check.optional("change_rank2", change_rank2, 6, c.rank2);
   if (change_weights.has_value()) check.weights(*change_weights, program, "change_weights");
-  const std::vector<Tensor> g = run(program, {change_scalar, change_vector, change_rank2, change_weights},
-                                    {grad_scalar, grad_vector, grad_rank2}, {scalar, vector, rank2}, weights, out,
-                                    {need_atoms, need_atoms, need_atoms}, need_weights);
+  const std::vector<Tensor> g =
+      run(program, {change_scalar, change_vector, change_rank2, change_weights}, {grad_scalar, grad_vector, grad_rank2},
+          {scalar, vector, rank2}, weights, out, {need_atoms, need_atoms, need_atoms}, need_weights);
   return {g[0], g[1], g[2], g[3], g[4], g[5], g[6]};
 }
 

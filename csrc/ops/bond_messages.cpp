@@ -174,9 +174,8 @@ Twelve backward_on(const OptionalTensor& grad_scalar, const OptionalTensor& grad
           grads.envelope, grads.radial, grads.hidden_weight, grads.hidden_bias, grads.out_weight,  grads.out_bias};
 }
 
-using Seventeen =
-    std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,
-               Tensor, Tensor, Tensor, Tensor>;
+using Seventeen = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,
+                             Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 Seventeen double_backward_on_cpu(
     const OptionalTensor& change_q, const OptionalTensor& change_tau, const OptionalTensor& change_atom_hidden,
@@ -206,9 +205,9 @@ Seventeen double_backward_on_cpu(
   MessageOutputs to = empty_outputs(s, q);
   MessageGrads g = empty_grads(s, needs, q);
   bond_messages_double_backward_cpu(s, inputs, changes, output_grads, needs, to, g);
-  return {to.scalar,   to.vector, to.sum_scalar,   to.sum_vector, to.sum_rank2,     g.q,
-          g.tau,       g.atom_hidden, g.bond_scalar, g.bond_vector, g.direction,    g.envelope,
-          g.radial,    g.hidden_weight, g.hidden_bias, g.out_weight, g.out_bias};
+  return {to.scalar, to.vector,       to.sum_scalar, to.sum_vector, to.sum_rank2, g.q,
+          g.tau,     g.atom_hidden,   g.bond_scalar, g.bond_vector, g.direction,  g.envelope,
+          g.radial,  g.hidden_weight, g.hidden_bias, g.out_weight,  g.out_bias};
 }
 
 const char* const kOutputGrads =

@@ -25,10 +25,9 @@
 //   Features and messages are computed again. Gradients that are not needed have shape [0].
 //
 // bond_messages_double_backward(change_q?, ..., change_out_bias? (twelve), the arguments of bond_messages_backward)
-//   -> gradients of grad_scalar, ..., grad_sum_rank2 (five), then of the twelve inputs as bond_messages_backward returns
-//   them.
-//   change_x is the gradient of the gradient of x; an absent one is zero. All five gradients are returned, also of an
-//   absent grad_scalar for example. On the CPU alone.
+//   -> gradients of grad_scalar, ..., grad_sum_rank2 (five), then of the twelve inputs as bond_messages_backward
+//   returns them. change_x is the gradient of the gradient of x; an absent one is zero. All five gradients are
+//   returned, also of an absent grad_scalar for example. On the CPU alone.
 //
 // `precision` is that of rank2_linear, for both matrix products on CUDA and their gradients.
 //

@@ -28,18 +28,18 @@ DTNN_ALWAYS_INLINE void add_one_side_grads(const MessageView<T>& in, const int64
   DTNN_SIMD_VERSIONS_OF(void, activate, (activate_bonds<64, true>), (activate_bonds<32, true>),                       \
                         (activate_bonds<16, true>), (const MessageView<T>& in, BondRange bonds, T* hidden, T* slope), \
                         (in, bonds, hidden, slope))                                                                   \
-  DTNN_SIMD_VERSIONS(                                                                                                 \
-      void, fill_message_grads, message_grads,                                                                        \
-      (const MessageView<T>& in, const OutputGradView<T>& grads, const BondGradView<T>& bond_grads, BondRange bonds,  \
-       const T* out, const T* d, const T* m, T* g_out, T* g_d, T* g_m, T* g_u, const BondScratch<MessageView<T>>& scratch),        \
-      (in, grads, bond_grads, bonds, out, d, m, g_out, g_d, g_m, g_u, scratch))                                       \
+  DTNN_SIMD_VERSIONS(void, fill_message_grads, message_grads,                                                         \
+                     (const MessageView<T>& in, const OutputGradView<T>& grads, const BondGradView<T>& bond_grads,    \
+                      BondRange bonds, const T* out, const T* d, const T* m, T* g_out, T* g_d, T* g_m, T* g_u,        \
+                      const BondScratch<MessageView<T>>& scratch),                                                    \
+                     (in, grads, bond_grads, bonds, out, d, m, g_out, g_d, g_m, g_u, scratch))                        \
   DTNN_SIMD_VERSIONS(void, fill_hidden_grads, hidden_grads,                                                           \
                      (const MessageView<T>& in, BondRange bonds, const T* slope, T* g_hidden, T* ends),               \
                      (in, bonds, slope, g_hidden, ends))                                                              \
   DTNN_SIMD_VERSIONS(                                                                                                 \
       void, fill_feature_grads, feature_grads,                                                                        \
       (const MessageView<T>& in, const BondGradView<T>& bond_grads, BondRange bonds, const T* g_features, const T* d, \
-       const T* m, const T* g_d, const T* g_m, const T* g_u, T* ends, const BondScratch<MessageView<T>>& scratch),                 \
+       const T* m, const T* g_d, const T* g_m, const T* g_u, T* ends, const BondScratch<MessageView<T>>& scratch),    \
       (in, bond_grads, bonds, g_features, d, m, g_d, g_m, g_u, ends, scratch))                                        \
   DTNN_SIMD_VERSIONS(void, add_to_atoms, add_grads_to_atoms,                                                          \
                      (const MessageView<T>& in, BondRange bonds, T* ends, const AtomGradView<T>& grads),              \

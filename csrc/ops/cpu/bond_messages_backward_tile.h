@@ -270,7 +270,7 @@ DTNN_ALWAYS_INLINE void feature_grads(const View& in, const BondGradView<T>& bon
       to_b[2 * v + c] += g5 * uz;
       const Number sxx = tc[c] + tn[c], syy = tc[v + c] + tn[v + c], szz = tc[2 * v + c] + tn[2 * v + c];
       const Number syz = tc[3 * v + c] + tn[3 * v + c], sxz = tc[4 * v + c] + tn[4 * v + c],
-              sxy = tc[5 * v + c] + tn[5 * v + c];
+                   sxy = tc[5 * v + c] + tn[5 * v + c];
       // g_u: from u . d, from u . m (u itself), through m, and from u . b.
       sums[c] = g1 * dd[c] + g3 * mm[c] + (sxx * gmx + sxy * gmy + sxz * gmz) + g5 * b[c];
       sums[v + c] = g1 * dd[v + c] + g3 * mm[v + c] + (sxy * gmx + syy * gmy + syz * gmz) + g5 * b[v + c];
@@ -278,8 +278,7 @@ DTNN_ALWAYS_INLINE void feature_grads(const View& in, const BondGradView<T>& bon
           g1 * dd[2 * v + c] + g3 * mm[2 * v + c] + (sxz * gmx + syz * gmy + szz * gmz) + g5 * b[2 * v + c];
     }
     if (bond_grads.direction != nullptr) {
-      for (int k = 0; k < 3; ++k)
-        bond_grads.direction[3 * e + k] = g_u[3 * row + k] + sum_of(scratch.sums + k * v, v);
+      for (int k = 0; k < 3; ++k) bond_grads.direction[3 * e + k] = g_u[3 * row + k] + sum_of(scratch.sums + k * v, v);
       const Result to_radial(bond_grads.radial + e * radial);
       for (int64_t c = 0; c < radial; ++c) to_radial[c] = gf[5 * v + c];
     }

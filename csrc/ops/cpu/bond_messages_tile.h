@@ -38,8 +38,7 @@ DTNN_ALWAYS_INLINE void features_of_bonds(const View& in, BondRange bonds, typen
     const Number ux = u[0], uy = u[1], uz = u[2];
     const NeighborValues<View> far = neighbor_values(in, e, scratch);
     const Row qc = in.q_of(in.center[e]), tc = in.tau_of(in.center[e]), qn = far.q, tn = far.tau, b = in.vector_of(e);
-    const Out dd = d + row * 3 * v, mm = m + row * 3 * v, all = features + row * in.shape.features(),
-              f = all + scalars;
+    const Out dd = d + row * 3 * v, mm = m + row * 3 * v, all = features + row * in.shape.features(), f = all + scalars;
 #pragma GCC ivdep
     for (int64_t c = 0; c < v; ++c) {
       const Number cx = qc[c], cy = qc[v + c], cz = qc[2 * v + c];
@@ -51,9 +50,9 @@ DTNN_ALWAYS_INLINE void features_of_bonds(const View& in, BondRange bonds, typen
       f[c] = ux * dx + uy * dy + uz * dz;
       f[v + c] = cx * nx + cy * ny + cz * nz;
       const Number xx = tc[c], yy = tc[v + c], zz = tc[2 * v + c], yz = tc[3 * v + c], xz = tc[4 * v + c],
-              xy = tc[5 * v + c];
+                   xy = tc[5 * v + c];
       const Number nxx = tn[c], nyy = tn[v + c], nzz = tn[2 * v + c], nyz = tn[3 * v + c], nxz = tn[4 * v + c],
-              nxy = tn[5 * v + c];
+                   nxy = tn[5 * v + c];
       const Number sxx = xx + nxx, syy = yy + nyy, szz = zz + nzz, syz = yz + nyz, sxz = xz + nxz, sxy = xy + nxy;
       const Number mx = sxx * ux + sxy * uy + sxz * uz;
       const Number my = sxy * ux + syy * uy + syz * uz;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Gradients of the weights of bond_messages: sums over tiles in a fixed number of groups, so that the bits do not depend
-// on the number of threads.
+// Gradients of the weights of bond_messages: sums over tiles in a fixed number of groups, so that the bits do not
+// depend on the number of threads.
 #pragma once
 
 #include <algorithm>
