@@ -140,6 +140,18 @@ class NativeOperations(Protocol):
         num_radial: int,
         need_vectors: bool = True,
     ) -> Tensor: ...
+    def bond_geometry_double_backward(
+        self,
+        change_vectors: Tensor | None,
+        grad_length: Tensor | None,
+        grad_direction: Tensor | None,
+        grad_envelope: Tensor | None,
+        grad_radial: Tensor | None,
+        vectors: Tensor,
+        cutoff: float,
+        num_radial: int,
+        need_vectors: bool = True,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]: ...
     def bond_messages(
         self,
         q: Tensor,

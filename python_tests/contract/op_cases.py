@@ -262,6 +262,19 @@ OPERATIONS: dict[str, Case] = {
     "bond_geometry_backward of the direction": Case(
         OPS.bond_geometry_backward, lambda b: (None, b.bonds(3, seed=2), None, None, b.bonds(3), 2.5, 3)
     ),
+    "bond_geometry_double_backward": Case(
+        OPS.bond_geometry_double_backward,
+        lambda b: (
+            b.bonds(3, seed=5),
+            None,
+            b.bonds(3, seed=2),
+            b.bonds(seed=3),
+            b.bonds(3, seed=4),
+            b.bonds(3),
+            2.5,
+            3,
+        ),
+    ),
     "bond_perceptron_sum": Case(
         OPS.bond_perceptron_sum, lambda b: (*_perceptrons(b), b.pairs, b.row_ptr, b.bonds(2, seed=7).t())
     ),
