@@ -2,6 +2,7 @@
 // The products of tile programs in dual numbers: values and changes go through them as rows one below the other.
 #include "core/dual_tile_runner.h"
 
+#include "core/simd_level.h"
 #include "core/small_matmul.h"
 
 namespace dtnn {
@@ -25,12 +26,32 @@ T* right_room(int64_t size) {
 }
 
 template <typename T>
-void split_pairs(const Dual<T>* pairs, int64_t count, T* __restrict values, T* __restrict changes) {
+DTNN_ALWAYS_INLINE void split_all(const Dual<T>* pairs, int64_t count, T* __restrict values, T* __restrict changes) {
   for (int64_t i = 0; i < count; ++i) {
     values[i] = pairs[i].value;
     changes[i] = pairs[i].change;
   }
 }
+
+template <typename T>
+DTNN_ALWAYS_INLINE void join_all(const T* __restrict values, const T* __restrict changes, int64_t count,
+                                 bool accumulate, Dual<T>* __restrict out) {
+  if (accumulate) {
+    for (int64_t i = 0; i < count; ++i) out[i] = {out[i].value + values[i], out[i].change + changes[i]};
+  } else {
+    for (int64_t i = 0; i < count; ++i) out[i] = {values[i], changes[i]};
+  }
+}
+
+#define DTNN_PAIR_STEPS(T)                                                                                       \
+  DTNN_SIMD_VERSIONS(void, split_pairs, split_all, (const Dual<T>* pairs, int64_t count, T* values, T* changes), \
+                     (pairs, count, values, changes))                                                            \
+  DTNN_SIMD_VERSIONS(void, join_pairs, join_all,                                                                 \
+                     (const T* values, const T* changes, int64_t count, bool accumulate, Dual<T>* out),          \
+                     (values, changes, count, accumulate, out))
+DTNN_PAIR_STEPS(float)
+DTNN_PAIR_STEPS(double)
+#undef DTNN_PAIR_STEPS
 
 template <typename T>
 void fill_bias(const DualWeights<T>& weights, int64_t bias, int64_t rows, int64_t cols, Dual<T>* out) {
@@ -56,10 +77,7 @@ void multiply_pairs(const Dual<T>* x, const DualWeights<T>& weights, int64_t off
     multiply(SmallMatmul<T>{left, depth, 1, weights.change + offset, stride, changes, cols, rows, cols, depth, true},
              nothing);
   }
-  for (int64_t i = 0; i < rows * cols; ++i) {
-    const Dual<T> pair{product[i], changes[i]};
-    out[i] = accumulate ? out[i] + pair : pair;
-  }
+  join_pairs(product, changes, rows * cols, accumulate, out);
 }
 
 // sums [depth, cols] += the change of x^T grad, which is x^T grad_change + x_change^T grad: one product, with the parts

@@ -320,9 +320,8 @@ OPERATIONS: dict[str, Case] = {
     "atom_update_double_backward": Case(
         OPS.atom_update_double_backward, lambda b: (*_changes(_update(b)), *_update_grads(b), *_update(b))
     ),
-    "atom_readout_double_backward of the vectors": Case(
-        OPS.atom_readout_double_backward,
-        lambda b: (None, _changes(_readout(b))[1], None, None, *_network_grads(b), *_readout(b), True, False),
+    "atom_readout_double_backward": Case(
+        OPS.atom_readout_double_backward, lambda b: (*_changes(_readout(b)), *_network_grads(b), *_readout(b))
     ),
     "decode": Case(OPS.decode, _decode),
     "decode without bonds": Case(OPS.decode, _decode_simple),

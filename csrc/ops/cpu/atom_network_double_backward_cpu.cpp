@@ -106,8 +106,7 @@ void double_backward(const TileProgram& program, const AtomNetwork& network, con
   const std::vector<T> weights_t = transposed(program, values.weights);
   const std::vector<T> weights_change_t = transposed(program, weights_change);
   values.weights_t = weights_t.data();
-  // Pairs are twice the numbers.
-  const int64_t tile = std::max<int64_t>(8, rows_per_tile(program, true) / 2);
+  const int64_t tile = rows_per_tile(program, true);
   const auto make_state = [&] { return DualTile<T>(program, tile); };
   const auto run_tile = [&](TileRange range, DualTile<T>& state, T* sums) {
     TileMemory<T> here = rows_from(program, values, range.first);
