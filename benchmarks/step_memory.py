@@ -5,6 +5,7 @@ Each side runs in its own process. Its figure is the growth of resident memory i
 small batch has loaded and started everything:
 
     python benchmarks/step_memory.py 64
+    python benchmarks/step_memory.py 64 --forces  (a step on energies and forces)
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import sys
 from pathlib import Path
 
 SIDES = ("native", "reduced", "eager")
+FORCES = "--forces"
 
 
-def peak_growth(side: str, num_crystals: int) -> float:
+def peak_growth(side: str, num_crystals: int, with_forces: bool) -> float:
     """Measure the growth of this process's resident memory in one training step. MB."""
     import torch
+    from force_step import force_step
 
     from dtnn_fast import DTNN, use_backend
     from dtnn_fast.datasets.bundled import load_labelled
@@ -33,6 +36,9 @@ def peak_growth(side: str, num_crystals: int) -> float:
     small, graph = make(chosen[:2]), make(chosen)
 
     def step(given: CrystalGraph) -> None:
+        if with_forces:
+            force_step(model.encoder, given)()  # type: ignore[arg-type]
+            return
         model.zero_grad()
         sum(tensors.square().mean() for tensors in model(given).values()).backward()  # type: ignore[union-attr]
 
@@ -50,18 +56,22 @@ def _status(name: str) -> int:
     return int(next(line for line in lines if line.startswith(name)).split()[1])
 
 
-def measure(num_crystals: int) -> dict[str, float]:
-    """Measure all sides, each in a process of its own. MB."""
-    command = [sys.executable, __file__, str(num_crystals)]
-    return {side: float(subprocess.check_output([*command, side], text=True)) for side in SIDES}
+def measure(num_crystals: int, with_forces: bool = False) -> dict[str, float]:
+    """Measure the sides, each in a process of its own. MB."""
+    command = [sys.executable, __file__, str(num_crystals), *[FORCES] * with_forces]
+    # Forces of one atom of each orbit are not those of the crystal.
+    sides = [side for side in SIDES if not (with_forces and side == "reduced")]
+    return {side: float(subprocess.check_output([*command, side], text=True)) for side in sides}
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 64
-    if len(sys.argv) > 2:  # a process of `measure`
-        print(peak_growth(sys.argv[2], count))
+    arguments = [argument for argument in sys.argv[1:] if argument != FORCES]
+    with_forces = len(arguments) < len(sys.argv) - 1
+    count = int(arguments[0]) if arguments else 64
+    if len(arguments) > 1:  # a process of `measure`
+        print(peak_growth(arguments[1], count, with_forces))
         return
-    found = measure(count)
+    found = measure(count, with_forces)
     for side, megabytes in found.items():
         print(f"{count} crystals  {side:8} {megabytes:8.1f} MB  {megabytes / found['eager']:.2f} of eager")
 

@@ -8,7 +8,6 @@ atom and one bond of each symmetry orbit.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,10 @@ import pytest
 import step_memory
 import torch
 from cases.crystals import labelled
+from force_step import force_step
 from timing import LINES, compare
 
 from dtnn_fast import DTNN, use_backend
-from dtnn_fast.distillation.energy_model import EnergyHead, EnergyModel
 from dtnn_fast.encoders.native import NativeEncoder
 from dtnn_fast.nn.graph import build_graph
 from dtnn_fast.symmetry import with_operations
@@ -133,18 +132,7 @@ def test_force_training_step(benchmark, device: str, threads: int, quick: bool) 
     crystals = labelled()[:: 300 if quick else 60]
     encoder = model(device).encoder
     assert isinstance(encoder, NativeEncoder)
-    generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(encoder.channels.scalar, generator=generator, dtype=torch.float64)
-    energy_model = EnergyModel(encoder, EnergyHead(weight, torch.zeros(119, dtype=torch.float64), ())).to(device)
-    graph = model(device).graph(crystals)
-    graph = replace(graph, positions=graph.positions.requires_grad_())
-
-    def step() -> None:
-        energy_model.zero_grad()
-        energies = energy_model(graph)
-        (forces,) = torch.autograd.grad(energies.sum(), graph.positions, create_graph=True)
-        (energies.square().mean() + forces.square().mean()).backward(inputs=list(encoder.parameters()))
-
+    step = force_step(encoder, model(device).graph(crystals))
     measure(benchmark, f"{len(crystals)} crystals", "forward+backward of forces", step, device, quick, threads)
 
 

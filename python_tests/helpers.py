@@ -42,11 +42,14 @@ def check_operator(op: Any, *arguments: Any) -> None:
     torch.library.opcheck(op, arguments)
 
 
-def check_first_and_second_derivatives(function: Callable[..., Any], *inputs: Tensor) -> None:
-    """Compare first and second derivatives of `function` with finite differences; inputs in float64."""
+def check_first_and_second_derivatives(function: Callable[..., Any], *inputs: Tensor, fast_mode: bool = False) -> None:
+    """Compare first and second derivatives of `function` with finite differences; inputs in float64.
+
+    With `fast_mode` along random directions, else number by number.
+    """
     leaves = [x.detach().clone().requires_grad_() if x.is_floating_point() else x for x in inputs]
-    assert gradcheck(function, leaves)
-    assert gradgradcheck(function, leaves)
+    assert gradcheck(function, leaves, fast_mode=fast_mode)
+    assert gradgradcheck(function, leaves, fast_mode=fast_mode)
 
 
 def check_compiled(function: Callable[..., Any], *batches: tuple[Tensor, ...]) -> None:

@@ -89,7 +89,11 @@ def atom_to_bond_gather(atoms: int, bonds: int, width: int, ends: str, size: int
 def bond_messages(
     atoms: int, bonds: int, scalars: int, vectors: int, radial: int, hidden: int, size: int
 ) -> tuple[Traffic, ...]:
-    """Messages of a layer and their sums; two products forward, four more backward."""
+    """Messages of a layer and their sums; two products forward, four backward, sixteen at second order.
+
+    The latter are four forward and backward for the inputs' changes, as many for the inputs, four of the weights'
+    changes, and four for the weights.
+    """
     outputs = scalars + 5 * vectors
     features = outputs + radial
     weights = hidden * (features + 1) + outputs * (hidden + 1)
@@ -104,7 +108,9 @@ def bond_messages(
     forward = Traffic(floats + index + results, product + around)
     # Gradients of the results and the inputs again; gradients of the inputs.
     backward = Traffic(results + index + 2 * floats, 2 * product + 2 * around)
-    return forward, backward
+    # The gradients of these gradients too. A product of numbers that change is three products.
+    second = Traffic(2 * results + index + 3 * floats, 8 * product + 9 * around)
+    return forward, backward, second
 
 
 def bond_geometry(bonds: int, radial: int, size: int) -> tuple[Traffic, ...]:

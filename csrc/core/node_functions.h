@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Nodes of a tile program that act number by number or atom by atom: silu, gate, norm, sum, the tensor of an atom.
-// Included by tile_nodes.cpp alone, which compiles them for each instruction set with -ffp-contract=fast.
+// Included by tile_nodes.cpp and dual_tile_nodes.cpp alone, which compile them for each instruction set with
+// -ffp-contract=fast.
 #pragma once
 
 #include <cmath>
@@ -14,17 +15,22 @@
 namespace dtnn {
 namespace {
 
+using std::sqrt;  // beside that of dual numbers
+
 // Off-diagonal components of a stored symmetric tensor stand twice in the full one.
 DTNN_ALWAYS_INLINE constexpr int component_weight(int64_t k) { return k < 3 ? 1 : 2; }
 
 // Calls body(v, i) for all i in steps of vectors, and of single numbers at the end; `v` is room for the numbers. By
-// reference, since a wide vector must not be passed by value (core/wide.h).
+// reference, since a wide vector must not be passed by value (core/wide.h). With 0 bytes there are single numbers
+// alone.
 template <int bytes, typename T, typename Body>
 DTNN_ALWAYS_INLINE void for_each_vector(int64_t count, const Body& body) {
-  using V = Wide<T, bytes>;
   int64_t i = 0;
-  V wide{};
-  for (; i + lanes_in<V, T> <= count; i += lanes_in<V, T>) body(wide, i);
+  if constexpr (bytes > 0) {
+    using V = Wide<T, bytes>;
+    V wide{};
+    for (; i + lanes_in<V, T> <= count; i += lanes_in<V, T>) body(wide, i);
+  }
   T single{};
   for (; i < count; ++i) body(single, i);
 }
@@ -147,7 +153,7 @@ DTNN_ALWAYS_INLINE void norm_rows(const NodeForward<T>& node) {
       for (int k = 0; k < components; ++k) {
         sum += static_cast<T>(component_weight(k)) * x[k * channels + d] * x[k * channels + d];
       }
-      out[d] = std::sqrt(sum + eps * eps) - eps;
+      out[d] = sqrt(sum + eps * eps) - eps;
     }
   }
 }

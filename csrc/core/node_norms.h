@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Nodes of a tile program that need a whole row first: layer norm, soft scale, and a factor for each row.
-// Included by tile_nodes.cpp alone, which compiles them for each instruction set with -ffp-contract=fast.
+// Included by tile_nodes.cpp and dual_tile_nodes.cpp alone, which compile them for each instruction set with
+// -ffp-contract=fast.
 #pragma once
 
 #include <cmath>
@@ -37,7 +38,7 @@ DTNN_ALWAYS_INLINE void layer_norm_moments(const T* x, int64_t channels, T eps, 
                                      }) /
                      static_cast<T>(channels);
   // The second term is NaN where squares are beyond the largest number: without it these rows would silently become 0.
-  inverse = T(1) / std::sqrt(variance + eps) + T(0) * variance;
+  inverse = T(1) / sqrt(variance + eps) + T(0) * variance;
 }
 
 template <typename T>
@@ -83,7 +84,7 @@ template <typename T>
 DTNN_ALWAYS_INLINE void soft_scale_forward(const NodeForward<T>& node) {
   const int64_t components = node.in_components, channels = node.in_channels;
   for (int64_t n = 0; n < node.rows; ++n) {
-    node.out[n] = T(1) / std::sqrt(T(1) + mean_square(node.in[0] + n * components * channels, components, channels));
+    node.out[n] = T(1) / sqrt(T(1) + mean_square(node.in[0] + n * components * channels, components, channels));
   }
 }
 

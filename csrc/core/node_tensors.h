@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Nodes of a tile program for vectors and symmetric tensors: products, traces, gated sums.
-// Included by tile_nodes.cpp alone, which compiles them for each instruction set with -ffp-contract=fast.
+// Included by tile_nodes.cpp and dual_tile_nodes.cpp alone, which compile them for each instruction set with
+// -ffp-contract=fast.
 #pragma once
 
 #include <cstdint>

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 
+#include "core/dual.h"
 #include "core/tile_program.h"
 
 namespace dtnn {
@@ -39,8 +40,12 @@ struct NodeBackward {
 
 void run_node_forward(TileNodeKind kind, const NodeForward<float>& node);
 void run_node_forward(TileNodeKind kind, const NodeForward<double>& node);
+void run_node_forward(TileNodeKind kind, const NodeForward<Dual<float>>& node);
+void run_node_forward(TileNodeKind kind, const NodeForward<Dual<double>>& node);
 void run_node_backward(TileNodeKind kind, const NodeBackward<float>& node);
 void run_node_backward(TileNodeKind kind, const NodeBackward<double>& node);
+void run_node_backward(TileNodeKind kind, const NodeBackward<Dual<float>>& node);
+void run_node_backward(TileNodeKind kind, const NodeBackward<Dual<double>>& node);
 
 // out [rows, channels], every row equal to `row`.
 void fill_rows_with(const float* row, int64_t rows, int64_t channels, float* out);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/dual_tile_runner.h"
 #include "core/small_matmul.h"
 #include "core/tile_nodes.h"
 
@@ -242,20 +243,25 @@ void TileRunner<T>::forward(const TileMemory<T>& memory, int64_t rows) {
 }
 
 template <typename T>
+NodeForward<T> TileRunner<T>::forward_arguments(const TileNode& node, int64_t rows) const {
+  const TileValue& value = program_.values()[at(node.out)];
+  NodeForward<T> args{rows, value.components, value.channels, static_cast<T>(node.eps), values_[at(node.out)], {}, 0,
+                      0};
+  for (size_t i = 0; i < node.in.size(); ++i) {
+    const TileValueId id = node.in[i];
+    args.in[i] = id == kNoTileValue ? nullptr : values_[at(id)];
+  }
+  const TileValue& first = program_.values()[at(node.in[0])];
+  args.in_components = first.components;
+  args.in_channels = first.channels;
+  return args;
+}
+
+template <typename T>
 void TileRunner<T>::forward_node(const TileNode& node, const TileMemory<T>& memory, int64_t rows) {
   const TileValue& value = program_.values()[at(node.out)];
   T* out = values_[at(node.out)];
-  if (node.kind != TileNodeKind::kLinear) {
-    NodeForward<T> args{rows, value.components, value.channels, static_cast<T>(node.eps), out, {}, 0, 0};
-    for (size_t i = 0; i < node.in.size(); ++i) {
-      const TileValueId id = node.in[i];
-      args.in[i] = id == kNoTileValue ? nullptr : values_[at(id)];
-    }
-    const TileValue& first = program_.values()[at(node.in[0])];
-    args.in_components = first.components;
-    args.in_channels = first.channels;
-    return run_node_forward(node.kind, args);
-  }
+  if (node.kind != TileNodeKind::kLinear) return run_node_forward(node.kind, forward_arguments(node, rows));
   bool accumulate = node.bias != kNoBias;
   if (accumulate) fill_rows_with(memory.weights + node.bias, rows * value.components, value.channels, out);
   for (const LinearTerm& term : node.terms) {
@@ -305,22 +311,34 @@ void TileRunner<T>::backward(const TileMemory<T>& memory, int64_t rows) {
 }
 
 template <typename T>
+NodeBackward<T> TileRunner<T>::backward_arguments(const TileNode& node, int64_t rows) {
+  const TileValue& value = program_.values()[at(node.out)];
+  NodeBackward<T> args{rows,
+                       value.components,
+                       value.channels,
+                       static_cast<T>(node.eps),
+                       values_[at(node.out)],
+                       grads_[at(node.out)],
+                       {},
+                       {},
+                       0,
+                       0};
+  for (size_t i = 0; i < node.in.size(); ++i) {
+    const TileValueId id = node.in[i];
+    args.in[i] = id == kNoTileValue ? nullptr : values_[at(id)];
+    args.grad_in[i] = grad_to_add_to(id, rows);
+  }
+  const TileValue& first = program_.values()[at(node.in[0])];
+  args.in_components = first.components;
+  args.in_channels = first.channels;
+  return args;
+}
+
+template <typename T>
 void TileRunner<T>::backward_node(const TileNode& node, const TileMemory<T>& memory, int64_t rows) {
   const TileValue& value = program_.values()[at(node.out)];
   const T* grad = grads_[at(node.out)];
-  if (node.kind != TileNodeKind::kLinear) {
-    NodeBackward<T> args{
-        rows, value.components, value.channels, static_cast<T>(node.eps), values_[at(node.out)], grad, {}, {}, 0, 0};
-    for (size_t i = 0; i < node.in.size(); ++i) {
-      const TileValueId id = node.in[i];
-      args.in[i] = id == kNoTileValue ? nullptr : values_[at(id)];
-      args.grad_in[i] = grad_to_add_to(id, rows);
-    }
-    const TileValue& first = program_.values()[at(node.in[0])];
-    args.in_components = first.components;
-    args.in_channels = first.channels;
-    return run_node_backward(node.kind, args);
-  }
+  if (node.kind != TileNodeKind::kLinear) return run_node_backward(node.kind, backward_arguments(node, rows));
   const int64_t all_rows = rows * value.components, channels = value.channels;
   const bool weights = program_.weights_need_grad();
   if (weights && node.bias != kNoBias) add_column_sums(grad, all_rows, channels, memory.grad_weights + node.bias);
@@ -351,5 +369,7 @@ template void transpose_weights<float>(const TileProgram&, const float*, float*)
 template void transpose_weights<double>(const TileProgram&, const double*, double*);
 template class TileRunner<float>;
 template class TileRunner<double>;
+template class TileRunner<Dual<float>>;
+template class TileRunner<Dual<double>>;
 
 }  // namespace dtnn

@@ -145,7 +145,12 @@ struct TileMemory {
   std::vector<char> add_to;     // for each input, whether its gradient is added to or overwritten; empty: overwritten
 };
 
-// Runs a program on one thread.
+template <typename T>
+struct NodeForward;
+template <typename T>
+struct NodeBackward;
+
+// Runs a program on one thread. In dual numbers, backward gives second derivatives: see dual_tile_runner.h.
 template <typename T>
 class TileRunner {
  public:
@@ -162,7 +167,12 @@ class TileRunner {
  private:
   void forward_node(const TileNode& node, const TileMemory<T>& memory, int64_t rows);
   void backward_node(const TileNode& node, const TileMemory<T>& memory, int64_t rows);
+  // What a node that is no product works on.
+  NodeForward<T> forward_arguments(const TileNode& node, int64_t rows) const;
+  NodeBackward<T> backward_arguments(const TileNode& node, int64_t rows);
   T* grad_to_add_to(TileValueId id, int64_t rows);
+
+  friend struct DualNodes;
 
   const TileProgram& program_;
   std::unique_ptr<T[]> storage_;

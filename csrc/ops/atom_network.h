@@ -16,8 +16,11 @@
 //   (1 + g1) v vector + g2 (y x) turned,  traceless part of (1 + g3) t rank2 + g4 (x (x) x) squared
 //   with x = v vector_in and y = t rank2_in, both C channels and divided by sqrt(1 + mean |.|^2)
 // <op>_backward(grad_scalar?, grad_vector?, grad_rank2?, the same, need_<...>) -> the gradients of the tensors, of
-// shape
-//   [0] where not needed. The values are computed again.
+//   shape [0] where not needed. The values are computed again.
+// <op>_double_backward(change_<tensor>? for each tensor, the arguments of the backward)
+//   -> the gradients of grad_scalar, grad_vector and grad_rank2, then those of the tensors as <op>_backward has them.
+//   change_x is the gradient of the gradient of x; an absent one is zero. All three gradients are returned, also of an
+//   absent grad_scalar for example. On the CPU alone.
 //
 // Results are the same to the bit for any number of threads. N = 0 is fine. Errors: shapes, dtypes, devices.
 #pragma once
@@ -43,5 +46,17 @@ void atom_network_cuda(const char* op, const TileProgram& program, const AtomNet
 void atom_network_backward_cpu(const TileProgram& program, const AtomNetwork& network,
                                const std::vector<const Tensor*>& grad_outputs, std::vector<Tensor*> grad_inputs,
                                Tensor* grad_weights);
+
+// Gradients of the gradients of inputs and weights; null where absent.
+struct AtomNetworkChanges {
+  std::vector<const Tensor*> inputs;
+  const Tensor* weights;
+};
+
+// `output_changes` are the gradients of grad_outputs.
+void atom_network_double_backward_cpu(const TileProgram& program, const AtomNetwork& network,
+                                      const AtomNetworkChanges& changes, const std::vector<const Tensor*>& grad_outputs,
+                                      std::vector<Tensor*> output_changes, std::vector<Tensor*> grad_inputs,
+                                      Tensor* grad_weights);
 
 }  // namespace dtnn

@@ -24,6 +24,11 @@
 //   -> gradients of q, tau, atom_hidden, bond_scalar, bond_vector, direction, envelope, radial and the four weights.
 //   Features and messages are computed again. Gradients that are not needed have shape [0].
 //
+// bond_messages_double_backward(change_q?, ..., change_out_bias? (twelve), the arguments of bond_messages_backward)
+//   -> gradients of grad_scalar, ..., grad_sum_rank2 (five), then of the twelve inputs as bond_messages_backward
+//   returns them. change_x is the gradient of the gradient of x; an absent one is zero. All five gradients are
+//   returned, also of an absent grad_scalar for example. On the CPU alone.
+//
 // `precision` is that of rank2_linear, for both matrix products on CUDA and their gradients.
 //
 // Results do not depend on the number of threads: blocks of crystals depend on the list alone (cpu/closed_blocks.h),
@@ -83,6 +88,22 @@ struct MessageOutputGrads {
   OptionalTensor sum_rank2;
 };
 
+// Gradients of the gradients of the inputs; an absent one is zero.
+struct MessageInputChanges {
+  OptionalTensor q;
+  OptionalTensor tau;
+  OptionalTensor atom_hidden;
+  OptionalTensor bond_scalar;
+  OptionalTensor bond_vector;
+  OptionalTensor direction;
+  OptionalTensor envelope;
+  OptionalTensor radial;
+  OptionalTensor hidden_weight;
+  OptionalTensor hidden_bias;
+  OptionalTensor out_weight;
+  OptionalTensor out_bias;
+};
+
 struct MessageNeeds {
   bool geometry;  // direction, envelope and radial basis
   bool weights;
@@ -112,6 +133,9 @@ void bond_messages_cpu(const MessageShape& shape, const MessageInputs& inputs, c
                        MessageOutputs& outputs);
 void bond_messages_backward_cpu(const MessageShape& shape, const MessageInputs& inputs, const MessageProducts& products,
                                 const MessageOutputGrads& output_grads, const MessageNeeds& needs, MessageGrads& grads);
+void bond_messages_double_backward_cpu(const MessageShape& shape, const MessageInputs& inputs,
+                                       const MessageInputChanges& changes, const MessageOutputGrads& output_grads,
+                                       const MessageNeeds& needs, MessageOutputs& output_changes, MessageGrads& grads);
 void bond_messages_cuda(const MessageShape& shape, const MessageInputs& inputs, const MessageProducts& products,
                         MessageOutputs& outputs);
 void bond_messages_backward_cuda(const MessageShape& shape, const MessageInputs& inputs,

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""The backward of `bond_messages` in differentiable operations, from which its second derivatives come.
+"""The backward of `bond_messages` in differentiable operations, and its derivatives by torch.
 
-The formulas are those of the kernel (csrc/ops/cpu/bond_messages_backward_tile.h).
+They are the second derivatives on CUDA and in forward mode, and give all third ones. The formulas are those of the
+kernel (csrc/ops/cpu/bond_messages_backward_tile.h).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +17,62 @@ from .atom_to_bond_gather import atom_to_bond_gather
 from .bond_to_atom_sum import bond_to_atom_sum
 from .bond_turns import component_rotation
 from .neighbor_list import NeighborOrder
+
+# Gradients of the results of bond_messages, then its tensors, are what its backward is differentiated by.
+NUM_GRADS, NUM_FLOATS = 5, 12
+NUM_DIFFERENTIATED = NUM_GRADS + NUM_FLOATS
+
+
+def output_shapes(
+    q: Tensor, tau: Tensor, _: Tensor, bond_scalar: Tensor, bond_vector: Tensor, *__: object
+) -> list[Sequence[int]]:
+    """List the shapes of the results of bond_messages for these arguments."""
+    return [bond_scalar.shape, bond_vector.shape, (q.shape[0], bond_scalar.shape[1]), q.shape, tau.shape]
+
+
+def composed_double_backward(
+    gradients: Callable[..., Sequence[Tensor]],
+    changes: Sequence[Tensor | None],
+    arguments: Sequence[Tensor | None],
+    used: Sequence[bool],
+) -> list[Tensor | None]:
+    """Compute what the operation bond_messages_double_backward computes.
+
+    Args:
+        gradients: `reference_gradients`, or `reference_gradients_with_tangents` within a kernel.
+        changes: gradients of the results of the backward; None counts as zero.
+        arguments: tensors of the backward: gradients (None counts as zero), inputs, indices and turns.
+        used: for each of the 17 differentiable tensors whether its gradient is needed.
+
+    Returns:
+        For each of these its gradient, or None where not needed.
+    """
+    function, inputs, wanted = input_gradients(changes, arguments, used)
+    results = iter(gradients(function, inputs, [changes[place] for place in wanted]))
+    return [next(results) if use else None for use in used]
+
+
+def input_gradients(
+    changes: Sequence[Tensor | None], arguments: Sequence[Tensor | None], used: Sequence[bool]
+) -> tuple[Callable[..., tuple[Tensor, ...]], list[Tensor], list[int]]:
+    """Return the backward as a function of the used tensors, these, and which of its results have changes."""
+    floats: list[Any] = list(arguments[:NUM_DIFFERENTIATED])
+    indices: Sequence[Any] = arguments[NUM_DIFFERENTIATED:]
+    inputs = floats[NUM_GRADS:]
+    for place, shape in enumerate(output_shapes(*inputs)):
+        if floats[place] is None and used[place]:
+            floats[place] = inputs[0].new_zeros(shape)
+    moving = [place for place, use in enumerate(used) if use]
+    wanted = [place for place, change in enumerate(changes) if change is not None]
+
+    def function(*values: Tensor) -> tuple[Tensor, ...]:
+        given = list(floats)
+        for place, value in zip(moving, values, strict=True):
+            given[place] = value
+        grads = composed_backward(*given, *indices)
+        return tuple(grads[place] for place in wanted)
+
+    return function, [floats[place] for place in moving], wanted
 
 
 def composed_backward(

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Derivatives of fused operations: the backward is a kernel, and the second derivative goes through the reference.
+"""Derivatives of fused operations: the backward is a kernel, and mostly the second derivative goes by the reference.
 
 A fused operation is a small network. Its backward kernel computes the values again and returns the gradients of all
-differentiable inputs. The derivative of the backward is rarely needed (forces in a loss), so it is taken by torch from
-the reference implementation.
+differentiable inputs. The derivative of the backward is needed for forces in a loss. There is a kernel of it for the
+networks of the encoder on the CPU; others take it from the reference implementation, by torch.
 """
 
 from __future__ import annotations
@@ -13,87 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._functorch.eager_transforms import enable_inplace_requires_grad
 
+from ._double_backward import differentiate_backward, register_double_backward
+from ._reference_gradients import reference_gradients_with_tangents
 from ._registration import check_same_device, register_autocast, register_derivatives, register_vmap
-
-
-def reference_gradients(
-    reference: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor], grad_outputs: Sequence[Tensor | None]
-) -> tuple[Tensor, ...]:
-    """Compute the gradients of `inputs` through the reference implementation, with torch's operations.
-
-    Args:
-        reference: takes `inputs` and returns the outputs.
-        inputs: the differentiable inputs.
-        grad_outputs: gradients of the outputs; None counts as zero.
-    """
-    outputs, pull, *_ = torch.func.vjp(reference, *inputs)
-    grads = tuple(
-        torch.zeros_like(output) if grad is None else grad for output, grad in zip(outputs, grad_outputs, strict=True)
-    )
-    return pull(grads)
-
-
-def reference_gradients_with_tangents(
-    reference: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor], grad_outputs: Sequence[Tensor | None]
-) -> tuple[Tensor, ...]:
-    """Do the same as `reference_gradients` for inputs with tangents of forward mode, within a kernel.
-
-    There torch refuses a new transform. So the gradients are recorded at the level of the kernel, from copies of the
-    inputs that need gradients and keep their tangents and their history.
-    """
-    with torch.enable_grad(), enable_inplace_requires_grad(True):
-        copies = [x + torch.zeros_like(x).requires_grad_() for x in inputs]
-        outputs = reference(*copies)
-        present = [(out, grad) for out, grad in zip(outputs, grad_outputs, strict=True) if grad is not None]
-        if not any(out.requires_grad for out, _ in present):  # of no members
-            return tuple(torch.zeros_like(x) for x in inputs)
-        return torch.autograd.grad(
-            [out for out, _ in present],
-            copies,
-            [grad for _, grad in present],
-            create_graph=True,
-            materialize_grads=True,
-        )
-
-
-def second_gradients(
-    reference: Callable[..., tuple[Tensor, ...]],
-    inputs: Sequence[Tensor],
-    grad_outputs: Sequence[Tensor | None],
-    grad_grads: Sequence[Tensor | None],
-) -> tuple[list[Tensor | None], list[Tensor | None]]:
-    """Differentiate `reference_gradients`.
-
-    Args:
-        reference: takes `inputs` and returns the outputs.
-        inputs: the differentiable inputs.
-        grad_outputs: gradients of the outputs; None counts as zero.
-        grad_grads: gradients of the results of `reference_gradients`; None counts as zero.
-
-    Returns:
-        The gradients of `grad_outputs` (None where that is None), and of `inputs`.
-    """
-    present = [place for place, grad in enumerate(grad_outputs) if grad is not None]
-    wanted = [place for place, grad in enumerate(grad_grads) if grad is not None]
-    if not present or not wanted:
-        return [None] * len(grad_outputs), [None] * len(inputs)
-
-    def gradients(*moving: Tensor) -> tuple[Tensor, ...]:
-        given: list[Tensor | None] = [None] * len(grad_outputs)
-        for place, grad in zip(present, moving, strict=False):
-            given[place] = grad
-        all_gradients = reference_gradients(reference, moving[len(present) :], given)
-        return tuple(all_gradients[place] for place in wanted)
-
-    moving = [grad for grad in grad_outputs if grad is not None]
-    _, pull, *_ = torch.func.vjp(gradients, *moving, *inputs)
-    results = pull(tuple(grad for grad in grad_grads if grad is not None))
-    of_outputs: list[Any] = [None] * len(grad_outputs)
-    for place, result in zip(present, results, strict=False):
-        of_outputs[place] = result
-    return of_outputs, list(results[len(present) :])
 
 
 def register_network(
@@ -106,6 +29,7 @@ def register_network(
     backward_on_cuda: bool = False,
     fake: Callable[..., tuple[Tensor, ...]],
     reference: Callable[..., tuple[Tensor, ...]],
+    double_backward_on_cpu: bool = False,
 ) -> None:
     """Register fakes, derivatives, vmap and autocast of an operation all of whose tensors are differentiable.
 
@@ -121,10 +45,13 @@ def register_network(
         backward_on_cuda: whether there is a CUDA kernel of the backward; otherwise the reference implementation runs.
         fake: makes empty results.
         reference: the operation in torch's operations.
+        double_backward_on_cpu: whether there is an operation ``<op>_double_backward`` for the CPU. It takes the
+            gradients of the results of ``<op>_backward``, then the tensors, sizes and needs of that.
     """
     count, num_groups = len(names), max(groups) + 1
     num_grads = len(grad_names)
     backward_op = f"{op}_backward"
+    double_op = f"{op}_double_backward" if double_backward_on_cpu else None
     schema = getattr(torch.ops.dtnn_fast, backward_op).default._schema
     num_sizes = len(schema.arguments) - num_grads - count - num_groups
 
@@ -165,12 +92,10 @@ def register_network(
         ctx.set_materialize_grads(False)
 
     def backward_backward(ctx, *grad_grads):  # type: ignore[no-untyped-def]
-        saved = ctx.saved_tensors
         wanted = [grad if need else None for grad, need in zip(grad_grads, ctx.needed, strict=True)]
-        of_grads, of_inputs = second_gradients(
-            lambda *x: reference(*x, *ctx.sizes), saved[num_grads:], saved[:num_grads], wanted
-        )
-        return *of_grads, *of_inputs, *[None] * (ctx.num_arguments - num_grads - count)
+        used = ctx.needs_input_grad[: num_grads + count]
+        results = differentiate_backward(double_op, reference, groups, wanted, ctx.saved_tensors, ctx.sizes, used)
+        return *results, *[None] * (ctx.num_arguments - num_grads - count)
 
     def backward_by_reference(*arguments: Any) -> Any:
         tensors, sizes, needed = split(arguments[num_grads:])
@@ -190,5 +115,7 @@ def register_network(
     )
     register_vmap(op)
     register_vmap(backward_op)
+    if double_op is not None:
+        register_double_backward(double_op, names, grad_names, split, fake_forward, reference)
     if autocast:
         register_autocast(op)

@@ -54,11 +54,12 @@ def register_derivatives(
         with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):
             result = below_autograd(keyset, arguments)
         setup_context(ctx, arguments, result)
+        ctx.tensor_places = [place for place, x in enumerate(arguments) if isinstance(x, Tensor)]
         return result
 
     def backward_with_keyset(ctx, *grads):  # type: ignore[no-untyped-def]
         needed = ctx.needs_input_grad
-        ctx.needs_input_grad = needed[1:]  # without the keyset
+        ctx.needs_input_grad = _used_gradients(ctx, needed[1:])  # without the keyset
         try:
             result = backward(ctx, *grads)
         finally:
@@ -84,6 +85,26 @@ def register_derivatives(
             return derivative.apply(keyset, *arguments)
 
     _LIBRARY.impl(name, kernel, "Autograd", with_keyset=True)
+
+
+def _used_gradients(ctx: Any, needed: tuple[bool, ...]) -> tuple[bool, ...]:
+    """Tell which gradients the running backward pass goes on with.
+
+    ``torch.autograd.grad(energy, positions, create_graph=True)`` has no use for gradients of weights, but to torch's
+    ``ctx.needs_input_grad`` all that require gradients are needed.
+    """
+    used = list(needed)
+    for place, (node, _) in zip(ctx.tensor_places, ctx.next_functions, strict=True):
+        if used[place]:
+            used[place] = _will_run(node)
+    return tuple(used)
+
+
+def _will_run(node: Any) -> bool:
+    try:
+        return bool(_C._will_engine_execute_node(node))
+    except RuntimeError:  # a leaf whose gradient is a result, or there is no running backward pass that torch knows
+        return True
 
 
 # Whether torch.compile has traced a call with tangents. Its backend "eager" runs the traced calls as they are, and

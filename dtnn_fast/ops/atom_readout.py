@@ -71,6 +71,7 @@ register_network(
     "atom_readout",
     names=("scalar", "vector", "rank2", "weights"),
     groups=(0, 0, 0, 1),
+    double_backward_on_cpu=True,
     fake=_fake,
     reference=_reference,
 )

@@ -66,6 +66,7 @@ register_network(
     "atom_update",
     names=("scalar", "vector", "rank2", "sum_scalar", "sum_vector", "sum_rank2", "weights"),
     groups=(0, 0, 0, 1, 1, 1, 2),
+    double_backward_on_cpu=True,
     fake=_fake,
     reference=_reference,
 )

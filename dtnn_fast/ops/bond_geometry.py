@@ -57,4 +57,5 @@ register_network(
     reference=_reference,
     backward_on_cuda=True,
     autocast=False,  # 16 bits are too few for positions
+    double_backward_on_cpu=True,
 )

@@ -10,8 +10,17 @@ from torch import Tensor
 
 from .._backend import reference_implementations, uses_reference
 from ._bond_ends import order_for
-from ._bond_messages_derivatives import composed_backward
+from ._bond_messages_derivatives import (
+    NUM_DIFFERENTIATED,
+    NUM_FLOATS,
+    NUM_GRADS,
+    composed_backward,
+    composed_double_backward,
+    input_gradients,
+    output_shapes,
+)
 from ._rank2 import matmul_precision
+from ._reference_gradients import reference_gradients, reference_gradients_with_tangents, second_gradients
 from ._registration import check_same_device, register_autocast, register_derivatives, register_vmap
 from .bond_turns import BondTurns
 from .neighbor_list import NeighborOrder
@@ -77,7 +86,7 @@ def bond_messages(
 
     The sums of s', b' (away from the atom) and t go over the bonds of each atom. The scheme is TeaNet's (S. Takamoto et
     al., Comput. Mater. Sci. 207, 111280, 2022). No tensor of features or messages of all bonds is written to memory,
-    and the backward computes them again. Derivatives of second order run on the operations of torch. On CUDA, both
+    and the backward computes them again. On CUDA, derivatives of second order run on the operations of torch, and both
     matrix products follow ``torch.set_float32_matmul_precision``, as in `rank2_linear`.
 
     Args:
@@ -123,7 +132,6 @@ def bond_messages(
 
 
 # Arguments of the operation: twelve tensors that are differentiated, then indices and turns.
-NUM_FLOATS = 12
 _NAMES = (
     *("q", "tau", "atom_hidden", "bond_scalar", "bond_vector", "direction", "envelope", "radial"),
     *("hidden_weight", "hidden_bias", "out_weight", "out_bias"),
@@ -136,10 +144,7 @@ _GRAD_NAMES = ("grad_scalar", "grad_vector", "grad_sum_scalar", "grad_sum_vector
 def _fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     inputs = arguments[: len(_NAMES)]  # without the precision, which a call may leave out
     check_same_device("bond_messages", **dict(zip(_NAMES, inputs, strict=True)))
-    q, tau, _, bond_scalar, bond_vector = inputs[:5]
-    num_atoms, scalars = q.shape[0], bond_scalar.shape[1]
-    shapes = (bond_scalar.shape, bond_vector.shape, (num_atoms, scalars), q.shape, tau.shape)
-    new_scalar, new_vector, sum_scalar, sum_vector, sum_rank2 = (q.new_empty(shape) for shape in shapes)
+    new_scalar, new_vector, sum_scalar, sum_vector, sum_rank2 = (inputs[0].new_empty(s) for s in output_shapes(*inputs))
     return new_scalar, new_vector, sum_scalar, sum_vector, sum_rank2
 
 
@@ -150,7 +155,7 @@ def _fake_backward(*arguments: Any) -> tuple[Tensor, ...]:
     need_geometry, need_weights = arguments[tensors : tensors + 2]
     named = dict(zip(_NAMES, inputs, strict=True)) | dict(zip(_GRAD_NAMES, grads, strict=True))
     check_same_device("bond_messages_backward", **named)
-    needed = [True] * 5 + [need_geometry] * 3 + [need_weights] * 4
+    needed = _needed(need_geometry, need_weights)
     return tuple(
         inputs[0].new_empty(x.shape if need else (0,)) for x, need in zip(inputs[:NUM_FLOATS], needed, strict=True)
     )
@@ -167,8 +172,8 @@ def _backward(ctx, *grads):  # type: ignore[no-untyped-def]
     needs = ctx.needs_input_grad
     if all(grad is None for grad in grads):
         return (None,) * (len(inputs) + 1)
-    needed = [True] * 5 + [any(needs[5:8])] * 3 + [any(needs[8:NUM_FLOATS])] * 4
-    input_grads = torch.ops.dtnn_fast.bond_messages_backward(*grads, *inputs, needed[5], needed[8], ctx.precision)
+    of_groups = any(needs[5:8]), any(needs[8:NUM_FLOATS])
+    input_grads = torch.ops.dtnn_fast.bond_messages_backward(*grads, *inputs, *of_groups, ctx.precision)
     kept = [grad if need else None for grad, need in zip(input_grads, needs[:NUM_FLOATS], strict=True)]
     return *kept, *[None] * (len(inputs) + 1 - NUM_FLOATS)
 
@@ -189,38 +194,82 @@ def _setup_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def
 
 def _backward_backward(ctx, *grad_grads):  # type: ignore[no-untyped-def]
     arguments = ctx.saved_tensors
-    needed = [True] * 5 + [ctx.need_geometry] * 3 + [ctx.need_weights] * 4
-    grad_grads = tuple(grad if need else None for grad, need in zip(grad_grads, needed, strict=True))
-    results: list[Tensor | None] = [None] * (len(arguments) + 3)
-    if all(grad is None for grad in grad_grads):
-        return tuple(results)
-    places = range(len(_GRAD_NAMES) + NUM_FLOATS)
-    differentiated = [place for place in places if arguments[place] is not None and ctx.needs_input_grad[place]]
-
-    def input_grads(*values: Tensor) -> tuple[Tensor, ...]:
-        replaced = list(arguments)
-        for place, value in zip(differentiated, values, strict=True):
-            replaced[place] = value
-        results = composed_backward(*replaced)
-        return tuple(x for x, grad in zip(results, grad_grads, strict=True) if grad is not None)
-
-    _, vjp = torch.func.vjp(input_grads, *(arguments[place] for place in differentiated))
-    for place, grad in zip(differentiated, vjp(tuple(g for g in grad_grads if g is not None)), strict=True):
-        results[place] = grad
-    return tuple(results)
+    needed = _needed(ctx.need_geometry, ctx.need_weights)
+    changes = tuple(grad if need else None for grad, need in zip(grad_grads, needed, strict=True))
+    used = ctx.needs_input_grad[:NUM_DIFFERENTIATED]
+    if all(change is None for change in changes) or not any(used):
+        return (None,) * len(ctx.needs_input_grad)
+    if arguments[NUM_GRADS].is_cuda:
+        results = composed_double_backward(reference_gradients, changes, arguments, used)
+    else:
+        needs = any(used[10:13]), any(used[13:])
+        results = torch.ops.dtnn_fast.bond_messages_double_backward(*changes, *arguments, *needs)
+    kept = [x if use else None for x, use in zip(results, used, strict=True)]
+    return *kept, *[None] * (len(ctx.needs_input_grad) - NUM_DIFFERENTIATED)
 
 
 def _reference_backward(*arguments):  # type: ignore[no-untyped-def]
     *tensors, need_geometry, need_weights, _ = arguments
-    needed = [True] * 5 + [need_geometry] * 3 + [need_weights] * 4
     results = composed_backward(*tensors)
+    needed = _needed(need_geometry, need_weights)
     return tuple(x if need else x.new_empty(0) for x, need in zip(results, needed, strict=True))
+
+
+@torch.library.register_fake("dtnn_fast::bond_messages_double_backward")
+def _fake_double_backward(*arguments: Any) -> tuple[Tensor, ...]:
+    changes, tensors, needs = arguments[:NUM_FLOATS], arguments[NUM_FLOATS:-2], arguments[-2:]
+    names = (*_GRAD_NAMES, *_NAMES)
+    named = dict(zip(names, tensors, strict=True)) | {
+        f"change_{name}": change for name, change in zip(_NAMES, changes, strict=False)
+    }
+    check_same_device("bond_messages_double_backward", **named)
+    inputs = tensors[NUM_GRADS:]
+    of_inputs = zip(inputs[:NUM_FLOATS], _needed(*needs), strict=True)
+    return *_fake(*inputs), *(inputs[0].new_empty(x.shape if need else (0,)) for x, need in of_inputs)
+
+
+def _setup_double_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    *tensors, ctx.need_geometry, ctx.need_weights = inputs
+    ctx.save_for_backward(*tensors)
+    ctx.set_materialize_grads(False)
+
+
+def _third_backward(ctx, *grads):  # type: ignore[no-untyped-def]
+    changes, arguments = ctx.saved_tensors[:NUM_FLOATS], ctx.saved_tensors[NUM_FLOATS:]
+    needed = [True] * NUM_GRADS + _needed(ctx.need_geometry, ctx.need_weights)
+    kept = [grad if need else None for grad, need in zip(grads, needed, strict=True)]
+    given = [*changes, *arguments[:NUM_DIFFERENTIATED]]
+    function, inputs, wanted = input_gradients(changes, arguments, [True] * NUM_DIFFERENTIATED)
+    of_wanted, of_inputs = second_gradients(function, inputs, [changes[place] for place in wanted], kept)
+    of_changes = dict(zip(wanted, of_wanted, strict=True))
+    results = [*(of_changes.get(place) for place in range(NUM_FLOATS)), *of_inputs]
+    present = [None if x is None else grad for x, grad in zip(given, results, strict=True)]
+    return *present, *[None] * (len(ctx.needs_input_grad) - len(present))
+
+
+def _reference_double_backward(*arguments):  # type: ignore[no-untyped-def]
+    changes, tensors, needs = arguments[:NUM_FLOATS], arguments[NUM_FLOATS:-2], arguments[-2:]
+    needed = [True] * NUM_GRADS + _needed(*needs)
+    results = composed_double_backward(reference_gradients_with_tangents, changes, tensors, needed)
+    return tuple(tensors[NUM_GRADS].new_empty(0) if x is None else x for x in results)
+
+
+def _needed(need_geometry: bool, need_weights: bool) -> list[bool]:
+    """List for the twelve inputs whether their gradients are needed."""
+    return [True] * 5 + [need_geometry] * 3 + [need_weights] * 4
 
 
 register_derivatives("bond_messages", setup_context=_setup_context, backward=_backward, reference=_reference)
 register_derivatives(
     "bond_messages_backward", setup_context=_setup_backward, backward=_backward_backward, reference=_reference_backward
 )
+register_derivatives(
+    "bond_messages_double_backward",
+    setup_context=_setup_double_backward,
+    backward=_third_backward,
+    reference=_reference_double_backward,
+)
 register_vmap("bond_messages")
 register_vmap("bond_messages_backward")
+register_vmap("bond_messages_double_backward")
 register_autocast("bond_messages")

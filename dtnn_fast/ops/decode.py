@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .._backend import reference_implementations, uses_reference
-from ._fused import reference_gradients_with_tangents, second_gradients
+from ._reference_gradients import reference_gradients_with_tangents, second_gradients
 from ._registration import check_same_device, register_autocast, register_derivatives, register_vmap
 
 

@@ -79,6 +79,7 @@ def test_bytes_of_the_backward_pass_are_those_of_its_tensors(case):
         "bond_vectors": lambda: num_bytes(*inputs.constants[:3]),
         "bond_to_atom_sum": lambda: num_bytes(inputs.constants[0]) // 2,
         "atom_to_bond_gather": lambda: num_bytes(inputs.constants[1]),
+        "bond_messages": lambda: num_bytes(*inputs.leaves, *inputs.constants),
         "rank2_linear": lambda: num_bytes(*inputs.leaves, outputs[0]),
         # The residual is not needed, and its gradient is that of the result.
         "rank2_gate": lambda: num_bytes(*inputs.leaves[:3]) - num_bytes(inputs.leaves[3]),

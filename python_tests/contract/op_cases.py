@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -205,6 +205,11 @@ def _message_grads(b: Batch) -> tuple[Tensor, ...]:
     return *bonds, b.atoms(CHANNELS, seed=5), b.atoms(3, CHANNELS, seed=6), b.atoms(6, CHANNELS, seed=7)
 
 
+def _changes(inputs: Sequence[Any]) -> list[Tensor]:
+    """Make gradients for the gradients of the floating point inputs."""
+    return [(x + 1.0).sin() for x in inputs if isinstance(x, Tensor) and x.is_floating_point()]
+
+
 # Keys: the name of the operation, then the variant.
 OPERATIONS: dict[str, Case] = {
     "neighbor_list": Case(OPS.neighbor_list, lambda b: (b.positions, b.cell, b.pbc, b.ptr, 2.4, None, False, False)),
@@ -245,6 +250,10 @@ OPERATIONS: dict[str, Case] = {
     "bond_messages_backward of the sums": Case(
         OPS.bond_messages_backward, lambda b: (None, None, *_message_grads(b)[2:], *_message_inputs(b), False, True)
     ),
+    "bond_messages_double_backward": Case(
+        OPS.bond_messages_double_backward,
+        lambda b: (*_changes(_message_inputs(b)), *_message_grads(b), *_message_inputs(b), True, True),
+    ),
     "bond_geometry": Case(OPS.bond_geometry, lambda b: (b.bonds(3), 2.5, 3)),
     "bond_geometry_backward": Case(
         OPS.bond_geometry_backward,
@@ -252,6 +261,19 @@ OPERATIONS: dict[str, Case] = {
     ),
     "bond_geometry_backward of the direction": Case(
         OPS.bond_geometry_backward, lambda b: (None, b.bonds(3, seed=2), None, None, b.bonds(3), 2.5, 3)
+    ),
+    "bond_geometry_double_backward": Case(
+        OPS.bond_geometry_double_backward,
+        lambda b: (
+            b.bonds(3, seed=5),
+            None,
+            b.bonds(3, seed=2),
+            b.bonds(seed=3),
+            b.bonds(3, seed=4),
+            b.bonds(3),
+            2.5,
+            3,
+        ),
     ),
     "bond_perceptron_sum": Case(
         OPS.bond_perceptron_sum, lambda b: (*_perceptrons(b), b.pairs, b.row_ptr, b.bonds(2, seed=7).t())
@@ -294,6 +316,12 @@ OPERATIONS: dict[str, Case] = {
     "atom_readout_backward": Case(OPS.atom_readout_backward, lambda b: (*_network_grads(b), *_readout(b))),
     "atom_readout_backward in the weights": Case(
         OPS.atom_readout_backward, lambda b: (*_network_grads(b), *_readout(b), False, True)
+    ),
+    "atom_update_double_backward": Case(
+        OPS.atom_update_double_backward, lambda b: (*_changes(_update(b)), *_update_grads(b), *_update(b))
+    ),
+    "atom_readout_double_backward": Case(
+        OPS.atom_readout_double_backward, lambda b: (*_changes(_readout(b)), *_network_grads(b), *_readout(b))
     ),
     "decode": Case(OPS.decode, _decode),
     "decode without bonds": Case(OPS.decode, _decode_simple),

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dtnn_fast import reference
 from dtnn_fast.ops import bond_geometry
+from dtnn_fast.ops._reference_gradients import second_gradients
 
 OPS = torch.ops.dtnn_fast
 
@@ -35,6 +36,25 @@ def test_equals_reference_with_gradients(num_bonds, num_radial):
     )
     ours, theirs = (gradients(f, vectors, 4.0, num_radial) for f in (bond_geometry, reference.bond_geometry))
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("absent", [(), (0, 3), (1, 2), (0, 1, 2)])
+@pytest.mark.parametrize(("num_bonds", "num_radial"), [(0, 3), (1, 0), (5000, 8)])
+def test_second_derivatives_equal_those_of_the_reference(num_bonds, num_radial, absent):
+    """Some bonds are longer than the cutoff; absent gradients are zero."""
+    vectors = random_vectors(num_bonds)
+    outputs = reference.bond_geometry(vectors, 4.0, num_radial)
+    generator = torch.Generator().manual_seed(1)
+    change, *grads = (torch.randn(x.shape, generator=generator, dtype=x.dtype) for x in (vectors, *outputs))
+    for place in absent:
+        grads[place].zero_()
+    expected = second_gradients(lambda x: reference.bond_geometry(x, 4.0, num_radial), [vectors], grads, [change])
+    given = [None if place in absent else grad for place, grad in enumerate(grads)]
+    results = OPS.bond_geometry_double_backward(change, *given, vectors, 4.0, num_radial)
+    torch.testing.assert_close(list(results), [*expected[0], *expected[1]], rtol=1e-10, atol=1e-10)
+    alone = OPS.bond_geometry_double_backward(change, *given, vectors, 4.0, num_radial, False)
+    assert alone[-1].shape == (0,)
+    assert all(torch.equal(a, b) for a, b in zip(alone[:-1], results[:-1], strict=True))
 
 
 def test_float32_is_close_to_float64():

@@ -6,6 +6,7 @@
 #include "core/small_matmul.h"
 #include "ops/cpu/bond_messages_backward_tile.h"
 #include "ops/cpu/message_blocks.h"
+#include "ops/cpu/message_weight_grads.h"
 #include "ops/cpu/tensor_large_pages.h"
 
 namespace dtnn {
@@ -27,18 +28,18 @@ DTNN_ALWAYS_INLINE void add_one_side_grads(const MessageView<T>& in, const int64
   DTNN_SIMD_VERSIONS_OF(void, activate, (activate_bonds<64, true>), (activate_bonds<32, true>),                       \
                         (activate_bonds<16, true>), (const MessageView<T>& in, BondRange bonds, T* hidden, T* slope), \
                         (in, bonds, hidden, slope))                                                                   \
-  DTNN_SIMD_VERSIONS(                                                                                                 \
-      void, fill_message_grads, message_grads,                                                                        \
-      (const MessageView<T>& in, const OutputGradView<T>& grads, const BondGradView<T>& bond_grads, BondRange bonds,  \
-       const T* out, const T* d, const T* m, T* g_out, T* g_d, T* g_m, T* g_u, const BondScratch<T>& scratch),        \
-      (in, grads, bond_grads, bonds, out, d, m, g_out, g_d, g_m, g_u, scratch))                                       \
+  DTNN_SIMD_VERSIONS(void, fill_message_grads, message_grads,                                                         \
+                     (const MessageView<T>& in, const OutputGradView<T>& grads, const BondGradView<T>& bond_grads,    \
+                      BondRange bonds, const T* out, const T* d, const T* m, T* g_out, T* g_d, T* g_m, T* g_u,        \
+                      const BondScratch<MessageView<T>>& scratch),                                                    \
+                     (in, grads, bond_grads, bonds, out, d, m, g_out, g_d, g_m, g_u, scratch))                        \
   DTNN_SIMD_VERSIONS(void, fill_hidden_grads, hidden_grads,                                                           \
                      (const MessageView<T>& in, BondRange bonds, const T* slope, T* g_hidden, T* ends),               \
                      (in, bonds, slope, g_hidden, ends))                                                              \
   DTNN_SIMD_VERSIONS(                                                                                                 \
       void, fill_feature_grads, feature_grads,                                                                        \
       (const MessageView<T>& in, const BondGradView<T>& bond_grads, BondRange bonds, const T* g_features, const T* d, \
-       const T* m, const T* g_d, const T* g_m, const T* g_u, T* ends, const BondScratch<T>& scratch),                 \
+       const T* m, const T* g_d, const T* g_m, const T* g_u, T* ends, const BondScratch<MessageView<T>>& scratch),    \
       (in, bond_grads, bonds, g_features, d, m, g_d, g_m, g_u, ends, scratch))                                        \
   DTNN_SIMD_VERSIONS(void, add_to_atoms, add_grads_to_atoms,                                                          \
                      (const MessageView<T>& in, BondRange bonds, T* ends, const AtomGradView<T>& grads),              \
@@ -52,24 +53,6 @@ DTNN_ALWAYS_INLINE void add_one_side_grads(const MessageView<T>& in, const int64
 DTNN_MESSAGE_GRAD_STEPS(float)
 DTNN_MESSAGE_GRAD_STEPS(double)
 #undef DTNN_MESSAGE_GRAD_STEPS
-
-// The gradients of the four weights, one after the other.
-template <typename T>
-struct WeightGrads {
-  T* hidden;
-  T* hidden_bias;
-  T* out;
-  T* out_bias;
-
-  static int64_t size(const MessageShape& s) {
-    return s.hidden * s.features() + s.hidden + s.outputs() * s.hidden + s.outputs();
-  }
-  WeightGrads(T* start, const MessageShape& s)
-      : hidden(start),
-        hidden_bias(hidden + s.hidden * s.features()),
-        out(hidden_bias + s.hidden),
-        out_bias(out + s.outputs() * s.hidden) {}
-};
 
 template <typename T>
 struct BackwardJob {
@@ -89,8 +72,9 @@ struct BackwardScratch {
   explicit BackwardScratch(const MessageShape& s)
       : storage(uninitialized<T>(
             kTileBonds * (2 * s.features() + 3 * s.hidden + 2 * s.outputs() + 12 * s.vectors + 3 + end_grads_width(s)) +
-            bond_scratch_size(s))) {
-    T* next = storage.get();
+            18 * s.vectors + BondScratch<MessageView<T>>::size(s))),
+        bond(storage.get() + 18 * s.vectors, storage.get(), s) {
+    T* next = bond.scalar + BondScratch<MessageView<T>>::size(s);
     const auto take = [&next](int64_t size) {
       T* start = next;
       next += size;
@@ -109,14 +93,10 @@ struct BackwardScratch {
     g_m = take(kTileBonds * 3 * s.vectors);
     g_u = take(kTileBonds * 3);
     ends = take(kTileBonds * end_grads_width(s));
-    bond.scalar = take(s.scalars);
-    bond.vector = take(3 * s.vectors);
-    bond.s = take(6 * s.vectors);
-    bond.turned = take(18 * s.vectors);
-    bond.sums = take(16 * s.vectors);
   }
 
   std::unique_ptr<T[]> storage;
+  BondScratch<MessageView<T>> bond;
   T* features;
   T* hidden;
   T* slope;
@@ -130,15 +110,7 @@ struct BackwardScratch {
   T* g_m;
   T* g_u;
   T* ends;
-  BondScratch<T> bond;
 };
-
-// out [m, n] += left [rows, m]^T times right [rows, n].
-template <typename T>
-void add_outer_products(const T* left, int64_t m, const T* right, int64_t n, int64_t rows, T* out) {
-  Prefetch nothing;
-  multiply(SmallMatmul<T>{left, 1, m, right, n, out, n, m, n, rows, true}, nothing);
-}
 
 // All gradients of a tile: of its bonds in their places, of the ends into `ends`, of the weights added to *weights.
 template <typename T>
@@ -163,52 +135,10 @@ void grads_of_tile(const BackwardJob<T>& job, BondRange bonds, BackwardScratch<T
   sum_rows(s.g_out, bonds.size(), shape.outputs(), weights->out_bias);
 }
 
-// Sums of the weights' gradients: a fixed number of groups of tiles, then the groups in order.
-template <typename T>
-class GroupedWeightGrads {
- public:
-  GroupedWeightGrads(const MessageShape& shape, bool needed) : shape_(shape), needed_(needed) {
-    if (needed) total_.assign(WeightGrads<T>::size(shape), T(0));
-  }
-
-  // Calls work(item, weights) for every item, on all threads.
-  template <typename Work>
-  void for_each(int64_t num_items, const Work& work) {
-    constexpr int64_t max_groups = 16;
-    const int64_t num_groups = std::min(num_items, max_groups);
-    const int64_t size = needed_ ? WeightGrads<T>::size(shape_) : 0;
-    std::vector<T> partial(num_groups * size, T(0));
-    torch::stable::parallel_for(0, num_groups, 1, [&](int64_t first_group, int64_t last_group) {
-      BackwardScratch<T> scratch(shape_);
-      for (int64_t g = first_group; g < last_group; ++g) {
-        WeightGrads<T> weights(partial.data() + g * size, shape_);
-        const int64_t last = (g + 1) * num_items / num_groups;
-        for (int64_t k = g * num_items / num_groups; k < last; ++k) work(k, scratch, needed_ ? &weights : nullptr);
-      }
-    });
-    for (int64_t g = 0; g < num_groups; ++g) sum_rows(partial.data() + g * size, 1, size, total_.data());
-  }
-
-  void copy_to(MessageGrads& grads) {
-    if (!needed_) return;
-    const WeightGrads<T> total(total_.data(), shape_);
-    const auto copy = [](const T* from, Tensor& to) { std::copy_n(from, to.numel(), to.mutable_data_ptr<T>()); };
-    copy(total.hidden, grads.hidden_weight);
-    copy(total.hidden_bias, grads.hidden_bias);
-    copy(total.out, grads.out_weight);
-    copy(total.out_bias, grads.out_bias);
-  }
-
- private:
-  MessageShape shape_;
-  bool needed_;
-  std::vector<T> total_;
-};
-
 // A block whose bonds many threads share: first the gradients of all bonds, then their sums atom by atom.
 template <typename T>
 void run_large_block(const BackwardJob<T>& job, const ClosedBlock& block, const BondEnds& list,
-                     GroupedWeightGrads<T>& weight_grads) {
+                     GroupedWeightGrads<T, BackwardScratch<T>>& weight_grads) {
   const int64_t width = end_grads_width(job.in.shape);
   const std::unique_ptr<T[]> ends = uninitialized<T>(block.num_bonds() * width);
   const int64_t num_tiles = (block.num_bonds() + kTileBonds - 1) / kTileBonds;
@@ -253,7 +183,7 @@ void backward(const MessageShape& shape, const MessageInputs& inputs, const Mess
   std::fill_n(job.atom_grads.hidden, shape.num_atoms * h, T(0));
   std::vector<ClosedBlock> small;
   std::copy_if(blocks.begin(), blocks.end(), std::back_inserter(small), [](const auto& b) { return !is_large(b); });
-  GroupedWeightGrads<T> weight_grads(shape, needs.weights);
+  GroupedWeightGrads<T, BackwardScratch<T>> weight_grads(shape, needs.weights);
   weight_grads.for_each(static_cast<int64_t>(small.size()),
                         [&](int64_t k, BackwardScratch<T>& scratch, WeightGrads<T>* weights) {
                           for (int64_t t = 0; t * kTileBonds < small[k].num_bonds(); ++t) {

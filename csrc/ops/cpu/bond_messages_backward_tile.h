@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The steps of the backward of bond_messages on a tile of bonds, between its matrix products. g_x stands for the
-// gradient of x; names are those of ops/bond_messages.h.
+// The steps of the backward of bond_messages on a tile of bonds, between its matrix products: for plain numbers, or for
+// dual ones, which give second derivatives (message_view.h). g_x stands for the gradient of x; names are those of
+// ops/bond_messages.h.
 #pragma once
 
 #include "ops/cpu/bond_messages_tile.h"
@@ -95,16 +96,25 @@ DTNN_ALWAYS_INLINE void gather_output_grads(const MessageView<T>& in, const Outp
 }
 
 // Memory of one bond.
-template <typename T>
+template <typename View>
 struct BondScratch {
-  T* scalar;  // [C]
-  T* vector;  // [3, V]
-  T* s;       // [6, V]
-  T* turned;  // [18, V]
-  T* sums;    // [16, V]: products whose sums over the channels are gradients of the direction and the envelope
-};
+  using T = typename View::Scalar;
 
-inline int64_t bond_scratch_size(const MessageShape& s) { return s.scalars + 43 * s.vectors; }
+  T* scalar;                  // [C]
+  T* vector;                  // [3, V]
+  T* s;                       // [6, V]
+  T* sums;                    // [4 V + C]: products whose sums are gradients of direction and envelope
+  typename View::Out turned;  // [18, V]
+
+  // Numbers of the first four.
+  static int64_t size(const MessageShape& s) { return 2 * s.scalars + 13 * s.vectors; }
+  BondScratch(T* start, typename View::Out turned_room, const MessageShape& shape)
+      : scalar(start),
+        vector(scalar + shape.scalars),
+        s(vector + 3 * shape.vectors),
+        sums(s + 6 * shape.vectors),
+        turned(turned_room) {}
+};
 
 template <typename T>
 DTNN_ALWAYS_INLINE T sum_of(const T* values, int64_t count) {
@@ -122,59 +132,59 @@ DTNN_ALWAYS_INLINE T sum_of(const T* values, int64_t count) {
 
 // From the gradients of the outputs to those of the perceptron's output, g_out [rows, O], and the parts of the other
 // gradients that do not pass through the perceptron: g_d, g_m [rows, 3, V], those of the bonds, of the envelope, and
-// g_u [rows, 3] so far.
-template <typename T>
-DTNN_ALWAYS_INLINE void message_grads(const MessageView<T>& in, const OutputGradView<T>& grads,
-                                      const BondGradView<T>& bond_grads, BondRange bonds, const T* out, const T* d,
-                                      const T* m, T* g_out, T* g_d, T* g_m, T* g_u, const BondScratch<T>& scratch) {
+// g_u [rows, 3] so far. The gradients of the outputs themselves are plain numbers.
+template <typename View, typename T = typename View::Scalar>
+DTNN_ALWAYS_INLINE void message_grads(const View& in, const OutputGradView<T>& grads, const BondGradView<T>& bond_grads,
+                                      BondRange bonds, typename View::Row out, typename View::Row d,
+                                      typename View::Row m, typename View::Out g_out, typename View::Out g_d,
+                                      typename View::Out g_m, T* g_u, const BondScratch<View>& scratch) {
+  using Row = typename View::Row;
+  using Number = typename View::Number;
+  using Result = typename View::Result;
   const int64_t v = in.shape.vectors, scalars = in.shape.scalars, outputs = in.shape.outputs();
-  for (int64_t e = bonds.first; e < bonds.last; ++e) {
-    gather_output_grads(in, grads, e, scratch.scalar, scratch.vector, scratch.s, scratch.turned);
-    const T ux = in.direction[3 * e], uy = in.direction[3 * e + 1], uz = in.direction[3 * e + 2];
-    const T envelope = in.envelope[e];
-    const T* __restrict raw = out;
-    const T* __restrict bias = in.out_bias;
+  for (int64_t e = bonds.first, row = 0; e < bonds.last; ++e, ++row) {
+    gather_output_grads(in.plain(), grads, e, scratch.scalar, scratch.vector, scratch.s, plain_numbers(scratch.turned));
+    const Row u = in.direction_of(e);
+    const Number ux = u[0], uy = u[1], uz = u[2];
+    const Number envelope = in.envelope_of(e);
+    const Row raw = out + row * outputs, bias = in.output_bias();
     const T* __restrict gs = scratch.scalar;
-    T* __restrict to = g_out;
-    T* __restrict to_scalar = bond_grads.scalar + e * scalars;
+    const typename View::Out to = g_out + row * outputs;
+    const Result to_scalar(bond_grads.scalar + e * scalars);
+#pragma GCC ivdep
     for (int64_t c = 0; c < scalars; ++c) {
       to[c] = envelope * gs[c];
       to_scalar[c] = gs[c];
     }
-    const T* __restrict y = out + scalars;
-    const T* __restrict y_bias = bias + scalars;
-    const T* __restrict b = in.bond_vector + e * 3 * v;
-    const T* __restrict dd = d;
-    const T* __restrict mm = m;
+    const Row y = raw + scalars, y_bias = bias + scalars;
+    const Row b = in.vector_of(e), dd = d + row * 3 * v, mm = m + row * 3 * v;
     const T* __restrict gv = scratch.vector;
     const T* __restrict s = scratch.s;
-    T* __restrict to_y = g_out + scalars;
-    T* __restrict to_b = bond_grads.vector + e * 3 * v;
-    T* __restrict to_d = g_d;
-    T* __restrict to_m = g_m;
-    T* __restrict sums = scratch.sums;
+    const typename View::Out to_y = to + scalars, to_d = g_d + row * 3 * v, to_m = g_m + row * 3 * v;
+    const Result to_b(bond_grads.vector + e * 3 * v), sums(scratch.sums);
+#pragma GCC ivdep
     for (int64_t c = 0; c < v; ++c) {
-      const T o1 = y[c] + y_bias[c], o2 = y[v + c] + y_bias[v + c], o3 = y[2 * v + c] + y_bias[2 * v + c];
-      const T o4 = y[3 * v + c] + y_bias[3 * v + c], o5 = y[4 * v + c] + y_bias[4 * v + c];
-      const T y1 = envelope * o1, y2 = envelope * o2, y3 = envelope * o3, y4 = envelope * o4, y5 = envelope * o5;
-      const T dx = dd[c], dy = dd[v + c], dz = dd[2 * v + c];
-      const T mx = mm[c], my = mm[v + c], mz = mm[2 * v + c];
-      const T nx = b[c] + y1 * ux + y2 * dx + y3 * mx;
-      const T ny = b[v + c] + y1 * uy + y2 * dy + y3 * my;
-      const T nz = b[2 * v + c] + y1 * uz + y2 * dz + y3 * mz;
-      const T wx = y4 * ux + y5 * nx, wy = y4 * uy + y5 * ny, wz = y4 * uz + y5 * nz;
+      const Number o1 = y[c] + y_bias[c], o2 = y[v + c] + y_bias[v + c], o3 = y[2 * v + c] + y_bias[2 * v + c];
+      const Number o4 = y[3 * v + c] + y_bias[3 * v + c], o5 = y[4 * v + c] + y_bias[4 * v + c];
+      const Number y1 = envelope * o1, y2 = envelope * o2, y3 = envelope * o3, y4 = envelope * o4, y5 = envelope * o5;
+      const Number dx = dd[c], dy = dd[v + c], dz = dd[2 * v + c];
+      const Number mx = mm[c], my = mm[v + c], mz = mm[2 * v + c];
+      const Number nx = b[c] + y1 * ux + y2 * dx + y3 * mx;
+      const Number ny = b[v + c] + y1 * uy + y2 * dy + y3 * my;
+      const Number nz = b[2 * v + c] + y1 * uz + y2 * dz + y3 * mz;
+      const Number wx = y4 * ux + y5 * nx, wy = y4 * uy + y5 * ny, wz = y4 * uz + y5 * nz;
       const T sxx = s[c], syy = s[v + c], szz = s[2 * v + c], syz = s[3 * v + c], sxz = s[4 * v + c],
               sxy = s[5 * v + c];
       // t = sym(u (x) w): g_w = S u, g_u = S w.
-      const T gwx = sxx * ux + sxy * uy + sxz * uz;
-      const T gwy = sxy * ux + syy * uy + syz * uz;
-      const T gwz = sxz * ux + syz * uy + szz * uz;
-      const T gx = gv[c] + y5 * gwx, gy = gv[v + c] + y5 * gwy, gz = gv[2 * v + c] + y5 * gwz;
-      const T g1 = gx * ux + gy * uy + gz * uz;
-      const T g2 = gx * dx + gy * dy + gz * dz;
-      const T g3 = gx * mx + gy * my + gz * mz;
-      const T g4 = gwx * ux + gwy * uy + gwz * uz;
-      const T g5 = gwx * nx + gwy * ny + gwz * nz;
+      const Number gwx = sxx * ux + sxy * uy + sxz * uz;
+      const Number gwy = sxy * ux + syy * uy + syz * uz;
+      const Number gwz = sxz * ux + syz * uy + szz * uz;
+      const Number gx = gv[c] + y5 * gwx, gy = gv[v + c] + y5 * gwy, gz = gv[2 * v + c] + y5 * gwz;
+      const Number g1 = gx * ux + gy * uy + gz * uz;
+      const Number g2 = gx * dx + gy * dy + gz * dz;
+      const Number g3 = gx * mx + gy * my + gz * mz;
+      const Number g4 = gwx * ux + gwy * uy + gwz * uz;
+      const Number g5 = gwx * nx + gwy * ny + gwz * nz;
       to_y[c] = envelope * g1;
       to_y[v + c] = envelope * g2;
       to_y[2 * v + c] = envelope * g3;
@@ -195,55 +205,43 @@ DTNN_ALWAYS_INLINE void message_grads(const MessageView<T>& in, const OutputGrad
       sums[3 * v + c] = g1 * o1 + g2 * o2 + g3 * o3 + g4 * o4 + g5 * o5;
     }
     if (bond_grads.direction != nullptr) {
-      for (int k = 0; k < 3; ++k) g_u[k] = sum_of(sums + k * v, v);
-      T sum = 0;
-      for (int64_t c = 0; c < scalars; ++c) scratch.scalar[c] *= raw[c] + bias[c];
-      sum = sum_of(scratch.scalar, scalars);
-      bond_grads.envelope[e] = sum + sum_of(sums + 3 * v, v);
+      for (int k = 0; k < 3; ++k) g_u[3 * row + k] = sum_of(scratch.sums + k * v, v);
+      const Result products(scratch.sums + 4 * v);
+#pragma GCC ivdep
+      for (int64_t c = 0; c < scalars; ++c) products[c] = gs[c] * (raw[c] + bias[c]);
+      bond_grads.envelope[e] = sum_of(scratch.sums + 4 * v, scalars) + sum_of(scratch.sums + 3 * v, v);
     }
-    out += outputs;
-    g_out += outputs;
-    d += 3 * v;
-    m += 3 * v;
-    g_d += 3 * v;
-    g_m += 3 * v;
-    g_u += 3;
   }
 }
 
 // From the gradients of the features, g_features [rows, F], to those of the bonds and of both ends' values, `ends`
 // [rows, end_grads_width].
-template <typename T>
-DTNN_ALWAYS_INLINE void feature_grads(const MessageView<T>& in, const BondGradView<T>& bond_grads, BondRange bonds,
-                                      const T* g_features, const T* d, const T* m, const T* g_d, const T* g_m,
-                                      const T* g_u, T* ends, const BondScratch<T>& scratch) {
+template <typename View, typename T = typename View::Scalar>
+DTNN_ALWAYS_INLINE void feature_grads(const View& in, const BondGradView<T>& bond_grads, BondRange bonds,
+                                      typename View::Row g_features, typename View::Row d, typename View::Row m,
+                                      typename View::Row g_d, typename View::Row g_m, const T* g_u, T* ends,
+                                      const BondScratch<View>& scratch) {
+  using Row = typename View::Row;
+  using Number = typename View::Number;
+  using Result = typename View::Result;
   const int64_t v = in.shape.vectors, scalars = in.shape.scalars, radial = in.shape.radial;
-  for (int64_t e = bonds.first; e < bonds.last; ++e) {
-    const T ux = in.direction[3 * e], uy = in.direction[3 * e + 1], uz = in.direction[3 * e + 2];
-    const NeighborValues<T> far = neighbor_values(in, e, scratch.turned);
-    const T* __restrict qc = in.q + in.center[e] * 3 * v;
-    const T* __restrict tc = in.tau + in.center[e] * 6 * v;
-    const T* __restrict qn = far.q;
-    const T* __restrict tn = far.tau;
-    const T* __restrict b = in.bond_vector + e * 3 * v;
-    const T* __restrict gf = g_features;
-    T* __restrict to_scalar = bond_grads.scalar + e * scalars;
-    for (int64_t c = 0; c < scalars; ++c) to_scalar[c] += gf[c];
-    gf += scalars;
-    const EndGrads<T> end(ends, v);
-    T* __restrict to_qc = end.q_center;
-    T* __restrict to_qn = end.q_neighbor;
-    T* __restrict to_tc = end.tau_center;
-    T* __restrict to_tn = end.tau_neighbor;
-    T* __restrict to_b = bond_grads.vector + e * 3 * v;
-    T* __restrict sums = scratch.sums;
-    const T* __restrict dd = d;
-    const T* __restrict mm = m;
-    const T* __restrict gd = g_d;
-    const T* __restrict gm = g_m;
+  for (int64_t e = bonds.first, row = 0; e < bonds.last; ++e, ++row) {
+    const Row u = in.direction_of(e);
+    const Number ux = u[0], uy = u[1], uz = u[2];
+    const NeighborValues<View> far = neighbor_values(in, e, scratch.turned);
+    const Row qc = in.q_of(in.center[e]), tc = in.tau_of(in.center[e]), qn = far.q, tn = far.tau, b = in.vector_of(e);
+    const Row of_scalar = g_features + row * in.shape.features(), gf = of_scalar + scalars;
+    const Result to_scalar(bond_grads.scalar + e * scalars);
+#pragma GCC ivdep
+    for (int64_t c = 0; c < scalars; ++c) to_scalar[c] += of_scalar[c];
+    const EndGrads<T> end(ends + row * end_grads_width(in.shape), v);
+    const Result to_qc(end.q_center), to_qn(end.q_neighbor), to_tc(end.tau_center), to_tn(end.tau_neighbor);
+    const Result to_b(bond_grads.vector + e * 3 * v), sums(scratch.sums);
+    const Row dd = d + row * 3 * v, mm = m + row * 3 * v, gd = g_d + row * 3 * v, gm = g_m + row * 3 * v;
+#pragma GCC ivdep
     for (int64_t c = 0; c < v; ++c) {
-      const T g1 = gf[c], g2 = gf[v + c], g3 = gf[2 * v + c], g4 = gf[3 * v + c], g5 = gf[4 * v + c];
-      const T gdx = gd[c] + g1 * ux, gdy = gd[v + c] + g1 * uy, gdz = gd[2 * v + c] + g1 * uz;
+      const Number g1 = gf[c], g2 = gf[v + c], g3 = gf[2 * v + c], g4 = gf[3 * v + c], g5 = gf[4 * v + c];
+      const Number gdx = gd[c] + g1 * ux, gdy = gd[v + c] + g1 * uy, gdz = gd[2 * v + c] + g1 * uz;
       to_qn[c] = gdx + g2 * qc[c];
       to_qn[v + c] = gdy + g2 * qc[v + c];
       to_qn[2 * v + c] = gdz + g2 * qc[2 * v + c];
@@ -251,10 +249,10 @@ DTNN_ALWAYS_INLINE void feature_grads(const MessageView<T>& in, const BondGradVi
       to_qc[v + c] = g2 * qn[v + c] - gdy;
       to_qc[2 * v + c] = g2 * qn[2 * v + c] - gdz;
       // m = (tau_c + tau_n) u
-      const T gmx = gm[c] + g3 * ux, gmy = gm[v + c] + g3 * uy, gmz = gm[2 * v + c] + g3 * uz;
-      const T xx = gmx * ux, yy = gmy * uy, zz = gmz * uz;
-      const T yz = gmy * uz + gmz * uy, xz = gmx * uz + gmz * ux, xy = gmx * uy + gmy * ux;
-      const T g4_twice = T(2) * g4;
+      const Number gmx = gm[c] + g3 * ux, gmy = gm[v + c] + g3 * uy, gmz = gm[2 * v + c] + g3 * uz;
+      const Number xx = gmx * ux, yy = gmy * uy, zz = gmz * uz;
+      const Number yz = gmy * uz + gmz * uy, xz = gmx * uz + gmz * ux, xy = gmx * uy + gmy * ux;
+      const Number g4_twice = T(2) * g4;
       to_tc[c] = xx + g4 * tn[c];
       to_tc[v + c] = yy + g4 * tn[v + c];
       to_tc[2 * v + c] = zz + g4 * tn[2 * v + c];
@@ -270,9 +268,9 @@ DTNN_ALWAYS_INLINE void feature_grads(const MessageView<T>& in, const BondGradVi
       to_b[c] += g5 * ux;
       to_b[v + c] += g5 * uy;
       to_b[2 * v + c] += g5 * uz;
-      const T sxx = tc[c] + tn[c], syy = tc[v + c] + tn[v + c], szz = tc[2 * v + c] + tn[2 * v + c];
-      const T syz = tc[3 * v + c] + tn[3 * v + c], sxz = tc[4 * v + c] + tn[4 * v + c],
-              sxy = tc[5 * v + c] + tn[5 * v + c];
+      const Number sxx = tc[c] + tn[c], syy = tc[v + c] + tn[v + c], szz = tc[2 * v + c] + tn[2 * v + c];
+      const Number syz = tc[3 * v + c] + tn[3 * v + c], sxz = tc[4 * v + c] + tn[4 * v + c],
+                   sxy = tc[5 * v + c] + tn[5 * v + c];
       // g_u: from u . d, from u . m (u itself), through m, and from u . b.
       sums[c] = g1 * dd[c] + g3 * mm[c] + (sxx * gmx + sxy * gmy + sxz * gmz) + g5 * b[c];
       sums[v + c] = g1 * dd[v + c] + g3 * mm[v + c] + (sxy * gmx + syy * gmy + syz * gmz) + g5 * b[v + c];
@@ -280,42 +278,37 @@ DTNN_ALWAYS_INLINE void feature_grads(const MessageView<T>& in, const BondGradVi
           g1 * dd[2 * v + c] + g3 * mm[2 * v + c] + (sxz * gmx + syz * gmy + szz * gmz) + g5 * b[2 * v + c];
     }
     if (bond_grads.direction != nullptr) {
-      for (int k = 0; k < 3; ++k) bond_grads.direction[3 * e + k] = g_u[k] + sum_of(sums + k * v, v);
-      for (int64_t c = 0; c < radial; ++c) bond_grads.radial[e * radial + c] = gf[5 * v + c];
+      for (int k = 0; k < 3; ++k) bond_grads.direction[3 * e + k] = g_u[3 * row + k] + sum_of(scratch.sums + k * v, v);
+      const Result to_radial(bond_grads.radial + e * radial);
+      for (int64_t c = 0; c < radial; ++c) to_radial[c] = gf[5 * v + c];
     }
     if (in.turn != nullptr) {  // back into the frame of the stored neighbor
       T matrix[36];
       component_rotation(in.turn + 9 * e, matrix);
-      turn_components<3, 3, true>(in.turn + 9 * e, end.q_neighbor, v, scratch.turned);
-      turn_components<6, 6, true>(matrix, end.tau_neighbor, v, scratch.turned + 3 * v);
-      std::copy_n(scratch.turned, 3 * v, end.q_neighbor);
-      std::copy_n(scratch.turned + 3 * v, 6 * v, end.tau_neighbor);
+      T* turned = plain_numbers(scratch.turned);
+      turn_components<3, 3, true>(in.turn + 9 * e, end.q_neighbor, v, turned);
+      turn_components<6, 6, true>(matrix, end.tau_neighbor, v, turned + 3 * v);
+      std::copy_n(turned, 3 * v, end.q_neighbor);
+      std::copy_n(turned + 3 * v, 6 * v, end.tau_neighbor);
     }
-    g_features += in.shape.features();
-    d += 3 * v;
-    m += 3 * v;
-    g_d += 3 * v;
-    g_m += 3 * v;
-    g_u += 3;
-    ends += end_grads_width(in.shape);
   }
 }
 
 // g_pre = g_hidden * slope [rows, H], in place and into the ends' rows.
-template <typename T>
-DTNN_ALWAYS_INLINE void hidden_grads(const MessageView<T>& in, BondRange bonds, const T* slope, T* g_hidden, T* ends) {
-  const int64_t h = in.shape.hidden, v = in.shape.vectors;
-  for (int64_t e = bonds.first; e < bonds.last; ++e) {
-    const T* __restrict factor = slope;
-    T* __restrict grad = g_hidden;
-    T* __restrict to = ends + 18 * v;
+template <typename View, typename T = typename View::Scalar>
+DTNN_ALWAYS_INLINE void hidden_grads(const View& in, BondRange bonds, typename View::Row slope,
+                                     typename View::Out g_hidden, T* ends) {
+  const int64_t h = in.shape.hidden;
+  for (int64_t e = bonds.first, row = 0; e < bonds.last; ++e, ++row) {
+    const typename View::Row factor = slope + row * h;
+    const typename View::Out grad = g_hidden + row * h;
+    const typename View::Result to(EndGrads<T>(ends + row * end_grads_width(in.shape), in.shape.vectors).hidden);
+#pragma GCC ivdep
     for (int64_t c = 0; c < h; ++c) {
-      grad[c] *= factor[c];
-      to[c] = grad[c];
+      const typename View::Number g = grad[c] * factor[c];
+      grad[c] = g;
+      to[c] = g;
     }
-    slope += h;
-    g_hidden += h;
-    ends += end_grads_width(in.shape);
   }
 }
 

@@ -9,134 +9,54 @@
 #include "core/sigmoid.h"
 #include "core/simd_level.h"
 #include "core/wide.h"
-#include "ops/bond_messages.h"
+#include "ops/cpu/message_view.h"
 
 namespace dtnn {
 
+// Not memcpy, which must not be given the null pointer of an empty tensor.
 template <typename T>
-struct MessageView {
-  MessageShape shape;
-  const T* q;
-  const T* tau;
-  const T* atom_hidden;
-  const T* bond_scalar;
-  const T* bond_vector;
-  const T* direction;
-  const T* envelope;
-  const T* radial;
-  const T* hidden_bias;
-  const T* out_bias;
-  const int64_t* center;
-  const int64_t* neighbor;
-  const T* turn;    // [E, 3, 3], null without turns
-  const T* counts;  // [2, E], null without turns
-
-  explicit MessageView(const MessageShape& s, const MessageInputs& in)
-      : shape(s),
-        q(in.q.const_data_ptr<T>()),
-        tau(in.tau.const_data_ptr<T>()),
-        atom_hidden(in.atom_hidden.const_data_ptr<T>()),
-        bond_scalar(in.bond_scalar.const_data_ptr<T>()),
-        bond_vector(in.bond_vector.const_data_ptr<T>()),
-        direction(in.direction.const_data_ptr<T>()),
-        envelope(in.envelope.const_data_ptr<T>()),
-        radial(in.radial.const_data_ptr<T>()),
-        hidden_bias(in.hidden_bias.const_data_ptr<T>()),
-        out_bias(in.out_bias.const_data_ptr<T>()),
-        center(in.ends.pairs.const_data_ptr<int64_t>()),
-        neighbor(center + s.num_bonds),
-        turn(data_or_null<T>(in.turn)),
-        counts(data_or_null<T>(in.turn_counts)) {}
-};
-
-struct BondRange {
-  int64_t first;
-  int64_t last;
-
-  int64_t size() const { return last - first; }
-};
-
-// to [rows, channels] = matrix [rows, inner] times from [inner, channels]; with `transposed`, the transpose of matrix.
-template <int rows, int inner, bool transposed, typename T>
-DTNN_ALWAYS_INLINE void turn_components(const T* matrix, const T* __restrict from, int64_t channels, T* __restrict to) {
-  for (int a = 0; a < rows; ++a) {
-    for (int64_t c = 0; c < channels; ++c) {
-      T sum = 0;
-#pragma GCC unroll 6
-      for (int b = 0; b < inner; ++b)
-        sum += (transposed ? matrix[b * rows + a] : matrix[a * inner + b]) * from[b * channels + c];
-      to[a * channels + c] = sum;
-    }
-  }
+DTNN_ALWAYS_INLINE void copy_row(const T* from, int64_t size, T* to) {
+  std::copy_n(from, size, to);
 }
-
-constexpr int kRow[6] = {0, 1, 2, 1, 0, 0};
-constexpr int kColumn[6] = {0, 1, 2, 2, 2, 1};
-
-// The matrix [6, 6] of t -> R t R^T on the six components.
 template <typename T>
-DTNN_ALWAYS_INLINE void component_rotation(const T* r, T* out) {
-  for (int k = 0; k < 6; ++k) {
-    for (int l = 0; l < 6; ++l) {
-      const T direct = r[3 * kRow[k] + kRow[l]] * r[3 * kColumn[k] + kColumn[l]];
-      const T swapped = r[3 * kRow[k] + kColumn[l]] * r[3 * kColumn[k] + kRow[l]];
-      out[6 * k + l] = l < 3 ? direct : direct + swapped;
-    }
-  }
-}
-
-// q and tau of the neighbor of bond e as the bond sees them: where they are, or turned into `scratch` [9, V].
-template <typename T>
-struct NeighborValues {
-  const T* q;
-  const T* tau;
-};
-template <typename T>
-DTNN_ALWAYS_INLINE NeighborValues<T> neighbor_values(const MessageView<T>& in, int64_t e, T* scratch) {
-  const int64_t v = in.shape.vectors, n = in.neighbor[e];
-  const T* q = in.q + n * 3 * v;
-  const T* tau = in.tau + n * 6 * v;
-  if (in.turn == nullptr) return {q, tau};
-  T matrix[36];
-  component_rotation(in.turn + 9 * e, matrix);
-  turn_components<3, 3, false>(in.turn + 9 * e, q, v, scratch);
-  turn_components<6, 6, false>(matrix, tau, v, scratch + 3 * v);
-  return {scratch, scratch + 3 * v};
+DTNN_ALWAYS_INLINE void copy_row(DualRow<T> from, int64_t size, DualOut<T> to) {
+  std::copy_n(from.value, size, to.value);
+  std::copy_n(from.change, size, to.change);
 }
 
 // Features [rows, F], and for later d and m [rows, 3, V] each.
-template <typename T>
-DTNN_ALWAYS_INLINE void features_of_bonds(const MessageView<T>& in, BondRange bonds, T* features, T* d, T* m,
-                                          T* scratch) {
+template <typename View>
+DTNN_ALWAYS_INLINE void features_of_bonds(const View& in, BondRange bonds, typename View::Out features,
+                                          typename View::Out d, typename View::Out m, typename View::Out scratch) {
+  using Row = typename View::Row;
+  using Out = typename View::Out;
+  using Number = typename View::Number;
+  using T = typename View::Scalar;
   const int64_t v = in.shape.vectors, scalars = in.shape.scalars, radial = in.shape.radial;
-  for (int64_t e = bonds.first; e < bonds.last; ++e, d += 3 * v, m += 3 * v, features += in.shape.features()) {
-    const T ux = in.direction[3 * e], uy = in.direction[3 * e + 1], uz = in.direction[3 * e + 2];
-    const NeighborValues<T> far = neighbor_values(in, e, scratch);
-    const T* __restrict qc = in.q + in.center[e] * 3 * v;
-    const T* __restrict tc = in.tau + in.center[e] * 6 * v;
-    const T* __restrict qn = far.q;
-    const T* __restrict tn = far.tau;
-    const T* __restrict b = in.bond_vector + e * 3 * v;
-    T* __restrict dd = d;
-    T* __restrict mm = m;
-    T* __restrict f = features + scalars;
+  for (int64_t e = bonds.first, row = 0; e < bonds.last; ++e, ++row) {
+    const Row u = in.direction_of(e);
+    const Number ux = u[0], uy = u[1], uz = u[2];
+    const NeighborValues<View> far = neighbor_values(in, e, scratch);
+    const Row qc = in.q_of(in.center[e]), tc = in.tau_of(in.center[e]), qn = far.q, tn = far.tau, b = in.vector_of(e);
+    const Out dd = d + row * 3 * v, mm = m + row * 3 * v, all = features + row * in.shape.features(), f = all + scalars;
+#pragma GCC ivdep
     for (int64_t c = 0; c < v; ++c) {
-      const T cx = qc[c], cy = qc[v + c], cz = qc[2 * v + c];
-      const T nx = qn[c], ny = qn[v + c], nz = qn[2 * v + c];
-      const T dx = nx - cx, dy = ny - cy, dz = nz - cz;
+      const Number cx = qc[c], cy = qc[v + c], cz = qc[2 * v + c];
+      const Number nx = qn[c], ny = qn[v + c], nz = qn[2 * v + c];
+      const Number dx = nx - cx, dy = ny - cy, dz = nz - cz;
       dd[c] = dx;
       dd[v + c] = dy;
       dd[2 * v + c] = dz;
       f[c] = ux * dx + uy * dy + uz * dz;
       f[v + c] = cx * nx + cy * ny + cz * nz;
-      const T xx = tc[c], yy = tc[v + c], zz = tc[2 * v + c], yz = tc[3 * v + c], xz = tc[4 * v + c],
-              xy = tc[5 * v + c];
-      const T nxx = tn[c], nyy = tn[v + c], nzz = tn[2 * v + c], nyz = tn[3 * v + c], nxz = tn[4 * v + c],
-              nxy = tn[5 * v + c];
-      const T sxx = xx + nxx, syy = yy + nyy, szz = zz + nzz, syz = yz + nyz, sxz = xz + nxz, sxy = xy + nxy;
-      const T mx = sxx * ux + sxy * uy + sxz * uz;
-      const T my = sxy * ux + syy * uy + syz * uz;
-      const T mz = sxz * ux + syz * uy + szz * uz;
+      const Number xx = tc[c], yy = tc[v + c], zz = tc[2 * v + c], yz = tc[3 * v + c], xz = tc[4 * v + c],
+                   xy = tc[5 * v + c];
+      const Number nxx = tn[c], nyy = tn[v + c], nzz = tn[2 * v + c], nyz = tn[3 * v + c], nxz = tn[4 * v + c],
+                   nxy = tn[5 * v + c];
+      const Number sxx = xx + nxx, syy = yy + nyy, szz = zz + nzz, syz = yz + nyz, sxz = xz + nxz, sxy = xy + nxy;
+      const Number mx = sxx * ux + sxy * uy + sxz * uz;
+      const Number my = sxy * ux + syy * uy + syz * uz;
+      const Number mz = sxz * ux + syz * uy + szz * uz;
       mm[c] = mx;
       mm[v + c] = my;
       mm[2 * v + c] = mz;
@@ -144,9 +64,8 @@ DTNN_ALWAYS_INLINE void features_of_bonds(const MessageView<T>& in, BondRange bo
       f[3 * v + c] = xx * nxx + yy * nyy + zz * nzz + T(2) * (yz * nyz + xz * nxz + xy * nxy);
       f[4 * v + c] = ux * b[c] + uy * b[v + c] + uz * b[2 * v + c];
     }
-    // Not memcpy, which must not be given the null pointer of an empty tensor.
-    std::copy_n(in.bond_scalar + e * scalars, scalars, features);
-    std::copy_n(in.radial + e * radial, radial, features + scalars + 5 * v);
+    copy_row(in.scalar_of(e), scalars, all);
+    copy_row(in.radial_of(e), radial, f + 5 * v);
   }
 }
 
@@ -188,32 +107,35 @@ DTNN_ALWAYS_INLINE void activate_bonds(const MessageView<T>& in, BondRange bonds
 
 // new_scalar, new_vector (of the bonds' own rows) and w = y_4 u + y_5 new_vector [rows, 3, V] from the perceptron's
 // output [rows, O].
-template <typename T>
-DTNN_ALWAYS_INLINE void new_bonds(const MessageView<T>& in, BondRange bonds, const T* out, const T* d, const T* m,
-                                  T* new_scalar, T* new_vector, T* w) {
+template <typename View>
+DTNN_ALWAYS_INLINE void new_bonds(const View& in, BondRange bonds, typename View::Row out, typename View::Row d,
+                                  typename View::Row m, typename View::Scalar* new_scalar,
+                                  typename View::Scalar* new_vector, typename View::Out w) {
+  using Row = typename View::Row;
+  using Number = typename View::Number;
+  using Result = typename View::Result;
   const int64_t v = in.shape.vectors, scalars = in.shape.scalars;
-  for (int64_t e = bonds.first; e < bonds.last; ++e, d += 3 * v, m += 3 * v, w += 3 * v, out += in.shape.outputs()) {
-    const T ux = in.direction[3 * e], uy = in.direction[3 * e + 1], uz = in.direction[3 * e + 2];
-    const T envelope = in.envelope[e];
-    const T* __restrict before = in.bond_scalar + e * scalars;
-    const T* __restrict raw = out;
-    const T* __restrict bias = in.out_bias;
-    T* __restrict scalar = new_scalar + e * scalars;
+  for (int64_t e = bonds.first, row = 0; e < bonds.last; ++e, ++row) {
+    const Row u = in.direction_of(e);
+    const Number ux = u[0], uy = u[1], uz = u[2];
+    const Number envelope = in.envelope_of(e);
+    const Row before = in.scalar_of(e), raw = out + row * in.shape.outputs(), bias = in.output_bias();
+    const Result scalar(new_scalar + e * scalars);
+#pragma GCC ivdep
     for (int64_t c = 0; c < scalars; ++c) scalar[c] = before[c] + envelope * (raw[c] + bias[c]);
-    const T* __restrict y = out + scalars;
-    const T* __restrict y_bias = in.out_bias + scalars;
-    const T* __restrict b = in.bond_vector + e * 3 * v;
-    const T* __restrict dd = d;
-    const T* __restrict mm = m;
-    T* __restrict vector = new_vector + e * 3 * v;
-    T* __restrict ww = w;
+    const Row y = raw + scalars, y_bias = bias + scalars;
+    const Row b = in.vector_of(e), dd = d + row * 3 * v, mm = m + row * 3 * v;
+    const Result vector(new_vector + e * 3 * v);
+    const typename View::Out ww = w + row * 3 * v;
+#pragma GCC ivdep
     for (int64_t c = 0; c < v; ++c) {
-      const T y1 = envelope * (y[c] + y_bias[c]), y2 = envelope * (y[v + c] + y_bias[v + c]);
-      const T y3 = envelope * (y[2 * v + c] + y_bias[2 * v + c]), y4 = envelope * (y[3 * v + c] + y_bias[3 * v + c]);
-      const T y5 = envelope * (y[4 * v + c] + y_bias[4 * v + c]);
-      const T x = b[c] + y1 * ux + y2 * dd[c] + y3 * mm[c];
-      const T yy = b[v + c] + y1 * uy + y2 * dd[v + c] + y3 * mm[v + c];
-      const T z = b[2 * v + c] + y1 * uz + y2 * dd[2 * v + c] + y3 * mm[2 * v + c];
+      const Number y1 = envelope * (y[c] + y_bias[c]), y2 = envelope * (y[v + c] + y_bias[v + c]);
+      const Number y3 = envelope * (y[2 * v + c] + y_bias[2 * v + c]);
+      const Number y4 = envelope * (y[3 * v + c] + y_bias[3 * v + c]);
+      const Number y5 = envelope * (y[4 * v + c] + y_bias[4 * v + c]);
+      const Number x = b[c] + y1 * ux + y2 * dd[c] + y3 * mm[c];
+      const Number yy = b[v + c] + y1 * uy + y2 * dd[v + c] + y3 * mm[v + c];
+      const Number z = b[2 * v + c] + y1 * uz + y2 * dd[2 * v + c] + y3 * mm[2 * v + c];
       vector[c] = x;
       vector[v + c] = yy;
       vector[2 * v + c] = z;
@@ -231,10 +153,15 @@ struct MessageSums {
   T* rank2;
 };
 
-// Adds count times bond e to the atom: scalars, sign * vectors, and sym(u (x) w).
-template <typename T>
-DTNN_ALWAYS_INLINE void add_bond(const MessageView<T>& in, int64_t atom, T count, T sign, const T* u, const T* scalar,
-                                 const T* vector, const T* w, const MessageSums<T>& sums) {
+// Adds count times bond e to the atom: scalars, sign * vectors, and sym(u (x) w). Of dual numbers all that is added is
+// the change, and `scalar` and `vector` are changes.
+template <typename View>
+DTNN_ALWAYS_INLINE void add_bond(const View& in, int64_t atom, typename View::Scalar count, typename View::Scalar sign,
+                                 const typename View::Number (&u)[3], const typename View::Scalar* scalar,
+                                 const typename View::Scalar* vector, typename View::Row w,
+                                 const MessageSums<typename View::Scalar>& sums) {
+  using T = typename View::Scalar;
+  using Number = typename View::Number;
   const int64_t v = in.shape.vectors, scalars = in.shape.scalars;
   T* __restrict to = sums.scalar + atom * scalars;
   const T* __restrict from = scalar;
@@ -243,12 +170,13 @@ DTNN_ALWAYS_INLINE void add_bond(const MessageView<T>& in, int64_t atom, T count
   const T* __restrict from_vector = vector;
   const T signed_count = count * sign;
   for (int64_t c = 0; c < 3 * v; ++c) to_vector[c] += signed_count * from_vector[c];
-  T* __restrict t = sums.rank2 + atom * 6 * v;
-  const T* __restrict ww = w;
-  const T ux = count * u[0], uy = count * u[1], uz = count * u[2];
-  const T hx = T(0.5) * ux, hy = T(0.5) * uy, hz = T(0.5) * uz;
+  const typename View::Result t(sums.rank2 + atom * 6 * v);
+  const typename View::Row ww = w;
+  const Number ux = count * u[0], uy = count * u[1], uz = count * u[2];
+  const Number hx = T(0.5) * ux, hy = T(0.5) * uy, hz = T(0.5) * uz;
+#pragma GCC ivdep
   for (int64_t c = 0; c < v; ++c) {
-    const T x = ww[c], y = ww[v + c], z = ww[2 * v + c];
+    const Number x = ww[c], y = ww[v + c], z = ww[2 * v + c];
     t[c] += ux * x;
     t[v + c] += uy * y;
     t[2 * v + c] += uz * z;
@@ -258,12 +186,24 @@ DTNN_ALWAYS_INLINE void add_bond(const MessageView<T>& in, int64_t atom, T count
   }
 }
 
-// Adds bond e to the atom at its center (side 0) or neighbor (side 1). `w` is that of the bond, scratch [6, V].
 template <typename T>
-DTNN_ALWAYS_INLINE void add_to_side(const MessageView<T>& in, int64_t e, int side, const T* new_scalar,
-                                    const T* new_vector, const T* w, const MessageSums<T>& sums, T* scratch) {
+DTNN_ALWAYS_INLINE T* plain_numbers(T* row) {
+  return row;
+}
+template <typename T>
+DTNN_ALWAYS_INLINE T* plain_numbers(DualOut<T> row) {
+  return row.value;
+}
+
+// Adds bond e to the atom at its center (side 0) or neighbor (side 1). `w` is that of the bond, scratch [6, V].
+template <typename View>
+DTNN_ALWAYS_INLINE void add_to_side(const View& in, int64_t e, int side, const typename View::Scalar* new_scalar,
+                                    const typename View::Scalar* new_vector, typename View::Row w,
+                                    const MessageSums<typename View::Scalar>& sums, typename View::Out scratch) {
+  using T = typename View::Scalar;
   const int64_t v = in.shape.vectors;
-  const T* u = in.direction + 3 * e;
+  const typename View::Row direction = in.direction_of(e);
+  const typename View::Number u[3] = {direction[0], direction[1], direction[2]};
   const T* scalar = new_scalar + e * in.shape.scalars;
   const T* vector = new_vector + e * 3 * v;
   if (in.turn == nullptr) {
@@ -273,19 +213,23 @@ DTNN_ALWAYS_INLINE void add_to_side(const MessageView<T>& in, int64_t e, int sid
   const T count = in.counts[side * in.shape.num_bonds + e];
   if (side == 0) return add_bond(in, in.center[e], count, T(1), u, scalar, vector, w, sums);
   const T* turn = in.turn + 9 * e;
-  T turned_u[3];
+  typename View::Number turned_u[3];
+  T* turned_vector = plain_numbers(scratch);
+  const typename View::Out turned_w = scratch + 3 * v;
   turn_components<3, 3, true>(turn, u, 1, turned_u);
-  turn_components<3, 3, true>(turn, vector, v, scratch);
-  turn_components<3, 3, true>(turn, w, v, scratch + 3 * v);
-  add_bond(in, in.neighbor[e], count, T(-1), turned_u, scalar, scratch, scratch + 3 * v, sums);
+  turn_components<3, 3, true>(turn, vector, v, turned_vector);
+  turn_components<3, 3, true>(turn, w, v, turned_w);
+  add_bond(in, in.neighbor[e], count, T(-1), turned_u, scalar, turned_vector, turned_w, sums);
 }
 
-template <typename T>
-DTNN_ALWAYS_INLINE void add_bonds_to_atoms(const MessageView<T>& in, BondRange bonds, const T* new_scalar,
-                                           const T* new_vector, const T* w, const MessageSums<T>& sums, T* scratch) {
-  for (int64_t e = bonds.first; e < bonds.last; ++e, w += 3 * in.shape.vectors) {
-    add_to_side(in, e, 0, new_scalar, new_vector, w, sums, scratch);
-    add_to_side(in, e, 1, new_scalar, new_vector, w, sums, scratch);
+template <typename View>
+DTNN_ALWAYS_INLINE void add_bonds_to_atoms(const View& in, BondRange bonds, const typename View::Scalar* new_scalar,
+                                           const typename View::Scalar* new_vector, typename View::Row w,
+                                           const MessageSums<typename View::Scalar>& sums, typename View::Out scratch) {
+  for (int64_t e = bonds.first, row = 0; e < bonds.last; ++e, ++row) {
+    const typename View::Row of_bond = w + row * 3 * in.shape.vectors;
+    add_to_side(in, e, 0, new_scalar, new_vector, of_bond, sums, scratch);
+    add_to_side(in, e, 1, new_scalar, new_vector, of_bond, sums, scratch);
   }
 }
 

@@ -23,9 +23,9 @@ constexpr int64_t kLargeBlockBonds = 2048;
 
 inline bool is_large(const ClosedBlock& block) { return block.num_bonds() >= kLargeBlockBonds; }
 
-inline BondRange tile_of(const ClosedBlock& block, int64_t tile) {
-  const int64_t first = block.first_bond + tile * kTileBonds;
-  return {first, std::min(first + kTileBonds, block.last_bond)};
+inline BondRange tile_of(const ClosedBlock& block, int64_t tile, int64_t tile_bonds = kTileBonds) {
+  const int64_t first = block.first_bond + tile * tile_bonds;
+  return {first, std::min(first + tile_bonds, block.last_bond)};
 }
 
 inline std::vector<ClosedBlock> message_blocks(const char* op, const MessageShape& shape, const BondEnds& ends) {
