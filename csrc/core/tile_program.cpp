@@ -2,6 +2,7 @@
 #include "core/tile_program.h"
 
 #include <algorithm>
+#include <type_traits>
 #include <utility>
 
 #include "core/small_matmul.h"
@@ -18,6 +19,20 @@ struct TilePlan {
   std::vector<int64_t> grads;
   int64_t size = 0;
 };
+
+// Multiplies with the matrix of a term in bfloat16 if there is one.
+template <typename T>
+bool multiply_in_bf16(const Bf16Terms* bf16, std::vector<std::unique_ptr<Bf16Matrix>> Bf16Terms::* terms, size_t term,
+                      const T* a, T* out, int64_t rows, bool accumulate) {
+  if constexpr (std::is_same_v<T, float>) {
+    const Bf16Matrix* matrix = bf16 == nullptr ? nullptr : (bf16->*terms)[term].get();
+    if (matrix == nullptr) return false;
+    Prefetch nothing;
+    multiply(a, *matrix, out, rows, accumulate, nothing);
+    return true;
+  }
+  return false;
+}
 
 // A buffer from its first to its last use; steps count the nodes forward and then backward.
 struct Interval {
@@ -124,7 +139,9 @@ TileValueId TileProgram::linear(std::vector<LinearTerm> terms, int64_t bias) {
   bool requires_grad = weights_need_grad_;
   for (const LinearTerm& term : terms) requires_grad = requires_grad || values_[at(term.x)].requires_grad;
   const TileValueId out = add_value(values_[at(terms[0].x)].components, terms[0].matrix.cols, requires_grad);
-  nodes_.push_back({TileNodeKind::kLinear, out, {-1, -1, -1, -1, -1}, std::move(terms), bias, 0});
+  const size_t first_term = num_terms_;
+  num_terms_ += terms.size();
+  nodes_.push_back({TileNodeKind::kLinear, out, {-1, -1, -1, -1, -1}, std::move(terms), bias, 0, first_term});
   return out;
 }
 
@@ -206,6 +223,21 @@ void transpose_weights(const TileProgram& program, const T* weights, T* transpos
   }
 }
 
+Bf16Terms::Bf16Terms(const TileProgram& program, const float* weights, bool with_backward)
+    : forward(program.num_terms()), backward(program.num_terms()) {
+  for (const TileNode& node : program.nodes()) {
+    for (size_t t = 0; t < node.terms.size(); ++t) {
+      const MatrixPart& part = node.terms[t].matrix;
+      const int64_t ld = part.whole.cols;
+      const float* start = weights + part.whole.offset + part.first_row * ld + part.first_col;
+      if (ld == 1) continue;
+      forward[node.first_term + t] = std::make_unique<Bf16Matrix>(start, ld, 1, part.rows, part.cols);
+      if (!with_backward) continue;
+      backward[node.first_term + t] = std::make_unique<Bf16Matrix>(start, 1, ld, part.cols, part.rows);
+    }
+  }
+}
+
 int64_t tile_numbers_per_row(const TileProgram& program, bool with_backward) {
   return make_plan(program, with_backward).size;
 }
@@ -258,14 +290,16 @@ void TileRunner<T>::forward_node(const TileNode& node, const TileMemory<T>& memo
   }
   bool accumulate = node.bias != kNoBias;
   if (accumulate) fill_rows_with(memory.weights + node.bias, rows * value.components, value.channels, out);
-  for (const LinearTerm& term : node.terms) {
+  for (size_t t = 0; t < node.terms.size(); ++t) {
+    const LinearTerm& term = node.terms[t];
     const MatrixPart& part = term.matrix;
     const int64_t depth = part.rows, ld = part.whole.cols;
     const T* matrix = memory.weights + part.whole.offset + part.first_row * ld + part.first_col;
     const int64_t all_rows = rows * value.components;
     if (ld == 1) {
       add_dots(values_[at(term.x)], matrix, all_rows, depth, accumulate, out);
-    } else {
+    } else if (!multiply_in_bf16<T>(memory.bf16, &Bf16Terms::forward, node.first_term + t, values_[at(term.x)], out,
+                                    all_rows, accumulate)) {
       Prefetch ahead;
       multiply(SmallMatmul<T>{values_[at(term.x)], depth, 1, matrix, ld, out, value.channels, all_rows, value.channels,
                               depth, accumulate},
@@ -324,7 +358,8 @@ void TileRunner<T>::backward_node(const TileNode& node, const TileMemory<T>& mem
   const int64_t all_rows = rows * value.components, channels = value.channels;
   const bool weights = program_.weights_need_grad();
   if (weights && node.bias != kNoBias) add_column_sums(grad, all_rows, channels, memory.grad_weights + node.bias);
-  for (const LinearTerm& term : node.terms) {
+  for (size_t t = 0; t < node.terms.size(); ++t) {
+    const LinearTerm& term = node.terms[t];
     const MatrixPart& part = term.matrix;
     const int64_t depth = part.rows, ld = part.whole.cols, ld_t = part.whole.rows;
     const T* x = values_[at(term.x)];
@@ -339,11 +374,15 @@ void TileRunner<T>::backward_node(const TileNode& node, const TileMemory<T>& mem
     }
     T* grad_x = grads_[at(term.x)];
     if (grad_x == nullptr || !program_.values()[at(term.x)].requires_grad) continue;
-    const T* matrix_t = memory.weights_t + part.whole.offset + part.first_col * ld_t + part.first_row;
-    multiply(SmallMatmul<T>{grad, channels, 1, matrix_t, ld_t, grad_x, depth, all_rows, depth, channels,
-                            has_grad_[at(term.x)] != 0},
-             ahead);
+    const bool accumulate = has_grad_[at(term.x)] != 0;
     has_grad_[at(term.x)] = 1;
+    if (multiply_in_bf16<T>(memory.bf16, &Bf16Terms::backward, node.first_term + t, grad, grad_x, all_rows,
+                            accumulate)) {
+      continue;
+    }
+    const T* matrix_t = memory.weights_t + part.whole.offset + part.first_col * ld_t + part.first_row;
+    multiply(SmallMatmul<T>{grad, channels, 1, matrix_t, ld_t, grad_x, depth, all_rows, depth, channels, accumulate},
+             ahead);
   }
 }
 

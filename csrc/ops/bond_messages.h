@@ -24,7 +24,9 @@
 //   -> gradients of q, tau, atom_hidden, bond_scalar, bond_vector, direction, envelope, radial and the four weights.
 //   Features and messages are computed again. Gradients that are not needed have shape [0].
 //
-// `precision` is that of rank2_linear, for both matrix products on CUDA and their gradients.
+// `precision` is what the factors of both matrix products and of the values' gradients are rounded to, as in
+// rank2_linear; on the CPU only for 2 (bfloat16), where the processor has the instruction, and the products of the
+// weights' gradients stay in float32 there.
 //
 // Results do not depend on the number of threads: blocks of crystals depend on the list alone (cpu/closed_blocks.h),
 // bonds are added in order, and the gradients of the weights are summed in a fixed number of groups. Empties: no atoms,
@@ -88,7 +90,7 @@ struct MessageNeeds {
   bool weights;
 };
 
-// How the matrix products are computed on CUDA: 0 in float32, 1 in tf32, 2 in bfloat16. The CPU ignores it.
+// How the matrix products are computed: 0 in float32, 1 in tf32 (CUDA only), 2 in bfloat16.
 struct MessageProducts {
   int64_t precision;
 };
