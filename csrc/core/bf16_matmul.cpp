@@ -39,14 +39,14 @@ DTNN_ALWAYS_INLINE float without_subnormals(float x) {
 }
 
 // What the tiles of vdpbf16ps compute, row by row.
-void multiply_emulated(const float* a, const Bf16Matrix& b, float* out, int64_t rows, bool accumulate) {
+void multiply_emulated(const float* a, const Bf16Matrix& b, const SumStart& start, float* out, int64_t rows) {
   const int64_t depth = b.depth(), pairs = b.pairs(), cols = b.cols();
   for (int64_t i = 0; i < rows; ++i, a += depth, out += cols) {
     const uint16_t* panel = b.panels();
     for (int64_t j = 0; j < cols; j += kWidth, panel += 2 * kWidth * pairs) {
       const int64_t used = std::min(kWidth, cols - j);
       float sums[kWidth] = {};
-      if (accumulate) std::copy_n(out + j, used, sums);
+      if (start.values != nullptr) std::copy_n(start.values + i * start.row_stride + j, used, sums);
       for (int64_t p = 0; p < pairs; ++p) {
         const float first = widen_bf16(round_to_bf16(a[2 * p]));
         const float second = 2 * p + 1 < depth ? widen_bf16(round_to_bf16(a[2 * p + 1])) : 0.0F;
@@ -84,10 +84,10 @@ struct Bf16Tile {
   const uint16_t* left;
   const uint16_t* panel;
   int64_t pairs;
+  SumStart start;
   float* out;
   int64_t out_stride;
   uint16_t last_mask;  // of the last vector
-  bool accumulate;
 };
 
 // `rows` x (16 vectors) sums in registers.
@@ -99,8 +99,9 @@ DTNN_FOR_BF16 inline void multiply_tile(const Bf16Tile& tile) {
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; ++v) {
       const __mmask16 mask = v + 1 == vectors ? tile.last_mask : 0xffff;
-      const float* before = tile.out + r * tile.out_stride + 16 * v;
-      sums[r][v] = tile.accumulate ? _mm512_maskz_loadu_ps(mask, before) : _mm512_setzero_ps();
+      sums[r][v] = _mm512_setzero_ps();
+      if (tile.start.values == nullptr) continue;
+      sums[r][v] = _mm512_maskz_loadu_ps(mask, tile.start.values + r * tile.start.row_stride + 16 * v);
     }
   }
   const uint16_t* left = tile.left;
@@ -130,7 +131,7 @@ DTNN_FOR_BF16 inline void multiply_tile(const Bf16Tile& tile) {
 
 // Some rows of the output, panel after panel.
 template <int rows>
-DTNN_FOR_BF16 inline void multiply_rows(const float* a, const Bf16Matrix& b, float* out, bool accumulate,
+DTNN_FOR_BF16 inline void multiply_rows(const float* a, const Bf16Matrix& b, SumStart start, float* out,
                                         Prefetch& ahead) {
   alignas(64) uint16_t left[rows * kPartDepth];
   const int64_t depth = b.depth(), cols = b.cols();
@@ -138,10 +139,11 @@ DTNN_FOR_BF16 inline void multiply_rows(const float* a, const Bf16Matrix& b, flo
   do {
     const int64_t part = std::min(kPartDepth, depth - first);
     for (int r = 0; r < rows; ++r) round_row(a + r * depth + first, part, left + r * kPartDepth);
-    Bf16Tile tile{left, b.panels() + first * kWidth, (part + 1) / 2, out, cols, 0xffff, accumulate || first > 0};
+    Bf16Tile tile{left, b.panels() + first * kWidth, (part + 1) / 2, start, out, cols, 0xffff};
     for (int64_t j = 0; j < cols; j += kWidth) {
       ahead.advance();
       tile.out = out + j;
+      tile.start.values = start.values == nullptr ? nullptr : start.values + j;
       if (cols - j > 16) {
         tile.last_mask = mask_of(cols - j - 16);
         multiply_tile<rows, 2>(tile);
@@ -152,17 +154,27 @@ DTNN_FOR_BF16 inline void multiply_rows(const float* a, const Bf16Matrix& b, flo
       tile.panel += 2 * kWidth * b.pairs();
     }
     first += part;
+    start = {out, cols};
   } while (first < depth);
 }
 
-DTNN_FOR_BF16 void multiply_native(const float* a, const Bf16Matrix& b, float* out, int64_t rows, bool accumulate,
+template <int rows>
+DTNN_FOR_BF16 inline int64_t multiply_full_tiles(const float* a, const Bf16Matrix& b, const SumStart& start, float* out,
+                                                 int64_t first, int64_t end, Prefetch& ahead) {
+  for (; first + rows <= end; first += rows) {
+    const float* values = start.values == nullptr ? nullptr : start.values + first * start.row_stride;
+    multiply_rows<rows>(a + first * b.depth(), b, {values, start.row_stride}, out + first * b.cols(), ahead);
+  }
+  return first;
+}
+
+DTNN_FOR_BF16 void multiply_native(const float* a, const Bf16Matrix& b, const SumStart& start, float* out, int64_t rows,
                                    Prefetch& ahead) {
   const int64_t panels = (b.cols() + kWidth - 1) / kWidth;
   ahead.share_out(panels * (rows / 12));
-  int64_t i = 0;
-  for (; i + 12 <= rows; i += 12) multiply_rows<12>(a + i * b.depth(), b, out + i * b.cols(), accumulate, ahead);
-  for (; i + 4 <= rows; i += 4) multiply_rows<4>(a + i * b.depth(), b, out + i * b.cols(), accumulate, ahead);
-  for (; i < rows; ++i) multiply_rows<1>(a + i * b.depth(), b, out + i * b.cols(), accumulate, ahead);
+  int64_t done = multiply_full_tiles<12>(a, b, start, out, 0, rows, ahead);
+  done = multiply_full_tiles<4>(a, b, start, out, done, rows, ahead);
+  multiply_full_tiles<1>(a, b, start, out, done, rows, ahead);
 }
 #endif
 
@@ -190,11 +202,11 @@ Bf16Matrix::Bf16Matrix(const float* b, int64_t row_stride, int64_t col_stride, i
   }
 }
 
-void multiply(const float* a, const Bf16Matrix& b, float* out, int64_t rows, bool accumulate, Prefetch& ahead) {
+void multiply(const float* a, const Bf16Matrix& b, const SumStart& start, float* out, int64_t rows, Prefetch& ahead) {
 #ifdef DTNN_HAVE_SIMD_LEVELS
-  if (bf16_products() == Bf16Products::kNative) return multiply_native(a, b, out, rows, accumulate, ahead);
+  if (bf16_products() == Bf16Products::kNative) return multiply_native(a, b, start, out, rows, ahead);
 #endif
-  multiply_emulated(a, b, out, rows, accumulate);
+  multiply_emulated(a, b, start, out, rows);
 }
 
 }  // namespace dtnn

@@ -32,9 +32,15 @@ class Bf16Matrix {
   int64_t cols_;
 };
 
-// out [rows, cols] = (out +) a [rows, depth] times b, both with contiguous rows one after the other; `a` is rounded to
+// What sums start from: rows of `values` that are row_stride apart (0 for a bias, the same for all rows); null for 0.
+struct SumStart {
+  const float* values = nullptr;
+  int64_t row_stride = 0;
+};
+
+// out [rows, cols] = start + a [rows, depth] times b, with contiguous rows one after the other; `a` is rounded to
 // bfloat16. A sum goes over the pairs in order and takes the second product of a pair first, as vdpbf16ps does; so it
 // depends neither on the other rows nor on whether the instruction is emulated (subnormal products aside).
-void multiply(const float* a, const Bf16Matrix& b, float* out, int64_t rows, bool accumulate, Prefetch& ahead);
+void multiply(const float* a, const Bf16Matrix& b, const SumStart& start, float* out, int64_t rows, Prefetch& ahead);
 
 }  // namespace dtnn

@@ -145,7 +145,7 @@ template class PackedMatrix<float>;
 template class PackedMatrix<double>;
 
 void multiply(const float* a, const PackedMatrix<float>& b, float* out, int64_t rows, Prefetch& ahead) {
-  if (b.bf16() != nullptr) return multiply(a, *b.bf16(), out, rows, false, ahead);
+  if (b.bf16() != nullptr) return multiply(a, *b.bf16(), {}, out, rows, ahead);
   multiply_at_level(PackedJob<float>{a, b.panels(), out, rows, b.cols(), b.depth()}, ahead);
 }
 void multiply(const double* a, const PackedMatrix<double>& b, double* out, int64_t rows, Prefetch& ahead) {

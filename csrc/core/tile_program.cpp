@@ -2,7 +2,6 @@
 #include "core/tile_program.h"
 
 #include <algorithm>
-#include <type_traits>
 #include <utility>
 
 #include "core/small_matmul.h"
@@ -20,19 +19,20 @@ struct TilePlan {
   int64_t size = 0;
 };
 
-// Multiplies with the matrix of a term in bfloat16 if there is one.
-template <typename T>
-bool multiply_in_bf16(const Bf16Terms* bf16, std::vector<std::unique_ptr<Bf16Matrix>> Bf16Terms::* terms, size_t term,
-                      const T* a, T* out, int64_t rows, bool accumulate) {
-  if constexpr (std::is_same_v<T, float>) {
-    const Bf16Matrix* matrix = bf16 == nullptr ? nullptr : (bf16->*terms)[term].get();
-    if (matrix == nullptr) return false;
-    Prefetch nothing;
-    multiply(a, *matrix, out, rows, accumulate, nothing);
-    return true;
-  }
-  return false;
+// The matrix of a term for products in bfloat16; null where they are in float32, as always for float64.
+const Bf16Matrix* matrix_of(const Bf16Terms* bf16, std::vector<std::unique_ptr<Bf16Matrix>> Bf16Terms::* terms,
+                            size_t term) {
+  return bf16 == nullptr ? nullptr : (bf16->*terms)[term].get();
 }
+
+// out [rows, cols] = x times the matrix, + bias or + what is in `out`.
+void multiply_in_bf16(const float* x, const Bf16Matrix& matrix, const float* bias, bool accumulate, float* out,
+                      int64_t rows) {
+  Prefetch nothing;
+  const SumStart start = bias != nullptr ? SumStart{bias, 0} : accumulate ? SumStart{out, matrix.cols()} : SumStart{};
+  multiply(x, matrix, start, out, rows, nothing);
+}
+void multiply_in_bf16(const double*, const Bf16Matrix&, const double*, bool, double*, int64_t) {}
 
 // A buffer from its first to its last use; steps count the nodes forward and then backward.
 struct Interval {
@@ -288,23 +288,29 @@ void TileRunner<T>::forward_node(const TileNode& node, const TileMemory<T>& memo
     args.in_channels = first.channels;
     return run_node_forward(node.kind, args);
   }
-  bool accumulate = node.bias != kNoBias;
-  if (accumulate) fill_rows_with(memory.weights + node.bias, rows * value.components, value.channels, out);
+  const int64_t all_rows = rows * value.components;
+  const T* bias = node.bias == kNoBias ? nullptr : memory.weights + node.bias;  // null once it is in `out`
+  bool accumulate = false;
   for (size_t t = 0; t < node.terms.size(); ++t) {
     const LinearTerm& term = node.terms[t];
     const MatrixPart& part = term.matrix;
     const int64_t depth = part.rows, ld = part.whole.cols;
-    const T* matrix = memory.weights + part.whole.offset + part.first_row * ld + part.first_col;
-    const int64_t all_rows = rows * value.components;
-    if (ld == 1) {
-      add_dots(values_[at(term.x)], matrix, all_rows, depth, accumulate, out);
-    } else if (!multiply_in_bf16<T>(memory.bf16, &Bf16Terms::forward, node.first_term + t, values_[at(term.x)], out,
-                                    all_rows, accumulate)) {
-      Prefetch ahead;
-      multiply(SmallMatmul<T>{values_[at(term.x)], depth, 1, matrix, ld, out, value.channels, all_rows, value.channels,
-                              depth, accumulate},
-               ahead);
+    const T* x = values_[at(term.x)];
+    if (const Bf16Matrix* bf16 = matrix_of(memory.bf16, &Bf16Terms::forward, node.first_term + t)) {
+      multiply_in_bf16(x, *bf16, bias, accumulate, out, all_rows);
+    } else {
+      const T* matrix = memory.weights + part.whole.offset + part.first_row * ld + part.first_col;
+      if (bias != nullptr) fill_rows_with(bias, all_rows, value.channels, out);
+      const bool add = accumulate || bias != nullptr;
+      if (ld == 1) {
+        add_dots(x, matrix, all_rows, depth, add, out);
+      } else {
+        Prefetch ahead;
+        multiply(SmallMatmul<T>{x, depth, 1, matrix, ld, out, value.channels, all_rows, value.channels, depth, add},
+                 ahead);
+      }
     }
+    bias = nullptr;
     accumulate = true;
   }
 }
@@ -376,8 +382,8 @@ void TileRunner<T>::backward_node(const TileNode& node, const TileMemory<T>& mem
     if (grad_x == nullptr || !program_.values()[at(term.x)].requires_grad) continue;
     const bool accumulate = has_grad_[at(term.x)] != 0;
     has_grad_[at(term.x)] = 1;
-    if (multiply_in_bf16<T>(memory.bf16, &Bf16Terms::backward, node.first_term + t, grad, grad_x, all_rows,
-                            accumulate)) {
+    if (const Bf16Matrix* bf16 = matrix_of(memory.bf16, &Bf16Terms::backward, node.first_term + t)) {
+      multiply_in_bf16(grad, *bf16, static_cast<const T*>(nullptr), accumulate, grad_x, all_rows);
       continue;
     }
     const T* matrix_t = memory.weights_t + part.whole.offset + part.first_col * ld_t + part.first_row;

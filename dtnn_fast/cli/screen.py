@@ -166,7 +166,7 @@ def screen(
         typer.Option(
             help="Precision of matrix products, as in torch.set_float32_matmul_precision: highest computes in float32, "
             "medium in bfloat16 with sums in float32, which is faster on CPUs with AVX-512 BF16 and changes tensors by "
-            "about 0.2 %. high is tf32 on a GPU, and float32 on a CPU. Devices without the format use float32.",
+            "0.1 to 0.2 %. high is tf32 on a GPU, and float32 on a CPU. Devices without the format use float32.",
             rich_help_panel=_RUN_PANEL,
         ),
     ] = MatmulPrecision.highest,

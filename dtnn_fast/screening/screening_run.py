@@ -244,16 +244,18 @@ def make_manifest(
     model: Predictor, model_name: str, inputs: ScreeningInput, paths: list[str], options: ScreeningOptions, command: str
 ) -> dict[str, Any]:
     """Make the manifest of a screening; see `Parts.begin`."""
-    settings: dict[str, Any] = {"born_charges": options.born_charges}
-    # Results of another precision are others. Folders from before this setting have none.
-    if torch.get_float32_matmul_precision() != "highest":
-        settings["matmul_precision"] = torch.get_float32_matmul_precision()
     return {
         "model": {"name": model_name, "targets": list(model.targets), "sha256": model_sha256(model)},
         "source": {"paths": paths, "num_chunks": len(inputs.chunks), "sha256": inputs.sha256},
-        "settings": settings,
+        "settings": {"born_charges": options.born_charges, **_matmul_precision()},
         "command": command,
     }
+
+
+def _matmul_precision() -> dict[str, str]:
+    """State torch's setting where it is not the default, which screenings of earlier versions do not state."""
+    setting = torch.get_float32_matmul_precision()
+    return {} if setting == "highest" else {"matmul_precision": setting}
 
 
 def parse_shard(text: str) -> Shard:
