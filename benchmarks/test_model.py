@@ -44,6 +44,26 @@ def on_reference_backend(call: Callable[[], Any]) -> Callable[[], Any]:
     return run
 
 
+def in_bfloat16(call: Callable[[], Any]) -> Callable[[], Any]:
+    """The same call with the matmul precision "medium", for which CPUs with AVX-512 BF16 multiply in bfloat16."""
+
+    def run() -> Any:
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("medium")
+        try:
+            return call()
+        finally:
+            torch.set_float32_matmul_precision(before)
+
+    return run
+
+
+def with_bfloat16(native: Callable[[], Any], reduced: Callable[[], Any]) -> dict[str, Callable[[], Any]]:
+    """The calls, and that of the reference implementations, with products in bfloat16."""
+    calls = {"native": native, "reduced": reduced, "eager": on_reference_backend(native)}
+    return {f"{name}, bf16": in_bfloat16(call) for name, call in calls.items()}
+
+
 def measure(
     benchmark: Any,
     case: str,
@@ -87,6 +107,7 @@ def test_prediction(benchmark, device: str, threads: int, quick: bool) -> None:
     # The graphs of this module's calls must not share a compilation.
     more = {"compiled": on_reference_backend(lambda: predict(compiled)), "reduced": lambda: predict(given=reduced)}
     more["compiled"]()
+    more |= with_bfloat16(predict, more["reduced"])
     measure(benchmark, f"{len(crystals)} crystals", "forward", predict, device, quick, threads, **more)
 
 
@@ -123,6 +144,7 @@ def test_training_step(benchmark, device: str, threads: int, quick: bool) -> Non
         sum(tensors.square().mean() for tensors in network(given).values()).backward()
 
     more = {"reduced": lambda: step(reduced)}
+    more |= with_bfloat16(step, more["reduced"])
     measure(benchmark, f"{len(crystals)} crystals", "forward+backward", step, device, quick, threads, **more)
 
 

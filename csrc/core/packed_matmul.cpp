@@ -2,6 +2,7 @@
 // Compiled with -ffp-contract=fast (CMakeLists.txt): the products become FMAs, which doubles the peak rate.
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "core/matmul_tile.h"
 #include "core/simd_level.h"
@@ -103,8 +104,15 @@ int64_t transpose_panel(const double*, int64_t, int64_t, int64_t, double*) { ret
 }  // namespace
 
 template <typename T>
-PackedMatrix<T>::PackedMatrix(const T* b, int64_t row_stride, int64_t col_stride, int64_t depth, int64_t cols)
+PackedMatrix<T>::PackedMatrix(const T* b, int64_t row_stride, int64_t col_stride, int64_t depth, int64_t cols,
+                              [[maybe_unused]] bool in_bf16)
     : depth_(depth), cols_(cols) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (in_bf16) {
+      bf16_ = std::make_unique<Bf16Matrix>(b, row_stride, col_stride, depth, cols);
+      return;
+    }
+  }
   constexpr int64_t line = 64 / sizeof(T);
   const int64_t width = panel_width<T>();
   const int64_t num_panels = (cols + width - 1) / width;
@@ -137,6 +145,7 @@ template class PackedMatrix<float>;
 template class PackedMatrix<double>;
 
 void multiply(const float* a, const PackedMatrix<float>& b, float* out, int64_t rows, Prefetch& ahead) {
+  if (b.bf16() != nullptr) return multiply(a, *b.bf16(), {}, out, rows, ahead);
   multiply_at_level(PackedJob<float>{a, b.panels(), out, rows, b.cols(), b.depth()}, ahead);
 }
 void multiply(const double* a, const PackedMatrix<double>& b, double* out, int64_t rows, Prefetch& ahead) {

@@ -24,11 +24,26 @@ SimdLevel cap() {
   return SimdLevel::kAvx512;
 }
 
+Bf16Products processor_bf16_products() {
+  const char* name = std::getenv("DTNN_BF16");
+  if (name != nullptr && std::strcmp(name, "emulated") == 0) return Bf16Products::kEmulated;
+  if (name != nullptr && std::strcmp(name, "off") == 0) return Bf16Products::kNone;
+#ifdef DTNN_HAVE_SIMD_LEVELS
+  if (simd_level() == SimdLevel::kAvx512 && __builtin_cpu_supports("avx512bf16")) return Bf16Products::kNative;
+#endif
+  return Bf16Products::kNone;
+}
+
 }  // namespace
 
 SimdLevel simd_level() {
   static const SimdLevel level = std::min(processor_level(), cap());
   return level;
+}
+
+Bf16Products bf16_products() {
+  static const Bf16Products products = processor_bf16_products();
+  return products;
 }
 
 }  // namespace dtnn

@@ -11,6 +11,14 @@ enum class SimdLevel { kBaseline, kAvx2, kAvx512 };
 // The best level of this processor; the environment variable DTNN_SIMD (baseline, avx2, avx512), read once, caps it.
 SimdLevel simd_level();
 
+// How matrix products with factors in bfloat16 are computed (core/bf16_matmul.h): not at all, which leaves them in
+// float32, by plain code with the bits of the instruction, or by the instruction of AVX-512.
+enum class Bf16Products { kNone, kEmulated, kNative };
+
+// By the instruction where the processor and simd_level() have it, else not at all. The environment variable DTNN_BF16
+// (off, emulated), read once, is for tests.
+Bf16Products bf16_products();
+
 }  // namespace dtnn
 
 #define DTNN_ALWAYS_INLINE inline __attribute__((always_inline))

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "core/bf16_matmul.h"
 #include "core/prefetch.h"
 
 namespace dtnn {
@@ -38,16 +39,19 @@ void multiply(const SmallMatmul<double>& job, Prefetch& ahead);
 template <typename T>
 class PackedMatrix {
  public:
-  // Element [k, j] is b[k * row_stride + j * col_stride].
-  PackedMatrix(const T* b, int64_t row_stride, int64_t col_stride, int64_t depth, int64_t cols);
+  // Element [k, j] is b[k * row_stride + j * col_stride]. With `in_bf16`, which float64 ignores, products round both
+  // factors to bfloat16.
+  PackedMatrix(const T* b, int64_t row_stride, int64_t col_stride, int64_t depth, int64_t cols, bool in_bf16 = false);
 
   const T* panels() const { return data_; }
+  const Bf16Matrix* bf16() const { return bf16_.get(); }  // in place of the panels, or null
   int64_t depth() const { return depth_; }
   int64_t cols() const { return cols_; }
 
  private:
   std::unique_ptr<T[]> storage_;
-  T* data_;
+  std::unique_ptr<Bf16Matrix> bf16_;
+  T* data_ = nullptr;
   int64_t depth_;
   int64_t cols_;
 };

@@ -20,6 +20,21 @@ struct TilePlan {
   int64_t size = 0;
 };
 
+// The matrix of a term for products in bfloat16; null where they are in float32, as always for float64.
+const Bf16Matrix* matrix_of(const Bf16Terms* bf16, std::vector<std::unique_ptr<Bf16Matrix>> Bf16Terms::* terms,
+                            size_t term) {
+  return bf16 == nullptr ? nullptr : (bf16->*terms)[term].get();
+}
+
+// out [rows, cols] = x times the matrix, + bias or + what is in `out`.
+void multiply_in_bf16(const float* x, const Bf16Matrix& matrix, const float* bias, bool accumulate, float* out,
+                      int64_t rows) {
+  Prefetch nothing;
+  const SumStart start = bias != nullptr ? SumStart{bias, 0} : accumulate ? SumStart{out, matrix.cols()} : SumStart{};
+  multiply(x, matrix, start, out, rows, nothing);
+}
+void multiply_in_bf16(const double*, const Bf16Matrix&, const double*, bool, double*, int64_t) {}
+
 // A buffer from its first to its last use; steps count the nodes forward and then backward.
 struct Interval {
   int64_t first;
@@ -125,7 +140,9 @@ TileValueId TileProgram::linear(std::vector<LinearTerm> terms, int64_t bias) {
   bool requires_grad = weights_need_grad_;
   for (const LinearTerm& term : terms) requires_grad = requires_grad || values_[at(term.x)].requires_grad;
   const TileValueId out = add_value(values_[at(terms[0].x)].components, terms[0].matrix.cols, requires_grad);
-  nodes_.push_back({TileNodeKind::kLinear, out, {-1, -1, -1, -1, -1}, std::move(terms), bias, 0});
+  const size_t first_term = num_terms_;
+  num_terms_ += terms.size();
+  nodes_.push_back({TileNodeKind::kLinear, out, {-1, -1, -1, -1, -1}, std::move(terms), bias, 0, first_term});
   return out;
 }
 
@@ -207,6 +224,21 @@ void transpose_weights(const TileProgram& program, const T* weights, T* transpos
   }
 }
 
+Bf16Terms::Bf16Terms(const TileProgram& program, const float* weights, bool with_backward)
+    : forward(program.num_terms()), backward(program.num_terms()) {
+  for (const TileNode& node : program.nodes()) {
+    for (size_t t = 0; t < node.terms.size(); ++t) {
+      const MatrixPart& part = node.terms[t].matrix;
+      const int64_t ld = part.whole.cols;
+      const float* start = weights + part.whole.offset + part.first_row * ld + part.first_col;
+      if (ld == 1) continue;
+      forward[node.first_term + t] = std::make_unique<Bf16Matrix>(start, ld, 1, part.rows, part.cols);
+      if (!with_backward) continue;
+      backward[node.first_term + t] = std::make_unique<Bf16Matrix>(start, 1, ld, part.cols, part.rows);
+    }
+  }
+}
+
 int64_t tile_numbers_per_row(const TileProgram& program, bool with_backward) {
   return make_plan(program, with_backward).size;
 }
@@ -262,21 +294,29 @@ void TileRunner<T>::forward_node(const TileNode& node, const TileMemory<T>& memo
   const TileValue& value = program_.values()[at(node.out)];
   T* out = values_[at(node.out)];
   if (node.kind != TileNodeKind::kLinear) return run_node_forward(node.kind, forward_arguments(node, rows));
-  bool accumulate = node.bias != kNoBias;
-  if (accumulate) fill_rows_with(memory.weights + node.bias, rows * value.components, value.channels, out);
-  for (const LinearTerm& term : node.terms) {
+  const int64_t all_rows = rows * value.components;
+  const T* bias = node.bias == kNoBias ? nullptr : memory.weights + node.bias;  // null once it is in `out`
+  bool accumulate = false;
+  for (size_t t = 0; t < node.terms.size(); ++t) {
+    const LinearTerm& term = node.terms[t];
     const MatrixPart& part = term.matrix;
     const int64_t depth = part.rows, ld = part.whole.cols;
-    const T* matrix = memory.weights + part.whole.offset + part.first_row * ld + part.first_col;
-    const int64_t all_rows = rows * value.components;
-    if (ld == 1) {
-      add_dots(values_[at(term.x)], matrix, all_rows, depth, accumulate, out);
+    const T* x = values_[at(term.x)];
+    if (const Bf16Matrix* bf16 = matrix_of(memory.bf16, &Bf16Terms::forward, node.first_term + t)) {
+      multiply_in_bf16(x, *bf16, bias, accumulate, out, all_rows);
     } else {
-      Prefetch ahead;
-      multiply(SmallMatmul<T>{values_[at(term.x)], depth, 1, matrix, ld, out, value.channels, all_rows, value.channels,
-                              depth, accumulate},
-               ahead);
+      const T* matrix = memory.weights + part.whole.offset + part.first_row * ld + part.first_col;
+      if (bias != nullptr) fill_rows_with(bias, all_rows, value.channels, out);
+      const bool add = accumulate || bias != nullptr;
+      if (ld == 1) {
+        add_dots(x, matrix, all_rows, depth, add, out);
+      } else {
+        Prefetch ahead;
+        multiply(SmallMatmul<T>{x, depth, 1, matrix, ld, out, value.channels, all_rows, value.channels, depth, add},
+                 ahead);
+      }
     }
+    bias = nullptr;
     accumulate = true;
   }
 }
@@ -342,7 +382,8 @@ void TileRunner<T>::backward_node(const TileNode& node, const TileMemory<T>& mem
   const int64_t all_rows = rows * value.components, channels = value.channels;
   const bool weights = program_.weights_need_grad();
   if (weights && node.bias != kNoBias) add_column_sums(grad, all_rows, channels, memory.grad_weights + node.bias);
-  for (const LinearTerm& term : node.terms) {
+  for (size_t t = 0; t < node.terms.size(); ++t) {
+    const LinearTerm& term = node.terms[t];
     const MatrixPart& part = term.matrix;
     const int64_t depth = part.rows, ld = part.whole.cols, ld_t = part.whole.rows;
     const T* x = values_[at(term.x)];
@@ -357,11 +398,15 @@ void TileRunner<T>::backward_node(const TileNode& node, const TileMemory<T>& mem
     }
     T* grad_x = grads_[at(term.x)];
     if (grad_x == nullptr || !program_.values()[at(term.x)].requires_grad) continue;
-    const T* matrix_t = memory.weights_t + part.whole.offset + part.first_col * ld_t + part.first_row;
-    multiply(SmallMatmul<T>{grad, channels, 1, matrix_t, ld_t, grad_x, depth, all_rows, depth, channels,
-                            has_grad_[at(term.x)] != 0},
-             ahead);
+    const bool accumulate = has_grad_[at(term.x)] != 0;
     has_grad_[at(term.x)] = 1;
+    if (const Bf16Matrix* bf16 = matrix_of(memory.bf16, &Bf16Terms::backward, node.first_term + t)) {
+      multiply_in_bf16(grad, *bf16, static_cast<const T*>(nullptr), accumulate, grad_x, all_rows);
+      continue;
+    }
+    const T* matrix_t = memory.weights_t + part.whole.offset + part.first_col * ld_t + part.first_row;
+    multiply(SmallMatmul<T>{grad, channels, 1, matrix_t, ld_t, grad_x, depth, all_rows, depth, channels, accumulate},
+             ahead);
   }
 }
 

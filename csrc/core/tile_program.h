@@ -13,6 +13,8 @@
 #include <memory>
 #include <vector>
 
+#include "core/bf16_matmul.h"
+
 namespace dtnn {
 
 // A matrix in the flat weights, or a part of it: rows first_row.. and columns first_col.. of a matrix [rows, cols].
@@ -66,6 +68,7 @@ struct TileNode {
   std::vector<LinearTerm> terms;
   int64_t bias;
   double eps;
+  size_t first_term = 0;  // the number of terms[0] among the terms of all nodes
 };
 
 struct TileValue {
@@ -105,6 +108,7 @@ class TileProgram {
   TileValueId traceless(TileValueId tensor);
   void output(TileValueId value);
 
+  size_t num_terms() const { return num_terms_; }
   int64_t num_weights() const { return num_weights_; }
   bool weights_need_grad() const { return weights_need_grad_; }
   const std::vector<TileNode>& nodes() const { return nodes_; }
@@ -120,6 +124,7 @@ class TileProgram {
 
   bool weights_need_grad_;
   int64_t num_weights_ = 0;
+  size_t num_terms_ = 0;
   std::vector<TileNode> nodes_;
   std::vector<TileValue> values_;
   std::vector<TileMatrix> matrices_;
@@ -131,12 +136,22 @@ class TileProgram {
 template <typename T>
 void transpose_weights(const TileProgram& program, const T* weights, T* transposed);
 
+// The matrices of a program's terms for products in bfloat16, by the number of the term. Products with one column stay
+// in float32 and have none.
+struct Bf16Terms {
+  std::vector<std::unique_ptr<Bf16Matrix>> forward;
+  std::vector<std::unique_ptr<Bf16Matrix>> backward;  // transposed, for the gradients of the values
+
+  Bf16Terms(const TileProgram& program, const float* weights, bool with_backward);
+};
+
 // What a run works on, all of it at the first row of the tile, in the order of the program's inputs and outputs.
 template <typename T>
 struct TileMemory {
   std::vector<const T*> inputs;
   std::vector<T*> outputs;  // null: the values stay in the runner, see TileRunner::value
   const T* weights = nullptr;
+  const Bf16Terms* bf16 = nullptr;  // of the same weights; null: products in float32
   // Of backward:
   const T* weights_t = nullptr;
   std::vector<const T*> grad_outputs;

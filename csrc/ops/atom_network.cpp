@@ -5,6 +5,7 @@
 
 #include "ops/atom_network_arguments.h"
 #include "ops/atom_network_programs.h"
+#include "ops/rank2_linear.h"  // check_precision
 #include "registration.h"
 
 #ifdef DTNN_WITH_CUDA
@@ -20,22 +21,24 @@ using Kernel = void (*)(const char*, const TileProgram&, const AtomNetwork&, std
 
 // Runs a program; outputs have the channels `out`.
 ThreeTensors run(Kernel kernel, const char* op, const TileProgram& program, const std::vector<Tensor>& inputs,
-                 const Tensor& weights, const Channels& out) {
+                 const Tensor& weights, const Channels& out, int64_t precision) {
+  check_precision(op, precision);
   const Tensor& first = inputs[0];
   const int64_t rows = first.size(0);
   Tensor scalar = torch::stable::new_empty(first, {rows, out.scalar});
   Tensor vector = torch::stable::new_empty(first, {rows, 3, out.vector});
   Tensor rank2 = torch::stable::new_empty(first, {rows, 6, out.rank2});
-  AtomNetwork network{{}, &weights, rows};
+  AtomNetwork network{{}, &weights, rows, precision};
   for (const Tensor& input : inputs) network.inputs.push_back(&input);
   kernel(op, program, network, {&scalar, &vector, &rank2});
   return {scalar, vector, rank2};
 }
 
 // Gradients of the inputs, those of the weights last.
-std::vector<Tensor> run_backward(const TileProgram& program, const std::vector<Tensor>& inputs, const Tensor& weights,
-                                 const std::vector<OptionalTensor>& grad_outputs, const std::vector<bool>& needed,
-                                 bool need_weights) {
+std::vector<Tensor> run_backward(const char* op, const TileProgram& program, const std::vector<Tensor>& inputs,
+                                 const Tensor& weights, const std::vector<OptionalTensor>& grad_outputs,
+                                 const std::vector<bool>& needed, bool need_weights, int64_t precision) {
+  check_precision(op, precision);
   std::vector<Tensor> grads;
   for (size_t i = 0; i < inputs.size(); ++i) {
     grads.push_back(needed[i] ? torch::stable::empty_like(inputs[i]) : torch::stable::new_empty(weights, {0}));
@@ -47,7 +50,7 @@ std::vector<Tensor> run_backward(const TileProgram& program, const std::vector<T
     if (grad_outputs[o].has_value()) dense_grads[o] = dense(*grad_outputs[o]);
     given.push_back(grad_outputs[o].has_value() ? &dense_grads[o] : nullptr);
   }
-  AtomNetwork network{{}, &weights, inputs[0].size(0)};
+  AtomNetwork network{{}, &weights, inputs[0].size(0), precision};
   std::vector<Tensor*> wanted;
   for (size_t i = 0; i < inputs.size(); ++i) {
     network.inputs.push_back(&inputs[i]);
@@ -59,7 +62,7 @@ std::vector<Tensor> run_backward(const TileProgram& program, const std::vector<T
 
 template <Kernel kernel>
 ThreeTensors update_on(const Tensor& scalar, const Tensor& vector, const Tensor& rank2, const Tensor& sum_scalar,
-                       const Tensor& sum_vector, const Tensor& sum_rank2, const Tensor& weights) {
+                       const Tensor& sum_vector, const Tensor& sum_rank2, const Tensor& weights, int64_t precision) {
   const Checker check{"atom_update", scalar};
   const Channels c = check.atoms(vector, rank2);
   check.channels("sum_scalar", sum_scalar, 1, c.scalar);
@@ -69,7 +72,7 @@ ThreeTensors update_on(const Tensor& scalar, const Tensor& vector, const Tensor&
   check.weights(weights, program);
   return run(kernel, check.op, program,
              {dense(scalar), dense(vector), dense(rank2), dense(sum_scalar), dense(sum_vector), dense(sum_rank2)},
-             dense(weights), c);
+             dense(weights), c, precision);
 }
 
 using SevenTensors = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
@@ -78,7 +81,7 @@ SevenTensors update_backward_on_cpu(const OptionalTensor& grad_scalar, const Opt
                                     const OptionalTensor& grad_rank2, const Tensor& scalar, const Tensor& vector,
                                     const Tensor& rank2, const Tensor& sum_scalar, const Tensor& sum_vector,
                                     const Tensor& sum_rank2, const Tensor& weights, bool need_atoms, bool need_sums,
-                                    bool need_weights) {
+                                    bool need_weights, int64_t precision) {
   const Checker check{"atom_update_backward", scalar};
   const Channels c = check.atoms(vector, rank2);
   check.channels("sum_scalar", sum_scalar, 1, c.scalar);
@@ -87,29 +90,30 @@ SevenTensors update_backward_on_cpu(const OptionalTensor& grad_scalar, const Opt
   check.grads(grad_scalar, grad_vector, grad_rank2, c);
   const TileProgram program = update_program(c, need_atoms, need_sums, need_weights);
   check.weights(weights, program);
-  const std::vector<Tensor> g = run_backward(
-      program, {dense(scalar), dense(vector), dense(rank2), dense(sum_scalar), dense(sum_vector), dense(sum_rank2)},
-      dense(weights), {grad_scalar, grad_vector, grad_rank2},
-      {need_atoms, need_atoms, need_atoms, need_sums, need_sums, need_sums}, need_weights);
+  const std::vector<Tensor> g =
+      run_backward(check.op, program,
+                   {dense(scalar), dense(vector), dense(rank2), dense(sum_scalar), dense(sum_vector), dense(sum_rank2)},
+                   dense(weights), {grad_scalar, grad_vector, grad_rank2},
+                   {need_atoms, need_atoms, need_atoms, need_sums, need_sums, need_sums}, need_weights, precision);
   return {g[0], g[1], g[2], g[3], g[4], g[5], g[6]};
 }
 
 template <Kernel kernel>
 ThreeTensors readout_on(const Tensor& scalar, const Tensor& vector, const Tensor& rank2, const Tensor& weights,
-                        int64_t scalar_out, int64_t vector_out, int64_t rank2_out) {
+                        int64_t scalar_out, int64_t vector_out, int64_t rank2_out, int64_t precision) {
   const Checker check{"atom_readout", scalar};
   const Channels c = check.atoms(vector, rank2);
   check.like("weights", weights);
   const Channels out = check_outputs(check.op, scalar_out, vector_out, rank2_out, weights);
   const TileProgram program = readout_program(c, out, false, false);
   check.weights(weights, program);
-  return run(kernel, check.op, program, {dense(scalar), dense(vector), dense(rank2)}, dense(weights), out);
+  return run(kernel, check.op, program, {dense(scalar), dense(vector), dense(rank2)}, dense(weights), out, precision);
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> readout_backward_on_cpu(
     const OptionalTensor& grad_scalar, const OptionalTensor& grad_vector, const OptionalTensor& grad_rank2,
     const Tensor& scalar, const Tensor& vector, const Tensor& rank2, const Tensor& weights, int64_t scalar_out,
-    int64_t vector_out, int64_t rank2_out, bool need_atoms, bool need_weights) {
+    int64_t vector_out, int64_t rank2_out, bool need_atoms, bool need_weights, int64_t precision) {
   const Checker check{"atom_readout_backward", scalar};
   const Channels c = check.atoms(vector, rank2);
   check.like("weights", weights);
@@ -117,9 +121,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> readout_backward_on_cpu(
   check.grads(grad_scalar, grad_vector, grad_rank2, out);
   const TileProgram program = readout_program(c, out, need_atoms, need_weights);
   check.weights(weights, program);
-  const std::vector<Tensor> g =
-      run_backward(program, {dense(scalar), dense(vector), dense(rank2)}, dense(weights),
-                   {grad_scalar, grad_vector, grad_rank2}, {need_atoms, need_atoms, need_atoms}, need_weights);
+  const std::vector<Tensor> g = run_backward(check.op, program, {dense(scalar), dense(vector), dense(rank2)},
+                                             dense(weights), {grad_scalar, grad_vector, grad_rank2},
+                                             {need_atoms, need_atoms, need_atoms}, need_weights, precision);
   return {g[0], g[1], g[2], g[3]};
 }
 
@@ -129,19 +133,19 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> readout_backward_on_cpu(
 DTNN_LIBRARY_FRAGMENT(library) {
   library.def(
       "atom_update(Tensor scalar, Tensor vector, Tensor rank2, Tensor sum_scalar, Tensor sum_vector, Tensor sum_rank2, "
-      "Tensor weights) -> (Tensor, Tensor, Tensor)");
+      "Tensor weights, int precision=0) -> (Tensor, Tensor, Tensor)");
   library.def(
       "atom_update_backward(Tensor? grad_scalar, Tensor? grad_vector, Tensor? grad_rank2, Tensor scalar, "
       "Tensor vector, Tensor rank2, Tensor sum_scalar, Tensor sum_vector, Tensor sum_rank2, Tensor weights, "
-      "bool need_atoms=True, bool need_sums=True, bool need_weights=True) "
+      "bool need_atoms=True, bool need_sums=True, bool need_weights=True, int precision=0) "
       "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   library.def(
       "atom_readout(Tensor scalar, Tensor vector, Tensor rank2, Tensor weights, int scalar_out, int vector_out, "
-      "int rank2_out) -> (Tensor, Tensor, Tensor)");
+      "int rank2_out, int precision=0) -> (Tensor, Tensor, Tensor)");
   library.def(
       "atom_readout_backward(Tensor? grad_scalar, Tensor? grad_vector, Tensor? grad_rank2, Tensor scalar, "
       "Tensor vector, Tensor rank2, Tensor weights, int scalar_out, int vector_out, int rank2_out, "
-      "bool need_atoms=True, bool need_weights=True) -> (Tensor, Tensor, Tensor, Tensor)");
+      "bool need_atoms=True, bool need_weights=True, int precision=0) -> (Tensor, Tensor, Tensor, Tensor)");
 }
 #ifndef DTNN_EMULATE_CUDA
 DTNN_LIBRARY_IMPL(CPU, library) {

@@ -36,6 +36,7 @@ struct AtomNetwork {
   std::vector<const Tensor*> inputs;
   const Tensor* weights;
   int64_t rows;
+  int64_t precision;  // of the products, as for rank2_linear; CUDA ignores it
 };
 
 // `outputs` and gradients are contiguous; a null gradient is an absent or unneeded one.

@@ -29,7 +29,9 @@
 //   returns them. change_x is the gradient of the gradient of x; an absent one is zero. All five gradients are
 //   returned, also of an absent grad_scalar for example. On the CPU alone.
 //
-// `precision` is that of rank2_linear, for both matrix products on CUDA and their gradients.
+// `precision` is what the factors of both matrix products and of the values' gradients are rounded to, as in
+// rank2_linear; on the CPU only for 2 (bfloat16), where the processor has the instruction, and the products of the
+// weights' gradients stay in float32 there.
 //
 // Results do not depend on the number of threads: blocks of crystals depend on the list alone (cpu/closed_blocks.h),
 // bonds are added in order, and the gradients of the weights are summed in a fixed number of groups. Empties: no atoms,
@@ -109,7 +111,7 @@ struct MessageNeeds {
   bool weights;
 };
 
-// How the matrix products are computed on CUDA: 0 in float32, 1 in tf32, 2 in bfloat16. The CPU ignores it.
+// How the matrix products are computed: 0 in float32, 1 in tf32 (CUDA only), 2 in bfloat16.
 struct MessageProducts {
   int64_t precision;
 };

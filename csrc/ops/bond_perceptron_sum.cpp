@@ -6,6 +6,7 @@
 
 #include "bond_ends.h"
 #include "check_sizes.h"
+#include "ops/rank2_linear.h"  // check_precision
 #include "registration.h"
 #include "sorted_bonds.h"
 
@@ -86,9 +87,12 @@ template <Kernel kernel>
 std::tuple<Tensor, Tensor> sum_on(const Tensor& bond_scalar, const Tensor& envelope, const Tensor& weight1,
                                   const Tensor& bias1, const Tensor& weight2, const Tensor& bias2, const Tensor& pairs,
                                   const Tensor& row_ptr, const OptionalTensor& sum_scalar,
-                                  const OptionalTensor& neighbor_order, const OptionalTensor& neighbor_row_ptr) {
-  const BondPerceptrons args = check("bond_perceptron_sum", bond_scalar, envelope, weight1, bias1, weight2, bias2,
-                                     pairs, row_ptr, sum_scalar, neighbor_order, neighbor_row_ptr);
+                                  const OptionalTensor& neighbor_order, const OptionalTensor& neighbor_row_ptr,
+                                  int64_t precision) {
+  BondPerceptrons args = check("bond_perceptron_sum", bond_scalar, envelope, weight1, bias1, weight2, bias2, pairs,
+                               row_ptr, sum_scalar, neighbor_order, neighbor_row_ptr);
+  check_precision("bond_perceptron_sum", precision);
+  args.precision = precision;
   Tensor sums = torch::stable::new_empty(bond_scalar, {args.num_members(), args.num_atoms(), args.outputs()});
   Tensor envelope_sum = torch::stable::new_empty(bond_scalar, {args.num_atoms()});
   kernel(args, sums, envelope_sum);
@@ -101,10 +105,11 @@ SevenTensors backward_on_cpu(const OptionalTensor& grad_sums, const OptionalTens
                              const Tensor& bond_scalar, const Tensor& envelope, const Tensor& weight1,
                              const Tensor& bias1, const Tensor& weight2, const Tensor& bias2, const Tensor& pairs,
                              const Tensor& row_ptr, const OptionalTensor& sum_scalar, bool need_scalar,
-                             bool need_envelope, bool need_weights, bool need_sum_scalar) {
+                             bool need_envelope, bool need_weights, bool need_sum_scalar, int64_t precision) {
   const char* op = "bond_perceptron_sum_backward";
-  const BondPerceptrons args =
-      check(op, bond_scalar, envelope, weight1, bias1, weight2, bias2, pairs, row_ptr, sum_scalar);
+  BondPerceptrons args = check(op, bond_scalar, envelope, weight1, bias1, weight2, bias2, pairs, row_ptr, sum_scalar);
+  check_precision(op, precision);
+  args.precision = precision;
   if (grad_sums.has_value()) {
     check_like(op, "grad_sums", *grad_sums, bond_scalar);
     check_sizes(op, "grad_sums", *grad_sums, "[M, N, D]", {args.num_members(), args.num_atoms(), args.outputs()});
@@ -141,11 +146,12 @@ DTNN_LIBRARY_FRAGMENT(library) {
   library.def(
       "bond_perceptron_sum(Tensor bond_scalar, Tensor envelope, Tensor weight1, Tensor bias1, Tensor weight2, "
       "Tensor bias2, Tensor pairs, Tensor row_ptr, Tensor? sum_scalar, Tensor? neighbor_order=None, "
-      "Tensor? neighbor_row_ptr=None) -> (Tensor, Tensor)");
+      "Tensor? neighbor_row_ptr=None, int precision=0) -> (Tensor, Tensor)");
   library.def(
       "bond_perceptron_sum_backward(Tensor? grad_sums, Tensor? grad_envelope_sum, Tensor bond_scalar, Tensor envelope, "
       "Tensor weight1, Tensor bias1, Tensor weight2, Tensor bias2, Tensor pairs, Tensor row_ptr, Tensor? sum_scalar, "
-      "bool need_scalar=True, bool need_envelope=True, bool need_weights=True, bool need_sum_scalar=False) "
+      "bool need_scalar=True, bool need_envelope=True, bool need_weights=True, bool need_sum_scalar=False, "
+      "int precision=0) "
       "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 #ifndef DTNN_EMULATE_CUDA

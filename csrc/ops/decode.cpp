@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "check_sizes.h"
+#include "ops/rank2_linear.h"  // check_precision
 #include "registration.h"
 
 #ifdef DTNN_WITH_CUDA
@@ -114,9 +115,11 @@ template <Kernel kernel>
 Tensor decode_on(const Tensor& scalar, const Tensor& vector, const Tensor& rank2, const OptionalTensor& bond_vector,
                  const OptionalTensor& bond_sums, const OptionalTensor& envelope_sum, const OptionalTensor& masks,
                  const Tensor& weights, const Tensor& ptr, const OptionalTensor& atom_share, int64_t blocks,
-                 int64_t latent, int64_t readouts, bool residual) {
-  const DecodeArgs args = check("decode", {scalar, vector, rank2, bond_vector, bond_sums, envelope_sum, masks, weights,
-                                           ptr, atom_share, blocks, latent, readouts, residual});
+                 int64_t latent, int64_t readouts, bool residual, int64_t precision) {
+  DecodeArgs args = check("decode", {scalar, vector, rank2, bond_vector, bond_sums, envelope_sum, masks, weights, ptr,
+                                     atom_share, blocks, latent, readouts, residual});
+  check_precision("decode", precision);
+  args.precision = precision;
   Tensor out = torch::stable::new_empty(scalar, {args.sizes.members, readouts, args.sizes.crystals, 3, 3});
   kernel("decode", args, out);
   return out;
@@ -129,10 +132,12 @@ NineTensors backward_on_cpu(const Tensor& grad, const Tensor& scalar, const Tens
                             const OptionalTensor& envelope_sum, const OptionalTensor& masks, const Tensor& weights,
                             const Tensor& ptr, const OptionalTensor& atom_share, int64_t blocks, int64_t latent,
                             int64_t readouts, bool residual, bool need_atoms, bool need_bonds, bool need_weights,
-                            bool need_masks, bool need_share) {
+                            bool need_masks, bool need_share, int64_t precision) {
   const char* op = "decode_backward";
-  const DecodeArgs args = check(op, {scalar, vector, rank2, bond_vector, bond_sums, envelope_sum, masks, weights, ptr,
-                                     atom_share, blocks, latent, readouts, residual});
+  DecodeArgs args = check(op, {scalar, vector, rank2, bond_vector, bond_sums, envelope_sum, masks, weights, ptr,
+                               atom_share, blocks, latent, readouts, residual});
+  check_precision(op, precision);
+  args.precision = precision;
   check_same_dtype(op, "grad", grad, "scalar", scalar);
   check_same_device(op, "grad", grad, "scalar", scalar);
   check_sizes(op, "grad", grad, "[M, R, B, 3, 3]", {args.sizes.members, readouts, args.sizes.crystals, 3, 3});
@@ -158,12 +163,12 @@ DTNN_LIBRARY_FRAGMENT(library) {
   library.def(
       "decode(Tensor scalar, Tensor vector, Tensor rank2, Tensor? bond_vector, Tensor? bond_sums, "
       "Tensor? envelope_sum, Tensor? masks, Tensor weights, Tensor ptr, Tensor? atom_share, int blocks, int latent, "
-      "int readouts, bool residual) -> Tensor");
+      "int readouts, bool residual, int precision=0) -> Tensor");
   library.def(
       "decode_backward(Tensor grad, Tensor scalar, Tensor vector, Tensor rank2, Tensor? bond_vector, "
       "Tensor? bond_sums, Tensor? envelope_sum, Tensor? masks, Tensor weights, Tensor ptr, Tensor? atom_share, "
       "int blocks, int latent, int readouts, bool residual, bool need_atoms=True, bool need_bonds=True, "
-      "bool need_weights=True, bool need_masks=True, bool need_share=True) "
+      "bool need_weights=True, bool need_masks=True, bool need_share=True, int precision=0) "
       "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 #ifndef DTNN_EMULATE_CUDA

@@ -3,7 +3,8 @@
 // atoms, and the mean over the atoms of each crystal. What depends on bonds comes summed (bond_perceptron_sum).
 //
 // decode(scalar [N, Cs], vector [N, 3, Cv], rank2 [N, 6, Ct], bond_vector [N, 3, Cb]?, bond_sums [M L, N, H]?,
-//        envelope_sum [N]?, masks [M, 3 L + 2 R, N, H]?, weights [M, P], ptr [B+1], atom_share [N]?, L, H, R, residual)
+//        envelope_sum [N]?, masks [M, 3 L + 2 R, N, H]?, weights [M, P], ptr [B+1], atom_share [N]?, L, H, R, residual,
+//        precision = 0)
 //   -> [M, R, B, 3, 3]
 //   M members, L blocks of H channels, R readouts. A block takes scalars s, vectors v and tensors t to
 //     s = silu-MLP(s) (+ [bond_sums, envelope_sum] bond_out),  v = [v, bond_vector] vector_in,  t = t rank2_in
@@ -17,9 +18,13 @@
 //   vector_out, rank2_out; for each readout scalar_value and scalar_gate (two layers each), vector_readout,
 //   rank2_readout. `masks` multiply the hidden activations (dropout): of a block scalar_in's two and mix's, of a
 //   readout two. Without bonds the three bond arguments are absent, and so is bond_out.
-// decode_backward(grad [M, R, B, 3, 3], the same, need_atoms, need_bonds, need_weights, need_masks, need_share)
+// decode_backward(grad [M, R, B, 3, 3], the same, need_atoms, need_bonds, need_weights, need_masks, need_share,
+//                 precision = 0)
 //   -> gradients of scalar, vector, rank2, bond_vector, bond_sums, envelope_sum, weights, masks, atom_share
 //   An output that is not needed, or whose argument is absent, has shape [0]. The values are computed again.
+//
+// `precision` is that of rank2_linear for the products on the CPU; products with one column, the gradients of the
+// weights and CUDA stay in float32.
 //
 // Order of the sums: atoms of a crystal in order, on CUDA in float64 and in an order that the sizes set; gradients of
 // weights in a fixed number of groups of atoms. Results are the same to the bit for any number of threads. Empties: N =
@@ -58,6 +63,7 @@ struct DecodeArgs {
   Tensor weights;
   Tensor ptr;
   OptionalTensor atom_share;
+  int64_t precision = 0;  // CUDA ignores it
 };
 
 void decode_cpu(const char* op, const DecodeArgs& args, Tensor& out);

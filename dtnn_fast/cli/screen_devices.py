@@ -144,6 +144,8 @@ def screen_on_all(
     Raises:
         DTNNError: a process failed.
     """
+    import torch
+
     number, cores = len(devices), len(os.sched_getaffinity(0))
     readers = -(-options.num_readers // number)
     arguments = ["--model", model, "--output", str(output), "--readers", str(readers)]
@@ -151,6 +153,7 @@ def screen_on_all(
     arguments += [] if options.batch_atoms is None else ["--batch-atoms", str(options.batch_atoms)]
     arguments += ["--functional", functional] if functional else []
     arguments += ["--born-charges"] if options.born_charges else []
+    arguments += ["--matmul-precision", torch.get_float32_matmul_precision()]
     shares = split_share(*options.shard, number)
     start = time.perf_counter()
     ended = screen_on_devices(

@@ -33,8 +33,9 @@ def register_network(
 ) -> None:
     """Register fakes, derivatives, vmap and autocast of an operation all of whose tensors are differentiable.
 
-    The operation takes its tensors and then sizes. ``<op>_backward`` takes the gradients of the results, the same
-    arguments, and for each group of tensors whether their gradients are needed.
+    The operation takes its tensors, then sizes, then the precision of its products if it has any. ``<op>_backward``
+    takes the gradients of the results, the tensors and sizes, for each group of tensors whether their gradients are
+    needed, and the precision.
 
     Args:
         op: the operation, without the namespace.
@@ -53,17 +54,19 @@ def register_network(
     backward_op = f"{op}_backward"
     double_op = f"{op}_double_backward" if double_backward_on_cpu else None
     schema = getattr(torch.ops.dtnn_fast, backward_op).default._schema
-    num_sizes = len(schema.arguments) - num_grads - count - num_groups
+    has_precision = schema.arguments[-1].name == "precision"
+    num_sizes = len(schema.arguments) - num_grads - count - num_groups - has_precision
+    num_inputs = count + num_sizes
 
     def split(arguments: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any], list[bool]]:
         """Split tensors, sizes and needs. Needs that are left out are true."""
-        needs = list(arguments[count + num_sizes :])
+        needs = list(arguments[num_inputs : num_inputs + num_groups])
         needs += [True] * (num_groups - len(needs))
-        return arguments[:count], arguments[count : count + num_sizes], [needs[group] for group in groups]
+        return arguments[:count], arguments[count:num_inputs], [needs[group] for group in groups]
 
     def fake_forward(*arguments: Any) -> tuple[Tensor, ...]:
         check_same_device(op, **dict(zip(names, arguments, strict=False)))
-        return fake(*arguments)
+        return fake(*arguments[:num_inputs])
 
     def fake_backward(*arguments: Any) -> Any:
         tensors, _, needed = split(arguments[num_grads:])
@@ -72,7 +75,7 @@ def register_network(
         return empty if count > 1 else empty[0]
 
     def setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
-        ctx.sizes = inputs[count:]
+        ctx.sizes, ctx.precision = inputs[count:num_inputs], inputs[num_inputs:]
         ctx.save_for_backward(*inputs[:count])
         ctx.set_materialize_grads(False)
 
@@ -81,9 +84,11 @@ def register_network(
         if all(grad is None for grad in grads):
             return (None,) * len(needs)
         of_groups = [any(needs[i] for i in range(count) if groups[i] == group) for group in range(num_groups)]
-        results = getattr(torch.ops.dtnn_fast, backward_op)(*grads, *ctx.saved_tensors, *ctx.sizes, *of_groups)
+        results = getattr(torch.ops.dtnn_fast, backward_op)(
+            *grads, *ctx.saved_tensors, *ctx.sizes, *of_groups, *ctx.precision
+        )
         results = (results,) if count == 1 else results
-        return *(g if need else None for g, need in zip(results, needs, strict=False)), *[None] * num_sizes
+        return *(g if need else None for g, need in zip(results, needs, strict=False)), *[None] * (len(needs) - count)
 
     def setup_backward(ctx, inputs, output):  # type: ignore[no-untyped-def]
         _, ctx.sizes, ctx.needed = split(inputs[num_grads:])
@@ -97,6 +102,9 @@ def register_network(
         results = differentiate_backward(double_op, reference, groups, wanted, ctx.saved_tensors, ctx.sizes, used)
         return *results, *[None] * (ctx.num_arguments - num_grads - count)
 
+    def forward_by_reference(*arguments: Any) -> tuple[Tensor, ...]:
+        return reference(*arguments[:num_inputs])
+
     def backward_by_reference(*arguments: Any) -> Any:
         tensors, sizes, needed = split(arguments[num_grads:])
         grads = reference_gradients_with_tangents(lambda *x: reference(*x, *sizes), tensors, arguments[:num_grads])
@@ -105,7 +113,7 @@ def register_network(
 
     torch.library.register_fake(f"dtnn_fast::{op}", fake_forward)
     torch.library.register_fake(f"dtnn_fast::{backward_op}", fake_backward)
-    register_derivatives(op, setup_context=setup_context, backward=backward, reference=reference)
+    register_derivatives(op, setup_context=setup_context, backward=backward, reference=forward_by_reference)
     register_derivatives(
         backward_op,
         setup_context=setup_backward,

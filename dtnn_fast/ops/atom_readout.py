@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .._backend import reference_implementations, uses_reference
 from ._fused import register_network
+from ._rank2 import matmul_precision
 
 
 def atom_readout(
@@ -23,7 +24,8 @@ def atom_readout(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Read latents with other channels out of the state of atoms, in one pass; tensors become traceless.
 
-    csrc/ops/atom_network.h has the formulas. On CUDA the gradients come from the reference implementation.
+    csrc/ops/atom_network.h has the formulas. On CUDA the gradients come from the reference implementation. On the CPU,
+    products follow ``torch.set_float32_matmul_precision``, as in `bond_messages`.
 
     Args:
         scalar: [N, S], float32 or float64.
@@ -45,7 +47,7 @@ def atom_readout(
     arguments = scalar, vector, rank2, weights, scalar_out, vector_out, rank2_out
     if uses_reference():
         return reference_implementations().atom_readout(*arguments)
-    return torch.ops.dtnn_fast.atom_readout(*arguments)
+    return torch.ops.dtnn_fast.atom_readout(*arguments, matmul_precision())
 
 
 def num_readout_weights(scalar: int, vector: int, rank2: int, scalar_out: int, vector_out: int, rank2_out: int) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .._backend import reference_implementations, uses_reference
 from ._fused import register_network
+from ._rank2 import matmul_precision
 
 
 def atom_update(
@@ -24,7 +25,8 @@ def atom_update(
     """Update atoms from their bonds' summed messages: the second half of a layer of the native encoder, in one pass.
 
     The update uses layer normalisation, smooth norms (eps = 0.01) and a perceptron; csrc/ops/atom_network.h has the
-    formulas. On CUDA the gradients come from the reference implementation.
+    formulas. On CUDA the gradients come from the reference implementation. On the CPU, products follow
+    ``torch.set_float32_matmul_precision``, as in `bond_messages`.
 
     Args:
         scalar: [N, S], float32 or float64.
@@ -45,7 +47,7 @@ def atom_update(
     arguments = scalar, vector, rank2, sum_scalar, sum_vector, sum_rank2, weights
     if uses_reference():
         return reference_implementations().atom_update(*arguments)
-    return torch.ops.dtnn_fast.atom_update(*arguments)
+    return torch.ops.dtnn_fast.atom_update(*arguments, matmul_precision())
 
 
 def num_update_weights(scalar: int, vector: int, rank2: int) -> int:

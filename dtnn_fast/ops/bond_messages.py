@@ -86,8 +86,11 @@ def bond_messages(
 
     The sums of s', b' (away from the atom) and t go over the bonds of each atom. The scheme is TeaNet's (S. Takamoto et
     al., Comput. Mater. Sci. 207, 111280, 2022). No tensor of features or messages of all bonds is written to memory,
-    and the backward computes them again. On CUDA, derivatives of second order run on the operations of torch, and both
-    matrix products follow ``torch.set_float32_matmul_precision``, as in `rank2_linear`.
+    and the backward computes them again. On CUDA, derivatives of second order run on the operations of torch.
+
+    Products of float32 follow ``torch.set_float32_matmul_precision``, on CUDA as in `rank2_linear`. On CPUs with
+    AVX-512 BF16, "medium" rounds the factors to bfloat16 and sums in float32, except for gradients of weights; other
+    settings and CPUs compute in float32.
 
     Args:
         q: vectors of the atoms. [N, 3, V], float32 or float64.

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .._backend import reference_implementations, uses_reference
 from ._bond_ends import order_for
+from ._rank2 import matmul_precision
 from ._reference_gradients import reference_gradients_with_tangents, second_gradients
 from ._registration import check_same_device, register_autocast, register_derivatives, register_vmap
 from .neighbor_list import NeighborOrder
@@ -31,7 +32,8 @@ def bond_perceptron_sum(
 
     ``sums[m, n]`` is the sum of ``envelope[e] * value[m, e]`` over the bonds e that have atom n at an end. On the CPU
     no value of a bond is stored, not even in the backward. On CUDA the values of a few members are stored at a time,
-    and gradients come from the reference implementation.
+    and gradients come from the reference implementation. On the CPU, products follow
+    ``torch.set_float32_matmul_precision``, as in `bond_messages`.
 
     Args:
         bond_scalar: scalars of the bonds. [E, C], float32 or float64.
@@ -65,7 +67,7 @@ def bond_perceptron_sum(
     # `pairs` of a wrong shape are left to the kernel's check.
     can_sort = pairs.dim() == 2 and pairs.shape[0] == 2 and pairs.dtype == torch.int64
     order = order_for(1, by_neighbor, pairs, row_ptr) if by_neighbor is not None or can_sort else (None, None)
-    return torch.ops.dtnn_fast.bond_perceptron_sum(*arguments, *order)
+    return torch.ops.dtnn_fast.bond_perceptron_sum(*arguments, *order, matmul_precision())
 
 
 _NUM_ARGUMENTS = 9  # before the bonds sorted by neighbor
@@ -89,6 +91,7 @@ def _fake(
     sum_scalar: Tensor | None,
     neighbor_order: Tensor | None = None,
     neighbor_row_ptr: Tensor | None = None,
+    precision: int = 0,
 ) -> tuple[Tensor, Tensor]:
     tensors = bond_scalar, envelope, weight1, bias1, weight2, bias2, pairs, row_ptr, sum_scalar
     _check_devices("bond_perceptron_sum", *tensors)
@@ -115,6 +118,7 @@ def _fake_backward(
     need_envelope: bool = True,
     need_weights: bool = True,
     need_sum_scalar: bool = False,
+    precision: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     tensors = bond_scalar, envelope, weight1, bias1, weight2, bias2
     grads = grad_sums, grad_envelope_sum
@@ -127,6 +131,7 @@ def _fake_backward(
 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
     ctx.save_for_backward(*inputs[:_NUM_ARGUMENTS])
+    ctx.precision = inputs[-1]
     ctx.set_materialize_grads(False)
 
 
@@ -136,7 +141,7 @@ def _backward(ctx, grad_sums, grad_envelope_sum):  # type: ignore[no-untyped-def
         return (None,) * len(ctx.needs_input_grad)
     needed = need_scalar, need_envelope, any(need_weights), ctx.needs_input_grad[8]
     *grads, grad_factors = torch.ops.dtnn_fast.bond_perceptron_sum_backward(
-        grad_sums, grad_envelope_sum, *ctx.saved_tensors, *needed
+        grad_sums, grad_envelope_sum, *ctx.saved_tensors, *needed, ctx.precision
     )
     all_grads = (*grads, None, None, grad_factors, *[None] * (len(ctx.needs_input_grad) - _NUM_ARGUMENTS))
     return tuple(grad if need else None for grad, need in zip(all_grads, ctx.needs_input_grad, strict=True))
@@ -144,7 +149,7 @@ def _backward(ctx, grad_sums, grad_envelope_sum):  # type: ignore[no-untyped-def
 
 def _setup_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
     ctx.save_for_backward(*inputs[:11])
-    ctx.needed = _needed(*inputs[11:])
+    ctx.needed = _needed(*inputs[11:15])
     ctx.set_materialize_grads(False)
 
 
@@ -161,7 +166,7 @@ def _backward_backward(ctx, *grad_grads):  # type: ignore[no-untyped-def]
     wanted = [grad if need else None for grad, need in zip(grad_grads, ctx.needed, strict=True)]
     of_grads, of_inputs = second_gradients(reference, inputs, (grad_sums, grad_envelope_sum), wanted[: len(inputs)])
     of_factors = of_inputs[6] if len(inputs) == 7 else None
-    return *of_grads, *of_inputs[:6], None, None, of_factors, *[None] * 4
+    return *of_grads, *of_inputs[:6], None, None, of_factors, *[None] * 5
 
 
 def _reference_of(*tensors):  # type: ignore[no-untyped-def]
@@ -181,7 +186,7 @@ def _reference(*arguments):  # type: ignore[no-untyped-def]
 def _reference_backward(grad_sums, grad_envelope_sum, *arguments):  # type: ignore[no-untyped-def]
     reference, inputs = _reference_of(*arguments[:9])
     grads = list(reference_gradients_with_tangents(reference, inputs, (grad_sums, grad_envelope_sum)))
-    needed = _needed(*arguments[9:])
+    needed = _needed(*arguments[9:13])
     grads += [grads[0]] * (7 - len(grads))  # without `sum_scalar` its gradient is not needed
     return tuple(grad if need else grad.new_empty(0) for grad, need in zip(grads, needed, strict=True))
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .._backend import reference_implementations, uses_reference
+from ._rank2 import matmul_precision
 from ._reference_gradients import reference_gradients_with_tangents, second_gradients
 from ._registration import check_same_device, register_autocast, register_derivatives, register_vmap
 
@@ -31,7 +32,8 @@ def decode(
     """Apply the blocks and readouts of M decoders in one pass: Eq. 8 to 27 of arXiv 2405.09052.
 
     No result of a layer is stored, on the CPU not even in the backward. On CUDA the reference implementation computes
-    the gradients. csrc/ops/decode.h has the formulas.
+    the gradients. csrc/ops/decode.h has the formulas. On the CPU, products follow
+    ``torch.set_float32_matmul_precision``, as in `bond_messages`.
 
     Args:
         scalar: scalars of atoms. [N, Cs], float32 or float64.
@@ -78,7 +80,7 @@ def decode(
             residual=residual,
         )
     tensors = scalar, vector, rank2, bond_vector, bond_sums, envelope_sum, masks, weights, ptr, atom_share
-    return torch.ops.dtnn_fast.decode(*tensors, blocks, latent, readouts, residual)
+    return torch.ops.dtnn_fast.decode(*tensors, blocks, latent, readouts, residual, matmul_precision())
 
 
 def num_decoder_weights(
@@ -126,6 +128,7 @@ def _fake(
     latent: int,
     readouts: int,
     residual: bool,
+    precision: int = 0,
 ) -> Tensor:
     tensors = scalar, vector, rank2, bond_vector, bond_sums, envelope_sum, masks, weights, ptr, atom_share
     check_same_device("decode", **dict(zip(_NAMES, tensors, strict=True)))
@@ -154,6 +157,7 @@ def _fake_backward(
     need_weights: bool = True,
     need_masks: bool = True,
     need_share: bool = True,
+    precision: int = 0,
 ) -> tuple[Tensor, ...]:
     tensors = scalar, vector, rank2, bond_vector, bond_sums, envelope_sum, masks, weights, ptr, atom_share
     check_same_device("decode_backward", **dict(zip(_NAMES, tensors, strict=True)), grad=grad)
@@ -188,21 +192,21 @@ def _needed(
 
 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    ctx.sizes = inputs[len(_NAMES) :]
+    *ctx.sizes, ctx.precision = inputs[len(_NAMES) :]
     ctx.save_for_backward(*inputs[: len(_NAMES)])
 
 
 def _backward(ctx, grad):  # type: ignore[no-untyped-def]
     needs = ctx.needs_input_grad
     groups = any(needs[:3]), any(needs[3:6]), needs[7], needs[6], needs[9]
-    grads = torch.ops.dtnn_fast.decode_backward(grad, *ctx.saved_tensors, *ctx.sizes, *groups)
+    grads = torch.ops.dtnn_fast.decode_backward(grad, *ctx.saved_tensors, *ctx.sizes, *groups, ctx.precision)
     in_order = _in_order_of_arguments(grads)
-    return *(g if need else None for g, need in zip(in_order, needs, strict=False)), *[None] * 4
+    return *(g if need else None for g, need in zip(in_order, needs, strict=False)), *[None] * 5
 
 
 def _setup_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
     count = 1 + len(_NAMES)
-    ctx.sizes, ctx.needed = inputs[count : count + 4], _needed(*inputs[count + 4 :])
+    ctx.sizes, ctx.needed = inputs[count : count + 4], _needed(*inputs[count + 4 : -1])
     ctx.save_for_backward(*inputs[:count])
     ctx.set_materialize_grads(False)
 
@@ -217,7 +221,7 @@ def _backward_backward(ctx, *grad_grads):  # type: ignore[no-untyped-def]
     in_order = _in_order_of_arguments(wanted)
     (grad_grad,), of_inputs = second_gradients(reference, inputs, (grad,), [in_order[place] for place in present])
     by_place = dict(zip(present, of_inputs, strict=True))
-    return grad_grad, *(by_place.get(place) for place in range(len(_NAMES))), *[None] * 9
+    return grad_grad, *(by_place.get(place) for place in range(len(_NAMES))), *[None] * 10
 
 
 def _reference_of(tensors, sizes):  # type: ignore[no-untyped-def]
@@ -234,7 +238,7 @@ def _reference_of(tensors, sizes):  # type: ignore[no-untyped-def]
 
 
 def _reference(*arguments):  # type: ignore[no-untyped-def]
-    blocks, latent, readouts, residual = arguments[len(_NAMES) :]
+    blocks, latent, readouts, residual = arguments[len(_NAMES) : len(_NAMES) + 4]
     named = dict(zip(_NAMES, arguments, strict=False))
     return reference_implementations().decode(
         **named, blocks=blocks, latent=latent, readouts=readouts, residual=residual
@@ -243,7 +247,7 @@ def _reference(*arguments):  # type: ignore[no-untyped-def]
 
 def _reference_backward(grad, *arguments):  # type: ignore[no-untyped-def]
     count = len(_NAMES)
-    tensors, sizes, needed = arguments[:count], arguments[count : count + 4], _needed(*arguments[count + 4 :])
+    tensors, sizes, needed = arguments[:count], arguments[count : count + 4], _needed(*arguments[count + 4 : count + 9])
     reference, inputs, present = _reference_of(tensors, sizes)
     by_place = dict(zip(present, reference_gradients_with_tangents(reference, inputs, (grad,)), strict=True))
     grads = _in_order_of_gradients([by_place.get(place) for place in range(count)])

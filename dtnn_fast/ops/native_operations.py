@@ -32,6 +32,7 @@ class NativeOperations(Protocol):
         scalar_out: int,
         vector_out: int,
         rank2_out: int,
+        precision: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor]: ...
     def atom_readout_backward(
         self,
@@ -47,6 +48,7 @@ class NativeOperations(Protocol):
         rank2_out: int,
         need_atoms: bool = True,
         need_weights: bool = True,
+        precision: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
     def atom_readout_double_backward(
         self,
@@ -86,6 +88,7 @@ class NativeOperations(Protocol):
         sum_vector: Tensor,
         sum_rank2: Tensor,
         weights: Tensor,
+        precision: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor]: ...
     def atom_update_backward(
         self,
@@ -102,6 +105,7 @@ class NativeOperations(Protocol):
         need_atoms: bool = True,
         need_sums: bool = True,
         need_weights: bool = True,
+        precision: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]: ...
     def atom_update_double_backward(
         self,
@@ -274,6 +278,7 @@ class NativeOperations(Protocol):
         sum_scalar: Tensor | None,
         neighbor_order: Tensor | None = None,
         neighbor_row_ptr: Tensor | None = None,
+        precision: int = 0,
     ) -> tuple[Tensor, Tensor]: ...
     def bond_perceptron_sum_backward(
         self,
@@ -292,6 +297,7 @@ class NativeOperations(Protocol):
         need_envelope: bool = True,
         need_weights: bool = True,
         need_sum_scalar: bool = False,
+        precision: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]: ...
     def bond_reverses(self, pairs: Tensor, shifts: Tensor, row_ptr: Tensor) -> Tensor: ...
     def bond_to_atom_sum(
@@ -354,6 +360,7 @@ class NativeOperations(Protocol):
         latent: int,
         readouts: int,
         residual: bool,
+        precision: int = 0,
     ) -> Tensor: ...
     def decode_backward(
         self,
@@ -377,6 +384,7 @@ class NativeOperations(Protocol):
         need_weights: bool = True,
         need_masks: bool = True,
         need_share: bool = True,
+        precision: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]: ...
     def has_cuda_kernels(self) -> bool: ...
     def library_path(self) -> str: ...

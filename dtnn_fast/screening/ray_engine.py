@@ -76,6 +76,8 @@ def run_screening_on_ray(
     Raises:
         DTNNError: a part cannot be written, a node lacks the files, or Ray fails; what is written stays.
     """
+    import torch
+
     from ..nn.reduced_graph import report_failures
     from .screening_run import InputProgress, ScreeningCounts, SilentEvents, find_remaining, preparation_for
 
@@ -104,6 +106,7 @@ def run_screening_on_ray(
                     "model_name": model_name,
                     "options": options,
                     "place": place,
+                    "matmul_precision": torch.get_float32_matmul_precision(),
                 },
                 ray_options,
             )

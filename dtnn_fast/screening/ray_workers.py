@@ -139,6 +139,7 @@ class PredictingActor:
         place: where it runs.
         device: "cpu" or "cuda".
         threads: number of threads on the CPU.
+        matmul_precision: for ``torch.set_float32_matmul_precision``.
     """
 
     def __init__(
@@ -150,10 +151,12 @@ class PredictingActor:
         place: Place,
         device: str,
         threads: int,
+        matmul_precision: str = "highest",
     ) -> None:
         import torch
 
         torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(matmul_precision)
         self._reference, self._attempts, self._device = model, attempts, device
         self._model: Predictor | None = None
         self._limit: BatchLimit | None = None

@@ -258,9 +258,15 @@ def make_manifest(
             "sha256": model_sha256(model),
         },
         "source": {"paths": paths, "num_chunks": len(inputs.chunks), "sha256": inputs.sha256},
-        "settings": {"born_charges": options.born_charges},
+        "settings": {"born_charges": options.born_charges, **_matmul_precision()},
         "command": command,
     }
+
+
+def _matmul_precision() -> dict[str, str]:
+    """State torch's setting where it is not the default, which screenings of earlier versions do not state."""
+    setting = torch.get_float32_matmul_precision()
+    return {} if setting == "highest" else {"matmul_precision": setting}
 
 
 def parse_shard(text: str) -> Shard:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Precision of matrix products: torch's setting reaches the CUDA operations, and the CPU ignores it."""
+"""Precision of matrix products: torch's setting reaches all operations with products.
+
+On the CPU rank2_linear and rank2_gate ignore it; test_bf16_products.py has what the others make of it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 from helpers import CallsOf
+from model_cases import small_crystals
 
+from dtnn_fast import DTNN
 from dtnn_fast.ops import rank2_gate, rank2_linear
 
 OPS = torch.ops.dtnn_fast
@@ -58,6 +63,34 @@ def test_every_product_gets_the_setting(function, setting: str) -> None:
         assert {arguments[-1] for arguments in calls.arguments} <= {SETTINGS.index(setting)}
         seen += len(calls.arguments)
     assert seen > 4
+
+
+# Fused networks, all of which the bundled model uses.
+NETWORKS = ("bond_messages", "bond_perceptron_sum", "decode", "atom_update", "atom_readout")
+
+
+def network_calls(name: str) -> tuple[CallsOf, CallsOf]:
+    """Record the calls of a network and of its backward in a step of the bundled model."""
+    model = DTNN.from_pretrained("dielectric-total")
+    graph = model.graph(small_crystals(2))
+    with CallsOf(getattr(OPS, name).default) as forward, CallsOf(getattr(OPS, f"{name}_backward").default) as backward:
+        model(graph)["total"].sum().backward()
+    return forward, backward
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_every_network_gets_the_setting(name: str, setting: str) -> None:
+    torch.set_float32_matmul_precision(setting)
+    for calls in network_calls(name):
+        assert {arguments[-1] for arguments in calls.arguments} == {SETTINGS.index(setting)}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_invalid_precision_of_a_network(name: str) -> None:
+    for op, calls in zip((name, f"{name}_backward"), network_calls(name), strict=True):
+        with pytest.raises(RuntimeError, match=rf"{op}: expected `precision` 0 \(float32\), 1 .* got 3"):
+            getattr(OPS, op)(*calls.arguments[0][:-1], 3)
 
 
 def test_the_backward_keeps_the_setting_of_its_forward() -> None:

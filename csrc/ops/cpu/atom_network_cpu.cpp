@@ -18,6 +18,8 @@ template <typename T>
 void forward(const TileProgram& program, const AtomNetwork& network, const std::vector<Tensor*>& outputs) {
   TileMemory<T> memory = memory_of<T>(network);
   for (Tensor* output : outputs) memory.outputs.push_back(output->mutable_data_ptr<T>());
+  const std::vector<Bf16Terms> bf16 = bf16_weights(program, memory.weights, 1, network.precision, false);
+  memory.bf16 = member_of(bf16, 0);
   run_network(program, network.rows, memory);
 }
 
@@ -31,6 +33,8 @@ void backward(const TileProgram& program, const AtomNetwork& network, const std:
   for (Tensor* grad : grad_inputs)
     memory.grad_inputs.push_back(grad == nullptr ? nullptr : grad->mutable_data_ptr<T>());
   memory.grad_weights = grad_weights == nullptr ? nullptr : grad_weights->mutable_data_ptr<T>();
+  const std::vector<Bf16Terms> bf16 = bf16_weights(program, memory.weights, 1, network.precision, true);
+  memory.bf16 = member_of(bf16, 0);
   run_network_backward(program, network.rows, memory);
 }
 

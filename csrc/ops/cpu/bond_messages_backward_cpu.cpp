@@ -7,6 +7,7 @@
 #include "ops/cpu/bond_messages_backward_tile.h"
 #include "ops/cpu/message_blocks.h"
 #include "ops/cpu/message_weight_grads.h"
+#include "ops/cpu/product_precision.h"
 #include "ops/cpu/tensor_large_pages.h"
 
 namespace dtnn {
@@ -159,8 +160,8 @@ void run_large_block(const BackwardJob<T>& job, const ClosedBlock& block, const 
 }
 
 template <typename T>
-void backward(const MessageShape& shape, const MessageInputs& inputs, const MessageOutputGrads& output_grads,
-              const MessageNeeds& needs, MessageGrads& grads) {
+void backward(const MessageShape& shape, const MessageInputs& inputs, bool in_bf16,
+              const MessageOutputGrads& output_grads, const MessageNeeds& needs, MessageGrads& grads) {
   const int64_t f = shape.features(), h = shape.hidden, o = shape.outputs();
   const std::vector<ClosedBlock> blocks = message_blocks("bond_messages_backward", shape, inputs.ends);
   const T* hidden_weight = inputs.hidden_weight.const_data_ptr<T>();
@@ -174,10 +175,10 @@ void backward(const MessageShape& shape, const MessageInputs& inputs, const Mess
       {grads.bond_scalar.mutable_data_ptr<T>(), grads.bond_vector.mutable_data_ptr<T>(), if_geometry(grads.direction),
        if_geometry(grads.envelope), if_geometry(grads.radial)},
       {grads.q.mutable_data_ptr<T>(), grads.tau.mutable_data_ptr<T>(), grads.atom_hidden.mutable_data_ptr<T>()},
-      PackedMatrix<T>(hidden_weight, 1, f, f, h),
-      PackedMatrix<T>(out_weight, 1, h, h, o),
-      PackedMatrix<T>(hidden_weight, f, 1, h, f),
-      PackedMatrix<T>(out_weight, h, 1, o, h)};
+      PackedMatrix<T>(hidden_weight, 1, f, f, h, in_bf16),
+      PackedMatrix<T>(out_weight, 1, h, h, o, in_bf16),
+      PackedMatrix<T>(hidden_weight, f, 1, h, f, in_bf16),
+      PackedMatrix<T>(out_weight, h, 1, o, h, in_bf16)};
   std::fill_n(job.atom_grads.q, shape.num_atoms * 3 * shape.vectors, T(0));
   std::fill_n(job.atom_grads.tau, shape.num_atoms * 6 * shape.vectors, T(0));
   std::fill_n(job.atom_grads.hidden, shape.num_atoms * h, T(0));
@@ -200,12 +201,15 @@ void backward(const MessageShape& shape, const MessageInputs& inputs, const Mess
 
 }  // namespace
 
-void bond_messages_backward_cpu(const MessageShape& shape, const MessageInputs& inputs, const MessageProducts&,
+void bond_messages_backward_cpu(const MessageShape& shape, const MessageInputs& inputs, const MessageProducts& products,
                                 const MessageOutputGrads& output_grads, const MessageNeeds& needs,
                                 MessageGrads& grads) {
   for (Tensor* grad : {&grads.bond_scalar, &grads.bond_vector}) advise_large_pages(*grad);
-  if (inputs.q.scalar_type() == ScalarType::Float) return backward<float>(shape, inputs, output_grads, needs, grads);
-  return backward<double>(shape, inputs, output_grads, needs, grads);
+  const bool in_bf16 = multiplies_in_bf16(products.precision);
+  if (inputs.q.scalar_type() == ScalarType::Double) {
+    return backward<double>(shape, inputs, in_bf16, output_grads, needs, grads);
+  }
+  return backward<float>(shape, inputs, in_bf16, output_grads, needs, grads);
 }
 
 }  // namespace dtnn

@@ -6,6 +6,7 @@
 #include "ops/cpu/bond_messages_tile.h"
 #include "ops/cpu/closed_blocks.h"
 #include "ops/cpu/message_blocks.h"
+#include "ops/cpu/product_precision.h"
 #include "ops/cpu/tensor_large_pages.h"
 
 namespace dtnn {
@@ -115,12 +116,12 @@ void run_large_block(const ForwardJob<T>& job, const ClosedBlock& block, const B
 }
 
 template <typename T>
-void forward(const MessageShape& shape, const MessageInputs& inputs, MessageOutputs& outputs) {
+void forward(const MessageShape& shape, const MessageInputs& inputs, bool in_bf16, MessageOutputs& outputs) {
   const int64_t f = shape.features(), h = shape.hidden, o = shape.outputs();
   const std::vector<ClosedBlock> blocks = message_blocks("bond_messages", shape, inputs.ends);
   ForwardJob<T> job{MessageView<T>(shape, inputs),
-                    PackedMatrix<T>(inputs.hidden_weight.const_data_ptr<T>(), 1, f, f, h),
-                    PackedMatrix<T>(inputs.out_weight.const_data_ptr<T>(), 1, h, h, o),
+                    PackedMatrix<T>(inputs.hidden_weight.const_data_ptr<T>(), 1, f, f, h, in_bf16),
+                    PackedMatrix<T>(inputs.out_weight.const_data_ptr<T>(), 1, h, h, o, in_bf16),
                     outputs.scalar.mutable_data_ptr<T>(),
                     outputs.vector.mutable_data_ptr<T>(),
                     {outputs.sum_scalar.mutable_data_ptr<T>(), outputs.sum_vector.mutable_data_ptr<T>(),
@@ -147,11 +148,12 @@ void forward(const MessageShape& shape, const MessageInputs& inputs, MessageOutp
 
 }  // namespace
 
-void bond_messages_cpu(const MessageShape& shape, const MessageInputs& inputs, const MessageProducts&,
+void bond_messages_cpu(const MessageShape& shape, const MessageInputs& inputs, const MessageProducts& products,
                        MessageOutputs& outputs) {
   for (Tensor* output : {&outputs.scalar, &outputs.vector}) advise_large_pages(*output);
-  if (inputs.q.scalar_type() == ScalarType::Float) return forward<float>(shape, inputs, outputs);
-  return forward<double>(shape, inputs, outputs);
+  const bool in_bf16 = multiplies_in_bf16(products.precision);
+  if (inputs.q.scalar_type() == ScalarType::Float) return forward<float>(shape, inputs, in_bf16, outputs);
+  return forward<double>(shape, inputs, in_bf16, outputs);
 }
 
 }  // namespace dtnn

@@ -177,6 +177,7 @@ void run_forward(const BondPerceptrons& args, Tensor& sums, Tensor& envelope_sum
   const int64_t size = perceptron.program.num_weights(), channels = args.channels(), outputs = args.outputs();
   const int64_t members = args.num_members(), num_atoms = args.num_atoms();
   const std::vector<T> weights = flat_weights<T>(args, size);
+  const std::vector<Bf16Terms> bf16 = bf16_weights(perceptron.program, weights.data(), members, args.precision, false);
   const std::vector<ClosedBlock> blocks = closed_blocks("bond_perceptron_sum", args, min_bonds);
   const int64_t num_blocks = static_cast<int64_t>(blocks.size());
   const int64_t tile = rows_per_tile(perceptron.program, false);
@@ -210,6 +211,7 @@ void run_forward(const BondPerceptrons& args, Tensor& sums, Tensor& envelope_sum
         memory.inputs[0] = x + first * channels;
         for (int64_t m = mine.first; m < mine.last; ++m) {
           memory.weights = weights.data() + m * size;
+          memory.bf16 = member_of(bf16, m);
           runner.forward(memory, bonds.size());
           add_bond_values(ends, bonds, outputs, runner.value(perceptron.value), out + m * num_atoms * outputs);
         }
@@ -257,6 +259,7 @@ void run_backward(const BondPerceptrons& args, BondPerceptronGrads& grads) {
   for (int64_t m = 0; m < members; ++m) {
     transpose_weights(perceptron.program, weights.data() + m * size, weights_t.data() + m * size);
   }
+  const std::vector<Bf16Terms> bf16 = bf16_weights(perceptron.program, weights.data(), members, args.precision, true);
   const int64_t tile = rows_per_tile(perceptron.program, true);
   const Ends<T> ends = ends_of<T>(args);
   const T* x = args.bond_scalar.const_data_ptr<T>();
@@ -287,6 +290,7 @@ void run_backward(const BondPerceptrons& args, BondPerceptronGrads& grads) {
     for (int64_t m = 0; m < members; ++m) {
       memory.weights = weights.data() + m * size;
       memory.weights_t = weights_t.data() + m * size;
+      memory.bf16 = member_of(bf16, m);
       memory.grad_weights = group_grads + m * size;
       memory.add_to = {m > 0};
       state.runner.forward(memory, bonds.size());

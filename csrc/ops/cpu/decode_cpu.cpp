@@ -93,6 +93,7 @@ void run_forward(const char* op, const DecodeArgs& args, Tensor& out) {
   const int64_t num_tiles = (atoms + tile - 1) / tile;
   const std::vector<Stream<T>> streams = input_streams<T>(args, {}, nullptr);
   const T* weights = args.weights.const_data_ptr<T>();
+  const std::vector<Bf16Terms> bf16 = bf16_weights(program, weights, sizes.members, args.precision, false);
   std::vector<T> atom_tensors(static_cast<size_t>(sizes.members * sizes.readouts * atoms * 6));
   // A tile's inputs serve all members. Few tiles are shared out by members too, which changes no sum.
   const int64_t parts = num_tiles >= enough_tasks ? 1 : std::max<int64_t>(1, sizes.members);
@@ -112,6 +113,7 @@ void run_forward(const char* op, const DecodeArgs& args, Tensor& out) {
           memory.outputs[static_cast<size_t>(r)] = atom_tensors.data() + ((m * sizes.readouts + r) * atoms + first) * 6;
         }
         memory.weights = weights + m * program.num_weights();
+        memory.bf16 = member_of(bf16, m);
         runner.forward(memory, rows);
       }
     }
@@ -141,6 +143,7 @@ void run_backward(const char* op, const DecodeArgs& args, const Tensor& grad, co
   std::copy_n(weights, sizes.members * size, weights_t.data());
   for (int64_t m = 0; m < sizes.members; ++m)
     transpose_weights(program, weights + m * size, weights_t.data() + m * size);
+  const std::vector<Bf16Terms> bf16 = bf16_weights(program, weights, sizes.members, args.precision, true);
   const Shares<T> shares = make_shares<T>(args);
   const T* grad_out = grad.const_data_ptr<T>();
   T* grad_weights = needs.weights ? grads.weights.mutable_data_ptr<T>() : nullptr;
@@ -169,6 +172,7 @@ void run_backward(const char* op, const DecodeArgs& args, const Tensor& grad, co
       }
       memory.weights = weights + m * size;
       memory.weights_t = weights_t.data() + m * size;
+      memory.bf16 = member_of(bf16, m);
       memory.grad_weights = needs.weights ? group_grads + m * size : nullptr;
       state.runner.forward(memory, range.size());
       for (int64_t r = 0; r < sizes.readouts; ++r) {

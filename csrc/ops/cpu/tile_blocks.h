@@ -6,10 +6,12 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "check.h"
 #include "core/tile_program.h"
+#include "ops/cpu/product_precision.h"
 
 namespace dtnn {
 
@@ -24,6 +26,26 @@ struct TileRange {
 inline int64_t rows_per_tile(const TileProgram& program, bool with_backward) {
   const int64_t per_row = std::max<int64_t>(1, tile_numbers_per_row(program, with_backward));
   return std::clamp<int64_t>(98304 / per_row / 8 * 8, 8, 96);
+}
+
+// The weights [members, P] of a program for products in bfloat16: an element for each member, or none where products
+// stay in float32.
+template <typename T>
+std::vector<Bf16Terms> bf16_weights(const TileProgram& program, const T* weights, int64_t members, int64_t precision,
+                                    bool with_backward) {
+  std::vector<Bf16Terms> terms;
+  if constexpr (std::is_same_v<T, float>) {
+    if (!multiplies_in_bf16(precision)) return terms;
+    for (int64_t m = 0; m < members; ++m) {
+      terms.emplace_back(program, weights + m * program.num_weights(), with_backward);
+    }
+  }
+  return terms;
+}
+
+// Those of a member, or null.
+inline const Bf16Terms* member_of(const std::vector<Bf16Terms>& terms, int64_t member) {
+  return terms.empty() ? nullptr : &terms[static_cast<size_t>(member)];
 }
 
 // Calls backward_tile(tile, group's grad_weights) for all tiles of `rows`, and sums grad_weights [size] of the groups
