@@ -23,7 +23,7 @@ def atom_readout(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Read latents with other channels out of the state of atoms, in one pass; tensors become traceless.
 
-    csrc/ops/atom_network.h has the formulas. On CUDA the gradients come from the reference implementation.
+    csrc/ops/atom_network.h has the formulas.
 
     Args:
         scalar: [N, S], float32 or float64.

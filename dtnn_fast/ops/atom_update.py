@@ -24,7 +24,7 @@ def atom_update(
     """Update atoms from their bonds' summed messages: the second half of a layer of the native encoder, in one pass.
 
     The update uses layer normalisation, smooth norms (eps = 0.01) and a perceptron; csrc/ops/atom_network.h has the
-    formulas. On CUDA the gradients come from the reference implementation.
+    formulas.
 
     Args:
         scalar: [N, S], float32 or float64.

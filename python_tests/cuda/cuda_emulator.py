@@ -21,7 +21,7 @@ KERNELS = ROOT / "csrc" / "ops" / "cuda"
 # Of the CPU: the lattices, and tile programs, which are compared with the kernel's.
 CORE = [
     ROOT / "csrc" / "core" / f"{stem}.cpp"
-    for stem in ("lattice", "tile_steps", "tile_program", "tile_nodes", "small_matmul", "simd_level")
+    for stem in ("lattice", "tile_steps", "tile_backward", "tile_program", "tile_nodes", "small_matmul", "simd_level")
 ]
 # No contraction to fused multiply-adds: the results are to equal NumPy's to the bit.
 FLAGS = ["-std=c++17", "-fPIC", "-ffp-contract=off", "-DDTNN_EMULATE_CUDA", "-Wall", "-Wextra", "-Werror"]
