@@ -34,10 +34,14 @@ ThreeTensors run(Kernel kernel, const char* op, const TileProgram& program, cons
   return {scalar, vector, rank2};
 }
 
+using BackwardKernel = void (*)(const char*, const TileProgram&, const AtomNetwork&, const std::vector<const Tensor*>&,
+                                std::vector<Tensor*>, Tensor*);
+
 // Gradients of the inputs, those of the weights last.
-std::vector<Tensor> run_backward(const char* op, const TileProgram& program, const std::vector<Tensor>& inputs,
-                                 const Tensor& weights, const std::vector<OptionalTensor>& grad_outputs,
-                                 const std::vector<bool>& needed, bool need_weights, int64_t precision) {
+std::vector<Tensor> run_backward(BackwardKernel kernel, const char* op, const TileProgram& program,
+                                 const std::vector<Tensor>& inputs, const Tensor& weights,
+                                 const std::vector<OptionalTensor>& grad_outputs, const std::vector<bool>& needed,
+                                 bool need_weights, int64_t precision) {
   check_precision(op, precision);
   std::vector<Tensor> grads;
   for (size_t i = 0; i < inputs.size(); ++i) {
@@ -56,7 +60,7 @@ std::vector<Tensor> run_backward(const char* op, const TileProgram& program, con
     network.inputs.push_back(&inputs[i]);
     wanted.push_back(needed[i] ? &grads[i] : nullptr);
   }
-  atom_network_backward_cpu(program, network, given, wanted, need_weights ? &grads.back() : nullptr);
+  kernel(op, program, network, given, wanted, need_weights ? &grads.back() : nullptr);
   return grads;
 }
 
@@ -77,11 +81,12 @@ ThreeTensors update_on(const Tensor& scalar, const Tensor& vector, const Tensor&
 
 using SevenTensors = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
-SevenTensors update_backward_on_cpu(const OptionalTensor& grad_scalar, const OptionalTensor& grad_vector,
-                                    const OptionalTensor& grad_rank2, const Tensor& scalar, const Tensor& vector,
-                                    const Tensor& rank2, const Tensor& sum_scalar, const Tensor& sum_vector,
-                                    const Tensor& sum_rank2, const Tensor& weights, bool need_atoms, bool need_sums,
-                                    bool need_weights, int64_t precision) {
+template <BackwardKernel kernel>
+SevenTensors update_backward_on(const OptionalTensor& grad_scalar, const OptionalTensor& grad_vector,
+                                const OptionalTensor& grad_rank2, const Tensor& scalar, const Tensor& vector,
+                                const Tensor& rank2, const Tensor& sum_scalar, const Tensor& sum_vector,
+                                const Tensor& sum_rank2, const Tensor& weights, bool need_atoms, bool need_sums,
+                                bool need_weights, int64_t precision) {
   const Checker check{"atom_update_backward", scalar};
   const Channels c = check.atoms(vector, rank2);
   check.channels("sum_scalar", sum_scalar, 1, c.scalar);
@@ -91,7 +96,7 @@ SevenTensors update_backward_on_cpu(const OptionalTensor& grad_scalar, const Opt
   const TileProgram program = update_program(c, need_atoms, need_sums, need_weights);
   check.weights(weights, program);
   const std::vector<Tensor> g =
-      run_backward(check.op, program,
+      run_backward(kernel, check.op, program,
                    {dense(scalar), dense(vector), dense(rank2), dense(sum_scalar), dense(sum_vector), dense(sum_rank2)},
                    dense(weights), {grad_scalar, grad_vector, grad_rank2},
                    {need_atoms, need_atoms, need_atoms, need_sums, need_sums, need_sums}, need_weights, precision);
@@ -110,7 +115,8 @@ ThreeTensors readout_on(const Tensor& scalar, const Tensor& vector, const Tensor
   return run(kernel, check.op, program, {dense(scalar), dense(vector), dense(rank2)}, dense(weights), out, precision);
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> readout_backward_on_cpu(
+template <BackwardKernel kernel>
+std::tuple<Tensor, Tensor, Tensor, Tensor> readout_backward_on(
     const OptionalTensor& grad_scalar, const OptionalTensor& grad_vector, const OptionalTensor& grad_rank2,
     const Tensor& scalar, const Tensor& vector, const Tensor& rank2, const Tensor& weights, int64_t scalar_out,
     int64_t vector_out, int64_t rank2_out, bool need_atoms, bool need_weights, int64_t precision) {
@@ -121,9 +127,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> readout_backward_on_cpu(
   check.grads(grad_scalar, grad_vector, grad_rank2, out);
   const TileProgram program = readout_program(c, out, need_atoms, need_weights);
   check.weights(weights, program);
-  const std::vector<Tensor> g = run_backward(check.op, program, {dense(scalar), dense(vector), dense(rank2)},
-                                             dense(weights), {grad_scalar, grad_vector, grad_rank2},
-                                             {need_atoms, need_atoms, need_atoms}, need_weights, precision);
+  const std::vector<Tensor> g =
+      run_backward(kernel, check.op, program, {dense(scalar), dense(vector), dense(rank2)}, dense(weights),
+                   {grad_scalar, grad_vector, grad_rank2}, {need_atoms, need_atoms, need_atoms}, need_weights, precision);
   return {g[0], g[1], g[2], g[3]};
 }
 
@@ -150,18 +156,16 @@ DTNN_LIBRARY_FRAGMENT(library) {
 #ifndef DTNN_EMULATE_CUDA
 DTNN_LIBRARY_IMPL(CPU, library) {
   library.impl("atom_update", TORCH_BOX(&dtnn::update_on<dtnn::atom_network_cpu>));
+  library.impl("atom_update_backward", TORCH_BOX(&dtnn::update_backward_on<dtnn::atom_network_backward_cpu>));
   library.impl("atom_readout", TORCH_BOX(&dtnn::readout_on<dtnn::atom_network_cpu>));
+  library.impl("atom_readout_backward", TORCH_BOX(&dtnn::readout_backward_on<dtnn::atom_network_backward_cpu>));
 }
 #endif
 #ifdef DTNN_WITH_CUDA
 DTNN_LIBRARY_IMPL(DTNN_CUDA_KEY, library) {
   library.impl("atom_update", TORCH_BOX(&dtnn::update_on<dtnn::atom_network_cuda>));
+  library.impl("atom_update_backward", TORCH_BOX(&dtnn::update_backward_on<dtnn::atom_network_backward_cuda>));
   library.impl("atom_readout", TORCH_BOX(&dtnn::readout_on<dtnn::atom_network_cuda>));
+  library.impl("atom_readout_backward", TORCH_BOX(&dtnn::readout_backward_on<dtnn::atom_network_backward_cuda>));
 }
 #endif
-// On CUDA the reference implementations compute the gradients (dtnn_fast/ops/_registration.py), so the emulation of
-// CUDA runs these.
-DTNN_LIBRARY_IMPL(CPU, library) {
-  library.impl("atom_update_backward", TORCH_BOX(&dtnn::update_backward_on_cpu));
-  library.impl("atom_readout_backward", TORCH_BOX(&dtnn::readout_backward_on_cpu));
-}

@@ -44,9 +44,12 @@ void atom_network_cpu(const char* op, const TileProgram& program, const AtomNetw
                       std::vector<Tensor*> outputs);
 void atom_network_cuda(const char* op, const TileProgram& program, const AtomNetwork& network,
                        std::vector<Tensor*> outputs);
-void atom_network_backward_cpu(const TileProgram& program, const AtomNetwork& network,
+void atom_network_backward_cpu(const char* op, const TileProgram& program, const AtomNetwork& network,
                                const std::vector<const Tensor*>& grad_outputs, std::vector<Tensor*> grad_inputs,
                                Tensor* grad_weights);
+void atom_network_backward_cuda(const char* op, const TileProgram& program, const AtomNetwork& network,
+                                const std::vector<const Tensor*>& grad_outputs, std::vector<Tensor*> grad_inputs,
+                                Tensor* grad_weights);
 
 // Gradients of the gradients of inputs and weights; null where absent.
 struct AtomNetworkChanges {

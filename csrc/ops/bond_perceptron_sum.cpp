@@ -99,13 +99,15 @@ std::tuple<Tensor, Tensor> sum_on(const Tensor& bond_scalar, const Tensor& envel
   return {sums, envelope_sum};
 }
 
+using BackwardKernel = void (*)(const BondPerceptrons&, BondPerceptronGrads&);
 using SevenTensors = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
-SevenTensors backward_on_cpu(const OptionalTensor& grad_sums, const OptionalTensor& grad_envelope_sum,
-                             const Tensor& bond_scalar, const Tensor& envelope, const Tensor& weight1,
-                             const Tensor& bias1, const Tensor& weight2, const Tensor& bias2, const Tensor& pairs,
-                             const Tensor& row_ptr, const OptionalTensor& sum_scalar, bool need_scalar,
-                             bool need_envelope, bool need_weights, bool need_sum_scalar, int64_t precision) {
+template <BackwardKernel kernel>
+SevenTensors backward_on(const OptionalTensor& grad_sums, const OptionalTensor& grad_envelope_sum,
+                         const Tensor& bond_scalar, const Tensor& envelope, const Tensor& weight1, const Tensor& bias1,
+                         const Tensor& weight2, const Tensor& bias2, const Tensor& pairs, const Tensor& row_ptr,
+                         const OptionalTensor& sum_scalar, bool need_scalar, bool need_envelope, bool need_weights,
+                         bool need_sum_scalar, int64_t precision) {
   const char* op = "bond_perceptron_sum_backward";
   BondPerceptrons args = check(op, bond_scalar, envelope, weight1, bias1, weight2, bias2, pairs, row_ptr, sum_scalar);
   check_precision(op, precision);
@@ -135,7 +137,7 @@ SevenTensors backward_on_cpu(const OptionalTensor& grad_sums, const OptionalTens
                             grad_of(args.weight2, need_weights),
                             grad_of(args.bias2, need_weights),
                             grad_of(need_sum_scalar ? *args.sum_scalar : args.envelope, need_sum_scalar)};
-  bond_perceptron_sum_backward_cpu(args, grads);
+  kernel(args, grads);
   return {grads.scalar, grads.envelope, grads.weight1, grads.bias1, grads.weight2, grads.bias2, grads.sum_scalar};
 }
 
@@ -157,13 +159,12 @@ DTNN_LIBRARY_FRAGMENT(library) {
 #ifndef DTNN_EMULATE_CUDA
 DTNN_LIBRARY_IMPL(CPU, library) {
   library.impl("bond_perceptron_sum", TORCH_BOX(&dtnn::sum_on<dtnn::bond_perceptron_sum_cpu>));
+  library.impl("bond_perceptron_sum_backward", TORCH_BOX(&dtnn::backward_on<dtnn::bond_perceptron_sum_backward_cpu>));
 }
 #endif
 #ifdef DTNN_WITH_CUDA
 DTNN_LIBRARY_IMPL(DTNN_CUDA_KEY, library) {
   library.impl("bond_perceptron_sum", TORCH_BOX(&dtnn::sum_on<dtnn::bond_perceptron_sum_cuda>));
+  library.impl("bond_perceptron_sum_backward", TORCH_BOX(&dtnn::backward_on<dtnn::bond_perceptron_sum_backward_cuda>));
 }
 #endif
-// On CUDA the reference implementation computes the gradients (dtnn_fast/ops/_registration.py), so the emulation of
-// CUDA runs this one.
-DTNN_LIBRARY_IMPL(CPU, library) { library.impl("bond_perceptron_sum_backward", TORCH_BOX(&dtnn::backward_on_cpu)); }

@@ -76,5 +76,6 @@ struct BondPerceptronGrads {
 };
 // Gradients that are not needed are not touched.
 void bond_perceptron_sum_backward_cpu(const BondPerceptrons& args, BondPerceptronGrads& grads);
+void bond_perceptron_sum_backward_cuda(const BondPerceptrons& args, BondPerceptronGrads& grads);
 
 }  // namespace dtnn

@@ -125,14 +125,16 @@ Tensor decode_on(const Tensor& scalar, const Tensor& vector, const Tensor& rank2
   return out;
 }
 
+using BackwardKernel = void (*)(const char*, const DecodeArgs&, const Tensor&, const DecodeNeeds&, DecodeGrads&);
 using NineTensors = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
-NineTensors backward_on_cpu(const Tensor& grad, const Tensor& scalar, const Tensor& vector, const Tensor& rank2,
-                            const OptionalTensor& bond_vector, const OptionalTensor& bond_sums,
-                            const OptionalTensor& envelope_sum, const OptionalTensor& masks, const Tensor& weights,
-                            const Tensor& ptr, const OptionalTensor& atom_share, int64_t blocks, int64_t latent,
-                            int64_t readouts, bool residual, bool need_atoms, bool need_bonds, bool need_weights,
-                            bool need_masks, bool need_share, int64_t precision) {
+template <BackwardKernel kernel>
+NineTensors backward_on(const Tensor& grad, const Tensor& scalar, const Tensor& vector, const Tensor& rank2,
+                        const OptionalTensor& bond_vector, const OptionalTensor& bond_sums,
+                        const OptionalTensor& envelope_sum, const OptionalTensor& masks, const Tensor& weights,
+                        const Tensor& ptr, const OptionalTensor& atom_share, int64_t blocks, int64_t latent,
+                        int64_t readouts, bool residual, bool need_atoms, bool need_bonds, bool need_weights,
+                        bool need_masks, bool need_share, int64_t precision) {
   const char* op = "decode_backward";
   DecodeArgs args = check(op, {scalar, vector, rank2, bond_vector, bond_sums, envelope_sum, masks, weights, ptr,
                                atom_share, blocks, latent, readouts, residual});
@@ -151,7 +153,7 @@ NineTensors backward_on_cpu(const Tensor& grad, const Tensor& scalar, const Tens
                     grad_of(args.bond_sums, needs.bonds), grad_of(args.envelope_sum, needs.bonds),
                     grad_of(args.weights, needs.weights), grad_of(args.masks, needs.masks),
                     grad_of(args.atom_share, needs.share)};
-  decode_backward_cpu(op, args, torch::stable::contiguous(grad), needs, grads);
+  kernel(op, args, torch::stable::contiguous(grad), needs, grads);
   return {grads.scalar,       grads.vector,  grads.rank2, grads.bond_vector, grads.bond_sums,
           grads.envelope_sum, grads.weights, grads.masks, grads.atom_share};
 }
@@ -172,11 +174,14 @@ DTNN_LIBRARY_FRAGMENT(library) {
       "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 #ifndef DTNN_EMULATE_CUDA
-DTNN_LIBRARY_IMPL(CPU, library) { library.impl("decode", TORCH_BOX(&dtnn::decode_on<dtnn::decode_cpu>)); }
+DTNN_LIBRARY_IMPL(CPU, library) {
+  library.impl("decode", TORCH_BOX(&dtnn::decode_on<dtnn::decode_cpu>));
+  library.impl("decode_backward", TORCH_BOX(&dtnn::backward_on<dtnn::decode_backward_cpu>));
+}
 #endif
 #ifdef DTNN_WITH_CUDA
-DTNN_LIBRARY_IMPL(DTNN_CUDA_KEY, library) { library.impl("decode", TORCH_BOX(&dtnn::decode_on<dtnn::decode_cuda>)); }
+DTNN_LIBRARY_IMPL(DTNN_CUDA_KEY, library) {
+  library.impl("decode", TORCH_BOX(&dtnn::decode_on<dtnn::decode_cuda>));
+  library.impl("decode_backward", TORCH_BOX(&dtnn::backward_on<dtnn::decode_backward_cuda>));
+}
 #endif
-// On CUDA the reference implementation computes the gradients (dtnn_fast/ops/_registration.py), so the emulation of
-// CUDA runs this one.
-DTNN_LIBRARY_IMPL(CPU, library) { library.impl("decode_backward", TORCH_BOX(&dtnn::backward_on_cpu)); }

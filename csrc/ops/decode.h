@@ -90,5 +90,7 @@ struct DecodeGrads {
 };
 void decode_backward_cpu(const char* op, const DecodeArgs& args, const Tensor& grad, const DecodeNeeds& needs,
                          DecodeGrads& grads);
+void decode_backward_cuda(const char* op, const DecodeArgs& args, const Tensor& grad, const DecodeNeeds& needs,
+                          DecodeGrads& grads);
 
 }  // namespace dtnn

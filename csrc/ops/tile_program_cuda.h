@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The torch side of tile programs on CUDA: addresses of inputs and outputs, and the launch with its memory.
+// The torch side of tile programs on CUDA: addresses of inputs and outputs, and the launches with their memory.
 #pragma once
 
 #include "core/tile_steps.h"
 #include "cuda_stream.h"
+#include "ops/cuda/tile_backward.h"
 #include "ops/cuda/tile_program.h"
 
 namespace dtnn {
@@ -38,5 +39,22 @@ class TileProgramLaunch {
   const TileProgram& program_;
   TileSteps steps_;
 };
+
+// Runs the backward of a program. `given`: outputs with a gradient; `read`: outputs whose values make_grads(run, chunk)
+// reads, which writes the gradients that args leave to it.
+template <typename T, typename MakeGrads>
+void run_tile_backward(const char* op, const Tensor& like, const TileProgram& program, const std::vector<bool>& given,
+                       const std::vector<bool>& read, const cuda::TileBackwardArgs<T>& args, void* stream,
+                       const MakeGrads& make_grads) {
+  cuda::TileBackwardRun<T> run(program, given, read, args);
+  Tensor workspace = torch::stable::new_empty(like, {run.workspace()});
+  check_launch(op, run.start(workspace.mutable_data_ptr<T>(), stream));
+  for (int64_t chunk = 0; chunk < run.num_chunks(); ++chunk) {
+    check_launch(op, run.forward(chunk, stream));
+    make_grads(run, chunk);
+    check_launch(op, run.backward(chunk, stream));
+  }
+  check_launch(op, run.finish(stream));
+}
 
 }  // namespace dtnn

@@ -53,15 +53,14 @@ class WeightCache(Generic[T]):
     def can_fuse(self, roots: Sequence[nn.Module], example: Tensor) -> bool:
         """Tell whether one fused operation may do the work of some modules.
 
-        It may for modules of this package's classes, and without hooks, which would not be called. On CUDA it may
-        without gradients only, whose kernels the CPU alone has. The reference implementations are to be run module by
-        module.
+        It may for modules of this package's classes, and without hooks, which would not be called. The reference
+        implementations are to be run module by module.
 
         Args:
             roots: the modules, which stand for their submodules too.
             example: one of their inputs.
         """
-        if uses_reference() or not _has_kernels(example):
+        if uses_reference() or example.device.type not in ("cpu", "cuda"):
             return False
         if torch.compiler.is_compiling():
             return all(type(m) in self._plain_types and not _has_hooks(m) for root in roots for m in root.modules())
@@ -113,12 +112,6 @@ class WeightCache(Generic[T]):
 
     def __reduce__(self) -> tuple[type[WeightCache[T]], tuple[frozenset[type[nn.Module]]]]:
         return WeightCache, (self._plain_types,)
-
-
-def _has_kernels(example: Tensor) -> bool:
-    if example.device.type == "cuda":
-        return not torch.is_grad_enabled()
-    return example.device.type == "cpu"
 
 
 def _has_hooks(module: nn.Module) -> bool:

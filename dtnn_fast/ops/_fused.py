@@ -26,7 +26,6 @@ def register_network(
     groups: Sequence[int],
     grad_names: Sequence[str] = ("grad_scalar", "grad_vector", "grad_rank2"),
     autocast: bool = True,
-    backward_on_cuda: bool = False,
     fake: Callable[..., tuple[Tensor, ...]],
     reference: Callable[..., tuple[Tensor, ...]],
     double_backward_on_cpu: bool = False,
@@ -43,7 +42,6 @@ def register_network(
         groups: the group of each tensor, from 0.
         grad_names: names of the gradients of its results.
         autocast: whether torch.autocast casts 16-bit tensors to float32.
-        backward_on_cuda: whether there is a CUDA kernel of the backward; otherwise the reference implementation runs.
         fake: makes empty results.
         reference: the operation in torch's operations.
         double_backward_on_cpu: whether there is an operation ``<op>_double_backward`` for the CPU. It takes the
@@ -119,7 +117,6 @@ def register_network(
         setup_context=setup_backward,
         backward=backward_backward,
         reference=backward_by_reference,
-        reference_on_cuda=not backward_on_cuda,
     )
     register_vmap(op)
     register_vmap(backward_op)

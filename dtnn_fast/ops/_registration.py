@@ -26,7 +26,6 @@ def register_derivatives(
     setup_context: Callable[..., None],
     backward: Callable[..., Any],
     reference: Callable[..., Any],
-    reference_on_cuda: bool = False,
 ) -> None:
     """Register the derivatives of an operation, for reverse and forward mode and for the transforms of torch.func.
 
@@ -40,7 +39,6 @@ def register_derivatives(
         backward: computes the gradients of the inputs from those of the outputs, as for ``register_autograd``.
         reference: the operation with the same arguments, made of torch's operations. It replaces the kernel for inputs
             that carry tangents of forward mode.
-        reference_on_cuda: whether `reference` replaces the kernel on CUDA too, where there is none.
     """
     op = getattr(torch.ops.dtnn_fast, name).default
 
@@ -73,7 +71,7 @@ def register_derivatives(
 
     def kernel(keyset: _C.DispatchKeySet, *given: Any) -> Any:
         arguments = (*given, *defaults[len(given) :])  # the dispatcher leaves out what equals its default
-        if _have_tangents(arguments) or (reference_on_cuda and _are_on_cuda(arguments)):
+        if _have_tangents(arguments):
             return reference(*arguments)
         if not (_C.is_grad_enabled() and _C._any_requires_grad(*arguments)):
             return below_autograd(keyset, arguments)
@@ -122,10 +120,6 @@ def _have_tangents(arguments: tuple[Any, ...]) -> bool:
         return found
     # A tensor takes a microsecond, so ordinary calls must not ask.
     return (forward_ad._current_level >= 0 or _traced_tangents) and _any_is_dual(arguments)
-
-
-def _are_on_cuda(arguments: tuple[Any, ...]) -> bool:
-    return any(isinstance(x, Tensor) and x.is_cuda for x in arguments)
 
 
 def _any_is_dual(arguments: tuple[Any, ...]) -> bool:

@@ -24,8 +24,8 @@ def atom_readout(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Read latents with other channels out of the state of atoms, in one pass; tensors become traceless.
 
-    csrc/ops/atom_network.h has the formulas. On CUDA the gradients come from the reference implementation. On the CPU,
-    products follow ``torch.set_float32_matmul_precision``, as in `bond_messages`.
+    csrc/ops/atom_network.h has the formulas. On the CPU, products follow ``torch.set_float32_matmul_precision``, as in
+    `bond_messages`.
 
     Args:
         scalar: [N, S], float32 or float64.

@@ -25,7 +25,7 @@ def atom_update(
     """Update atoms from their bonds' summed messages: the second half of a layer of the native encoder, in one pass.
 
     The update uses layer normalisation, smooth norms (eps = 0.01) and a perceptron; csrc/ops/atom_network.h has the
-    formulas. On CUDA the gradients come from the reference implementation. On the CPU, products follow
+    formulas. On the CPU, products follow
     ``torch.set_float32_matmul_precision``, as in `bond_messages`.
 
     Args:

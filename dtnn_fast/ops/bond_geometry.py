@@ -55,7 +55,6 @@ register_network(
     grad_names=("grad_length", "grad_direction", "grad_envelope", "grad_radial"),
     fake=_fake,
     reference=_reference,
-    backward_on_cuda=True,
     autocast=False,  # 16 bits are too few for positions
     double_backward_on_cpu=True,
 )

@@ -32,7 +32,7 @@ def bond_perceptron_sum(
 
     ``sums[m, n]`` is the sum of ``envelope[e] * value[m, e]`` over the bonds e that have atom n at an end. On the CPU
     no value of a bond is stored, not even in the backward. On CUDA the values of a few members are stored at a time,
-    and gradients come from the reference implementation. On the CPU, products follow
+    in the backward those of some bonds. On the CPU, products follow
     ``torch.set_float32_matmul_precision``, as in `bond_messages`.
 
     Args:
@@ -197,7 +197,6 @@ register_derivatives(
     setup_context=_setup_backward,
     backward=_backward_backward,
     reference=_reference_backward,
-    reference_on_cuda=True,
 )
 register_vmap("bond_perceptron_sum")
 register_vmap("bond_perceptron_sum_backward")

@@ -31,9 +31,9 @@ def decode(
 ) -> Tensor:
     """Apply the blocks and readouts of M decoders in one pass: Eq. 8 to 27 of arXiv 2405.09052.
 
-    No result of a layer is stored, on the CPU not even in the backward. On CUDA the reference implementation computes
-    the gradients. csrc/ops/decode.h has the formulas. On the CPU, products follow
-    ``torch.set_float32_matmul_precision``, as in `bond_messages`.
+    No result of a layer is stored, on the CPU not even in the backward. On CUDA the backward stores those of some
+    thousand atoms at a time. csrc/ops/decode.h has the formulas. On the CPU,
+    products follow ``torch.set_float32_matmul_precision``, as in `bond_messages`.
 
     Args:
         scalar: scalars of atoms. [N, Cs], float32 or float64.
@@ -260,7 +260,6 @@ register_derivatives(
     setup_context=_setup_backward,
     backward=_backward_backward,
     reference=_reference_backward,
-    reference_on_cuda=True,
 )
 register_vmap("decode")
 register_vmap("decode_backward")

@@ -136,7 +136,7 @@ def differentiable(num_atoms: int, num_bonds: int, channels: int) -> list[Sample
 
 
 def fused_networks(num_atoms: int, num_bonds: int, channels: int) -> list[Sample]:
-    """Whole networks in one operation, whose gradients come from the reference implementations on CUDA."""
+    """Whole networks in one operation."""
     graph, sizes = random_graph(num_atoms, num_bonds), (channels + 1, channels, 3)
     ptr = torch.tensor([0, num_atoms // 3, num_atoms // 2, num_atoms])
     atoms = _random(num_atoms, sizes[0]), _random(num_atoms, 3, sizes[1]), _random(num_atoms, 6, sizes[2])

@@ -205,3 +205,15 @@ def test_bad_input_of_backward():
         OPS.bond_perceptron_sum_backward(torch.ones(2, 5, 6).double(), None, *arguments, None)
     with pytest.raises(RuntimeError, match="expected `sum_scalar` for its gradient, got none"):
         OPS.bond_perceptron_sum_backward(None, None, *arguments, None, True, True, True, True)
+
+
+def test_bad_indices_of_backward():
+    pairs, row_ptr = random_bonds([6, 3])
+    tensors = random_inputs(pairs.shape[1], 2, 3, 4, 5)
+    for side, value in ((0, 9), (0, -1), (1, 9), (1, -(2**40))):
+        wrong = pairs.clone()
+        wrong[side, 4] = value
+        grads = torch.ones(2, 9, 5).double(), torch.ones(9).double()
+        for some in (grads, (None, grads[1])):
+            with pytest.raises(RuntimeError, match="bond_perceptron_sum_backward: expected `pairs` sorted by center"):
+                OPS.bond_perceptron_sum_backward(*some, *tensors, wrong, row_ptr, None)

@@ -181,3 +181,12 @@ def test_bad_input(message, change):
     with pytest.raises(RuntimeError) as error:
         decode(**(random_inputs([3, 4]) | change))
     assert str(error.value).startswith(f"decode: {message}")
+
+
+@pytest.mark.parametrize("ptr", [[0, 3, 6], [0, 3, 3, 7], [0, 9, 7], [1, 3, 7], [0, -1, 7]])
+def test_bad_ptr_of_backward(ptr):
+    arguments = random_inputs([3, 4]) | {"ptr": torch.tensor(ptr)}
+    order = ["scalar", "vector", "rank2", "bond_vector", "bond_sums", "envelope_sum", "masks", "weights", "ptr"]
+    given = [arguments[name] for name in (*order, "atom_share", "blocks", "latent", "readouts")]
+    with pytest.raises(RuntimeError, match="decode_backward: expected `ptr` that rises from 0 to the number of atoms"):
+        OPS.decode_backward(torch.ones(2, 2, len(ptr) - 1, 3, 3, dtype=torch.float64), *given, True)

@@ -47,7 +47,7 @@ void atom_network_cpu(const char*, const TileProgram& program, const AtomNetwork
   return forward<double>(program, network, outputs);
 }
 
-void atom_network_backward_cpu(const TileProgram& program, const AtomNetwork& network,
+void atom_network_backward_cpu(const char*, const TileProgram& program, const AtomNetwork& network,
                                const std::vector<const Tensor*>& grad_outputs, std::vector<Tensor*> grad_inputs,
                                Tensor* grad_weights) {
   if (network.weights->scalar_type() == ScalarType::Float) {

@@ -30,6 +30,25 @@ const char* launch_bond_value_sums(const BondValueEnds<T>& ends, const T* values
 template <typename T>
 const char* launch_envelope_sum(const BondValueEnds<T>& ends, T* envelope_sum, void* stream);
 
+// The gradients of the values of `rows` bonds from `first` on, and those of envelope and factors, which are null where
+// they are not needed. Bonds with an index out of range are reported and get NaN.
+template <typename T>
+struct BondValueGrads {
+  const T* grad_sums;          // [M, N, D], or null: the values have no gradients
+  const T* grad_envelope_sum;  // [N], or null
+  const T* values;             // [M, value_rows, D] of these bonds; read for envelope and factors alone
+  T* grad_values;              // likewise
+  T* envelope;                 // [E]
+  T* factors;                  // [2, E]
+  int64_t members;
+  int64_t outputs;
+  int64_t value_rows;
+  int64_t first;
+  int64_t rows;
+};
+template <typename T>
+const char* launch_bond_value_grads(const BondValueEnds<T>& ends, const BondValueGrads<T>& grads, void* stream);
+
 // flat [M, P] = the parts [M, sizes[k]] side by side.
 constexpr int kPerceptronParts = 4;
 template <typename T>
@@ -39,5 +58,13 @@ struct PerceptronParts {
 };
 template <typename T>
 const char* launch_join_parts(const PerceptronParts<T>& parts, T* flat, int64_t members, void* stream);
+// The parts from `flat`.
+template <typename T>
+struct PerceptronPartGrads {
+  T* data[kPerceptronParts];
+  int64_t sizes[kPerceptronParts];
+};
+template <typename T>
+const char* launch_split_parts(const T* flat, const PerceptronPartGrads<T>& parts, int64_t members, void* stream);
 
 }  // namespace dtnn::cuda

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Sums of the perceptrons' values at the atoms. A thread adds one pack of one atom, over the bonds in a fixed order.
+// Sums of the perceptrons' values at the atoms, and their gradients. A thread adds one pack of one atom, over the bonds
+// in a fixed order. Backward, a warp takes one bond.
 #include "bond_perceptron_sum.h"
 #include "bond_rows.h"
 #include "payload.h"
+#include "warp_sums.h"
 
 namespace dtnn::cuda {
 namespace {
@@ -96,6 +98,57 @@ __global__ void __launch_bounds__(128) sum_envelopes(BondValueEnds<T> ends, T* s
 }
 
 template <typename T>
+__global__ void __launch_bounds__(256) fill_value_grads(BondValueEnds<T> ends, BondValueGrads<T> grads) {
+  const unsigned lane = threadIdx.x % 32;
+  const int64_t width = grads.outputs;
+  const bool dots = grads.envelope != nullptr || grads.factors != nullptr;
+  BadIndex bad;
+  for (int64_t row = int64_t{blockIdx.x} * 8 + threadIdx.x / 32; row < grads.rows; row += int64_t{gridDim.x} * 8) {
+    const int64_t bond = grads.first + row;
+    int64_t atoms[2] = {ends.pairs[bond], ends.pairs[ends.num_bonds + bond]};
+    T spoiled = 0;
+#pragma unroll
+    for (unsigned side = 0; side < 2; ++side) {
+      if (static_cast<uint64_t>(atoms[side]) < static_cast<uint64_t>(ends.num_atoms)) continue;
+      bad.see(side * kEndChecks + kAtom, bond, atoms[side]);
+      spoiled = not_a_number<T>();
+      atoms[side] = 0;
+    }
+    const T at_center = share_of(ends, 0, bond) + spoiled, at_neighbor = share_of(ends, 1, bond) + spoiled;
+    T center_dot = 0, neighbor_dot = 0;
+    for (int64_t m = 0; grads.grad_sums != nullptr && m < grads.members; ++m) {
+      const T* const center = grads.grad_sums + (m * ends.num_atoms + atoms[0]) * width;
+      const T* const neighbor = grads.grad_sums + (m * ends.num_atoms + atoms[1]) * width;
+      const int64_t place = (m * grads.value_rows + row) * width;
+#pragma unroll 2
+      for (int64_t d = lane; d < width; d += 32) {
+        const T from_center = center[d], from_neighbor = neighbor[d], value = dots ? grads.values[place + d] : T(0);
+        grads.grad_values[place + d] = at_center * from_center + at_neighbor * from_neighbor;
+        center_dot += from_center * value;
+        neighbor_dot += from_neighbor * value;
+      }
+    }
+    if (!dots) continue;
+    center_dot = sum_of_lanes(center_dot) + spoiled;
+    neighbor_dot = sum_of_lanes(neighbor_dot) + spoiled;
+    if (lane != 0) continue;
+    if (grads.grad_envelope_sum != nullptr) {
+      center_dot += grads.grad_envelope_sum[atoms[0]];
+      neighbor_dot += grads.grad_envelope_sum[atoms[1]];
+    }
+    const T center_factor = ends.factors == nullptr ? T(1) : ends.factors[bond];
+    const T neighbor_factor = ends.factors == nullptr ? T(1) : ends.factors[ends.num_bonds + bond];
+    if (grads.envelope != nullptr) {
+      grads.envelope[bond] = center_factor * center_dot + neighbor_factor * neighbor_dot;
+    }
+    if (grads.factors == nullptr) continue;
+    grads.factors[bond] = ends.envelope[bond] * center_dot;
+    grads.factors[ends.num_bonds + bond] = ends.envelope[bond] * neighbor_dot;
+  }
+  bad.report(ends.errors);
+}
+
+template <typename T>
 __global__ void __launch_bounds__(256) join_parts(PerceptronParts<T> parts, T* flat, int64_t size, int64_t members) {
   for (int64_t i = int64_t{blockIdx.x} * 256 + threadIdx.x; i < size * members; i += int64_t{gridDim.x} * 256) {
     const int64_t member = i / size;
@@ -103,6 +156,20 @@ __global__ void __launch_bounds__(256) join_parts(PerceptronParts<T> parts, T* f
 #pragma unroll
     for (int k = 0; k < kPerceptronParts; ++k) {
       if (place >= 0 && place < parts.sizes[k]) flat[i] = parts.data[k][member * parts.sizes[k] + place];
+      place -= parts.sizes[k];
+    }
+  }
+}
+
+template <typename T>
+__global__ void __launch_bounds__(256)
+    split_parts(const T* flat, PerceptronPartGrads<T> parts, int64_t size, int64_t members) {
+  for (int64_t i = int64_t{blockIdx.x} * 256 + threadIdx.x; i < size * members; i += int64_t{gridDim.x} * 256) {
+    const int64_t member = i / size;
+    int64_t place = i - member * size;
+#pragma unroll
+    for (int k = 0; k < kPerceptronParts; ++k) {
+      if (place >= 0 && place < parts.sizes[k]) parts.data[k][member * parts.sizes[k] + place] = flat[i];
       place -= parts.sizes[k];
     }
   }
@@ -149,10 +216,30 @@ const char* launch_join_parts(const PerceptronParts<T>& parts, T* flat, int64_t 
   return launch_error();
 }
 
+template <typename T>
+const char* launch_bond_value_grads(const BondValueEnds<T>& arguments, const BondValueGrads<T>& grads, void* stream) {
+  if (grads.rows == 0) return nullptr;
+  BondValueEnds<T> ends = arguments;
+  ends.errors = arguments.errors.with(kTexts, ends.num_atoms, ends.num_bonds);
+  DTNN_LAUNCH(fill_value_grads<T>, grid_size((grads.rows + 7) / 8), 256, 0, stream, ends, grads);
+  return launch_error();
+}
+
+template <typename T>
+const char* launch_split_parts(const T* flat, const PerceptronPartGrads<T>& parts, int64_t members, void* stream) {
+  int64_t size = 0;
+  for (const int64_t part : parts.sizes) size += part;
+  if (size * members == 0) return nullptr;
+  DTNN_LAUNCH(split_parts<T>, grid_size((size * members + 255) / 256), 256, 0, stream, flat, parts, size, members);
+  return launch_error();
+}
+
 #define DTNN_BOND_PERCEPTRONS(T)                                                                                  \
   template const char* launch_bond_value_sums<T>(const BondValueEnds<T>&, const T*, T*, int64_t, int64_t, void*); \
   template const char* launch_envelope_sum<T>(const BondValueEnds<T>&, T*, void*);                                \
-  template const char* launch_join_parts<T>(const PerceptronParts<T>&, T*, int64_t, void*);
+  template const char* launch_join_parts<T>(const PerceptronParts<T>&, T*, int64_t, void*);                       \
+  template const char* launch_bond_value_grads<T>(const BondValueEnds<T>&, const BondValueGrads<T>&, void*);      \
+  template const char* launch_split_parts<T>(const T*, const PerceptronPartGrads<T>&, int64_t, void*);
 DTNN_BOND_PERCEPTRONS(float)
 DTNN_BOND_PERCEPTRONS(double)
 

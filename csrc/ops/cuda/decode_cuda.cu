@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The last step of decode: tensors of atoms summed to those of crystals. The networks are tile_program_cuda.cu's.
+// The last step of decode, tensors of atoms summed to those of crystals, and its gradient. The networks are
+// tile_program_cuda.cu's and tile_backward_cuda.cu's.
 #include <algorithm>
 
 #include "crystals.h"
@@ -85,6 +86,37 @@ struct AtomTensorRows {
   }
 };
 
+// A thread takes an atom; with the first readout's first chunk of atoms, the threads check all crystals too.
+template <typename T>
+__global__ void __launch_bounds__(128) fill_tensor_grads(AtomTensorGradsArgs<T> args, int64_t checked) {
+  const Crystals crystals{args.ptr, args.num_crystals, args.num_atoms};
+  BadIndex bad;
+  const int64_t count = args.rows > checked ? args.rows : checked;
+  for (int64_t i = int64_t{blockIdx.x} * 128 + threadIdx.x; i < count; i += int64_t{gridDim.x} * 128) {
+    if (i < checked && crystals.check(i, bad) && crystals.begin(i) == crystals.begin(i + 1)) bad.see(kPtrEmpty, i, 0);
+    if (i >= args.rows) continue;
+    const int64_t atom = args.first + i, crystal = crystals.find(atom, 0, args.num_crystals);
+    const bool good = crystals.owns(crystal, atom);
+    const T count_of_atoms = good ? static_cast<T>(crystals.begin(crystal + 1) - crystals.begin(crystal)) : T(1);
+    const T share = !good ? not_a_number<T>() : args.share == nullptr ? T(1) / count_of_atoms : args.share[atom];
+    T along = 0;
+    for (int64_t m = 0; m < args.num_members; ++m) {
+      const T* const g = args.grad + ((m * args.num_readouts + args.readout) * args.num_crystals + crystal) * 9;
+      const T six[6] = {g[0], g[4], g[8], g[5] + g[7], g[2] + g[6], g[1] + g[3]};
+      const int64_t place = (m * args.member_rows + i) * 6;
+#pragma unroll
+      for (int k = 0; k < 6; ++k) {
+        args.grad_tensors[place + k] = share * six[k];
+        if (args.grad_share != nullptr) along += six[k] * args.atom_tensors[place + k];
+      }
+    }
+    if (args.grad_share == nullptr) continue;
+    if (!good) along = not_a_number<T>();
+    args.grad_share[atom] = args.readout == 0 ? along : args.grad_share[atom] + along;
+  }
+  bad.report(args.errors);
+}
+
 constexpr int64_t kRowsPerTile = 128;
 // Crystals of few atoms go to the kernel without tiles.
 constexpr int64_t kMostDirectAtoms = int64_t{1} << 16;
@@ -123,6 +155,19 @@ const char* launch_crystal_tensors(const CrystalTensorsArgs<T>& args, void* stre
   return launch_segment_sums(source, args.workspace, stream);
 }
 
+template <typename T>
+const char* launch_atom_tensor_grads(const AtomTensorGradsArgs<T>& arguments, void* stream) {
+  if (arguments.rows == 0 || arguments.num_crystals == 0) return nullptr;
+  AtomTensorGradsArgs<T> args = arguments;
+  args.errors = arguments.errors.with(kTexts, args.num_atoms, 0);
+  const int64_t checked = args.first == 0 && args.readout == 0 ? args.num_crystals : 0;
+  const int64_t blocks = (std::max(args.rows, checked) + 127) / 128;
+  DTNN_LAUNCH(fill_tensor_grads<T>, grid_size(blocks), 128, 0, stream, args, checked);
+  return launch_error();
+}
+
+template const char* launch_atom_tensor_grads<float>(const AtomTensorGradsArgs<float>&, void*);
+template const char* launch_atom_tensor_grads<double>(const AtomTensorGradsArgs<double>&, void*);
 template const char* launch_crystal_tensors<float>(const CrystalTensorsArgs<float>&, void*);
 template const char* launch_crystal_tensors<double>(const CrystalTensorsArgs<double>&, void*);
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "tile_memory.h"
+#include "warp_sums.h"
 
 namespace dtnn::cuda {
 
@@ -12,14 +13,6 @@ namespace dtnn::cuda {
 template <typename T>
 __device__ __forceinline__ T component_weight(unsigned k) {
   return k < 3 ? T(1) : T(2);
-}
-
-// The sum over the lanes of a warp, in each lane.
-template <typename T>
-__device__ __forceinline__ T sum_of_lanes(T value) {
-#pragma unroll
-  for (int offset = 16; offset > 0; offset /= 2) value += __shfl_xor_sync(0xffffffffu, value, offset);
-  return value;
 }
 
 // Calls body(row, channel) for all of them, each by one thread.
@@ -269,7 +262,7 @@ __device__ __forceinline__ void column_step(const Tile<T>& tile, const TileStep&
       for (unsigned d = lane; d < depth; d += 32) sum += x[d] * weight[d * stride];
     }
     sum = sum_of_lanes(sum);
-    if (lane == 0) out[row] = bias + sum;
+    if (lane == 0) out[row] = (step.add != 0 ? out[row] : bias) + sum;
   });
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the kernel of a tile program (tile_program_cuda.cu) knows of its tile: steps, rows, and where values stand.
+// What the kernels of a tile program (tile_kernel.h) know of their tile: steps, rows, and where values stand.
 #pragma once
 
 #include "../../core/tile_steps.h"
@@ -24,7 +24,8 @@ struct TileKernelArgs {
   const T* weights;
   int64_t member_weights;
   int64_t members;
-  int64_t rows;
+  int64_t first_row;  // of the chunk
+  int64_t end_row;
   int64_t num_tiles;
   T* values;  // [gridDim.x, block_numbers], or null: values stand in shared memory
   int64_t block_numbers;
@@ -45,7 +46,12 @@ struct Tile {
   __device__ __forceinline__ T* at(int value) const {
     const TilePlace& place = args.places[value];
     if (place.data == nullptr) return values + place.tile_offset * args.tile_rows;
-    return static_cast<T*>(place.data) + member * place.member_stride + first_row * place.per_row;
+    return static_cast<T*>(place.data) + offset_of(place);
+  }
+  // In device memory, of the tile's first row.
+  __device__ __forceinline__ int64_t offset_of(const TilePlace& place) const {
+    const int64_t row = place.is_local ? first_row - args.first_row : first_row;
+    return member * place.member_stride + row * place.per_row;
   }
   // Of an input that may be absent.
   __device__ __forceinline__ const T* input(const TileStep& step, int i) const {

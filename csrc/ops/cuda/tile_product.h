@@ -140,7 +140,18 @@ __device__ __forceinline__ void multiply_pass(const Tile<T>& tile, Packed<T>* me
   Packed<T> sums[lane_rows];
 #pragma unroll
   for (Packed<T>& sum : sums) sum = Packed<T>{};
-  if (step.bias >= 0) {
+  if (step.add != 0) {
+    const T* const before = tile.at(step.out);
+#pragma unroll
+    for (unsigned i = 0; i < lane_rows; ++i) {
+      const unsigned row = first_row + row_lane + i * layout.row_lanes;
+      if (row >= layout.all_rows || column >= channels) continue;
+#pragma unroll
+      for (unsigned v = 0; v < kPackSize<T>; ++v) {
+        if (column + v < channels) sums[i].item[v] = before[row * channels + column + v];
+      }
+    }
+  } else if (step.bias >= 0) {
 #pragma unroll
     for (unsigned v = 0; v < kPackSize<T>; ++v) {
       const T bias = column + v < channels ? tile.weights[step.bias + column + v] : T(0);

@@ -4,79 +4,15 @@
 
 #include <cmath>
 
-#include "cases.h"
-#include "core/tile_program.h"
+#include "tile_cases.h"
 
 namespace {
 
 using dtnn::TileProgram;
 using dtnn::TileValueId;
-
-struct Widths {
-  int64_t scalars, vectors, tensors, hidden;
-};
-
-dtnn::LinearTerm times(TileProgram& p, TileValueId x, int64_t outputs) {
-  return {x, all_of(p.matrix(p.values()[static_cast<size_t>(x)].channels, outputs))};
-}
-
-// Two layers with masks: products of 1, 2, 3 and 6 rows a lane, for enough rows.
-TileProgram perceptron(const Widths& w) {
-  TileProgram p(false);
-  const TileValueId x = p.input(1, w.scalars, false), mask = p.input(1, w.hidden, false);
-  const auto layer = [&](TileValueId in, TileValueId masks) {
-    const dtnn::LinearTerm term = times(p, in, w.hidden);
-    const int64_t bias = p.vector(w.hidden);
-    return p.silu(p.linear({term}, bias), masks);
-  };
-  p.output(layer(layer(x, mask), dtnn::kNoTileValue));
-  return p;
-}
-
-// Every kind of step; an output that is read again; products of several terms and of one column.
-TileProgram all_steps(const Widths& w) {
-  TileProgram p(false);
-  const TileValueId s = p.input(1, w.scalars, false), v = p.input(3, w.vectors, false),
-                    t = p.input(6, w.tensors, false);
-  const TileValueId one = p.input(1, 1, false);
-  const TileValueId x = p.linear({times(p, v, w.hidden)}), y = p.linear({times(p, t, w.hidden)});
-  const TileValueId norm = p.norm(x, 0.01), scale = p.soft_scale(y);
-  const TileValueId small = p.scale_rows(y, scale), turned = p.times_vector(small, x);
-  const std::vector<TileValueId> parts{p.layer_norm(s, 1e-5), norm, p.trace(small), p.dot(x, turned), one};
-  std::vector<dtnn::LinearTerm> terms;
-  for (TileValueId part : parts) terms.push_back(times(p, part, w.hidden));
-  const int64_t bias = p.vector(w.hidden);
-  const TileValueId hidden = p.silu(p.linear(terms, bias));
-  p.output(hidden);
-  const TileValueId gate = p.linear({times(p, hidden, w.hidden)});
-  const TileValueId sum = p.gated_sum(gate, p.square(x), norm, small);
-  const TileValueId more = p.gated_sum(gate, x, norm, turned, x);
-  p.output(p.traceless(p.gate(gate, sum, sum)));
-  p.output(p.gate(norm, p.linear({times(p, more, w.hidden)})));
-  const TileValueId value = p.add(p.linear({times(p, hidden, 1)}, p.vector(1)), p.linear({times(p, norm, 1)}));
-  p.output(
-      p.atom_tensor(value, p.linear({times(p, gate, 1)}), p.linear({times(p, more, 1)}), p.linear({times(p, y, 1)})));
-  return p;
-}
-
-TileProgram make_program(int64_t number, const Widths& widths) {
-  return number == 0 ? perceptron(widths) : all_steps(widths);
-}
-
-// Numbers between -1 and 1; `shift` of them are left free at the start.
-template <typename T>
-class Numbers {
- public:
-  Numbers(int64_t count, int64_t shift, double scale, unsigned seed) : buffer_(count + shift), shift_(shift) {
-    std::mt19937 random(seed);
-    for (T& number : buffer_) number = static_cast<T>(scale * (random() / 2147483648.0 - 1));
-  }
-  T* data() { return buffer_.data() + shift_; }
-
- private:
-  std::vector<T> buffer_;
-  int64_t shift_;
-};
+using dtnn::cases::make_program;
+using dtnn::cases::Numbers;
+using dtnn::cases::Widths;
 
 int64_t output_numbers(const TileProgram& program) {
   int64_t numbers = 0;
