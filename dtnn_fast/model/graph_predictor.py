@@ -131,7 +131,7 @@ class GraphPredictor(Predictor):
     @contextmanager
     def _inference(self) -> Iterator[ModelWatch]:
         """Predict in the block: without gradients, and with one look for changed weights."""
-        watch: ModelWatch = self.__dict__.setdefault("_model_watch", ModelWatch())
+        watch: ModelWatch = self.__dict__.get("_model_watch") or self.__dict__.setdefault("_model_watch", ModelWatch())
         # Below no_grad each operation is still called in Python: a fifth of the time of a small crystal.
         with torch.inference_mode(), watch.trusted(self):
             yield watch
