@@ -127,9 +127,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> readout_backward_on(
   check.grads(grad_scalar, grad_vector, grad_rank2, out);
   const TileProgram program = readout_program(c, out, need_atoms, need_weights);
   check.weights(weights, program);
-  const std::vector<Tensor> g =
-      run_backward(kernel, check.op, program, {dense(scalar), dense(vector), dense(rank2)}, dense(weights),
-                   {grad_scalar, grad_vector, grad_rank2}, {need_atoms, need_atoms, need_atoms}, need_weights, precision);
+  const std::vector<Tensor> g = run_backward(kernel, check.op, program, {dense(scalar), dense(vector), dense(rank2)},
+                                             dense(weights), {grad_scalar, grad_vector, grad_rank2},
+                                             {need_atoms, need_atoms, need_atoms}, need_weights, precision);
   return {g[0], g[1], g[2], g[3]};
 }
 

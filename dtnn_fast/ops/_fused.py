@@ -51,10 +51,7 @@ def register_network(
     num_grads = len(grad_names)
     backward_op = f"{op}_backward"
     double_op = f"{op}_double_backward" if double_backward_on_cpu else None
-    schema = getattr(torch.ops.dtnn_fast, backward_op).default._schema
-    has_precision = schema.arguments[-1].name == "precision"
-    num_sizes = len(schema.arguments) - num_grads - count - num_groups - has_precision
-    num_inputs = count + num_sizes
+    num_inputs = _num_arguments(backward_op) - num_grads - num_groups
 
     def split(arguments: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any], list[bool]]:
         """Split tensors, sizes and needs. Needs that are left out are true."""
@@ -124,3 +121,9 @@ def register_network(
         register_double_backward(double_op, names, grad_names, split, fake_forward, reference)
     if autocast:
         register_autocast(op)
+
+
+def _num_arguments(op: str) -> int:
+    """Count the arguments of an operation, without the precision of its products."""
+    arguments = getattr(torch.ops.dtnn_fast, op).default._schema.arguments
+    return len(arguments) - (arguments[-1].name == "precision")
