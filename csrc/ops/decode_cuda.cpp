@@ -51,7 +51,7 @@ void run(const char* op, const DecodeArgs& args, Tensor& out) {
   check_crystals(op, sizes);
   const OnDeviceOf device(args.scalar);
   void* const stream = current_cuda_stream(op, args.scalar);
-  const int64_t readouts = sizes.members * sizes.readouts, slab = sizes.atoms * sizes.latent;
+  const int64_t readouts = sizes.members * sizes.readouts;
   Tensor atom_tensors = torch::stable::new_empty(args.scalar, {readouts, sizes.atoms, 6});
 
   TileProgramLaunch<T> launch(program);

@@ -76,6 +76,7 @@ def gradients(function, arguments: dict[str, Any]) -> tuple[Tensor, ...]:
         ([4, 4], {"blocks": 0}),
         ([4, 4], {"blocks": 3, "readouts": 1, "members": 1}),
         ([5], {"channels": (1, 1, 1, 1), "latent": 1}),
+        ([3, 9], {"channels": (384, 192, 96, 32), "latent": 64}),  # of the bundled model
     ],
     ids=str,
 )
