@@ -58,9 +58,16 @@ def tensors_of(results: object) -> list[Tensor]:
     return [tensor for item in results for tensor in tensors_of(item)] if isinstance(results, tuple | list) else []
 
 
-def check_equal(native: object, reference: object) -> None:
-    """Raise `MismatchError` unless both have the same tensors: integers to the bit, floats within rounding."""
+def check_equal(native: object, reference: object, together: bool = False) -> None:
+    """Raise `MismatchError` unless both have the same tensors: integers to the bit, floats within rounding.
+
+    Args:
+        native: results of the operation.
+        reference: results of the reference implementation.
+        together: whether the largest number of all tensors says how large rounding errors may be, not that of each.
+    """
     ours, theirs = tensors_of(native), tensors_of(reference)
+    largest = max((_largest(b) for b in theirs), default=0.0) if together else 0.0
     if len(ours) != len(theirs):
         raise MismatchError(f"{len(ours)} tensors, and {len(theirs)} from the reference implementation")
     for number, (a, b) in enumerate(zip(ours, theirs, strict=True)):
@@ -68,20 +75,25 @@ def check_equal(native: object, reference: object) -> None:
             raise MismatchError(
                 f"tensor {number}: {_describe(a)}, and {_describe(b)} from the reference implementation"
             )
-        if not _equal(a.detach(), b.detach()):
+        if not _equal(a.detach(), b.detach(), largest):
             raise MismatchError(
                 f"tensor {number} of shape {list(a.shape)}: values differ from the reference implementation's"
             )
 
 
-def _equal(a: Tensor, b: Tensor) -> bool:
+def _largest(b: Tensor) -> float:
+    finite = b.detach()[b.isfinite()] if b.is_floating_point() else b.new_empty(0)
+    return float(finite.abs().max()) if finite.numel() else 0.0
+
+
+def _equal(a: Tensor, b: Tensor, largest: float) -> bool:
     if not a.is_floating_point():
         return torch.equal(a, b)
     # Only finite numbers are compared: a sum that is infinite in one order may be NaN in another.
     finite = b.isfinite() & a.isfinite()
     if not finite.all() and a.isfinite().all():
         return False
-    largest = float(b[finite].abs().max()) if finite.any() else 0.0
+    largest = max(largest, _largest(b))
     return bool(((a - b)[finite].abs() <= TOLERANCE[a.dtype] * (1 + largest)).all())
 
 

@@ -65,7 +65,9 @@ def _good_call(call: Call, seed: int) -> str:
         order = 0
     if compare and order:
         ours = tuple(derivatives(call.native, call, order, seed))
-        check_equal(ours, tuple(derivatives(call.reference, call, order, seed)))
+        # A layer norm of one channel subtracts the value itself: of its large gradients little but rounding is left.
+        together = call.op in NETWORKS and order == 2
+        check_equal(ours, tuple(derivatives(call.reference, call, order, seed)), together)
     return "good"
 
 
