@@ -13,7 +13,7 @@
 #include <memory>
 #include <vector>
 
-#include "core/bf16_matmul.h"
+#include "bf16_matmul.h"
 
 namespace dtnn {
 

@@ -20,7 +20,8 @@ EMULATION = ROOT / "python_tests" / "cuda_emulation"
 KERNELS = ROOT / "csrc" / "ops" / "cuda"
 # Of the CPU: the lattices, and tile programs, which are compared with the kernel's.
 _TILE_PROGRAMS = ("tile_steps", "tile_backward", "tile_program", "tile_nodes", "dual_tile_runner", "dual_tile_nodes")
-CORE = [ROOT / "csrc" / "core" / f"{stem}.cpp" for stem in ("lattice", *_TILE_PROGRAMS, "small_matmul", "simd_level")]
+_PRODUCTS = ("small_matmul", "bf16_matmul", "simd_level")
+CORE = [ROOT / "csrc" / "core" / f"{stem}.cpp" for stem in ("lattice", *_TILE_PROGRAMS, *_PRODUCTS)]
 # No contraction to fused multiply-adds: the results are to equal NumPy's to the bit.
 FLAGS = ["-std=c++17", "-fPIC", "-ffp-contract=off", "-DDTNN_EMULATE_CUDA", "-Wall", "-Wextra", "-Werror"]
 FLAGS += ["-Wno-unknown-pragmas", f"-I{EMULATION}", f"-I{KERNELS}", f"-I{ROOT / 'csrc'}"]
