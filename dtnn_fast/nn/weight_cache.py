@@ -19,6 +19,9 @@ PLAIN_LAYERS: frozenset[type[nn.Module]] = frozenset(
     {Linear, ChannelMix, GatedMix, MLP, nn.Sequential, nn.SiLU, nn.Dropout, nn.LayerNorm}
 )
 
+# Types of devices with kernels of the fused operations.
+_DEVICES_WITH_KERNELS = ("cpu", "cuda")
+
 T = TypeVar("T")
 
 
@@ -60,7 +63,7 @@ class WeightCache(Generic[T]):
             roots: the modules, which stand for their submodules too.
             example: one of their inputs.
         """
-        if uses_reference() or example.device.type not in ("cpu", "cuda"):
+        if uses_reference() or example.device.type not in _DEVICES_WITH_KERNELS:
             return False
         if torch.compiler.is_compiling():
             return all(type(m) in self._plain_types and not _has_hooks(m) for root in roots for m in root.modules())
