@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch
 from model_cases import small_crystals, variant
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -133,18 +135,22 @@ class OnOneDevice(TorchDispatchMode):
         return result
 
 
+class NoListsOfIndices(TorchFunctionMode):
+    """Refuse lists of indices, which would be copied to a GPU."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.__getitem__:
+            parts = args[1] if isinstance(args[1], tuple) else (args[1],)
+            assert not any(isinstance(part, list) for part in parts), "a list of indices"
+        return func(*args, **(kwargs or {}))
+
+
 @pytest.fixture
-def as_on_a_gpu(monkeypatch) -> None:
-    """Run fused operations on torch's device without values, and refuse lists of indices, which are copied to a GPU."""
-    take = Tensor.__getitem__
-
-    def checked(values: Tensor, index: Any) -> Tensor:
-        parts = index if isinstance(index, tuple) else (index,)
-        assert not any(isinstance(part, list) for part in parts), "a list of indices"
-        return take(values, index)
-
+def as_on_a_gpu(monkeypatch) -> Iterator[None]:
+    """Run fused operations on torch's device without values, and refuse lists of indices."""
     monkeypatch.setattr(weight_cache, "_DEVICES_WITH_KERNELS", ("meta",))
-    monkeypatch.setattr(Tensor, "__getitem__", checked)
+    with NoListsOfIndices():
+        yield
 
 
 def on_meta(graph: CrystalGraph) -> CrystalGraph:
