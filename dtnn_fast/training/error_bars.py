@@ -91,9 +91,13 @@ def calibrate(
     interpolated between (`ErrorCalibration`). Interpolated bars cover a little more or less of a bin: each factor is
     multiplied once by what its bin needs for the same number of crystals.
 
-    The score is sqrt(spread^2 + (w size)^2), since members agree by accident. The weight w is the one with which errors
-    are likeliest if they have a Laplace distribution as wide as the score. With one bin, w is zero and the factor the
-    one of all crystals, unless members agree exactly on some crystal.
+    The score is sqrt(spread^2 + (w size)^2), since members agree by accident. The weight w is judged by the quantile
+    loss (R. Koenker and G. Bassett, Econometrica 46, 33, 1978) in parts of the size, averaged over the crystals:
+    ``max(level x, (level - 1) x) / size``, x the error minus the bar. Of the weights whose loss is above the smallest
+    one by no more than the standard error of this difference, the largest is taken (the one-standard-error rule of L.
+    Breiman et al., Classification and Regression Trees, 1984): where it matters little, bars shall depend on the size
+    rather than on accident. With one bin, w is zero and the factor the one of all crystals, unless members agree
+    exactly on some crystal.
 
     The error of a tensor is the MAE_ten of its crystal, that of a mean is the MAE_mean-diag. For a crystal that some
     members were trained on, only the other members are averaged. Their error is larger than that of all members, so the
@@ -126,7 +130,7 @@ def calibrate(
     bins = _bins(sizes, level)
     # Without a weight, members that agree exactly on a crystal would have to be right.
     if len(bins) > 1 or not (spreads > 0).all():
-        without_factor = replace(without_factor, size_weight=_size_weight(errors, spreads, sizes))
+        without_factor = replace(without_factor, size_weight=_size_weight(errors, spreads, sizes, bins, level))
     made = replace(
         without_factor,
         sizes=tuple(float(np.median(sizes[chosen])) for chosen in bins),
@@ -159,18 +163,29 @@ def _bins(sizes: np.ndarray, level: float) -> list[np.ndarray]:
     return [order]
 
 
-def _size_weight(errors: np.ndarray, spreads: np.ndarray, sizes: np.ndarray) -> float:
-    """Choose the weight of the size in the score: maximum likelihood of errors with a Laplace distribution."""
+def _size_weight(
+    errors: np.ndarray, spreads: np.ndarray, sizes: np.ndarray, bins: Sequence[np.ndarray], level: float
+) -> float:
+    """Choose the weight of the size in the score by the quantile loss of the bars; see `calibrate`.
+
+    A likelihood would be ruled by typical errors. Members that agree on most crystals would get a small weight and
+    large factors, and the few crystals on which they happen to disagree bars above their value.
+    """
     usual = float(np.median((spreads / sizes)[spreads > 0]))
     weights = [weight * usual for weight in _WEIGHTS.tolist() if weight > 0 or (spreads > 0).all()]
-    if not errors.any():
-        return weights[0]
+    losses = [_quantile_losses(errors, np.hypot(spreads, weight * sizes), bins, level) / sizes for weight in weights]
+    best = min(losses, key=np.mean)
+    more = [own - best for own in losses]
+    within_noise = [own.mean() <= own.std() / np.sqrt(len(own)) for own in more]
+    return max(weight for weight, is_allowed in zip(weights, within_noise, strict=True) if is_allowed)
 
-    def loss(weight: float) -> float:
-        scores = np.hypot(spreads, weight * sizes)
-        return float(np.log(scores).mean() + np.log((errors / scores).mean()))
 
-    return min(weights, key=loss)
+def _quantile_losses(errors: np.ndarray, scores: np.ndarray, bins: Sequence[np.ndarray], level: float) -> np.ndarray:
+    """Compute ``max(level x, (level - 1) x)``, x the error minus the bar, with a factor for each bin. [B]."""
+    above = np.empty_like(errors)
+    for factor, chosen in zip(_quantiles(errors / scores, bins, level), bins, strict=True):
+        above[chosen] = errors[chosen] - factor * scores[chosen]
+    return np.maximum(level * above, (level - 1) * above)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,13 @@ def test_calls_go_well() -> None:
     outcomes = [judge.run_call(seed) for seed in range(400)]
     assert set(outcomes) == {"good", "refused", "harmless"}
     assert outcomes.count("refused") > 50
+
+
+def test_a_nearly_flat_cell_does_not_stop_the_run() -> None:
+    """The reference implementation would test 1e8 images of each of its 52 atoms."""
+    start = time.monotonic()
+    assert judge.run_call(963488) == "harmless"
+    assert time.monotonic() - start < 20
 
 
 def linear_call() -> Call:
