@@ -21,6 +21,8 @@ from .metrics import unique_elements
 
 # What a `LatticeModel` is taught.
 TERMS = ("force_constants", "born_charges", "ionic")
+# Key of `Crystal.info`, true where the force constants are those of a potential (tools/potential_labels.py).
+FORCE_CONSTANTS_ARE_PREDICTED = "force_constants_are_predicted"
 # Modes softer than this count as if they had this stiffness in the weights. eV/Angstrom^2
 _FLOOR = 1.0
 # Charges of this size or less (e) count by their error; larger ones by their relative error.
@@ -34,8 +36,8 @@ class LatticeLabels(NamedTuple):
         force_constants: [3 N, 3 N], eV/Angstrom^2.
         weight: W, whose square is the inverse of the force constants, with a floor. [3 N, 3 N], Angstrom/sqrt(eV).
         born_charges: [N, 3, 3], e.
-        ionic: the ionic tensor; where force constants and charges are known, that which `ionic_tensor` gives for them
-            with its bound for soft modes. [3, 3].
+        ionic: the ionic tensor; where force constants and charges are known from one calculation, that which
+            `ionic_tensor` gives for them with its bound for soft modes. [3, 3].
         volume: of the cell. Angstrom^3.
     """
 
@@ -69,7 +71,7 @@ class LatticeLabels(NamedTuple):
             stiffness, vectors = np.linalg.eigh(basis.T @ matrix @ basis)
             vectors = basis @ vectors
             weight = (vectors / np.sqrt(np.maximum(stiffness, _FLOOR))) @ vectors.T
-            if charges is not None:
+            if charges is not None and not crystal.info.get(FORCE_CONSTANTS_ARE_PREDICTED):
                 ionic = ionic_tensor(matrix, charges, volume, SOFTEST)
         arrays = (
             None if array is None else torch.from_numpy(np.asarray(array)).float()
