@@ -6,8 +6,8 @@ python tools/bundle_weights.py lattice runs/lattice --held-out runs/lattice-syst
 
 "direct" records too which of the bundled labelled crystals the run held out, and the errors on them, so that tests can
 repeat them. --encoder-saw lists the tensors of the held-out crystals that its encoder had learned from before the run.
-"lattice" takes join.json and its errors (record.json) of tools/fit_join.py, and the errors of runs that held crystals
-out.
+"lattice" takes the joins and their errors (join.json and record.json, and those of potentials) of tools/fit_join.py,
+and the errors of runs that held crystals out.
 """
 
 from __future__ import annotations
@@ -76,10 +76,14 @@ def bundle_lattice(run: Path, held_out: Sequence[Path], join: Path) -> None:
     folder.mkdir(exist_ok=True)
     for name in ("config.json", "model.safetensors"):
         shutil.copyfile(run / "model" / name, folder / name)
-    shutil.copyfile(join / "join.json", folder / "join.json")
+    joins = sorted(join.glob("join*.json"))
+    for path in joins:
+        shutil.copyfile(path, folder / path.name)
     record = {"run": run.name, **_read(run / "settings.json"), **_read(run / "results.json")}
     record["held_out"] = {other.name: _read(other / "results.json")["held_out"] for other in held_out}
-    record["join"] = _read(join / "record.json")
+    # The errors of the joins: "join", "join-nequix-oam-1" and so on.
+    for path in joins:
+        record[path.stem] = _read(path.with_name(path.name.replace("join", "record", 1)))
     _write(folder / "training.json", record)
 
 

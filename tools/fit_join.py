@@ -2,16 +2,19 @@
 """Fit the join of direct and physical ionic tensors on crystals that neither model has learned from.
 
 python tools/fit_join.py held_out.npz --model runs/direct/model --lattice runs/lattice/model --folder FOLDER
+python tools/fit_join.py held_out.npz --model ... --lattice ... --folder FOLDER --potential nequix-oam-1
 
-The crystals need ionic tensors of the models' functional; others are left out. Errors and coverage are those of
-crystals in other folds: whole chemical systems are left out of each fit. FOLDER gets join.json, fitted to all.
+The crystals need ionic tensors of the models' functional; others are left out. With --potential, the force constants
+are those that the crystals have, from tools/potential_labels.py, times --softening. Errors and coverage are those of
+crystals in other folds: whole chemical systems are left out of each fit. FOLDER gets join.json or join-POTENTIAL.json,
+fitted to all, and record.json or record-POTENTIAL.json with the errors.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +24,32 @@ from dtnn_fast.formats.find_files import find_files, read_files
 from dtnn_fast.model.lattice_model import LatticeModel
 from dtnn_fast.model.load_predictor import load_predictor
 from dtnn_fast.model.predictor import mean_permittivity
-from dtnn_fast.refinement.ionic_join import IonicEstimates, IonicJoin, fit_join
+from dtnn_fast.refinement.ionic_join import IonicEstimates, IonicJoin, fit_join, join_file
 from dtnn_fast.refinement.refiner import Refinement, Refiner
 from dtnn_fast.training.metrics import crystal_errors, ranking_quality
 
 _FOLDS = 5
 
 
+def given_force_constants(crystals: Sequence[Crystal]) -> Iterator[np.ndarray | Rejected]:
+    """Return the force constants that crystals have."""
+    for crystal in crystals:
+        given = crystal.force_constants
+        yield Rejected(crystal.id, "", "without force constants") if given is None else given
+
+
 def estimate(
-    crystals: Sequence[Crystal], model: str, lattice: Path
+    crystals: Sequence[Crystal], model: str, lattice: Path, softening: float | None = None
 ) -> tuple[list[Crystal], IonicEstimates, np.ndarray, list[Refinement]]:
-    """Compute both estimates of the crystals that can be refined; returns their labels too."""
-    refiner = Refiner(load_predictor(model), LatticeModel.from_pretrained(lattice))
+    """Compute both estimates of the crystals that can be refined; returns their labels too.
+
+    With `softening`, the force constants are those that the crystals have, times this.
+    """
+    models = load_predictor(model), LatticeModel.from_pretrained(lattice)
+    if softening is None:
+        refiner = Refiner(*models)
+    else:
+        refiner = Refiner(*models, force_constants=given_force_constants, softening=softening)
     results = list(refiner.refine(crystals))
     for result in results:
         if isinstance(result, Rejected):
@@ -94,8 +111,9 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="direct model")
     parser.add_argument("--lattice", required=True, type=Path, help="lattice model")
     parser.add_argument("--functional", default="PBE")
-    parser.add_argument("--folder", type=Path, help="folder for join.json")
-    parser.add_argument("--record", type=Path, help="JSON file for the errors")
+    parser.add_argument("--folder", type=Path, required=True, help="folder for the join and its errors")
+    parser.add_argument("--potential", default="", help="name of the potential that gave the force constants")
+    parser.add_argument("--softening", type=float, default=1.0, help="factor on the potential's force constants (1)")
     options = parser.parse_args()
     items = list(read_files(find_files(options.files).files))
     crystals = [
@@ -107,7 +125,8 @@ def main() -> None:
         # The rule of datasets.clean: unstable crystals have ionic tensors without meaning.
         and abs(item.targets["ionic"]).max() <= 100
     ]
-    kept, estimates, labels, _ = estimate(crystals, options.model, options.lattice)
+    softening = options.softening if options.potential else None
+    kept, estimates, labels, _ = estimate(crystals, options.model, options.lattice, softening)
     tensors, tensor_bars, mean_bars = cross_validate(kept, estimates, labels)
     means = mean_permittivity(tensors)
     record = {
@@ -120,11 +139,10 @@ def main() -> None:
     print(json.dumps(record, indent=1))
     join: IonicJoin = fit_join(estimates, labels)
     print(join)
-    if options.folder:
-        options.folder.mkdir(parents=True, exist_ok=True)
-    join.save(options.folder)
-    if options.record:
-        options.record.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    join.save(options.folder, options.potential)
+    name = join_file(options.potential).replace("join", "record", 1)
+    (options.folder / name).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 #include "tile_backward.h"
 
 #include <algorithm>
+#include <stdexcept>
 
 namespace dtnn {
 namespace {
@@ -21,6 +22,14 @@ std::vector<int> writing_order(TileNodeKind kind) {
     default:
       return {0, 1, 2, 3, 4};
   }
+}
+
+bool overlap(const MatrixPart& a, const MatrixPart& b) {
+  const auto meet = [](int64_t first, int64_t count, int64_t other, int64_t others) {
+    return first < other + others && other < first + count;
+  };
+  return a.whole.offset == b.whole.offset && meet(a.first_row, a.rows, b.first_row, b.rows) &&
+         meet(a.first_col, a.cols, b.first_col, b.cols);
 }
 
 class Planner {
@@ -249,6 +258,7 @@ class Planner {
     for (const LinearTerm& term : node.terms) {
       const MatrixPart& part = term.matrix;
       if (part.rows == 0) continue;
+      if (part.cols > 0) take_weights(part);
       keep(term.x);
       plan_.weight_grads.push_back({term.x, grad, out.components, part.rows, out.channels,
                                     part.whole.offset + part.first_row * part.whole.cols + part.first_col,
@@ -257,6 +267,13 @@ class Planner {
     }
     if (bias == kNoBias) return;
     plan_.weight_grads.push_back({kNoTileValue, grad, out.components, 0, out.channels, 0, 0, bias});
+  }
+
+  void take_weights(const MatrixPart& part) {
+    for (const MatrixPart& other : learned_) {
+      if (overlap(part, other)) throw std::logic_error("tile_backward: a part of a matrix is used by two products");
+    }
+    learned_.push_back(part);
   }
 
   // Gives every gradient in the tile's memory its offset.
@@ -321,6 +338,7 @@ class Planner {
   const TileProgram& program_;
   size_t num_values_;
   TileBackward plan_;
+  std::vector<MatrixPart> learned_;  // whose gradients are planned
   std::vector<char> flows_;
   std::vector<char> has_parts_;
   std::vector<int> given_of_;

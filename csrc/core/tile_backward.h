@@ -4,7 +4,8 @@
 // tile's memory, except those of inputs, and copies of those that gradients of weights need. Last, products of kept
 // values with kept gradients are the gradients of the weights.
 //
-// A part of a matrix must not be used by two products: their gradients would be added by two blocks at a time.
+// A part of a matrix must not be used by two products: their gradients would be added by two blocks at a time. Planning
+// such a backward is a std::logic_error.
 #pragma once
 
 #include <cstdint>

@@ -118,8 +118,8 @@ def refine(
 
     The ionic tensor of lattice dynamics is e^2/(eps0 V) sum S S^T / k over the modes, with Born charges and force
     constants of the bundled lattice model. A small fitted model combines it with the direct prediction and gives the
-    error bar (±), which holds for nine of ten held-out crystals. With --potential, or with other models, the tensor is
-    that of lattice dynamics alone, without an error bar.
+    error bar (±), which holds for nine of ten held-out crystals. With other models, --relax, your own --softening, or a
+    potential for which no such model was fitted, the tensor is that of lattice dynamics alone, without an error bar.
 
     Frequencies are at q = 0, in THz, without the splitting of longitudinal and transverse modes; negative numbers stand
     for imaginary frequencies. Crystals close to a ferroelectric instability are marked, because their ionic tensors
@@ -138,16 +138,14 @@ def refine(
     from ..refinement.refinement_json import refinement_to_json
     from ..screening.sources import open_source
 
-    source: ForceConstantSource | None = None
-    loaded = None
-    if potential is not None:
-        from ..potentials import load_potential
-
-        loaded = load_potential(potential, trust=trust, device=device)
-        source = _by_potential(loaded, max_atoms)
-    factor = softening or _SOFTENING.get(potential or "", 1.0)
+    loaded = _load_potential(potential, trust, device)
+    source = None if loaded is None else _by_potential(loaded, max_atoms)
+    own = 1.0 if loaded is None else _SOFTENING.get(loaded.name, 1.0)
+    factor = own if softening is None else softening
+    # A join was fitted to force constants of structures as they are, with the potential's own softening.
+    joined_as = loaded.name if loaded is not None and factor == own and not relax else ""
     try:
-        refiner = load_refiner(predictor, model, lattice, source, factor, max_atoms, device)
+        refiner = load_refiner(predictor, model, lattice, source, factor, max_atoms, device, joined_as)
     except ValueError as error:
         raise typer.BadParameter(str(error).removeprefix("Refiner: "), param_hint="--model") from error
     found = open_source(paths or [], refiner.elements or ())
@@ -206,6 +204,14 @@ def _check_options(paths: Sequence[Path] | None, ranking: Path | None, best: int
         raise typer.BadParameter(f"expected a name that ends in .json or .csv, got {output}", param_hint="--output")
     if output is not None and not output.parent.is_dir():
         raise typer.BadParameter(f"there is no folder {output.parent}", param_hint="--output")
+
+
+def _load_potential(name: str | None, trust: bool, device: str) -> Potential | None:
+    if name is None:
+        return None
+    from ..potentials import load_potential
+
+    return load_potential(name, trust=trust, device=device)
 
 
 def _by_potential(potential: Potential, max_atoms: int) -> ForceConstantSource:

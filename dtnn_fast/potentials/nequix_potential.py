@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..encoders.pretrained import DirectedBonds
+from ..encoders.pretrained import PRETRAINED, DirectedBonds
 from ..errors import BadFileError, MissingPackageError, optional_import
 from .bond_potential import BondPotential
 
@@ -72,7 +72,7 @@ def check_nequix_file(path: Path, trust: bool = False) -> str:
         trust: whether another file than those of `KNOWN_FILES` is accepted.
 
     Returns:
-        The name of the model; for a file that is not known the file's.
+        The name of the model; for a file that is not known the file's, but never the name of a known potential.
 
     Raises:
         BadFileError: the file cannot be read, or its SHA-256 is not known and `trust` is False.
@@ -90,7 +90,7 @@ def check_nequix_file(path: Path, trust: bool = False) -> str:
             f"{path}: damaged, or the weights of another model: expected SHA-256 {expected}, got {digest[:16]}...; a "
             "file that you trust is read with trust=True, --trust on the command line"
         )
-    return path.stem
+    return f"unknown {path.stem}" if path.stem in (*KNOWN_FILES, *PRETRAINED) else path.stem
 
 
 def _load_model(path: Path) -> tuple[Any, dict[str, Any]]:

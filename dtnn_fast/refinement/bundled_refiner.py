@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Refiners by the names of their models; the bundled two have a join, which was fitted to this pair."""
+"""Refiners by the names of their models; the bundled two have joins, which were fitted to this pair."""
 
 from __future__ import annotations
 
@@ -38,8 +38,11 @@ def load_refiner(
     softening: float = 1.0,
     max_atoms: int = MAX_ATOMS,
     device: torch.device | str = "cpu",
+    potential: str = "",
 ) -> Refiner:
     """Load the lattice model of a refiner, and the join if both models are the bundled ones.
+
+    There is a join for the force constants of the lattice model, and one for those of each of a few potentials.
 
     Both models predict for the functional of the direct model, where the lattice model knows it.
 
@@ -47,17 +50,20 @@ def load_refiner(
         predictor: direct model of electronic and ionic tensors.
         model: name or folder that it was loaded from.
         lattice: "lattice", or the folder of a lattice model.
-        force_constants: see `Refiner`; the join does not fit them.
+        force_constants: see `Refiner`.
         softening: see `Refiner`.
         max_atoms: see `Refiner`.
         device: device of the lattice model.
+        potential: `Potential.name` of the potential that computes `force_constants` of crystals as they are, with the
+            softening that belongs to it; empty where this is not so, and there is no join.
 
     Raises:
         BadFileError: there is no such lattice model, or its files are damaged.
         ValueError: the direct model lacks the electronic or the ionic tensor.
     """
-    is_pair = (model, str(lattice)) == (BUNDLED_DIRECT_MODEL, BUNDLED_LATTICE_MODEL) and force_constants is None
-    join = IonicJoin.load(bundled_lattice_folder()) if is_pair else None
+    is_pair = (model, str(lattice)) == (BUNDLED_DIRECT_MODEL, BUNDLED_LATTICE_MODEL)
+    is_known = force_constants is None or potential != ""
+    join = IonicJoin.load(bundled_lattice_folder(), potential) if is_pair and is_known else None
     response = LatticeModel.from_pretrained(lattice).to(device)
     if predictor.functional in response.functionals:
         response = response.with_functional(predictor.functional)

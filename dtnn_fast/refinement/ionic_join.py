@@ -101,22 +101,26 @@ class IonicJoin:
         mean_spread = np.abs(mean_permittivity(half))
         return self.tensor_calibration.bars(tensor_spread, means), self.mean_calibration.bars(mean_spread, means)
 
-    def save(self, folder: Path) -> None:
-        """Write join.json."""
+    def save(self, folder: Path, potential: str = "") -> None:
+        """Write join.json, or join-POTENTIAL.json."""
         settings: dict[str, Any] = {"weights": list(self.weights), "scale": self.scale}
         for name in ("tensor_calibration", "mean_calibration"):
             calibration: ErrorCalibration | None = getattr(self, name)
             settings[name] = None if calibration is None else calibration.to_json()
-        write_settings(folder / JOIN_FILE, FORMAT, settings)
+        write_settings(folder / join_file(potential), FORMAT, settings)
 
     @classmethod
-    def load(cls, folder: Path) -> IonicJoin | None:
-        """Read join.json of a folder; None where there is none.
+    def load(cls, folder: Path, potential: str = "") -> IonicJoin | None:
+        """Read the join of a folder; None where there is none.
+
+        Args:
+            folder: of a lattice model.
+            potential: name of the potential that gives the force constants; empty for those of the lattice model.
 
         Raises:
             BadFileError: it is damaged.
         """
-        path = folder / JOIN_FILE
+        path = folder / join_file(potential)
         if not path.exists():
             return None
         values = read_json_object(path)
@@ -129,6 +133,11 @@ class IonicJoin:
             return from_plain(cls, values)
         except ValueError as error:
             raise BadFileError(f"{path}: {error}") from error
+
+
+def join_file(potential: str = "") -> str:
+    """Return the name of the file of a join: with the name of the potential that gives the force constants, if any."""
+    return f"join-{potential}.json" if potential else JOIN_FILE
 
 
 def fit_join(estimates: IonicEstimates, expected: np.ndarray, with_bars: bool = True) -> IonicJoin:

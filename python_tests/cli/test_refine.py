@@ -264,3 +264,36 @@ def test_a_relaxed_insulator_of_metals_is_refined(program, files, monkeypatch):
     content = json.loads(result.stdout)
     assert [entry["id"] for entry in content["crystals"]] == ["insulator"]
     assert [entry["id"] for entry in content["rejected"]] == ["metal"]
+
+
+def test_a_join_is_for_its_potential_alone(refine, program, files, monkeypatch):
+    """Known potentials have joins of their own, with error bars; changed force constants have none."""
+    from dtnn_fast import potentials
+    from dtnn_fast.model.bundled_model import bundled_lattice_folder
+    from dtnn_fast.phonons import ForceConstants
+    from dtnn_fast.refinement.ionic_join import IonicJoin
+
+    def constants(crystals, potential, **_):
+        return (ForceConstants(3.0 * np.eye(3 * crystal.num_atoms), 0.0, 0.0, 1) for crystal in crystals)
+
+    monkeypatch.setattr(potentials, "gamma_force_constants", constants)
+    monkeypatch.setattr(potentials, "load_potential", lambda name, **_: SimpleNamespace(name=name))
+    monkeypatch.setattr(potentials, "relax", lambda crystal, potential: SimpleNamespace(crystal=crystal))
+    write_packed(files / "one.npz", CRYSTALS[:1], {})
+
+    def bar(potential, *options):
+        result = program("refine", files / "one.npz", "--potential", potential, "--json", *options)
+        assert result.exit_code == 0, result.stderr
+        (entry,) = json.loads(result.stdout)["crystals"]
+        if entry["ionic_mean_error"] is None:
+            assert entry["ionic"] == entry["ionic_lattice"]
+        return entry["ionic_mean_error"]
+
+    for name in ("nequix-oam-1", "sevennet-0"):
+        assert IonicJoin.load(bundled_lattice_folder(), name) is not None
+        assert bar(name) > 0
+        assert bar(name, "--relax") is None
+        assert bar(name, "--softening", 2) is None
+        assert bar(name, "--lattice", files / "lattice") is None
+    assert bar("sevennet-0", "--softening", 1.23) == bar("sevennet-0")
+    assert bar("another") is None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cuda_emulator import Emulator
+from cuda_emulator import EmulationError, Emulator
 from rank2_emulated import SUFFIX, assert_same_bits_in_any_order, assert_same_bits_with_less_shared_memory
 
 PERCEPTRON, ALL_STEPS = 0, 1
@@ -122,3 +122,25 @@ def test_products_for_weights(emulator: Emulator, depth: int, channels: int, dty
         # The kernel runs twice and adds; sums of small integers are exact.
         np.testing.assert_array_equal(weights, 2 * np.einsum("rd,mrc->mdc", x[first:], grad).reshape(members, -1))
         np.testing.assert_array_equal(bias, 2 * grad.sum(1))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_refused"),
+    [
+        ((0, 0, 4, 6), (0, 0, 4, 6), True),
+        ((0, 0, 4, 3), (0, 3, 4, 3), False),
+        ((0, 0, 4, 3), (0, 2, 4, 3), True),
+        ((0, 0, 2, 6), (2, 0, 2, 6), False),
+        ((0, 0, 3, 6), (2, 0, 2, 6), True),
+        ((0, 0, 2, 3), (2, 3, 2, 3), False),
+        ((0, 0, 4, 0), (0, 0, 4, 0), False),
+    ],
+)
+def test_two_products_with_one_part_of_a_matrix_are_refused(emulator: Emulator, first, second, is_refused) -> None:
+    """Two blocks would add to the same gradients at a time."""
+    parts = np.array(first, np.int64), np.array(second, np.int64)
+    if not is_refused:
+        emulator.call("tile_backward_of_parts", *parts)
+        return
+    with pytest.raises(EmulationError, match="a part of a matrix is used by two products"):
+        emulator.call("tile_backward_of_parts", *parts)

@@ -49,6 +49,10 @@ def test_unknown_files_are_refused_before_they_are_read(file):
         load_potential(file)
     assert str(error.value).startswith(str(file))
     assert check_nequix_file(file, trust=True) == "model"
+    for name in ("nequix-oam-1", "sevennet-0"):  # whose joins and softening are not for this file
+        copy = file.with_name(f"{name}.nqx")
+        copy.write_bytes(file.read_bytes())
+        assert check_nequix_file(copy, trust=True) == f"unknown {name}"
     with pytest.raises(BadFileError, match="cannot be read"):
         load_potential(file.with_name("missing.nqx"), trust=True)
 

@@ -4,6 +4,8 @@
 #include "tile_backward.h"
 
 #include <cmath>
+#include <stdexcept>
+#include <string>
 
 #include "tile_cases.h"
 
@@ -192,6 +194,26 @@ DTNN_TILE_BACKWARD(f64, double)
 extern "C" const char* tile_backward_numbers(int64_t number, const int64_t* w, int64_t rows, int64_t members,
                                              int64_t flags, int64_t* numbers) {
   *numbers = result_numbers(make_program(number, {w[0], w[1], w[2], w[3]}, needs_of(flags)), rows, members);
+  return nullptr;
+}
+
+// Plans the backward of two products with parts of one matrix [4, 6], which start at these rows and columns and have
+// these numbers of them.
+extern "C" const char* tile_backward_of_parts(const int64_t* first, const int64_t* second) {
+  TileProgram p(true);
+  const TileValueId x = p.input(1, 4, true);
+  const dtnn::TileMatrix m = p.matrix(4, 6);
+  for (const int64_t* part : {first, second}) {
+    const TileValueId from = part[2] == 4 ? x : p.input(1, part[2], true);
+    p.output(p.linear({{from, {m, part[0], part[1], part[2], part[3]}}}));
+  }
+  static thread_local std::string message;
+  try {
+    dtnn::plan_tile_backward(p, {true, true}, {false, false});
+  } catch (const std::logic_error& error) {
+    message = error.what();
+    return message.c_str();
+  }
   return nullptr;
 }
 
