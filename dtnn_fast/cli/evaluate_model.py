@@ -38,7 +38,7 @@ def evaluate_on_textbook(
     name = model if lattice is None else f"{model}, refined by {lattice}"
     if lattice is None and model == BUNDLED_MODEL:
         lattice = BUNDLED_LATTICE
-    refined = [] if lattice is None else _refine_textbook(predictor, model, lattice)
+    refined = [] if lattice is None else _refine_textbook(predictor, model, lattice, device)
     evaluation = evaluate_textbook(predictor, name, refined={one.crystal.id: one.ionic for one in refined})
     if not evaluation.predictions:
         require_some(0, evaluation.rejected, "the textbook crystals")
@@ -50,24 +50,25 @@ def evaluate_on_textbook(
     _finish("Textbook crystals", tables, evaluation.rejected, output, [TEXTBOOK_FILE], markdown)
 
 
-def _refine_textbook(predictor: Predictor, model: str, lattice: str) -> list[Refinement]:
+def _refine_textbook(predictor: Predictor, model: str, lattice: str, device: str) -> list[Refinement]:
     """Refine the textbook crystals; say which are not."""
     from ..datasets.textbook_crystals import load_textbook
 
-    refined, rejected = _refine(predictor, model, lattice, [one.crystal for one in load_textbook()])
+    crystals = [one.crystal for one in load_textbook()]
+    refined, rejected = _refine(predictor, model, lattice, device, crystals)
     for reject in rejected:
         stderr().print(f"not refined: {describe(reject)}")
     return refined
 
 
 def _refine(
-    predictor: Predictor, model: str, lattice: str, crystals: Sequence[Crystal]
+    predictor: Predictor, model: str, lattice: str, device: str, crystals: Sequence[Crystal]
 ) -> tuple[list[Refinement], list[Rejected]]:
     from ..crystals.crystal import Rejected
     from ..refinement.bundled_refiner import load_refiner
 
     try:
-        refiner = load_refiner(predictor, model, lattice)
+        refiner = load_refiner(predictor, model, lattice, device=device)
     except ValueError as error:
         raise typer.BadParameter(str(error).removeprefix("Refiner: "), param_hint="--model") from error
     refined: list[Refinement] = []
@@ -126,7 +127,7 @@ def evaluate_on_labelled(
     tables, rejected, written = labelled_tables(evaluation), list(evaluation.rejected), [LABELLED_FILE]
     refined = None
     if lattice is not None:
-        refined, not_refined = _refine_labelled(evaluation, predictor, lattice)
+        refined, not_refined = _refine_labelled(evaluation, predictor, lattice, device)
         tables += labelled_tables(refined)
         rejected += not_refined
         written.append(REFINED_FILE)
@@ -139,7 +140,7 @@ def evaluate_on_labelled(
 
 
 def _refine_labelled(
-    evaluation: LabelledEvaluation, predictor: Predictor, lattice: str
+    evaluation: LabelledEvaluation, predictor: Predictor, lattice: str, device: str
 ) -> tuple[LabelledEvaluation, list[Rejected]]:
     """Refine labelled crystals; the second result says which are not refined."""
     from ..crystals.crystal import Rejected
@@ -150,7 +151,7 @@ def _refine_labelled(
     functionals = [label_functional(crystal, predictor) for crystal in evaluation.crystals]
     for name in dict.fromkeys(functionals):
         of_functional = [c for c, known in zip(evaluation.crystals, functionals, strict=True) if known == name]
-        done, failed = _refine(predictor.with_functional(name), evaluation.model, lattice, of_functional)
+        done, failed = _refine(predictor.with_functional(name), evaluation.model, lattice, device, of_functional)
         refined += done
         rejected += failed
     tensors = {
