@@ -188,8 +188,12 @@ def iter_crystals_of_bytes(name: str, data: bytes, file_format: str | None = Non
     if key is None:
         key = _guess_file_format(TextFile(path, io.BytesIO(data)).read())
     if key is None or not FILE_FORMATS[key].is_text:
-        known = [known_format.suffixes[0] for known_format in FILE_FORMATS.values() if known_format.is_text]
-        raise BadFileError(f"{path}: unknown file format: expected a name that ends in {', '.join(known)}")
+        texts = [known_format for known_format in FILE_FORMATS.values() if known_format.is_text]
+        if not path.suffix:  # pasted text has no name to look at
+            known = ", ".join(one.name for one in texts)
+            raise BadFileError(f"{path}: unknown file format: the text looks like none of {known}")
+        endings = ", ".join(one.suffixes[0] for one in texts)
+        raise BadFileError(f"{path}: unknown file format: expected a name that ends in {endings}")
     if not last.lower().endswith(FILE_FORMATS[key].suffixes):
         # Crystals are named after the file without its ending. A POSCAR would be named after its folder.
         path = Path(f"{last}{FILE_FORMATS[key].suffixes[0]}")
