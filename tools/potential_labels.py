@@ -8,7 +8,7 @@ Crystals of the files that have force constants keep them. To those of the poten
 are added, and their other labels stay; crystals of another functional get a copy that has nothing but the force
 constants. "bundled" stands for the crystals of `dtnn-fast screen` without labels. Of several calculations of a crystal
 (`info["matches"]`) the first one is taken. Crystals of metals only, and those that need more displaced atoms than
---most-work, are left out.
+--most-work, are left out. Those with an ionic tensor come first.
 
 Results are kept in the folder OUTPUT.parts, so that several processes (--part) share the work, and a run that ended can
 be continued. Each run writes what is there by then to OUTPUT, a packed set for `dtnn-fast train-lattice`.
@@ -176,8 +176,9 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     potential = load_potential(given.potential, dtype=torch.float32)
     chosen = needed(crystals, given.most_work, counts)
-    # In a random order, so that a run that is cut short has crystals of all kinds.
+    # In a random order, so that a run that is cut short has crystals of all kinds; first those with an ionic tensor.
     shuffled = [chosen[row] for row in np.random.default_rng(0).permutation(len(chosen))]
+    shuffled.sort(key=lambda crystal: "ionic" not in crystal.targets)
     print(f"{len(chosen)} crystals; left out: {dict(counts)}", flush=True)
     compute(shuffled, potential, folder, given.part, end)
     kept_out = {crystal.chemical_system for crystal in read_packed(given.without).items} if given.without else set()
