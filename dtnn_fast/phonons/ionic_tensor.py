@@ -59,7 +59,7 @@ def gamma_modes(force_constants: np.ndarray, born_charges: np.ndarray) -> GammaM
 
 
 def ionic_tensor(
-    force_constants: np.ndarray, born_charges: np.ndarray, volume: float, softest: float = 0.0
+    force_constants: np.ndarray, born_charges: np.ndarray, volume: float, softest: float = 0.0, condensed: bool = False
 ) -> np.ndarray:
     """Compute the ionic tensor.
 
@@ -68,6 +68,7 @@ def ionic_tensor(
         born_charges: see `gamma_modes`. [N, 3, 3], e.
         volume: of the cell, Angstrom^3.
         softest: stiffness below which modes count as hardly softer; see `compliance`. eV/Angstrom^2.
+        condensed: whether unstable modes count as in the minimum that they lead to; see `compliance`.
 
     Returns:
         Relative permittivity, symmetric. [3, 3]. Where a mode is unstable and `softest` is 0, it means nothing: the
@@ -79,22 +80,26 @@ def ionic_tensor(
     if not volume > 0:
         raise ValueError(f"ionic_tensor: expected a positive `volume`, got {volume}")
     modes = gamma_modes(force_constants, born_charges)
-    weighted = modes.polarity * compliance(modes.stiffness, softest)[:, None]
+    weighted = modes.polarity * compliance(modes.stiffness, softest, condensed)[:, None]
     tensor: np.ndarray = E2_OVER_EPS0 / volume * (modes.polarity.T @ weighted)
     return tensor
 
 
-def compliance(stiffness: np.ndarray, softest: float = 0.0) -> np.ndarray:
+def compliance(stiffness: np.ndarray, softest: float = 0.0, condensed: bool = False) -> np.ndarray:
     """Invert the stiffness of modes, with a bound for soft and unstable ones.
 
     Args:
         stiffness: k. any shape.
         softest: k_0, 0 or more.
+        condensed: whether an unstable mode counts with -2 k, its stiffness in the minimum next to it if the energy is
+            that of a double well, k u^2 / 2 + b u^4: the crystal that is found is the one where the mode has condensed.
 
     Returns:
         1 / k for k_0 = 0. Otherwise 2 / (k + sqrt(k^2 + 4 k_0^2)) for k > 0, which is 1 / k far above k_0 and rises to
-        1 / k_0 at k = 0, and 1 / k_0 below.
+        1 / k_0 at k = 0. Below, 1 / k_0, or with `condensed` the value for -2 k.
     """
+    if condensed:
+        stiffness = np.where(stiffness < 0.0, -2.0 * stiffness, stiffness)
     if softest == 0.0:
         return 1.0 / stiffness
     level = 0.5 * (stiffness + np.sqrt(np.square(stiffness) + 4.0 * softest**2))

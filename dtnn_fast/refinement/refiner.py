@@ -224,11 +224,12 @@ class Refiner:
         zero = np.zeros((3, 3))
         lattice = zero
         if not forbidden and crystal.num_atoms > 1:
-            lattice = ionic_tensor(response.force_constants, response.born_charges, volume, SOFTEST)
+            lattice = ionic_tensor(response.force_constants, response.born_charges, volume, SOFTEST, condensed=True)
         # Squared charges of a mode grow with the cell: a supercell has the polar modes of its primitive cell.
         polar = np.square(modes.polarity).sum(1) > _POLAR * _num_primitive_cells(crystal)
         softest = (_least(modes.stiffness), _least(modes.stiffness[polar] if not forbidden else polar[:0]))
-        shares = np.square(modes.polarity).sum(1) * compliance(modes.stiffness, SOFTEST) * E2_OVER_EPS0 / (3.0 * volume)
+        flexible = compliance(modes.stiffness, SOFTEST, condensed=True)
+        shares = np.square(modes.polarity).sum(1) * flexible * E2_OVER_EPS0 / (3.0 * volume)
         if forbidden:
             shares = np.zeros_like(shares)
         ionic, bars = lattice, None

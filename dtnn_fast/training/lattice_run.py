@@ -208,7 +208,7 @@ def _ionic_errors(crystals: Sequence[Crystal], responses: Sequence[LatticeRespon
     for crystal, response in zip(crystals, responses, strict=True):
         if "ionic" in crystal.targets:
             volume = float(abs(np.linalg.det(crystal.cell)))
-            tensor = ionic_tensor(response.force_constants, response.born_charges, volume, SOFTEST)
+            tensor = ionic_tensor(response.force_constants, response.born_charges, volume, SOFTEST, condensed=True)
             name = str(crystal.info.get("functional", "unknown"))
             by_functional.setdefault(name, []).append((tensor, crystal.targets["ionic"]))
     errors = {}

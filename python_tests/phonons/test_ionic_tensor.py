@@ -73,6 +73,25 @@ def test_soft_modes_are_bounded_and_stiff_ones_unchanged():
     np.testing.assert_array_equal(compliance(stiffness[3:]), 1 / stiffness[3:])
 
 
+def test_condensed_modes_have_the_stiffness_of_the_minimum():
+    """The second derivative of k u^2 / 2 + b u^4 in its minimum, by differences."""
+    for k in (-2.0, -0.3, 0.7):
+        u = np.linspace(0, 3, 300_001)
+        energy = 0.5 * k * u**2 + 0.4 * u**4
+        at = int(energy.argmin())
+        slopes = np.gradient(np.gradient(energy, u), u)
+        expected = compliance(np.array([slopes[max(at, 10)]]), 0.05)
+        np.testing.assert_allclose(compliance(np.array([k]), 0.05, condensed=True), expected, rtol=1e-3)
+    stiffness = np.linspace(-3, 3, 61)
+    flexible = compliance(stiffness, 0.3, condensed=True)
+    np.testing.assert_array_equal(flexible[stiffness >= 0], compliance(stiffness, 0.3)[stiffness >= 0])
+    assert flexible.argmax() == 30
+    assert flexible[0] < 0.17 < compliance(stiffness, 0.3)[0]
+    tensor = ionic_tensor(np.diag([-1.0, 4, 9, -1, 4, 9]), np.array([np.eye(3), -np.eye(3)]), 50.0, 0.1, condensed=True)
+    turned = ionic_tensor(np.diag([2.0, 4, 9, 2, 4, 9]), np.array([np.eye(3), -np.eye(3)]), 50.0, 0.1)
+    np.testing.assert_allclose(tensor, turned)
+
+
 def test_a_basis_without_translations(random):
     for num_atoms in (1, 2, 7):
         basis = without_translations(num_atoms)
