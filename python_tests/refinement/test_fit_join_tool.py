@@ -57,6 +57,6 @@ def test_joins_of_lattice_model_and_potential(tool, crystals, tmp_path, monkeypa
     _, of_potential, _, _ = tool.estimate(crystals[:-1], "dielectric", Path("lattice"), 2.0)
     assert len(kept) == len(crystals) - 1
     # Twice the halved force constants are those of the model.
-    np.testing.assert_allclose(of_potential.lattice, of_lattice.lattice, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(of_potential.lattice, of_lattice.lattice, rtol=1e-4, atol=1e-3)
     _, softer, _, _ = tool.estimate(crystals[:-1], "dielectric", Path("lattice"), 1.0)
     assert (softer.softest < of_lattice.softest).sum() > 25
