@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Makes the modules of this folder, such as helpers.py, importable from every test folder, and the site's tools."""
+"""Makes the modules of this folder, such as helpers.py, importable from every test folder, and the tools."""
 
 import sys
 from collections.abc import Iterator
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-sys.path.append(str(Path(__file__).parents[1] / "tools" / "site"))
+TOOLS = Path(__file__).parents[1] / "tools"
+sys.path += [str(TOOLS), str(TOOLS / "site")]
 
 
 @pytest.fixture(autouse=True)

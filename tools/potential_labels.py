@@ -26,10 +26,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from ensemble_labels import unlabelled_bundled
 
 from dtnn_fast.crystals.crystal import Crystal, Rejected
 from dtnn_fast.crystals.insulators import is_metals_only
-from dtnn_fast.datasets.bundled import load_labelled, load_screening
 from dtnn_fast.errors import DTNNError
 from dtnn_fast.formats import read_packed, write_packed
 from dtnn_fast.phonons import DISPLACEMENT, DisplacementPlan
@@ -47,8 +47,7 @@ def read_all(names: Sequence[str]) -> list[Crystal]:
     found: dict[str, Crystal] = {}
     for name in names:
         if name == "bundled":
-            labelled = {crystal.id for crystal in load_labelled()}
-            items = [crystal for crystal in load_screening() if crystal.id not in labelled]
+            items = unlabelled_bundled()
         else:
             items = [item for item in read_packed(Path(name)).items if isinstance(item, Crystal)]
         found = {crystal.id: crystal for crystal in items} | found

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`tools/fit_join.py` fits a join for the lattice model, and one for force constants that crystals bring."""
 
-import importlib.util
+import importlib
 import json
 import sys
 from dataclasses import replace
@@ -15,15 +15,10 @@ from dtnn_fast import LatticeModel
 from dtnn_fast.formats import write_packed
 from dtnn_fast.refinement.ionic_join import IonicJoin
 
-TOOL = Path(__file__).parents[2] / "tools" / "fit_join.py"
-
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("fit_join_tool", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("fit_join")
 
 
 @pytest.fixture(scope="module")

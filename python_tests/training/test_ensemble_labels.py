@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
 """`tools/ensemble_labels.py` fills what is unknown by the mean of the models, and leaves what is known."""
 
-import importlib.util
+import importlib
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,16 +14,12 @@ from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.formats import read_packed, write_packed
 from dtnn_fast.training.partial_labels import LABELS_ARE_PREDICTED
 
-TOOL = Path(__file__).parents[2] / "tools" / "ensemble_labels.py"
 TWO = ("PBE", "PBEsol")
 
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("ensemble_labels", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("ensemble_labels")
 
 
 @pytest.fixture(scope="module")

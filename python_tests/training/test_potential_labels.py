@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: MIT
 """`tools/potential_labels.py` adds a potential's force constants, and leaves published labels as they are."""
 
-import importlib.util
+import importlib
 import sys
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +15,6 @@ from dtnn_fast.formats import read_packed, write_packed
 from dtnn_fast.potentials import Potential, PotentialResult
 from dtnn_fast.training.lattice_loss import FORCE_CONSTANTS_ARE_PREDICTED, LatticeLabels
 from dtnn_fast.training.partial_labels import LABELS_ARE_PREDICTED
-
-TOOL = Path(__file__).parents[2] / "tools" / "potential_labels.py"
 
 
 class Springs(Potential):
@@ -39,10 +36,7 @@ class Springs(Potential):
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("potential_labels", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("potential_labels")
 
 
 @pytest.fixture(scope="module")
