@@ -23,6 +23,7 @@ from .error_table import Cell, ErrorTable
 from .tables import RANKING_NAMES, write_csv
 
 UNKNOWN_FUNCTIONAL = "not stated"
+_FEWEST_FOR_THIRDS = 30
 # Published tensors may stand in another frame than the cell; means and principal values do not depend on it.
 _RULES = LabelRules(largest_violation=inf)
 
@@ -71,7 +72,10 @@ class LabelledEvaluation:
         return [str(crystal.info.get("functional", UNKNOWN_FUNCTIONAL)) for crystal in self.crystals]
 
     def groups(self) -> dict[str, np.ndarray]:
-        """Return the rows of each group of crystals that has any: all, by training, and by functional."""
+        """Return the rows of each group of crystals that has any: all, by training, and by functional.
+
+        A group with the same crystals as an earlier one is left out.
+        """
         functionals = np.array(self.functionals(), dtype=object)
         groups = {"all": np.ones(len(self.crystals), dtype=bool)}
         if self.known is not None:
@@ -81,7 +85,10 @@ class LabelledEvaluation:
             groups[name] = functionals == name
             if self.known is not None:
                 groups[f"{name}, not trained on"] = groups[name] & ~self.known
-        return {name: np.flatnonzero(rows) for name, rows in groups.items() if rows.any()}
+        different: dict[bytes, str] = {}
+        for name, rows in groups.items():
+            different.setdefault(rows.tobytes(), name)
+        return {name: np.flatnonzero(groups[name]) for name in different.values() if groups[name].any()}
 
     def errors(self, target: str, rows: np.ndarray) -> LabelErrors | None:
         """Compute the errors of one target for some crystals; None where no label is known.
@@ -112,6 +119,24 @@ class LabelledEvaluation:
             values |= {"mae_ten": float(mae_ten.mean()), "median_ten": float(np.median(mae_ten))}
             values["principal"] = float(principal.mean())
         return LabelErrors(len(of_labels), len(of_tensors), values, int((expected > HIGH_PERMITTIVITY).sum()))
+
+    def covered_thirds(self, target: str) -> tuple[float, float, float] | None:
+        """Compute which part of the means is within their error bars, in each third by predicted mean.
+
+        Crystals whose tensor is exactly zero by symmetry are left out. None with fewer than 30 others, or without error
+        bars.
+        """
+        bars, labels = self.screened.mean_errors.get(target), self.known_means(target)
+        if bars is None:
+            return None
+        rows = np.flatnonzero(~np.isnan(labels) & (bars > 0))
+        if len(rows) < _FEWEST_FOR_THIRDS:
+            return None
+        predicted = mean_permittivity(self.screened.tensors[target])
+        covered = np.abs(predicted - labels) <= bars
+        thirds = np.array_split(rows[np.argsort(predicted[rows], kind="stable")], 3)
+        low, middle, high = (float(covered[third].mean()) for third in thirds)
+        return low, middle, high
 
     def known_means(self, target: str) -> np.ndarray:
         """Return the mean of each crystal's label, NaN where unknown. [B], float64."""
@@ -267,6 +292,12 @@ def _target_table(evaluation: LabelledEvaluation, target: str) -> ErrorTable:
         table.notes.append("the model does not say what it was trained on")
     else:
         table.notes.append("trained on: also polymorphs with nearly the same surroundings")
+        if not evaluation.known.any():
+            table.notes.append("the model was trained on none of these crystals")
+    thirds = evaluation.covered_thirds(target)
+    if thirds is not None:
+        parts = ", ".join(f"{third:.2f}" for third in thirds)
+        table.notes.append(f"within its bar, thirds by predicted mean: {parts}")
     return table
 
 

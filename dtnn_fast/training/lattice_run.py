@@ -198,7 +198,7 @@ def lattice_errors(model: LatticeModel, crystals: Sequence[Crystal]) -> dict[str
     return {
         "crystals": len(crystals),
         "ionic": _ionic_errors(crystals, responses),
-        "force_constants": _force_constant_errors(crystals, responses),
+        "force_constants": force_constant_errors(crystals, [response.force_constants for response in responses]),
         "born_charges": _born_charge_errors(crystals, responses),
     }
 
@@ -224,18 +224,27 @@ def _ionic_errors(crystals: Sequence[Crystal], responses: Sequence[LatticeRespon
     return errors
 
 
-def _force_constant_errors(crystals: Sequence[Crystal], responses: Sequence[LatticeResponse]) -> dict[str, Any]:
+def force_constant_errors(crystals: Sequence[Crystal], matrices: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Compare force constants with labels.
+
+    Args:
+        crystals: those without force constants, or with one atom, are left out.
+        matrices: predicted force constants. [3 N_b, 3 N_b] each, eV/Angstrom^2.
+
+    Returns:
+        See "force_constants" of `lattice_errors`.
+    """
     relative, softest, is_unstable, found_unstable, of_modes = [], [], [], [], []
-    for crystal, response in zip(crystals, responses, strict=True):
+    for crystal, matrix in zip(crystals, matrices, strict=True):
         if crystal.force_constants is None or crystal.num_atoms < 2:
             continue
         expected = np.asarray(crystal.force_constants, dtype=float)
-        relative.append(np.abs(response.force_constants - expected).mean() / np.abs(expected).mean())
+        relative.append(np.abs(matrix - expected).mean() / np.abs(expected).mean())
         charges = np.zeros((crystal.num_atoms, 3, 3))
-        lowest = [gamma_modes(matrix, charges).stiffness[0] for matrix in (response.force_constants, expected)]
+        lowest = [gamma_modes(one, charges).stiffness[0] for one in (matrix, expected)]
         softest.append(abs(lowest[0] - lowest[1]))
         masses = atomic_masses(crystal.atomic_numbers)
-        modes = [frequencies(matrix, masses) for matrix in (response.force_constants, expected)]
+        modes = [frequencies(one, masses) for one in (matrix, expected)]
         of_modes.append(np.abs(modes[0] - modes[1]).mean())
         found_unstable.append(lowest[0] < _UNSTABLE)
         is_unstable.append(lowest[1] < _UNSTABLE)

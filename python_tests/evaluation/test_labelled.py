@@ -107,11 +107,31 @@ def test_groups_by_training_and_functional():
         "not trained on": [1, 2],
         "PBE": [0, 1],
         "PBE, not trained on": [1],
-        "PBEsol": [2],
-        "PBEsol, not trained on": [2],
+        "PBEsol": [2],  # and none with the same crystals
         "not stated": [3],
     }
     assert list(by_hand(labels[:2], [np.eye(3)] * 2).groups()) == ["all"]
+    assert list(by_hand(labels[:2], [np.eye(3)] * 2, known=[False, False]).groups()) == ["all"]
+
+
+def test_thirds_within_the_error_bar_are_by_predicted_mean():
+    """29 of 30 means of the lowest third hold, half of the middle one, none of the highest."""
+    means = np.arange(1.0, 91.0)
+    off = np.where(means <= 30, 0.5, np.where(means % 2 == 0, 0.5, 2.0))
+    off[0], off[60:] = 2.0, 2.0
+    order = np.random.RandomState(0).permutation(90)
+    labels = [{"means": {"total": mean + error}} for mean, error in zip(means[order], off[order], strict=True)]
+    tensors = [mean * np.eye(3) for mean in means[order]]
+    evaluation = by_hand(labels, tensors, errors=[1.0] * 90, known=[False] * 90)
+    assert evaluation.covered_thirds("total") == pytest.approx((29 / 30, 0.5, 0.0))
+    (table,) = labelled_tables(evaluation)
+    assert "within its bar, thirds by predicted mean: 0.97, 0.50, 0.00" in table.notes
+    assert "the model was trained on none of these crystals" in table.notes
+    # An exact zero has no bar, and no part in this.
+    zeros = by_hand([*labels, {"means": {"total": 0.0}}], [*tensors, np.zeros((3, 3))], errors=[1.0] * 90 + [0.0])
+    assert zeros.covered_thirds("total") == pytest.approx((29 / 30, 0.5, 0.0))
+    assert by_hand(labels[:29], tensors[:29], errors=[1.0] * 29).covered_thirds("total") is None
+    assert by_hand(labels, tensors).covered_thirds("total") is None
 
 
 def test_tables_have_the_columns_that_are_known(tmp_path):
