@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,13 +17,15 @@ from .console import command_line, counted, stderr, stdout
 from .options import DeviceOption, ThreadsOption, describe, parse_layers
 
 if TYPE_CHECKING:
-    from ..crystals.crystal import Crystal
+    from ..crystals.crystal import Crystal, Rejected
+    from ..model.lattice_model import LatticeModel
     from ..training.lattice_training import LatticeEpoch, LatticeTrainer
 
 _MODEL, _TRAINING, _RUN = "The model", "The training", "The run"
 
 
 def train_lattice(
+    context: typer.Context,
     data: Annotated[
         list[Path],
         typer.Argument(
@@ -41,6 +44,15 @@ def train_lattice(
             rich_help_panel=_MODEL,
         ),
     ] = "distilled",
+    start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="lattice|FOLDER",
+            help="Lattice model to continue from, encoder included: lattice (bundled), or the folder of a saved one. "
+            "Its layers, channels, functionals and elements remain.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
     layer: Annotated[
         str,
         typer.Option(
@@ -134,6 +146,7 @@ def train_lattice(
     if threads is not None:
         torch.set_num_threads(threads)
     place = find_device(device, "train-lattice")
+    continued = None if start is None else _load_start(context, start)
     layers = parse_layers(layer)
     if encoder != BUNDLED_ENCODER and not Path(encoder).is_dir():
         raise typer.BadParameter(
@@ -143,6 +156,9 @@ def train_lattice(
     if not isinstance(chosen.encoder, NativeEncoder):
         raise typer.BadParameter("expected 'distilled' or the folder of a native encoder", param_hint="--encoder")
     crystals, rejected = load_partial_data(data, chosen.elements)
+    if continued is not None:
+        crystals, other = _of_functionals(crystals, continued.functionals)
+        rejected = [*rejected, *other]
     usable = usable_crystals(crystals)
     stderr().print(
         f"{counted(len(usable), 'crystal')} with labels of the lattice, {len(crystals) - len(usable):,} without, "
@@ -160,7 +176,8 @@ def train_lattice(
         DecoderConfig(layer=layers[-1], more_layers=layers[:-1], latent=latent, dropout=dropout),
         command_line(),
         held_out=HeldOut(held_out),
-        functionals=_functionals(usable, functional),
+        functionals=() if continued is not None else _functionals(usable, functional),
+        start=continued,
         device=place,
         on_epoch=_print_epoch,
         on_start=lambda trainer: stderr().print(
@@ -170,6 +187,38 @@ def train_lattice(
     )
     _print_results(results["held_out"])
     stdout().print(f"model: {folder / 'model'}", markup=False)
+
+
+def _load_start(context: typer.Context, start: str) -> LatticeModel:
+    """Load the model to continue from; options that it decides cannot be given."""
+    from ..model.lattice_model import LatticeModel
+
+    for name in ("encoder", "layer", "latent", "functional"):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"--{name} cannot be combined with --start, whose own remains")
+    return LatticeModel.from_pretrained(start)
+
+
+def _of_functionals(crystals: list[Crystal], known: Sequence[str]) -> tuple[list[Crystal], list[Rejected]]:
+    """Leave out crystals whose labels have a functional that the model does not know."""
+    from ..crystals.crystal import Rejected
+
+    names = {str(crystal.info.get("functional", "PBE")) for crystal in crystals}
+    if not known and len(names) > 1:
+        raise DTNNError(
+            f"train-lattice: the model to continue from tells no functionals apart, and the labels are of "
+            f"{', '.join(sorted(names))}"
+        )
+    kept, other = [], []
+    for crystal in crystals:
+        name = crystal.info.get("functional")
+        if known and name is not None and name not in known:
+            reason = f"the model to continue from knows {' and '.join(known)}, and not {name}"
+            other.append(Rejected(crystal.id, crystal.source, reason))
+        else:
+            kept.append(crystal)
+    return kept, other
 
 
 def _functionals(crystals: list[Crystal], wanted: str | None) -> tuple[str, ...]:

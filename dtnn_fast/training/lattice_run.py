@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,7 @@ def train_lattice_run(
     *,
     held_out: HeldOut = HeldOut.systems,
     functionals: Sequence[str] = (),
+    start: LatticeModel | None = None,
     device: torch.device | str = "cpu",
     on_epoch: Callable[[LatticeTrainer, LatticeEpoch], None] = lambda trainer, epoch: None,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
@@ -109,11 +111,13 @@ def train_lattice_run(
         settings: settings of the training.
         crystals: labelled, cleaned and checked; those without a label of the lattice are ignored.
         folder: folder of the run; created if missing.
-        encoder: encoder with the initial weights; it is trained too, in place.
-        decoder: settings of the block that reads the latents.
+        encoder: encoder with the initial weights; it is trained too, in place. Ignored with `start`.
+        decoder: settings of the block that reads the latents; of these, `start` takes the dropout alone.
         command: the command line, stored in settings.json.
         held_out: see `hold_out`.
-        functionals: functionals of the labels, the one to predict for first; empty for labels of one.
+        functionals: functionals of the labels, the one to predict for first; empty for labels of one. Ignored with
+            `start`, whose own remain.
+        start: model with the initial weights of everything; it stays as it is. Its elements remain known.
         device: device to train on.
         on_epoch: called after each epoch.
         on_batch: called after each batch with the number of batches done and the number of all batches.
@@ -124,23 +128,29 @@ def train_lattice_run(
 
     Raises:
         BadFileError: the folder holds a run with other settings or data, or a damaged one.
-        DTNNError: there are too few crystals, or the loss became NaN or infinite.
+        DTNNError: there are too few crystals, a label has a functional that `start` does not know, or the loss became
+            NaN or infinite.
     """
     usable = usable_crystals(crystals)
     learned, tested = hold_out(usable, held_out, settings.seed)
     torch.manual_seed(settings.seed)
     elements = known_elements((), learned)
-    config = LatticeModelConfig(encoder.config, decoder, elements=elements, functionals=tuple(functionals))
+    if start is None:
+        config = LatticeModelConfig(encoder.config, decoder, elements=elements, functionals=tuple(functionals))
+        model, digest = LatticeModel(config, encoder), encoder_digest(encoder)
+    else:
+        model = _continued(start, elements, decoder.dropout)
+        config, digest, elements = model.config, _digest(model), model.elements
     entries = {
-        "settings": {**asdict(settings), "held_out": held_out.value, "start": encoder_digest(encoder)},
+        "settings": {**asdict(settings), "held_out": held_out.value, "start": digest},
         "model": {**config.to_json(), "elements": list(elements)},
         "data": {"crystals": len(usable), "digest": data_digest(usable)},
     }
     run_key: dict[str, Any] = json.loads(json.dumps(entries))
     new_run = is_new(folder, run_key)
-    model = LatticeModel(config, encoder)
     model.requires_grad_(True).to(device)
-    trainer = LatticeTrainer(model, LatticeData(learned, model), settings, folder)
+    data = LatticeData(learned, model)
+    trainer = LatticeTrainer(model, data, settings, folder, set_input_sizes=start is None)
     if new_run:
         write_record(folder, run_key, command)
     on_start(trainer)
@@ -162,6 +172,25 @@ def train_lattice_run(
     }
     (folder / RESULTS_FILE).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     return results
+
+
+def _continued(start: LatticeModel, elements: Sequence[int], dropout: float) -> LatticeModel:
+    """Copy a model, to be trained on further crystals."""
+    # A model of all elements has none listed.
+    known = tuple(sorted({*start.elements, *elements})) if start.elements else ()
+    decoder = replace(start.config.decoder, dropout=dropout)
+    model = LatticeModel(replace(start.config, decoder=decoder, elements=known))
+    # By order: without dropout, layers of a perceptron have other numbers in their names.
+    model.load_state_dict(dict(zip(model.state_dict(), start.state_dict().values(), strict=True)))
+    return model
+
+
+def _digest(model: LatticeModel) -> str:
+    """Compute the SHA-256 of a model's settings and weights."""
+    digest = hashlib.sha256(repr(model.config.to_json()).encode())
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def predict_for_functionals(model: LatticeModel, crystals: Sequence[Crystal]) -> list[LatticeResponse]:

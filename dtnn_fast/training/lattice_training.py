@@ -125,6 +125,7 @@ class LatticeTrainer:
         data: what it learns from.
         settings: settings.
         folder: folder of the checkpoint, from which training resumes; None writes none.
+        set_input_sizes: whether the sizes of the decoder's inputs are measured; a trained model keeps its own.
 
     Raises:
         DTNNError: there are no crystals.
@@ -132,12 +133,19 @@ class LatticeTrainer:
     """
 
     def __init__(
-        self, model: LatticeModel, data: LatticeData, settings: LatticeSettings, folder: Path | None = None
+        self,
+        model: LatticeModel,
+        data: LatticeData,
+        settings: LatticeSettings,
+        folder: Path | None = None,
+        *,
+        set_input_sizes: bool = True,
     ) -> None:
         if len(data) == 0:
             raise DTNNError("train-lattice: expected crystals with force constants or Born charges, got none")
         self.model, self.data, self.settings, self.folder = model, data, settings, folder
-        self._set_input_sizes()
+        if set_input_sizes:
+            self._set_input_sizes()
         self.optimizer = torch.optim.AdamW(
             list(model.parameters()), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )

@@ -96,12 +96,45 @@ def test_a_stopped_run_goes_on(program, files, monkeypatch):
     assert parts["held_out"] == whole["held_out"]
 
 
+def test_training_goes_on_from_a_model(program, files):
+    """With a learning rate of nothing it stays the model that it was; with others it learns."""
+    start = random_lattice_model(elements=(8, 12, 92), functionals=("PBE", "PBEsol")).float()
+    start.save(files / "start")
+    arguments = ["train-lattice", files / "learned.npz", "--start", files / "start", "--epochs", 1, "--threads", 1]
+    for name, rate in (("same", 1e-12), ("new", 0.01)):
+        result = program(*arguments, "--learning-rate", rate, "--dropout", 0, "-o", files / name)
+        assert result.exit_code == 0, result.stderr
+    same, new = (LatticeModel.from_pretrained(files / name / "model") for name in ("same", "new"))
+    assert same.config.decoder == replace(start.config.decoder, dropout=0.0)
+    assert {8, 12, 92} < set(same.elements)
+    assert same.functionals == ("PBE", "PBEsol")
+    for before, after in zip(start.state_dict().values(), same.state_dict().values(), strict=True):
+        torch.testing.assert_close(after, before)
+    pairs = zip(start.state_dict().values(), new.state_dict().values(), strict=True)
+    assert not all(torch.equal(*pair) for pair in pairs)
+    keys = [json.loads((files / name / "settings.json").read_text())["settings"]["start"] for name in ("same", "new")]
+    assert keys[0] == keys[1]
+
+
+def test_labels_must_be_of_functionals_that_the_start_knows(program, files):
+    random_lattice_model(functionals=("PBE", "LDA")).float().save(files / "other")
+    random_lattice_model().float().save(files / "single")
+    arguments = ["train-lattice", files / "learned.npz", "--epochs", 1, "--threads", 1, "-o", files / "few"]
+    result = program(*arguments, "--start", files / "single")
+    assert result.exit_code == 2
+    assert "labels are of PBE, PBEsol" in result.stderr
+    assert not (files / "few").exists()
+    result = program(*arguments, "--start", files / "other")
+    assert result.exit_code == 0, result.stderr
+    assert "4 rejected" in result.stderr
+
+
 def test_a_run_trains_on_the_device(program, files, monkeypatch):
     """The CPU cannot stand in for a GPU here; torch's device without values can."""
     from dtnn_fast.errors import DTNNError
     from dtnn_fast.training import lattice_run
 
-    def report(model, *_):
+    def report(model, *_, **__):
         raise DTNNError(f"a trainer on {model.device}")
 
     monkeypatch.setattr("dtnn_fast.nn.devices.find_device", lambda name, command: torch.device("meta"))
@@ -117,6 +150,7 @@ def test_a_run_trains_on_the_device(program, files, monkeypatch):
         (["--functional", "LDA"], "PBE, PBEsol"),
         (["--encoder", "sevennet-0"], "'distilled' or the folder"),
         (["--layer", "1-4"], "num_layers"),
+        (["--start", "lattice"], "--encoder cannot be combined with --start"),
     ],
 )
 def test_wrong_arguments(program, files, change, message):

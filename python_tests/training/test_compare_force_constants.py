@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`tools/compare_force_constants.py` on labels that are twice the model's force constants, and a potential that has them."""
+"""`tools/compare_force_constants.py`, where labels are twice the model's force constants, which a potential has."""
 
 import importlib
 import json
