@@ -6,6 +6,7 @@ python tools/bundle_weights.py lattice runs/lattice --held-out runs/lattice-syst
 
 "direct" records too which of the bundled labelled crystals the run held out, and the errors on them, so that tests can
 repeat them. --encoder-saw lists the tensors of the held-out crystals that its encoder had learned from before the run.
+With --after, the record also has the earlier runs that the run went on from (--start), the first one first.
 "lattice" takes the joins and their errors (join.json and record.json, and those of potentials) of tools/fit_join.py,
 and the errors of runs that held crystals out.
 """
@@ -70,7 +71,7 @@ def bundle_direct(run: Path, encoder_saw: Sequence[str]) -> None:
     _write(folder / "training.json", record)
 
 
-def bundle_lattice(run: Path, held_out: Sequence[Path], join: Path) -> None:
+def bundle_lattice(run: Path, held_out: Sequence[Path], join: Path, after: Sequence[Path]) -> None:
     """Copy the lattice model and its join."""
     folder = WEIGHTS / "lattice"
     folder.mkdir(exist_ok=True)
@@ -84,6 +85,11 @@ def bundle_lattice(run: Path, held_out: Sequence[Path], join: Path) -> None:
     # The errors of the joins: "join", "join-nequix-oam-1" and so on.
     for path in joins:
         record[path.stem] = _read(path.with_name(path.name.replace("join", "record", 1)))
+    # A run without a start of its own began from the distilled encoder.
+    record["earlier_runs"] = [
+        {"run": one.name, **_read(one / "settings.json"), "epochs": _read(one / "results.json")["epochs"]}
+        for one in after
+    ]
     _write(folder / "training.json", record)
 
 
@@ -94,12 +100,13 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--held-out", nargs="*", type=Path, default=[])
     parser.add_argument("--join", type=Path)
+    parser.add_argument("--after", nargs="*", type=Path, default=[])
     parser.add_argument("--encoder-saw", nargs="*", default=[])
     options = parser.parse_args()
     if options.kind == "direct":
         bundle_direct(options.run, options.encoder_saw)
     else:
-        bundle_lattice(options.run, options.held_out, options.join)
+        bundle_lattice(options.run, options.held_out, options.join, options.after)
 
 
 if __name__ == "__main__":

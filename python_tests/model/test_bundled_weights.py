@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -102,5 +103,9 @@ def test_the_distilled_encoder_is_not_the_one_that_learned_labels():
     for folder in (bundled_folder(), bundled_lattice_folder()):
         learned = load_weights(folder)
         assert not torch.equal(distilled["embedding.weight"], learned["encoder.embedding.weight"])
-    started = json.loads((bundled_lattice_folder() / "training.json").read_text(encoding="utf-8"))["settings"]["start"]
-    assert encoder_digest(bundled_encoder()) == started
+    record = json.loads((bundled_lattice_folder() / "training.json").read_text(encoding="utf-8"))
+    runs = [*record["earlier_runs"], record]
+    assert encoder_digest(bundled_encoder()) == runs[0]["settings"]["start"]
+    # Each of the later ones went on from the one before.
+    for before, after in pairwise(runs):
+        assert f"--start runs/{before['run']}/model " in after["command"]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from model_cases import labelled
 
+from dtnn_fast import LatticeModel
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.formats import read_packed, write_packed
 from dtnn_fast.potentials import Potential, PotentialResult
@@ -68,6 +69,36 @@ def test_crystals_that_need_force_constants(tool, crystals):
     counts.clear()
     assert not tool.needed(crystals, 1, counts)
     assert counts["too much work"] == 5  # the copy, too
+
+
+def test_soft_crystals_of_another_functional_are_computed_too(tool, crystals):
+    """Their labels of the potential's functional are of stable crystals alone."""
+    soft = np.diag([1.0, 1, 1, -1, -1, -1])
+    soft = 0.2 * np.outer(np.diag(soft), np.diag(soft))
+    known = replace(crystals[4], info={"functional": "PBEsol"}, force_constants=soft)
+    for limit, expected in ((0.3, True), (-0.1, False), (-np.inf, False)):
+        chosen = tool.needed([known], 150, Counter(), "PBE", limit)
+        assert [c.id for c in chosen] == [known.id] * expected
+    # Not those whose force constants are of the potential's functional.
+    assert not tool.needed([replace(known, info={"functional": "PBE"})], 150, Counter(), "PBE", 0.3)
+
+
+def test_ionic_tensors_that_lattice_dynamics_contradicts_are_dropped(tool, crystals):
+    """By the potential's force constants with predicted charges, and by those of DFT of another set."""
+    stiff, soft = 30.0 * np.eye(6), 0.3 * np.eye(6)
+    one, two, three = (replace(crystals[row], targets=dict(crystals[row].targets)) for row in (0, 2, 6))
+    for crystal in (one, two, three):
+        crystal.targets.update(electronic=3.0 * np.eye(3), ionic=2.0 * np.eye(3), total=5.0 * np.eye(3))
+    charges = np.array([2.0 * np.eye(3), -2.0 * np.eye(3)])
+    dft = {"born_charges": charges, "targets": {}, "info": {"functional": "PBEsol", "matches": [three.id]}}
+    of_dft = replace(three, id="set/dft", force_constants=soft, **dft)
+    model = LatticeModel.from_pretrained("lattice")
+    given = [one, two, three, of_dft]
+    kept, lost = tool.drop_contradicted(given, {one.id: soft, two.id: stiff}, "PBE", model)
+    assert lost == [one.id, three.id]
+    assert [set(c.targets) for c in kept] == [{"electronic"}, {"electronic", "ionic", "total"}, {"electronic"}, set()]
+    # Tensors of another functional are not judged.
+    assert tool.drop_contradicted(given, {one.id: soft}, "PBEsol", model)[1] == []
 
 
 def test_labels_are_added(tool, crystals):
