@@ -10,12 +10,13 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..crystals.crystal import Crystal
 from ..errors import BadFileError
@@ -207,8 +208,13 @@ def encoder_digest(encoder: Encoder) -> str:
     """Compute the SHA-256 of an encoder's settings and weights."""
     if isinstance(encoder, PretrainedEncoder):
         return encoder.digest
-    digest = hashlib.sha256(repr(encoder.config.to_json()).encode())
-    for name, value in sorted(encoder.state_dict().items()):
+    return weights_digest(encoder.config.to_json(), encoder)
+
+
+def weights_digest(settings: dict[str, Any], model: nn.Module) -> str:
+    """Compute the SHA-256 of a model's settings and weights."""
+    digest = hashlib.sha256(repr(settings).encode())
+    for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -19,7 +18,7 @@ from ..crystals.elements import atomic_masses
 from ..datasets.bundled import load_labelled
 from ..datasets.splits import split_by_group
 from ..encoders.build import save_encoder
-from ..encoders.latent_cache import encoder_digest
+from ..encoders.latent_cache import encoder_digest, weights_digest
 from ..encoders.native import NativeEncoder
 from ..errors import DTNNError
 from ..model.decoder import DecoderConfig
@@ -140,7 +139,7 @@ def train_lattice_run(
         model, digest = LatticeModel(config, encoder), encoder_digest(encoder)
     else:
         model = _continued(start, elements, decoder.dropout)
-        config, digest, elements = model.config, _digest(model), model.elements
+        config, digest, elements = model.config, weights_digest(model.config.to_json(), model), model.elements
     entries = {
         "settings": {**asdict(settings), "held_out": held_out.value, "start": digest},
         "model": {**config.to_json(), "elements": list(elements)},
@@ -183,14 +182,6 @@ def _continued(start: LatticeModel, elements: Sequence[int], dropout: float) -> 
     # By order: without dropout, layers of a perceptron have other numbers in their names.
     model.load_state_dict(dict(zip(model.state_dict(), start.state_dict().values(), strict=True)))
     return model
-
-
-def _digest(model: LatticeModel) -> str:
-    """Compute the SHA-256 of a model's settings and weights."""
-    digest = hashlib.sha256(repr(model.config.to_json()).encode())
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def predict_for_functionals(model: LatticeModel, crystals: Sequence[Crystal]) -> list[LatticeResponse]:
