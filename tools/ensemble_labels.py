@@ -3,11 +3,17 @@
 
 python tools/ensemble_labels.py taught.npz rest.npz bundled --model runs/one/model --model runs/other/model
 python tools/ensemble_labels.py taught.npz rest.npz candidates.npz --most 4000 --without held_out.npz --model ...
+python tools/ensemble_labels.py taught.npz rest.npz bundled --model ... --model ... --lattice runs/lattice/model
 
 Tensors that a crystal lacks are filled with predictions, for the functional of its labels; known labels stay. "bundled"
 stands for the crystals of `dtnn-fast screen` without labels. Crystals with an element that a model does not know are
 left out, and so are those of the chemical systems of --without. The result is a packed set for `dtnn-fast train --set
 data.more=`.
+
+With --lattice, ionic tensors also learn from lattice dynamics by the Born charges and force constants of that model,
+which errs in other crystals than direct predictions do: the label is their mean, with the geometric mean of their
+sizes, because either may be several times too large for a soft crystal.
+
 This is the distillation of G. Hinton, O. Vinyals and J. Dean, arXiv 1503.02531, for tensors.
 """
 
@@ -26,8 +32,10 @@ from dtnn_fast.crystals.insulators import is_metals_only
 from dtnn_fast.datasets.bundled import load_labelled, load_screening
 from dtnn_fast.evaluation.labelled import label_functional
 from dtnn_fast.formats import read_packed, write_packed
+from dtnn_fast.model.lattice_model import LatticeModel
 from dtnn_fast.model.load_predictor import load_predictor
-from dtnn_fast.model.predictor import Predictor
+from dtnn_fast.model.predictor import Predictor, mean_permittivity
+from dtnn_fast.refinement.refiner import Refinement, Refiner
 from dtnn_fast.screening.engine import screen_crystals
 from dtnn_fast.symmetry import with_operations
 from dtnn_fast.training.partial_labels import LABELS_ARE_PREDICTED
@@ -35,12 +43,16 @@ from dtnn_fast.training.partial_labels import LABELS_ARE_PREDICTED
 FILLED = ("electronic", "ionic")
 
 
-def mean_tensors(models: Sequence[Predictor], crystals: Sequence[Crystal]) -> dict[str, dict[str, np.ndarray]]:
+def mean_tensors(
+    models: Sequence[Predictor], crystals: Sequence[Crystal], lattice: LatticeModel | None = None
+) -> dict[str, dict[str, np.ndarray]]:
     """Predict crystals by all models, each for the functional of its labels.
 
     Args:
         models: models of electronic and ionic tensors.
         crystals: with unique ids.
+        lattice: model of Born charges and force constants, which has a say in the ionic tensors of crystals that it can
+            predict; None for the direct models alone.
 
     Returns:
         The mean over the models, by id and target, of the crystals that all models predict.
@@ -57,7 +69,21 @@ def mean_tensors(models: Sequence[Predictor], crystals: Sequence[Crystal]) -> di
         ]
         for id in set.intersection(*map(set, by_model)):
             means[id] = {target: np.mean([known[id][target] for known in by_model], axis=0) for target in FILLED}
+        if lattice is not None:
+            of_functional = [model.with_functional(functional) for model in (models[0], lattice)]
+            for result in Refiner(*of_functional).refine([crystal for crystal in group if crystal.id in means]):
+                if isinstance(result, Refinement):
+                    means[result.crystal.id]["ionic"] = mean_of_both(means[result.crystal.id]["ionic"], result.lattice)
     return means
+
+
+def mean_of_both(direct: np.ndarray, physical: np.ndarray) -> np.ndarray:
+    """Average two tensors, with the geometric mean of their means as its mean; zero if one of them is. [3, 3]."""
+    sizes = [max(0.0, float(mean_permittivity(tensor))) for tensor in (direct, physical)]
+    if not all(sizes):
+        return np.zeros((3, 3))
+    scaled: np.ndarray = (direct + physical) * (np.sqrt(sizes[0] * sizes[1]) / sum(sizes))
+    return scaled
 
 
 def unlabelled_bundled() -> list[Crystal]:
@@ -97,8 +123,10 @@ def main() -> None:
     parser.add_argument("--model", action="append", required=True, help="a model; give two or more")
     parser.add_argument("--most", type=int, help="take at most this many unlabelled crystals of each file, at random")
     parser.add_argument("--without", type=Path, help="packed set whose chemical systems are left out")
+    parser.add_argument("--lattice", type=Path, help="a lattice model, for ionic tensors by both ways")
     given = parser.parse_args()
     models = [load_predictor(model) for model in given.model]
+    lattice = LatticeModel.from_pretrained(given.lattice) if given.lattice else None
     kept_out = {crystal.chemical_system for crystal in read_packed(given.without).items} if given.without else set()
     counts: Counter[str] = Counter()
     chosen: dict[str, Crystal] = {}
@@ -121,7 +149,7 @@ def main() -> None:
         labelled = [crystal for crystal in usable if has_labels(crystal)]
         chosen |= {crystal.id: crystal for crystal in [*labelled, *bare] if crystal.id not in chosen}
     crystals = with_operations(list(chosen.values()))
-    filled = fill_labels(crystals, mean_tensors(models, crystals))
+    filled = fill_labels(crystals, mean_tensors(models, crystals, lattice))
     counts["not predicted"] = len(crystals) - len(filled)
     print(f"{len(filled)} crystals; left out: {dict(counts)}")
     write_packed(given.output, filled, {"name": given.output.stem})

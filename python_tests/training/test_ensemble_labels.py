@@ -7,11 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from lattice_cases import random_lattice_model
 from model_cases import config, labelled
 
 from dtnn_fast import DTNN
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.formats import read_packed, write_packed
+from dtnn_fast.model.predictor import mean_permittivity
+from dtnn_fast.refinement.refiner import Refiner
+from dtnn_fast.symmetry import with_operations
 from dtnn_fast.training.partial_labels import LABELS_ARE_PREDICTED
 
 TWO = ("PBE", "PBEsol")
@@ -89,6 +93,44 @@ def test_unknown_tensors_are_the_mean_of_the_models(tool, models, crystals, monk
     assert filled[part.id].targets.keys() == {"ionic"}
     np.testing.assert_allclose(filled[part.id].targets["ionic"], expected(part, "ionic"), rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(filled[part.id].diagonals["electronic"], [2.0, 3.0, 4.0])
+
+
+def test_lattice_dynamics_has_a_say_in_ionic_tensors(tool, models, crystals, monkeypatch, tmp_path):
+    write_packed(tmp_path / "given.npz", crystals, {})
+    lattice = random_lattice_model(functionals=TWO)
+    lattice.save(tmp_path / "lattice")
+    both = [f"--model={folder}" for folder in models]
+    filled = {}
+    for name, more in (("direct", []), ("joined", ["--lattice", tmp_path / "lattice"])):
+        run(tool, monkeypatch, tmp_path / f"{name}.npz", tmp_path / "given.npz", *both, *more)
+        filled[name] = {crystal.id: crystal.targets for crystal in read_packed(tmp_path / f"{name}.npz").items}
+    _, part, bare, sol, _, _ = crystals
+    one = DTNN.from_pretrained(models[0])
+    changed = []
+    for crystal, functional in ((part, "PBE"), (bare, "PBE"), (sol, "PBEsol")):
+        direct, joined = (filled[name][crystal.id] for name in ("direct", "joined"))
+        refiner = Refiner(one.with_functional(functional), lattice.with_functional(functional))
+        physical = next(refiner.refine(with_operations([crystal]))).lattice
+        sizes = [max(0.0, mean_permittivity(tensor)) for tensor in (direct["ionic"], physical)]
+        size = mean_permittivity(joined["ionic"])
+        assert size == pytest.approx(np.sqrt(sizes[0] * sizes[1]), rel=1e-4, abs=1e-8)
+        changed.append(np.abs(joined["ionic"] - direct["ionic"]).max() > 1e-3)
+        if all(sizes):
+            shape = (direct["ionic"] + physical) / sum(sizes)
+            np.testing.assert_allclose(joined["ionic"] / size, shape, rtol=1e-4, atol=1e-6)
+        if "total" in joined:  # not where a known diagonal stays alone
+            np.testing.assert_array_equal(joined["electronic"], direct["electronic"])
+            np.testing.assert_allclose(joined["total"], joined["electronic"] + joined["ionic"], rtol=1e-5, atol=1e-5)
+    assert any(changed)
+
+
+def test_mean_of_both_is_geometric_in_size(tool):
+    direct, physical = np.diag([1.0, 2.0, 3.0]), np.diag([10.0, 6.0, 8.0])
+    mean = tool.mean_of_both(direct, physical)
+    assert np.trace(mean) / 3 == pytest.approx(4.0)  # sqrt(2 * 8)
+    np.testing.assert_allclose(np.diag(mean), np.array([11.0, 8.0, 11.0]) * 0.4)
+    np.testing.assert_array_equal(tool.mean_of_both(direct, np.zeros((3, 3))), np.zeros((3, 3)))
+    np.testing.assert_array_equal(tool.mean_of_both(-direct, physical), np.zeros((3, 3)))
 
 
 def test_chemical_systems_are_left_out_and_unlabelled_crystals_are_limited(
