@@ -2,7 +2,7 @@
 """Join published sets of labelled crystals into one packed set for `dtnn-fast train`.
 
 python tools/labelled_sets.py labelled.npz dielectric_petousis2017.jsonl.gz mp_dielectric_2125.jsonl.gz ... phonondb.npz
-python tools/labelled_sets.py rest.npz --whole whole.npz dielectric_petousis2017.jsonl.gz ... phonondb.npz
+python tools/labelled_sets.py rest.npz --whole whole.npz --like lat_soft.npz dielectric_petousis2017.jsonl.gz ...
 
 The JSON lines hold a crystal each: source, functional, id, cell (or lattice_angstrom), atomic_numbers, frac (or
 frac_coords), and what there is of eps_electronic, eps_ionic, eps_total, born, matches_labelled (ids of the bundled
@@ -17,7 +17,7 @@ import argparse
 import gzip
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ import numpy as np
 from dtnn_fast.crystals.checks import check_crystals
 from dtnn_fast.crystals.crystal import Crystal, dielectric_targets
 from dtnn_fast.datasets.label_cleaning import clean_labels
-from dtnn_fast.formats import write_packed
+from dtnn_fast.formats import read_packed, write_packed
 from dtnn_fast.symmetry import with_operations
 
 
@@ -95,6 +95,22 @@ def crystals_of_phonon_database(path: Path) -> Iterator[Crystal]:
         )
 
 
+def without_dropped(crystals: Iterable[Crystal], judged: Iterable[Crystal]) -> Iterator[Crystal]:
+    """Leave out the ionic and total tensors of crystals that have no ionic tensor in another set any more.
+
+    Args:
+        crystals: labelled crystals.
+        judged: crystals of `tools/potential_labels.py --charges`, which drops ionic tensors and keeps ids.
+    """
+    dropped = {crystal.id for crystal in judged if "ionic" not in crystal.targets}
+    for crystal in crystals:
+        if crystal.id in dropped and "ionic" in crystal.targets:
+            kept = {name: tensor for name, tensor in crystal.targets.items() if name not in ("ionic", "total")}
+            yield replace(crystal, targets=kept)
+        else:
+            yield crystal
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", type=Path)
@@ -103,6 +119,9 @@ def main() -> None:
         "--whole",
         type=Path,
         help="put crystals with all three tensors of PBE, which dtnn-fast train can split, into this file instead",
+    )
+    parser.add_argument(
+        "--like", type=Path, help="set of potential_labels.py --charges: leave out the ionic tensors that it dropped"
     )
     arguments = parser.parse_args()
     kept: list[Crystal] = []
@@ -117,7 +136,13 @@ def main() -> None:
             faults.update(f"{path.name}: {label.label}: {label.fault.value}" for label in dropped)
             if cleaned.has_label:
                 kept.append(replace(cleaned, source=""))
-    kept = with_operations(kept)
+    if arguments.like:
+        before = sum("ionic" in crystal.targets for crystal in kept)
+        judged = [item for item in read_packed(arguments.like).items if isinstance(item, Crystal)]
+        kept = list(without_dropped(kept, judged))
+        after = sum("ionic" in crystal.targets for crystal in kept)
+        print(f"ionic tensors left out as in {arguments.like}: {before - after}")
+    kept = with_operations([crystal for crystal in kept if crystal.has_label])
     provenance = {"source": "tools/labelled_sets.py", "dropped": faults}
     if arguments.whole:
         is_whole = [len(crystal.targets) == 3 and crystal.info["functional"] == "PBE" for crystal in kept]

@@ -28,7 +28,7 @@ candidates that `dtnn-fast screen` ranks: by mean total permittivity for the fir
 tensor for the second.
 
 `dtnn-fast screen` made the candidates' predictions, `tools/paper_finds.py` this page. DFPT values of 1.00 for an
-electronic mean are in the published table. The error bars (±) hold for nine of ten crystals of the bundled kind.
+electronic mean are in the published table. The error bars (±) hold for nine of ten crystals of unseen chemical systems.
 """
 _MEANING = {
     "high permittivity and band gap": "total_mean",

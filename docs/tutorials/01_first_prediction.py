@@ -319,8 +319,8 @@ figure.savefig(work / "textbook.png")
 #   gives no good label for them. The prediction is too high by a fifth and more.
 # - **SrTiO3, KTaO3, BaTiO3, rutile.** A soft mode makes the static permittivity: it
 #   depends on temperature, volume and functional. The labels of the model end at 100,
-#   so it cannot say 300. [Lattice dynamics](../05_born_charges_and_refine/) does
-#   better, and marks such crystals.
+#   so it cannot say 300. [Lattice dynamics](../05_born_charges_and_refine/) finds the
+#   modes, and marks such crystals.
 #
 # ## Many structures at once
 #

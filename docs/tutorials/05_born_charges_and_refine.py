@@ -248,8 +248,8 @@ assert abs(error) < refined["ZrO2"].ionic_mean_error
 #   are waves in the primitive cell.)
 # - Anatase: a pair of modes of one frequency makes most of the permittivity (the
 #   picture below; the remark counts one of the two, and the softest mode of the table
-#   carries no dipole). The direct model falls short, the modes come close to DFPT. DFPT
-#   itself is far above the measured value.
+#   carries no dipole). Both ways are close to DFPT, which itself is far above the
+#   measured value.
 # - KTaO3: softer still. In reality the mode moves with temperature, and the measured
 #   value is that of a warm crystal.
 # - SrTiO3: in the harmonic picture at 0 K the crystal is not stable (the negative

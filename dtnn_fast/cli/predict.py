@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 # How many crystals are a few.
 MOST_REFINED = 100
 _ERROR_BARS = (
-    "± error bars hold for nine of ten validation crystals: beside a mean, for the error of the mean; beside a tensor, "
-    "for the mean absolute error of its six elements."
+    "± error bars hold for nine of ten crystals kept out of training: beside a mean, for the error of the mean; beside "
+    "a tensor, for the mean absolute error of its six elements."
 )
 
 
@@ -99,8 +99,8 @@ def predict(
     The tensors are relative permittivities, in the Cartesian frame in which the file gives the cell. A CIF gives no
     such frame: c is along z, and a in the plane of x and z, as in pymatgen. --json lists the lattice vectors.
 
-    Error bars (±) hold for nine of ten validation crystals. The bar beside a mean is for the error of the mean, the bar
-    beside a tensor for the mean absolute error of its six elements.
+    Error bars (±) hold for nine of ten crystals kept out of training. The bar beside a mean is for the error of the
+    mean, the bar beside a tensor for the mean absolute error of its six elements.
 
     With a model of Born effective charges the JSON lists them in units of e, as [atom, field, displacement], with the
     elements and positions of the atoms in the order of the file.

@@ -63,7 +63,7 @@ def print_ranking(console: Console, ranking: Ranking, count: int) -> None:
         mean_error = "± is the error bar of the mean; " if f"{target}_{MEAN_ERROR}" in rows[0] else ""
         console.print(
             f"{mean_error}tensor error is the error bar of the {target} tensor, for the mean absolute error of its six "
-            "elements. Error bars hold for nine of ten validation crystals."
+            "elements. Error bars hold for nine of ten crystals kept out of training."
         )
     if any(row["labelled"] for row in rows):
         from ..datasets.bundled import labelled_index

@@ -146,8 +146,8 @@ def test_every_table_has_the_error_bars_of_mean_and_tensor(screened, program):
             mean_of_row, error_of_row = (of_parquet[id][f"{target}_{name}"] for name in ("mean", "mean_error"))
             assert f"{mean_of_row:.2f} ± {error_of_row:.2f}" in printed
     assert "tensor error" in printed
-    assert "Error bars hold for nine of ten validation crystals" in printed
-    assert "± error bars hold for nine of ten validation crystals" in text
+    assert "Error bars hold for nine of ten crystals kept out of training" in printed
+    assert "± error bars hold for nine of ten crystals kept out of training" in text
     for name, word in (("mean_error", "mean"), ("tensor_error", "six elements")):
         assert word in shown[name]
         assert word in table.schema.field(f"total_{name}").metadata[b"description"].decode()

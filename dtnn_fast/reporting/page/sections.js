@@ -62,7 +62,8 @@ function enrichedElements(total, cells) {
 }
 
 function shortlist(table, panel, alone) {
-  const hint = `${content.ranked_by}. ± is the error bar of the mean, which holds for nine of ten validation crystals.`;
+  const bars = "± is the error bar of the mean, which holds for nine of ten crystals kept out of training";
+  const hint = `${content.ranked_by}. ${bars}.`;
   const title = content.kind === "screening" ? `The first ${thousands(content.crystals.length)}` : "Crystals";
   if (alone) return section("shortlist", "Crystal", null, el("div", { class: "shortlist alone" }, panel.element));
   return section("shortlist", title, content.kind === "screening" ? hint : null,
