@@ -165,7 +165,13 @@ def test_ionic_tensors_by_lattice_dynamics(server, model, crystals):
     gold |= {"cartesian_site_positions": [[0, 0, 0]]}
     inputs = [{"structure": strontium}, {"structure": gold}, *({"structure": optimade(c)} for c in crystals[:5])]
     first, metal, *others = server.predict(*inputs, include=["refined"])
-    assert first["refined"]["total_mean"] > 2 * first["tensors"]["total"]["mean"]
+    perovskite = Crystal.make(
+        "SrTiO3", [38, 22, 8, 8, 8], strontium["cartesian_site_positions"], strontium["lattice_vectors"]
+    )
+    (refined,) = bundled_refiner(model).refine([perovskite])
+    assert first["refined"]["total_mean"] == pytest.approx(float(mean_permittivity(refined.total)), rel=1e-2)
+    assert first["refined"]["total_mean"] > 60  # experiment: 300
+    assert first["refined"]["total_mean"] != pytest.approx(first["tensors"]["total"]["mean"], rel=1e-2)
     assert first["refined"]["nearly_ferroelectric"] or first["refined"]["unstable"]
     assert first["refined"]["remarks"]
     assert "metal" in metal["not_refined"]
