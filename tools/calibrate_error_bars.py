@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fit_join import FOLDS, coverage, folds_by_system
 
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.datasets.cleaning import TENSOR_RANGE
@@ -29,13 +30,14 @@ from dtnn_fast.formats import read_packed
 from dtnn_fast.model.decoder import BOUNDS
 from dtnn_fast.model.error_calibration import ErrorCalibration
 from dtnn_fast.model.load_predictor import load_predictor
-from dtnn_fast.model.predictor import Predictor
-from dtnn_fast.training.error_bars import Coverage, Quantity, calibrate, coverage
+from dtnn_fast.model.predictor import Predictor, mean_permittivity
+from dtnn_fast.training.error_bars import Quantity, calibrate, mean_and_spread
 from dtnn_fast.training.member_predictions import ErrorBars, MemberPredictions
+from dtnn_fast.training.metrics import crystal_errors
 from dtnn_fast.training.run_folder import MEMBERS_FOLDER, MODEL_FOLDER, PREDICTIONS_FILE, RESULTS_FILE, load_predictions
 
-_FOLDS = 5
 _BATCH = 64
+_ERROR = {Quantity.tensor: "mae_ten", Quantity.mean: "mae_mean_diag"}
 
 
 def predict_members(sister: Predictor, crystals: Sequence[Crystal]) -> tuple[list[Crystal], dict[str, np.ndarray]]:
@@ -58,35 +60,24 @@ def predict_members(sister: Predictor, crystals: Sequence[Crystal]) -> tuple[lis
     return ordered, {target: np.concatenate(tensors, axis=1) for target, tensors in parts.items()}
 
 
-def folds_of(crystals: Sequence[Crystal]) -> np.ndarray:
-    """Put crystals into folds by chemical system. [n]."""
-    systems = sorted({crystal.chemical_system for crystal in crystals})
-    numbers = np.random.default_rng(0).permutation(len(systems)) % _FOLDS
-    fold = dict(zip(systems, numbers.tolist(), strict=True))
-    return np.array([fold[crystal.chemical_system] for crystal in crystals])
-
-
 def calibrate_target(
     members: np.ndarray, expected: np.ndarray, folds: np.ndarray, quantity: Quantity, vacuum: float
-) -> tuple[ErrorCalibration, list[float | None]]:
+) -> tuple[ErrorCalibration, list[float]]:
     """Calibrate one kind of bars.
 
     Returns:
         The calibration by all crystals, and the shares of them that are within bars calibrated on the other folds: of
         all, and of each third by predicted mean.
     """
-    covered, means = [], []
-    for fold in range(_FOLDS):
+    average, spreads = mean_and_spread(members, np.ones(members.shape[:2], dtype=bool), quantity)
+    means = mean_permittivity(average)
+    bars = np.zeros(len(means))
+    for fold in range(FOLDS):
         inside = folds == fold
         made = calibrate(members[:, ~inside], expected[~inside], quantity=quantity, vacuum=vacuum)
-        for row in np.flatnonzero(inside):
-            share = coverage(members[:, row : row + 1], expected[row : row + 1], made, quantity).share
-            if share is not None:
-                covered.append(share > 0.5)
-                means.append(np.trace(members[:, row].mean(0)) / 3)
-    shares = Coverage.of(np.array(covered), np.array(means))
-    calibration = calibrate(members, expected, quantity=quantity, vacuum=vacuum)
-    return calibration, [shares.share, *shares.by_third]
+        bars[inside] = made.bars(spreads[inside], means[inside])
+    shares = coverage(crystal_errors(average, expected)[_ERROR[quantity]], bars, means)
+    return calibrate(members, expected, quantity=quantity, vacuum=vacuum), shares
 
 
 def calibrate_run(run: Path, sister: Predictor, crystals: Sequence[Crystal]) -> dict[str, Any]:
@@ -101,7 +92,7 @@ def calibrate_run(run: Path, sister: Predictor, crystals: Sequence[Crystal]) -> 
     if not usable:
         raise SystemExit("expected held-out crystals with tensors, of elements that the sister knows, got none")
     ordered, tensors = predict_members(sister, usable)
-    folds = folds_of(ordered)
+    folds = folds_by_system(ordered)
     low, high = TENSOR_RANGE
     bars: dict[str, ErrorBars] = {}
     held_out: dict[str, dict[str, Any]] = {}
@@ -118,13 +109,13 @@ def calibrate_run(run: Path, sister: Predictor, crystals: Sequence[Crystal]) -> 
         bars[target] = ErrorBars(made[Quantity.tensor], made[Quantity.mean])
     own = sorted((run / MEMBERS_FOLDER).glob(f"*/{PREDICTIONS_FILE}"), key=lambda path: int(path.parent.name))
     judged = MemberPredictions.stack([load_predictions(path) for path in own]).judge(bars)
-    results["error_bars"] = {target: {**judged[target], **held_out[target]} for target in judged}
+    error_bars = {target: {**judged[target], **held_out[target]} for target in judged}
+    results["error_bars"] = error_bars
     config["tensor_calibrations"] = [bars[target].tensor.to_json() for target in config["targets"]]
     config["mean_calibrations"] = [bars[target].mean.to_json() for target in config["targets"]]
     for path, content in ((config_path, config), (results_path, results)):
         path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    shown: Mapping[str, Any] = results["error_bars"]
-    return dict(shown)
+    return error_bars
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from dtnn_fast.refinement.ionic_join import IonicEstimates, IonicJoin, fit_join,
 from dtnn_fast.refinement.refiner import Refinement, Refiner
 from dtnn_fast.training.metrics import crystal_errors, ranking_quality
 
-_FOLDS = 5
+FOLDS = 5
 
 
 def given_force_constants(crystals: Sequence[Crystal]) -> Iterator[np.ndarray | Rejected]:
@@ -75,17 +75,22 @@ def errors_of(tensors: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     }
 
 
+def folds_by_system(crystals: Sequence[Crystal]) -> np.ndarray:
+    """Put crystals into `FOLDS` folds by chemical system. [n], int."""
+    systems = sorted({crystal.chemical_system for crystal in crystals})
+    order = np.random.RandomState(0).permutation(len(systems))
+    fold_of = {systems[place]: number % FOLDS for number, place in enumerate(order)}
+    return np.array([fold_of[crystal.chemical_system] for crystal in crystals])
+
+
 def cross_validate(
     crystals: Sequence[Crystal], estimates: IonicEstimates, labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Join each crystal by a fit to the other folds: tensors, error bars of tensors and of means."""
-    systems = sorted({crystal.chemical_system for crystal in crystals})
-    order = np.random.RandomState(0).permutation(len(systems))
-    fold_of = {systems[place]: number % _FOLDS for number, place in enumerate(order)}
-    folds = np.array([fold_of[crystal.chemical_system] for crystal in crystals])
+    folds = folds_by_system(crystals)
     tensors = np.empty_like(labels)
     bars = np.zeros((2, len(labels)))
-    for fold in range(_FOLDS):
+    for fold in range(FOLDS):
         inside = folds == fold
         join = fit_join(IonicEstimates(*(array[~inside] for array in estimates)), labels[~inside])
         part = IonicEstimates(*(array[inside] for array in estimates))

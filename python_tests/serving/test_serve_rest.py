@@ -169,7 +169,7 @@ def test_ionic_tensors_by_lattice_dynamics(server, model, crystals):
         "SrTiO3", [38, 22, 8, 8, 8], strontium["cartesian_site_positions"], strontium["lattice_vectors"]
     )
     (refined,) = bundled_refiner(model).refine([perovskite])
-    assert first["refined"]["total_mean"] == pytest.approx(float(mean_permittivity(refined.total)), rel=1e-2)
+    assert first["refined"]["total_mean"] == pytest.approx(float(mean_permittivity(refined.total)), rel=1e-3)
     assert first["refined"]["total_mean"] > 60  # experiment: 300
     assert first["refined"]["total_mean"] != pytest.approx(first["tensors"]["total"]["mean"], rel=1e-2)
     assert first["refined"]["nearly_ferroelectric"] or first["refined"]["unstable"]

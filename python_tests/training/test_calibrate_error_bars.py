@@ -104,7 +104,7 @@ def test_bars_are_those_of_the_sisters_errors(tool, made, crystals, monkeypatch,
 
 
 def test_folds_keep_chemical_systems_together(tool, crystals):
-    folds = tool.folds_of([*crystals, *crystals[::-1]])
+    folds = tool.folds_by_system([*crystals, *crystals[::-1]])
     np.testing.assert_array_equal(folds[: len(crystals)], folds[len(crystals) :][::-1])
     assert set(folds.tolist()) == set(range(5))
 
