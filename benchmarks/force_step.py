@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import torch
 
-from dtnn_fast.distillation.energy_model import EnergyHead, EnergyModel
 from dtnn_fast.encoders.native import NativeEncoder
 from dtnn_fast.nn.graph import CrystalGraph
+from dtnn_fast.potentials.energy_model import EnergyHead, EnergyModel
 
 
 def force_step(encoder: NativeEncoder, graph: CrystalGraph) -> Callable[[], None]:

@@ -35,10 +35,10 @@ from dtnn_fast import DTNN
 from dtnn_fast.cli.app import app
 from dtnn_fast.crystals import to_crystals
 from dtnn_fast.datasets import load_labelled
-from dtnn_fast.distillation.energy_model import EnergyHead, save_energy_head
 from dtnn_fast.encoders import Channels, NativeEncoder, NativeEncoderConfig
 from dtnn_fast.encoders.build import save_encoder
 from dtnn_fast.formats import write_packed
+from dtnn_fast.potentials.energy_model import EnergyHead, save_energy_head
 
 
 def rocksalt(cation: str, anion: str, length: float) -> Structure:

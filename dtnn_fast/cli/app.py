@@ -31,6 +31,7 @@ from .screen import screen
 from .serve import serve
 from .train import train
 from .train_lattice import train_lattice
+from .train_potential import train_potential
 from .tune import tune
 
 
@@ -76,7 +77,7 @@ def _program_options(
 
 _COMMANDS = (
     *(screen, rank, report, pack, candidates, predict, serve, refine, dfpt),
-    *(train, train_lattice, ensemble, tune, distill, evaluate, export, info),
+    *(train, train_lattice, train_potential, ensemble, tune, distill, evaluate, export, info),
 )
 for _command in _COMMANDS:
     app.command(cls=SettingsCommand if _command in (train, tune, distill) else Command)(_command)

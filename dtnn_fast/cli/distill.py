@@ -177,11 +177,11 @@ def _distill(
 
     from ..distillation.distill_run import check_folder
     from ..distillation.distill_settings import DistillSettings, mean_bonds
-    from ..distillation.energy_model import HEAD_FILE
     from ..distillation.labels import LabelSettings
     from ..distillation.made_crystals import CrystalSettings
     from ..distillation.student import LayerMatch, check_matches
     from ..encoders import Channels, NativeEncoderConfig, pretrained_encoder
+    from ..potentials.energy_model import HEAD_FILE
     from ..training.workers import join_workers
 
     cutoffs = settings.encoder.cutoffs

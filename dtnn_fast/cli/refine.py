@@ -70,10 +70,11 @@ def refine(
     potential: Annotated[
         str | None,
         typer.Option(
-            metavar="sevennet-0|FILE.nqx",
+            metavar="native|sevennet-0|FILE.nqx|FOLDER",
             show_default=False,
             help="Compute the force constants with an interatomic potential instead of the lattice model, by central "
-            "differences: sevennet-0 (needs the extra sevennet), or your Nequix file (needs the package nequix).",
+            "differences: native (bundled), sevennet-0 (needs the extra sevennet), your Nequix file (needs the package "
+            "nequix), or the model of dtnn-fast train-potential.",
         ),
     ] = None,
     trust: Annotated[

@@ -19,7 +19,8 @@ from .options import DeviceOption, ThreadsOption, describe, parse_layers
 if TYPE_CHECKING:
     from ..crystals.crystal import Crystal, Rejected
     from ..model.lattice_model import LatticeModel
-    from ..training.lattice_training import LatticeEpoch, LatticeTrainer
+    from ..training.lattice_training import LatticeTrainer
+    from ..training.term_trainer import TermEpoch
 
 _MODEL, _TRAINING, _RUN = "The model", "The training", "The run"
 
@@ -155,7 +156,7 @@ def train_lattice(
     chosen = choose_encoder(encoder, Channels(), layers[-1])
     if not isinstance(chosen.encoder, NativeEncoder):
         raise typer.BadParameter("expected 'distilled' or the folder of a native encoder", param_hint="--encoder")
-    crystals, rejected = load_partial_data(data, chosen.elements)
+    crystals, rejected = load_partial_data(data, chosen.elements, force_constants=True)
     if continued is not None:
         crystals, other = _of_functionals(crystals, continued.functionals)
         rejected = [*rejected, *other]
@@ -235,7 +236,7 @@ def _functionals(crystals: list[Crystal], wanted: str | None) -> tuple[str, ...]
     return (first, *sorted(set(counts) - {first}))
 
 
-def _print_epoch(trainer: LatticeTrainer, epoch: LatticeEpoch) -> None:
+def _print_epoch(trainer: LatticeTrainer, epoch: TermEpoch) -> None:
     terms = "  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in epoch.terms.items())
     stderr().print(f"epoch {epoch.epoch}/{trainer.settings.epochs}  loss: {terms}  {epoch.seconds:.1f} s")
 

@@ -167,13 +167,14 @@ def _find(paths: Sequence[Path]) -> FoundFiles:
 
 
 def load_partial_data(
-    paths: Sequence[Path], elements: frozenset[int] | None = None
+    paths: Sequence[Path], elements: frozenset[int] | None = None, *, force_constants: bool = False
 ) -> tuple[list[Crystal], list[Rejected]]:
     """Load crystals of which only some labels are known.
 
     Args:
         paths: files and folders; none means no crystals.
         elements: atomic numbers that the encoder knows; None for all.
+        force_constants: whether these are a label that can be learned.
 
     Returns:
         The crystals with at least one label that can be learned, with their symmetry operations where these can be
@@ -187,8 +188,12 @@ def load_partial_data(
     ids: set[str] = set()
     for item in read_files(found.files, unique_ids=False, tables=found.tables):
         usable = item if isinstance(item, Rejected) else _check(item, (), ids, elements)
-        if isinstance(usable, Crystal) and not usable.has_label:
-            usable = Rejected(usable.id, usable.source, "no label: no tensor, diagonal, mean or Born charges are given")
+        if isinstance(usable, Crystal) and not (
+            usable.has_label or (force_constants and usable.force_constants is not None)
+        ):
+            labels = ["tensor", "diagonal", "mean", "Born charges", *(["force constants"] if force_constants else [])]
+            reason = f"no label: no {', '.join(labels[:-1])} or {labels[-1]} are given"
+            usable = Rejected(usable.id, usable.source, reason)
         if isinstance(usable, Rejected):
             rejected.append(usable)
             continue

@@ -14,14 +14,14 @@ from typing import Any
 from ..encoders.build import save_encoder
 from ..errors import BadFileError
 from ..files import read_json_object
+from ..potentials.energy_model import ENCODER_FOLDER, save_energy_head
 from ..training.run_folder import RUN_RECORD_FILE, is_new, write_record
 from ..training.workers import Workers
 from .batches import LabelledShards
 from .distill_settings import DistillSettings
 from .distill_trainer import DistillTrainer, ProgressRecord
-from .energy_model import ENCODER_FOLDER, save_energy_head
-from .energy_readout import fit_labelled_energies
 from .held_out_report import HeldOutReport
+from .labelled_energies import fit_labelled_energies
 from .labels import ENERGY, RANKS, read_manifest
 from .student import label_statistics
 

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from ..errors import BadFileError, DTNNError
 from ..training.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
+from ..training.energy_readout import CompositionFit
 from ..training.read_ahead import batches_on
 from ..training.workers import Workers
 from .batches import LabelledShards
 from .distill_settings import DistillSettings
-from .energy_readout import CompositionFit
 from .held_out_report import HeldOutReport, evaluate
 from .student import LabelStatistics, Losses, Student
 

@@ -20,7 +20,7 @@ from ..errors import DTNNError
 from ..nn.graph import CrystalGraph
 from ..nn.latents import Latents
 from ..nn.symmetric_tensors import norm_squared
-from .energy_readout import CompositionFit, EnergyTerm
+from ..training.energy_readout import CompositionFit, EnergyTerm
 from .labels import ENERGY, RANKS, read_manifest, read_shard
 
 SMALLEST_DEVIATION = 1e-6

@@ -7,7 +7,7 @@
 - ``data_frame.py``: `to_dataframe`, for pandas
 - ``torch_sim_model.py``: `DTNNSimModel`, a model of torch-sim
 - ``atomate2_maker.py``: `ScreenMaker` and `ScreenThenDFPTMaker`, for jobflow and atomate2
-- ``energy_potential.py``: `EnergyPotential`, forces and stresses of a distilled energy model
+- `EnergyPotential` is that of `dtnn_fast.potentials`
 
 Names are imported when first used, so that only the package of the one that is used must be installed.
 """
@@ -18,11 +18,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..potentials.energy_potential import EnergyPotential
     from .ase_calculator import DTNNCalculator
     from .atomate2_maker import ScreenMaker, ScreenThenDFPTMaker
     from .data_frame import to_dataframe
     from .dielectric_result import DielectricResult, dielectric_of
-    from .energy_potential import EnergyPotential
     from .phonopy_nac import attach_nac
     from .torch_sim_model import DTNNSimModel
 
@@ -30,7 +30,7 @@ _MODULE_OF_NAME = {
     "DTNNCalculator": ".ase_calculator",
     "DTNNSimModel": ".torch_sim_model",
     "DielectricResult": ".dielectric_result",
-    "EnergyPotential": ".energy_potential",
+    "EnergyPotential": "..potentials.energy_potential",
     "ScreenMaker": ".atomate2_maker",
     "ScreenThenDFPTMaker": ".atomate2_maker",
     "attach_nac": ".phonopy_nac",

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from ..crystals.convert import to_crystal
-from ..distillation.energy_model import EnergyModel
 from ..errors import BadCrystalError, DTNNError, optional_import
 from ..model.lattice_model import LatticeModel
 from ..model.predictor import Predictor
+from ..potentials.energy_model import EnergyModel
+from ..potentials.energy_potential import EnergyPotential
 from ..potentials.potential import Potential
 from .dielectric_result import DielectricResult, dielectric_of, loaded_lattice, loaded_predictor
-from .energy_potential import EnergyPotential
 
 _ase: Any = optional_import("ase.calculators.calculator", extra="io", purpose="use the calculator of ASE")
 _DIELECTRIC = frozenset({"dielectric_tensor", "born_effective_charges"})

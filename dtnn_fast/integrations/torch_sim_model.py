@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from ..crystals.elements import MAX_ATOMIC_NUMBER, SYMBOLS
-from ..distillation.energy_model import EnergyModel, load_energy_model
 from ..errors import BadCrystalError, optional_import
 from ..nn.graph import CrystalGraph, nested_tiers
 from ..ops._batch_index import ptr_of_batch
-from .energy_potential import energy_derivatives
+from ..potentials.energy_model import EnergyModel, load_energy_model
+from ..potentials.energy_potential import energy_derivatives
 
 _PACKAGE = {"extra": "torchsim", "distribution": "torch-sim-atomistic", "purpose": "use the model of torch-sim"}
 _torch_sim: Any = optional_import("torch_sim", **_PACKAGE)

@@ -9,9 +9,14 @@ import torch
 
 from ..encoders.pretrained import PRETRAINED
 from ..errors import DTNNError
-from .bond_potential import BondPotential
+from .energy_model import EnergyModel, load_energy_model
+from .energy_potential import EnergyPotential
+from .potential import Potential
 
 NEQUIX_SUFFIX = ".nqx"
+# The potential that comes with the package, and its folder beside the sources.
+BUNDLED_POTENTIAL = "native"
+_BUNDLED_FOLDER = Path(__file__).parents[1] / "weights" / "potential"
 
 
 def load_potential(
@@ -20,11 +25,12 @@ def load_potential(
     trust: bool = False,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float64,
-) -> BondPotential:
+) -> Potential:
     """Load a potential.
 
     Args:
-        name: "sevennet-0" or "sevennet-l3i5", or the path of a file of Nequix, which ends in ".nqx".
+        name: "native" for the bundled one, "sevennet-0" or "sevennet-l3i5", the path of a file of Nequix, which ends
+            in ".nqx", or the folder of an `EnergyModel`, as ``dtnn-fast train-potential`` writes it.
         trust: whether a file of Nequix is read whose SHA-256 is not known.
         device: device to compute on.
         dtype: dtype to compute in; see `BondPotential`.
@@ -42,6 +48,8 @@ def load_potential(
         >>> for found in gamma_force_constants(crystals, potential):
         ...     print(found)
     """
+    if str(name) == BUNDLED_POTENTIAL:
+        return EnergyPotential(_energy_model(_BUNDLED_FOLDER, device, dtype), name=BUNDLED_POTENTIAL)
     if str(name) in PRETRAINED:
         from .sevennet_potential import SevenNetPotential
 
@@ -50,6 +58,16 @@ def load_potential(
         from .nequix_potential import NequixPotential
 
         return NequixPotential(name, trust, device, dtype=dtype)
+    if Path(name).is_dir():
+        return EnergyPotential(_energy_model(Path(name), device, dtype), name=f"of {name}")
     raise DTNNError(
-        f"load_potential: expected {', '.join(PRETRAINED)} or a file of Nequix (*{NEQUIX_SUFFIX}), got {str(name)!r}"
+        f"load_potential: expected {BUNDLED_POTENTIAL}, {', '.join(PRETRAINED)}, a file of Nequix (*{NEQUIX_SUFFIX}), "
+        f"or the folder of a trained potential, got {str(name)!r}"
     )
+
+
+def _energy_model(folder: Path, device: torch.device | str, dtype: torch.dtype) -> EnergyModel:
+    """Load an energy model; its readout stays in float64."""
+    model = load_energy_model(folder)
+    model.encoder.to(dtype)
+    return model.to(device)

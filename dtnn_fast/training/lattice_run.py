@@ -27,9 +27,10 @@ from ..phonons import SOFTEST, frequencies, gamma_modes, ionic_tensor
 from .charge_errors import charge_errors
 from .held_out import without_held_out
 from .lattice_loss import TERMS
-from .lattice_training import LatticeData, LatticeEpoch, LatticeSettings, LatticeTrainer
+from .lattice_training import LatticeData, LatticeSettings, LatticeTrainer
 from .metrics import crystal_errors, ranking_quality
 from .run_folder import MODEL_FOLDER, RESULTS_FILE, data_digest, is_new, write_record
+from .term_trainer import TermEpoch
 from .train_run import known_elements
 
 # Folder of the trained encoder beside the model, which dtnn-fast train --encoder reads.
@@ -83,7 +84,7 @@ def hold_out(crystals: Sequence[Crystal], choice: HeldOut, seed: int) -> tuple[l
         names = [crystal.id for crystal in everything]
         parts = split_by_group(names, [crystal.chemical_system for crystal in everything], seed)
     except ValueError as error:
-        raise DTNNError(f"train-lattice: the crystals cannot be split by chemical system: {error}") from error
+        raise DTNNError(f"the crystals cannot be split by chemical system: {error}") from error
     learned = np.sort(np.concatenate([parts.train, parts.validation]))
     return [everything[index] for index in learned], [everything[index] for index in parts.test]
 
@@ -100,7 +101,7 @@ def train_lattice_run(
     functionals: Sequence[str] = (),
     start: LatticeModel | None = None,
     device: torch.device | str = "cpu",
-    on_epoch: Callable[[LatticeTrainer, LatticeEpoch], None] = lambda trainer, epoch: None,
+    on_epoch: Callable[[LatticeTrainer, TermEpoch], None] = lambda trainer, epoch: None,
     on_batch: Callable[[int, int], None] = lambda done, total: None,
     on_start: Callable[[LatticeTrainer], None] = lambda trainer: None,
 ) -> dict[str, Any]:

@@ -12,11 +12,11 @@ import torch
 import dtnn_fast.encoders
 from dtnn_fast.cli.distill import TeacherName, _usual_matches
 from dtnn_fast.cli.progress import DistillProgress
-from dtnn_fast.distillation.energy_model import load_energy_model
 from dtnn_fast.distillation.made_crystals import load_sources
 from dtnn_fast.encoders import PRETRAINED
 from dtnn_fast.encoders.build import load_encoder
 from dtnn_fast.errors import DTNNError
+from dtnn_fast.potentials.energy_model import load_energy_model
 
 SMALL = [
     *("--crystals", 30, "--set", "crystals.held_out=0.3", "--threads", 1),

@@ -14,7 +14,7 @@ from model_cases import small_crystals
 
 from dtnn_fast.encoders import Channels, NativeEncoder, NativeEncoderConfig
 from dtnn_fast.encoders.build import load_encoder, save_encoder
-from dtnn_fast.formats import write_packed
+from dtnn_fast.formats import read_packed, write_packed
 from dtnn_fast.model.lattice_model import LatticeModel
 
 SMALL = ["--layer", "1-2", "--latent", 8, "--epochs", 3, "--learning-rate", 0.01, "--threads", 1]
@@ -172,3 +172,21 @@ def test_a_file_without_labels_of_the_lattice_is_named(program, files):
     assert result.exit_code == 2
     assert "nowhere.npz" in result.stderr
     assert "no such file" in result.stderr
+
+
+def test_crystals_with_force_constants_alone_are_learned(program, files):
+    """As tools/potential_labels.py adds them. They were rejected, for they have no label that `train` learns."""
+    crystals = [replace(crystal, targets={}, born_charges=None) for crystal in read_packed(files / "learned.npz").items]
+    known = [crystal for crystal in crystals if crystal.force_constants is not None]
+    write_packed(files / "springs.npz", known, {})
+    run = files / "springs"
+    arguments = ["train-lattice", files / "springs.npz", "--encoder", files / "encoder", *SMALL, "-o", run]
+    result = program(*arguments, "--held-out", "nothing")
+    assert result.exit_code == 0, result.stderr
+    assert f"{len(known)} crystals with labels of the lattice, 0 without, 0 rejected" in result.stderr
+    assert json.loads((run / "results.json").read_text())["labels"]["force_constants"] == len(known)
+    bare = [replace(crystal, force_constants=None) for crystal in crystals[:2]]
+    write_packed(files / "nothing.npz", bare, {})
+    result = program("train-lattice", files / "nothing.npz", "--encoder", files / "encoder", *SMALL, "-o", files / "no")
+    assert result.exit_code == 2
+    assert "no tensor, diagonal, mean, Born charges or force constants are given" in result.stderr

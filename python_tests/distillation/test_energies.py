@@ -16,9 +16,8 @@ from test_distill_training import ALONE, SETTINGS, StoppedError, run, stop_at
 
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.datasets.bundled import load_labelled
-from dtnn_fast.distillation.energy_model import HEAD_FILE, load_energy_model
-from dtnn_fast.distillation.energy_readout import EnergyTerm, element_counts, fit_compositions, fit_labelled_energies
 from dtnn_fast.distillation.held_out_report import energy_report
+from dtnn_fast.distillation.labelled_energies import fit_labelled_energies
 from dtnn_fast.distillation.labels import (
     LabelSettings,
     label_crystals,
@@ -31,6 +30,8 @@ from dtnn_fast.distillation.made_crystals import MADE_SOURCE, is_held_out
 from dtnn_fast.encoders import pretrained_encoder
 from dtnn_fast.errors import BadCrystalError, BadFileError, DTNNError
 from dtnn_fast.nn.graph import build_graph
+from dtnn_fast.potentials.energy_model import HEAD_FILE, load_energy_model
+from dtnn_fast.training.energy_readout import EnergyTerm, element_counts, fit_compositions
 
 # Few elements, so that their constants leave residuals to learn.
 SALTS = [

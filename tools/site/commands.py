@@ -19,7 +19,7 @@ PURPOSES = {
     "Predict and screen": ("screen", "predict", "rank", "report", "pack", "candidates"),
     "Check the best ones": ("refine", "dfpt"),
     "Train and compare": ("data fetch", "data info", "train", "ensemble", "tune", "evaluate"),
-    "Make encoders and lattice models": ("distill", "train-lattice"),
+    "Make encoders, lattice models and potentials": ("distill", "train-lattice", "train-potential"),
     "Use elsewhere": ("serve", "export", "info"),
 }
 _FACT = re.compile(r"\s*\[((?:default: |required|x[<>]|-?[\d.]+<)[^\[\]]*)\]$")

@@ -3,8 +3,8 @@
 
 import torch
 
-from dtnn_fast.distillation.energy_model import EnergyHead, EnergyModel
 from dtnn_fast.encoders import Channels, NativeEncoder, NativeEncoderConfig
+from dtnn_fast.potentials.energy_model import EnergyHead, EnergyModel
 
 ELEMENTS = (8, 12, 14, 22, 26, 38)
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ..crystals.crystal import Crystal
-from ..distillation.energy_model import EnergyModel
 from ..nn.crystal_sums import crystal_of_atom
 from ..nn.graph import CrystalGraph, build_graph, crystal_batches
-from ..potentials.potential import Potential, PotentialResult
+from .energy_model import EnergyModel
+from .potential import Potential, PotentialResult
 
 
 class EnergyDerivatives(NamedTuple):
@@ -63,13 +63,14 @@ class EnergyPotential(Potential):
     Args:
         model: the model; it is put into evaluation mode.
         batch_atoms: maximum number of atoms in a batch; a larger crystal is a batch by itself.
+        name: for messages.
 
     Example:
         >>> relaxed = relax(crystals, EnergyPotential(load_energy_model("runs/distilled")))
     """
 
-    def __init__(self, model: EnergyModel, batch_atoms: int = 512) -> None:
-        super().__init__("the distilled energy model", frozenset(model.elements))
+    def __init__(self, model: EnergyModel, batch_atoms: int = 512, name: str = "the distilled energy model") -> None:
+        super().__init__(name, frozenset(model.elements))
         self.model, self.batch_atoms = model.eval(), batch_atoms
 
     def evaluate(self, crystals: Sequence[Crystal]) -> list[PotentialResult]:

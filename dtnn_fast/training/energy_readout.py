@@ -9,19 +9,16 @@ The weights w of the last layer's scalars s_a and the shifts d_Z start at 0 and 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..crystals.elements import MAX_ATOMIC_NUMBER
-from ..errors import DTNNError
 from ..nn.crystal_sums import crystal_of_atom, sum_over_atoms
 from ..nn.graph import CrystalGraph
 from ..nn.latents import AtomOrbits
-from .energy_model import EnergyHead
-from .labels import ENERGY, read_manifest, read_shard
+from ..potentials.energy_model import EnergyHead
 
 # Smaller residuals are rounding errors of the potential. eV per atom.
 _SMALLEST_DEVIATION = 1e-3
@@ -83,32 +80,6 @@ def fit_compositions(counts: Tensor, energies: Tensor) -> CompositionFit:
     residuals = per_atom - fractions @ solution
     deviation = max(float(residuals.square().mean().sqrt()), _SMALLEST_DEVIATION)
     return CompositionFit(constants, deviation, tuple(present.tolist()))
-
-
-def fit_labelled_energies(folder: Path) -> CompositionFit:
-    """Fit the energies of the training crystals in a folder of labels; see `fit_compositions`.
-
-    Args:
-        folder: folder that `label_crystals` filled.
-
-    Raises:
-        BadFileError: a shard is missing or damaged.
-        DTNNError: an older version made the labels without energies, or there are no training crystals.
-    """
-    counts, energies = [], []
-    for number in range(int(read_manifest(folder)["crystals"]["shards"])):
-        shard = read_shard(folder, number)
-        if ENERGY not in shard:
-            raise DTNNError(
-                f"distill: the labels in {folder} have no energies, because an older version made them: "
-                f"label again in another folder, or train with an energy weight of 0"
-            )
-        training = shard["held_out"] == 0
-        counts.append(element_counts(shard["atomic_numbers"].long(), shard["ptr"])[training])
-        energies.append(shard[ENERGY][training])
-    if not sum(map(len, energies)):
-        raise DTNNError(f"distill: expected training crystals in {folder}, got none")
-    return fit_compositions(torch.cat(counts), torch.cat(energies))
 
 
 class EnergyErrors(NamedTuple):

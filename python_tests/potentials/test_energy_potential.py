@@ -9,8 +9,8 @@ from energy_cases import energy_model
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.errors import BadCrystalError
 from dtnn_fast.integrations import EnergyPotential
-from dtnn_fast.integrations.energy_potential import energy_derivatives
 from dtnn_fast.nn.graph import build_graph
+from dtnn_fast.potentials.energy_potential import energy_derivatives
 
 CELL = np.array([[4.0, 0.2, 0.0], [0.3, 4.3, 0.1], [0.0, 0.4, 4.1]])
 POSITIONS = np.array([[0.1, 0.0, 0.2], [2.0, 2.3, 1.9]])
