@@ -3,12 +3,14 @@
 
 python tools/bundle_weights.py direct runs/shipped/split-0 --encoder-saw ionic total
 python tools/bundle_weights.py lattice runs/lattice --held-out runs/lattice-systems runs/lattice-bundled --join FOLDER
+python tools/bundle_weights.py potential runs/potential --errors compared.json --join FOLDER
 
 "direct" records too which of the bundled labelled crystals the run held out, and the errors on them, so that tests can
 repeat them. --encoder-saw lists the tensors of the held-out crystals that its encoder had learned from before the run.
 With --after, the record also has the earlier runs that the run went on from (--start), the first one first.
 "lattice" takes the joins and their errors (join.json and record.json, and those of potentials) of tools/fit_join.py,
-and the errors of runs that held crystals out.
+and the errors of runs that held crystals out. "potential" takes the errors of tools/compare_force_constants.py, and of
+FOLDER the join of its force constants, which the lattice model gets.
 """
 
 from __future__ import annotations
@@ -93,17 +95,33 @@ def bundle_lattice(run: Path, held_out: Sequence[Path], join: Path, after: Seque
     _write(folder / "training.json", record)
 
 
+def bundle_potential(run: Path, errors: Path, join: Path) -> None:
+    """Copy the potential, and its join to the lattice model's."""
+    folder = WEIGHTS / "potential"
+    (folder / "encoder").mkdir(parents=True, exist_ok=True)
+    for name in ("encoder/config.json", "encoder/model.safetensors", "energy_head.safetensors"):
+        shutil.copyfile(run / "model" / name, folder / name)
+    shutil.copyfile(join / "join-native.json", WEIGHTS / "lattice" / "join-native.json")
+    record = {"run": run.name, **_read(run / "settings.json"), **_read(run / "results.json")}
+    record["compared"] = _read(errors)
+    record["join"] = _read(join / "record-native.json")
+    _write(folder / "training.json", record)
+
+
 def main() -> None:
     """Read the arguments and copy."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("direct", "lattice"))
+    parser.add_argument("kind", choices=("direct", "lattice", "potential"))
     parser.add_argument("run", type=Path)
     parser.add_argument("--held-out", nargs="*", type=Path, default=[])
     parser.add_argument("--join", type=Path)
     parser.add_argument("--after", nargs="*", type=Path, default=[])
     parser.add_argument("--encoder-saw", nargs="*", default=[])
+    parser.add_argument("--errors", type=Path)
     options = parser.parse_args()
-    if options.kind == "direct":
+    if options.kind == "potential":
+        bundle_potential(options.run, options.errors, options.join)
+    elif options.kind == "direct":
         bundle_direct(options.run, options.encoder_saw)
     else:
         bundle_lattice(options.run, options.held_out, options.join, options.after)

@@ -15,6 +15,7 @@ from dtnn_fast.formats import write_packed
 from dtnn_fast.phonons import ionic_tensor
 from dtnn_fast.potentials import Potential, PotentialResult
 from dtnn_fast.symmetry import with_operations
+from dtnn_fast.training.force_frames import ForceFrame, write_force_frames
 
 
 class Harmonic(Potential):
@@ -77,3 +78,25 @@ def test_table_of_model_and_potential(crystals, tmp_path, monkeypatch, capsys):
     means = np.mean([np.abs(c.targets["ionic"][np.triu_indices(3)]).mean() for c in known])
     assert model["mae_ten"] == pytest.approx(means, rel=0.1)
     assert potential["mae_ten"] < 0.1 * means
+
+
+def test_forces_are_compared_with_those_of_a_file(crystals, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("ase")
+    tool = importlib.import_module("compare_force_constants")
+    monkeypatch.setattr(tool, "load_potential", lambda name, dtype: Harmonic(crystals))
+    write_packed(tmp_path / "a.npz", crystals, {"name": "a"})
+    off = np.array([[0.3, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    forces = Harmonic(crystals).forces(crystals)
+    frames = [ForceFrame(c, 0.0, one + off) for c, one in zip(crystals, forces, strict=True)]
+    write_force_frames(tmp_path / "frames.extxyz", frames)
+    arguments = [str(tmp_path / "a.npz"), "--lattice", "lattice", "--potential", "harmonic"]
+    arguments += ["--frames", str(tmp_path / "frames.extxyz"), "--output", str(tmp_path / "errors.json")]
+    monkeypatch.setattr(sys, "argv", ["compare_force_constants.py", *arguments])
+    tool.main()
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].endswith("| forces, eV/Angstrom |")
+    assert len({line.count("|") for line in printed[:4]}) == 1
+    table = json.loads((tmp_path / "errors.json").read_text())
+    assert "forces" not in table["lattice model"]
+    assert table["harmonic"]["frames"] == len(crystals)
+    assert table["harmonic"]["forces"] == pytest.approx(0.05, abs=1e-6)
