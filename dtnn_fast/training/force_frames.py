@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ def read_force_frames(paths: Iterable[Path]) -> tuple[list[ForceFrame], list[Rej
     rejected: list[Rejected] = []
     for path in paths:
         if not path.is_file():
-            raise BadFileError(f"{path}: no such file")
+            raise BadFileError(f"{path}: {'a folder; expected a file of frames' if path.is_dir() else 'no such file'}")
         try:
             for number, atoms in enumerate(ase_io.iread(str(path), index=":")):
                 found = _frame(atoms, f"{path.stem}-{number}", str(path))
@@ -62,6 +63,18 @@ def read_force_frames(paths: Iterable[Path]) -> tuple[list[ForceFrame], list[Rej
         except Exception as error:  # readers of ASE raise errors of all kinds
             raise BadFileError(f"{path}: ASE cannot read it: {type(error).__name__}: {error}") from error
     return frames, rejected
+
+
+def frames_digest(frames: Iterable[ForceFrame]) -> str:
+    """Compute a short fingerprint of frames: structures and labels, in any order."""
+    digests = []
+    for frame in frames:
+        digest = hashlib.sha256(np.float64(frame.energy).tobytes())
+        crystal = frame.crystal
+        for array in (crystal.atomic_numbers, crystal.positions, crystal.cell, frame.forces, frame.stress):
+            digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+        digests.append(digest.hexdigest())
+    return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()[:16]
 
 
 def write_force_frames(path: Path, frames: Iterable[ForceFrame], *, append: bool = False) -> None:

@@ -20,7 +20,7 @@ from ..errors import DTNNError
 from ..potentials import gamma_force_constants
 from ..potentials.energy_model import ENCODER_FOLDER, EnergyModel, load_energy_model, save_energy_head
 from ..potentials.energy_potential import EnergyPotential
-from .force_frames import ForceFrame
+from .force_frames import ForceFrame, frames_digest
 from .lattice_run import HeldOut, force_constant_errors, hold_out
 from .potential_training import PotentialSettings, PotentialTrainer, new_learner
 from .run_folder import MODEL_FOLDER, RESULTS_FILE, data_digest, is_new, write_record
@@ -78,7 +78,8 @@ def train_potential_run(
         "data": {
             "crystals": len(usable),
             "frames": len(frames),
-            "digest": data_digest([*usable, *(frame.crystal for frame in frames)]),
+            "digest": data_digest(usable),
+            "frames_digest": frames_digest(frames),
         },
     }
     run_key: dict[str, Any] = json.loads(json.dumps(entries))

@@ -76,7 +76,8 @@ def data_digest(crystals: Sequence[Crystal]) -> str:
         for array in (crystal.atomic_numbers, crystal.positions, crystal.cell, *crystal.targets.values()):
             digest.update(np.ascontiguousarray(array).tobytes())
         # Nothing is added without these labels, so that fingerprints of version 0.1.0 stay.
-        for name, values in (*crystal.diagonals.items(), *crystal.means.items(), ("born", crystal.born_charges)):
+        more = (("born", crystal.born_charges), ("force constants", crystal.force_constants))
+        for name, values in (*crystal.diagonals.items(), *crystal.means.items(), *more):
             if values is not None:
                 digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
         digests.append(digest.hexdigest())

@@ -185,6 +185,11 @@ def test_crystals_with_force_constants_alone_are_learned(program, files):
     assert result.exit_code == 0, result.stderr
     assert f"{len(known)} crystals with labels of the lattice, 0 without, 0 rejected" in result.stderr
     assert json.loads((run / "results.json").read_text())["labels"]["force_constants"] == len(known)
+    # Other force constants are other data.
+    write_packed(files / "springs.npz", [replace(c, force_constants=2.0 * c.force_constants) for c in known], {})
+    other = program(*arguments, "--held-out", "nothing")
+    assert other.exit_code == 2
+    assert "other settings or data" in other.stderr
     bare = [replace(crystal, force_constants=None) for crystal in crystals[:2]]
     write_packed(files / "nothing.npz", bare, {})
     result = program("train-lattice", files / "nothing.npz", "--encoder", files / "encoder", *SMALL, "-o", files / "no")

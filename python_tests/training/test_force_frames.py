@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Energies and forces are read from the files of other programs; frames without them are named."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.errors import BadFileError
-from dtnn_fast.training.force_frames import ForceFrame, read_force_frames, write_force_frames
+from dtnn_fast.training.force_frames import ForceFrame, frames_digest, read_force_frames, write_force_frames
 
 ase = pytest.importorskip("ase")
 pytest.importorskip("ase.io")
@@ -58,6 +60,15 @@ def test_frames_that_cannot_be_used_are_named(tmp_path):
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(BadFileError, match="no such file"):
         read_force_frames([tmp_path / "none.extxyz"])
+    with pytest.raises(BadFileError, match="a folder; expected a file of frames"):
+        read_force_frames([tmp_path])
     (tmp_path / "bad.extxyz").write_text("this is no XYZ file\n")
     with pytest.raises(BadFileError, match=r"bad.extxyz: ASE cannot read it: "):
         read_force_frames([tmp_path / "bad.extxyz"])
+
+
+def test_the_fingerprint_tells_labels_apart():
+    one, two = frame(), frame("two")
+    assert frames_digest([one, two]) == frames_digest([two, one])
+    others = [frame(energy=-7.4), frame(stress=False), replace(one, forces=one.forces + 1e-9)]
+    assert len({frames_digest([other]) for other in [one, *others]}) == 4
