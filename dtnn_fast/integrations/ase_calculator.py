@@ -15,6 +15,7 @@ from ..model.lattice_model import LatticeModel
 from ..model.predictor import Predictor
 from ..potentials.energy_model import EnergyModel
 from ..potentials.energy_potential import EnergyPotential
+from ..potentials.load_potential import load_potential
 from ..potentials.potential import Potential
 from .dielectric_result import DielectricResult, dielectric_of, loaded_lattice, loaded_predictor
 
@@ -38,7 +39,8 @@ class DTNNCalculator(_ase.Calculator):
         model: name or folder of a model, or a loaded one.
         target: the tensor that ``dielectric_tensor`` returns; by default "total", or the only target of the model.
         lattice: a `LatticeModel` or its name, for ``born_effective_charges``; None for those of `model`, if any.
-        energy: an `EnergyModel` or a `Potential` for energies, forces and stresses; None if these are not needed.
+        energy: for energies, forces and stresses: an `EnergyModel`, a `Potential`, or its name or folder, which
+            `load_potential` takes; None if these are not needed.
 
     Raises:
         ValueError: `target` is not a target of the model.
@@ -57,11 +59,13 @@ class DTNNCalculator(_ase.Calculator):
         model: str | Path | Predictor = "dielectric",
         target: str | None = None,
         lattice: str | Path | LatticeModel | None = None,
-        energy: EnergyModel | Potential | None = None,
+        energy: EnergyModel | Potential | str | Path | None = None,
     ) -> None:
         super().__init__()
         self.model = loaded_predictor(model)
         self.lattice = None if lattice is None else loaded_lattice(lattice)
+        if isinstance(energy, str | Path):
+            energy = load_potential(energy)
         self.potential = EnergyPotential(energy) if isinstance(energy, EnergyModel) else energy
         targets = self.model.targets
         default = "total" if "total" in targets or len(targets) > 1 else targets[0]

@@ -28,7 +28,7 @@ class DTNNSimModel(_interface.ModelInterface):
     Units are torch-sim's: eV, Angstrom; stresses have ASE's sign, positive where a crystal is stretched.
 
     Args:
-        model: the energy model, which is copied, or the folder of a run of ``dtnn-fast distill``.
+        model: the energy model, which is copied, or "native" or a folder, which `load_energy_model` takes.
         device: device to compute on; None for that of the model.
         dtype: float32 or float64, which the states must have too; None for that of the model's encoder.
 
@@ -39,7 +39,7 @@ class DTNNSimModel(_interface.ModelInterface):
 
     Example:
         >>> import torch_sim
-        >>> model = DTNNSimModel("runs/distilled", dtype=torch.float64)
+        >>> model = DTNNSimModel("native", dtype=torch.float64)
         >>> final = torch_sim.optimize(list_of_atoms, model, optimizer=torch_sim.optimizers.fire)
     """
 

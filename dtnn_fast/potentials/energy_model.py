@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Energies from a distilled encoder and its learned energy readout, and the file of the readout."""
+"""Energies from a native encoder and its learned energy readout, and the file of the readout."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ from ..nn.saved_folder import WEIGHTS_FILE
 
 FORMAT = "dtnn_fast energy head 1"
 HEAD_FILE, ENCODER_FOLDER = "energy_head.safetensors", "encoder"
+# The model that comes with the package, and its folder beside the sources.
+BUNDLED_POTENTIAL = "native"
+_BUNDLED_FOLDER = Path(__file__).parents[1] / "weights" / "potential"
 
 
 class EnergyHead(NamedTuple):
@@ -44,7 +47,7 @@ class EnergyHead(NamedTuple):
 
 
 class EnergyModel(nn.Module):
-    """A distilled encoder with an energy readout; energies are float64 for every dtype of the encoder.
+    """A native encoder with an energy readout; energies are float64 for every dtype of the encoder.
 
     E = sum over atoms of  w . s_a + c_Z
 
@@ -101,10 +104,11 @@ class EnergyModel(nn.Module):
 
 
 def load_energy_model(folder: str | Path) -> EnergyModel:
-    """Load the encoder of a distillation with its energy readout.
+    """Load an encoder with its energy readout.
 
     Args:
-        folder: folder of a run of ``dtnn-fast distill`` with an energy weight above 0.
+        folder: "native" for the bundled model; the folder "model" of a run of ``dtnn-fast train-potential``; or the
+            folder of a run of ``dtnn-fast distill`` with an energy weight above 0.
 
     Returns:
         The model, in evaluation mode.
@@ -113,8 +117,9 @@ def load_energy_model(folder: str | Path) -> EnergyModel:
         BadFileError: a file is missing or damaged, or the readout belongs to another encoder.
 
     Example:
-        >>> model = load_energy_model("runs/distilled")
+        >>> model = load_energy_model("native")
     """
+    folder = _BUNDLED_FOLDER if str(folder) == BUNDLED_POTENTIAL else folder
     encoder_folder = Path(folder) / ENCODER_FOLDER
     encoder = load_encoder(encoder_folder)
     path = Path(folder) / HEAD_FILE

@@ -66,7 +66,7 @@ class EnergyPotential(Potential):
         name: for messages.
 
     Example:
-        >>> relaxed = relax(crystals, EnergyPotential(load_energy_model("runs/distilled")))
+        >>> relaxed = relax(crystal, EnergyPotential(load_energy_model("runs/distilled")))
     """
 
     def __init__(self, model: EnergyModel, batch_atoms: int = 512, name: str = "the distilled energy model") -> None:

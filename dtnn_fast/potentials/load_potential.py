@@ -9,14 +9,11 @@ import torch
 
 from ..encoders.pretrained import PRETRAINED
 from ..errors import DTNNError
-from .energy_model import EnergyModel, load_energy_model
+from .energy_model import BUNDLED_POTENTIAL, load_energy_model
 from .energy_potential import EnergyPotential
 from .potential import Potential
 
 NEQUIX_SUFFIX = ".nqx"
-# The potential that comes with the package, and its folder beside the sources.
-BUNDLED_POTENTIAL = "native"
-_BUNDLED_FOLDER = Path(__file__).parents[1] / "weights" / "potential"
 
 
 def load_potential(
@@ -48,8 +45,6 @@ def load_potential(
         >>> for found in gamma_force_constants(crystals, potential):
         ...     print(found)
     """
-    if str(name) == BUNDLED_POTENTIAL:
-        return EnergyPotential(_energy_model(_BUNDLED_FOLDER, device, dtype), name=BUNDLED_POTENTIAL)
     if str(name) in PRETRAINED:
         from .sevennet_potential import SevenNetPotential
 
@@ -58,16 +53,11 @@ def load_potential(
         from .nequix_potential import NequixPotential
 
         return NequixPotential(name, trust, device, dtype=dtype)
-    if Path(name).is_dir():
-        return EnergyPotential(_energy_model(Path(name), device, dtype), name=f"of {name}")
+    if str(name) == BUNDLED_POTENTIAL or Path(name).is_dir():
+        model = load_energy_model(name)
+        model.encoder.to(dtype)  # its readout stays in float64
+        return EnergyPotential(model.to(device), name=str(name))
     raise DTNNError(
         f"load_potential: expected {BUNDLED_POTENTIAL}, {', '.join(PRETRAINED)}, a file of Nequix (*{NEQUIX_SUFFIX}), "
         f"or the folder of a trained potential, got {str(name)!r}"
     )
-
-
-def _energy_model(folder: Path, device: torch.device | str, dtype: torch.dtype) -> EnergyModel:
-    """Load an energy model; its readout stays in float64."""
-    model = load_energy_model(folder)
-    model.encoder.to(dtype)
-    return model.to(device)
