@@ -5,7 +5,8 @@ python tools/fit_join.py held_out.npz --model runs/direct/model --lattice runs/l
 python tools/fit_join.py held_out.npz --model ... --lattice ... --folder FOLDER --potential nequix-oam-1
 
 The crystals need ionic tensors of the models' functional; others are left out. With --potential, the force constants
-are those that the crystals have, from tools/potential_labels.py, times --softening. Errors and coverage are those of
+are those that the crystals have, from tools/potential_labels.py, times --softening, or with --lattice-share their mean
+with those of the lattice model. Errors and coverage are those of
 crystals in other folds: whole chemical systems are left out of each fit. FOLDER gets join.json or join-POTENTIAL.json,
 fitted to all, and record.json or record-POTENTIAL.json with the errors.
 """
@@ -39,17 +40,18 @@ def given_force_constants(crystals: Sequence[Crystal]) -> Iterator[np.ndarray | 
 
 
 def estimate(
-    crystals: Sequence[Crystal], model: str, lattice: Path, softening: float | None = None
+    crystals: Sequence[Crystal], model: str, lattice: Path, softening: float | None = None, share: float = 0.0
 ) -> tuple[list[Crystal], IonicEstimates, np.ndarray, list[Refinement]]:
     """Compute both estimates of the crystals that can be refined; returns their labels too.
 
-    With `softening`, the force constants are those that the crystals have, times this.
+    With `softening`, the force constants are those that the crystals have, times this; those of the lattice model have
+    the weight `share` in the mean with these.
     """
     models = load_predictor(model), LatticeModel.from_pretrained(lattice)
     if softening is None:
         refiner = Refiner(*models)
     else:
-        refiner = Refiner(*models, force_constants=given_force_constants, softening=softening)
+        refiner = Refiner(*models, force_constants=given_force_constants, softening=softening, lattice_share=share)
     results = list(refiner.refine(crystals))
     for result in results:
         if isinstance(result, Rejected):
@@ -119,6 +121,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="folder for the join and its errors")
     parser.add_argument("--potential", default="", help="name of the potential that gave the force constants")
     parser.add_argument("--softening", type=float, default=1.0, help="factor on the potential's force constants (1)")
+    parser.add_argument("--lattice-share", type=float, default=0.0, help="weight of the lattice model's (0)")
     options = parser.parse_args()
     items = list(read_files(find_files(options.files).files))
     crystals = [
@@ -131,7 +134,7 @@ def main() -> None:
         and abs(item.targets["ionic"]).max() <= 100
     ]
     softening = options.softening if options.potential else None
-    kept, estimates, labels, _ = estimate(crystals, options.model, options.lattice, softening)
+    kept, estimates, labels, _ = estimate(crystals, options.model, options.lattice, softening, options.lattice_share)
     tensors, tensor_bars, mean_bars = cross_validate(kept, estimates, labels)
     means = mean_permittivity(tensors)
     record = {

@@ -39,6 +39,9 @@ _BEST = 20
 # How much softer SevenNet-0's force constants at q = 0 are than DFT's: its ionic tensors of 106 crystals of the phonon
 # database, with DFT's charges, are 1.23 times as large (median).
 _SOFTENING = {"sevennet-0": 1.23}
+# The native potential and the lattice model are as good as each other, and their mean is better than both: see
+# docs/model_card.md.
+_LATTICE_SHARES = {"native": 0.5}
 
 
 def refine(
@@ -93,6 +96,16 @@ def refine(
             help="With --potential: factor that multiplies its force constants, because potentials are too soft.",
         ),
     ] = None,
+    lattice_share: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            show_default="0.5 for native, otherwise 0",
+            help="With --potential: weight of the lattice model's force constants in the mean with those of the "
+            "potential.",
+        ),
+    ] = None,
     relax: Annotated[
         bool, typer.Option("--relax", help="With --potential: first relax atoms and cell with the potential.")
     ] = False,
@@ -119,8 +132,9 @@ def refine(
 
     The ionic tensor of lattice dynamics is e^2/(eps0 V) sum S S^T / k over the modes, with Born charges and force
     constants of the bundled lattice model. A small fitted model combines it with the direct prediction and gives the
-    error bar (±), which holds for nine of ten held-out crystals. With other models, --relax, your own --softening, or a
-    potential for which no such model was fitted, the tensor is that of lattice dynamics alone, without an error bar.
+    error bar (±), which holds for nine of ten held-out crystals. With other models, --relax, your own --softening or
+    --lattice-share, or a potential for which no such model was fitted, the tensor is that of lattice dynamics alone,
+    without an error bar.
 
     Frequencies are at q = 0, in THz, without the splitting of longitudinal and transverse modes; negative numbers stand
     for imaginary frequencies. Crystals close to a ferroelectric instability are marked, because their ionic tensors
@@ -129,8 +143,8 @@ def refine(
     Exit code: 0 all crystals were refined, 3 some were rejected (stderr says why), 2 nothing could be done.
     """
     _check_options(paths, ranking, best, output)
-    if potential is None and (relax or softening is not None or trust):
-        raise typer.BadParameter("--relax, --softening and --trust need --potential")
+    if potential is None and (relax or softening is not None or lattice_share is not None or trust):
+        raise typer.BadParameter("--relax, --softening, --lattice-share and --trust need --potential")
     predictor = load_model(model, threads, device, "refine", functional)
 
     from ..crystals.crystal import Crystal, Rejected
@@ -143,10 +157,13 @@ def refine(
     source = None if loaded is None else _by_potential(loaded, max_atoms)
     own = 1.0 if loaded is None else _SOFTENING.get(loaded.name, 1.0)
     factor = own if softening is None else softening
-    # A join was fitted to force constants of structures as they are, with the potential's own softening.
-    joined_as = loaded.name if loaded is not None and factor == own and not relax else ""
+    own_share = 0.0 if loaded is None else _LATTICE_SHARES.get(loaded.name, 0.0)
+    share = own_share if lattice_share is None else lattice_share
+    # A join was fitted to force constants of structures as they are, with the potential's own softening and share.
+    fits = loaded is not None and factor == own and share == own_share and not relax
+    joined_as = loaded.name if loaded is not None and fits else ""
     try:
-        refiner = load_refiner(predictor, model, lattice, source, factor, max_atoms, device, joined_as)
+        refiner = load_refiner(predictor, model, lattice, source, factor, max_atoms, device, joined_as, share)
     except ValueError as error:
         raise typer.BadParameter(str(error).removeprefix("Refiner: "), param_hint="--model") from error
     found = open_source(paths or [], refiner.elements or ())
@@ -181,6 +198,7 @@ def refine(
         "lattice": lattice,
         "potential": potential,
         "softening": factor,
+        "lattice_share": share,
         "unit": "relative permittivity, in the Cartesian frame of the lattice vectors; Angstrom, THz, eV/Angstrom^2, e",
         "crystals": [refinement_to_json(one) for one in refined],
         "rejected": [{"id": r.id, "source": r.source, "reason": r.reason} for r in rejected],

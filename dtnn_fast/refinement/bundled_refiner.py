@@ -39,6 +39,7 @@ def load_refiner(
     max_atoms: int = MAX_ATOMS,
     device: torch.device | str = "cpu",
     potential: str = "",
+    lattice_share: float = 0.0,
 ) -> Refiner:
     """Load the lattice model of a refiner, and the join if both models are the bundled ones.
 
@@ -55,7 +56,8 @@ def load_refiner(
         max_atoms: see `Refiner`.
         device: device of the lattice model.
         potential: `Potential.name` of the potential that computes `force_constants` of crystals as they are, with the
-            softening that belongs to it; empty where this is not so, and there is no join.
+            softening and the share that belong to it; empty where this is not so, and there is no join.
+        lattice_share: see `Refiner`.
 
     Raises:
         BadFileError: there is no such lattice model, or its files are damaged.
@@ -67,4 +69,4 @@ def load_refiner(
     response = LatticeModel.from_pretrained(lattice).to(device)
     if predictor.functional in response.functionals:
         response = response.with_functional(predictor.functional)
-    return Refiner(predictor, response, join, force_constants, softening, max_atoms)
+    return Refiner(predictor, response, join, force_constants, softening, max_atoms, lattice_share)

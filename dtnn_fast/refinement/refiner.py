@@ -114,9 +114,11 @@ class Refiner:
         force_constants: computes force constants instead of the lattice model; None for those of the lattice model.
         softening: factor that multiplies these force constants, because potentials are too soft.
         max_atoms: largest number of atoms of a cell.
+        lattice_share: weight of the lattice model's force constants in the mean with these, from 0 to 1. Two models of
+            the same quality that were trained in different ways err in different ways.
 
     Raises:
-        ValueError: the direct model lacks the electronic or the ionic tensor.
+        ValueError: the direct model lacks the electronic or the ionic tensor, or a number is out of its range.
     """
 
     def __init__(
@@ -127,11 +129,15 @@ class Refiner:
         force_constants: ForceConstantSource | None = None,
         softening: float = 1.0,
         max_atoms: int = MAX_ATOMS,
+        lattice_share: float = 0.0,
     ) -> None:
         missing = {"electronic", "ionic"} - set(predictor.targets)
         if missing:
             raise ValueError(f"Refiner: expected a model of {' and '.join(sorted(missing))} tensors, got one without")
+        if not 0 <= lattice_share <= 1:
+            raise ValueError(f"Refiner: expected `lattice_share` from 0 to 1, got {lattice_share}")
         self.predictor, self.lattice, self.join = predictor, lattice, join
+        self.lattice_share = lattice_share
         self.force_constants, self.softening, self.max_atoms = force_constants, softening, max_atoms
         known = [set(elements) for elements in (predictor.elements, lattice.elements) if elements]
         self.elements = frozenset(set.intersection(*known)) if known else None
@@ -189,7 +195,11 @@ class Refiner:
                 if isinstance(found, Rejected):
                     failures[index] = found
                 else:
-                    responses[index] = LatticeResponse(self.softening * found, responses[index].born_charges)
+                    own = responses[index]
+                    mixed = (1.0 - self.lattice_share) * self.softening * found
+                    if self.lattice_share:
+                        mixed = mixed + self.lattice_share * own.force_constants
+                    responses[index] = LatticeResponse(mixed, own.born_charges)
         forbidden = find_forbidden_ionic_responses(list(crystals))
         results: list[Refinement | Rejected] = []
         for index, crystal in enumerate(crystals):

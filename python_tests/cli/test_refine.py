@@ -289,11 +289,13 @@ def test_a_join_is_for_its_potential_alone(refine, program, files, monkeypatch):
             assert entry["ionic"] == entry["ionic_lattice"]
         return entry["ionic_mean_error"]
 
-    for name in ("nequix-oam-1", "sevennet-0"):
+    for name in ("native", "nequix-oam-1", "sevennet-0"):
         assert IonicJoin.load(bundled_lattice_folder(), name) is not None
         assert bar(name) > 0
         assert bar(name, "--relax") is None
         assert bar(name, "--softening", 2) is None
+        assert bar(name, "--lattice-share", 0.3) is None
         assert bar(name, "--lattice", files / "lattice") is None
     assert bar("sevennet-0", "--softening", 1.23) == bar("sevennet-0")
+    assert bar("native", "--lattice-share", 0.5) == bar("native")
     assert bar("another") is None

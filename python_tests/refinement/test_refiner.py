@@ -141,6 +141,20 @@ def test_force_constants_of_another_source(direct, lattice, crystals):
         assert not result.is_unstable
 
 
+def test_the_mean_with_the_lattice_models_force_constants(direct, lattice, crystals):
+    crystal = crystals[0]
+    own = lattice.predict(with_operations([crystal]))[0]
+    given = 4.0 * np.eye(3 * crystal.num_atoms)
+    refiner = Refiner(direct, lattice, None, lambda _: iter([given]), softening=2.0, lattice_share=0.25)
+    (result,) = refiner.refine([crystal])
+    mixed = 0.75 * 8.0 * np.eye(3 * crystal.num_atoms) + 0.25 * own.force_constants
+    volume = abs(np.linalg.det(crystal.cell))
+    expected = ionic_tensor(mixed, result.born_charges, volume, SOFTEST, condensed=True)
+    np.testing.assert_allclose(result.lattice, expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="`lattice_share` from 0 to 1, got 2"):
+        Refiner(direct, lattice, lattice_share=2)
+
+
 @pytest.mark.parametrize(
     ("stiffness", "unstable", "soft"), [(-1.0, True, True), (0.5, False, True), (5.0, False, False)]
 )
