@@ -10,7 +10,7 @@ import numpy as np
 
 from ..crystals.crystal import Crystal, Rejected
 from ..errors import BadCrystalError, DTNNError
-from ..phonons import DISPLACEMENT, DisplacementPlan, ForceConstants
+from ..phonons import DisplacementPlan, ForceConstants
 from ..symmetry import with_operations
 from .potential import Potential
 
@@ -23,7 +23,7 @@ _CHUNK_ATOMS = 512
 def gamma_force_constants(
     crystals: Iterable[Crystal],
     potential: Potential,
-    displacement: float = DISPLACEMENT,
+    displacement: float | None = None,
     max_atoms: int = MAX_ATOMS,
 ) -> Iterator[ForceConstants | Rejected]:
     """Compute the force constants of crystals at q = 0 by symmetry-distinct central differences.
@@ -33,7 +33,7 @@ def gamma_force_constants(
     Args:
         crystals: their operations are searched for where they have none, and left out where they do not fit.
         potential: computes the forces.
-        displacement: length of the displacements. Angstrom
+        displacement: length of the displacements; None for that of the potential. Angstrom
         max_atoms: largest number of atoms of a crystal.
 
     Yields:
@@ -43,10 +43,11 @@ def gamma_force_constants(
     Raises:
         ValueError: the displacement is not positive.
     """
+    length = potential.displacement if displacement is None else displacement
     waiting: list[DisplacementPlan | Rejected] = []
     num_atoms = 0
     for crystal in crystals:
-        waiting.append(_plan(crystal, potential, displacement, max_atoms))
+        waiting.append(_plan(crystal, potential, length, max_atoms))
         if isinstance(waiting[-1], DisplacementPlan):
             num_atoms += len(waiting[-1].atoms) * crystal.num_atoms
         if num_atoms >= _CHUNK_ATOMS:
@@ -95,11 +96,12 @@ def _solve_one(
 ) -> ForceConstants | Rejected:
     crystal = plan.crystal
     try:
-        return plan.force_constants(potential.forces(needed) if forces is None else forces)
+        found = potential.forces(needed) if forces is None else forces
+        return plan.force_constants(found, potential.largest_asymmetry)
     except Exception as error:
-        found = Rejected.from_error(error, crystal.id, crystal.source)
+        rejected = Rejected.from_error(error, crystal.id, crystal.source)
         if isinstance(error, DTNNError):
-            return found
+            return rejected
         return Rejected(
-            found.id, found.source, f"the potential {potential.name} fails on it: {type(error).__name__}: {error}"
+            rejected.id, rejected.source, f"the potential {potential.name} fails on it: {type(error).__name__}: {error}"
         )

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from ..crystals.checks import check_crystal
 from ..crystals.crystal import Crystal
+from ..phonons import DISPLACEMENT
 
 
 class PotentialResult(NamedTuple):
@@ -35,6 +36,11 @@ class Potential(ABC):
         name: for messages.
         elements: atomic numbers that it knows, or None where that is not known.
     """
+
+    # Length of the displacements for its force constants (Angstrom), and their largest relative asymmetry; see
+    # `DisplacementPlan`.
+    displacement: ClassVar[float] = DISPLACEMENT
+    largest_asymmetry: ClassVar[float] = 0.1
 
     def __init__(self, name: str, elements: frozenset[int] | None) -> None:
         self.name, self.elements = name, elements
