@@ -30,12 +30,19 @@ if TYPE_CHECKING:
     from ..distillation.distill_trainer import DistillTrainer, ProgressRecord
     from ..distillation.held_out_report import HeldOutReport
     from ..distillation.made_crystals import CrystalsToLabel
+    from ..training.term_trainer import TermEpoch, TermTrainer
     from ..training.trainer import Epoch, Trainer
     from ..tuning.objective import Objective
     from ..tuning.study import Study
 
 LINE_SECONDS = 30  # between lines of a screening
 LINES_EVERY = 10  # epochs or records between lines where the output is not a terminal
+
+
+def print_term_epoch(trainer: TermTrainer[Any], epoch: TermEpoch) -> None:
+    """Print an epoch of `train-lattice` or `train-potential`."""
+    terms = "  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in epoch.terms.items())
+    stderr().print(f"epoch {epoch.epoch}/{trainer.settings.epochs}  loss: {terms}  {epoch.seconds:.1f} s")
 
 
 def _console(silent: bool) -> Console:

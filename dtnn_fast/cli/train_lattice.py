@@ -15,12 +15,11 @@ from ..errors import DTNNError
 from .config import LARGEST_SEED
 from .console import command_line, counted, stderr, stdout
 from .options import DeviceOption, ThreadsOption, describe, parse_layers
+from .progress import print_term_epoch
 
 if TYPE_CHECKING:
     from ..crystals.crystal import Crystal, Rejected
     from ..model.lattice_model import LatticeModel
-    from ..training.lattice_training import LatticeTrainer
-    from ..training.term_trainer import TermEpoch
 
 _MODEL, _TRAINING, _RUN = "The model", "The training", "The run"
 
@@ -134,13 +133,11 @@ def train_lattice(
     """
     import torch
 
-    from ..encoders.native import NativeEncoder
     from ..model.decoder import DecoderConfig
     from ..nn.devices import find_device
-    from ..nn.latents import Channels
     from ..training.lattice_run import HeldOut, train_lattice_run, usable_crystals
     from ..training.lattice_training import LatticeSettings
-    from .training_inputs import BUNDLED_ENCODER, choose_encoder, load_partial_data
+    from .training_inputs import choose_native_encoder, load_partial_data
 
     if held_out not in HeldOut.__members__:
         raise typer.BadParameter(f"expected one of {', '.join(HeldOut)}, got {held_out!r}", param_hint="--held-out")
@@ -149,14 +146,8 @@ def train_lattice(
     place = find_device(device, "train-lattice")
     continued = None if start is None else _load_start(context, start)
     layers = parse_layers(layer)
-    if encoder != BUNDLED_ENCODER and not Path(encoder).is_dir():
-        raise typer.BadParameter(
-            f"expected {BUNDLED_ENCODER!r} or the folder of a saved encoder, got {encoder!r}", param_hint="--encoder"
-        )
-    chosen = choose_encoder(encoder, Channels(), layers[-1])
-    if not isinstance(chosen.encoder, NativeEncoder):
-        raise typer.BadParameter("expected 'distilled' or the folder of a native encoder", param_hint="--encoder")
-    crystals, rejected = load_partial_data(data, chosen.elements, force_constants=True)
+    chosen = choose_native_encoder(encoder, layers[-1])
+    crystals, rejected = load_partial_data(data, force_constants=True)
     if continued is not None:
         crystals, other = _of_functionals(crystals, continued.functionals)
         rejected = [*rejected, *other]
@@ -173,14 +164,14 @@ def train_lattice(
         settings,
         usable,
         folder,
-        chosen.encoder,
+        chosen,
         DecoderConfig(layer=layers[-1], more_layers=layers[:-1], latent=latent, dropout=dropout),
         command_line(),
         held_out=HeldOut(held_out),
         functionals=() if continued is not None else _functionals(usable, functional),
         start=continued,
         device=place,
-        on_epoch=_print_epoch,
+        on_epoch=print_term_epoch,
         on_start=lambda trainer: stderr().print(
             f"run: {folder}   {counted(len(trainer.data), 'crystal')} to learn from"
             + (f", resuming after epoch {len(trainer.history)}" if trainer.history else "")
@@ -234,11 +225,6 @@ def _functionals(crystals: list[Crystal], wanted: str | None) -> tuple[str, ...]
         return ()
     first = wanted or ("PBE" if "PBE" in counts else counts.most_common(1)[0][0])
     return (first, *sorted(set(counts) - {first}))
-
-
-def _print_epoch(trainer: LatticeTrainer, epoch: TermEpoch) -> None:
-    terms = "  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in epoch.terms.items())
-    stderr().print(f"epoch {epoch.epoch}/{trainer.settings.epochs}  loss: {terms}  {epoch.seconds:.1f} s")
 
 
 def _print_results(held_out: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,10 +13,7 @@ from ..errors import DTNNError
 from .config import LARGEST_SEED
 from .console import command_line, counted, stderr, stdout
 from .options import DeviceOption, ThreadsOption, describe
-
-if TYPE_CHECKING:
-    from ..training.potential_training import PotentialTrainer
-    from ..training.term_trainer import TermEpoch
+from .progress import print_term_epoch
 
 _TRAINING, _RUN = "The training", "The run"
 
@@ -104,29 +101,21 @@ def train_potential(
     """
     import torch
 
-    from ..encoders.native import NativeEncoder
     from ..nn.devices import find_device
-    from ..nn.latents import Channels
     from ..training.force_frames import read_force_frames
     from ..training.lattice_run import HeldOut
     from ..training.potential_run import train_potential_run
     from ..training.potential_training import PotentialSettings
-    from .training_inputs import BUNDLED_ENCODER, choose_encoder, load_partial_data
+    from .training_inputs import choose_native_encoder, load_partial_data
 
     if held_out not in HeldOut.__members__:
         raise typer.BadParameter(f"expected one of {', '.join(HeldOut)}, got {held_out!r}", param_hint="--held-out")
     if threads is not None:
         torch.set_num_threads(threads)
     place = find_device(device, "train-potential")
-    if encoder != BUNDLED_ENCODER and not Path(encoder).is_dir():
-        raise typer.BadParameter(
-            f"expected {BUNDLED_ENCODER!r} or the folder of a saved encoder, got {encoder!r}", param_hint="--encoder"
-        )
-    chosen = choose_encoder(encoder, Channels(), None)
-    if not isinstance(chosen.encoder, NativeEncoder):
-        raise typer.BadParameter("expected 'distilled' or the folder of a native encoder", param_hint="--encoder")
+    chosen = choose_native_encoder(encoder)
     found, unusable = read_force_frames(frames)
-    crystals, rejected = load_partial_data(force_constants or [], chosen.elements, force_constants=True)
+    crystals, rejected = load_partial_data(force_constants or [], force_constants=True)
     rejected = [*unusable, *rejected]
     usable = [c for c in crystals if c.force_constants is not None and 1 < c.num_atoms <= max_atoms]
     small = [frame for frame in found if frame.crystal.num_atoms <= max_atoms]
@@ -146,11 +135,11 @@ def train_potential(
         usable,
         small,
         folder,
-        chosen.encoder,
+        chosen,
         command_line(),
         held_out=HeldOut(held_out),
         device=place,
-        on_epoch=_print_epoch,
+        on_epoch=print_term_epoch,
         on_start=lambda trainer: stderr().print(
             f"run: {folder}   {counted(len(trainer.springs) + len(trainer.frames), 'crystal')} to learn from"
             + (f", resuming after epoch {len(trainer.history)}" if trainer.history else "")
@@ -158,11 +147,6 @@ def train_potential(
     )
     _print_results(results["held_out"])
     stdout().print(f"model: {folder / 'model'}", markup=False)
-
-
-def _print_epoch(trainer: PotentialTrainer, epoch: TermEpoch) -> None:
-    terms = "  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in epoch.terms.items())
-    stderr().print(f"epoch {epoch.epoch}/{trainer.settings.epochs}  loss: {terms}  {epoch.seconds:.1f} s")
 
 
 def _print_results(held_out: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..crystals.crystal import Crystal
     from ..encoders.build import Encoder, EncoderConfig
     from ..encoders.latent_cache import LatentTable
+    from ..encoders.native import NativeEncoder
     from ..nn.latents import Channels
 
 
@@ -81,6 +82,30 @@ def choose_encoder(name: str, channels: Channels, num_layers: int | None) -> Enc
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--layer") from error
     return EncoderChoice(encoder.config, encoder)
+
+
+def choose_native_encoder(name: str, num_layers: int | None = None) -> NativeEncoder:
+    """The native encoder that --encoder names, for commands that train it too.
+
+    Args:
+        name: "distilled" or the folder of a saved native encoder.
+        num_layers: how many layers are needed, from the first; None for all.
+
+    Raises:
+        typer.BadParameter: there is no such encoder, or it is not a native one.
+        BadFileError: its files are damaged.
+    """
+    from ..encoders.native import NativeEncoder
+    from ..nn.latents import Channels
+
+    if name != BUNDLED_ENCODER and not Path(name).is_dir():
+        raise typer.BadParameter(
+            f"expected {BUNDLED_ENCODER!r} or the folder of a saved encoder, got {name!r}", param_hint="--encoder"
+        )
+    encoder = choose_encoder(name, Channels(), num_layers).encoder
+    if not isinstance(encoder, NativeEncoder):
+        raise typer.BadParameter("expected 'distilled' or the folder of a native encoder", param_hint="--encoder")
+    return encoder
 
 
 def frozen_latents(

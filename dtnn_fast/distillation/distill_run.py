@@ -21,8 +21,7 @@ from .batches import LabelledShards
 from .distill_settings import DistillSettings
 from .distill_trainer import DistillTrainer, ProgressRecord
 from .held_out_report import HeldOutReport
-from .labelled_energies import fit_labelled_energies
-from .labels import ENERGY, RANKS, read_manifest
+from .labels import ENERGY, RANKS, fit_labelled_energies, read_manifest
 from .student import label_statistics
 
 HISTORY_FILE, REPORT_FILE = "history.csv", "report.json"

@@ -21,9 +21,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..crystals.crystal import Crystal
-from ..errors import BadFileError
+from ..errors import BadFileError, DTNNError
 from ..nn.graph import CrystalGraph, build_graph
 from ..nn.latents import Latents
+from ..training.energy_readout import CompositionFit, element_counts, fit_compositions
 from .made_crystals import MADE_SOURCE, CrystalSettings, is_held_out
 
 FORMAT = "dtnn_fast distillation labels 1"
@@ -261,3 +262,29 @@ def read_shard(folder: Path, number: int) -> dict[str, Tensor]:
     if not {"atomic_numbers", "positions", "cell", "ptr", "held_out", "made", "scalar_1"} <= tensors.keys():
         raise BadFileError(f"{path}: not a shard of labels: contains {', '.join(sorted(tensors))}")
     return tensors
+
+
+def fit_labelled_energies(folder: Path) -> CompositionFit:
+    """Fit the energies of the training crystals in a folder of labels; see `fit_compositions`.
+
+    Args:
+        folder: folder that `label_crystals` filled.
+
+    Raises:
+        BadFileError: a shard is missing or damaged.
+        DTNNError: an older version made the labels without energies, or there are no training crystals.
+    """
+    counts, energies = [], []
+    for number in range(int(read_manifest(folder)["crystals"]["shards"])):
+        shard = read_shard(folder, number)
+        if ENERGY not in shard:
+            raise DTNNError(
+                f"distill: the labels in {folder} have no energies, because an older version made them: "
+                f"label again in another folder, or train with an energy weight of 0"
+            )
+        training = shard["held_out"] == 0
+        counts.append(element_counts(shard["atomic_numbers"].long(), shard["ptr"])[training])
+        energies.append(shard[ENERGY][training])
+    if not sum(map(len, energies)):
+        raise DTNNError(f"distill: expected training crystals in {folder}, got none")
+    return fit_compositions(torch.cat(counts), torch.cat(energies))

@@ -44,6 +44,7 @@ class DTNNCalculator(_ase.Calculator):
 
     Raises:
         ValueError: `target` is not a target of the model.
+        DTNNError: there is no potential of the name `energy`, or its files are damaged.
         MissingPackageError: ASE is not installed.
 
     Example:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
@@ -32,15 +32,18 @@ class EnergyDerivatives(NamedTuple):
     stress: Tensor
 
 
-def energy_derivatives(model: EnergyModel, graph: CrystalGraph) -> EnergyDerivatives:
-    """Compute energies, forces and stresses by one backward pass; no graph of them is kept.
-
-    The positions and lattice vectors of a crystal are multiplied by 1 + (e + e^T) / 2 with a strain e of zero, by which
-    the energy is differentiated.
+def energy_slopes(
+    model: Callable[[CrystalGraph], Tensor], graph: CrystalGraph, create_graph: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute energies, and their derivatives by the positions and by the strain of `energy_derivatives`.
 
     Args:
-        model: the model, in evaluation mode.
-        graph: a plain graph of crystals of `model.elements`, built with the encoder's cutoffs, on the model's device.
+        model: computes the energy of each crystal. [B].
+        graph: a plain graph of crystals.
+        create_graph: whether the results can be differentiated, by the weights of the model.
+
+    Returns:
+        Energies [B], derivatives by the positions [N, 3], and by the strain [B, 3, 3].
     """
     positions = graph.positions.detach().requires_grad_()
     strain = positions.new_zeros(graph.num_crystals, 3, 3).requires_grad_()
@@ -51,8 +54,22 @@ def energy_derivatives(model: EnergyModel, graph: CrystalGraph) -> EnergyDerivat
         energy = model(replace(graph, positions=strained, cell=graph.cell.detach() @ deformation))
         # Zero for crystals whose atoms are all alone.
         slope, virial = torch.autograd.grad(
-            energy.sum(), (positions, strain), allow_unused=True, materialize_grads=True
+            energy.sum(), (positions, strain), create_graph=create_graph, allow_unused=True, materialize_grads=True
         )
+    return energy, slope, virial
+
+
+def energy_derivatives(model: EnergyModel, graph: CrystalGraph) -> EnergyDerivatives:
+    """Compute energies, forces and stresses by one backward pass; no graph of them is kept.
+
+    The positions and lattice vectors of a crystal are multiplied by 1 + (e + e^T) / 2 with a strain e of zero, by which
+    the energy is differentiated.
+
+    Args:
+        model: the model, in evaluation mode.
+        graph: a plain graph of crystals of `model.elements`, built with the encoder's cutoffs, on the model's device.
+    """
+    energy, slope, virial = energy_slopes(model, graph)
     volume = torch.linalg.det(graph.cell.detach().double()).abs().to(virial.dtype)
     return EnergyDerivatives(energy.detach(), -slope, virial / volume[:, None, None])
 
@@ -76,7 +93,7 @@ class EnergyPotential(Potential):
     # These forces are derivatives of an energy, so an asymmetry is an error of third order in the displacement.
     largest_asymmetry: ClassVar[float] = 0.3
 
-    def __init__(self, model: EnergyModel, batch_atoms: int = 512, name: str = "the distilled energy model") -> None:
+    def __init__(self, model: EnergyModel, batch_atoms: int = 512, name: str = "the energy model") -> None:
         super().__init__(name, frozenset(model.elements))
         self.model, self.batch_atoms = model.eval(), batch_atoms
 

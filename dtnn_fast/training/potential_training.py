@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,9 +25,10 @@ from torch import Tensor, nn
 from ..crystals.crystal import Crystal
 from ..encoders.native import NativeEncoder
 from ..errors import DTNNError
-from ..nn.crystal_sums import crystal_of_atom, sum_over_atoms
+from ..nn.crystal_sums import sum_over_atoms
 from ..nn.graph import CrystalGraph, build_graph
 from ..potentials.energy_model import EnergyModel
+from ..potentials.energy_potential import energy_slopes
 from .energy_readout import EnergyTerm, element_counts, fit_compositions
 from .force_frames import ForceFrame
 from .lattice_loss import LatticeLabels
@@ -188,15 +189,7 @@ class PotentialTrainer(TermTrainer[EnergyLearner]):
         encoder = self.model.encoder
         weight = next(encoder.parameters())
         graph = build_graph(crystals, encoder.cutoffs, weight.dtype, weight.device)
-        positions = graph.positions.detach().requires_grad_()
-        strain = positions.new_zeros(graph.num_crystals, 3, 3).requires_grad_()
-        deformation = torch.eye(3, dtype=strain.dtype, device=strain.device) + 0.5 * (strain + strain.mT)
-        strained = (positions[:, None] @ deformation[crystal_of_atom(graph.ptr, graph.num_atoms)]).squeeze(1)
-        energies = cast(Tensor, self.model(replace(graph, positions=strained, cell=graph.cell @ deformation)))
-        # Zero for crystals whose atoms are all alone.
-        slopes, virials = torch.autograd.grad(
-            energies.sum(), (positions, strain), create_graph=True, allow_unused=True, materialize_grads=True
-        )
+        energies, slopes, virials = energy_slopes(self.model, graph, create_graph=True)
         return energies, -slopes, virials
 
 

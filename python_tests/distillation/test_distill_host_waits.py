@@ -11,7 +11,7 @@ from test_distill_training import ALONE, ENCODER, NAMES, SETTINGS
 
 from dtnn_fast.distillation.batches import LabelledShards
 from dtnn_fast.distillation.distill_trainer import DistillTrainer
-from dtnn_fast.distillation.labelled_energies import fit_labelled_energies
+from dtnn_fast.distillation.labels import fit_labelled_energies
 from dtnn_fast.distillation.student import label_statistics
 
 

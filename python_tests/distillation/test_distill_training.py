@@ -15,7 +15,7 @@ from dtnn_fast.distillation.distill_run import distill_run
 from dtnn_fast.distillation.distill_settings import DistillSettings
 from dtnn_fast.distillation.distill_trainer import DistillTrainer
 from dtnn_fast.distillation.held_out_report import evaluate, explained_variance_rows
-from dtnn_fast.distillation.labelled_energies import fit_labelled_energies
+from dtnn_fast.distillation.labels import fit_labelled_energies
 from dtnn_fast.distillation.student import LabelStatistics, LayerMatch, Student, label_statistics
 from dtnn_fast.encoders import Channels, NativeEncoderConfig
 from dtnn_fast.encoders.build import load_encoder, read_encoder_config

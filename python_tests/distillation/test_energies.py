@@ -17,9 +17,9 @@ from test_distill_training import ALONE, SETTINGS, StoppedError, run, stop_at
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.datasets.bundled import load_labelled
 from dtnn_fast.distillation.held_out_report import energy_report
-from dtnn_fast.distillation.labelled_energies import fit_labelled_energies
 from dtnn_fast.distillation.labels import (
     LabelSettings,
+    fit_labelled_energies,
     label_crystals,
     read_manifest,
     read_shard,

@@ -10,8 +10,7 @@ from test_distill_training import ENCODER
 from dtnn_fast.distillation import batches
 from dtnn_fast.distillation.batches import LabelledShards
 from dtnn_fast.distillation.held_out_report import evaluate
-from dtnn_fast.distillation.labelled_energies import fit_labelled_energies
-from dtnn_fast.distillation.labels import ENERGY
+from dtnn_fast.distillation.labels import ENERGY, fit_labelled_energies
 from dtnn_fast.distillation.student import LayerMatch, Student, label_statistics
 
 pytest.importorskip("moyopy")

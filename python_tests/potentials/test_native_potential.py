@@ -12,6 +12,7 @@ from model_cases import rattled
 
 from dtnn_fast.crystals import to_crystals
 from dtnn_fast.crystals.elements import atomic_masses
+from dtnn_fast.datasets import load_screening
 from dtnn_fast.integrations import DTNNCalculator
 from dtnn_fast.phonons import frequencies
 from dtnn_fast.potentials import EnergyPotential, gamma_force_constants, load_energy_model, load_potential, relax
@@ -89,6 +90,14 @@ def test_optical_modes_of_crystals_that_everybody_tries(potential, crystals):
         modes = frequencies(found.matrix, atomic_masses(crystal.atomic_numbers))
         assert modes == pytest.approx([measured] * 3, rel=0.2), crystal.formula
         assert np.ptp(modes) < 1e-3  # three equal ones, by symmetry
+
+
+def test_a_rough_energy_rejects_no_crystal(potential):
+    """Forces of an energy are never those of atoms in another order, however asymmetric displacements make them."""
+    perovskite = next(crystal for crystal in load_screening() if crystal.id == "mp-2998")
+    (found,) = gamma_force_constants([perovskite], potential, 0.01)
+    assert found.asymmetry > 0.1 * np.abs(found.matrix).max()
+    assert np.linalg.eigvalsh(found.matrix)[0] < -1.0  # cubic BaTiO3 is unstable
 
 
 def test_float32_gives_the_same_force_constants(potential, crystals):
