@@ -118,12 +118,32 @@ def test_program_counts_its_calls() -> None:
     assert "seeds 5 to 34" in done.stdout
 
 
+def write_program(folder: Path, call: str) -> None:
+    """Write the program with another `run_call`, whose lines are given."""
+    (folder / "__main__.py").write_text((FOLDER / "__main__.py").read_text())
+    (folder / "fuzzing").mkdir()
+    lines = "".join(f"    {line}\n" for line in call.splitlines())
+    (folder / "fuzzing" / "judge.py").write_text(f"import os, pathlib\ndef run_call(seed):\n{lines}")
+
+
+def test_processes_share_the_seeds(tmp_path: Path) -> None:
+    write_program(tmp_path, f"pathlib.Path({str(tmp_path)!r}, f'seed{{seed}}-{{os.getpid()}}').touch()\nreturn 'good'")
+    done = run_program(tmp_path, "--calls", "7", "--seed", "5", "--processes", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "fuzz: 7 calls" in done.stdout
+    assert "seeds 5 to 11: 7 good" in done.stdout
+    made = sorted(path.name.split("-") for path in tmp_path.glob("seed*-*"))
+    assert sorted(seed for seed, _ in made) == sorted(f"seed{seed}" for seed in range(5, 12))
+    assert len({process for _, process in made}) == 2
+
+
 def test_program_fails_when_too_slow() -> None:
     done = run_program(FOLDER, "--calls", "3", "--least", "1e9")
     assert done.returncode == 1
     assert "expected 1000000000 calls a minute or more" in done.stdout
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
 @pytest.mark.parametrize(
     ("action", "message"),
     [
@@ -131,12 +151,8 @@ def test_program_fails_when_too_slow() -> None:
         ("raise ValueError('bad')", "FAILED, seed 3"),
     ],
 )
-def test_program_names_the_seed(tmp_path: Path, action: str, message: str) -> None:
-    (tmp_path / "__main__.py").write_text((FOLDER / "__main__.py").read_text())
-    (tmp_path / "fuzzing").mkdir()
-    (tmp_path / "fuzzing" / "judge.py").write_text(
-        f"import os\ndef run_call(seed):\n    if seed == 3:\n        {action}\n    return 'good'\n"
-    )
-    done = run_program(tmp_path, "--calls", "6")
+def test_program_names_the_seed(tmp_path: Path, action: str, message: str, processes: str) -> None:
+    write_program(tmp_path, f"if seed == 3:\n    {action}\nreturn 'good'")
+    done = run_program(tmp_path, "--calls", "6", "--processes", processes)
     assert done.returncode == 1, done.stdout + done.stderr
     assert message in done.stdout
