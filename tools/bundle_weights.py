@@ -7,7 +7,7 @@ python tools/bundle_weights.py potential runs/potential --errors compared.json -
 
 "direct" records too which of the bundled labelled crystals the run held out, and the errors on them, so that tests can
 repeat them. --encoder-saw lists the tensors of the held-out crystals that its encoder had learned from before the run.
-With --after, the record also has the earlier runs that the run went on from (--start), the first one first.
+With --after, the record also has the earlier runs that the run went on from, the first one first.
 "lattice" takes the joins and their errors (join.json and record.json, and those of potentials) of tools/fit_join.py,
 and the errors of runs that held crystals out. "potential" takes the errors of tools/compare_force_constants.py, and of
 FOLDER the join of its force constants, which the lattice model gets.
@@ -73,6 +73,13 @@ def bundle_direct(run: Path, encoder_saw: Sequence[str]) -> None:
     _write(folder / "training.json", record)
 
 
+def _earlier_runs(after: Sequence[Path]) -> list[dict[str, Any]]:
+    return [
+        {"run": one.name, **_read(one / "settings.json"), "epochs": _read(one / "results.json")["epochs"]}
+        for one in after
+    ]
+
+
 def bundle_lattice(run: Path, held_out: Sequence[Path], join: Path, after: Sequence[Path]) -> None:
     """Copy the lattice model and its join."""
     folder = WEIGHTS / "lattice"
@@ -88,14 +95,11 @@ def bundle_lattice(run: Path, held_out: Sequence[Path], join: Path, after: Seque
     for path in joins:
         record[path.stem] = _read(path.with_name(path.name.replace("join", "record", 1)))
     # A run without a start of its own began from the distilled encoder.
-    record["earlier_runs"] = [
-        {"run": one.name, **_read(one / "settings.json"), "epochs": _read(one / "results.json")["epochs"]}
-        for one in after
-    ]
+    record["earlier_runs"] = _earlier_runs(after)
     _write(folder / "training.json", record)
 
 
-def bundle_potential(run: Path, errors: Path, join: Path) -> None:
+def bundle_potential(run: Path, errors: Path, join: Path, after: Sequence[Path]) -> None:
     """Copy the potential, and its join to the lattice model's."""
     folder = WEIGHTS / "potential"
     (folder / "encoder").mkdir(parents=True, exist_ok=True)
@@ -103,6 +107,7 @@ def bundle_potential(run: Path, errors: Path, join: Path) -> None:
         shutil.copyfile(run / "model" / name, folder / name)
     shutil.copyfile(join / "join-native.json", WEIGHTS / "lattice" / "join-native.json")
     record = {"run": run.name, **_read(run / "settings.json"), **_read(run / "results.json")}
+    record["earlier_runs"] = _earlier_runs(after)
     record["compared"] = _read(errors)
     record["join"] = _read(join / "record-native.json")
     _write(folder / "training.json", record)
@@ -120,7 +125,7 @@ def main() -> None:
     parser.add_argument("--errors", type=Path)
     options = parser.parse_args()
     if options.kind == "potential":
-        bundle_potential(options.run, options.errors, options.join)
+        bundle_potential(options.run, options.errors, options.join, options.after)
     elif options.kind == "direct":
         bundle_direct(options.run, options.encoder_saw)
     else:

@@ -4,6 +4,7 @@
 - ``ionic_tensor.py``: what Born charges and force constants say about the ionic tensor
 - ``force_constants.py``: force constants of any function that computes forces, by central differences
 - ``displacements.py``: the displaced crystals that this needs, and what follows from their forces
+- ``primitive_part.py``: the part of a supercell's force constants that the primitive cell has
 - ``site_directions.py``: directions to displace an atom in, as few as its site symmetry allows
 - ``frequencies.py``: frequencies of the optical modes
 - ``polar_modes.py``: these modes with their shares of the ionic tensor
@@ -22,6 +23,7 @@ from .ionic_tensor import (
     without_translations,
 )
 from .polar_modes import PolarModes, polar_modes
+from .primitive_part import PrimitivePart, primitive_part, with_primitive_part
 
 __all__ = [
     "DISPLACEMENT",
@@ -32,6 +34,7 @@ __all__ = [
     "ForceConstants",
     "GammaModes",
     "PolarModes",
+    "PrimitivePart",
     "compliance",
     "find_force_constants",
     "force_constants",
@@ -39,5 +42,7 @@ __all__ = [
     "gamma_modes",
     "ionic_tensor",
     "polar_modes",
+    "primitive_part",
+    "with_primitive_part",
     "without_translations",
 ]

@@ -23,7 +23,8 @@ def find_force_constants(
 
     One atom of each orbit is displaced along the fewest directions whose images under its site symmetry span space, 1
     to 6 displacements, and the forces at rest are subtracted; see `DisplacementPlan`. The error of central differences
-    grows with the square of the displacement and is about 2e-4 of the largest force constant for 0.01 Angstrom.
+    grows with the square of the displacement and is about 2e-4 of the largest force constant for 0.01 Angstrom. It is
+    another one in a supercell, where `potentials.gamma_force_constants` takes the polar part from the primitive cell.
 
     Args:
         crystal: with its operations, which `symmetry.with_operations` finds; without them all 6 N displacements are

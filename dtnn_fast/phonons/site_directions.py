@@ -37,7 +37,7 @@ def site_directions(rotations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         Unit vectors [D, 3] with D from 1 to 3, and for each whether it needs the displacement along -d. [D], bool
     """
-    candidates = _candidates(rotations)
+    candidates = _by_symmetry(_candidates(rotations), rotations)
     images = np.einsum("hij,cj->chi", rotations, candidates)
     needs_both = ~(np.linalg.norm(images + candidates[:, None], axis=-1) < _SAME).any(1)
     spreads = np.einsum("chi,chj->cij", images, images) / len(rotations)
@@ -49,7 +49,7 @@ def site_directions(rotations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             break
         choices = np.array(list(combinations(range(len(candidates)), count)))
         smallest = np.linalg.eigvalsh(spreads[choices].sum(1))[:, 0] / count
-        # Equal spreads differ by rounding; the first of them is taken on every machine.
+        # Equal spreads differ by rounding; the first of them is taken on every machine and in every cell.
         smallest = np.round(smallest, 6)
         prices = costs[choices].sum(1)
         prices[smallest < _LEAST_SPREAD] = 7
@@ -86,7 +86,21 @@ def _rotation_axes(rotations: np.ndarray) -> np.ndarray:
     if not len(proper):
         return np.empty((0, 3))
     # The axis is the eigenvector of R + R^T to its largest eigenvalue, 2.
-    return _distinct(np.linalg.eigh(proper + proper.transpose(0, 2, 1))[1][:, :, 2])
+    axes = _distinct(np.linalg.eigh(proper + proper.transpose(0, 2, 1))[1][:, :, 2])
+    return _by_symmetry(axes, rotations)
+
+
+def _by_symmetry(directions: np.ndarray, rotations: np.ndarray) -> np.ndarray:
+    """Sort directions by the number of their images, then by coordinates, whatever the order of the rotations.
+
+    So all cells of a crystal have the same directions. They matter where forces are not linear in the displacement.
+    """
+    images = np.einsum("hij,cj->chi", rotations, directions)
+    overlaps = np.abs(np.einsum("chi,ci->ch", images, directions)) > 1 - _SAME
+    # Operations that keep a direction or turn it round: the more there are, the fewer images it has.
+    keys = [*(np.round(directions, 5) + 0.0).T[::-1], -overlaps.sum(1)]
+    ordered: np.ndarray = directions[np.lexsort(keys)]
+    return ordered
 
 
 def _distinct(directions: np.ndarray) -> np.ndarray:

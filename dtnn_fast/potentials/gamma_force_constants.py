@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from ..crystals.crystal import Crystal, Rejected
 from ..errors import BadCrystalError, DTNNError
-from ..phonons import DisplacementPlan, ForceConstants
+from ..phonons import DisplacementPlan, ForceConstants, primitive_part, with_primitive_part
 from ..symmetry import with_operations
 from .potential import Potential
 
@@ -18,6 +19,18 @@ from .potential import Potential
 MAX_ATOMS = 100
 # Number of atoms in displaced crystals that the potential gets at once, so that it fills its batches.
 _CHUNK_ATOMS = 512
+
+
+class _Task(NamedTuple):
+    """A crystal's plan; for a supercell, that of its primitive cell too, with the atoms of `PrimitivePart`."""
+
+    plan: DisplacementPlan
+    primitive: DisplacementPlan | None = None
+    atoms: np.ndarray | None = None
+
+    @property
+    def plans(self) -> list[DisplacementPlan]:
+        return [self.plan] if self.primitive is None else [self.plan, self.primitive]
 
 
 def gamma_force_constants(
@@ -28,7 +41,9 @@ def gamma_force_constants(
 ) -> Iterator[ForceConstants | Rejected]:
     """Compute the force constants of crystals at q = 0 by symmetry-distinct central differences.
 
-    Displaced copies of several crystals go to the potential together. A crystal that fails does not end the others.
+    Displaced copies of several crystals go to the potential together. A crystal that fails does not end the others. The
+    part of a supercell whose displacements have the period of the primitive cell is computed in that cell, so that all
+    cells of a crystal have the same ionic tensor; see `phonons.with_primitive_part`.
 
     Args:
         crystals: their operations are searched for where they have none, and left out where they do not fit.
@@ -44,25 +59,29 @@ def gamma_force_constants(
         ValueError: the displacement is not positive.
     """
     length = potential.displacement if displacement is None else displacement
-    waiting: list[DisplacementPlan | Rejected] = []
+    waiting: list[_Task | Rejected] = []
     num_atoms = 0
     for crystal in crystals:
         waiting.append(_plan(crystal, potential, length, max_atoms))
-        if isinstance(waiting[-1], DisplacementPlan):
-            num_atoms += len(waiting[-1].atoms) * crystal.num_atoms
+        if isinstance(waiting[-1], _Task):
+            num_atoms += len(waiting[-1].plan.atoms) * crystal.num_atoms
         if num_atoms >= _CHUNK_ATOMS:
             yield from _solve(waiting, potential)
             waiting, num_atoms = [], 0
     yield from _solve(waiting, potential)
 
 
-def _plan(crystal: Crystal, potential: Potential, displacement: float, max_atoms: int) -> DisplacementPlan | Rejected:
+def _plan(crystal: Crystal, potential: Potential, displacement: float, max_atoms: int) -> _Task | Rejected:
     try:
         potential.check(crystal)
         if crystal.num_atoms > max_atoms:
             reason = f"expected at most {max_atoms} atoms for force constants, got {crystal.num_atoms}"
             return Rejected(crystal.id, crystal.source, reason)
-        return _plan_with_operations(with_operations([crystal])[0], displacement)
+        plan = _plan_with_operations(with_operations([crystal])[0], displacement)
+        part = primitive_part(plan)
+        if part is None:
+            return _Task(plan)
+        return _Task(plan, _plan_with_operations(with_operations([part.crystal])[0], displacement), part.atoms)
     except DTNNError as error:
         return Rejected.from_error(error, crystal.id, crystal.source)
 
@@ -77,8 +96,8 @@ def _plan_with_operations(crystal: Crystal, displacement: float) -> Displacement
         return DisplacementPlan.of(replace(crystal, operations=None), displacement)
 
 
-def _solve(waiting: Sequence[DisplacementPlan | Rejected], potential: Potential) -> Iterator[ForceConstants | Rejected]:
-    plans = [plan for plan in waiting if isinstance(plan, DisplacementPlan)]
+def _solve(waiting: Sequence[_Task | Rejected], potential: Potential) -> Iterator[ForceConstants | Rejected]:
+    plans = [plan for task in waiting if isinstance(task, _Task) for plan in task.plans]
     needed = [plan.crystals() for plan in plans]
     try:
         forces = potential.forces([crystal for group in needed for crystal in group])
@@ -88,7 +107,23 @@ def _solve(waiting: Sequence[DisplacementPlan | Rejected], potential: Potential)
         groups = [None] * len(plans)  # type: ignore[list-item]
     results = iter(zip(plans, needed, groups, strict=True))
     for item in waiting:
-        yield item if isinstance(item, Rejected) else _solve_one(*next(results), potential)
+        if isinstance(item, Rejected):
+            yield item
+        else:
+            yield _joined(item, [_solve_one(*next(results), potential) for _ in item.plans])
+
+
+def _joined(task: _Task, found: Sequence[ForceConstants | Rejected]) -> ForceConstants | Rejected:
+    """Put the part of the primitive cell into the force constants of a supercell."""
+    of_cell, of_primitive = found[0], found[-1]
+    if task.atoms is None or isinstance(of_cell, Rejected):
+        return of_cell
+    if isinstance(of_primitive, Rejected):
+        return Rejected(task.plan.crystal.id, task.plan.crystal.source, of_primitive.reason)
+    return of_cell._replace(
+        matrix=with_primitive_part(of_cell.matrix, of_primitive.matrix, task.atoms),
+        num_displacements=of_cell.num_displacements + of_primitive.num_displacements,
+    )
 
 
 def _solve_one(

@@ -7,14 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from model_cases import rattled, small_crystals
-from pair_potential import crystals_of_many_groups, forces_of
+from model_cases import permuted, rattled, recelled, small_crystals
+from pair_potential import crystals_of_many_groups, embedded_forces, forces_of
 from potential_cases import PairPotential, named, rocksalt, without
 
 from dtnn_fast.crystals.crystal import Crystal, Rejected
 from dtnn_fast.crystals.operations import SymmetryOperations
-from dtnn_fast.phonons import ForceConstants, find_force_constants
+from dtnn_fast.phonons import ForceConstants, find_force_constants, ionic_tensor
 from dtnn_fast.potentials import gamma_force_constants
+from dtnn_fast.symmetry import with_operations
 
 
 def test_equals_one_by_one():
@@ -40,6 +41,28 @@ def test_operations_that_do_not_fit_are_left_out():
     expected, found = gamma_force_constants([crystal, replace(crystal, operations=wrong)], PairPotential(), 1e-3)
     assert found.num_displacements == 12
     np.testing.assert_allclose(found.matrix, expected.matrix, atol=1e-4 * np.abs(expected.matrix).max())
+
+
+def test_the_ionic_tensor_does_not_depend_on_the_cell():
+    """Displacements of 0.1 Angstrom are far from harmonic, so that atoms without their copies have other forces."""
+    crystal = rocksalt()
+    charges = np.stack([np.eye(3), -np.eye(3)])
+    conventional = np.array([[-1, 1, 1], [1, -1, 1], [1, 1, -1]])
+    cells = [np.eye(3, dtype=int), conventional, np.diag([3, 1, 1]), np.array([[1, 1, 0], [0, 2, 1], [0, 0, 3]])]
+    supercells = [permuted(each, np.arange(each.num_atoms)[::-1]) for each in (recelled(crystal, c) for c in cells)]
+    # Of many bodies: in a pair potential, a displacement of the copies does not matter.
+    potential = PairPotential(change=lambda crystal, result: result._replace(forces=embedded_forces(crystal)))
+    found = list(gamma_force_constants(supercells, potential, 0.1))
+    tensors = [
+        ionic_tensor(one.matrix, charges[(each.atomic_numbers == 9).astype(int)], abs(np.linalg.det(each.cell)))
+        for each, one in zip(supercells, found, strict=True)
+    ]
+    for tensor in tensors[1:]:
+        np.testing.assert_allclose(tensor, tensors[0], rtol=1e-9, atol=1e-9)
+    for each, one, changes in zip(supercells, found, [False, True, True, True], strict=True):
+        crystal = with_operations([each])[0]
+        plain = find_force_constants(crystal, lambda moved: [embedded_forces(c) for c in moved], 0.1).matrix
+        assert (np.abs(plain - one.matrix).max() > 1e-5 * np.abs(plain).max()) == changes
 
 
 @pytest.mark.parametrize("displacement", [0.0, np.nan])
