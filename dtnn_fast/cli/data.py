@@ -18,7 +18,7 @@ from ..errors import BadFileError, DTNNError
 from . import STOPPED
 from .command import Command
 from .console import counted, stderr, stdout
-from .progress import FetchProgress
+from .progress import CountProgress
 
 if TYPE_CHECKING:
     from ..crystals.crystal import Crystal
@@ -154,7 +154,7 @@ def fetch(
         downloads.mkdir(parents=True, exist_ok=True)
     downloads_folder = tempfile.TemporaryDirectory() if downloads is None else nullcontext(downloads)
     try:
-        with downloads_folder as folder, FetchProgress() as progress:
+        with downloads_folder as folder, CountProgress() as progress:
             request = FetchRequest(data_source, Path(folder), file, limit, progress.show)
             fetched = fetch_set(request, rules)
     except KeyboardInterrupt:

@@ -310,16 +310,21 @@ class ScreeningProgress:
             self._bar.update(self._task, description=self._text())
 
 
-class FetchProgress:
-    """Bars on a terminal for what comes: kilobytes of a large file, tensors, rows."""
+class CountProgress:
+    """Bars on a terminal for what is counted, such as kilobytes of a file, tensors, crystals; else lines now and then.
 
-    def __init__(self) -> None:
+    Args:
+        line_seconds: seconds between lines.
+    """
+
+    def __init__(self, line_seconds: float = LINE_SECONDS) -> None:
         columns = (_text_column("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         console = stderr()
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_interactive)
         self._tasks: dict[str, TaskID] = {}
+        self._line_seconds, self._last_line = line_seconds, time.perf_counter()
 
-    def __enter__(self) -> FetchProgress:
+    def __enter__(self) -> CountProgress:
         self._progress.start()
         return self
 
@@ -333,6 +338,10 @@ class FetchProgress:
         if what not in self._tasks:
             self._tasks[what] = self._progress.add_task(what, total=whole or None)
         self._progress.update(self._tasks[what], completed=done)
+        now = time.perf_counter()
+        if self._progress.disable and now - self._last_line >= self._line_seconds:
+            self._last_line = now
+            stderr().print(f"{what}: {done:,}" + (f" of {whole:,}" if whole else ""))
 
 
 class TuningProgress:

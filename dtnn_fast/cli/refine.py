@@ -13,6 +13,7 @@ import typer
 
 from .. import __version__
 from ..errors import DTNNError
+from . import STOPPED
 from .console import counted, stderr
 from .options import (
     BUNDLED_LATTICE,
@@ -28,14 +29,18 @@ from .options import (
     load_model,
     require_some,
 )
+from .progress import CountProgress
 from .refined_output import print_refinements, write_refinements
+from .stop_signals import sigterm_as_ctrl_c
 
 if TYPE_CHECKING:
     from ..crystals.crystal import Crystal, Rejected
     from ..potentials import Potential
-    from ..refinement.refiner import ForceConstantSource, Refinement
+    from ..refinement.refiner import ForceConstantSource, Refinement, Refiner
 
 _BEST = 20
+# Number of atoms of the crystals that are refined between two looks at the clock, where a potential takes its time.
+_PART_ATOMS = 64
 # How much softer SevenNet-0's force constants at q = 0 are than DFT's: its ionic tensors of 106 crystals of the phonon
 # database, with DFT's charges, are 1.23 times as large (median).
 _SOFTENING = {"sevennet-0": 1.23}
@@ -140,20 +145,20 @@ def refine(
     for imaginary frequencies. Crystals close to a ferroelectric instability are marked, because their ionic tensors
     depend on details such as the functional and the temperature.
 
-    Exit code: 0 all crystals were refined, 3 some were rejected (stderr says why), 2 nothing could be done.
+    Exit code: 0 all crystals were refined, 3 some were rejected (stderr says why), 2 nothing could be done, 130 stopped
+    by Ctrl-C or SIGTERM; then the results of the crystals that were refined until then are printed and written.
     """
     _check_options(paths, ranking, best, output)
     if potential is None and (relax or softening is not None or lattice_share is not None or trust):
         raise typer.BadParameter("--relax, --softening, --lattice-share and --trust need --potential")
     predictor = load_model(model, threads, device, "refine", functional)
 
-    from ..crystals.crystal import Crystal, Rejected
     from ..refinement.bundled_refiner import load_refiner
     from ..refinement.ranked_ids import choose, read_best, read_screened
     from ..refinement.refinement_json import refinement_to_json
     from ..screening.sources import open_source
 
-    loaded = _load_potential(potential, trust, device)
+    loaded = _load_potential(potential, trust, device, relax)
     source = None if loaded is None else _by_potential(loaded, max_atoms)
     own = 1.0 if loaded is None else _SOFTENING.get(loaded.name, 1.0)
     factor = own if softening is None else softening
@@ -178,18 +183,10 @@ def refine(
         # Without parts, as older versions wrote screenings, they are the bundled crystals.
         has_parts = not paths and any(folder.glob("part-*.parquet"))
         items = list(choose(read_screened(folder, ranked) if has_parts else found.read(), ranked))
-    if relax and loaded is not None:
-        # Not those that are rejected afterwards: a large cell takes hours.
-        items = [
-            _relaxed(item, loaded) if isinstance(item, Crystal) and refiner.reason_against(item) is None else item
-            for item in items
-        ]
-    refined: list[Refinement] = []
-    rejected: list[Rejected] = list(found.rejected)
     start = time.perf_counter()
-    for result in refiner.refine(items):
-        (rejected if isinstance(result, Rejected) else refined).append(result)  # type: ignore[arg-type]
+    refined, failed, is_complete = _refine(refiner, items, loaded, relax)
     seconds = time.perf_counter() - start
+    rejected = [*found.rejected, *failed]
     list_rejected(rejected, len(refined))
     content = {
         "dtnn_fast_version": __version__,
@@ -208,8 +205,12 @@ def refine(
     elif refined:
         print_refinements(refined, refiner.join is not None)
         stderr().print(f"{counted(len(refined), 'crystal')} in {seconds:.1f} s")
-    if output is not None:
+    if output is not None and (is_complete or refined):
         write_refinements(output, content, refined)
+    if not is_complete:
+        done = len(refined) + len(failed)
+        stderr().print(f"stopped: {done:,} of {counted(len(items), 'crystal')} done", style="yellow")
+        raise typer.Exit(STOPPED)
     require_some(len(refined), rejected, ", ".join(map(str, paths or [])), "refined")
     exit_with(rejected, "the reasons are above")
 
@@ -225,12 +226,63 @@ def _check_options(paths: Sequence[Path] | None, ranking: Path | None, best: int
         raise typer.BadParameter(f"there is no folder {output.parent}", param_hint="--output")
 
 
-def _load_potential(name: str | None, trust: bool, device: str) -> Potential | None:
+def _refine(
+    refiner: Refiner, items: Sequence[Crystal | Rejected], potential: Potential | None, relax: bool
+) -> tuple[list[Refinement], list[Rejected], bool]:
+    """Refine crystals until the end, Ctrl-C or SIGTERM; the last result says whether it was the end."""
+    from ..crystals.crystal import Crystal, Rejected
+
+    refined: list[Refinement] = []
+    rejected: list[Rejected] = []
+    try:
+        with sigterm_as_ctrl_c(), CountProgress() as progress:
+            for part in [items] if potential is None else _parts(items):
+                # Only those that are not rejected afterwards: a large cell takes hours.
+                relaxed = [
+                    _relaxed(item, potential)
+                    if relax and potential and isinstance(item, Crystal) and refiner.reason_against(item) is None
+                    else item
+                    for item in part
+                ]
+                for result in refiner.refine(relaxed):
+                    if isinstance(result, Rejected):
+                        rejected.append(result)
+                    else:
+                        refined.append(result)
+                progress.show("crystals", len(refined) + len(rejected), len(items))
+    except KeyboardInterrupt:
+        return refined, rejected, False
+    return refined, rejected, True
+
+
+def _parts(items: Sequence[Crystal | Rejected]) -> Iterator[list[Crystal | Rejected]]:
+    """Split crystals into parts of `_PART_ATOMS` atoms, or of one larger crystal."""
+    from ..crystals.crystal import Crystal
+
+    part: list[Crystal | Rejected] = []
+    num_atoms = 0
+    for item in items:
+        size = item.num_atoms if isinstance(item, Crystal) else 0
+        if part and num_atoms + size > _PART_ATOMS:
+            yield part
+            part, num_atoms = [], 0
+        part.append(item)
+        num_atoms += size
+    yield part
+
+
+def _load_potential(name: str | None, trust: bool, device: str, relax: bool) -> Potential | None:
     if name is None:
         return None
-    from ..potentials import load_potential
+    import torch
 
-    return load_potential(name, trust=trust, device=device)
+    from ..potentials import EnergyPotential, load_potential
+
+    loaded = load_potential(name, trust=trust, device=device)
+    if isinstance(loaded, EnergyPotential) and not relax:
+        # Its displacements are long enough: force constants differ by 1e-5 of the largest, in half the time.
+        loaded.model.encoder.to(torch.float32)
+    return loaded
 
 
 def _by_potential(potential: Potential, max_atoms: int) -> ForceConstantSource:

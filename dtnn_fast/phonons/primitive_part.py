@@ -2,10 +2,10 @@
 """The part of a supercell's force constants that the primitive cell has.
 
 Force constants commute with the translations of the crystal, so they split into parts by wave vector. The part whose
-displacements have the period of the primitive cell makes the ionic tensor. By central differences it depends on the cell
-nevertheless: an atom that is displaced alone in a supercell is another displacement than that atom with all its copies,
-and where the potential is not harmonic, so are the forces. Taken from the primitive cell, this part is the same in all
-cells.
+displacements have the period of the primitive cell makes the ionic tensor. By central differences it depends on the
+cell nevertheless: an atom that is displaced alone in a supercell is another displacement than that atom with all its
+copies, and where the potential is not harmonic, so are the forces. Taken from the primitive cell, this part is the same
+in all cells.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ def test_progress_bars(monkeypatch):
     file = io.StringIO()
     terminal = Console(file=file, force_terminal=True, width=200, markup=False, emoji=False, highlight=False)
     monkeypatch.setattr(progress, "stderr", lambda: terminal)
-    with progress.FetchProgress() as bar:
+    with progress.CountProgress() as bar:
         bar.show("tensors[/x] :smile:", 1, 2)
     with progress.ScreeningProgress() as bar:
         bar.on_start(0, 10)
@@ -152,7 +152,7 @@ def test_forced_colours_move_no_bars_in_files(monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setattr("sys.stderr", file)
-    with progress.FetchProgress() as bar:
+    with progress.CountProgress() as bar:
         bar.show("tensors", 1, 2)
     with progress.ScreeningProgress() as bar:
         bar.on_start(0, 10)
@@ -160,6 +160,15 @@ def test_forced_colours_move_no_bars_in_files(monkeypatch):
         bar.on_piece(5, 2)
         bar.on_message("a part")
     assert re.fullmatch(r"\x1b\[33ma part\x1b\[0m\n", file.getvalue())
+
+
+def test_counts_are_lines_in_files(capsys):
+    with progress.CountProgress(line_seconds=0) as bar:
+        bar.show("crystals", 1, 2000)
+        bar.show("bytes", 3072, 0)
+    with progress.CountProgress() as bar:
+        bar.show("soon", 1, 2)
+    assert capsys.readouterr().err == "crystals: 1 of 2,000\nkilobytes: 3\n"
 
 
 def test_markup_is_off_in_every_command():

@@ -5,18 +5,24 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from bonding_examples import magnesia_slab, rock_salt, scaled
 from lattice_cases import random_lattice_model
-from model_cases import small_crystals
+from model_cases import rattled, small_crystals
 
+from dtnn_fast.cli.refine import _load_potential
 from dtnn_fast.crystals.crystal import Crystal
 from dtnn_fast.formats import write_packed
 from dtnn_fast.phonons import SOFTEST, ionic_tensor
+from dtnn_fast.potentials import gamma_force_constants
 
 CRYSTALS = small_crystals(4, skip=3)
 
@@ -220,6 +226,42 @@ def test_a_potential_takes_the_place_of_the_force_constants(refine, files, monke
     matrix, volume = 6.0 * np.eye(3 * crystal.num_atoms), abs(np.linalg.det(crystal.cell))
     expected = ionic_tensor(matrix, np.array(entry["born_charges"]), volume, SOFTEST)
     np.testing.assert_allclose(entry["ionic"], expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("refined", [0, 2])
+def test_ctrl_c_loses_no_refined_crystal(refine, files, monkeypatch, tmp_path, refined):
+    from dtnn_fast import potentials
+    from dtnn_fast.phonons import ForceConstants
+
+    def constants(crystals, potential, **_):
+        for crystal in crystals:
+            if crystal.id == CRYSTALS[refined].id:
+                os.kill(os.getpid(), signal.SIGTERM)  # as queue systems do
+                time.sleep(60)
+            yield ForceConstants(3.0 * np.eye(3 * crystal.num_atoms), 0.0, 0.0, 1)
+
+    monkeypatch.setattr(potentials, "load_potential", lambda name, **_: SimpleNamespace(name="stiff"))
+    monkeypatch.setattr(potentials, "gamma_force_constants", constants)
+    monkeypatch.setattr("dtnn_fast.cli.refine._PART_ATOMS", 1)
+    table = tmp_path / "table.csv"
+    result = refine(files / "crystals.npz", "--potential", "stiff", "--json", "-o", table)
+    assert result.exit_code == 130
+    assert f"stopped: {refined} of 4 crystals done" in result.stderr
+    done = [crystal.id for crystal in CRYSTALS[:refined]]
+    assert [entry["id"] for entry in json.loads(result.stdout)["crystals"]] == done
+    assert table.exists() == bool(done)
+    if done:
+        with table.open(newline="", encoding="utf-8") as file:
+            assert [row["id"] for row in csv.DictReader(file)] == done
+
+
+def test_energy_models_compute_force_constants_in_float32():
+    """Their displacements are long, so that rounding does not matter; relaxations go on in float64."""
+    potential, exact = (_load_potential("native", False, "cpu", relax) for relax in (False, True))
+    assert [next(p.model.encoder.parameters()).dtype for p in (potential, exact)] == [torch.float32, torch.float64]
+    crystals = [CRYSTALS[0], rattled(CRYSTALS[1])]
+    for one, other in zip(*(gamma_force_constants(crystals, p) for p in (potential, exact)), strict=True):
+        np.testing.assert_allclose(one.matrix, other.matrix, atol=1e-4 * np.abs(other.matrix).max())
 
 
 def test_only_crystals_that_can_be_refined_are_relaxed(refine, files, monkeypatch):
