@@ -125,9 +125,9 @@ def train_lattice(
 ) -> None:
     """Train a model of Born effective charges and force constants at q = 0, which `refine` uses.
 
-    The folder gets model/ (for dtnn-fast refine --lattice), results.json with the errors on the held-out crystals, and
-    settings.json. Press Ctrl-C to stop; the same command with the same --output continues after the last finished
-    epoch.
+    The folder gets model/ (for dtnn-fast refine --lattice), results.json with the errors on the held-out crystals,
+    settings.json and rejected.csv (what cannot be used, with the reason). Press Ctrl-C to stop; the same command with
+    the same --output continues after the last finished epoch.
 
     Exit code: 0 the run is complete, 2 nothing could be trained.
     """
@@ -137,7 +137,7 @@ def train_lattice(
     from ..nn.devices import find_device
     from ..training.lattice_run import HeldOut, train_lattice_run, usable_crystals
     from ..training.lattice_training import LatticeSettings
-    from .training_inputs import choose_native_encoder, load_partial_data
+    from .training_inputs import choose_native_encoder, load_partial_data, print_begin
 
     if held_out not in HeldOut.__members__:
         raise typer.BadParameter(f"expected one of {', '.join(HeldOut)}, got {held_out!r}", param_hint="--held-out")
@@ -172,10 +172,7 @@ def train_lattice(
         start=continued,
         device=place,
         on_epoch=print_term_epoch,
-        on_start=lambda trainer: stderr().print(
-            f"run: {folder}   {counted(len(trainer.data), 'crystal')} to learn from"
-            + (f", resuming after epoch {len(trainer.history)}" if trainer.history else "")
-        ),
+        on_start=lambda trainer: print_begin(folder, len(trainer.data), len(trainer.history), rejected),
     )
     _print_results(results["held_out"])
     stdout().print(f"model: {folder / 'model'}", markup=False)

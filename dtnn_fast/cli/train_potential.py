@@ -93,9 +93,9 @@ def train_potential(
 ) -> None:
     """Train an interatomic potential on energies, forces, stresses and force constants at q = 0, for `refine`.
 
-    The folder gets model/ (for dtnn-fast refine --potential), results.json with the errors on what is held out, and
-    settings.json. Press Ctrl-C to stop; the same command with the same --output continues after the last finished
-    epoch.
+    The folder gets model/ (for dtnn-fast refine --potential), results.json with the errors on what is held out,
+    settings.json and rejected.csv (what cannot be used, with the reason). Press Ctrl-C to stop; the same command with
+    the same --output continues after the last finished epoch.
 
     Exit code: 0 the run is complete, 2 nothing could be trained.
     """
@@ -106,7 +106,7 @@ def train_potential(
     from ..training.lattice_run import HeldOut
     from ..training.potential_run import train_potential_run
     from ..training.potential_training import PotentialSettings
-    from .training_inputs import choose_native_encoder, load_partial_data
+    from .training_inputs import choose_native_encoder, load_partial_data, print_begin
 
     if held_out not in HeldOut.__members__:
         raise typer.BadParameter(f"expected one of {', '.join(HeldOut)}, got {held_out!r}", param_hint="--held-out")
@@ -117,18 +117,19 @@ def train_potential(
     found, unusable = read_force_frames(frames)
     crystals, rejected = load_partial_data(force_constants or [], force_constants=True)
     rejected = [*unusable, *rejected]
-    usable = [c for c in crystals if c.force_constants is not None and 1 < c.num_atoms <= max_atoms]
+    labelled = [crystal for crystal in crystals if crystal.force_constants is not None]
+    usable = [crystal for crystal in labelled if 1 < crystal.num_atoms <= max_atoms]
     small = [frame for frame in found if frame.crystal.num_atoms <= max_atoms]
-    left_out = len(crystals) - len(usable) + len(found) - len(small)
+    too_large = len(labelled) - len(usable) + len(found) - len(small)
     stderr().print(
-        f"{counted(len(small), 'crystal')} with energies and forces, {len(usable):,} with force constants, "
-        f"{left_out:,} too large or without labels, {len(rejected):,} rejected"
+        f"{counted(len(small), 'crystal')} with energies and forces, {len(usable):,} with force constants; left out: "
+        f"{too_large:,} too large or of one atom, {len(crystals) - len(labelled):,} without force constants, "
+        f"{len(rejected):,} rejected"
     )
-    if rejected:
-        stderr().print(f"the first one: {describe(rejected[0])}", markup=False)
-    if not small:
-        reason = describe(rejected[0]) if rejected else "the files are empty, or have larger crystals only"
-        raise DTNNError(f"train-potential: nothing to learn from: {reason}")
+    for wanted, left, what in ((True, small, "energies and forces"), (force_constants, usable, "force constants")):
+        if wanted and not left:
+            reason = describe(rejected[0]) if rejected else "the files are empty, or have other crystals only"
+            raise DTNNError(f"train-potential: nothing to learn from: no crystal has {what}: {reason}")
     folder = output or Path("runs") / f"potential-{time.strftime('%Y%m%d-%H%M%S')}"
     results = train_potential_run(
         PotentialSettings(seed=seed, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate),
@@ -140,9 +141,8 @@ def train_potential(
         held_out=HeldOut(held_out),
         device=place,
         on_epoch=print_term_epoch,
-        on_start=lambda trainer: stderr().print(
-            f"run: {folder}   {counted(len(trainer.springs) + len(trainer.frames), 'crystal')} to learn from"
-            + (f", resuming after epoch {len(trainer.history)}" if trainer.history else "")
+        on_start=lambda trainer: print_begin(
+            folder, len(trainer.springs) + len(trainer.frames), len(trainer.history), rejected
         ),
     )
     _print_results(results["held_out"])

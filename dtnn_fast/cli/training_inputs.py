@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import typer
 
 from ..crystals.checks import check_crystal
-from ..crystals.crystal import Crystal, Rejected
+from ..crystals.crystal import Crystal, Rejected, write_rejected
 from ..datasets.bundled import load_labelled
 from ..datasets.cleaning import clean
 from ..errors import BadCrystalError, DTNNError
 from ..formats.find_files import FoundFiles, find_files, read_files
 from ..symmetry import known_crystal_system, with_operations
-from .console import stderr
+from .console import counted, stderr
 
 if TYPE_CHECKING:
     from ..crystals.crystal import Crystal
@@ -225,6 +225,23 @@ def load_partial_data(
         ids.add(usable.id)
         crystals.append(usable)
     return with_operations(crystals), rejected
+
+
+def print_begin(folder: Path, num_crystals: int, num_epochs: int, rejected: Sequence[Rejected]) -> None:
+    """Say what a run learns from, or where it goes on; list in its rejected.csv what it cannot use.
+
+    Args:
+        folder: of the run; it exists.
+        num_crystals: number of crystals to learn from.
+        num_epochs: number of epochs that are done.
+        rejected: crystals and files that cannot be used.
+    """
+    file = folder / "rejected.csv"
+    write_rejected(file, rejected)
+    if rejected:
+        stderr().print(f"{counted(len(rejected), 'crystal')} rejected: see {file}", style="yellow")
+    resuming = f", resuming after epoch {num_epochs}" if num_epochs else ""
+    stderr().print(f"run: {folder}   {counted(num_crystals, 'crystal')} to learn from{resuming}")
 
 
 def functionals_of(crystals: Sequence[Crystal], more: Sequence[Crystal]) -> tuple[str, ...]:

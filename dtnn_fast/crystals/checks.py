@@ -144,8 +144,8 @@ def check_cell(crystal: Crystal) -> None:
     if not crystal.pbc.all():
         open_directions = ", ".join(axis for axis, periodic in zip("abc", crystal.pbc, strict=True) if not periodic)
         raise BadCrystalError(
-            f"{crystal.label}: not periodic along {open_directions}; a dielectric tensor of the bulk needs a crystal "
-            "that is periodic in all three directions"
+            f"{crystal.label}: not periodic along {open_directions}; expected a crystal that is periodic in all three "
+            "directions"
         )
     volume = abs(float(np.linalg.det(crystal.cell)))
     if volume < SMALLEST_VOLUME_PER_ATOM * crystal.num_atoms:

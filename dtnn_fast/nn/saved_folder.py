@@ -58,7 +58,7 @@ def read_settings(path: Path, file_format: str, parse: Callable[[dict[str, Any]]
     """
     _, saved_thing, _ = file_format.split()  # such as "dtnn_fast encoder 1"
     if not path.exists():
-        raise BadFileError(f"{path}: missing: not the folder of a saved {saved_thing}")
+        raise BadFileError(f"{path}: missing: not the folder of a saved {saved_thing}{_hint(path)}")
     settings = read_json_object(path)
     actual_format = settings.pop("format", None)
     if actual_format != file_format:
@@ -69,6 +69,15 @@ def read_settings(path: Path, file_format: str, parse: Callable[[dict[str, Any]]
         raise
     except ValueError as error:
         raise BadFileError(f"{path}: {error}") from error
+
+
+def _hint(missing: Path) -> str:
+    """Name the folder model/ where somebody gave the folder of the run around it."""
+    for folder in (missing.parent, missing.parent.parent):
+        inside = folder / "model"
+        if (inside / missing.relative_to(folder)).exists():
+            return f"; did you mean {inside}?"
+    return ""
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:

@@ -37,6 +37,8 @@ def read_best(path: Path, count: int) -> list[Ranked]:
         BadFileError: the file is missing, is no ranking, lists no crystal, or lacks an id.
     """
     file = path / "ranking.csv" if path.is_dir() else path
+    if not file.exists():
+        raise BadFileError(f"{file}: missing: expected the folder of a finished dtnn-fast screen, or its ranking.csv")
     try:
         with file.open(newline="", encoding="utf-8-sig") as lines:  # spreadsheets write a byte order mark
             rows = csv.DictReader(lines)

@@ -173,7 +173,10 @@ class Refiner:
         if crystal.num_atoms > self.max_atoms:
             return f"too large to refine: expected at most {self.max_atoms} atoms in the cell, got {crystal.num_atoms}"
         if is_metals_only(crystal):
-            return "made of metals only: a metal has no static dielectric tensor"
+            return (
+                "made of metals only: a metal has no static dielectric tensor (an insulator such as CsAu needs a band "
+                "gap or a published tensor in its file)"
+            )
         return None
 
     def _refine_batch(self, batch: Sequence[Crystal | Rejected]) -> Iterator[Refinement | Rejected]:

@@ -56,9 +56,11 @@ def read_force_frames(paths: Iterable[Path]) -> tuple[list[ForceFrame], list[Rej
     for path in paths:
         if not path.is_file():
             raise BadFileError(f"{path}: {'a folder; expected a file of frames' if path.is_dir() else 'no such file'}")
+        if path.stat().st_size == 0:
+            raise BadFileError(f"{path}: the file is empty")
         try:
-            for number, atoms in enumerate(ase_io.iread(str(path), index=":")):
-                found = _frame(atoms, f"{path.stem}-{number}", str(path))
+            for number, atoms in enumerate(ase_io.iread(str(path), index=":"), 1):
+                found = _frame(atoms, f"{path.stem}:{number}", str(path))
                 (rejected if isinstance(found, Rejected) else frames).append(found)  # type: ignore[arg-type]
         except Exception as error:  # readers of ASE raise errors of all kinds
             raise BadFileError(f"{path}: ASE cannot read it: {type(error).__name__}: {error}") from error

@@ -56,7 +56,7 @@ def test_a_run_learns_and_is_recorded(program, files):
     run = files / "run"
     result = program(*arguments(files, run))
     assert result.exit_code == 0, result.stderr
-    assert "40 crystals with energies and forces, 40 with force constants, 0 too large" in result.stderr
+    assert "40 crystals with energies and forces, 40 with force constants; left out: 0 too large" in result.stderr
     results = json.loads((run / "results.json").read_text())
     assert results["epochs"] == 2
     assert results["crystals"] < 40
@@ -90,6 +90,9 @@ def test_refine_takes_the_result(program, files, tmp_path):
     assert content["potential"] == str(run / "model")
     # No join was fitted to its force constants, so there is no error bar.
     assert content["crystals"][0]["ionic_error"] is None
+    result = program("refine", tmp_path / "one.npz", "--potential", run)
+    assert result.exit_code == 2
+    assert f"did you mean {run / 'model'}?" in result.stderr.replace("\n", "")
 
 
 def test_a_stopped_run_ends_with_the_same_weights(program, files, tmp_path, monkeypatch):
@@ -124,11 +127,27 @@ def test_frames_without_labels_are_named(program, files, tmp_path):
     )
     assert result.exit_code == 0, result.stderr
     assert "1 rejected" in result.stderr
-    assert "no label: it has no energy and no forces" in result.stderr
+    table = (tmp_path / "run" / "rejected.csv").read_text()
+    assert "some:1," in table
+    assert "no label: it has no energy and no forces" in table
     (tmp_path / "bare.extxyz").write_text(bare)
     result = program("train-potential", tmp_path / "bare.extxyz", "--encoder", files / "encoder", *SMALL)
     assert result.exit_code == 2
-    assert "nothing to learn from" in result.stderr
+    assert "nothing to learn from: no crystal has energies and forces" in result.stderr
+    (tmp_path / "empty.extxyz").touch()
+    result = program("train-potential", tmp_path / "empty.extxyz", "--encoder", files / "encoder", *SMALL)
+    assert result.exit_code == 2
+    assert "the file is empty" in result.stderr
+
+
+def test_force_constants_that_nothing_has_are_an_error(program, files, tmp_path):
+    write_packed(tmp_path / "tensors.npz", small_crystals(3), {})
+    data = ["train-potential", files / "frames.extxyz", "--force-constants", tmp_path / "tensors.npz"]
+    result = program(*data, "--encoder", files / "encoder", *SMALL, "-o", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "3 without force constants" in result.stderr
+    assert "no crystal has force constants" in result.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_cannot_be_trained_is_refused(program, files, tmp_path):

@@ -53,7 +53,7 @@ def test_frames_that_cannot_be_used_are_named(tmp_path):
     assert [one.crystal.id for one in found] == ["one"]
     reasons = {one.id: one.reason for one in rejected}
     assert reasons["huge"] == "its energy, forces or stress are NaN or infinite"
-    assert reasons["some-2"] == "no label: it has no energy and no forces"
+    assert reasons["some:3"] == "no label: it has no energy and no forces"
     assert "overlap" in reasons
 
 

@@ -91,7 +91,7 @@ def test_the_force_constants_count_by_the_norm_of_their_weighted_error(model, cr
     basis = without_translations(crystal.num_atoms)
     expected = crystal.force_constants + basis @ np.diag(np.linspace(-1.0, 2.0, size - 3)) @ basis.T
     made = trainer(model, [replace(crystal, force_constants=expected)], frames)
-    squares = [float(made.terms([0], epoch)["force_constants"]) ** 2 for epoch in range(1, 401)]
+    squares = [float(made.terms([0], epoch)["force_constants"].detach()) ** 2 for epoch in range(1, 401)]
     stiffness, vectors = np.linalg.eigh(basis.T @ expected @ basis)
     root = basis @ (vectors / np.sqrt(np.maximum(stiffness, 1.0))) @ vectors.T @ basis.T
     norm = np.linalg.norm(root @ (crystal.force_constants - expected) @ root) ** 2 / size
