@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from ..refinement.refiner import ForceConstantSource, Refinement, Refiner
 
 _BEST = 20
-# Number of atoms of the crystals that are refined between two looks at the clock, where a potential takes its time.
+# Number of atoms of the crystals that a potential refines together. Progress is shown after each such part, and Ctrl-C
+# loses one at most.
 _PART_ATOMS = 64
 # How much softer SevenNet-0's force constants at q = 0 are than DFT's: its ionic tensors of 106 crystals of the phonon
 # database, with DFT's charges, are 1.23 times as large (median).

@@ -10,7 +10,6 @@ in all cells.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -48,11 +47,9 @@ def primitive_part(plan: DisplacementPlan) -> PrimitivePart | None:
     wholes = np.rint(of_first @ np.linalg.inv(given.cell) * len(copies)).astype(np.int64)
     basis = _integer_basis(np.concatenate([wholes, len(copies) * np.eye(3, dtype=np.int64)]))
     kept, atoms = np.unique(copies.min(axis=0), return_inverse=True)
-    crystal = replace(
-        Crystal.make(f"{given.id}, primitive", given.atomic_numbers[kept], given.positions[kept], given.cell),
-        cell=reduce_cell(basis / len(copies) @ given.cell),
-        source=given.source,
-    )
+    cell = reduce_cell(basis / len(copies) @ given.cell)
+    id = f"{given.id}, primitive"
+    crystal = Crystal.make(id, given.atomic_numbers[kept], given.positions[kept], cell, source=given.source)
     return PrimitivePart(crystal, atoms.astype(np.int64))
 
 
