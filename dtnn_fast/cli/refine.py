@@ -232,12 +232,13 @@ def _refine(
 ) -> tuple[list[Refinement], list[Rejected], bool]:
     """Refine crystals until the end, Ctrl-C or SIGTERM; the last result says whether it was the end."""
     from ..crystals.crystal import Crystal, Rejected
+    from ..refinement.refiner import parts_by_atoms
 
     refined: list[Refinement] = []
     rejected: list[Rejected] = []
     try:
         with sigterm_as_ctrl_c(), CountProgress() as progress:
-            for part in [items] if potential is None else _parts(items):
+            for part in [items] if potential is None else parts_by_atoms(items, _PART_ATOMS):
                 # Only those that are not rejected afterwards: a large cell takes hours.
                 relaxed = [
                     _relaxed(item, potential)
@@ -254,22 +255,6 @@ def _refine(
     except KeyboardInterrupt:
         return refined, rejected, False
     return refined, rejected, True
-
-
-def _parts(items: Sequence[Crystal | Rejected]) -> Iterator[list[Crystal | Rejected]]:
-    """Split crystals into parts of `_PART_ATOMS` atoms, or of one larger crystal."""
-    from ..crystals.crystal import Crystal
-
-    part: list[Crystal | Rejected] = []
-    num_atoms = 0
-    for item in items:
-        size = item.num_atoms if isinstance(item, Crystal) else 0
-        if part and num_atoms + size > _PART_ATOMS:
-            yield part
-            part, num_atoms = [], 0
-        part.append(item)
-        num_atoms += size
-    yield part
 
 
 def _load_potential(name: str | None, trust: bool, device: str, relax: bool) -> Potential | None:

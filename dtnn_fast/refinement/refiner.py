@@ -157,16 +157,8 @@ class Refiner:
                 checked.append(Rejected.from_error(error, item.id, item.source))
             else:
                 checked.append(item if reason is None else Rejected(item.id, item.source, reason))
-        batch: list[Crystal | Rejected] = []
-        num_atoms = 0
-        for entry in checked:
-            size = entry.num_atoms if isinstance(entry, Crystal) else 0
-            if batch and num_atoms + size > _BATCH_ATOMS:
-                yield from self._refine_batch(batch)
-                batch, num_atoms = [], 0
-            batch.append(entry)
-            num_atoms += size
-        yield from self._refine_batch(batch)
+        for batch in parts_by_atoms(checked, _BATCH_ATOMS):
+            yield from self._refine_batch(batch)
 
     def reason_against(self, crystal: Crystal) -> str | None:
         """Say why a crystal that the models could read cannot be refined."""
@@ -265,6 +257,21 @@ class Refiner:
             float(shares[modes.stiffness < SOFT_BELOW].sum()),
             response.born_charges,
         )
+
+
+def parts_by_atoms(items: Sequence[Crystal | Rejected], most_atoms: int) -> Iterator[list[Crystal | Rejected]]:
+    """Split crystals, in their order, into parts of at most `most_atoms` atoms, or of one larger crystal."""
+    part: list[Crystal | Rejected] = []
+    num_atoms = 0
+    for item in items:
+        size = item.num_atoms if isinstance(item, Crystal) else 0
+        if part and num_atoms + size > most_atoms:
+            yield part
+            part, num_atoms = [], 0
+        part.append(item)
+        num_atoms += size
+    if part:
+        yield part
 
 
 def _num_primitive_cells(crystal: Crystal) -> int:
